@@ -1,0 +1,192 @@
+"""The face a till shows the host: subclass `Connector`, describe it with `ConnectorInfo`.
+
+Owns what a connector declares and which of its methods a till supports; finding and running connectors is the
+host's.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, ClassVar, Generic, TypeVar, get_args, get_origin
+from zoneinfo import ZoneInfo
+
+import httpx
+from pydantic import BaseModel, Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings
+
+from connector_sdk.errors import NotSupported
+from connector_sdk.hooks import Account, Answer, HookRequest, Received
+from connector_sdk.sale import Checkpoint, Customer, Frozen, Key, Sale, SalePage
+
+S = TypeVar("S", bound=BaseModel)
+
+
+class HookAddress(StrEnum):
+    """Who tells the till where to post: nobody, the operator once for all cafes, or each connection."""
+
+    nobody = "nobody"
+    operator = "operator"
+    connection = "connection"
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A secret that a cafe finds in its till's admin and pastes; `where_to_find` is a sentence for a cafe."""
+
+    field: str
+    where_to_find: str
+
+
+@dataclass(frozen=True, slots=True)
+class OAuth:
+    """A till's own consent page. The host owns state, storage and refresh; the connector builds and trades.
+
+    `authorise_url(app, redirect_uri)` is where the browser goes; `exchange(app, returned, redirect_uri)` trades
+    the query of its return for settings; `refresh(app, settings)`, where the till has it, for newer ones.
+    """
+
+    authorise_url: Callable[[Any, str], str]
+    exchange: Callable[[Any, Mapping[str, str], str], Awaitable[Mapping[str, SecretStr]]]
+    refresh: Callable[[Any, Mapping[str, SecretStr]], Awaitable[Mapping[str, SecretStr]]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectorInfo:
+    """The tile in the catalogue. `name` is part of addresses and codes: lower-case letters and digits."""
+
+    name: str
+    title: str
+    summary: str = ""
+    needs: str = ""
+    minutes: int = 2
+    hook_address: HookAddress = HookAddress.nobody
+    sandbox: str | None = None
+    """Import path `module:Class` of a `connector_sdk.sandbox.TillSandbox`, a stand-in till."""
+
+
+class Location(Frozen):
+    """One venue of a till account."""
+
+    id: Key
+    name: str
+
+
+class TillAccount(Frozen):
+    """A till account as `check` found it.
+
+    `currency` is ISO 4217, `zone` an IANA time zone, `country` ISO 3166 alpha-2 or `None`.
+    """
+
+    id: Key
+    name: str
+    currency: str
+    zone: str
+    country: str | None = None
+    locations: tuple[Location, ...] = Field(default=(), max_length=5000)
+
+    @field_validator("zone")
+    @classmethod
+    def _known_zone(cls, zone: str) -> str:
+        try:
+            ZoneInfo(zone)
+        except (KeyError, ValueError, OSError) as error:
+            raise ValueError("not an IANA time zone") from error
+        return zone
+
+
+class MenuItem(Frozen):
+    """A product by id and name, with its category, for rules by item."""
+
+    product_id: Key
+    name: str
+    category_id: Key | None = None
+    category_name: str | None = None
+
+
+class Connector(ABC, Generic[S]):
+    """One till account, through one connection's settings.
+
+    Implement what the till can do; the rest says `NotSupported` and the host adapts. Instances live as long as
+    the connection is used and are called concurrently. `account` is what `check` found when the cafe connected.
+    """
+
+    info: ClassVar[ConnectorInfo]
+    settings_model: ClassVar[type[BaseModel]]
+    app_model: ClassVar[type[BaseSettings] | None] = None
+    authorisation: ClassVar[tuple[Token | OAuth, ...]] = ()
+    hook_answer: ClassVar[Answer] = Answer()
+
+    def __init__(
+        self,
+        settings: S,
+        *,
+        app: Any = None,
+        account: TillAccount | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self.settings = settings
+        self.app = app
+        self._account = account
+        self.transport = transport
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for base in getattr(cls, "__orig_bases__", ()):
+            if get_origin(base) is Connector and isinstance(get_args(base)[0], type):
+                cls.settings_model = get_args(base)[0]
+
+    @property
+    def account(self) -> TillAccount:
+        """The account this connection is joined to; before `check` there is none and this raises."""
+        if self._account is None:
+            raise RuntimeError("this connector has no account yet: the host calls check() first")
+        return self._account
+
+    @classmethod
+    def can(cls, ability: str) -> bool:
+        """Whether this till implements an optional method (`"poll"`, `"fetch"`, …)."""
+        return getattr(cls, ability) is not getattr(Connector, ability)
+
+    @classmethod
+    def route(cls, app: Any, hook: HookRequest) -> Account | Answer:
+        """Verify a hook sent to the one address of all accounts and say whose it is, or answer it at once.
+
+        Raises `Forged`, `NotConfigured`, or `BadPayload` where it cannot be understood.
+        """
+        raise NotSupported("this till has an address per connection")
+
+    @abstractmethod
+    async def check(self) -> TillAccount:
+        """Which account the settings open. Raises `NotAuthorised` or `MissingRight`."""
+
+    def poll(self, since: Checkpoint | None) -> AsyncIterator[SalePage]:
+        """The fast read: closed sales changed since `since.at`, or since now where there is none."""
+        raise NotSupported("this till cannot be polled")
+
+    def look_back(self, since: datetime) -> AsyncIterator[SalePage]:
+        """The thorough read of whole days: late, refunded and removed receipts too. By default, `poll`."""
+        return self.poll(Checkpoint(at=since))
+
+    async def fetch(self, receipt_id: str) -> Sale | None:
+        """One receipt as it is now; `None` where the till knows none of that id."""
+        raise NotSupported("this till cannot be asked for one receipt")
+
+    async def customer(self, till_id: str) -> Customer | None:
+        """The till's own customer id as phone, email or number."""
+        raise NotSupported("this till names no customers")
+
+    def receive(self, hook: HookRequest) -> Received:
+        """What a hook says, its proof checked here. Raises `Forged`, `NotConfigured`, or `BadPayload` once proven."""
+        raise NotSupported("this till sends no hooks")
+
+    async def menu(self) -> list[MenuItem]:
+        """Products and categories by id and name."""
+        raise NotSupported("this till has no menu to read")
+
+    async def aclose(self) -> None:
+        """Release what the instance holds open."""
+        return

@@ -1,0 +1,79 @@
+"""The pluggy hooks of the host: what a plugin may answer or be told.
+
+Owns their signatures, one sentence and one use each; the host owns when they are called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from connector_sdk.rule import StampRule
+from connector_sdk.sale import Sale
+
+if TYPE_CHECKING:
+    from connector_sdk.connector import Connector
+
+PROJECT = "sevenstamp_connectors"
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+Register = Callable[["type[Connector[Any]]"], None]
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionFacts:
+    """A connection as plugins see it: no secret, no customer."""
+
+    id: str
+    connector: str
+    account: str
+    title: str
+    business_id: str
+    zone: str
+    currency: str
+
+
+@dataclass(frozen=True, slots=True)
+class OperationFacts:
+    """An operation that has ended: `state` is applied, held or rejected; `count` is of stamps."""
+
+    id: str
+    receipt_id: str
+    kind: str
+    count: int
+    state: str
+    code: str
+
+
+@hookspec
+def register_connectors(register: Register) -> None:
+    """Hand over connector classes: `register(MyTill)`."""
+
+
+@hookspec(firstresult=True)
+def stamps_for_sale(connection: ConnectionFacts, sale: Sale, rule: StampRule) -> int | None:
+    """Decide a sale's stamps instead of the rule; synchronous and pure, `None` leaves it to others."""
+
+
+@hookspec
+async def sale_ingested(connection: ConnectionFacts, sale: Sale) -> None:
+    """A new version of a sale was committed."""
+
+
+@hookspec
+async def operation_settled(connection: ConnectionFacts, operation: OperationFacts) -> None:
+    """An operation was applied, held or rejected, and that was committed."""
+
+
+@hookspec
+async def connection_health_changed(connection: ConnectionFacts, state: str, reason: str) -> None:
+    """A connection's state changed; `reason` is one English sentence."""
+
+
+@hookspec
+def register_commands(cli: Any) -> None:
+    """Add commands to the `typer.Typer` application."""

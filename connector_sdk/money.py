@@ -1,0 +1,121 @@
+"""Money as integer minor units of an ISO 4217 currency.
+
+Owns exact conversion from what wires carry (hundredths, decimal strings); formatting for a reader's
+language is the reader's side.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, ClassVar
+
+from pydantic import ConfigDict
+
+# ISO 4217: the currencies whose minor unit is not a hundredth.
+_EXPONENTS = dict.fromkeys(
+    "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF".split(), 0
+) | dict.fromkeys("BHD IQD JOD KWD LYD OMR TND".split(), 3)
+_DECIMAL = re.compile(r"[+-]?[0-9]{1,15}(\.[0-9]{1,15})?")
+_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
+_LARGEST = 10**15
+
+
+def exponent(currency: str) -> int:
+    """How many decimal digits the currency's minor unit has (ISO 4217)."""
+    return _EXPONENTS.get(currency, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Money:
+    """An amount in minor units (kopecks, cents) of `currency`; never a float.
+
+    Raises `TypeError` for anything but an `int`, `ValueError` for a currency that is not three capitals.
+    """
+
+    minor: int
+    currency: str
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True)
+
+    def __post_init__(self) -> None:
+        if type(self.minor) is not int:
+            raise TypeError(f"money is a whole number of minor units, not {type(self.minor).__name__}")
+        if not (len(self.currency) == 3 and self.currency.isascii() and self.currency.isupper()):
+            raise ValueError("a currency is three capital letters, as in ISO 4217")
+        if abs(self.minor) > _LARGEST:
+            raise ValueError("an amount this large cannot be right")
+
+    @classmethod
+    def zero(cls, currency: str) -> Money:
+        return cls(0, currency)
+
+    @classmethod
+    def from_hundredths(cls, value: int | str, currency: str) -> Money:
+        """From a wire that counts hundredths whatever the currency (as Poster does), exactly.
+
+        Raises `TypeError` for a float, `ValueError` where the text is no integer or the currency has no
+        unit that small.
+        """
+        if type(value) is not int and type(value) is not str:
+            raise TypeError(f"hundredths are an int or its text, not {type(value).__name__}")
+        if isinstance(value, str):
+            if not _INTEGER.fullmatch(value):
+                raise ValueError("not a whole number of hundredths")
+            value = int(value)
+        return cls._exact(Decimal(value).scaleb(-2), currency)
+
+    @classmethod
+    def from_decimal(cls, value: str | Decimal, currency: str) -> Money:
+        """From a decimal string in major units ("27.50"), exactly.
+
+        Raises `TypeError` for a float, `ValueError` for other text or more digits than the currency has.
+        """
+        if isinstance(value, str):
+            if not _DECIMAL.fullmatch(value):
+                raise ValueError("not a decimal number")
+            value = Decimal(value)
+        elif not isinstance(value, Decimal):
+            raise TypeError(f"an amount is a decimal string, not {type(value).__name__}")
+        if not value.is_finite():
+            raise ValueError("not a finite number")
+        return cls._exact(value, currency)
+
+    @classmethod
+    def _exact(cls, major: Decimal, currency: str) -> Money:
+        minor = major.scaleb(exponent(currency))
+        if minor != minor.to_integral_value():
+            raise ValueError(f"{currency} has no unit that small")
+        return cls(int(minor), currency)
+
+    def __add__(self, other: Money) -> Money:
+        return Money(self.minor + self._like(other), self.currency)
+
+    def __sub__(self, other: Money) -> Money:
+        return Money(self.minor - self._like(other), self.currency)
+
+    def __lt__(self, other: Money) -> bool:
+        return self.minor < self._like(other)
+
+    def __floordiv__(self, other: Money) -> int:
+        return self.minor // self._like(other)
+
+    def _like(self, other: Any) -> int:
+        if not isinstance(other, Money):
+            raise TypeError("money goes with money only")
+        if other.currency != self.currency:
+            raise ValueError(f"{self.currency} and {other.currency} cannot be mixed")
+        return other.minor
+
+    def __bool__(self) -> bool:
+        return self.minor != 0
+
+    @property
+    def decimal(self) -> str:
+        """The amount in major units as text: `27.50`."""
+        digits = exponent(self.currency)
+        return str(Decimal(self.minor).scaleb(-digits)) if digits else str(self.minor)
+
+    def __str__(self) -> str:
+        return f"{self.decimal} {self.currency}"

@@ -1,0 +1,1 @@
+"""The host: loads connectors, keeps sales, plans stamps and makes 7stamp agree."""

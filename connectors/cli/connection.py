@@ -1,0 +1,213 @@
+"""`connectors connection …`: join a till account to a 7stamp key, look at it, change it, take it apart."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from connectors.cli.output import confirm, fail, run, say, show_json, show_table, the_host
+from connectors.cli.rules import SPELLING, RuleOptions
+from connectors.domain.connection import Connection
+from connectors.host import Host
+
+app = typer.Typer(no_args_is_help=True, help="Join a till account to a 7stamp key.")
+
+Set = Annotated[list[str], typer.Option("--set", metavar="FIELD=VALUE", help="A setting of the connector.")]
+Locations = Annotated[
+    list[str] | None, typer.Option("--location", metavar="L", help="Only this location (id or name); may be repeated.")
+]
+Title = Annotated[str | None, typer.Option(help="How people call it.")]
+PollSeconds = Annotated[int | None, typer.Option(min=10, max=86400, help="How often the till is read.")]
+Rule = Annotated[str | None, typer.Option(help=SPELLING)]
+Minimum = Annotated[str | None, typer.Option(metavar="AMOUNT", help="Receipts below this earn nothing.")]
+Multiply = Annotated[
+    list[str] | None, typer.Option(metavar="WINDOW", help="'2 sat,sun 08:00-11:00': twice as many stamps then.")
+]
+MaxPerSale = Annotated[int | None, typer.Option(min=1, help="At most so many stamps for a receipt.")]
+MaxPerDay = Annotated[int | None, typer.Option("--max-per-card-per-day", min=1, help="More is held for a person.")]
+Refunds = Annotated[str | None, typer.Option(metavar="reverse|keep|flag", help="What a refund does.")]
+Unknown = Annotated[
+    str | None, typer.Option("--unknown-customer", metavar="issue|hold|skip", help="Customers without a card.")
+]
+HoldDays = Annotated[int | None, typer.Option(min=1, max=365, help="How long stamps wait for a card.")]
+AsJson = Annotated[bool, typer.Option("--json", help="For scripts.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+
+
+def _settings(given: list[str]) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for one in given:
+        name, equals, value = one.partition("=")
+        if not equals or not name:
+            fail("--set takes FIELD=VALUE, as in --set access_token=861052:0239…")
+        values[name.strip()] = value.strip()
+    return values
+
+
+@app.command()
+def add(
+    name: Annotated[str, typer.Argument(help="The connector, as `connectors plugins` lists it.")],
+    sevenstamp_key: Annotated[str, typer.Option("--sevenstamp-key", metavar="K", help="7loc_sc_…")],
+    setting: Set = [],  # noqa: B006 - typer reads it as the option's default
+    rule: Rule = None,
+    location: Locations = None,
+    title: Title = None,
+    unknown_customer: Unknown = None,
+    refunds: Refunds = None,
+    minimum: Minimum = None,
+    multiply: Multiply = None,
+    max_per_sale: MaxPerSale = None,
+    max_per_card_per_day: MaxPerDay = None,
+    hold_days: HoldDays = None,
+    poll_seconds: PollSeconds = None,
+    as_json: AsJson = False,
+) -> None:
+    """Connect a till account; everything is checked before anything is stored."""
+    values = _settings(setting)
+    options = RuleOptions(
+        rule, minimum, tuple(multiply or ()), max_per_sale, max_per_card_per_day, refunds, unknown_customer, hold_days
+    )
+
+    async def work() -> None:
+        async with the_host() as host:
+            one = await host.desk.add(
+                name,
+                values,
+                sevenstamp_key,
+                options.new,
+                locations=location or (),
+                title=title,
+                poll_seconds=poll_seconds,
+            )
+            await _tell(host, one, as_json, "Connected")
+
+    run(work)
+
+
+async def _tell(host: Host, one: Connection, as_json: bool, done: str) -> None:
+    facts = await host.desk.shown(one)
+    if as_json:
+        show_json(facts)
+        return
+    say(f"✓ {done}: {one.title} ({one.id})")
+    if facts["hook_url"]:
+        say(f"  Hooks may be sent to {facts['hook_url']}")
+
+
+@app.command("list")
+def list_(as_json: AsJson = False) -> None:
+    """All connections."""
+
+    async def work() -> None:
+        async with the_host() as host:
+            found = await host.desk.everyone()
+            if as_json:
+                show_json([await host.desk.shown(one) for one in found])
+                return
+            rows = [[one.id, one.title, one.health.value, one.account.id] for one in found]
+            show_table(["id", "title", "status", "account"], rows, "No connection yet: `connectors connection add`.")
+
+    run(work)
+
+
+@app.command()
+def show(connection_id: str, as_json: AsJson = False) -> None:
+    """One connection: how it is doing, and since when."""
+
+    async def work() -> None:
+        async with the_host() as host:
+            one = await host.desk.get(connection_id)
+            facts = await host.desk.shown(one)
+            if as_json:
+                show_json(facts)
+                return
+            facts["reason"] = host.words.word(one.reason) if one.reason else "-"
+            show_table(["", ""], [[name, str(value)] for name, value in facts.items()], "")
+
+    run(work)
+
+
+@app.command()
+def edit(
+    connection_id: str,
+    sevenstamp_key: Annotated[str | None, typer.Option("--sevenstamp-key", metavar="K", help="A new key.")] = None,
+    setting: Set = [],  # noqa: B006 - typer reads it as the option's default
+    rule: Rule = None,
+    location: Locations = None,
+    title: Title = None,
+    unknown_customer: Unknown = None,
+    refunds: Refunds = None,
+    minimum: Minimum = None,
+    multiply: Multiply = None,
+    max_per_sale: MaxPerSale = None,
+    max_per_card_per_day: MaxPerDay = None,
+    hold_days: HoldDays = None,
+    poll_seconds: PollSeconds = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change a connection; a new rule counts for receipts closed from now on."""
+    values = _settings(setting)
+    options = RuleOptions(
+        rule, minimum, tuple(multiply or ()), max_per_sale, max_per_card_per_day, refunds, unknown_customer, hold_days
+    )
+
+    async def work() -> None:
+        async with the_host() as host:
+            one = await host.desk.edit(
+                connection_id,
+                values,
+                key=sevenstamp_key,
+                rule=options.change if options else None,
+                locations=location,
+                title=title,
+                poll_seconds=poll_seconds,
+            )
+            await _tell(host, one, as_json, "Changed")
+
+    run(work)
+
+
+@app.command()
+def pause(connection_id: str) -> None:
+    """Read nothing and send nothing until `resume`; hooks are still kept."""
+
+    async def work() -> None:
+        async with the_host() as host:
+            await host.desk.pause(connection_id)
+            say(f"✓ Paused. `connectors connection resume {connection_id}` catches up.")
+
+    run(work)
+
+
+@app.command()
+def resume(connection_id: str) -> None:
+    """Go on; the receipts of the pause earn their stamps."""
+
+    async def work() -> None:
+        async with the_host() as host:
+            await host.desk.resume(connection_id)
+            say("✓ Working again.")
+
+    run(work)
+
+
+@app.command()
+def remove(connection_id: str, yes: Yes = False) -> None:
+    """Forget a connection and its secrets; its ledger stays, and a new connection to the account takes it over."""
+
+    async def count() -> tuple[str, int]:
+        async with the_host() as host:
+            one = await host.desk.get(connection_id)
+            return one.title, await host.desk.unsettled(connection_id)
+
+    title, waiting = run(count)
+    left = f" {waiting} operations that still wait stay in the ledger unsent." if waiting else ""
+    confirm(f"Disconnect {title}? Its token and key are forgotten.{left}", yes)
+
+    async def work() -> None:
+        async with the_host() as host:
+            await host.desk.remove(connection_id)
+            say("✓ Disconnected.")
+
+    run(work)

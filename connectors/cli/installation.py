@@ -1,0 +1,217 @@
+"""`connectors serve`, `plugins`, `doctor`, `sandbox`, `demo` and `db upgrade`: the installation itself."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from connector_sdk.errors import ConnectorError
+from connector_sdk.sandbox import TillSandbox
+from connectors.cli.output import console, escape, log_to_stderr, run, say, show_json, show_table, the_host
+from connectors.cli.servers import listening
+from connectors.cli.servers import serve as serve_application
+from connectors.desk import Refusal, nearest
+from connectors.host import Host
+from connectors.plugins import Plugins
+from connectors.settings import Settings
+from connectors.sevenstamp.client import InvalidKey, SevenStampError
+from connectors.sevenstamp.sandbox import Sandbox
+from connectors.store import ledger
+from connectors.store.engine import Store
+from connectors.store.errors import StoreError
+from connectors.sync.hooking import UNKNOWN_ACCOUNT
+from connectors.sync.tills import app_settings
+from connectors.web.app import application
+
+database = typer.Typer(no_args_is_help=True, help="The database.")
+
+AsJson = Annotated[bool, typer.Option("--json", help="For scripts.")]
+ListenHost = Annotated[str, typer.Option("--host", help="The address to listen on.")]
+
+
+def serve(
+    host: ListenHost = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8700,
+) -> None:
+    """Hooks and background sync in one process."""
+
+    async def work() -> None:
+        async with the_host() as parts:
+            parts.take_over()
+            sock = listening(host, port)
+            say(f"✓ Listening on http://{host}:{sock.getsockname()[1]} — Ctrl-C ends it.")
+            if not await serve_application(application(parts), sock):
+                raise Refusal("the host could not start: see the log above")
+
+    log_to_stderr(os.environ.get("CONNECTORS_LOG_LEVEL", "INFO"))
+    run(work)
+
+
+def plugins(as_json: AsJson = False) -> None:
+    """The connectors found, and plugins that are set aside with the reason."""
+    found = Plugins().plugins
+    rows = [
+        {
+            "name": one.name,
+            "package": one.package,
+            "connectors": one.connectors,
+            "status": "set aside" if one.set_aside else "ready",
+            "reason": one.set_aside,
+        }
+        for one in found
+    ]
+    if as_json:
+        show_json(rows)
+        return
+    cells = [
+        [
+            one.name,
+            one.package,
+            ", ".join(one.connectors),
+            "set aside" if one.set_aside else "ready",
+            one.set_aside or "",
+        ]
+        for one in found
+    ]
+    show_table(["plugin", "package", "connectors", "status", "reason"], cells, "No plugins are installed.")
+
+
+def doctor(as_json: AsJson = False) -> None:
+    """Look whether everything a host needs is here; ends with 1 where something is wrong."""
+    findings: list[dict[str, Any]] = []
+
+    def find(what: str, good: bool | None, text: str) -> None:
+        findings.append({"check": what, "ok": good, "text": text})
+
+    async def work() -> None:
+        find("python", True, platform.python_version())
+        loaded = Plugins()
+        for one in loaded.plugins:
+            find(f"plugin {one.name}", one.set_aside is None, one.set_aside or ", ".join(one.connectors) or "loaded")
+        _operator_settings(loaded, find)
+        try:
+            async with Host(Settings(), plugins=loaded) as host:
+                await _look(host, find)
+        except StoreError as error:
+            find("database", False, str(error))
+
+    run(work)
+    if as_json:
+        show_json(findings)
+    else:
+        marks = {True: "[green]✓[/green]", False: "[red]✗[/red]", None: "[yellow]•[/yellow]"}
+        for one in findings:
+            console.print(f"{marks[one['ok']]} {escape(one['check'])}: {escape(one['text'])}", highlight=False)
+    if any(one["ok"] is False for one in findings):
+        raise typer.Exit(1)
+
+
+def _operator_settings(loaded: Plugins, find: Any) -> None:
+    """What a connector's operator may set: optional, so only pointed out."""
+    for name, one in sorted(loaded.classes.items()):
+        app = app_settings(one)
+        missing = [
+            f"{app.model_config.get('env_prefix', '')}{field}".upper()
+            for field in (type(app).model_fields if app is not None else {})
+            if getattr(app, field) is None
+        ]
+        if missing:
+            find(f"connector {name}", None, f"{', '.join(missing)} not set: hooks are not taken, polling works")
+
+
+async def _look(host: Host, find: Any) -> None:
+    file = host.settings.database_file
+    counters = await host.store.read(ledger.counters)
+    find("database", True, f"{file or 'server'}, schema up to date, key {host.store.vault.key_id}")
+    role = host.holder().get("role") if file is not None else None
+    find("host", None if role != "host" else True, "running" if role == "host" else "not running on this database")
+    if unknown := counters.get(UNKNOWN_ACCOUNT):
+        find("hooks", None, f"{unknown} hooks came for accounts that are not connected here")
+    if host.sevenstamp is None:
+        find("7stamp", False, "CONNECTORS_SEVENSTAMP_URL is not set: set it to the address of the 7stamp API")
+        return
+    try:
+        await host.sevenstamp.with_key("7loc_sc_doctor").me()
+        find("7stamp", True, "answers")
+    except InvalidKey:
+        find("7stamp", True, "answers")
+    except SevenStampError as error:
+        find("7stamp", False, f"{error}: is CONNECTORS_SEVENSTAMP_URL right?")
+    for one in await host.desk.everyone():
+        try:
+            host.tills.of(one)
+            find(f"connection {one.id}", one.health in ("active", "paused"), one.health.value)
+        except (ConnectorError, ValueError) as error:
+            find(f"connection {one.id}", False, str(error))
+
+
+def load_sandbox(loaded: Plugins, name: str) -> TillSandbox:
+    """A connector's stand-in till. Raises `Refusal`."""
+    offered = {one: found for one, found in loaded.classes.items() if found.info.sandbox}
+    if name not in offered:
+        raise Refusal(f"there is no sandbox {name!r}; known: {', '.join(nearest(name, ['sevenstamp', *offered]))}")
+    module, _, attribute = str(offered[name].info.sandbox).partition(":")
+    made: TillSandbox = getattr(importlib.import_module(module), attribute)()
+    return made
+
+
+def sandbox(
+    name: Annotated[str, typer.Argument(help="sevenstamp, or a connector that has one.")],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
+    host: ListenHost = "127.0.0.1",
+    key: Annotated[str | None, typer.Option(help="sevenstamp: accept only this key.")] = None,
+    state: Annotated[Path | None, typer.Option(help="sevenstamp: keep its operations in this file.")] = None,
+    goal: Annotated[int, typer.Option(min=1, help="sevenstamp: stamps to a reward.")] = 8,
+    allowed: Annotated[int | None, typer.Option(min=0, help="sevenstamp: operations a month.")] = None,
+) -> None:
+    """A stand-in for 7stamp or a till, with faults."""
+
+    async def work() -> None:
+        if name == "sevenstamp":
+            app: Any = Sandbox(key=key, state=state, goal=goal, allowed=allowed)
+            hints: dict[str, str] = {}
+        else:
+            stand_in = load_sandbox(Plugins(), name)
+            app, hints = stand_in.application(), dict(stand_in.settings())
+        sock = listening(host, port)
+        origin = f"http://{host}:{sock.getsockname()[1]}"
+        say(f"✓ The {name} sandbox listens on {origin} — Ctrl-C ends it.")
+        if name == "sevenstamp":
+            say(f"  CONNECTORS_SEVENSTAMP_URL={origin}")
+            say(f"  Faults: POST {origin}/_sandbox/faults, what was applied: GET {origin}/_sandbox/operations")
+        else:
+            for variable, value in stand_in.environment(origin).items():
+                say(f"  {variable}={value}")
+            for field, value in hints.items():
+                say(f"  --set {field}={value}")
+        await serve_application(app, sock)
+
+    run(work)
+
+
+def demo(
+    seconds: Annotated[float, typer.Option("--for", min=0, help="End by itself after so many seconds.")] = 0.0,
+    connector: Annotated[str, typer.Option(help="Whose sandbox plays the till.")] = "poster",
+) -> None:
+    """Sandboxes, host and a cafe with live sales: receipts turn into stamps before your eyes."""
+    from connectors.cli.demo import play
+
+    run(lambda: play(connector, seconds))
+
+
+@database.command()
+def upgrade() -> None:
+    """Bring the database to this version's schema; done at every start anyway."""
+    settings = Settings()
+    store = Store(settings.database_url, settings.vault())
+
+    async def work() -> None:
+        store.prepare()
+        say("✓ The database is up to date.")
+
+    run(work)

@@ -1,0 +1,79 @@
+"""Serving ASGI applications on loopback or elsewhere, as many as a command needs.
+
+Owns uvicorn's settings and a clean end; what is served is the caller's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import uvicorn
+
+from connectors.desk import Refusal
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A bound socket; port 0 takes a free one. Raises `Refusal` where the port is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+    except OSError as error:
+        sock.close()
+        raise Refusal(f"cannot listen on {host}:{port}: {error.strerror}; choose another with --port") from None
+    return sock
+
+
+def server(app: Any, *, lifespan: str = "on") -> uvicorn.Server:
+    """A server that logs no request lines: their addresses hold secrets."""
+    config = uvicorn.Config(
+        app,
+        http="httptools",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="on" if lifespan == "on" else "off",
+        timeout_graceful_shutdown=5,
+        proxy_headers=False,
+    )
+    return uvicorn.Server(config)
+
+
+async def serve(app: Any, sock: socket.socket) -> bool:
+    """Serve until told to stop; whether it started at all."""
+    one = server(app)
+    await one.serve(sockets=[sock])
+    return one.started
+
+
+@asynccontextmanager
+async def serving(app: Any, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
+    """Serve beside other work; gives the origin, and ends with the block."""
+    sock = listening(host, port)
+    one = server(app)
+    # the process' own signals stay with whoever runs the block
+    one.capture_signals = _no_signals  # type: ignore[method-assign,assignment]
+    task = asyncio.create_task(one.serve(sockets=[sock]))
+    try:
+        while not one.started:
+            if task.done():
+                await task
+                raise Refusal("a server could not start")
+            await asyncio.sleep(0.01)
+        yield f"http://{host}:{sock.getsockname()[1]}"
+    finally:
+        one.should_exit = True
+        await task
+
+
+class _no_signals:  # noqa: N801 - takes the place of uvicorn's context manager
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, *_: object) -> None:
+        return

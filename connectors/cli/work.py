@@ -1,0 +1,204 @@
+"""`connectors sync`, `preview`, `backfill`, `replan` and `journal`: work on one connection, and what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Mapping
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from connector_sdk.messages import Message
+from connectors.cli.output import confirm, console, run, say, show_json, show_table, the_host
+from connectors.desk import Previewed
+from connectors.domain.clock import moment
+from connectors.host import Host
+from connectors.store import journal as store_journal
+
+AsJson = Annotated[bool, typer.Option("--json", help="For scripts.")]
+Since = Annotated[str, typer.Option("--since", metavar="YYYY-MM-DD", help="The first day, in the till's time zone.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would happen.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+
+
+async def _nothing(_now: Mapping[str, Any]) -> None:
+    return
+
+
+def sync(connection_id: str, as_json: AsJson = False) -> None:
+    """Poll, look-back, hints and delivery once, now."""
+
+    async def work() -> None:
+        async with the_host() as host:
+            result = await host.perform("sync", connection_id, {}, _nothing)
+            show_json(result) if as_json else say(_in_words(result))
+
+    run(work)
+
+
+def _in_words(result: Mapping[str, Any]) -> str:
+    counts = ", ".join(f"{number} {state}" for state, number in result["operations"].items() if number) or "none"
+    return f"{result['sales_seen']} receipts seen; operations: {counts}."
+
+
+def preview(connection_id: str, since: Since, as_json: AsJson = False) -> None:
+    """What receipts would be stamped; sends nothing and stores nothing."""
+
+    async def work() -> None:
+        async with the_host() as host:
+            found = [one async for one in host.desk.history(connection_id, since)]
+            rows = [_previewed(host, one) for one in found]
+            if as_json:
+                show_json(rows)
+                return
+            cells = [[str(row[name] if row[name] is not None else "-") for name in row] for row in rows]
+            show_table(["receipt", "closed", "paid", "customer", "stamps", "why"], cells, "No receipts.")
+
+    run(work)
+
+
+def _previewed(host: Host, one: Previewed) -> dict[str, Any]:
+    if one.sale is None or one.earned is None:
+        assert one.unreadable is not None  # noqa: S101 - one of the two is there
+        why = f"{one.unreadable.where} {one.unreadable.why}"
+        nothing = dict.fromkeys(("closed_at", "paid", "customer", "stamps"))
+        return {"receipt_id": one.unreadable.receipt_id, **nothing, "why": why}
+    attached = bool(one.sale.customer)
+    why = host.words.word(one.earned.why if attached or not one.earned.stamps else Message("why.nobody"))
+    return {
+        "receipt_id": one.sale.receipt_id,
+        "closed_at": one.sale.closed_at.isoformat() if one.sale.closed_at else None,
+        "paid": str(one.sale.paid),
+        "customer": "attached" if attached else None,
+        "stamps": one.earned.stamps if attached else 0,
+        "why": why,
+    }
+
+
+@contextmanager
+def _bar(title: str) -> Any:
+    """A progress bar on a terminal, nothing elsewhere."""
+    with Progress(
+        TextColumn(title), BarColumn(), TextColumn("{task.fields[seen]}"), TimeElapsedColumn(),
+        console=console, disable=not sys.stdout.isatty(), transient=True,
+    ) as bar:  # fmt: skip
+        task = bar.add_task(title, total=1.0, seen="")
+
+        async def tell(now: Mapping[str, Any]) -> None:
+            seen = now.get("sales_seen", now.get("sales", 0))
+            bar.update(task, completed=float(now.get("done", 0.0)), seen=f"{seen} receipts")
+
+        yield tell
+
+
+def backfill(
+    connection_id: str, since: Since, dry_run: DryRun = False, yes: Yes = False, as_json: AsJson = False
+) -> None:
+    """Take in history: receipts from before the connection earn stamps too."""
+    if dry_run:
+        _backfill_dry(connection_id, since, as_json)
+        return
+    confirm(f"Give stamps for every receipt since {since}? `--dry-run` counts them first.", yes or as_json)
+
+    async def work() -> None:
+        async with the_host() as host:
+            with _bar("backfill") as tell:
+                result = await host.perform("backfill", connection_id, {"since": since}, tell)
+            show_json(result) if as_json else say(_in_words(result))
+
+    run(work)
+
+
+def _backfill_dry(connection_id: str, since: str, as_json: bool) -> None:
+    async def work() -> None:
+        async with the_host() as host:
+            counts = {"receipts": 0, "with_customer": 0, "stamps": 0, "unreadable": 0}
+            async for one in host.desk.history(connection_id, since):
+                counts["receipts"] += 1
+                counts["unreadable"] += int(one.unreadable is not None)
+                if one.sale is not None and one.earned is not None and one.sale.customer:
+                    counts["with_customer"] += 1
+                    counts["stamps"] += one.earned.stamps
+            if as_json:
+                show_json(counts)
+                return
+            say(
+                f"{counts['receipts']} receipts since {since}, {counts['with_customer']} with a customer: they earn "
+                f"{counts['stamps']} stamps (less what they have already). Nothing was sent."
+            )
+
+    run(work)
+
+
+def replan(
+    connection_id: str, since: Since, dry_run: DryRun = False, yes: Yes = False, as_json: AsJson = False
+) -> None:
+    """Plan stored receipts again by the rule as it is now."""
+
+    async def count() -> dict[str, Any]:
+        async with the_host() as host:
+            return await host.desk.replan(connection_id, since, _nothing, dry_run=True)
+
+    if dry_run or not (yes or as_json):
+        would = run(count)
+        if dry_run and as_json:
+            show_json(would)
+            return
+        said = f"{would['sales']} receipts since {since}: {would['more']} stamps more, {would['fewer']} fewer."
+        if dry_run:
+            say(f"{said} Nothing was changed.")
+            return
+        confirm(f"{said} Go on?", yes)
+
+    async def work() -> None:
+        async with the_host() as host:
+            with _bar("replan") as tell:
+                result = await host.perform("replan", connection_id, {"since": since}, tell)
+            show_json(result) if as_json else say(_in_words({**result, "sales_seen": result["sales"]}))
+
+    run(work)
+
+
+def journal(
+    connection_id: str,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on as things happen; Ctrl-C ends it.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="The newest so many lines.")] = 200,
+    language: Annotated[str, typer.Option(help="The reader's language.")] = "en",
+    as_json: AsJson = False,
+) -> None:
+    """What happened, in plain words."""
+
+    async def work() -> None:
+        async with the_host() as host:
+            await host.desk.get(connection_id)
+            after = 0
+            while True:
+                lines = await host.store.read(
+                    lambda tx, after=after: store_journal.lines(tx, connection_id, after=after, limit=limit)  # type: ignore[misc]
+                )
+                after = lines[-1].seq if lines else after
+                rows = [_line(host, line, language) for line in lines]
+                if as_json and not follow:
+                    show_json(rows)
+                for row in rows:
+                    if as_json and follow:
+                        show_json(row)
+                    elif not as_json:
+                        say(f"{row['at'][:19].replace('T', ' ')}  {row['text']}")
+                if not follow:
+                    return
+                await asyncio.sleep(0.5)
+
+    run(work)
+
+
+def _line(host: Host, line: store_journal.Line, language: str) -> dict[str, Any]:
+    return {
+        "at": moment(line.at).isoformat(),
+        "receipt_id": line.receipt_id,
+        "message": line.message.id,
+        "text": host.words.word(line.message, language),
+    }

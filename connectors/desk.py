@@ -1,0 +1,497 @@
+"""What people ask of connections, in one place for the command line and the console.
+
+Owns the checks before anything is stored, and the words in which they are refused; each action is one method.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from pydantic import ValidationError
+
+from connector_sdk.connector import Connector, HookAddress, TillAccount, Token
+from connector_sdk.errors import ConnectorError, MissingRight, NotAuthorised, NotSupported
+from connector_sdk.messages import Message
+from connector_sdk.redaction import redact
+from connector_sdk.rule import StampRule
+from connector_sdk.sale import Sale, Unreadable
+from connectors.domain.clock import DAY, micros, moment
+from connectors.domain.connection import Business, Connection, Health
+from connectors.domain.operation import Hold, State
+from connectors.domain.stamps import Earned, rule_in_force, stamps_for
+from connectors.sevenstamp.client import InvalidKey, SevenStamp, SevenStampError
+from connectors.sevenstamp.models import Me
+from connectors.store import connections, errands, hints, journal, ledger, outbox
+from connectors.store.connections import Edit, NewConnection, Turn
+from connectors.store.engine import Store, Transaction
+from connectors.store.errands import Errand
+from connectors.store.ledger import Page
+from connectors.sync.delivering import Deliverer
+from connectors.sync.identifying import Identifier
+from connectors.sync.ingest import entitlement
+from connectors.sync.planner import plan_sale
+from connectors.sync.reading import Reader, Seen
+from connectors.sync.tills import NoConnector, Tills, wrong_fields
+
+Progress = Callable[[Mapping[str, Any]], Awaitable[None]]
+
+
+class Refusal(Exception):
+    """Something was asked that cannot be done; the text says why and what can."""
+
+
+@dataclass(frozen=True, slots=True)
+class Previewed:
+    """A receipt of a preview: what it would earn, or why it cannot be read."""
+
+    sale: Sale | None
+    earned: Earned | None
+    unreadable: Unreadable | None = None
+
+
+class Desk:
+    """The actions."""
+
+    def __init__(
+        self,
+        store: Store,
+        tills: Tills,
+        sevenstamp: SevenStamp | None,
+        reader: Reader,
+        identifier: Identifier | None,
+        deliverer: Deliverer | None,
+        public_url: str,
+    ) -> None:
+        self._store = store
+        self._tills = tills
+        self._sevenstamp = sevenstamp
+        self._reader = reader
+        self._identifier = identifier
+        self._deliverer = deliverer
+        self._public_url = public_url.rstrip("/")
+
+    # --- connecting -------------------------------------------------------------------------------------------
+
+    def connector(self, name: str) -> type[Connector[Any]]:
+        """The connector of that name. Raises `Refusal` that names the known ones, nearest first."""
+        found = self._tills.classes.get(name)
+        if found is None:
+            raise Refusal(f"there is no connector {name!r}; known: {', '.join(nearest(name, self._tills.classes))}")
+        return found
+
+    async def add(
+        self,
+        name: str,
+        values: Mapping[str, str],
+        key: str,
+        rule: Callable[[TillAccount], StampRule],
+        *,
+        locations: Sequence[str] = (),
+        title: str | None = None,
+        poll_seconds: int | None = None,
+    ) -> Connection:
+        """Check everything with the till and with 7stamp, then store the connection. Raises `Refusal`."""
+        found = self.connector(name)
+        self._known_fields(found, values)
+        account = await self._check_till(name, values)
+        me = await self._check_key(key)
+        business = me.business
+        new = NewConnection(
+            connector=name,
+            account=account,
+            business=Business(
+                business.id, business.name, business.country, business.currency, business.timezone, business.language
+            ),
+            title=title or f"{found.info.title} · {account.name}",
+            scope=_scope(account, locations),
+            rule=rule(account),
+            settings=dict(values),
+            sevenstamp_key=key,
+            poll_seconds=poll_seconds,
+        )
+        return await self._store.write(lambda tx: connections.add(tx, new))
+
+    @staticmethod
+    def _known_fields(found: type[Connector[Any]], values: Mapping[str, str]) -> None:
+        fields = found.settings_model.model_fields
+        for field in values:
+            if field not in fields:
+                raise Refusal(
+                    f"{found.info.title} has no setting {field!r}; known: {', '.join(nearest(field, fields))}"
+                )
+
+    async def _check_till(self, name: str, values: Mapping[str, Any]) -> TillAccount:
+        found = self.connector(name)
+        title = found.info.title
+        where = " ".join(one.where_to_find for one in found.authorisation if isinstance(one, Token))
+        try:
+            till = self._tills.build(name, values)
+        except ValidationError as error:
+            raise Refusal(f"{title}: {wrong_fields(error)}. {where}") from None
+        try:
+            return await till.check()
+        except MissingRight as error:
+            raise Refusal(f"{title} accepts the token, but it lacks a right: {error.right}. {where}") from None
+        except NotAuthorised:
+            raise Refusal(f"{title} refuses the token. {where}") from None
+        except ConnectorError as error:
+            raise Refusal(f"{title} cannot be asked right now: {error}. Nothing was stored; try again.") from None
+        finally:
+            await till.aclose()
+
+    async def _check_key(self, key: str) -> Me:
+        try:
+            return await self.sevenstamp.with_key(key).me()
+        except InvalidKey:
+            raise Refusal(
+                "7stamp refuses this key. A key begins with 7loc_sc_ and is shown in full once, in 7stamp under "
+                "Staff → API key; regenerate it there if it is lost."
+            ) from None
+        except SevenStampError as error:
+            raise Refusal(f"7stamp cannot be asked right now: {error}. Nothing was stored; try again.") from None
+
+    @property
+    def sevenstamp(self) -> SevenStamp:
+        if self._sevenstamp is None:
+            raise Refusal(
+                "CONNECTORS_SEVENSTAMP_URL is not set: set it to the address of the 7stamp API "
+                "(to try things out: `connectors sandbox sevenstamp --port 8702` and its address)"
+            )
+        return self._sevenstamp
+
+    async def edit(
+        self,
+        connection_id: str,
+        values: Mapping[str, str],
+        *,
+        key: str | None = None,
+        rule: Callable[[TillAccount, StampRule], StampRule] | None = None,
+        locations: Sequence[str] | None = None,
+        title: str | None = None,
+        poll_seconds: int | None = None,
+    ) -> Connection:
+        """Change a connection, each part checked before it replaces the old. Raises `Refusal`."""
+        kept = await self.get(connection_id)
+        settings: dict[str, Any] | None = None
+        account: TillAccount | None = None
+        if values:
+            self._known_fields(self.connector(kept.connector), values)
+            settings = {**json.loads(self._store.vault.decrypt(kept.settings)), **values}
+            account = await self._check_till(kept.connector, settings)
+            if account.id != kept.account.id:
+                raise Refusal(
+                    f"these settings open the account {account.id}, but {kept.id} is joined to {kept.account.id}: "
+                    "add a connection for the other account instead"
+                )
+        if key is not None:
+            me = await self._check_key(key)
+            if me.business.id != kept.business_id:
+                raise Refusal(
+                    f"this key is of the business {me.business.id}, but {kept.id} belongs to {kept.business_id}: "
+                    "add a connection for the other business instead"
+                )
+        current = (await self._store.read(lambda tx: connections.rules(tx, kept.id)))[-1].rule
+        change = Edit(
+            title=title,
+            scope=_scope(account or kept.account, locations) if locations is not None else None,
+            rule=rule(kept.account, current) if rule else None,
+            settings=settings,
+            account=account,
+            sevenstamp_key=key,
+            poll_seconds=poll_seconds,
+        )
+        return await self._store.write(lambda tx: connections.edit(tx, kept.id, change))
+
+    async def get(self, connection_id: str) -> Connection:
+        return await self._store.read(lambda tx: connections.get(tx, connection_id))
+
+    async def everyone(self) -> list[Connection]:
+        return await self._store.read(connections.everyone)
+
+    async def pause(self, connection_id: str) -> None:
+        await self.get(connection_id)
+        await self._store.write(lambda tx: connections.set_health(tx, connection_id, Health.paused, None))
+
+    async def resume(self, connection_id: str) -> None:
+        await self.get(connection_id)
+        await self._store.write(lambda tx: connections.set_health(tx, connection_id, Health.active, None))
+
+    async def remove(self, connection_id: str) -> None:
+        await self._store.write(lambda tx: connections.remove(tx, connection_id))
+
+    async def unsettled(self, connection_id: str) -> int:
+        return await self._store.read(lambda tx: ledger.unsettled(tx, connection_id))
+
+    def hook_url(self, one: Connection) -> str | None:
+        """Where the till is to post; `None` where it has no hooks."""
+        found = self._tills.classes.get(one.connector)
+        if found is None or found.info.hook_address is HookAddress.nobody:
+            return None
+        shared = f"{self._public_url}/hooks/tills/{one.connector}"
+        if found.info.hook_address is HookAddress.operator:
+            return shared
+        return f"{shared}/{self._store.vault.decrypt(one.hook_token)}"
+
+    async def shown(self, one: Connection) -> dict[str, Any]:
+        """A connection as scripts read it."""
+        rules, waiting, open_ = await self._store.read(
+            lambda tx: (connections.rules(tx, one.id), hints.waiting(tx, one.id), ledger.unsettled(tx, one.id))
+        )
+        return {
+            "id": one.id,
+            "status": one.health.value,
+            "since": _iso(one.health_since),
+            "reason": one.reason.id if one.reason else None,
+            "connector": one.connector,
+            "account": one.account.id,
+            "account_name": one.account.name,
+            "business": one.business_id,
+            "title": one.title,
+            "locations": list(one.scope),
+            "rule": rules[-1].rule.model_dump(mode="json", exclude_defaults=True) | {"kind": rules[-1].rule.kind},
+            "checkpoint": _iso(one.checkpoint_at),
+            "last_poll": _iso(one.last_poll_at),
+            "last_hook": _iso(one.last_hook_at),
+            "next_poll": _iso(one.next_poll_at),
+            "hints_waiting": waiting,
+            "operations_open": open_,
+            "hook_url": self.hook_url(one),
+        }
+
+    # --- working ----------------------------------------------------------------------------------------------
+
+    def _sender(self) -> tuple[Identifier, Deliverer]:
+        assert self.sevenstamp  # noqa: S101 - refuses where it is not set
+        if self._identifier is None or self._deliverer is None:
+            raise Refusal("CONNECTORS_SEVENSTAMP_URL is not set")
+        return self._identifier, self._deliverer
+
+    async def _working(self, connection_id: str) -> Connection:
+        one = await self.get(connection_id)
+        if one.health is Health.paused:
+            raise Refusal(f"{one.id} is paused: `connectors connection resume {one.id}` first")
+        if one.health is Health.needs_authorisation:
+            raise Refusal(
+                f"{one.id} needs authorisation: give it a new token or key with `connectors connection edit {one.id}`"
+            )
+        return one
+
+    async def sync(self, connection_id: str) -> dict[str, Any]:
+        """Poll, look-back, hints and delivery once, now; counts by outcome."""
+        self._sender()
+        await self._working(connection_id)
+        began = self._store.clock.now()
+        seen = Seen()
+        for turn in await self._store.write(lambda tx: connections.due_polls(tx, 1, connection_id)):
+            seen.add(await self._reader.poll(turn))
+        for turn in await self._store.write(lambda tx: connections.due_lookbacks(tx, 1, connection_id)):
+            seen.add(await self._reader.look_back(turn))
+        while claimed := await self._store.write(lambda tx: hints.claim(tx, 200, connection_id)):
+            seen.add(await self._reader.follow(await self.get(connection_id), claimed))
+        return await self._deliver(connection_id, began, seen)
+
+    async def _deliver(self, connection_id: str, began: int, seen: Seen) -> dict[str, Any]:
+        identifier, deliverer = self._sender()
+        await identifier.round(connection_id)
+        await deliverer.resolve(connection_id)
+        await deliverer.drain(connection_id)
+        if await identifier.round(connection_id):  # a card that was gone is looked for once more
+            await deliverer.drain(connection_id)
+        counts = await self._store.read(lambda tx: outbox.counts(tx, connection_id, began))
+        one = await self.get(connection_id)
+        result: dict[str, Any] = {"sales_seen": seen.sales, "sales_changed": seen.stored, "operations": counts}
+        if one.health not in (Health.active, Health.paused):
+            result["status"] = one.health.value
+        return result
+
+    async def history(self, connection_id: str, since: str) -> AsyncIterator[Previewed]:
+        """Every receipt since a day with what it would earn; stores and sends nothing. Raises `Refusal`."""
+        one = await self.get(connection_id)
+        versions = await self._store.read(lambda tx: connections.rules(tx, one.id))
+        try:
+            async for page in self._reader.history(one, day(since, one.account.zone)):
+                for sale in page.sales:
+                    if one.covers(sale.location_id):
+                        closed = micros(sale.closed_at) if sale.closed_at else 0
+                        rule = rule_in_force(versions, closed).rule
+                        yield Previewed(sale, stamps_for(sale, rule, one.account.zone))
+                for unreadable in page.unreadable:
+                    yield Previewed(None, None, unreadable)
+        except ConnectorError as error:
+            raise Refusal(f"the till cannot be read: {error}") from None
+
+    async def backfill(self, connection_id: str, since: str, progress: Progress) -> dict[str, Any]:
+        """History through the same door; receipts from before the connection are admitted."""
+        self._sender()
+        one = await self._working(connection_id)
+        began = self._store.clock.now()
+        start = day(since, one.account.zone)
+        ticket = await self._store.write(lambda tx: ledger.tickets(tx, 1))
+
+        async def tell(seen: Seen) -> None:
+            span = max(1.0, (moment(began) - start).total_seconds())
+            done = (seen.at - start).total_seconds() / span if seen.at else 0.0
+            await progress({"done": max(0.0, min(1.0, done)), "sales_seen": seen.sales, "sales_changed": seen.stored})
+
+        try:
+            seen = await self._reader.backfill(Turn(one, ticket), start, tell)
+        except (NotSupported, NoConnector, ConnectorError) as error:
+            raise Refusal(f"the till cannot be read: {error}; run it again, what was read is kept") from None
+        return await self._deliver(connection_id, began, seen)
+
+    async def replan(
+        self, connection_id: str, since: str, progress: Progress, *, dry_run: bool = False
+    ) -> dict[str, Any]:
+        """Plan receipts closed since a day by the rule as it is now: the only way in which a rule looks back."""
+        one = await self.get(connection_id)
+        began = self._store.clock.now()
+        start = micros(day(since, one.account.zone))
+        ids = await self._store.read(lambda tx: ledger.sales_closed_since(tx, one.id, start))
+        changes = {"sales": len(ids), "more": 0, "fewer": 0}
+        for at in range(0, len(ids), 200):
+            some = ids[at : at + 200]
+
+            def work(tx: Transaction, some: Sequence[str] = some) -> tuple[int, int]:
+                return _replan(tx, one, some, write=not dry_run)
+
+            more, fewer = await (self._store.read(work) if dry_run else self._store.write(work))
+            changes["more"] += more
+            changes["fewer"] += fewer
+            await progress({"done": (at + len(some)) / len(ids), **changes})
+        if dry_run:
+            return changes
+        await self._store.write(lambda tx: journal.note(tx, one.id, Message("connection.replanned", changes)))
+        self._sender()
+        return changes | await self._deliver(connection_id, began, Seen())
+
+    # --- operations -------------------------------------------------------------------------------------------
+
+    async def retry(self, connection_id: str, operation_id: str) -> None:
+        """Let a held or rejected operation go out again. Raises `Refusal`."""
+
+        def work(tx: Transaction) -> bool:
+            one = outbox.get(tx, connection_id, operation_id)
+            if one.state not in (State.held, State.rejected):
+                return False
+            if one.hold in (Hold.no_card, Hold.conflict):
+                return _wait_again(tx, one)
+            return outbox.retry(tx, one)
+
+        if not await self._store.write(work):
+            raise Refusal(f"{operation_id} is neither held nor rejected: there is nothing to try again")
+
+    async def dismiss(self, connection_id: str, operation_id: str) -> None:
+        """Give up a held operation. Raises `Refusal`."""
+        done = await self._store.write(lambda tx: outbox.dismiss(tx, outbox.get(tx, connection_id, operation_id)))
+        if not done:
+            raise Refusal(f"{operation_id} is not held: only held operations can be dismissed")
+
+    # --- errands ----------------------------------------------------------------------------------------------
+
+    async def perform(
+        self, kind: str, connection_id: str, params: Mapping[str, Any], progress: Progress
+    ) -> dict[str, Any]:
+        """One of the works that a command may leave to a running host."""
+        match kind:
+            case "sync":
+                return await self.sync(connection_id)
+            case "backfill":
+                return await self.backfill(connection_id, str(params["since"]), progress)
+            case "replan":
+                return await self.replan(connection_id, str(params["since"]), progress)
+        raise Refusal(f"there is no errand {kind!r}")
+
+    async def claim_errands(self) -> list[Errand]:
+        """Take what commands asked for."""
+        if not await self._store.read(errands.any_asked):
+            return []
+        return await self._store.write(errands.claim)
+
+    async def do_errand(self, errand: Errand) -> None:
+        """Do one errand and leave its result for whoever waits."""
+
+        async def progress(now: Mapping[str, Any]) -> None:
+            await self._store.write(lambda tx: errands.progress(tx, errand.id, now))
+
+        try:
+            result = await self.perform(errand.kind, errand.connection_id, errand.params, progress)
+            state = "done"
+        except Exception as error:  # noqa: BLE001 - whoever waits is told, whatever it was
+            result, state = {"error": redact(str(error) or type(error).__name__)}, "failed"
+        await self._store.write(lambda tx: errands.finish(tx, errand.id, state, result))
+
+
+def _wait_again(tx: Transaction, one: outbox.Operation) -> bool:
+    """A hold for want of a card is revived: look for the card once more, from now."""
+    page = Page.load(tx, [one.sale_id])
+    row = page.rows[one.sale_id]
+    who = ledger.content(tx, row).customer
+    if not who:
+        return False
+    outbox.hold_again(tx, one, tx.now + 30 * DAY)
+    row.bound_hash = None
+    page.changed(row)
+    page.identify_later(row, who, tx.now)
+    page.flush()
+    return True
+
+
+def _replan(tx: Transaction, one: Connection, ids: Sequence[str], *, write: bool) -> tuple[int, int]:
+    """Stamps more and fewer by the newest rule, for some sales."""
+    newest = connections.rules(tx, one.id)[-1]
+    page = Page.load(tx, ids)
+    more = fewer = 0
+    for row in page.rows.values():
+        sale = ledger.content(tx, row)
+        earned = entitlement(row, sale, newest.rule, one.account.zone)
+        if earned.stamps == row.stamps:
+            continue
+        if row.admitted and row.customer_hash is not None:
+            more += max(0, earned.stamps - row.stamps)
+            fewer += max(0, row.stamps - earned.stamps)
+        row.stamps, row.rule_number, row.pinned = earned.stamps, newest.number, 1
+        page.changed(row)
+        if sale.customer and not row.identified and row.admitted and row.stamps:
+            page.identify_later(row, sale.customer, tx.now)
+        plan_sale(page, row, one, newest.rule, earned.why)
+    if write:
+        page.flush()
+    return more, fewer
+
+
+def _scope(account: TillAccount, wanted: Sequence[str]) -> tuple[str, ...]:
+    """Location ids from ids or names. Raises `Refusal` that names the known ones."""
+    by_name = {location.name.casefold(): location.id for location in account.locations}
+    ids = {location.id for location in account.locations}
+    scope: list[str] = []
+    for one in wanted:
+        found = one if one in ids else by_name.get(one.casefold())
+        if found is None:
+            names = {location.name: location.id for location in account.locations}
+            known = ", ".join(f"{name} ({names[name]})" for name in nearest(one, names))
+            raise Refusal(f"{account.name} has no location {one!r}; known: {known or 'none'}")
+        scope.append(found)
+    return tuple(dict.fromkeys(scope))
+
+
+def nearest(wanted: str, known: Iterable[str]) -> list[str]:
+    """The known names, those most like `wanted` first."""
+    return sorted(known, key=lambda one: (-difflib.SequenceMatcher(None, wanted, one).ratio(), one))
+
+
+def day(text: str, zone: str) -> datetime:
+    """The start of a day (`2026-11-23`) in a zone. Raises `Refusal`."""
+    try:
+        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=ZoneInfo(zone))
+    except ValueError:
+        raise Refusal(f"{text!r} is not a day: write it as 2026-11-23") from None
+
+
+def _iso(at: int | None) -> str | None:
+    return moment(at).isoformat() if at is not None else None

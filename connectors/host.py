@@ -1,0 +1,243 @@
+"""The host: the one place where the parts are put together, opened, run and closed.
+
+Owns the lock beside an embedded database: one host or one working command at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+from filelock import FileLock, Timeout
+
+from connector_sdk.messages import Catalogue, Message
+from connectors.desk import Desk, Progress, Refusal
+from connectors.domain.clock import Clock as Time
+from connectors.plugins import Plugins
+from connectors.running.clock import Clock
+from connectors.running.dispatcher import InProcess
+from connectors.settings import Settings
+from connectors.sevenstamp.client import SevenStamp
+from connectors.store import connections, errands, outbox
+from connectors.store.engine import Store
+from connectors.store.errors import StoreError
+from connectors.sync.delivering import Deliverer, Timing
+from connectors.sync.hooking import HookDoor
+from connectors.sync.identifying import Identifier
+from connectors.sync.ingest import Door
+from connectors.sync.reading import Reader
+from connectors.sync.tills import Tills
+
+log = logging.getLogger(__name__)
+
+_ERRAND_PAUSE = 0.1
+_WORKING_COMMAND_WAIT = 30.0
+
+
+class Host:
+    """All parts of one installation, over one database."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        plugins: Plugins | None = None,
+        time: Time | None = None,
+        inline: bool = False,
+        sevenstamp_transport: httpx.AsyncBaseTransport | None = None,
+        till_transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self.settings = settings
+        self.plugins = plugins or Plugins()
+        vault = settings.vault()
+        self.store = Store(settings.database_url, vault, clock=time, inline=inline)
+        self.words = Catalogue(self.plugins.packages)
+        self.tills = Tills(self.plugins.classes, vault, transport=till_transport)
+        self.sevenstamp: SevenStamp | None = None
+        self.identifier: Identifier | None = None
+        self.deliverer: Deliverer | None = None
+        if settings.sevenstamp_url:
+            self.sevenstamp = SevenStamp(
+                settings.sevenstamp_url, transport=sevenstamp_transport, deadline=settings.call_deadline_seconds
+            )
+            self.identifier = Identifier(self.store, self.tills, self.sevenstamp)
+            timing = Timing(settings.call_deadline_seconds, settings.settle_seconds)
+            self.deliverer = Deliverer(self.store, self.sevenstamp, timing)
+        self.door = Door(self.store, self.plugins.stamps_for_sale)
+        self.reader = Reader(self.store, self.tills, self.door)
+        self.hooks = HookDoor(self.store, self.tills, self.door)
+        self.desk = Desk(
+            self.store, self.tills, self.sevenstamp, self.reader, self.identifier, self.deliverer, settings.public_url
+        )
+        self._dispatcher = InProcess()
+        self._clock: Clock | None = None
+        self._delivery: asyncio.Task[None] | None = None
+        self._telling: set[asyncio.Task[None]] = set()
+        self._lock: FileLock | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.store.open()
+        self.store.listeners.append(self._tell)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        while self._telling:
+            await asyncio.wait(set(self._telling))
+        await self.tills.aclose()
+        if self.sevenstamp is not None:
+            await self.sevenstamp.aclose()
+        await self.store.close()
+        self._release()
+
+    # --- the lock ---------------------------------------------------------------------------------------------
+
+    def hold(self, role: str) -> bool:
+        """Take the lock beside an embedded database for a `role`; whether it was free."""
+        file = self.settings.database_file
+        if file is None or self._lock is not None:
+            return True
+        lock = FileLock(file.with_name(file.name + ".lock"))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return False
+        self._lock = lock
+        self._holder_file().write_text(json.dumps({"role": role, "pid": os.getpid()}))
+        return True
+
+    def holder(self) -> dict[str, Any]:
+        """Who holds the lock: role and process id, as far as they said."""
+        with contextlib.suppress(OSError, ValueError):
+            found: dict[str, Any] = json.loads(self._holder_file().read_text())
+            return found
+        return {}
+
+    def _holder_file(self) -> Path:
+        file = self.settings.database_file
+        assert file is not None  # noqa: S101 - only embedded databases are locked by file
+        return file.with_name(file.name + ".holder")
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            with contextlib.suppress(OSError):
+                self._holder_file().unlink()
+            self._lock.release()
+            self._lock = None
+
+    # --- running ----------------------------------------------------------------------------------------------
+
+    def take_over(self) -> None:
+        """Become the host of this database. Raises `StoreError` where there is one, or `Refusal` without 7stamp."""
+        assert self.desk.sevenstamp  # noqa: S101 - refuses where it is not set
+        if not self.hold("host"):
+            pid = self.holder().get("pid", "?")
+            raise StoreError(
+                f"another host (process {pid}) already runs on this database: stop it first, "
+                "or set CONNECTORS_DATABASE_URL to another one"
+            )
+
+    async def start(self) -> None:
+        """Run in the background: clock, delivery, errands."""
+        self.take_over()
+        assert self.identifier is not None  # noqa: S101 - take_over refused otherwise
+        assert self.deliverer is not None  # noqa: S101
+        await self._recover()
+        self._clock = Clock(self.store, self.reader, self.identifier, self.deliverer, self._dispatcher, self.desk)
+        self._delivery = asyncio.create_task(self.deliverer.run(), name="delivery")
+        self._clock.start()
+
+    async def _recover(self) -> None:
+        """What was on the wire when the last host ended is in doubt; what was asked of it has failed."""
+        doubtful = await self.store.write(outbox.in_doubt_at_start)
+        if doubtful:
+            log.warning(
+                "%d operations were on the wire when the last host ended: their cards' history decides", doubtful
+            )
+        await self.store.write(errands.abandon)
+
+    async def stop(self) -> None:
+        """End the background work; calls on the wire are waited for, everything else is in the database."""
+        if self._clock is not None:
+            self._clock.stop()
+            self._clock = None
+        await self._dispatcher.close()
+        if self._delivery is not None:
+            self._delivery.cancel()
+            await asyncio.gather(self._delivery, return_exceptions=True)
+            self._delivery = None
+        if self.deliverer is not None:
+            await self.deliverer.close()
+
+    async def ready(self) -> bool:
+        """Whether the database answers and the background work runs."""
+        running = self._clock is not None and self._delivery is not None and not self._delivery.done()
+        return running and await self.store.read(lambda tx: connections.count(tx) >= 0)
+
+    # --- work for commands ------------------------------------------------------------------------------------
+
+    async def perform(
+        self, kind: str, connection_id: str, params: dict[str, Any], progress: Progress
+    ) -> dict[str, Any]:
+        """Do a work here, or have the host do it that runs on the same database. Raises `Refusal`."""
+        await self.desk.get(connection_id)
+        waited = 0.0
+        while not self.hold(kind):
+            if self.holder().get("role") == "host":
+                return await self._ask(kind, connection_id, params, progress)
+            if waited >= _WORKING_COMMAND_WAIT:
+                raise Refusal("another command works on this database: try again when it is done")
+            await asyncio.sleep(_ERRAND_PAUSE)
+            waited += _ERRAND_PAUSE
+        await self._recover()
+        return await self.desk.perform(kind, connection_id, params, progress)
+
+    async def _ask(self, kind: str, connection_id: str, params: dict[str, Any], progress: Progress) -> dict[str, Any]:
+        errand_id = await self.store.write(lambda tx: errands.ask(tx, connection_id, kind, params))
+        while True:
+            await asyncio.sleep(_ERRAND_PAUSE)
+            errand = await self.store.read(lambda tx: errands.get(tx, errand_id))
+            if errand.progress:
+                await progress(errand.progress)
+            if errand.state == "failed":
+                raise Refusal(str((errand.result or {}).get("error", "the host could not do it")))
+            if errand.state == "done":
+                return dict(errand.result or {})
+            if self.holder().get("role") != "host":
+                raise Refusal("the host was stopped meanwhile: run the command again")
+
+    # --- plugins ----------------------------------------------------------------------------------------------
+
+    def _tell(self, _wake: set[str], told: list[tuple[Any, ...]]) -> None:
+        """After a commit, tell plugins; nobody waits for them."""
+        wanted = [one for one in told if self._listens(one[0])]
+        if wanted:
+            task = asyncio.get_running_loop().create_task(self._tell_all(wanted))
+            self._telling.add(task)
+            task.add_done_callback(self._telling.discard)
+
+    def _listens(self, kind: str) -> bool:
+        hook = {"sale": "sale_ingested", "operation": "operation_settled", "health": "connection_health_changed"}[kind]
+        return bool(getattr(self.plugins.manager.hook, hook).get_hookimpls())
+
+    async def _tell_all(self, told: list[tuple[Any, ...]]) -> None:
+        for kind, *facts in told:
+            match kind, facts:
+                case "sale", [connection, sale]:
+                    await self.plugins.tell("sale_ingested", connection=connection, sale=sale)
+                case "operation", [connection_id, operation]:
+                    found = await self.store.read(lambda tx, one=connection_id: connections.of_ids(tx, [one]))  # type: ignore[misc]
+                    if connection_id in found:
+                        await self.plugins.tell(
+                            "operation_settled", connection=found[connection_id].facts(), operation=operation
+                        )
+                case "health", [connection, state, reason]:
+                    words = self.words.word(reason) if isinstance(reason, Message) else ""
+                    await self.plugins.tell(
+                        "connection_health_changed", connection=connection, state=state, reason=words
+                    )

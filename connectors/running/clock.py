@@ -1,0 +1,170 @@
+"""When work is due: a tick that asks the database what is, claims it and hands it over.
+
+Owns the schedule (APScheduler); it never waits for the work itself, so one slow till delays no other and ten thousand
+connections cost what is due, not what exists.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Protocol
+
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+
+from connectors.domain.connection import Connection
+from connectors.running.dispatcher import Dispatcher, Work
+from connectors.store import connections, hints, outbox
+from connectors.store.connections import Turn
+from connectors.store.engine import Store
+from connectors.store.errands import Errand
+from connectors.store.hints import DueHint
+from connectors.sync.delivering import Deliverer
+from connectors.sync.identifying import Identifier
+from connectors.sync.reading import Reader
+
+log = logging.getLogger(__name__)
+
+_CLAIM = 100
+_HINTS = 200
+_HINTS_UNDER_WAY = 2000  # claimed and not yet followed: the lease of a claim is a minute
+
+
+class Errands(Protocol):
+    """Who does what commands ask of a running host."""
+
+    async def claim_errands(self) -> list[Errand]: ...
+    async def do_errand(self, errand: Errand) -> None: ...
+
+
+class Clock:
+    """Turns what is due into submitted work; a commit that makes work turns it at once."""
+
+    def __init__(
+        self,
+        store: Store,
+        reader: Reader,
+        identifier: Identifier,
+        deliverer: Deliverer,
+        dispatcher: Dispatcher,
+        errands: Errands,
+    ) -> None:
+        self._store = store
+        self._reader = reader
+        self._identifier = identifier
+        self._deliverer = deliverer
+        self._dispatcher = dispatcher
+        self._errands = errands
+        # coalesce and no grace time: after a pause of the machine one late run happens, none is skipped in silence
+        self._scheduler = AsyncIOScheduler(
+            timezone="UTC", job_defaults={"coalesce": True, "misfire_grace_time": None, "max_instances": 1}
+        )
+
+        self._hints_due = False
+        self._identify_due = False
+        self._under_way = 0
+
+    def start(self) -> None:
+        self._store.listeners.append(self._wake)
+        self._scheduler.add_job(self.tick, "interval", seconds=1, id="tick")
+        self._scheduler.add_job(self._housekeeping, "interval", seconds=60, id="housekeeping")
+        self._scheduler.start()
+        self._wake({"poll", "hints", "identify", "deliver"}, [])
+
+    def stop(self) -> None:
+        self._scheduler.shutdown(wait=False)
+        self._store.listeners.remove(self._wake)
+
+    def _wake(self, reasons: set[str], _told: object) -> None:
+        if "deliver" in reasons:
+            self._deliverer.wake()
+        if "hints" in reasons:
+            self._hints_due = True
+            self._submit("claim hints", self._due_hints)
+        if "identify" in reasons:
+            self._identify_due = True
+            self._submit("identify", self._identify)
+        if "poll" in reasons:
+            self._submit("claim polls", self._due_reads)
+
+    def _submit(self, name: str, work: Work) -> None:
+        self._dispatcher.submit(name, work)
+
+    async def tick(self) -> None:
+        """Hand over everything that is due."""
+        self._submit("claim polls", self._due_reads)
+        self._submit("claim hints", self._due_hints)
+        self._submit("identify", self._identify)
+        self._submit("resolve", self._resolve)
+        self._submit("errands", self._due_errands)
+
+    async def _due_reads(self) -> None:
+        for turn in await self._store.write(lambda tx: connections.due_polls(tx, _CLAIM)):
+            self._submit(f"poll {turn.connection.id}", self._polling(turn))
+        for turn in await self._store.write(lambda tx: connections.due_lookbacks(tx, _CLAIM)):
+            self._submit(f"look-back {turn.connection.id}", self._looking_back(turn))
+
+    def _polling(self, turn: Turn) -> Work:
+        async def work() -> None:
+            await self._reader.poll(turn)
+
+        return work
+
+    def _looking_back(self, turn: Turn) -> Work:
+        async def work() -> None:
+            await self._reader.look_back(turn)
+
+        return work
+
+    async def _due_hints(self) -> None:
+        """Claim hints and hand them over, by connection, as long as there are any and not too many under way."""
+        self._hints_due = True
+        while self._hints_due and self._under_way < _HINTS_UNDER_WAY:
+            self._hints_due = False
+            claimed = await self._store.write(lambda tx: hints.claim(tx, _HINTS))
+            by_connection: dict[str, list[DueHint]] = {}
+            for hint in claimed:
+                by_connection.setdefault(hint.connection_id, []).append(hint)
+            ids = list(by_connection)
+            known = await self._store.read(lambda tx, ids=ids: connections.of_ids(tx, ids))  # type: ignore[misc]
+            for connection_id, some in by_connection.items():
+                self._under_way += len(some)
+                # each claim is its own piece of work: a connection may have several on their way
+                name = f"hints {connection_id} {some[0].ticket}"
+                self._submit(name, self._following(known[connection_id], some))
+            self._hints_due = self._hints_due or len(claimed) == _HINTS
+
+    def _following(self, connection: Connection, claimed: list[DueHint]) -> Work:
+        async def work() -> None:
+            try:
+                await self._reader.follow(connection, claimed)
+            finally:
+                self._under_way -= len(claimed)
+                self._wake({"hints"}, [])
+
+        return work
+
+    async def _identify(self) -> None:
+        self._identify_due = True
+        while self._identify_due:
+            self._identify_due = False
+            self._identify_due = bool(await self._identifier.round()) or self._identify_due
+
+    async def _due_errands(self) -> None:
+        for errand in await self._errands.claim_errands():
+            self._submit(f"errand {errand.id}", self._doing(errand))
+
+    def _doing(self, errand: Errand) -> Work:
+        async def work() -> None:
+            await self._errands.do_errand(errand)
+
+        return work
+
+    async def _resolve(self) -> None:
+        await self._deliverer.resolve()
+
+    async def _housekeeping(self) -> None:
+        try:
+            await self._store.write(outbox.expire)
+            await self._deliverer.watch_plans()
+        except Exception as error:
+            log.exception("housekeeping: raised %s; it comes again in a minute", type(error).__name__)

@@ -1,0 +1,57 @@
+"""What the environment says, prefix `CONNECTORS_`; a connector's own settings have its own prefix."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from platformdirs import user_data_path
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from connectors.store.errors import StoreError
+from connectors.store.vault import Vault, key_file
+
+
+class Settings(BaseSettings):
+    """The host's settings; seconds where they are times."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="CONNECTORS_", extra="ignore", hide_input_in_errors=True, validate_default=True
+    )
+
+    database_url: str = ""
+    sevenstamp_url: str | None = None
+    secret_key: SecretStr | None = None
+    public_url: str = "http://127.0.0.1:8700"
+    settle_seconds: Annotated[float, Field(gt=0, le=3600)] = 10.0
+    call_deadline_seconds: Annotated[float, Field(gt=0, le=300)] = 15.0
+
+    @field_validator("database_url")
+    @classmethod
+    def _default_database(cls, url: str) -> str:
+        if not url:
+            return f"sqlite:///{user_data_path('7stamp-connectors', appauthor=False) / 'connectors.db'}"
+        return url.replace("postgresql://", "postgresql+psycopg://", 1)
+
+    @property
+    def database_file(self) -> Path | None:
+        """The file of an embedded database."""
+        scheme, found, path = self.database_url.partition(":///")
+        return Path(path) if found and scheme.startswith("sqlite") else None
+
+    def vault(self) -> Vault:
+        """The vault of this database: from the variable, or from the key file beside it. Raises `StoreError`."""
+        if self.secret_key is not None:
+            return Vault(self.secret_key.get_secret_value())
+        file = self.database_file
+        if file is None:
+            raise StoreError("CONNECTORS_SECRET_KEY is not set: a database server needs it, the same on every machine")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        key = file.with_name(file.name + ".key")
+        if file.exists() and file.stat().st_size and not key.exists():
+            raise StoreError(
+                f"the key file {key.name} is missing beside the database: put it back, or set CONNECTORS_SECRET_KEY; "
+                "without it what the database holds cannot be read"
+            )
+        return Vault(key_file(key))

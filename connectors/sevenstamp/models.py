@@ -1,0 +1,77 @@
+"""What 7stamp answers, as values. Unknown keys are ignored: a newer server must not break an older client."""
+
+from __future__ import annotations
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class BusinessFacts(_Answer):
+    id: str
+    name: str
+    country: str
+    currency: str
+    timezone: str
+    language: str = "en"
+
+
+class Usage(_Answer):
+    """Card operations this month; `allowed` is `None` for a plan without a limit."""
+
+    used: int
+    allowed: int | None = None
+
+
+class Me(_Answer):
+    """Whose key it is."""
+
+    business: BusinessFacts
+    location_id: str | None = None
+    staff_login: str
+    key_status: str
+    operations: Usage
+
+
+class CardCustomer(_Answer):
+    phone: str | None = None
+    email: str | None = None
+
+
+class Card(_Answer):
+    """A customer's card; `number` has six digits, `issued_at` orders several of one customer."""
+
+    id: str
+    number: str
+    active: bool = True
+    issued_at: AwareDatetime
+    customer: CardCustomer = CardCustomer()
+    stamps: int = 0
+    goal: int = 0
+
+    @property
+    def hint(self) -> str:
+        """The last four digits, by which people tell cards apart."""
+        return self.number[-4:]
+
+
+class HistoryEvent(_Answer):
+    """One line of a card's history; `code` is the operation's reference we sent."""
+
+    id: str
+    type: str
+    at: AwareDatetime
+    code: str | None = None
+    receipt: str | None = None
+    stamps: int = 0
+
+
+class Voucher(_Answer):
+    """A voucher; `redeemed_by_code` is the reference with which it was redeemed."""
+
+    id: str
+    redeem_code: str
+    status: str
+    redeemed_by_code: str | None = None

@@ -1,0 +1,507 @@
+"""Connections, their businesses and their rules; what of them is due, and when it is next.
+
+Owns adoption (a new connection to an account takes over what a removed one left) and the uniqueness of locations.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import secrets
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import bindparam, func, select, true
+
+from connector_sdk.connector import TillAccount
+from connector_sdk.messages import Message
+from connector_sdk.rule import StampRule
+from connectors.domain.clock import HOUR, SECOND
+from connectors.domain.connection import WORKING, Business, Connection, Health, named, overlap
+from connectors.domain.stamps import RuleVersion
+from connectors.store import journal
+from connectors.store.engine import Transaction
+from connectors.store.errors import NotFound, Taken
+from connectors.store.ledger import tickets
+from connectors.store.schema import business, connection, hint, identify, operation, rule_version, sale
+
+LOOKBACK_EVERY = HOUR
+_POLL_WITHOUT_HOOKS = 60
+_POLL_WITH_HOOKS = 900
+_HOOKS_ARRIVE = 24 * HOUR  # hooks count as arriving while the last is no older than this
+
+
+def _connection(row: Any) -> Connection:
+    return Connection(
+        id=row.id,
+        connector=row.connector,
+        account=TillAccount.model_validate_json(row.account),
+        business_id=row.business_id,
+        title=row.title,
+        scope=tuple(json.loads(row.scope)),
+        health=Health(row.health),
+        health_since=row.health_since,
+        reason=Message.restored(row.reason) if row.reason else None,
+        began_at=row.began_at,
+        poll_seconds=row.poll_seconds,
+        next_poll_at=row.next_poll_at,
+        next_lookback_at=row.next_lookback_at,
+        checkpoint_at=row.checkpoint_at,
+        last_poll_at=row.last_poll_at,
+        last_lookback_at=row.last_lookback_at,
+        last_hook_at=row.last_hook_at,
+        key_hash=row.key_hash,
+        failures=row.failures,
+        generation=row.generation,
+        settings=row.settings,
+        sevenstamp_key=row.sevenstamp_key,
+        hook_token=row.hook_token,
+    )
+
+
+def get(tx: Transaction, connection_id: str) -> Connection:
+    """Raises `NotFound`, which names the known ones."""
+    row = tx.run(
+        select(connection).where(connection.c.id == connection_id, connection.c.health != Health.removed)
+    ).first()
+    if row is None:
+        known = [one.id for one in everyone(tx)]
+        raise NotFound(
+            f"there is no connection {connection_id!r}; "
+            + (f"known: {', '.join(known)}" if known else "none exists yet")
+        )
+    return _connection(row)
+
+
+def everyone(tx: Transaction) -> list[Connection]:
+    """All connections that are not removed, oldest first."""
+    rows = tx.run(
+        select(connection).where(connection.c.health != Health.removed).order_by(connection.c.began_at, connection.c.id)
+    )
+    return [_connection(row) for row in rows]
+
+
+def count(tx: Transaction) -> int:
+    return int(tx.run(select(func.count()).select_from(connection)).scalar_one())
+
+
+def of_ids(tx: Transaction, ids: Sequence[str]) -> dict[str, Connection]:
+    rows = tx.run(select(connection).where(connection.c.id.in_(list(ids))))
+    return {row.id: _connection(row) for row in rows}
+
+
+def of_account(tx: Transaction, connector: str, account_id: str) -> list[Connection]:
+    """The connections, not removed, of a till account."""
+    rows = tx.run(
+        select(connection).where(
+            connection.c.connector == connector,
+            connection.c.account_id == account_id,
+            connection.c.health != Health.removed,
+        )
+    )
+    return [_connection(row) for row in rows]
+
+
+def of_hook_token(tx: Transaction, connector: str, token: str) -> Connection | None:
+    row = tx.run(
+        select(connection).where(
+            connection.c.hook_token_hash == tx.vault.hash("hook token", token),
+            connection.c.connector == connector,
+            connection.c.health != Health.removed,
+        )
+    ).first()
+    return _connection(row) if row else None
+
+
+@dataclass(frozen=True, slots=True)
+class NewConnection:
+    """What `add` needs; `settings` and `sevenstamp_key` in the clear."""
+
+    connector: str
+    account: TillAccount
+    business: Business
+    title: str
+    scope: tuple[str, ...]
+    rule: StampRule
+    settings: Mapping[str, Any]
+    sevenstamp_key: str
+    poll_seconds: int | None
+
+
+def add(tx: Transaction, new: NewConnection) -> Connection:
+    """Store a connection, adopting what a removed one to the same account left. Raises `Taken`."""
+    _refuse_overlap(tx, new.connector, new.account, new.scope, ignoring=None)
+    _store_business(tx, new.business)
+    one = f"{new.connector}-{secrets.token_hex(3)}"
+    token = secrets.token_urlsafe(24)
+    former = _former(tx, new)
+    tx.run(
+        connection.insert(),
+        [
+            {
+                "id": one,
+                "connector": new.connector,
+                "account_id": new.account.id,
+                "account": new.account.model_dump_json(),
+                "business_id": new.business.id,
+                "title": new.title,
+                "scope": json.dumps(new.scope),
+                "health": Health.active,
+                "health_since": tx.now,
+                "began_at": tx.now,
+                "poll_seconds": new.poll_seconds,
+                "next_poll_at": tx.now,
+                "next_lookback_at": tx.now + SECOND,
+                "failures": 0,
+                "generation": 1,
+                "settings": tx.vault.encrypt(json.dumps(new.settings)),
+                "sevenstamp_key": tx.vault.encrypt(new.sevenstamp_key),
+                "key_hash": tx.vault.hash("7stamp key", new.sevenstamp_key),
+                "hook_token": tx.vault.encrypt(token),
+                "hook_token_hash": tx.vault.hash("hook token", token),
+            }
+        ],
+    )
+    history = [version for removed in former for version in rules(tx, removed)]
+    if history:
+        _write_rules(tx, one, sorted(history, key=lambda version: version.effective_from))
+    set_rule(tx, one, new.rule)
+    if former:
+        _adopt(tx, one, former, new.scope)
+    journal.note(tx, one, Message("connection.added", {"account": new.account.name, "where": _where(new)}))
+    tx.wake.update({"poll", "deliver"})
+    return get(tx, one)
+
+
+def _where(new: NewConnection) -> str:
+    return named(new.scope, new.account.locations)
+
+
+def _refuse_overlap(
+    tx: Transaction, connector: str, account: TillAccount, scope: tuple[str, ...], ignoring: str | None
+) -> None:
+    for other in of_account(tx, connector, account.id):
+        if other.id != ignoring and overlap(scope, other.scope):
+            raise Taken(
+                f"{account.name} is already connected as {other.id} ({named(other.scope, account.locations)}): "
+                f"change that one with `connectors connection edit {other.id}`, or choose other locations"
+            )
+
+
+def _former(tx: Transaction, new: NewConnection) -> list[str]:
+    """Removed connections of the same business to the same account whose locations this one takes over."""
+    rows = tx.run(
+        select(connection.c.id, connection.c.scope)
+        .where(
+            connection.c.connector == new.connector,
+            connection.c.account_id == new.account.id,
+            connection.c.business_id == new.business.id,
+            connection.c.health == Health.removed,
+        )
+        .order_by(connection.c.health_since.desc())
+    )
+    return [row.id for row in rows if overlap(tuple(json.loads(row.scope)), new.scope)][:1]
+
+
+def _adopt(tx: Transaction, one: str, former: Sequence[str], scope: tuple[str, ...]) -> None:
+    mine = sale.c.connection_id.in_(list(former)) & (sale.c.location_id.in_(list(scope)) if scope else true())
+    moved = select(sale.c.id).where(mine).scalar_subquery()
+    for table in (operation, identify):
+        tx.run(table.update().where(table.c.sale_id.in_(moved)).values(connection_id=one))
+    tx.run(sale.update().where(mine).values(connection_id=one))
+
+
+def _store_business(tx: Transaction, new: Business) -> None:
+    values = {
+        "name": new.name,
+        "country": new.country,
+        "currency": new.currency,
+        "zone": new.zone,
+        "language": new.language,
+    }
+    if tx.run(business.update().where(business.c.id == new.id).values(values)).rowcount == 0:
+        tx.run(business.insert(), [{"id": new.id, **values}])
+
+
+def business_of(tx: Transaction, business_id: str) -> Business:
+    row = tx.run(select(business).where(business.c.id == business_id)).one()
+    return Business(row.id, row.name, row.country, row.currency, row.zone, row.language)
+
+
+def rules(tx: Transaction, connection_id: str) -> list[RuleVersion]:
+    """A connection's rule versions, in the order in which they took effect."""
+    rows = tx.run(
+        select(rule_version).where(rule_version.c.connection_id == connection_id).order_by(rule_version.c.number)
+    )
+    return [RuleVersion(row.number, row.effective_from, StampRule.model_validate_json(row.rule)) for row in rows]
+
+
+def _write_rules(tx: Transaction, connection_id: str, versions: Sequence[RuleVersion]) -> None:
+    tx.run(
+        rule_version.insert(),
+        [
+            {
+                "connection_id": connection_id,
+                "number": number,
+                "effective_from": version.effective_from,
+                "rule": version.rule.model_dump_json(),
+            }
+            for number, version in enumerate(versions, start=1)
+        ],
+    )
+
+
+def set_rule(tx: Transaction, connection_id: str, rule: StampRule) -> bool:
+    """Make `rule` the one in force from now on (the first: from the beginning); whether that changed anything."""
+    versions = rules(tx, connection_id)
+    if versions and versions[-1].rule == rule:
+        return False
+    tx.run(
+        rule_version.insert(),
+        [
+            {
+                "connection_id": connection_id,
+                "number": len(versions) + 1,
+                "effective_from": tx.now if versions else 0,
+                "rule": rule.model_dump_json(),
+            }
+        ],
+    )
+    return bool(versions)
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """What to change; `None` leaves a field as it is."""
+
+    title: str | None = None
+    scope: tuple[str, ...] | None = None
+    rule: StampRule | None = None
+    settings: Mapping[str, Any] | None = None
+    account: TillAccount | None = None
+    sevenstamp_key: str | None = None
+    poll_seconds: int | None = None
+
+
+def edit(tx: Transaction, connection_id: str, change: Edit) -> Connection:
+    """Change a connection; new secrets reactivate one that needed authorisation. Raises `Taken`, `NotFound`."""
+    kept = get(tx, connection_id)
+    values: dict[str, Any] = {"generation": kept.generation + 1}
+    if change.scope is not None:
+        _refuse_overlap(tx, kept.connector, kept.account, change.scope, ignoring=kept.id)
+        values["scope"] = json.dumps(change.scope)
+    if change.title is not None:
+        values["title"] = change.title
+    if change.poll_seconds is not None:
+        values.update(poll_seconds=change.poll_seconds, next_poll_at=tx.now)
+    if change.settings is not None:
+        values["settings"] = tx.vault.encrypt(json.dumps(change.settings))
+    if change.account is not None:
+        values["account"] = change.account.model_dump_json()
+    if change.sevenstamp_key is not None:
+        values["sevenstamp_key"] = tx.vault.encrypt(change.sevenstamp_key)
+        values["key_hash"] = tx.vault.hash("7stamp key", change.sevenstamp_key)
+    tx.run(connection.update().where(connection.c.id == connection_id).values(values))
+    if change.rule is not None and set_rule(tx, connection_id, change.rule):
+        journal.note(tx, connection_id, Message("connection.rule"))
+    if (change.settings is not None or change.sevenstamp_key is not None) and kept.health in (
+        Health.needs_authorisation,
+        Health.failing,
+    ):
+        set_health(tx, connection_id, Health.active, None)
+    tx.wake.update({"poll", "deliver"})
+    return get(tx, connection_id)
+
+
+def set_health(tx: Transaction, connection_id: str, health: Health, reason: Message | None) -> None:
+    """Change how a connection is doing; journalled and told to plugins only where it is a change."""
+    values = {"health": health, "health_since": tx.now, "reason": reason.stored() if reason else None}
+    if health is Health.active:
+        values.update(failures=0, next_poll_at=tx.now, next_lookback_at=tx.now + SECOND)
+    changed = tx.run(
+        connection.update()
+        .where(connection.c.id == connection_id, connection.c.health != health, connection.c.health != Health.removed)
+        .values(values)
+    )
+    if changed.rowcount:
+        journal.note(tx, connection_id, Message(f"connection.{health}", {"why": reason} if reason else {}))
+        tx.told.append(("health", get(tx, connection_id).facts(), health.value, reason))
+        tx.wake.update({"poll", "deliver"})
+
+
+def set_health_of_key(tx: Transaction, key_hash: str, health: Health, reason: Message) -> None:
+    """The same for every working connection that uses a 7stamp key."""
+    rows = tx.run(select(connection.c.id).where(connection.c.key_hash == key_hash, connection.c.health.in_(WORKING)))
+    for one in rows.scalars().all():
+        set_health(tx, one, health, reason)
+
+
+def remove(tx: Transaction, connection_id: str) -> None:
+    """Forget a connection and its secrets; its sales and operations stay in the ledger."""
+    get(tx, connection_id)
+    journal.note(tx, connection_id, Message("connection.removed"))
+    nothing = tx.vault.encrypt("{}")
+    tx.run(
+        connection.update()
+        .where(connection.c.id == connection_id)
+        .values(
+            health=Health.removed,
+            health_since=tx.now,
+            reason=None,
+            settings=nothing,
+            sevenstamp_key=nothing,
+            key_hash="",
+            hook_token=nothing,
+            generation=connection.c.generation + 1,
+        )
+    )
+    tx.run(hint.delete().where(hint.c.connection_id == connection_id))
+
+
+def pause_key(tx: Transaction, key_hash: str, until: int) -> None:
+    """Send nothing with a 7stamp key before `until`: it asked for that (429)."""
+    tx.run(
+        connection.update()
+        .where(connection.c.key_hash == key_hash, connection.c.send_after < until)
+        .values(send_after=until)
+    )
+
+
+def sendable(tx: Transaction, ids: Collection[str]) -> dict[str, int]:
+    """Those of these connections for which something may be sent now, with their generations."""
+    rows = tx.run(
+        select(connection.c.id, connection.c.generation)
+        .join(business, business.c.id == connection.c.business_id)
+        .where(
+            connection.c.id.in_(sorted(ids)),
+            connection.c.health.in_(WORKING),
+            connection.c.send_after <= tx.now,
+            business.c.paused_until <= tx.now,
+        )
+    )
+    return {row.id: row.generation for row in rows}
+
+
+# --- what is due -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A read that is due and claimed; `ticket` orders what it will see."""
+
+    connection: Connection
+    ticket: int
+
+
+def _poll_pause(one: Connection, now: int) -> int:
+    hooks = one.last_hook_at is not None and now - one.last_hook_at < _HOOKS_ARRIVE
+    seconds = one.poll_seconds or (_POLL_WITH_HOOKS if hooks else _POLL_WITHOUT_HOOKS)
+    backoff = min(2**one.failures, 64)
+    return _jittered(min(seconds * backoff, max(seconds, 3600)) * SECOND)
+
+
+def _jittered(pause: int) -> int:
+    return int(pause * random.uniform(0.9, 1.1))  # noqa: S311 - spreads load
+
+
+def due_polls(tx: Transaction, limit: int, only: str | None = None) -> list[Turn]:
+    """Claim the polls that are due (or one connection's, due or not) and say when each is next."""
+    return _claim(tx, connection.c.next_poll_at, limit, only, _poll_pause)
+
+
+def due_lookbacks(tx: Transaction, limit: int, only: str | None = None) -> list[Turn]:
+    """The same for look-backs."""
+    return _claim(tx, connection.c.next_lookback_at, limit, only, lambda _one, _now: _jittered(LOOKBACK_EVERY))
+
+
+def _claim(tx: Transaction, column: Any, limit: int, only: str | None, pause: Any) -> list[Turn]:
+    wanted = select(connection).where(connection.c.health.in_(WORKING))
+    wanted = wanted.where(connection.c.id == only) if only else wanted.where(column <= tx.now)
+    rows = [_connection(row) for row in tx.run(wanted.order_by(column).limit(limit))]
+    if not rows:
+        return []
+    tx.run(
+        connection.update().where(connection.c.id == bindparam("id_")).values({column.name: bindparam("next_at")}),
+        [{"id_": one.id, "next_at": tx.now + pause(one, tx.now)} for one in rows],
+    )
+    first = tickets(tx, len(rows))
+    return [Turn(one, first + number) for number, one in enumerate(rows)]
+
+
+def hooked(tx: Transaction, ids: Sequence[str]) -> None:
+    """Note that hooks arrive."""
+    tx.run(connection.update().where(connection.c.id.in_(sorted(set(ids)))).values(last_hook_at=tx.now))
+
+
+def reached(tx: Transaction, connection_id: str, checkpoint_at: int) -> None:
+    """Everything changed at the till before then has been ingested."""
+    tx.run(connection.update().where(connection.c.id == connection_id).values(checkpoint_at=checkpoint_at))
+
+
+def read_well(tx: Transaction, connection_id: str, *, lookback: bool) -> None:
+    """A read went through to its end."""
+    values: dict[str, Any] = {"last_poll_at": tx.now, "failures": 0}
+    if lookback:
+        values["last_lookback_at"] = tx.now
+    tx.run(connection.update().where(connection.c.id == connection_id).values(values))
+    row = tx.run(select(connection.c.health).where(connection.c.id == connection_id)).one()
+    if row.health == Health.failing:
+        set_health(tx, connection_id, Health.active, None)
+
+
+def read_badly(tx: Transaction, connection_id: str, reason: Message, *, retry_after: float | None) -> None:
+    """A read failed: try later, and say so once it keeps failing."""
+    failures = tx.run(
+        connection.update()
+        .where(connection.c.id == connection_id)
+        .values(failures=connection.c.failures + 1)
+        .returning(connection.c.failures)
+    ).scalar_one()
+    if retry_after is not None:
+        tx.run(
+            connection.update()
+            .where(connection.c.id == connection_id)
+            .values(next_poll_at=tx.now + int(retry_after * SECOND))
+        )
+    if failures >= 3:
+        set_health(tx, connection_id, Health.failing, reason)
+    elif failures == 1:
+        journal.note(tx, connection_id, Message("connection.slow", {"why": reason}))
+
+
+# --- the plan of a business --------------------------------------------------------------------------------------
+
+
+def pause_business(tx: Transaction, business_id: str, until: int) -> bool:
+    """Send nothing for a business before `until`; whether it was not paused before."""
+    changed = tx.run(
+        business.update()
+        .where(business.c.id == business_id, business.c.paused_until < tx.now)
+        .values(paused_until=until, plan_checked_at=tx.now)
+    )
+    return changed.rowcount > 0
+
+
+def paused_businesses(tx: Transaction, checked_before: int, limit: int = 50) -> list[tuple[str, str, int]]:
+    """Paused businesses not looked at since: (business id, id of a connection to ask with, paused until)."""
+    rows = tx.run(
+        select(business.c.id, func.min(connection.c.id).label("asked"), business.c.paused_until)
+        .join(connection, connection.c.business_id == business.c.id)
+        .where(
+            business.c.paused_until > 0,
+            business.c.plan_checked_at <= checked_before,
+            connection.c.health.in_(WORKING),
+        )
+        .group_by(business.c.id, business.c.paused_until)
+        .limit(limit)
+    )
+    return [(row.id, row.asked, row.paused_until) for row in rows]
+
+
+def plan_checked(tx: Transaction, business_id: str, *, resumes: bool) -> None:
+    values: dict[str, Any] = {"plan_checked_at": tx.now}
+    if resumes:
+        values["paused_until"] = 0
+        tx.wake.add("deliver")
+    tx.run(business.update().where(business.c.id == business_id).values(values))

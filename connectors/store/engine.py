@@ -1,0 +1,247 @@
+"""The database itself: one writer that commits concurrent arrivals together, readers beside it.
+
+Owns threads, transactions and migrations at start; what is written is the other modules' of this room.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+import sqlalchemy
+from sqlalchemy import Connection as Session
+from sqlalchemy import Engine, Table, create_engine, event
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import make_url
+
+from connectors.domain.clock import Clock, SystemClock
+from connectors.store import migrate
+from connectors.store.errors import StoreBusy, StoreError, WrongKey
+from connectors.store.schema import setting
+from connectors.store.vault import CANARY, Vault
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+MOST_TOGETHER = 500
+_BUSY_MILLISECONDS = 15_000
+
+
+@dataclass(slots=True)
+class Transaction:
+    """One transaction: the session, the time, the vault, and whom to wake once it is committed."""
+
+    session: Session
+    now: int
+    vault: Vault
+    wake: set[str] = field(default_factory=set)
+    told: list[tuple[Any, ...]] = field(default_factory=list)
+    """Calls of plugin hooks to make after the commit: (hook name, arguments…)."""
+
+    def insert(self, table: Table) -> Any:
+        """An insert that can say what to do where the row exists, in this database's own words."""
+        return (postgresql if self.session.dialect.name == "postgresql" else sqlite).insert(table)
+
+    def run(self, statement: Any, values: Any = None) -> sqlalchemy.CursorResult[Any]:
+        return self.session.execute(statement, values)
+
+
+@dataclass(slots=True)
+class _Job:
+    work: Callable[[Transaction, Sequence[Any]], Sequence[Any]]
+    item: Any
+    future: asyncio.Future[Any]
+
+
+class Store:
+    """The ledger's database.
+
+    `write` and `gather` run in the writer's thread, several callers in one commit; `read` in a few others.
+    `inline` runs everything in the caller's thread instead, for tests that bring their own time.
+    """
+
+    def __init__(self, url: str, vault: Vault, *, clock: Clock | None = None, inline: bool = False) -> None:
+        self.url = url
+        self.vault = vault
+        self.clock = clock or SystemClock()
+        self.inline = inline
+        self.listeners: list[Callable[[set[str], list[tuple[Any, ...]]], None]] = []
+        self._engine = _engine(url, "BEGIN IMMEDIATE")
+        self._read_engine = _engine(url, "BEGIN")
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._readers = ThreadPoolExecutor(4, "store-reader")
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def embedded(self) -> bool:
+        return self._engine.dialect.name == "sqlite"
+
+    def prepare(self) -> None:
+        """Bring the schema up to date and make sure that the key is the right one. Raises `StoreError`."""
+        with _plain_errors():
+            migrate.upgrade(self._engine)
+            with self._engine.begin() as session:
+                kept = session.execute(
+                    sqlalchemy.select(setting.c.value).where(setting.c.name == "canary")
+                ).scalar_one_or_none()
+                if kept is None:
+                    session.execute(setting.insert(), [{"name": "canary", "value": self.vault.encrypt(CANARY)}])
+                elif self.vault.decrypt(kept) != CANARY:
+                    raise WrongKey(self.vault.key_id)
+
+    async def open(self) -> None:
+        """`prepare`, then start the writer."""
+        self._loop = asyncio.get_running_loop()
+        if self.inline:
+            self.prepare()
+            return
+        await asyncio.to_thread(self.prepare)
+        self._thread = threading.Thread(target=self._write_loop, name="store-writer", daemon=True)
+        self._thread.start()
+
+    async def close(self) -> None:
+        if self._thread is not None:
+            self._jobs.put(None)
+            await asyncio.to_thread(self._thread.join)
+            self._thread = None
+        self._readers.shutdown()
+        self._engine.dispose()
+        self._read_engine.dispose()
+
+    async def write(self, work: Callable[[Transaction], R]) -> R:
+        """Run `work` in a transaction; its result once that is committed."""
+
+        def alone(tx: Transaction, items: Sequence[Any]) -> list[Any]:
+            return [item(tx) for item in items]
+
+        result: R = await self._submit(_Job(alone, work, asyncio.get_running_loop().create_future()))
+        return result
+
+    async def gather(self, work: Callable[[Transaction, Sequence[T]], Sequence[R]], item: T) -> R:
+        """Run `work` for this item and those of other callers at once; this item's result once committed."""
+        result: R = await self._submit(_Job(work, item, asyncio.get_running_loop().create_future()))
+        return result
+
+    async def read(self, query: Callable[[Transaction], R]) -> R:
+        """Run a query on a snapshot."""
+        if self.inline:
+            return self._read(query)
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, query)
+
+    def _read(self, query: Callable[[Transaction], R]) -> R:
+        with _plain_errors(), self._read_engine.connect() as session:
+            return query(Transaction(session, self.clock.now(), self.vault))
+
+    async def _submit(self, job: _Job) -> Any:
+        if self.inline:
+            _settle(self._commit([job]))
+        else:
+            self._jobs.put(job)
+        return await job.future
+
+    def _write_loop(self) -> None:
+        assert self._loop is not None  # noqa: S101 - open() set it
+        stopping = False
+        while not stopping:
+            jobs: list[_Job] = []
+            job = self._jobs.get()
+            while True:
+                if job is None:
+                    stopping = True
+                    break
+                jobs.append(job)
+                if len(jobs) >= MOST_TOGETHER or self._jobs.empty():
+                    break
+                job = self._jobs.get()
+            if jobs:
+                outcome = self._commit(jobs)
+                self._loop.call_soon_threadsafe(_settle, outcome)
+
+    def _commit(self, jobs: Sequence[_Job]) -> list[tuple[_Job, Any, BaseException | None]]:
+        """All jobs in one transaction; where that fails, each in one of its own, so that the fault stays its own."""
+        try:
+            return self._together(jobs)
+        except Exception as error:  # noqa: BLE001 - whoever waits gets it
+            if len(jobs) == 1:
+                return [(jobs[0], None, error)]
+        return [outcome for job in jobs for outcome in self._commit([job])]
+
+    def _together(self, jobs: Sequence[_Job]) -> list[tuple[_Job, Any, BaseException | None]]:
+        outcome: list[tuple[_Job, Any, BaseException | None]] = []
+        grouped: dict[Any, list[_Job]] = {}
+        for job in jobs:
+            grouped.setdefault(job.work, []).append(job)
+        with _plain_errors(), self._engine.begin() as session:
+            tx = Transaction(session, self.clock.now(), self.vault)
+            for work, group in grouped.items():
+                results = work(tx, [job.item for job in group])
+                outcome += [(job, result, None) for job, result in zip(group, results, strict=True)]
+        if tx.wake or tx.told:
+            self._announce(tx)
+        return outcome
+
+    def _announce(self, tx: Transaction) -> None:
+        for listener in self.listeners:
+            if self.inline or self._loop is None:
+                listener(tx.wake, tx.told)
+            else:
+                self._loop.call_soon_threadsafe(listener, tx.wake, tx.told)
+
+
+def _settle(outcome: list[tuple[_Job, Any, BaseException | None]]) -> None:
+    for job, result, error in outcome:
+        if job.future.done():
+            continue
+        if error is not None:
+            job.future.set_exception(error)
+        else:
+            job.future.set_result(result)
+
+
+def _engine(url: str, begin: str) -> Engine:
+    if make_url(url).get_backend_name() != "sqlite":
+        return create_engine(url)
+    engine = create_engine(url, connect_args={"timeout": _BUSY_MILLISECONDS / 1000, "check_same_thread": False})
+
+    @event.listens_for(engine, "connect")
+    def _pragmas(dbapi: sqlite3.Connection, _record: Any) -> None:
+        dbapi.isolation_level = None  # we say BEGIN ourselves
+        dbapi.execute(f"PRAGMA busy_timeout={_BUSY_MILLISECONDS}")
+        dbapi.execute("PRAGMA journal_mode=WAL")
+        dbapi.execute("PRAGMA synchronous=FULL")
+        dbapi.execute("PRAGMA foreign_keys=ON")
+
+    @event.listens_for(engine, "begin")
+    def _begin(session: Session) -> None:
+        session.exec_driver_sql(begin)
+
+    return engine
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """What a database says of itself, as a sentence without the statement (which may hold anything)."""
+    try:
+        yield
+    except sqlalchemy.exc.OperationalError as error:
+        said = str(error.orig)
+        if "locked" in said or "busy" in said:
+            raise StoreBusy("the database is locked by another process: try again when it is done") from None
+        if "full" in said:
+            raise StoreBusy("the disk is full: nothing was written; make room and try again") from None
+        raise StoreError(f"the database cannot be used: {said}") from None
+    except sqlalchemy.exc.DatabaseError as error:
+        if isinstance(error, sqlalchemy.exc.IntegrityError):
+            raise
+        raise StoreError(f"the database cannot be used: {type(error.orig).__name__}: {error.orig}") from None

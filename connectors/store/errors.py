@@ -1,0 +1,36 @@
+"""What can be wrong with a database, each as a sentence a person can act on."""
+
+from __future__ import annotations
+
+
+class StoreError(Exception):
+    """The database cannot be used; the text says why and what to do."""
+
+
+class StoreBusy(StoreError):
+    """Another process keeps the database locked, or the disk is full: nothing was written."""
+
+
+class WrongKey(StoreError):
+    """What is kept was encrypted with another key."""
+
+    def __init__(self, key_id: str) -> None:
+        super().__init__(
+            f"this database was made with another secret key (key id {key_id}): set CONNECTORS_SECRET_KEY to the one "
+            "it was made with, or put its key file back beside it"
+        )
+
+
+class NewerDatabase(StoreError):
+    """The schema is of a later version of this software."""
+
+    def __init__(self, revision: str) -> None:
+        super().__init__(f"this database was made by a newer version (schema {revision}): upgrade this software first")
+
+
+class NotFound(StoreError):
+    """No row of that name."""
+
+
+class Taken(StoreError):
+    """The till account or location belongs to another connection."""

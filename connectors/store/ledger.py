@@ -1,0 +1,458 @@
+"""The ledger: sales, their versions and bindings, and the operations planned for them.
+
+Owns `Page`, the part of the ledger one transaction works on: loaded with a few queries, changed in memory under
+the write lock, written back with a few more, however many sales it holds. What to change is `connectors.sync`'s.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+
+from sqlalchemy import Text, bindparam, case, cast, func, select
+
+from connector_sdk.messages import Message
+from connector_sdk.sale import Customer, Sale
+from connectors.domain.operation import MOVABLE, UNSETTLED, Kind, Planned, State
+from connectors.store import journal
+from connectors.store.engine import Transaction
+from connectors.store.schema import binding, counter, identify, operation, sale, sale_version
+
+_IN = 400  # ids a query, below SQLite's oldest bound of variables
+
+
+@dataclass(slots=True)
+class SaleRow:
+    """A sale as the ledger has it; amounts in minor units, times in UTC microseconds."""
+
+    id: str
+    business_id: str
+    connector: str
+    account_id: str
+    receipt_id: str
+    connection_id: str
+    version: int | None
+    ticket: int
+    digest: str
+    versions: int
+    status: str
+    closed_at: int | None
+    paid: int
+    refunded: int
+    currency: str
+    location_id: str | None
+    admitted: int
+    rule_number: int | None
+    pinned: int
+    stamps: int
+    stamps_by_plugin: int | None
+    customer_hash: str | None
+    bound_hash: str | None
+    card_id: str | None
+    card_hint: str | None
+    wait: str | None
+    next_n: int
+    changed_at: int
+
+    @property
+    def code(self) -> str:
+        """The receipt's reference at 7stamp, to which an operation adds its number."""
+        return f"{self.connector}:{self.account_id}:{self.receipt_id}"
+
+    @property
+    def identified(self) -> bool:
+        """Whether it is settled whose this version is (a card, or surely nobody's)."""
+        return self.customer_hash is not None and self.bound_hash == self.customer_hash
+
+
+@dataclass(slots=True)
+class OperationRow:
+    """An operation as planning needs it."""
+
+    id: str
+    n: int
+    kind: str
+    card_id: str | None
+    count: int
+    redeem_code: str | None
+    state: str
+    hold: str | None
+
+    def planned(self) -> Planned:
+        signed = {Kind.stamps_added: self.count, Kind.stamps_reversed: -self.count}.get(Kind(self.kind), 0)
+        return Planned(self.id, self.n, self.card_id, signed, State(self.state))
+
+
+def sale_id(tx: Transaction, business_id: str, connector: str, account_id: str, receipt_id: str) -> str:
+    """The same id for the same receipt, whoever sees it first."""
+    return tx.vault.hash("sale", business_id, connector, account_id, receipt_id)
+
+
+def digest(tx: Transaction, content: Sale) -> str:
+    """What two snapshots share when they say the same."""
+    return tx.vault.hash("digest", content.model_dump_json())
+
+
+_SALES = select(sale).where(sale.c.id.in_(bindparam("ids", expanding=True))).with_for_update()
+_DIGESTS = select(sale.c.id, sale.c.digest).where(sale.c.id.in_(bindparam("ids", expanding=True)))
+_OPERATIONS = (
+    select(
+        operation.c.sale_id,
+        operation.c.id,
+        operation.c.n,
+        operation.c.kind,
+        operation.c.card_id,
+        operation.c.count,
+        operation.c.redeem_code,
+        operation.c.state,
+        operation.c.hold,
+    )
+    .where(operation.c.sale_id.in_(bindparam("ids", expanding=True)))
+    .order_by(operation.c.sale_id, operation.c.n)
+    .with_for_update()
+)
+_UPDATE_SALE = (
+    sale.update()
+    .where(sale.c.id == bindparam("id_"))
+    .values({column.name: bindparam(column.name) for column in sale.c if column.name != "id"})
+)
+_CANCEL = (
+    operation.update()
+    .where(operation.c.id == bindparam("id_"), operation.c.state.in_(sorted(MOVABLE)))
+    .values(state=State.cancelled, hold=None, reason=None, updated_at=bindparam("now"))
+)
+_ADOPT = (
+    operation.update()
+    .where(operation.c.id == bindparam("id_"), operation.c.state == State.held)
+    .values(
+        state=State.pending,
+        hold=None,
+        reason=None,
+        expires_at=None,
+        card_id=bindparam("card_id_"),
+        card_hint=bindparam("card_hint_"),
+        lane=bindparam("lane_"),
+        attempt=operation.c.attempt + bindparam("again"),
+        key=case(
+            (bindparam("again") == 1, operation.c.code + "." + cast(operation.c.attempt + 1, Text)),
+            else_=operation.c.key,
+        ),
+        next_at=bindparam("now"),
+        updated_at=bindparam("now"),
+    )
+)
+
+
+def digests(tx: Transaction, ids: Sequence[str]) -> dict[str, str]:
+    """Sale id → digest of what is stored, for those that are."""
+    found: dict[str, str] = {}
+    for start in range(0, len(ids), _IN):
+        found.update({row.id: row.digest for row in tx.run(_DIGESTS, {"ids": list(ids[start : start + _IN])})})
+    return found
+
+
+@dataclass(slots=True)
+class Page:
+    """Some sales of the ledger, in one transaction; nothing is written before `flush`."""
+
+    tx: Transaction
+    rows: dict[str, SaleRow] = field(default_factory=dict)
+    operations: defaultdict[str, list[OperationRow]] = field(default_factory=lambda: defaultdict(list))
+    _new: set[str] = field(default_factory=set)
+    _changed: set[str] = field(default_factory=set)
+    _versions: list[dict[str, object]] = field(default_factory=list)
+    _operations: list[dict[str, object]] = field(default_factory=list)
+    _cancelled: list[str] = field(default_factory=list)
+    _adopted: list[dict[str, object]] = field(default_factory=list)
+    _identify: dict[str, dict[str, object] | None] = field(default_factory=dict)
+    _bindings: list[dict[str, object]] = field(default_factory=list)
+    _journal: list[dict[str, object]] = field(default_factory=list)
+
+    @classmethod
+    def load(cls, tx: Transaction, ids: Iterable[str]) -> Page:
+        """The page of these sales; ids that are not in the ledger are simply not in `rows`."""
+        page = cls(tx)
+        wanted = list(dict.fromkeys(ids))
+        for start in range(0, len(wanted), _IN):
+            some = wanted[start : start + _IN]
+            for row in tx.run(_SALES, {"ids": some}):
+                page.rows[row.id] = SaleRow(**row._mapping)
+            known = [one for one in some if one in page.rows]
+            if known:
+                for row in tx.run(_OPERATIONS, {"ids": known}):
+                    values = tuple(row)[1:]
+                    page.operations[row.sale_id].append(OperationRow(*values))
+        return page
+
+    def add(self, row: SaleRow) -> None:
+        self.rows[row.id] = row
+        self._new.add(row.id)
+
+    def changed(self, row: SaleRow) -> None:
+        row.changed_at = self.tx.now
+        if row.id not in self._new:
+            self._changed.add(row.id)
+
+    def add_version(self, row: SaleRow, content: Sale, ticket: int | None, source: str) -> None:
+        self._versions.append(
+            {
+                "sale_id": row.id,
+                "number": row.versions,
+                "version": content.version,
+                "ticket": ticket,
+                "digest": row.digest,
+                "source": source,
+                "seen_at": self.tx.now,
+                "stamps_by_plugin": row.stamps_by_plugin,
+                "content": self.tx.vault.encrypt(content.model_dump_json()),
+            }
+        )
+
+    def seen_before(self, row: SaleRow, wanted: str) -> bool:
+        """Whether some version of this sale had that content."""
+        found = self.tx.run(
+            select(sale_version.c.number).where(sale_version.c.sale_id == row.id, sale_version.c.digest == wanted)
+        )
+        return found.first() is not None or any(
+            v["sale_id"] == row.id and v["digest"] == wanted for v in self._versions
+        )
+
+    def plan_operation(
+        self,
+        row: SaleRow,
+        kind: Kind,
+        *,
+        count: int,
+        card_id: str | None,
+        card_hint: str | None,
+        body: dict[str, object],
+        day: str,
+        redeem_code: str | None = None,
+        hold: str | None = None,
+        reason: Message | None = None,
+        expires_at: int | None = None,
+    ) -> OperationRow:
+        """Plan the sale's next operation; `body` is the request but for its code, which is made here."""
+        n = row.next_n
+        row.next_n += 1
+        code = f"{row.code}:{n}"
+        lane = f"voucher:{redeem_code}" if redeem_code else f"card:{card_id}" if card_id else f"sale:{row.id}"
+        state = State.held if hold else State.pending
+        planned = OperationRow(f"{row.id[:14]}-{n}", n, kind, card_id, count, redeem_code, state, hold)
+        self.operations[row.id].append(planned)
+        self._operations.append(
+            {
+                "id": planned.id,
+                "sale_id": row.id,
+                "n": n,
+                "connection_id": row.connection_id,
+                "business_id": row.business_id,
+                "receipt_id": row.receipt_id,
+                "lane": lane,
+                "card_id": card_id,
+                "card_hint": card_hint,
+                "kind": kind.value,
+                "count": count,
+                "redeem_code": redeem_code,
+                "code": code,
+                "key": code,
+                "attempt": 1,
+                "request": json.dumps({**body, "code": code}, separators=(",", ":")),
+                "state": state.value,
+                "hold": hold,
+                "reason": reason.stored() if reason else None,
+                "waived": 0,
+                "next_at": self.tx.now,
+                "expires_at": expires_at,
+                "sent_at": None,
+                "tries": 0,
+                "conflicted": 0,
+                "day": day,
+                "created_at": self.tx.now,
+                "updated_at": self.tx.now,
+            }
+        )
+        if state is State.pending:
+            self.tx.wake.add("deliver")
+        return planned
+
+    def cancel(self, row: SaleRow, ids: Iterable[str]) -> None:
+        wanted = set(ids)
+        for planned in self.operations[row.id]:
+            if planned.id in wanted:
+                planned.state = State.cancelled
+        fresh = {str(values["id"]): values for values in self._operations}
+        for one in wanted:
+            if one in fresh:
+                fresh[one].update(state=State.cancelled.value, hold=None, reason=None)
+            else:
+                self._cancelled.append(one)
+
+    def adopt(self, row: SaleRow, planned: OperationRow, card_id: str, card_hint: str) -> None:
+        """Give a held operation its card and let it go; one refused before goes out under a new key."""
+        again = planned.card_id is not None
+        planned.card_id, planned.state, planned.hold = card_id, State.pending, None
+        self._adopted.append(
+            {
+                "id_": planned.id,
+                "card_id_": card_id,
+                "card_hint_": card_hint,
+                "lane_": f"card:{card_id}",
+                "again": int(again),
+                "now": self.tx.now,
+            }
+        )
+        self.tx.wake.add("deliver")
+
+    def identify_later(self, row: SaleRow, who: Customer, at: int) -> None:
+        """Leave the work of finding out whose card it is."""
+        self._identify[row.id] = {
+            "sale_id": row.id,
+            "connection_id": row.connection_id,
+            "customer_hash": row.customer_hash,
+            "customer": self.tx.vault.encrypt(who.model_dump_json(exclude_none=True)),
+            "next_at": at,
+            "attempts": 0,
+            "expires_at": None,
+        }
+        self.tx.wake.add("identify")
+
+    def identified(self, row: SaleRow) -> None:
+        """Nothing is left to find out."""
+        self._identify[row.id] = None
+
+    def remember_binding(self, row: SaleRow) -> None:
+        """Keep whose the sale was before another customer is named."""
+        if row.bound_hash and row.card_id:
+            self._bindings.append(
+                {
+                    "sale_id": row.id,
+                    "customer_hash": row.bound_hash,
+                    "card_id": row.card_id,
+                    "card_hint": row.card_hint or "",
+                }
+            )
+
+    def former_binding(self, row: SaleRow, customer_hash: str) -> tuple[str, str] | None:
+        """The card this sale was bound to when it named that customer before: a binding is permanent."""
+        for kept in self._bindings:
+            if kept["sale_id"] == row.id and kept["customer_hash"] == customer_hash:
+                return str(kept["card_id"]), str(kept["card_hint"])
+        found = self.tx.run(
+            select(binding.c.card_id, binding.c.card_hint).where(
+                binding.c.sale_id == row.id, binding.c.customer_hash == customer_hash
+            )
+        ).first()
+        return (found.card_id, found.card_hint) if found else None
+
+    def note(self, row: SaleRow, message: Message) -> None:
+        """A line of the journal about this sale."""
+        self._journal.append(
+            {
+                "connection_id": row.connection_id,
+                "sale_id": row.id,
+                "receipt_id": row.receipt_id,
+                "at": self.tx.now,
+                "message": message.stored(),
+            }
+        )
+
+    def flush(self) -> None:
+        """Write everything down."""
+        tx = self.tx
+        if self._new:
+            tx.run(sale.insert(), [asdict(self.rows[one]) for one in sorted(self._new)])
+        if self._changed:
+            updates = [asdict(self.rows[one]) for one in sorted(self._changed)]
+            tx.run(_UPDATE_SALE, [{**values, "id_": values.pop("id")} for values in updates])
+        if self._versions:
+            tx.run(sale_version.insert(), self._versions)
+        if self._bindings:
+            tx.run(tx.insert(binding).on_conflict_do_nothing(), self._bindings)
+        if self._cancelled:
+            tx.run(_CANCEL, [{"id_": one, "now": tx.now} for one in self._cancelled])
+        if self._adopted:
+            tx.run(_ADOPT, self._adopted)
+        if self._operations:
+            tx.run(operation.insert(), self._operations)
+        if self._identify:
+            tx.run(
+                identify.delete().where(identify.c.sale_id == bindparam("id_")),
+                [{"id_": one} for one in self._identify],
+            )
+            work = [values for values in self._identify.values() if values is not None]
+            if work:
+                tx.run(identify.insert(), work)
+        if self._journal:
+            journal.insert_lines(tx, self._journal)
+
+
+def tickets(tx: Transaction, count: int) -> int:
+    """The first of `count` tickets, each greater than any issued before: the order of reads."""
+    value = tx.run(
+        counter.update()
+        .where(counter.c.name == "ticket")
+        .values(value=counter.c.value + count)
+        .returning(counter.c.value)
+    ).scalar_one_or_none()
+    if value is None:
+        tx.run(counter.insert(), [{"name": "ticket", "value": count}])
+        value = count
+    return int(value) - count + 1
+
+
+def count_up(tx: Transaction, name: str) -> None:
+    """Raise a counter by one, made where there is none."""
+    if tx.run(counter.update().where(counter.c.name == name).values(value=counter.c.value + 1)).rowcount == 0:
+        tx.run(counter.insert(), [{"name": name, "value": 1}])
+
+
+def counters(tx: Transaction) -> dict[str, int]:
+    return {row.name: row.value for row in tx.run(select(counter))}
+
+
+def content(tx: Transaction, row: SaleRow) -> Sale:
+    """The sale's last version, as the till told it."""
+    kept = tx.run(
+        select(sale_version.c.content).where(sale_version.c.sale_id == row.id, sale_version.c.number == row.versions)
+    ).scalar_one()
+    return Sale.model_validate_json(tx.vault.decrypt(kept))
+
+
+def sales_closed_since(tx: Transaction, connection_id: str, since: int) -> list[str]:
+    """Ids of the sales of a connection closed at or after `since`, oldest first."""
+    return list(
+        tx.run(
+            select(sale.c.id)
+            .where(sale.c.connection_id == connection_id, sale.c.closed_at >= since)
+            .order_by(sale.c.closed_at)
+        ).scalars()
+    )
+
+
+def unsettled(tx: Transaction, connection_id: str) -> int:
+    """How many operations of a connection are still to be settled."""
+    return int(
+        tx.run(
+            select(func.count())
+            .select_from(operation)
+            .where(operation.c.connection_id == connection_id, operation.c.state.in_(sorted(UNSETTLED)))
+        ).scalar_one()
+    )
+
+
+def stamps_earned(tx: Transaction, connection_id: str) -> int:
+    """What the receipts of a connection that are bound to a card come to."""
+    return int(
+        tx.run(
+            select(func.coalesce(func.sum(sale.c.stamps), 0)).where(
+                sale.c.connection_id == connection_id,
+                sale.c.admitted == 1,
+                sale.c.customer_hash.is_not(None),
+                sale.c.customer_hash == sale.c.bound_hash,
+                sale.c.card_id.is_not(None),
+            )
+        ).scalar_one()
+    )

@@ -1,0 +1,49 @@
+"""Brings a database to this version's schema, in one transaction.
+
+Owns the use of Alembic; the steps themselves are in `migrations/versions`.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine
+
+from connectors.store.errors import NewerDatabase
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(resources.files("connectors.store") / "migrations"))
+    return config
+
+
+def upgrade(engine: Engine) -> str:
+    """Upgrade to the newest schema and return its revision. Raises `NewerDatabase`."""
+    config = _config()
+    head = ScriptDirectory.from_config(config).get_current_head()
+    assert head is not None  # noqa: S101 - we ship revisions
+    if _revision(engine) == head:
+        return head
+    with engine.begin() as session:
+        known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+        current = revision(session)
+        if current is not None and current not in known:
+            raise NewerDatabase(current)
+        config.attributes["connection"] = session
+        command.upgrade(config, "head")
+    return head
+
+
+def _revision(engine: Engine) -> str | None:
+    with engine.connect() as session:
+        return revision(session)
+
+
+def revision(session: Connection) -> str | None:
+    """The schema a database is at; `None` for an empty one."""
+    return MigrationContext.configure(session).get_current_revision()

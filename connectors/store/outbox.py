@@ -1,0 +1,470 @@
+"""The outbox: operations on their way to 7stamp, and what became of each.
+
+Owns every change of an operation's state once it is planned; what an answer means is decided in `connectors.sync`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Row, Text, and_, bindparam, cast, func, not_, or_, select
+from sqlalchemy.exc import IntegrityError
+
+from connector_sdk.hookspecs import OperationFacts
+from connector_sdk.messages import Message
+from connectors.domain.connection import WORKING
+from connectors.domain.operation import UNSETTLED, Hold, Kind, State, outward
+from connectors.store.engine import Transaction
+from connectors.store.errors import NotFound
+from connectors.store.schema import business, connection, journal, operation
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """An operation as the outbox has it; times in UTC microseconds, `request` the exact body."""
+
+    seq: int
+    id: str
+    sale_id: str
+    n: int
+    connection_id: str
+    business_id: str
+    receipt_id: str
+    lane: str
+    card_id: str | None
+    card_hint: str | None
+    kind: Kind
+    count: int
+    redeem_code: str | None
+    code: str
+    key: str
+    attempt: int
+    request: str
+    state: State
+    hold: str | None
+    reason: Message | None
+    waived: bool
+    next_at: int
+    sent_at: int | None
+    tries: int
+    conflicted: bool
+    day: str
+    created_at: int
+    updated_at: int
+
+    def facts(self, state: str) -> OperationFacts:
+        """What plugins are told."""
+        return OperationFacts(self.id, self.receipt_id, self.kind.value, self.count, state, self.code)
+
+
+def _operation(row: Row[Any]) -> Operation:
+    values = dict(row._mapping)  # by name: a row is a tuple, whose own `count` is a method
+    del values["expires_at"]
+    values["kind"] = Kind(values["kind"])
+    values["state"] = State(values["state"])
+    values["reason"] = Message.restored(values["reason"]) if values["reason"] else None
+    values["waived"] = bool(values["waived"])
+    values["conflicted"] = bool(values["conflicted"])
+    return Operation(**values)
+
+
+_earlier = operation.alias("earlier")
+_same_lane = operation.alias("same_lane")
+
+_DUE = (
+    select(operation.c.id, operation.c.business_id, operation.c.lane)
+    .join(connection, connection.c.id == operation.c.connection_id)
+    .join(business, business.c.id == operation.c.business_id)
+    .where(
+        operation.c.state == State.pending,
+        operation.c.next_at <= bindparam("now"),
+        connection.c.health.in_(WORKING),
+        connection.c.send_after <= bindparam("now"),
+        business.c.paused_until <= bindparam("now"),
+        not_(
+            select(_same_lane.c.id)
+            .where(
+                _same_lane.c.business_id == operation.c.business_id,
+                _same_lane.c.lane == operation.c.lane,
+                _same_lane.c.state == State.sending,
+            )
+            .exists()
+        ),
+        # what a receipt did before must be settled before what it does next
+        not_(
+            select(_earlier.c.id)
+            .where(
+                _earlier.c.sale_id == operation.c.sale_id,
+                _earlier.c.n < operation.c.n,
+                _earlier.c.state.in_(sorted(UNSETTLED)),
+            )
+            .exists()
+        ),
+    )
+    .order_by(operation.c.seq)
+    .limit(bindparam("most"))
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An operation that was due when it was looked at; `claim` looks again."""
+
+    id: str
+    lane: tuple[str, str]
+
+
+def due(tx: Transaction, most: int, only: str | None = None) -> list[Candidate]:
+    """The oldest due operation of each lane, oldest first, from the `most` oldest due ones."""
+    wanted = _DUE.where(operation.c.connection_id == only) if only else _DUE
+    oldest: dict[tuple[str, str], Candidate] = {}
+    for row in tx.run(wanted, {"now": tx.now, "most": most}):
+        oldest.setdefault((row.business_id, row.lane), Candidate(row.id, (row.business_id, row.lane)))
+    return list(oldest.values())
+
+
+_CLAIM = (
+    operation.update()
+    .where(operation.c.id.in_(bindparam("ids", expanding=True)), operation.c.state == State.pending)
+    .values(
+        state=State.sending,
+        sent_at=bindparam("now"),
+        updated_at=bindparam("now"),
+        tries=operation.c.tries + 1,
+    )
+    .returning(operation)
+)
+
+
+def claim(tx: Transaction, ids: Sequence[str]) -> list[Operation]:
+    """Put pending operations on the wire, in their order; those that another sender has, or whose lane, are left."""
+    if not ids:
+        return []
+    values = {"ids": list(ids), "now": tx.now}
+    try:
+        with tx.session.begin_nested():
+            rows = tx.run(_CLAIM, values).all()
+    except IntegrityError:  # somebody else sends for one of these cards: take the others one by one
+        if len(ids) == 1:
+            return []
+        return [one for some in ids for one in claim(tx, [some])]
+    return sorted((_operation(row) for row in rows), key=lambda one: one.seq)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of one try: the new state, and why."""
+
+    operation: Operation
+    state: State
+    reason: Message | None = None
+    hold: Hold | None = None
+    next_at: int | None = None
+    new_attempt: bool = False
+    conflicted: bool = False
+
+
+_SETTLE = (
+    operation.update()
+    .where(
+        operation.c.id == bindparam("id_"),
+        operation.c.tries == bindparam("tries_"),
+        operation.c.state.in_([State.sending, State.uncertain]),
+    )
+    .values(
+        state=bindparam("state_"),
+        hold=bindparam("hold_"),
+        reason=bindparam("reason_"),
+        next_at=bindparam("next_at_"),
+        attempt=operation.c.attempt + bindparam("again"),
+        conflicted=bindparam("conflicted_"),
+        updated_at=bindparam("now"),
+    )
+)
+_NEW_KEY = (
+    operation.update()
+    .where(operation.c.id == bindparam("id_"), operation.c.attempt > 1)
+    .values(key=operation.c.code + "." + cast(operation.c.attempt, Text))
+)
+
+
+def settle(tx: Transaction, verdicts: Sequence[Verdict]) -> None:
+    """Write down what became of tries that are on the wire or in doubt, with a journal line where it has ended."""
+    if not verdicts:
+        return
+    tx.run(
+        _SETTLE,
+        [
+            {
+                "id_": verdict.operation.id,
+                "tries_": verdict.operation.tries,
+                "state_": verdict.state.value,
+                "hold_": verdict.hold.value if verdict.hold else None,
+                "reason_": verdict.reason.stored() if verdict.reason else None,
+                "next_at_": verdict.next_at or tx.now,
+                "again": int(verdict.new_attempt),
+                "conflicted_": int(verdict.conflicted),
+                "now": tx.now,
+            }
+            for verdict in verdicts
+        ],
+    )
+    again = [verdict.operation.id for verdict in verdicts if verdict.new_attempt]
+    if again:
+        tx.run(_NEW_KEY, [{"id_": one} for one in again])
+    lines = [line for verdict in verdicts if (line := _line(tx, verdict)) is not None]
+    if lines:
+        tx.run(journal.insert(), lines)
+        tx.wake.add("journal")
+    for verdict in verdicts:
+        if verdict.state in (State.applied, State.held, State.rejected):
+            one = verdict.operation
+            tx.told.append(("operation", one.connection_id, one.facts(verdict.state.value)))
+
+
+def _line(tx: Transaction, verdict: Verdict) -> dict[str, Any] | None:
+    one = verdict.operation
+    if verdict.state in (State.pending, State.sending):
+        return None
+    if verdict.state is State.uncertain and one.tries > 1:
+        return None
+    params = {"receipt": one.receipt_id, "count": one.count, "card": one.card_hint or "", "code": one.redeem_code or ""}
+    if verdict.reason is not None:
+        params["why"] = verdict.reason
+    return {
+        "connection_id": one.connection_id,
+        "sale_id": one.sale_id,
+        "receipt_id": one.receipt_id,
+        "at": tx.now,
+        "message": Message(f"operation.{verdict.state.value}.{one.kind.value}", params).stored(),
+    }
+
+
+def in_doubt_at_start(tx: Transaction) -> int:
+    """Every operation found on the wire when a host starts is in doubt; how many there were."""
+    changed = tx.run(
+        operation.update()
+        .where(operation.c.state == State.sending)
+        .values(state=State.uncertain, next_at=tx.now, updated_at=tx.now)
+    )
+    return changed.rowcount
+
+
+def uncertain(tx: Transaction, limit: int, only: str | None = None) -> list[Operation]:
+    """Operations in doubt that are due for a look into the card's history, leased for a minute."""
+    wanted = (
+        select(operation)
+        .join(connection, connection.c.id == operation.c.connection_id)
+        .where(
+            operation.c.state == State.uncertain,
+            operation.c.next_at <= tx.now,
+            connection.c.health.in_(WORKING),
+            connection.c.send_after <= tx.now,
+        )
+        .order_by(operation.c.next_at)
+        .limit(limit)
+    )
+    if only:
+        wanted = wanted.where(operation.c.connection_id == only)
+    rows = [_operation(row) for row in tx.run(wanted)]
+    if rows:
+        tx.run(
+            operation.update().where(operation.c.id == bindparam("id_")).values(next_at=tx.now + 60_000_000),
+            [{"id_": row.id} for row in rows],
+        )
+    return rows
+
+
+def look_later(tx: Transaction, one: Operation, at: int) -> None:
+    """The history said nothing yet: look again then."""
+    tx.run(
+        operation.update()
+        .where(operation.c.id == one.id, operation.c.state == State.uncertain, operation.c.tries == one.tries)
+        .values(next_at=at)
+    )
+
+
+def release_plan_limit(tx: Transaction, business_id: str) -> int:
+    """The plan allows operations again: what was held for it goes out under a new key, oldest first."""
+    held = and_(
+        operation.c.business_id == business_id,
+        operation.c.state == State.held,
+        operation.c.hold == Hold.plan_limit,
+    )
+    ids = list(tx.run(select(operation.c.id).where(held)).scalars())
+    _release(tx, ids)
+    return len(ids)
+
+
+def _release(tx: Transaction, ids: Sequence[str], *, waived: bool = False) -> None:
+    values: dict[str, Any] = {
+        "state": State.pending,
+        "hold": None,
+        "reason": None,
+        "expires_at": None,
+        "next_at": tx.now,
+        "updated_at": tx.now,
+        "attempt": operation.c.attempt + 1,
+    }
+    if waived:
+        values["waived"] = 1
+    for start in range(0, len(ids), 400):
+        some = list(ids[start : start + 400])
+        tx.run(operation.update().where(operation.c.id.in_(some)).values(values))
+    if ids:
+        tx.run(_NEW_KEY, [{"id_": one} for one in ids])
+    tx.wake.add("deliver")
+
+
+def hold(tx: Transaction, one: Operation, reason: Hold, why: Message, expires_at: int | None) -> None:
+    """Hold a pending operation back, with a reason that a person can act on."""
+    changed = tx.run(
+        operation.update()
+        .where(operation.c.id == one.id, operation.c.state == State.pending)
+        .values(state=State.held, hold=reason, reason=why.stored(), expires_at=expires_at, updated_at=tx.now)
+    )
+    if changed.rowcount:
+        line = _line(tx, Verdict(one, State.held, why))
+        tx.run(journal.insert(), [line])
+        tx.wake.add("journal")
+
+
+def expire(tx: Transaction, limit: int = 200) -> int:
+    """Reject holds that have run out; `retry` revives them."""
+    rows = [
+        _operation(row)
+        for row in tx.run(
+            select(operation).where(operation.c.state == State.held, operation.c.expires_at <= tx.now).limit(limit)
+        )
+    ]
+    reason = Message("why.hold_expired")
+    for one in rows:
+        tx.run(
+            operation.update()
+            .where(operation.c.id == one.id, operation.c.state == State.held)
+            .values(state=State.rejected, hold=one.hold, reason=reason.stored(), updated_at=tx.now)
+        )
+        line = _line(tx, Verdict(one, State.rejected, reason))
+        tx.run(journal.insert(), [line])
+    if rows:
+        tx.wake.add("journal")
+    return len(rows)
+
+
+def stamps_today(tx: Transaction, wanted: Sequence[Operation]) -> Mapping[str, int]:
+    """For each of these operations, the stamps already given to its card on its day: applied or on the wire."""
+    counts: dict[str, int] = {}
+    for one in wanted:
+        counts[one.id] = int(
+            tx.run(
+                select(func.coalesce(func.sum(operation.c.count), 0)).where(
+                    operation.c.business_id == one.business_id,
+                    operation.c.card_id == one.card_id,
+                    operation.c.day == one.day,
+                    operation.c.kind == Kind.stamps_added,
+                    operation.c.state.in_([State.applied, State.sending, State.uncertain]),
+                    operation.c.id != one.id,
+                )
+            ).scalar_one()
+        )
+    return counts
+
+
+def unclaim(tx: Transaction, ids: Sequence[str]) -> None:
+    """Take back a claim in the transaction that made it."""
+    tx.run(
+        operation.update()
+        .where(operation.c.id.in_(list(ids)), operation.c.state == State.sending)
+        .values(state=State.pending, tries=operation.c.tries - 1)
+    )
+
+
+def busy(tx: Transaction, connection_id: str | None) -> bool:
+    """Whether something (of one connection) is due now, or on the wire."""
+    due_now = _DUE.where(operation.c.connection_id == connection_id) if connection_id else _DUE
+    if tx.run(due_now, {"now": tx.now, "most": 1}).first() is not None:
+        return True
+    sending = select(operation.c.id).where(operation.c.state == State.sending)
+    if connection_id:
+        sending = sending.where(operation.c.connection_id == connection_id)
+    return tx.run(sending.limit(1)).first() is not None
+
+
+# --- for people ---------------------------------------------------------------------------------------------
+
+
+def listed(tx: Transaction, connection_id: str, *, state: str | None = None, limit: int = 1000) -> list[Operation]:
+    """A connection's newest operations, newest last; `state` as the outside names it."""
+    wanted = select(operation).where(operation.c.connection_id == connection_id)
+    if state is not None:
+        inner = [one for one in State if outward(one) == state]
+        wanted = wanted.where(operation.c.state.in_(inner))
+    rows = tx.run(wanted.order_by(operation.c.seq.desc()).limit(limit)).all()
+    return [_operation(row) for row in reversed(rows)]
+
+
+def counts(tx: Transaction, connection_id: str, since: int) -> dict[str, int]:
+    """Outward state → how many operations changed since then, or are still open."""
+    rows = tx.run(
+        select(operation.c.state, func.count())
+        .where(
+            operation.c.connection_id == connection_id,
+            or_(operation.c.updated_at >= since, operation.c.state.in_(sorted(UNSETTLED))),
+        )
+        .group_by(operation.c.state)
+    )
+    found = dict.fromkeys(("applied", "pending", "held", "rejected", "cancelled"), 0)
+    for row in rows:
+        state, number = tuple(row)
+        found[outward(state)] += number
+    return found
+
+
+def get(tx: Transaction, connection_id: str, operation_id: str) -> Operation:
+    """Raises `NotFound`."""
+    row = tx.run(
+        select(operation).where(operation.c.connection_id == connection_id, operation.c.id == operation_id)
+    ).first()
+    if row is None:
+        raise NotFound(f"connection {connection_id} has no operation {operation_id!r}: see `connectors operations`")
+    return _operation(row)
+
+
+def retry(tx: Transaction, one: Operation) -> bool:
+    """Send a held or rejected operation again under a new key; a cap is waived for it. Whether it could."""
+    if one.state not in (State.held, State.rejected):
+        return False
+    _release(tx, [one.id], waived=True)
+    return True
+
+
+def hold_again(tx: Transaction, one: Operation, expires_at: int) -> None:
+    """Revive an operation that has no card yet: it waits for one again."""
+    tx.run(
+        operation.update()
+        .where(operation.c.id == one.id, operation.c.state.in_([State.held, State.rejected]))
+        .values(
+            state=State.held,
+            hold=Hold.no_card,
+            reason=Message("why.no_card").stored(),
+            expires_at=expires_at,
+            updated_at=tx.now,
+        )
+    )
+
+
+def dismiss(tx: Transaction, one: Operation) -> bool:
+    """A person decided that a held operation is not to be sent. Whether it was still held."""
+    reason = Message("why.dismissed")
+    changed = tx.run(
+        operation.update()
+        .where(operation.c.id == one.id, operation.c.state == State.held)
+        .values(state=State.rejected, reason=reason.stored(), updated_at=tx.now)
+    )
+    if changed.rowcount:
+        line = _line(tx, Verdict(one, State.rejected, reason))
+        tx.run(journal.insert(), [line])
+        tx.wake.add("journal")
+    return changed.rowcount > 0

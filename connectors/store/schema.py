@@ -1,0 +1,300 @@
+"""The tables. Times are integer UTC microseconds, keys are text, and both SQLite and PostgreSQL take them as they are.
+
+Owns shapes and indexes; `migrations/` brings a database to them and a test holds the two together.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# SQLite numbers rows only in a column of type INTEGER
+Sequence = BigInteger().with_variant(Integer, "sqlite")
+
+setting = Table(
+    "setting",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+counter = Table(
+    "counter",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", BigInteger, nullable=False),
+)
+
+business = Table(
+    "business",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("country", Text, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("zone", Text, nullable=False),
+    Column("language", Text, nullable=False),
+    Column("paused_until", BigInteger, nullable=False, server_default="0"),
+    Column("plan_checked_at", BigInteger, nullable=False, server_default="0"),
+)
+
+connection = Table(
+    "connection",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("connector", Text, nullable=False),
+    Column("account_id", Text, nullable=False),
+    Column("account", Text, nullable=False),
+    Column("business_id", Text, ForeignKey("business.id"), nullable=False),
+    Column("title", Text, nullable=False),
+    Column("scope", Text, nullable=False),
+    Column("health", Text, nullable=False),
+    Column("health_since", BigInteger, nullable=False),
+    Column("reason", Text),
+    Column("began_at", BigInteger, nullable=False),
+    Column("poll_seconds", Integer),
+    Column("next_poll_at", BigInteger, nullable=False),
+    Column("next_lookback_at", BigInteger, nullable=False),
+    Column("checkpoint_at", BigInteger),
+    Column("last_poll_at", BigInteger),
+    Column("last_lookback_at", BigInteger),
+    Column("last_hook_at", BigInteger),
+    Column("failures", Integer, nullable=False),
+    Column("send_after", BigInteger, nullable=False, server_default="0"),
+    Column("generation", Integer, nullable=False),
+    Column("settings", Text, nullable=False),
+    Column("sevenstamp_key", Text, nullable=False),
+    Column("key_hash", Text, nullable=False),
+    Column("hook_token", Text, nullable=False),
+    Column("hook_token_hash", Text, nullable=False, unique=True),
+)
+Index("ix_connection_account", connection.c.connector, connection.c.account_id)
+Index("ix_connection_due_poll", connection.c.health, connection.c.next_poll_at)
+Index("ix_connection_due_lookback", connection.c.health, connection.c.next_lookback_at)
+Index("ix_connection_business", connection.c.business_id)
+Index("ix_connection_key", connection.c.key_hash)
+
+rule_version = Table(
+    "rule_version",
+    metadata,
+    Column("connection_id", Text, ForeignKey("connection.id"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("effective_from", BigInteger, nullable=False),
+    Column("rule", Text, nullable=False),
+)
+
+sale = Table(
+    "sale",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("business_id", Text, nullable=False),
+    Column("connector", Text, nullable=False),
+    Column("account_id", Text, nullable=False),
+    Column("receipt_id", Text, nullable=False),
+    Column("connection_id", Text, nullable=False),
+    Column("version", BigInteger),
+    Column("ticket", BigInteger, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("versions", Integer, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("closed_at", BigInteger),
+    Column("paid", BigInteger, nullable=False),
+    Column("refunded", BigInteger, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("location_id", Text),
+    Column("admitted", Integer, nullable=False),
+    Column("rule_number", Integer),
+    Column("pinned", Integer, nullable=False),
+    Column("stamps", Integer, nullable=False),
+    Column("stamps_by_plugin", Integer),
+    Column("customer_hash", Text),
+    Column("bound_hash", Text),
+    Column("card_id", Text),
+    Column("card_hint", Text),
+    Column("wait", Text),
+    Column("next_n", Integer, nullable=False),
+    Column("changed_at", BigInteger, nullable=False),
+    UniqueConstraint("business_id", "connector", "account_id", "receipt_id"),
+)
+Index("ix_sale_connection_closed", sale.c.connection_id, sale.c.closed_at)
+
+sale_version = Table(
+    "sale_version",
+    metadata,
+    Column("sale_id", Text, ForeignKey("sale.id"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("version", BigInteger),
+    Column("ticket", BigInteger),
+    Column("digest", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("seen_at", BigInteger, nullable=False),
+    Column("stamps_by_plugin", Integer),
+    Column("content", Text, nullable=False),
+)
+
+binding = Table(
+    "binding",
+    metadata,
+    Column("sale_id", Text, ForeignKey("sale.id"), primary_key=True),
+    Column("customer_hash", Text, primary_key=True),
+    Column("card_id", Text, nullable=False),
+    Column("card_hint", Text, nullable=False),
+)
+
+operation = Table(
+    "operation",
+    metadata,
+    Column("seq", Sequence, primary_key=True, autoincrement=True),
+    Column("id", Text, nullable=False, unique=True),
+    Column("sale_id", Text, ForeignKey("sale.id"), nullable=False),
+    Column("n", Integer, nullable=False),
+    Column("connection_id", Text, nullable=False),
+    Column("business_id", Text, nullable=False),
+    Column("receipt_id", Text, nullable=False),
+    Column("lane", Text, nullable=False),
+    Column("card_id", Text),
+    Column("card_hint", Text),
+    Column("kind", Text, nullable=False),
+    Column("count", Integer, nullable=False),
+    Column("redeem_code", Text),
+    Column("code", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("request", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("hold", Text),
+    Column("reason", Text),
+    Column("waived", Integer, nullable=False),
+    Column("next_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
+    Column("sent_at", BigInteger),
+    Column("tries", Integer, nullable=False),
+    Column("conflicted", Integer, nullable=False),
+    Column("day", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    UniqueConstraint("sale_id", "n"),
+)
+# the backstop of delivery: at most one operation of a card is on the wire, whoever sends
+Index(
+    "uq_operation_sending",
+    operation.c.business_id,
+    operation.c.lane,
+    unique=True,
+    sqlite_where=text("state = 'sending'"),
+    postgresql_where=text("state = 'sending'"),
+)
+Index(
+    "ix_operation_open",
+    operation.c.state,
+    operation.c.seq,
+    sqlite_where=text("state IN ('pending', 'sending', 'uncertain', 'held')"),
+    postgresql_where=text("state IN ('pending', 'sending', 'uncertain', 'held')"),
+)
+Index("ix_operation_connection", operation.c.connection_id, operation.c.seq)
+Index("ix_operation_card_day", operation.c.business_id, operation.c.card_id, operation.c.day)
+
+identify = Table(
+    "identify",
+    metadata,
+    Column("sale_id", Text, ForeignKey("sale.id"), primary_key=True),
+    Column("connection_id", Text, nullable=False),
+    Column("customer_hash", Text, nullable=False),
+    Column("customer", Text, nullable=False),
+    Column("next_at", BigInteger, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("expires_at", BigInteger),
+)
+Index("ix_identify_due", identify.c.next_at)
+
+known_card = Table(
+    "known_card",
+    metadata,
+    Column("business_id", Text, primary_key=True),
+    Column("customer_hash", Text, primary_key=True),
+    Column("card_id", Text, nullable=False),
+    Column("card_hint", Text, nullable=False),
+    Column("learned_at", BigInteger, nullable=False),
+)
+
+till_customer = Table(
+    "till_customer",
+    metadata,
+    Column("connection_id", Text, ForeignKey("connection.id"), primary_key=True),
+    Column("customer_hash", Text, primary_key=True),
+    Column("customer", Text, nullable=False),
+    Column("learned_at", BigInteger, nullable=False),
+)
+
+hint = Table(
+    "hint",
+    metadata,
+    Column("connection_id", Text, ForeignKey("connection.id"), primary_key=True),
+    Column("receipt_id", Text, primary_key=True),
+    Column("generation", BigInteger, nullable=False),
+    Column("closed", Integer, nullable=False),
+    Column("next_at", BigInteger, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+Index("ix_hint_due", hint.c.next_at)
+
+kept = Table(
+    "kept",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("connection_id", Text, nullable=False),
+    Column("receipt_id", Text),
+    Column("at", BigInteger, nullable=False),
+    Column("place", Text, nullable=False),
+    Column("why", Text, nullable=False),
+    Column("body", Text, nullable=False),
+)
+Index("ix_kept_connection", kept.c.connection_id, kept.c.at)
+
+journal = Table(
+    "journal",
+    metadata,
+    Column("seq", Sequence, primary_key=True, autoincrement=True),
+    Column("connection_id", Text, nullable=False),
+    Column("sale_id", Text),
+    Column("receipt_id", Text),
+    Column("at", BigInteger, nullable=False),
+    Column("message", Text, nullable=False),
+)
+Index("ix_journal_connection", journal.c.connection_id, journal.c.seq)
+Index("ix_journal_sale", journal.c.sale_id, journal.c.seq)
+
+errand = Table(
+    "errand",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("connection_id", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("params", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("progress", Text),
+    Column("result", Text),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+)
+Index("ix_errand_state", errand.c.state)

@@ -1,0 +1,153 @@
+"""What tills post to us: verified, kept, and only then answered; nothing here calls another system.
+
+Owns what each kind of hook leaves behind; HTTP itself is `connectors.web`'s.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from connector_sdk.connector import Connector
+from connector_sdk.errors import BadPayload, Forged, NotConfigured, NotSupported
+from connector_sdk.hooks import Account, AccountChanged, Answer, Hints, HookRequest, Ignored, Received, Sales
+from connector_sdk.messages import Message
+from connectors.domain.connection import Connection, Health
+from connectors.store import connections, hints, journal, ledger
+from connectors.store.connections import Edit
+from connectors.store.engine import Store, Transaction
+from connectors.store.hints import NewHint
+from connectors.sync.ingest import Arrival, Door, Source
+from connectors.sync.tills import NoConnector, Tills, app_settings
+
+log = logging.getLogger(__name__)
+
+UNKNOWN_ACCOUNT = "hooks for accounts we do not have"
+
+
+class HookDoor:
+    """Takes hooks for connectors and connections."""
+
+    def __init__(self, store: Store, tills: Tills, door: Door) -> None:
+        self._store = store
+        self._tills = tills
+        self._door = door
+        self._apps = {name: app_settings(found) for name, found in tills.classes.items()}
+
+    async def for_connector(self, name: str, hook: HookRequest) -> Answer:
+        """A hook at the one address of all of a connector's accounts."""
+        found = self._tills.classes.get(name)
+        if found is None:
+            return _refusal(404, "no such connector")
+        try:
+            whose = found.route(self._apps[name], hook)
+        except (Forged, NotConfigured, BadPayload, NotSupported) as error:
+            return _unproven(name, error)
+        if isinstance(whose, Answer):
+            return whose
+        return await self._for_account(found, whose, hook)
+
+    async def _for_account(self, found: type[Connector[Any]], whose: Account, hook: HookRequest) -> Answer:
+        name = found.info.name
+        joined = await self._store.read(lambda tx: connections.of_account(tx, name, whose.id))
+        if not joined:
+            await self._store.write(lambda tx: ledger.count_up(tx, UNKNOWN_ACCOUNT))
+            return found.hook_answer
+        for one in joined:
+            answer = await self._take(one, hook)
+        return answer
+
+    async def for_connection(self, name: str, token: str, hook: HookRequest) -> Answer:
+        """A hook at a connection's own address."""
+        one = await self._store.read(lambda tx: connections.of_hook_token(tx, name, token))
+        if one is None:
+            return _refusal(404, "no such address")
+        if hook.method in ("GET", "HEAD"):
+            return self._tills.of(one).hook_answer
+        return await self._take(one, hook)
+
+    async def _take(self, one: Connection, hook: HookRequest) -> Answer:
+        """Keep what a hook says to one connection. A proof that holds and a body that does not: kept, and accepted."""
+        try:
+            till = self._tills.of(one)
+            received = till.receive(hook)
+        except BadPayload as error:
+            if not _proven(self._tills.classes[one.connector], self._apps[one.connector], hook):
+                return _unproven(one.connector, error)
+            await self._keep(one, hook, error)
+            return till.hook_answer
+        except (Forged, NotConfigured, NotSupported, NoConnector) as error:
+            return _unproven(one.connector, error)
+        await self._apply(one, received)
+        return till.hook_answer
+
+    async def _keep(self, one: Connection, hook: HookRequest, error: BadPayload) -> None:
+        where, why = error.where, error.why
+
+        def work(tx: Transaction) -> None:
+            if journal.keep(tx, one.id, None, hook.body, where, why):
+                journal.note(tx, one.id, Message("hook.unreadable", {"where": where, "why": why}))
+            connections.hooked(tx, [one.id])
+
+        await self._store.write(work)
+
+    async def _apply(self, one: Connection, received: Received) -> None:
+        match received:
+            case Hints(found):
+                await self._store.gather(_leave, [NewHint(one.id, hint.receipt_id, hint.closed) for hint in found])
+            case Sales(sales, unreadable):
+                fetches = self._tills.classes[one.connector].can("fetch")
+                await self._door.ingest([Arrival(one, sale, Source.push, None, fetches) for sale in sales])
+                await self._door.keep(one, unreadable)
+                await self._store.write(lambda tx: connections.hooked(tx, [one.id]))
+            case AccountChanged():
+                await self._store.write(lambda tx: self._account_changed(tx, one, received))
+            case Ignored(why):
+                log.debug("connection %s: a hook %s is ignored", one.id, why)
+
+    def _account_changed(self, tx: Transaction, one: Connection, change: AccountChanged) -> None:
+        if not change.authorised:
+            why = Message("why.application_removed")
+            connections.set_health(tx, one.id, Health.needs_authorisation, why)
+            return
+        if change.settings:
+            kept: dict[str, Any] = json.loads(tx.vault.decrypt(one.settings))
+            fresh = {name: secret.get_secret_value() for name, secret in change.settings.items()}
+            connections.edit(tx, one.id, Edit(settings={**kept, **fresh}))
+
+
+def _leave(tx: Transaction, batches: Sequence[Sequence[NewHint]]) -> list[None]:
+    new = [hint for batch in batches for hint in batch]
+    hints.leave(tx, new)
+    connections.hooked(tx, [hint.connection_id for hint in new])
+    return [None] * len(batches)
+
+
+def _proven(found: type[Connector[Any]], app: Any, hook: HookRequest) -> bool:
+    """Whether a body that cannot be read comes from the till all the same."""
+    if not found.can("route"):
+        return True  # `receive` checks its own proof first
+    try:
+        return isinstance(found.route(app, hook), Account)
+    except (Forged, NotConfigured, BadPayload):
+        return False
+
+
+def _unproven(name: str, error: Exception) -> Answer:
+    match error:
+        case Forged():
+            log.warning("%s: a hook was refused: %s", name, error)
+            return _refusal(401, "the signature does not hold")
+        case NotConfigured():
+            log.error("%s: a hook cannot be verified: %s", name, error)
+            return _refusal(503, "not set up yet: send it again later")
+        case BadPayload(where=where, why=why):
+            return _refusal(400, f"{where}: {why}")
+    return _refusal(404, "nothing is taken here")
+
+
+def _refusal(status: int, why: str) -> Answer:
+    body: Mapping[str, str] = {"error": why}
+    return Answer(status, json.dumps(body).encode())

@@ -1,0 +1,313 @@
+"""The one door: polls, hooks and backfills hand in receipts as they are now; each new version is kept and planned.
+
+Owns versions, admission and what a snapshot changes, by the law book; nothing here calls another system.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from connector_sdk.hookspecs import ConnectionFacts
+from connector_sdk.messages import Message
+from connector_sdk.rule import StampRule
+from connector_sdk.sale import Sale, SaleStatus, Unreadable
+from connectors.domain.clock import micros
+from connectors.domain.connection import Connection
+from connectors.domain.stamps import Earned, RuleVersion, stamps_for
+from connectors.store import cards, connections, hints, journal, ledger
+from connectors.store.engine import Store, Transaction
+from connectors.store.hints import NewHint
+from connectors.store.ledger import Page, SaleRow
+from connectors.sync.planner import bind, plan_redemptions, plan_sale, rule_for
+
+log = logging.getLogger(__name__)
+
+StampsBySale = Callable[[ConnectionFacts, Sale, StampRule], int | None]
+"""The `stamps_for_sale` hook, guarded: a plugin that raises answers `None`."""
+
+
+class Source(StrEnum):
+    poll = "poll"
+    lookback = "lookback"
+    hint = "hint"
+    push = "push"
+    backfill = "backfill"
+
+
+class Outcome(StrEnum):
+    """What a snapshot did."""
+
+    unchanged = "unchanged"
+    stored = "stored"
+    lost = "lost"
+    hinted = "hinted"
+    elsewhere = "elsewhere"
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A snapshot of a receipt. `ticket` orders reads; a push has none. `fetches`: whether the till can be asked."""
+
+    connection: Connection
+    sale: Sale
+    source: Source
+    ticket: int | None
+    fetches: bool = True
+
+
+class Door:
+    """Ingests arrivals, many callers in one transaction."""
+
+    def __init__(self, store: Store, stamps_by_plugin: StampsBySale | None = None) -> None:
+        self._store = store
+        self._stamps_by_plugin = stamps_by_plugin or (lambda _connection, _sale, _rule: None)
+
+    async def ingest(self, arrivals: Sequence[Arrival]) -> list[Outcome]:
+        """Keep and plan what is new among the arrivals; outcomes in their order."""
+        if not arrivals:
+            return []
+        if len(arrivals) > 1:  # an overlap is mostly known: say so without the write lock
+            known = await self._store.read(lambda tx: _known(tx, arrivals))
+            if all(known):
+                return [Outcome.unchanged] * len(arrivals)
+        return await self._store.gather(self.work, arrivals)
+
+    def work(self, tx: Transaction, batches: Sequence[Sequence[Arrival]]) -> list[list[Outcome]]:
+        """The transaction: all arrivals of all callers."""
+        flat = [arrival for batch in batches for arrival in batch]
+        outcomes = _Ingest(tx, self._stamps_by_plugin).run(flat)
+        results: list[list[Outcome]] = []
+        for batch in batches:
+            results.append(outcomes[: len(batch)])
+            outcomes = outcomes[len(batch) :]
+        return results
+
+    async def keep(self, connection: Connection, unreadable: Sequence[Unreadable]) -> int:
+        """Keep what could not be mapped, naming it in the journal once; how many were new."""
+        if not unreadable:
+            return 0
+
+        def work(tx: Transaction) -> int:
+            new = 0
+            for one in unreadable:
+                if journal.keep(tx, connection.id, one.receipt_id, one.body, one.where, one.why):
+                    params = {"receipt": one.receipt_id or "?", "where": one.where, "why": one.why}
+                    journal.note(tx, connection.id, Message("sale.unreadable", params), one.receipt_id)
+                    new += 1
+            return new
+
+        return await self._store.write(work)
+
+
+def _id(tx: Transaction, arrival: Arrival) -> str:
+    one = arrival.connection
+    return ledger.sale_id(tx, one.business_id, one.connector, one.account.id, arrival.sale.receipt_id)
+
+
+def _known(tx: Transaction, arrivals: Sequence[Arrival]) -> list[bool]:
+    """Which arrivals say what is stored; a backfill may have to admit what it finds, so it always looks closer."""
+    ids = [_id(tx, arrival) for arrival in arrivals]
+    stored = ledger.digests(tx, ids)
+    return [
+        arrival.source is not Source.backfill and stored.get(one) == ledger.digest(tx, arrival.sale)
+        for one, arrival in zip(ids, arrivals, strict=True)
+    ]
+
+
+class _Ingest:
+    """One transaction's worth of arrivals."""
+
+    def __init__(self, tx: Transaction, stamps_by_plugin: StampsBySale) -> None:
+        self.tx = tx
+        self.stamps_by_plugin = stamps_by_plugin
+        self.rules: dict[str, list[RuleVersion]] = {}
+        self.hints: list[NewHint] = []
+        self.page = Page(tx)
+        self.known: dict[tuple[str, str], tuple[cards.KnownCard, int]] = {}
+
+    def run(self, arrivals: Sequence[Arrival]) -> list[Outcome]:
+        ids = [_id(self.tx, arrival) for arrival in arrivals]
+        self.page = Page.load(self.tx, ids)
+        self._load_cards(arrivals)
+        outcomes = [self._one(one, arrival) for one, arrival in zip(ids, arrivals, strict=True)]
+        self.page.flush()
+        hints.leave(self.tx, self.hints)
+        return outcomes
+
+    def _load_cards(self, arrivals: Sequence[Arrival]) -> None:
+        wanted: dict[str, set[str]] = {}
+        for arrival in arrivals:
+            if arrival.sale.customer:
+                wanted.setdefault(arrival.connection.business_id, set()).add(self._customer_hash(arrival))
+        for business_id, hashes in wanted.items():
+            for one, found in cards.known(self.tx, business_id, sorted(hashes)).items():
+                self.known[business_id, one] = found
+
+    def _customer_hash(self, arrival: Arrival) -> str:
+        one, who = arrival.connection, arrival.sale.customer
+        assert who  # noqa: S101 - asked only where somebody is attached
+        return cards.customer_hash(self.tx, one.connector, one.account.id, who)
+
+    def _rules(self, connection: Connection) -> list[RuleVersion]:
+        if connection.id not in self.rules:
+            self.rules[connection.id] = connections.rules(self.tx, connection.id)
+        return self.rules[connection.id]
+
+    def _one(self, sale_id: str, arrival: Arrival) -> Outcome:
+        row = self.page.rows.get(sale_id)
+        if not arrival.connection.covers(arrival.sale.location_id) and (
+            row is None or row.connection_id != arrival.connection.id
+        ):
+            return Outcome.elsewhere
+        digest = ledger.digest(self.tx, arrival.sale)
+        blind_push = arrival.source is Source.push and arrival.sale.version is None
+        if blind_push and arrival.fetches:
+            self._hint(arrival)
+            return Outcome.hinted
+        if row is None:
+            self._first(sale_id, arrival, digest)
+            return Outcome.stored
+        if row.digest == digest:
+            return self._again(row, arrival)
+        if blind_push and not self._push_may_change(row, arrival.sale, digest):
+            return Outcome.unchanged
+        if not blind_push and not _newer(row, arrival):
+            if arrival.fetches:
+                self._hint(arrival)
+            return Outcome.lost
+        self._next(row, arrival, digest)
+        return Outcome.stored
+
+    def _hint(self, arrival: Arrival) -> None:
+        closed = arrival.sale.status is SaleStatus.closed
+        self.hints.append(NewHint(arrival.connection.id, arrival.sale.receipt_id, closed))
+
+    def _push_may_change(self, row: SaleRow, sale: Sale, digest: str) -> bool:
+        """A push that cannot be ordered: a body seen before, a shrinking refund or a reopening change nothing."""
+        return not (
+            self.page.seen_before(row, digest)
+            or sale.refunded.minor < row.refunded
+            or (row.status == SaleStatus.voided and sale.status is not SaleStatus.voided)
+        )
+
+    def _again(self, row: SaleRow, arrival: Arrival) -> Outcome:
+        """The same content: nothing to write, unless a backfill admits what came before the connection."""
+        if arrival.source is not Source.backfill or row.admitted or row.closed_at is None:
+            return Outcome.unchanged
+        row.admitted = 1
+        self._plan(row, arrival)
+        return Outcome.stored
+
+    def _first(self, sale_id: str, arrival: Arrival, digest: str) -> None:
+        one, sale = arrival.connection, arrival.sale
+        row = SaleRow(
+            id=sale_id,
+            business_id=one.business_id,
+            connector=one.connector,
+            account_id=one.account.id,
+            receipt_id=sale.receipt_id,
+            connection_id=one.id,
+            version=None,
+            ticket=0,
+            digest="",
+            versions=0,
+            status="",
+            closed_at=None,
+            paid=0,
+            refunded=0,
+            currency=sale.paid.currency,
+            location_id=None,
+            admitted=0,
+            rule_number=None,
+            pinned=0,
+            stamps=0,
+            stamps_by_plugin=None,
+            customer_hash=None,
+            bound_hash=None,
+            card_id=None,
+            card_hint=None,
+            wait=None,
+            next_n=1,
+            changed_at=self.tx.now,
+        )
+        self.page.add(row)
+        self._next(row, arrival, digest)
+
+    def _next(self, row: SaleRow, arrival: Arrival, digest: str) -> None:
+        """Keep a new version and plan by it."""
+        sale = arrival.sale
+        row.connection_id = arrival.connection.id
+        row.version = sale.version
+        row.ticket = max(row.ticket, arrival.ticket or 0)
+        row.digest = digest
+        row.versions += 1
+        row.status = sale.status.value
+        closed_at = micros(sale.closed_at) if sale.closed_at else None
+        if closed_at != row.closed_at and sale.status is SaleStatus.closed:
+            row.pinned = 0  # closed anew: the rule then in force counts
+        row.closed_at = closed_at if closed_at is not None else row.closed_at
+        row.paid, row.refunded, row.currency = sale.paid.minor, sale.refunded.minor, sale.paid.currency
+        row.location_id = sale.location_id
+        began = arrival.connection.began_at
+        if not row.admitted and sale.status is SaleStatus.closed and closed_at is not None:
+            row.admitted = int(arrival.source is Source.backfill or closed_at >= began)
+        row.customer_hash = self._customer_hash(arrival) if sale.customer else None
+        rule = rule_for(row, self._rules(arrival.connection)).rule
+        row.stamps_by_plugin = self.stamps_by_plugin(arrival.connection.facts(), sale, rule)
+        self.page.changed(row)
+        self.page.add_version(row, sale, arrival.ticket, arrival.source)
+        self._plan(row, arrival)
+        self.tx.told.append(("sale", arrival.connection.facts(), sale))
+
+    def _plan(self, row: SaleRow, arrival: Arrival) -> None:
+        version = rule_for(row, self._rules(arrival.connection))
+        earned = entitlement(row, arrival.sale, version.rule, arrival.connection.account.zone)
+        row.stamps, row.rule_number = earned.stamps, version.number
+        self.page.changed(row)
+        self._bind_known(row, arrival)
+        never_closed = row.status != SaleStatus.closed and row.versions == 1
+        if not never_closed:
+            plan_sale(self.page, row, arrival.connection, version.rule, earned.why)
+        plan_redemptions(self.page, row, arrival.connection, arrival.sale.redeem_codes)
+
+    def _bind_known(self, row: SaleRow, arrival: Arrival) -> None:
+        """Bind at once where the card is known, or leave the work of finding it; only for what earns something."""
+        if row.customer_hash is None or row.identified:
+            if row.customer_hash is None:
+                self.page.identified(row)
+            return
+        former = self.page.former_binding(row, row.customer_hash) if row.versions > 1 else None
+        if former is not None:
+            bind(self.page, row, *former)
+            return
+        who = arrival.sale.customer
+        found = self.known.get((row.business_id, row.customer_hash))
+        if found is not None and who is not None:
+            card, learned_at = found
+            only_till_id = not (who.number or who.phone or who.email)
+            if not only_till_id or learned_at > self.tx.now - cards.TILL_CUSTOMER_FOR:
+                bind(self.page, row, card.id, card.hint)
+                return
+        if row.admitted and row.stamps and who is not None:
+            self.page.identify_later(row, who, self.tx.now)
+        else:
+            self.page.identified(row)
+
+
+def entitlement(row: SaleRow, sale: Sale, rule: StampRule, zone: str) -> Earned:
+    """What a sale earns: a plugin's answer, kept with its version, or the rule's."""
+    earned = stamps_for(sale, rule, zone)
+    if row.stamps_by_plugin is None or sale.status is not SaleStatus.closed:
+        return earned
+    return Earned(row.stamps_by_plugin, Message("why.plugin", {"stamps": row.stamps_by_plugin}))
+
+
+def _newer(row: SaleRow, arrival: Arrival) -> bool:
+    """Whether a snapshot is younger than what is stored: by the till's own version, or else by the ticket."""
+    ours, theirs = row.version, arrival.sale.version
+    if ours is not None and theirs is not None and ours != theirs:
+        return theirs > ours
+    return arrival.ticket is not None and arrival.ticket > row.ticket

@@ -1,0 +1,1 @@
+"""The HTTP face: hooks in, and whether the host is well."""

@@ -1,0 +1,60 @@
+"""What a cafe gives for its Poster connection, and what the operator sets once for all of them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+API_URL = "https://joinposter.com/api"
+
+
+class PosterSettings(BaseModel):
+    """A connection's settings; the fields make its form."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    access_token: Annotated[
+        SecretStr,
+        Field(
+            title="Access token",
+            description="In Poster's admin: Access → Integrations → Personal integration. Looks like 861052:0239….",
+        ),
+    ]
+    redeem_codes: Annotated[
+        bool,
+        Field(title="Redeem codes", description="A voucher's redeem code in the order's comment uses the voucher."),
+    ] = True
+    categories: Annotated[
+        bool, Field(title="Categories", description="Read which category a product is in, for a rule by category.")
+    ] = False
+    card_numbers: Annotated[
+        bool,
+        Field(title="Card numbers", description="The customers' card numbers in Poster are their 7stamp numbers."),
+    ] = False
+
+    @field_validator("access_token")
+    @classmethod
+    def _looks_right(cls, token: SecretStr) -> SecretStr:
+        number, colon, secret = token.get_secret_value().partition(":")
+        if not (number.isascii() and number.isdigit() and colon and secret.isalnum()):
+            raise ValueError("a token is the account number, a colon and a secret, as in 861052:0239…")
+        return token
+
+    @property
+    def account_number(self) -> str:
+        return self.access_token.get_secret_value().partition(":")[0]
+
+
+class PosterApp(BaseSettings):
+    """The operator's: `POSTER_API_URL`, `POSTER_APPLICATION_ID`, `POSTER_APPLICATION_SECRET`."""
+
+    model_config = SettingsConfigDict(env_prefix="POSTER_", extra="ignore")
+
+    api_url: str = API_URL
+    application_id: str | None = None
+    application_secret: SecretStr | None = None
+
+    def secret(self) -> str | None:
+        return self.application_secret.get_secret_value() if self.application_secret else None

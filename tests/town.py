@@ -1,0 +1,92 @@
+"""A town for tests: a Poster cafe, a 7stamp and a host between them, all real, over HTTP on loopback."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+from pydantic import SecretStr
+
+from connector_sdk.rule import StampRule, UnknownCustomer
+from connectors.cli.servers import serving
+from connectors.domain.connection import Connection
+from connectors.host import Host
+from connectors.settings import Settings
+from connectors.sevenstamp.sandbox import Sandbox
+from connectors.store import journal, outbox
+from connectors.web.app import application
+from poster_connector.sandbox import Account, PosterSandbox
+
+KEY = "7loc_sc_test_key_9f81"
+ANNA, BORYS, CHRYSTYNA = "+380501112201", "+380501112202", "+380501112203"
+
+
+@dataclass
+class Town:
+    """What a test needs of it."""
+
+    cafe: Account
+    till: PosterSandbox
+    sevenstamp: Sandbox
+    host: Host
+    settings: Settings
+    environment: dict[str, str]
+    connection: Connection = field(init=False)
+
+    async def connect(self, rule: StampRule | None = None, **more: Any) -> Connection:
+        chosen = rule or StampRule(unknown_customer=UnknownCustomer.issue)
+        self.connection = await self.host.desk.add("poster", self.till.settings(), KEY, lambda _account: chosen, **more)
+        return self.connection
+
+    async def sync(self) -> dict[str, Any]:
+        return await self.host.desk.sync(self.connection.id)
+
+    def applied(self, *kinds: str) -> list[dict[str, Any]]:
+        """What 7stamp really did, of these kinds (or of stamps)."""
+        wanted = kinds or ("stamps_added", "stamps_reversed")
+        return [one for one in self.sevenstamp.state.operations if one["kind"] in wanted]
+
+    def stamps(self, phone: str) -> int:
+        """The stamps that a customer's card got, less those taken back."""
+        cards = [card.id for card in self.sevenstamp.state.cards.values() if card.phone == phone]
+        signs = {"stamps_added": 1, "stamps_reversed": -1}
+        return sum(signs[one["kind"]] * one["count"] for one in self.applied() if one["card_id"] in cards)
+
+    async def journal(self) -> list[str]:
+        lines = await self.host.store.read(lambda tx: journal.lines(tx, self.connection.id))
+        return [self.host.words.word(line.message) for line in lines]
+
+    async def operations(self) -> list[outbox.Operation]:
+        return await self.host.store.read(lambda tx: outbox.listed(tx, self.connection.id))
+
+    async def hook(self, body: bytes, *, path: str = "/hooks/tills/poster", **more: Any) -> httpx.Response:
+        """Post a hook to the host's web application."""
+        transport = httpx.ASGITransport(app=application(self.host))
+        async with httpx.AsyncClient(transport=transport, base_url="http://host") as client:
+            return await client.post(path, content=body, **more)
+
+
+@asynccontextmanager
+async def build(folder: Path, monkeypatch: Any, *accounts: Account, **settings: Any) -> AsyncIterator[Town]:
+    """A town whose host is open but does not run in the background: tests say when."""
+    async with AsyncExitStack() as stack:
+        till = PosterSandbox(*accounts)
+        sevenstamp = Sandbox(goal=1_000_000)
+        till_origin = await stack.enter_async_context(serving(till.application()))
+        environment = dict(till.environment(till_origin))
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        values: dict[str, Any] = {
+            "database_url": f"sqlite:///{folder / 'ledger.db'}",
+            "sevenstamp_url": await stack.enter_async_context(serving(sevenstamp)),
+            "secret_key": SecretStr("a key that only tests use"),
+            "settle_seconds": 0.5,
+            "call_deadline_seconds": 1.0,
+        }
+        chosen = Settings(**(values | settings))
+        host = await stack.enter_async_context(Host(chosen))
+        yield Town(till.account, till, sevenstamp, host, chosen, environment)
