@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 
-from sqlalchemy import Text, bindparam, case, cast, func, select
+from sqlalchemy import Text, bindparam, case, cast, func, or_, select
 
 from connector_sdk.messages import Message
 from connector_sdk.sale import Customer, Sale
@@ -120,7 +120,7 @@ _UPDATE_SALE = (
 )
 _CANCEL = (
     operation.update()
-    .where(operation.c.id == bindparam("id_"), operation.c.state.in_(sorted(MOVABLE)))
+    .where(operation.c.id == bindparam("id_"), or_(*(operation.c.state == state for state in sorted(MOVABLE))))
     .values(state=State.cancelled, hold=None, reason=None, updated_at=bindparam("now"))
 )
 _ADOPT = (

@@ -171,7 +171,8 @@ _SETTLE = (
     .where(
         operation.c.id == bindparam("id_"),
         operation.c.tries == bindparam("tries_"),
-        operation.c.state.in_([State.sending, State.uncertain]),
+        # not IN: an expanding list cannot be executed for many rows at once
+        or_(operation.c.state == State.sending, operation.c.state == State.uncertain),
     )
     .values(
         state=bindparam("state_"),

@@ -165,6 +165,10 @@ class Deliverer:
             if self._flight.tasks and not self._flight.answers:
                 await asyncio.wait(set(self._flight.tasks), return_when=asyncio.FIRST_COMPLETED)
 
+    def on_the_wire(self) -> set[asyncio.Task[None]]:
+        """The calls that are under way."""
+        return set(self._flight.tasks)
+
     async def close(self) -> None:
         """Wait for what is on the wire (its calls have deadlines) and write down what came back."""
         if self._flight.tasks:

@@ -1,0 +1,5 @@
+"""`python -m connectors`, the same as the `connectors` command."""
+
+from connectors.cli import main
+
+main()

@@ -1,0 +1,164 @@
+"""A till that exists only in memory, and a host on virtual time over it: for property tests."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, ClassVar
+
+import httpx
+from pydantic import BaseModel, SecretStr
+
+from connector_sdk import (
+    Checkpoint,
+    Connector,
+    ConnectorInfo,
+    Customer,
+    Money,
+    Sale,
+    SalePage,
+    SaleStatus,
+    TillAccount,
+)
+from connector_sdk.rule import StampRule, UnknownCustomer
+from connectors.domain.clock import moment
+from connectors.host import Host
+from connectors.plugins import Plugins
+from connectors.settings import Settings
+from connectors.sevenstamp.sandbox import Cut, Sandbox
+from tests.virtual_time import VirtualClock, VirtualLoop
+
+KEY = "7loc_sc_model"
+FAST_DISK = "/dev/shm" if Path("/dev/shm").is_dir() else None
+
+
+class NoSettings(BaseModel):
+    pass
+
+
+class ModelTill(Connector[NoSettings]):
+    """Reads whatever `receipts` holds."""
+
+    info = ConnectorInfo(name="model", title="Model")
+    receipts: ClassVar[dict[str, Sale]] = {}
+
+    async def check(self) -> TillAccount:
+        return TillAccount(id="a1", name="Model", currency="UAH", zone="Europe/Kyiv", country="UA")
+
+    async def poll(self, since: Checkpoint | None) -> AsyncIterator[SalePage]:
+        for sale in list(self.receipts.values()):
+            yield SalePage(sales=(sale,))
+
+    async def fetch(self, receipt_id: str) -> Sale | None:
+        return self.receipts.get(receipt_id)
+
+
+class InProcess(httpx.AsyncBaseTransport):
+    """Calls the sandbox on the same loop. Like a real server it goes on when its caller gave up."""
+
+    def __init__(self, app: Any) -> None:
+        self._inner = httpx.ASGITransport(app=app)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        task = asyncio.ensure_future(self._inner.handle_async_request(request))
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        try:
+            return await asyncio.shield(task)
+        except Cut:
+            raise httpx.ReadError("cut") from None
+
+
+def sale(
+    receipt: str,
+    *,
+    closed: int,
+    paid: int = 1000,
+    refunded: int = 0,
+    customer: str | None = "+380501110001",
+    status: SaleStatus = SaleStatus.closed,
+    version: int | None = None,
+) -> Sale:
+    """A sale of the model till; `closed` in UTC microseconds."""
+    at: datetime | None = moment(closed) if status is not SaleStatus.open else None
+    return Sale(
+        receipt_id=receipt,
+        version=version,
+        status=status,
+        closed_at=at,
+        paid=Money(paid, "UAH"),
+        refunded=Money(refunded, "UAH"),
+        customer=Customer(phone=customer) if customer else None,
+    )
+
+
+@dataclass
+class World:
+    """A loop with its own time, a 7stamp on it, and a host that can be closed and opened again."""
+
+    loop: VirtualLoop = field(default_factory=VirtualLoop)
+    stack: AsyncExitStack = field(default_factory=AsyncExitStack)
+    folder: tempfile.TemporaryDirectory[str] = field(init=False)
+    clock: VirtualClock = field(init=False)
+    sandbox: Sandbox = field(init=False)
+    host: Host = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.folder = tempfile.TemporaryDirectory(dir=FAST_DISK)
+        self.clock = VirtualClock(self.loop)
+        self.sandbox = Sandbox(goal=10**9, now=self.clock.seconds)
+
+    def run(self, work: Any) -> Any:
+        return self.loop.run_until_complete(work)
+
+    async def open(self) -> Host:
+        plugins = Plugins([])
+        plugins.classes["model"] = ModelTill
+        settings = Settings(
+            database_url=f"sqlite:///{self.folder.name}/ledger.db",
+            sevenstamp_url="http://7stamp",
+            secret_key=SecretStr("a key that only tests use"),
+        )
+        self.host = Host(
+            settings,
+            plugins=plugins,
+            time=self.clock,
+            inline=True,
+            sevenstamp_transport=InProcess(self.sandbox),
+            till_transport=httpx.MockTransport(lambda _request: httpx.Response(500)),
+        )
+        await self.host.__aenter__()
+        return self.host
+
+    async def connect(self, rule: StampRule | None = None) -> str:
+        chosen = rule or StampRule(unknown_customer=UnknownCustomer.issue)
+        one = await self.host.desk.add("model", {}, KEY, lambda _account: chosen)
+        return one.id
+
+    async def close_host(self) -> None:
+        await self.host.__aexit__()
+
+    def end(self) -> None:
+        pending = asyncio.all_tasks(self.loop)
+        for task in pending:
+            task.cancel()
+        if pending:
+            self.run(asyncio.gather(*pending, return_exceptions=True))
+        self.run(self.close_host())
+        self.run(self.loop.shutdown_default_executor())
+        self.loop.close()
+        self.folder.cleanup()
+
+    def held_by_phone(self) -> dict[str, int]:
+        """Stamps of each customer's card, from what was really applied."""
+        signs = {"stamps_added": 1, "stamps_reversed": -1}
+        totals: dict[str, int] = {}
+        for one in self.sandbox.state.operations:
+            if one["kind"] in signs:
+                phone = self.sandbox.state.cards[one["card_id"]].phone or ""
+                totals[phone] = totals.get(phone, 0) + signs[one["kind"]] * one["count"]
+        return {phone: stamps for phone, stamps in totals.items() if stamps}

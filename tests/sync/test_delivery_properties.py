@@ -1,0 +1,135 @@
+"""Delivery under every fault of the sandbox, with crashes, on virtual time: nothing lost, nothing twice."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from connector_sdk import Sale
+from connectors.domain.operation import State
+from connectors.sevenstamp.sandbox import Faults
+from connectors.store import ledger, outbox
+from connectors.sync.ingest import Arrival, Source
+from tests.model import World, sale
+
+PHONES = tuple(f"+38050111000{number}" for number in range(5))
+chance = st.sampled_from([0.0, 0.1, 0.5, 0.9])
+
+
+def milliseconds(most: int) -> st.SearchStrategy[tuple[int, int]]:
+    return st.sampled_from([(0, 0), (0, most // 4), (most // 2, most), (most, most)])
+
+
+FAULTS = st.fixed_dictionaries(
+    {
+        "drop_before": chance,
+        "drop_after": chance,
+        "status_500": chance,
+        "status_429": st.sampled_from([0.0, 0.3]),
+        "garbage": chance,
+        # a request lives at most as long as its caller waits, or it would settle later than the contract says
+        "latency_ms": milliseconds(7_000),
+        "apply_late_ms": milliseconds(10_000),
+        "history_lag_ms": milliseconds(10_000),
+        "ignore_idempotency_keys": st.booleans(),
+        "seed": st.integers(0, 2**32),
+    }
+)
+
+
+class Machine:
+    """A host's delivery with its loops, which may die at any moment and be started anew over the same database."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.tasks: list[asyncio.Task[Any]] = []
+
+    async def start(self) -> None:
+        host = await self.world.open()
+        await host.store.write(outbox.in_doubt_at_start)
+        assert host.deliverer is not None
+
+        async def resolve() -> None:
+            while True:
+                await host.deliverer.resolve()  # type: ignore[union-attr]
+                await asyncio.sleep(1)
+
+        self.tasks = [asyncio.create_task(host.deliverer.run()), asyncio.create_task(resolve())]
+
+    async def die(self) -> None:
+        """Stop in the middle of everything: no result is written down, what was sent is sent."""
+        host = self.world.host
+        assert host.deliverer is not None
+        for task in [*self.tasks, *host.deliverer.on_the_wire()]:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        await self.world.close_host()
+
+
+async def _all_settled(world: World, connection_id: str) -> bool:
+    found = await world.host.store.read(lambda tx: outbox.listed(tx, connection_id))
+    return all(one.state in (State.applied, State.cancelled) for one in found)
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    faults=FAULTS,
+    cards=st.integers(1, 5),
+    receipts=st.integers(1, 10),
+    refunds=st.integers(0, 4),
+    crashes=st.lists(st.floats(0.01, 30), max_size=3),
+)
+def test_nothing_is_lost_and_nothing_comes_twice(
+    faults: dict[str, Any], cards: int, receipts: int, refunds: int, crashes: list[float]
+) -> None:
+    world = World()
+    try:
+        world.run(_story(world, faults, cards, receipts, refunds, crashes))
+    finally:
+        world.end()
+
+
+async def _story(
+    world: World, faults: dict[str, Any], cards: int, receipts: int, refunds: int, crashes: list[float]
+) -> None:
+    machine = Machine(world)
+    await machine.start()
+    connection_id = await world.connect()
+    host = world.host
+    now = world.clock.now()
+    sold = [sale(f"r{n}", closed=now, customer=PHONES[n % cards]) for n in range(receipts)]
+    await _ingest(world, connection_id, sold)
+    assert host.identifier is not None
+    await host.identifier.round()
+    world.sandbox.faults = Faults.read(faults)
+    world.sandbox._random.seed(faults["seed"])
+    for at, pause in enumerate(crashes):
+        await asyncio.sleep(pause)
+        if at == 0:
+            back = [sale(f"r{n}", closed=now, refunded=1000, customer=PHONES[n % cards]) for n in range(refunds)]
+            await _ingest(world, connection_id, back[:receipts])
+        await machine.die()
+        await machine.start()
+    await asyncio.sleep(60)
+    world.sandbox.faults = Faults(ignore_idempotency_keys=faults["ignore_idempotency_keys"])
+    async with asyncio.timeout(3600):  # of virtual time
+        while not await _all_settled(world, connection_id):  # noqa: ASYNC110 - time is virtual
+            await asyncio.sleep(1)
+    refunded = min(refunds, receipts) if crashes else 0
+    expected: dict[str, int] = {}
+    for n in range(refunded, receipts):
+        expected[PHONES[n % cards]] = expected.get(PHONES[n % cards], 0) + 1
+    assert world.held_by_phone() == expected
+    codes = [one["code"] for one in world.sandbox.state.operations if one["kind"] != "card_issued"]
+    assert len(codes) == len(set(codes))
+    await machine.die()
+    await world.open()
+
+
+async def _ingest(world: World, connection_id: str, sales: list[Sale]) -> None:
+    one = await world.host.desk.get(connection_id)
+    ticket = await world.host.store.write(lambda tx: ledger.tickets(tx, 1))
+    await world.host.door.ingest([Arrival(one, each, Source.poll, ticket) for each in sales])

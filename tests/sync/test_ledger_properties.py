@@ -1,0 +1,198 @@
+"""Whatever happens to receipts, in whatever order it is read: the stamps are the rule applied to the last version."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from connector_sdk import Money, Sale, SaleStatus
+from connector_sdk.rule import StampRule, UnknownCustomer
+from connectors.store import connections, hints, ledger
+from connectors.store.connections import Edit
+from connectors.sync.ingest import Arrival, Source
+from tests.model import ModelTill, World, sale
+
+PHONES = ("+380501110001", "+380501110002", "+380501110003")
+RULES = (
+    StampRule(unknown_customer=UnknownCustomer.issue),
+    StampRule(kind="by_amount", amount=Money(500, "UAH"), unknown_customer=UnknownCustomer.issue),
+    StampRule(kind="by_amount", amount=Money(300, "UAH"), unknown_customer=UnknownCustomer.issue),
+)
+
+
+def earned(one: Sale, chosen: StampRule) -> int:
+    """The rule in the test's own words."""
+    if one.status is not SaleStatus.closed:
+        return 0
+    if chosen.amount is None:
+        return int(one.refunded.minor < one.paid.minor)
+    return (one.paid.minor - one.refunded.minor) // chosen.amount.minor
+
+
+class History(RuleBasedStateMachine):
+    """A till whose receipts change, and a host that reads some of it, some time, in some order."""
+
+    versioned = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World()
+        self.last: dict[str, Sale] = {}
+        self.snapshots: list[Sale] = []
+        self.reads: list[tuple[int, list[Sale]]] = []
+        self.rules: list[tuple[int, StampRule]] = []
+        ModelTill.receipts = self.last
+
+    @initialize(number=st.sampled_from(RULES))
+    def connect(self, number: StampRule) -> None:
+        self.world.run(self.world.open())
+        self.id = self.world.run(self.world.connect(number))
+        self.rules.append((0, number))
+        self._pass(1)
+
+    def _pass(self, seconds: float) -> None:
+        import asyncio
+
+        self.world.run(asyncio.sleep(seconds))
+
+    def _change(self, receipt: str, **changes: Any) -> None:
+        self._pass(1)
+        before = self.last.get(receipt)
+        version = (before.version or 0) + 1 if before and self.versioned else 1 if self.versioned else None
+        values: dict[str, Any] = {"customer": None}
+        if before is not None:
+            values = {
+                "closed": self.world.clock.now(),
+                "paid": before.paid.minor,
+                "refunded": before.refunded.minor,
+                "customer": before.customer.phone if before.customer else None,
+                "status": before.status,
+            }
+            if before.closed_at is not None and changes.get("status", before.status) is before.status:
+                values["closed"] = int(before.closed_at.timestamp() * 1_000_000)
+        now = sale(receipt, **(values | changes | {"version": version}))
+        self.last[receipt] = now
+        self.snapshots.append(now)
+
+    @rule(phone=st.sampled_from([*PHONES, None]), paid=st.integers(1, 2000))
+    def sell(self, phone: str | None, paid: int) -> None:
+        now = self.world.clock.now() + 1_000_000
+        self._change(f"r{len(self.last) + 1}", closed=now, paid=paid, customer=phone)
+
+    @precondition(lambda self: self.last)
+    @rule(pick=st.randoms(use_true_random=False), paid=st.integers(1, 2000))
+    def correct(self, pick: random.Random, paid: int) -> None:
+        self._change(pick.choice(sorted(self.last)), paid=paid, refunded=0)
+
+    @precondition(lambda self: self.last)
+    @rule(pick=st.randoms(use_true_random=False), phone=st.sampled_from([*PHONES, None]))
+    def attach(self, pick: random.Random, phone: str | None) -> None:
+        self._change(pick.choice(sorted(self.last)), customer=phone)
+
+    @precondition(lambda self: self.last)
+    @rule(pick=st.randoms(use_true_random=False), share=st.integers(1, 4))
+    def refund(self, pick: random.Random, share: int) -> None:
+        receipt = pick.choice(sorted(self.last))
+        self._change(receipt, refunded=self.last[receipt].paid.minor * share // 4)
+
+    @precondition(lambda self: self.last)
+    @rule(pick=st.randoms(use_true_random=False), status=st.sampled_from(list(SaleStatus)))
+    def void_reopen_or_close_again(self, pick: random.Random, status: SaleStatus) -> None:
+        self._change(pick.choice(sorted(self.last)), status=status)
+
+    @rule(number=st.sampled_from(RULES))
+    def edit_the_rule(self, number: StampRule) -> None:
+        self._pass(1)
+        self.world.run(self.world.host.store.write(lambda tx: connections.edit(tx, self.id, Edit(rule=number))))
+        self.rules.append((self.world.clock.now(), number))
+
+    @rule()
+    def begin_a_read(self) -> None:
+        """Claim a ticket and see the receipts as they are now; what was seen is handed in some time."""
+        ticket = self.world.run(self.world.host.store.write(lambda tx: ledger.tickets(tx, 1)))
+        self.reads.append((ticket, list(self.last.values())))
+
+    @precondition(lambda self: self.reads or self.snapshots)
+    @rule(pick=st.randoms(use_true_random=False), again=st.booleans())
+    def hand_in(self, pick: random.Random, again: bool) -> None:
+        """Some read, or with versions any snapshot there ever was, shuffled and split into pages."""
+        if self.versioned and self.snapshots:
+            ticket = self.world.run(self.world.host.store.write(lambda tx: ledger.tickets(tx, 1)))
+            seen = pick.sample(self.snapshots, pick.randint(1, min(5, len(self.snapshots))))
+        elif self.reads:
+            at = pick.randrange(len(self.reads))
+            ticket, seen = self.reads[at] if again else self.reads.pop(at)
+        else:
+            return
+        seen = list(seen)
+        pick.shuffle(seen)
+        self._ingest(seen, ticket, pick.randint(1, 3))
+
+    def _ingest(self, seen: list[Sale], ticket: int, page: int) -> None:
+        one = self.world.run(self.world.host.desk.get(self.id))
+        for start in range(0, len(seen), page):
+            arrivals = [Arrival(one, each, Source.poll, ticket) for each in seen[start : start + page]]
+            self.world.run(self.world.host.door.ingest(arrivals))
+
+    @rule()
+    def follow_hints(self) -> None:
+        self.world.run(self._follow_hints())
+
+    async def _follow_hints(self) -> None:
+        host = self.world.host
+        one = await host.desk.get(self.id)
+        while claimed := await host.store.write(lambda tx: hints.claim(tx, 50, self.id)):
+            await host.reader.follow(one, claimed)
+
+    @rule()
+    def deliver(self) -> None:
+        host = self.world.host
+        assert host.identifier is not None
+        assert host.deliverer is not None
+        self.world.run(host.identifier.round(self.id))
+        self.world.run(host.deliverer.drain(self.id))
+
+    def teardown(self) -> None:
+        if not self.rules:
+            return
+        try:
+            self.finish()
+        finally:
+            self.world.end()
+
+    def finish(self) -> None:
+        """Read everything once more, in quiet; then what 7stamp holds is what the last versions earn."""
+        ticket = self.world.run(self.world.host.store.write(lambda tx: ledger.tickets(tx, 1)))
+        self._ingest(list(self.last.values()), ticket, 7)
+        self.follow_hints()
+        for _ in range(3):
+            self.deliver()
+            self._pass(2)
+        expected: dict[str, int] = {}
+        for one in self.last.values():
+            if one.customer is None or one.customer.phone is None or one.closed_at is None:
+                continue
+            closed = int(one.closed_at.timestamp() * 1_000_000)
+            chosen = [chosen for since, chosen in self.rules if since <= closed][-1]
+            if stamps := earned(one, chosen):
+                expected[one.customer.phone] = expected.get(one.customer.phone, 0) + stamps
+        assert self.world.held_by_phone() == expected
+        codes = [o["code"] for o in self.world.sandbox.state.operations if o["kind"] != "card_issued"]
+        assert len(codes) == len(set(codes))
+
+
+class VersionedHistory(History):
+    """The same with a till whose receipts carry a revision."""
+
+    versioned = True
+
+
+_bounds = settings(max_examples=40, stateful_step_count=30, deadline=None)
+TestHistory = History.TestCase
+TestHistory.settings = _bounds
+TestVersionedHistory = VersionedHistory.TestCase
+TestVersionedHistory.settings = _bounds
