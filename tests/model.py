@@ -106,6 +106,7 @@ class World:
     clock: VirtualClock = field(init=False)
     sandbox: Sandbox = field(init=False)
     host: Host = field(init=False)
+    url: str = ""
 
     def __post_init__(self) -> None:
         self.folder = tempfile.TemporaryDirectory(dir=FAST_DISK)
@@ -119,7 +120,7 @@ class World:
         plugins = Plugins([])
         plugins.classes["model"] = ModelTill
         settings = Settings(
-            database_url=f"sqlite:///{self.folder.name}/ledger.db",
+            database_url=self.url or f"sqlite:///{self.folder.name}/ledger.db",
             sevenstamp_url="http://7stamp",
             secret_key=SecretStr("a key that only tests use"),
         )

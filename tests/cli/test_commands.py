@@ -1,0 +1,242 @@
+"""The commands as a person or script uses them: real processes, a real database, sandboxes over HTTP."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from poster_connector.sandbox import Account
+from tests.processes import origin_in, run, started, wait_ready
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("commands")]
+TOKEN = f"access_token={Account().token}"
+PHONE = "+380501112244"
+
+
+@dataclass
+class Terminal:
+    """A shell with an installation in it."""
+
+    env: dict[str, str]
+    till: str
+    sevenstamp: str
+    folder: Path
+
+    def __call__(self, *arguments: str, code: int = 0) -> str:
+        done = run(list(arguments), self.env)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout if code == 0 else done.stderr
+
+    def json(self, *arguments: str) -> Any:
+        return json.loads(self(*arguments, "--json"))
+
+    def add(self, *more: str) -> Any:
+        return self.json(
+            *("connection", "add", "poster", "--sevenstamp-key", "7loc_sc_cli", "--set", TOKEN),
+            *("--unknown-customer", "issue", "--rule", "amount:10.00"),
+            *more,
+        )
+
+    def sell(self, **more: Any) -> int:
+        sold = httpx.post(f"{self.till}/_sandbox/sell", json={"phone": PHONE, "paid": 2750, **more}, trust_env=False)
+        return int(sold.json()["receipt_id"])
+
+    def applied(self) -> list[dict[str, Any]]:
+        found = httpx.get(f"{self.sevenstamp}/_sandbox/operations", trust_env=False).json()
+        return [one for one in found if one["kind"].startswith("stamps")]
+
+
+@pytest.fixture
+def terminal(tmp_path: Path) -> Iterator[Terminal]:
+    with (
+        started(["sandbox", "sevenstamp"], {}, tmp_path / "s.out"),
+        started(["sandbox", "poster"], {}, tmp_path / "p.out"),
+    ):
+        sevenstamp, till = origin_in(tmp_path / "s.out"), origin_in(tmp_path / "p.out")
+        env = {
+            "CONNECTORS_DATABASE_URL": f"sqlite:///{tmp_path / 'data' / 'ledger.db'}",
+            "CONNECTORS_SEVENSTAMP_URL": sevenstamp,
+            "POSTER_API_URL": f"{till}/api",
+        }
+        yield Terminal(env, till, sevenstamp, tmp_path)
+
+
+def test_a_connection_from_the_first_command_to_the_last(terminal: Terminal) -> None:
+    added = terminal.add("--title", "Cafe Lviv")
+    assert {"id", "status", "hook_url"} <= set(added)
+    assert (added["status"], added["title"]) == ("active", "Cafe Lviv")
+    assert added["hook_url"] == "http://127.0.0.1:8700/hooks/tills/poster"
+    key = terminal.folder / "data" / "ledger.db.key"
+    assert key.stat().st_mode & 0o777 == 0o600
+    receipt = terminal.sell()
+    one = added["id"]
+    assert terminal.json("preview", one, "--since", "2026-01-01")[0]["stamps"] == 2
+    assert terminal.applied() == []
+    synced = terminal.json("sync", one)
+    assert synced["sales_seen"] == 1
+    assert synced["operations"] == {"applied": 1, "pending": 0, "held": 0, "rejected": 0, "cancelled": 0}
+    (operation,) = terminal.json("operations", one)
+    assert {k: operation[k] for k in ("receipt_id", "kind", "count", "state", "reason", "code")} == {
+        "receipt_id": str(receipt),
+        "kind": "stamps_added",
+        "count": 2,
+        "state": "applied",
+        "reason": None,
+        "code": f"poster:861052:{receipt}:1",
+    }
+    (sent,) = terminal.applied()
+    assert set(sent) == {"card_id", "kind", "count", "code", "idempotency_key", "at"}
+    shown = terminal.json("connection", "show", one)
+    assert shown["status"] == "active"
+    assert shown["checkpoint"] is not None
+    assert f"Receipt {receipt}, 27.50 UAH, earned 2 stamps for the card ending" in terminal("journal", one)
+    assert terminal.json("connection", "edit", one, "--rule", "per-order", "--refunds", "keep")["rule"] == {
+        "kind": "per_order",
+        "refunds": "keep",
+        "unknown_customer": "issue",
+    }
+    terminal("connection", "pause", one)
+    assert "is paused" in terminal("sync", one, code=1)
+    terminal("connection", "resume", one)
+    assert "--yes" in terminal("connection", "remove", one, code=1)
+    terminal("connection", "remove", one, "--yes")
+    assert terminal.json("connection", "list") == []
+
+
+def test_what_is_held_can_be_retried_and_dismissed(terminal: Terminal) -> None:
+    one = terminal.add("--refunds", "flag")["id"]
+    first, second = terminal.sell(), terminal.sell()
+    terminal("sync", one)
+    for receipt in (first, second):
+        httpx.post(f"{terminal.till}/_sandbox/refund", json={"receipt_id": receipt}, trust_env=False)
+    terminal("sync", one)
+    held = terminal.json("operations", one, "--state", "held")
+    assert [x["reason"] for x in held] == ["flagged", "flagged"]
+    terminal("operations", one, "retry", held[0]["id"])
+    terminal("operations", "dismiss", one, held[1]["id"], "--yes")
+    assert "not held" in terminal("operations", one, "dismiss", held[1]["id"], "--yes", code=1)
+    assert terminal.json("sync", one)["operations"]["applied"] == 1
+    assert [x["state"] for x in terminal.json("operations", one)][-2:] == ["applied", "rejected"]
+
+
+def test_backfill_counts_first_and_then_gives(terminal: Terminal) -> None:
+    terminal.sell()
+    one = terminal.add()["id"]
+    assert terminal.json("sync", one)["operations"]["applied"] == 0
+    counts = terminal.json("backfill", one, "--since", "2026-11-01", "--dry-run")
+    assert (counts["receipts"], counts["stamps"]) == (1, 2)
+    assert terminal.applied() == []
+    assert "Say --yes" in terminal("backfill", one, "--since", "2026-11-01", code=1)
+    assert terminal.json("backfill", one, "--since", "2026-11-01", "--yes")["operations"]["applied"] == 1
+    assert "not a day" in terminal("backfill", one, "--since", "yesterday", "--yes", code=1)
+
+
+def test_a_command_leaves_its_work_to_the_host_that_runs(terminal: Terminal) -> None:
+    one = terminal.add("--poll-seconds", "3600")["id"]
+    log = terminal.folder / "host.log"
+    with started(["serve", "--port", "0"], terminal.env, log):
+        wait_ready(origin_in(log))
+        second = run(["serve", "--port", "0"], terminal.env)
+        assert second.returncode == 1
+        assert "another host (process" in second.stderr
+        terminal.sell()
+        result = terminal.json("sync", one)
+        assert result["sales_seen"] == 1
+        assert len(terminal.applied()) == 1
+        terminal.json("backfill", one, "--since", "2026-11-01", "--yes")
+        terminal.json("replan", one, "--since", "2026-11-01", "--yes")
+        assert "not a day" in terminal("backfill", one, "--since", "x", "--yes", code=1)
+    assert len(terminal.applied()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (
+            ["connection", "add", "postre", "--sevenstamp-key", "7loc_sc_x"],
+            "there is no connector 'postre'; known: poster",
+        ),
+        (
+            ["connection", "add", "poster", "--sevenstamp-key", "7loc_sc_x", "--set", "acess_token=1"],
+            "no setting 'acess_token'; known: access_token",
+        ),
+        (
+            ["connection", "add", "poster", "--sevenstamp-key", "7loc_sc_x", "--set", "access_token=1"],
+            "a token is the account number, a colon and a secret",
+        ),
+        (
+            ["connection", "add", "poster", "--sevenstamp-key", "7loc_sc_x", "--set", "access_token=861052:bad"],
+            "Poster refuses the token. In Poster's admin: Access → Integrations",
+        ),
+        (
+            ["connection", "add", "poster", "--sevenstamp-key", "wrong", "--set", TOKEN],
+            "7stamp refuses this key",
+        ),
+        (
+            ["connection", "add", "poster", "--sevenstamp-key", "7loc_sc_x", "--set", TOKEN, "--rule", "amount:0.001"],
+            "not an amount of UAH",
+        ),
+        (["connection", "show", "nosuch"], "there is no connection 'nosuch'; none exists yet"),
+        (["sync", "nosuch"], "there is no connection 'nosuch'"),
+        (["sandbox", "postr"], "there is no sandbox 'postr'; known: poster, sevenstamp"),
+    ],
+)
+def test_what_cannot_be_done_is_said_and_nothing_is_stored(
+    terminal: Terminal, arguments: list[str], sentence: str
+) -> None:
+    assert sentence in " ".join(terminal(*arguments, code=1).split())
+    assert terminal.json("connection", "list") == []
+
+
+def test_an_account_is_connected_once_and_7stamp_must_be_named(terminal: Terminal) -> None:
+    one = terminal.add()["id"]
+    again = ["connection", "add", "poster", "--sevenstamp-key", "7loc_sc_cli", "--set", TOKEN]
+    assert f"already connected as {one}" in terminal(*again, code=1)
+    without = {k: v for k, v in terminal.env.items() if k != "CONNECTORS_SEVENSTAMP_URL"}
+    for command in (again, ["sync", one], ["serve", "--port", "0"]):
+        assert "CONNECTORS_SEVENSTAMP_URL is not set: set it to" in run(command, without).stderr
+
+
+def test_the_doctor_and_the_plugins(terminal: Terminal) -> None:
+    terminal.add()
+    found = {one["check"]: one["ok"] for one in terminal.json("doctor")}
+    assert found["7stamp"] is True
+    assert found["database"] is True
+    assert found["connector poster"] is None  # POSTER_APPLICATION_SECRET is optional
+    wrong = {**terminal.env, "CONNECTORS_SEVENSTAMP_URL": "http://127.0.0.1:9"}
+    assert run(["doctor"], wrong).returncode == 1
+    assert terminal.json("plugins")[0]["connectors"] == ["poster"]
+
+
+def test_wrong_key_missing_key_and_a_newer_database_stop_a_start(terminal: Terminal) -> None:
+    import sqlite3
+
+    terminal.add()
+    wrong = {**terminal.env, "CONNECTORS_SECRET_KEY": "another key altogether"}
+    assert "made with another secret key" in run(["connection", "list"], wrong).stderr
+    file = terminal.folder / "data" / "ledger.db"
+    key = file.with_name("ledger.db.key")
+    kept = key.read_text()
+    key.unlink()
+    assert "key file ledger.db.key is missing" in terminal("connection", "list", code=1)
+    assert not key.exists()
+    key.write_text(kept)
+    terminal("db", "upgrade")
+    with sqlite3.connect(file) as database:
+        database.execute("UPDATE alembic_version SET version_num = '9999'")
+    assert "made by a newer version (schema 9999)" in terminal("connection", "list", code=1)
+
+
+def test_the_demo_shows_receipts_becoming_stamps_and_sums_that_agree(tmp_path: Path) -> None:
+    done = run(["demo", "--for", "6"], {}, timeout=40)
+    assert done.returncode == 0, done.stderr
+    assert "earned" in done.stdout
+    last = [line for line in done.stdout.splitlines() if "7stamp holds" in line][-1]
+    assert last.endswith("the same.")
+    assert not [line for line in done.stderr.splitlines() if "Traceback" in line]

@@ -1,0 +1,138 @@
+"""Plugins: found by entry point, set aside with a reason, called so that none harms another."""
+
+from __future__ import annotations
+
+import sys
+import types
+from importlib.metadata import EntryPoint
+from typing import Any
+
+import pytest
+
+from connector_sdk import ConnectionFacts, Connector, ConnectorInfo, Sale, StampRule, TillAccount, hookimpl
+from connectors.plugins import Plugins
+from poster_connector import PosterConnector
+from tests.model import ModelTill, NoSettings, sale
+
+FACTS = ConnectionFacts("c", "model", "a", "t", "b", "Europe/Kyiv", "UAH")
+
+
+class Incomplete(Connector[NoSettings]):
+    info = ConnectorInfo(name="incomplete", title="x")
+
+
+class Nameless(Connector[NoSettings]):
+    async def check(self) -> TillAccount:
+        raise NotImplementedError
+
+
+@pytest.fixture
+def plugin(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Makes a module and the entry point for it."""
+
+    def make(name: str, **contents: Any) -> EntryPoint:
+        module = types.ModuleType(name)
+        vars(module).update(contents)
+        monkeypatch.setitem(sys.modules, name, module)
+        return EntryPoint(name, name, "sevenstamp_connectors")
+
+    return make
+
+
+def registering(*classes: Any) -> Any:
+    @hookimpl
+    def register_connectors(register: Any) -> None:
+        for one in classes:
+            register(one)
+
+    return register_connectors
+
+
+def test_poster_is_found_by_its_entry_point() -> None:
+    assert Plugins().classes == {"poster": PosterConnector}
+
+
+def test_plugins_that_are_not_fit_are_set_aside_and_the_others_go_on(plugin: Any) -> None:
+    @hookimpl
+    def stamps_for_sale(sales: Any) -> int:
+        return 1
+
+    found = Plugins(
+        [
+            EntryPoint("a_missing", "no_such_module_anywhere", "sevenstamp_connectors"),
+            plugin("b_raises", register_connectors=registering("not a class")),
+            plugin("c_incomplete", register_connectors=registering(Incomplete)),
+            plugin("d_nameless", register_connectors=registering(Nameless)),
+            plugin("e_good", register_connectors=registering(ModelTill)),
+            plugin("f_twice", register_connectors=registering(ModelTill)),
+            plugin("g_signature", stamps_for_sale=stamps_for_sale),
+        ]
+    )
+    reasons = {one.name: one.set_aside or "" for one in found.plugins}
+    assert "needs the module 'no_such_module_anywhere'" in reasons["a_missing"]
+    assert "is not a Connector" in reasons["b_raises"]
+    assert "lacks check" in reasons["c_incomplete"]
+    assert "has no `info" in reasons["d_nameless"]
+    assert reasons["e_good"] == ""
+    assert "a connector named 'model' already" in reasons["f_twice"]
+    assert "a hook of it is not as we call it" in reasons["g_signature"]
+    assert found.classes == {"model": ModelTill}
+
+
+def test_the_first_answer_of_stamps_for_sale_wins_and_nonsense_is_no_answer(plugin: Any) -> None:
+    answers: list[Any] = []
+
+    @hookimpl
+    def stamps_for_sale(sale: Sale, rule: StampRule) -> Any:
+        answer = answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    found = Plugins([plugin("p", stamps_for_sale=stamps_for_sale)])
+    one = sale("r", closed=0)
+    for answer, expected in ((4, 4), (None, None), (-1, None), (1.0, None), (True, None), (ValueError("x"), None)):
+        answers[:] = [answer]
+        assert found.stamps_for_sale(FACTS, one, StampRule()) == expected
+
+
+async def test_everybody_is_told_though_one_raises(plugin: Any) -> None:
+    told: list[str] = []
+
+    @hookimpl(tryfirst=True)
+    async def bad(sale: Sale) -> None:
+        raise RuntimeError("no")
+
+    @hookimpl
+    async def good(connection: ConnectionFacts, sale: Sale) -> None:
+        told.append(sale.receipt_id)
+
+    found = Plugins([plugin("x_bad", sale_ingested=bad), plugin("y_good", sale_ingested=good)])
+    await found.tell("sale_ingested", connection=FACTS, sale=sale("r", closed=0))
+    assert told == ["r"]
+
+
+async def test_a_plugin_decides_the_stamps_and_hears_what_happened(town: Any, plugin: Any) -> None:
+    from tests.town import ANNA
+
+    heard: list[str] = []
+
+    @hookimpl
+    def stamps_for_sale(sale: Sale) -> int:
+        return 7
+
+    @hookimpl
+    async def operation_settled(operation: Any) -> None:
+        heard.append(f"{operation.receipt_id} {operation.state} {operation.count}")
+
+    module = types.SimpleNamespace(stamps_for_sale=stamps_for_sale, operation_settled=operation_settled)
+    town.host.plugins.manager.register(module)
+    await town.connect()
+    town.cafe.sell(town.cafe.client(ANNA))
+    await town.sync()
+    assert town.stamps(ANNA) == 7
+    while town.host._telling:
+        import asyncio
+
+        await asyncio.wait(set(town.host._telling))
+    assert heard == ["330660 applied 7"]

@@ -1,0 +1,131 @@
+"""The documented Poster samples, unchanged: by hook and by list they say why they earn nothing; attached, they flow."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from urllib.parse import parse_qsl
+
+import pytest
+from pydantic import SecretStr
+
+from connector_sdk.money import Money
+from connector_sdk.rule import StampRule, UnknownCustomer
+from connectors.cli.servers import serving
+from connectors.host import Host
+from connectors.settings import Settings
+from connectors.sevenstamp.sandbox import Sandbox
+from connectors.store import journal, outbox
+from connectors.web.app import application
+
+SAMPLES = Path(__file__).parent / "samples" / "poster"
+SECRET = "fe2bc8e865d8fc2236968ee53c3b2bd5"
+TOKEN = "203941:02391570ff9af128e93c5a771055ba88"
+
+
+class Documented:
+    """A Poster that answers with the documented samples; `attached` puts client 38 on every receipt."""
+
+    def __init__(self) -> None:
+        self.attached = False
+        self.asked: list[tuple[str, dict[str, str]]] = []
+
+    async def __call__(self, scope: dict, receive: object, send: object) -> None:
+        if scope["type"] == "lifespan":
+            while (message := await receive())["type"] != "lifespan.shutdown":
+                await send({"type": f"{message['type']}.complete"})
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+        method = scope["path"].rpartition("/")[2]
+        query = dict(parse_qsl(scope["query_string"].decode()))
+        self.asked.append((method, query))
+        body = json.dumps(self._answer(method, query)).encode()
+        headers = [(b"content-type", b"text/html"), (b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    def _answer(self, method: str, query: dict[str, str]) -> object:
+        if query["token"] != TOKEN:
+            return json.loads((SAMPLES / "error.json").read_text())
+        if method == "dash.getTransactions":
+            found = [*self._receipts("dash.getTransactions.json"), *self._receipts("dash.getTransaction.json")]
+            return {"response": [one for one in found if self._asked_for(one, query)]}
+        answer = json.loads((SAMPLES / f"{method}.json").read_text())
+        if method == "dash.getTransaction":
+            answer["response"] = [
+                one for one in self._receipts(f"{method}.json") if one["transaction_id"] == query["transaction_id"]
+            ]
+        return answer
+
+    def _receipts(self, name: str) -> list[dict]:
+        found = json.loads((SAMPLES / name).read_text())["response"]
+        return [{**one, "client_id": "38"} if self.attached else one for one in found]
+
+    @staticmethod
+    def _asked_for(one: dict, query: dict[str, str]) -> bool:
+        day = one["date_close_date"][:10].replace("-", "")
+        return query["dateFrom"] <= day <= query["dateTo"] and int(one["transaction_id"]) > int(query.get("next_tr", 0))
+
+
+@pytest.mark.slow
+async def test_the_documented_samples_earn_nothing_until_somebody_is_attached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poster, sevenstamp = Documented(), Sandbox()
+    async with serving(poster) as till, serving(sevenstamp) as url:
+        monkeypatch.setenv("POSTER_API_URL", till)
+        monkeypatch.setenv("POSTER_APPLICATION_SECRET", SECRET)
+        settings = Settings(
+            database_url=f"sqlite:///{tmp_path / 'l.db'}",
+            sevenstamp_url=url,
+            secret_key=SecretStr("only for tests, this"),
+        )
+        async with Host(settings) as host:
+            rule = StampRule(
+                kind="by_amount", amount=Money.from_decimal("10", "UAH"), unknown_customer=UnknownCustomer.issue
+            )
+            one = await host.desk.add("poster", {"access_token": TOKEN}, "7loc_sc_s", lambda _account: rule)
+            assert (one.account.name, one.account.currency, one.account.zone) == (
+                "Демо-версия Poster",
+                "UAH",
+                "Europe/Kiev",
+            )
+            import httpx
+
+            transport = httpx.ASGITransport(app=application(host))
+            async with httpx.AsyncClient(transport=transport, base_url="http://host") as client:
+                for name in sorted(SAMPLES.glob("webhook.*.json")):
+                    answer = await client.post("/hooks/tills/poster", content=name.read_bytes())
+                    assert (answer.status_code, answer.json()) == (200, {"status": "accept"}), name
+            await host.desk.edit(one.id, {"access_token": TOKEN})  # the samples also remove and add the application
+            assert (await host.desk.sync(one.id))["operations"]["applied"] == 0
+            assert sevenstamp.state.operations == []
+            assert await host.store.read(lambda tx: outbox.listed(tx, one.id)) == []
+            lines = await host.store.read(lambda tx: journal.lines(tx, one.id))
+            assert (
+                "Receipt 330660, 27.50 UAH, earned no stamps: nobody is attached, and it was closed on 2018-02-17, "
+                "before this connection began (`backfill` takes it in)." in [host.words.word(x.message) for x in lines]
+            )
+
+            poster.attached = True
+            started = len(poster.asked)
+            result = await host.desk.backfill(one.id, "2018-02-01", _quiet)
+            assert result["operations"]["applied"] == 1
+            applied = [o for o in sevenstamp.state.operations if o["kind"] == "stamps_added"]
+            assert [(o["code"], o["count"]) for o in applied] == [("poster:203941:330660:1", 2)]
+            (card,) = sevenstamp.state.cards.values()
+            assert card.phone == "+380501111111"
+            spans = [(q["dateFrom"], q["dateTo"]) for m, q in poster.asked[started:] if m == "dash.getTransactions"]
+            assert spans[0] == ("20180131", "20180202")
+
+
+async def _quiet(_now: object) -> None:
+    return
+
+
+def test_the_kept_samples_are_those_that_were_handed_over() -> None:
+    shared = Path(__file__).parents[2] / "shared" / "wire" / "poster_samples"
+    if not shared.is_dir():
+        pytest.skip("the shared samples are not beside this checkout")
+    for one in shared.iterdir():
+        assert (SAMPLES / one.name).read_bytes() == one.read_bytes()

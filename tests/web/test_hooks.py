@@ -1,0 +1,177 @@
+"""Hooks in: what is answered, and that it is on disk by then."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from connectors.store import hints, journal, ledger
+from connectors.web.app import MOST_BODY
+from poster_connector.sandbox import SECRET, Account
+from tests.town import ANNA, Town, build
+
+ACCEPT = (200, {"status": "accept"})
+
+
+def said(answer: httpx.Response) -> tuple[int, Any]:
+    return answer.status_code, answer.json()
+
+
+async def waiting(town: Town) -> int:
+    return await town.host.store.read(lambda tx: hints.waiting(tx, town.connection.id))
+
+
+async def test_a_hook_is_kept_before_it_is_answered_and_leads_to_the_stamp(town: Town) -> None:
+    await town.connect()
+    await town.sync()
+    receipt = town.cafe.sell(town.cafe.client(ANNA))
+    assert said(await town.hook(town.cafe.hook(receipt, "closed"))) == ACCEPT
+    assert await waiting(town) == 1
+    assert said(await town.hook(town.cafe.hook(receipt, "closed"))) == ACCEPT
+    assert await waiting(town) == 1
+    await town.sync()
+    assert (await waiting(town), town.stamps(ANNA)) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    "data", [None, '{"a":1}', {"transactions_history": {"type_history": "close", "value2": 1}}, [1.50, "ї"]]
+)
+async def test_data_is_signed_as_it_was_sent_whatever_it_is(town: Town, data: Any) -> None:
+    await town.connect()
+    body = town.cafe.hook(330660, "changed", data=data)
+    kind = {"content-type": "application/x-www-form-urlencoded"}
+    assert said(await town.hook(body, headers=kind)) == ACCEPT
+
+
+async def test_a_forged_hook_is_refused(town: Town) -> None:
+    await town.connect()
+    body = town.cafe.hook(330660, "closed", secret="guessed")
+    assert (await town.hook(body)).status_code == 401
+    unsigned = json.dumps({**json.loads(body), "verify": ""}).encode()
+    assert (await town.hook(unsigned)).status_code == 401
+    assert await waiting(town) == 0
+
+
+async def test_the_developer_sites_check_gets_its_green_tick(town: Town) -> None:
+    transport = httpx.ASGITransport(app=_application(town))
+    async with httpx.AsyncClient(transport=transport, base_url="http://host") as client:
+        assert said(await client.get("/hooks/tills/poster")) == ACCEPT
+        test = {"account": "", "object": "", "object_id": "", "action": "test", "time": "1", "verify": "0"}
+        assert said(await client.post("/hooks/tills/poster", json=test)) == ACCEPT
+
+
+def _application(town: Town) -> Any:
+    from connectors.web.app import application
+
+    return application(town.host)
+
+
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [(b"", "body"), (b"nonsense", "body"), (b"[1]", "body"), (b'{"object":"x"}', "action"), (b'{"a":1}{', "body")],
+)
+async def test_what_cannot_be_understood_and_proves_nothing_is_refused_by_name(
+    town: Town, body: bytes, named: str
+) -> None:
+    answer = await town.hook(body)
+    assert answer.status_code == 400
+    assert answer.json()["error"].startswith(named)
+
+
+async def test_what_proves_itself_but_cannot_be_understood_is_kept_and_accepted(town: Town) -> None:
+    await town.connect()
+    body = town.cafe.signed_hook("transaction", "", "closed")  # type: ignore[arg-type]
+    assert said(await town.hook(body)) == ACCEPT
+    ((_, kept, where, _why),) = await town.host.store.read(lambda tx: journal.kept_bodies(tx, town.connection.id))
+    assert (kept, where) == (body, "object_id")
+    assert (await town.journal())[-1] == "A hook could not be read and is kept: object_id is missing."
+
+
+async def test_a_hook_of_an_account_we_do_not_have_is_accepted_and_counted(town: Town) -> None:
+    assert said(await town.hook(Account(token="999:a").hook(1, "closed"))) == ACCEPT
+    assert await town.host.store.read(ledger.counters) == {"hooks for accounts we do not have": 1}
+
+
+async def test_other_objects_are_accepted_and_leave_nothing(town: Town) -> None:
+    await town.connect()
+    before = await town.journal()
+    assert said(await town.hook(town.cafe.signed_hook("stock", 7, "changed"))) == ACCEPT
+    assert (await waiting(town), await town.journal()) == (0, before)
+
+
+async def test_a_body_over_256_kib_is_refused(town: Town) -> None:
+    assert (await town.hook(b" " * (MOST_BODY + 1))).status_code == 413
+
+
+async def test_unknown_addresses_are_not_there(town: Town) -> None:
+    assert (await town.hook(b"{}", path="/hooks/tills/nosuch")).status_code == 404
+    assert (await town.hook(b"{}", path="/hooks/tills/poster/guessed")).status_code == 404
+
+
+async def test_a_connection_has_an_address_of_its_own(town: Town) -> None:
+    one = await town.connect()
+    token = town.host.store.vault.decrypt(one.hook_token)
+    receipt = town.cafe.sell(town.cafe.client(ANNA))
+    path = f"/hooks/tills/poster/{token}"
+    assert said(await town.hook(town.cafe.hook(receipt, "closed"), path=path)) == ACCEPT
+    assert await waiting(town) == 1
+    assert (await town.hook(town.cafe.hook(receipt, "closed", secret="x"), path=path)).status_code == 401
+
+
+async def test_without_its_secret_the_connector_asks_the_till_to_come_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with build(tmp_path, monkeypatch) as town:
+        monkeypatch.delenv("POSTER_APPLICATION_SECRET")
+        from connectors.host import Host
+
+        async with Host(town.settings) as host:
+            town.host = host
+            assert (await town.hook(town.cafe.hook(1, "closed"))).status_code == 503
+
+
+async def test_the_application_being_removed_stops_the_connection(town: Town) -> None:
+    await town.connect()
+    assert said(await town.hook(town.cafe.signed_hook("application", 76, "removed"))) == ACCEPT
+    assert (await town.host.desk.get(town.connection.id)).health == "needs_authorisation"
+    token = json.dumps({"user_id": "4", "access_token": town.cafe.token})
+    assert said(await town.hook(town.cafe.signed_hook("application", 76, "added", data=token))) == ACCEPT
+    assert (await town.host.desk.get(town.connection.id)).health == "active"
+    stranger = json.dumps({"access_token": "111:abc"})
+    await town.hook(town.cafe.signed_hook("application", 76, "added", data=stranger))
+    await town.sync()
+
+
+async def test_closed_said_before_it_shows_is_asked_again(town: Town) -> None:
+    await town.connect()
+    await town.sync()
+    receipt = town.cafe.open(town.cafe.client(ANNA))
+    town.cafe.add(receipt, "161")
+    await town.hook(town.cafe.hook(receipt, "closed"))
+    await town.sync()
+    assert (await waiting(town), town.stamps(ANNA)) == (1, 0)
+
+
+async def test_liveness_and_readiness(town: Town) -> None:
+    transport = httpx.ASGITransport(app=_application(town))
+    async with httpx.AsyncClient(transport=transport, base_url="http://host") as client:
+        assert (await client.get("/healthz")).status_code == 200
+        assert (await client.get("/readyz")).status_code == 503  # it is open, and does not run
+        await town.host.start()
+        assert (await client.get("/readyz")).status_code == 200
+        await town.host.stop()
+
+
+def test_the_samples_are_signed_with_the_documented_secret() -> None:
+    from connector_sdk import HookRequest
+    from poster_connector import PosterConnector
+    from poster_connector.settings import PosterApp
+
+    app = PosterApp(application_secret=SECRET)  # type: ignore[arg-type]
+    for file in sorted((Path(__file__).parents[1] / "samples" / "poster").glob("webhook.transaction.*.json")):
+        whose = PosterConnector.route(app, HookRequest("POST", {}, {}, file.read_bytes()))
+        assert getattr(whose, "id", None) == "203941", file
