@@ -86,7 +86,7 @@ class TillClient:
         # a transport handed in is the caller's to close: many accounts share one pool
         self._owns = transport is None
         self._http = httpx.AsyncClient(
-            transport=transport or production_transport(), headers=dict(headers or {}), trust_env=False
+            transport=transport or production_transport(), headers=dict(headers or {}), trust_env=False, timeout=None
         )
 
     async def get(self, path: str, params: Mapping[str, str] | None = None) -> Any:

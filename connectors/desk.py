@@ -379,6 +379,7 @@ class Desk:
             one = outbox.get(tx, connection_id, operation_id)
             if one.state not in (State.held, State.rejected):
                 return False
+            _refuse_too_much(tx, one)
             if one.hold in (Hold.no_card, Hold.conflict):
                 return _wait_again(tx, one)
             return outbox.retry(tx, one)
@@ -427,6 +428,28 @@ class Desk:
         await self._store.write(lambda tx: errands.finish(tx, errand.id, state, result))
 
 
+def _refuse_too_much(tx: Transaction, one: outbox.Operation) -> None:
+    """A retry must not give (or take) what the receipt does not call for any more. Raises `Refusal`."""
+    page = Page.load(tx, [one.sale_id])
+    row = page.rows[one.sale_id]
+    mine = next(o for o in page.operations[row.id] if o.id == one.id)
+    signed = mine.planned().signed
+    if one.state is State.held or not signed:
+        return
+    given = sum(
+        o.planned().signed
+        for o in page.operations[row.id]
+        if o.owner == mine.owner and o.state not in (State.cancelled, State.rejected)
+    )
+    theirs = mine.owner in (row.card_id, row.nobody) and row.identified
+    wanted = row.stamps if theirs and row.admitted else 0
+    if (signed > 0 and given + signed > wanted) or (signed < 0 and given + signed < wanted):
+        raise Refusal(
+            f"receipt {one.receipt_id} does not call for that any more: it is entitled to {wanted} stamps for this "
+            f"card, and {given} are given or on their way"
+        )
+
+
 def _wait_again(tx: Transaction, one: outbox.Operation) -> bool:
     """A hold for want of a card is revived: look for the card once more, from now."""
     page = Page.load(tx, [one.sale_id])
@@ -450,13 +473,14 @@ def _replan(tx: Transaction, one: Connection, ids: Sequence[str], *, write: bool
     for row in page.rows.values():
         sale = ledger.content(tx, row)
         earned = entitlement(row, sale, newest.rule, one.account.zone)
+        row.rule_of, row.rule_number, row.pinned = one.id, newest.number, 1
+        page.changed(row)
         if earned.stamps == row.stamps:
             continue
         if row.admitted and row.customer_hash is not None:
             more += max(0, earned.stamps - row.stamps)
             fewer += max(0, row.stamps - earned.stamps)
-        row.stamps, row.rule_number, row.pinned = earned.stamps, newest.number, 1
-        page.changed(row)
+        row.stamps = earned.stamps
         if sale.customer and not row.identified and row.admitted and row.stamps:
             page.identify_later(row, sale.customer, tx.now)
         plan_sale(page, row, one, newest.rule, earned.why)

@@ -82,7 +82,13 @@ class Host:
         self._lock: FileLock | None = None
 
     async def __aenter__(self) -> Self:
+        if self.store.outdated() and not self.hold("upgrade"):
+            raise StoreError(
+                "a host of an older version runs on this database: stop it, so that the database can be upgraded"
+            )
         await self.store.open()
+        if self.holder().get("role") == "upgrade":
+            self._release()
         self.store.listeners.append(self._tell)
         return self
 
@@ -113,6 +119,8 @@ class Host:
 
     def holder(self) -> dict[str, Any]:
         """Who holds the lock: role and process id, as far as they said."""
+        if self.settings.database_file is None:
+            return {}
         with contextlib.suppress(OSError, ValueError):
             found: dict[str, Any] = json.loads(self._holder_file().read_text())
             return found
@@ -167,11 +175,11 @@ class Host:
             self._clock.stop()
             self._clock = None
         await self._dispatcher.close()
-        if self._delivery is not None:
-            self._delivery.cancel()
-            await asyncio.gather(self._delivery, return_exceptions=True)
-            self._delivery = None
         if self.deliverer is not None:
+            self.deliverer.stop()
+            if self._delivery is not None:
+                await asyncio.gather(self._delivery, return_exceptions=True)
+                self._delivery = None
             await self.deliverer.close()
 
     async def ready(self) -> bool:
@@ -208,7 +216,8 @@ class Host:
                 raise Refusal(str((errand.result or {}).get("error", "the host could not do it")))
             if errand.state == "done":
                 return dict(errand.result or {})
-            if self.holder().get("role") != "host":
+            if self.hold("probe"):  # nobody holds the lock any more, whatever the last holder left written
+                self._release()
                 raise Refusal("the host was stopped meanwhile: run the command again")
 
     # --- plugins ----------------------------------------------------------------------------------------------

@@ -22,19 +22,24 @@ class Step:
 def plan(target: int, operations: Iterable[Planned]) -> Step:
     """What brings the operations of one (sale, card) to `target` stamps.
 
-    Every operation but a cancelled one counts, whatever became of it, so that nothing is planned twice. An
-    operation against the wanted direction that is not on the wire is cancelled rather than answered by its
-    opposite; the youngest goes first.
+    Every operation but a cancelled one counts as planned, whatever became of it, so that nothing is planned twice.
+    An operation against the wanted direction that is not on the wire is cancelled rather than answered by its
+    opposite; the youngest goes first. And what was rejected never took effect: no reversal takes back more than
+    was or may have been given, and no addition gives again what a rejected reversal left on the card.
     """
     counted = [operation for operation in operations if operation.state is not State.cancelled]
-    planned = sum(operation.signed for operation in counted)
-    movable = sorted((o for o in counted if o.state in MOVABLE), key=lambda o: -o.n)
+    remainder = target - sum(operation.signed for operation in counted)
+    given = sum(operation.signed for operation in counted if operation.state is not State.rejected)
     cancel: list[str] = []
-    remainder = target - planned
-    for operation in movable:
+    for operation in sorted((o for o in counted if o.state in MOVABLE), key=lambda o: -o.n):
         if remainder * operation.signed < 0:
             cancel.append(operation.id)
             remainder += operation.signed
+            given -= operation.signed
+    if remainder > 0:
+        remainder = min(remainder, max(0, target - given))
+    else:
+        remainder = max(remainder, min(0, target - given))
     return Step(tuple(cancel), remainder)
 
 

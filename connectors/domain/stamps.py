@@ -51,6 +51,9 @@ def stamps_for(sale: Sale, rule: StampRule, zone: str) -> Earned:
         return Earned(0, Message("why.open"))
     if sale.gift:
         return Earned(0, Message("why.gift"))
+    for amount in (rule.minimum, rule.amount):
+        if amount is not None and amount.currency != sale.paid.currency:
+            return Earned(0, Message("why.currency", {"amount": str(amount)}))
     if rule.minimum is not None and sale.paid < rule.minimum:
         return Earned(0, Message("why.minimum", {"minimum": str(rule.minimum)}))
     earned = _by_kind(sale, rule)

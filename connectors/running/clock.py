@@ -7,6 +7,7 @@ connections cost what is due, not what exists.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from typing import Protocol
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 
 _CLAIM = 100
 _HINTS = 200
-_HINTS_UNDER_WAY = 2000  # claimed and not yet followed: the lease of a claim is a minute
+_HINTS_UNDER_WAY = 200  # of one connection, claimed and not yet followed: the lease of a claim is a minute
 
 
 class Errands(Protocol):
@@ -61,7 +62,7 @@ class Clock:
 
         self._hints_due = False
         self._identify_due = False
-        self._under_way = 0
+        self._under_way: Counter[str] = Counter()
 
     def start(self) -> None:
         self._store.listeners.append(self._wake)
@@ -98,9 +99,12 @@ class Clock:
         self._submit("errands", self._due_errands)
 
     async def _due_reads(self) -> None:
-        for turn in await self._store.write(lambda tx: connections.due_polls(tx, _CLAIM)):
+        most = min(_CLAIM, self._dispatcher.free() // 2)
+        if not most:
+            return
+        for turn in await self._store.write(lambda tx: connections.due_polls(tx, most)):
             self._submit(f"poll {turn.connection.id}", self._polling(turn))
-        for turn in await self._store.write(lambda tx: connections.due_lookbacks(tx, _CLAIM)):
+        for turn in await self._store.write(lambda tx: connections.due_lookbacks(tx, most)):
             self._submit(f"look-back {turn.connection.id}", self._looking_back(turn))
 
     def _polling(self, turn: Turn) -> Work:
@@ -118,16 +122,17 @@ class Clock:
     async def _due_hints(self) -> None:
         """Claim hints and hand them over, by connection, as long as there are any and not too many under way."""
         self._hints_due = True
-        while self._hints_due and self._under_way < _HINTS_UNDER_WAY:
+        while self._hints_due and self._dispatcher.free():
             self._hints_due = False
-            claimed = await self._store.write(lambda tx: hints.claim(tx, _HINTS))
+            busy = [one for one, number in self._under_way.items() if number >= _HINTS_UNDER_WAY]
+            claimed = await self._store.write(lambda tx, busy=busy: hints.claim(tx, _HINTS, without=busy))  # type: ignore[misc]
             by_connection: dict[str, list[DueHint]] = {}
             for hint in claimed:
                 by_connection.setdefault(hint.connection_id, []).append(hint)
             ids = list(by_connection)
             known = await self._store.read(lambda tx, ids=ids: connections.of_ids(tx, ids))  # type: ignore[misc]
             for connection_id, some in by_connection.items():
-                self._under_way += len(some)
+                self._under_way[connection_id] += len(some)
                 # each claim is its own piece of work: a connection may have several on their way
                 name = f"hints {connection_id} {some[0].ticket}"
                 self._submit(name, self._following(known[connection_id], some))
@@ -138,7 +143,8 @@ class Clock:
             try:
                 await self._reader.follow(connection, claimed)
             finally:
-                self._under_way -= len(claimed)
+                self._under_way[connection.id] -= len(claimed)
+                self._under_way += Counter()  # drops those at zero
                 self._wake({"hints"}, [])
 
         return work

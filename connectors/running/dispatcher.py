@@ -19,16 +19,23 @@ class Dispatcher(Protocol):
     """Takes work and returns at once."""
 
     def submit(self, name: str, work: Work) -> bool:
-        """Run `work` soon, unless work of that name is running; whether it was taken."""
+        """Run `work` now, unless work of that name is running; whether it was taken."""
+        ...
+
+    def free(self) -> int:
+        """How much more may be submitted: nobody claims what could not run before its lease ends."""
         ...
 
 
 class InProcess:
-    """The dispatcher of one machine: a bounded number of tasks in this process."""
+    """The dispatcher of one machine: tasks in this process, which mostly wait for tills."""
 
-    def __init__(self, at_once: int = 64) -> None:
-        self._slots = asyncio.Semaphore(at_once)
+    def __init__(self, at_once: int = 500) -> None:
+        self._at_once = at_once
         self._running: dict[str, asyncio.Task[None]] = {}
+
+    def free(self) -> int:
+        return max(0, self._at_once - len(self._running))
 
     def submit(self, name: str, work: Work) -> bool:
         if name in self._running:
@@ -40,8 +47,7 @@ class InProcess:
 
     async def _run(self, name: str, work: Work) -> None:
         try:
-            async with self._slots:
-                await work()
+            await work()
         except Exception as error:
             log.exception("%s: raised %s; it will be due again", name, type(error).__name__)
 

@@ -98,7 +98,7 @@ class SevenStamp:
     ) -> None:
         self.base_url = base_url.rstrip("/")
         self.deadline = deadline
-        self._http = httpx.AsyncClient(transport=transport or production_transport(), trust_env=False)
+        self._http = httpx.AsyncClient(transport=transport or production_transport(), trust_env=False, timeout=None)
 
     def with_key(self, key: str) -> SevenStampClient:
         return SevenStampClient(self, key)

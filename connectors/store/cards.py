@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, and_, bindparam, func, select
+from sqlalchemy import bindparam, func, select
 
 from connector_sdk.sale import Customer
-from connectors.domain.clock import HOUR, SECOND
+from connectors.domain.clock import DAY, HOUR, SECOND
 from connectors.domain.connection import WORKING
 from connectors.store.engine import Transaction
 from connectors.store.schema import connection, identify, known_card, till_customer
@@ -19,6 +19,7 @@ from connectors.store.schema import connection, identify, known_card, till_custo
 # A till's own customer may be given another phone: what we know of them is looked at again after this long.
 TILL_CUSTOMER_FOR = HOUR
 _LEASE = 60 * SECOND
+_AT_MOST = 365 * DAY
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,6 @@ class Search:
     customer_hash: str
     customer: Customer
     attempts: int
-    expires_at: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ def claim(tx: Transaction, limit: int, only: str | None = None) -> list[Search]:
     wanted = (
         select(identify)
         .join(connection, connection.c.id == identify.c.connection_id)
-        .where(connection.c.health.in_(WORKING))
+        .where(connection.c.health.in_(WORKING), connection.c.send_after <= tx.now)
         .order_by(identify.c.next_at)
         .limit(limit)
     )
@@ -122,27 +122,37 @@ def claim(tx: Transaction, limit: int, only: str | None = None) -> list[Search]:
             row.customer_hash,
             Customer.model_validate_json(tx.vault.decrypt(row.customer)),
             row.attempts,
-            row.expires_at,
         )
         for row in rows
     ]
 
 
-def _of_customer(search: Search) -> ColumnElement[bool]:
-    return and_(identify.c.connection_id == search.connection_id, identify.c.customer_hash == search.customer_hash)
-
-
-def look_again(tx: Transaction, search: Search, at: int, expires_at: int | None) -> None:
-    """Leave the search for a customer, for all sales that wait for it, for later."""
+def look_again(tx: Transaction, search: Search, at: int) -> None:
+    """Leave the search for a customer, for all sales that wait for it, for later; none goes on for ever."""
     tx.run(
         identify.update()
-        .where(_of_customer(search))
-        .values(next_at=at, attempts=search.attempts + 1, expires_at=func.coalesce(identify.c.expires_at, expires_at))
+        .where(identify.c.connection_id == search.connection_id, identify.c.customer_hash == search.customer_hash)
+        .values(
+            next_at=at,
+            attempts=identify.c.attempts + 1,
+            expires_at=func.coalesce(identify.c.expires_at, tx.now + _AT_MOST),
+        )
     )
 
 
-def drop_expired(tx: Transaction, search: Search) -> None:
-    tx.run(identify.delete().where(_of_customer(search), identify.c.expires_at <= tx.now))
+def wait(tx: Transaction, sale_id: str, customer_hash: str, at: int, hold: int) -> None:
+    """One sale waits for its customer to have a card: looked for again at `at`, for `hold` microseconds in all."""
+    mine = (identify.c.sale_id == sale_id) & (identify.c.customer_hash == customer_hash)
+    tx.run(
+        identify.update()
+        .where(mine)
+        .values(
+            next_at=at,
+            attempts=identify.c.attempts + 1,
+            expires_at=func.coalesce(identify.c.expires_at, tx.now + hold),
+        )
+    )
+    tx.run(identify.delete().where(mine, identify.c.expires_at <= tx.now))
 
 
 def drop(tx: Transaction, search: Search) -> None:

@@ -163,9 +163,8 @@ def add(tx: Transaction, new: NewConnection) -> Connection:
             }
         ],
     )
-    history = [version for removed in former for version in rules(tx, removed)]
-    if history:
-        _write_rules(tx, one, sorted(history, key=lambda version: version.effective_from))
+    if former:  # the youngest one's rules go on; receipts keep the rules they were planned by in any case
+        _write_rules(tx, one, rules(tx, former[0]))
     set_rule(tx, one, new.rule)
     if former:
         _adopt(tx, one, former, new.scope)
@@ -201,7 +200,7 @@ def _former(tx: Transaction, new: NewConnection) -> list[str]:
         )
         .order_by(connection.c.health_since.desc())
     )
-    return [row.id for row in rows if overlap(tuple(json.loads(row.scope)), new.scope)][:1]
+    return [row.id for row in rows if overlap(tuple(json.loads(row.scope)), new.scope)]
 
 
 def _adopt(tx: Transaction, one: str, former: Sequence[str], scope: tuple[str, ...]) -> None:
@@ -312,6 +311,13 @@ def edit(tx: Transaction, connection_id: str, change: Edit) -> Connection:
         set_health(tx, connection_id, Health.active, None)
     tx.wake.update({"poll", "deliver"})
     return get(tx, connection_id)
+
+
+def found_unwell(tx: Transaction, seen: Connection, health: Health, reason: Message) -> None:
+    """A call made with what `seen` was then says so: it counts unless a person changed something meanwhile."""
+    row = tx.run(select(connection.c.generation, connection.c.health).where(connection.c.id == seen.id)).first()
+    if row is not None and row.generation == seen.generation and row.health in WORKING:
+        set_health(tx, seen.id, health, reason)
 
 
 def set_health(tx: Transaction, connection_id: str, health: Health, reason: Message | None) -> None:
@@ -450,8 +456,9 @@ def read_well(tx: Transaction, connection_id: str, *, lookback: bool) -> None:
         set_health(tx, connection_id, Health.active, None)
 
 
-def read_badly(tx: Transaction, connection_id: str, reason: Message, *, retry_after: float | None) -> None:
+def read_badly(tx: Transaction, seen: Connection, reason: Message, *, retry_after: float | None) -> None:
     """A read failed: try later, and say so once it keeps failing."""
+    connection_id = seen.id
     failures = tx.run(
         connection.update()
         .where(connection.c.id == connection_id)
@@ -465,7 +472,7 @@ def read_badly(tx: Transaction, connection_id: str, reason: Message, *, retry_af
             .values(next_poll_at=tx.now + int(retry_after * SECOND))
         )
     if failures >= 3:
-        set_health(tx, connection_id, Health.failing, reason)
+        found_unwell(tx, seen, Health.failing, reason)
     elif failures == 1:
         journal.note(tx, connection_id, Message("connection.slow", {"why": reason}))
 

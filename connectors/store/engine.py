@@ -87,6 +87,11 @@ class Store:
     def embedded(self) -> bool:
         return self._engine.dialect.name == "sqlite"
 
+    def outdated(self) -> bool:
+        """Whether `prepare` will change an existing schema: not while a host of another version runs."""
+        with _plain_errors():
+            return migrate.outdated(self._read_engine)
+
     def prepare(self) -> None:
         """Bring the schema up to date and make sure that the key is the right one. Raises `StoreError`."""
         with _plain_errors():
@@ -172,6 +177,8 @@ class Store:
         """All jobs in one transaction; where that fails, each in one of its own, so that the fault stays its own."""
         try:
             return self._together(jobs)
+        except StoreError as error:  # the database itself: it would say the same to each
+            return [(job, None, error) for job in jobs]
         except Exception as error:  # noqa: BLE001 - whoever waits gets it
             if len(jobs) == 1:
                 return [(jobs[0], None, error)]

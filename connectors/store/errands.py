@@ -11,11 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import and_, or_, select
 
-from connectors.domain.clock import DAY
+from connectors.domain.clock import DAY, SECOND
 from connectors.store.engine import Transaction
 from connectors.store.schema import errand
+
+_PATIENCE = 60 * SECOND
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,12 @@ def abandon(tx: Transaction) -> None:
     """Errands that a host left running when it ended are said to have failed: whoever waits may ask again."""
     tx.run(
         errand.update()
-        .where(errand.c.state == "running")
+        .where(
+            or_(
+                errand.c.state == "running",
+                and_(errand.c.state == "asked", errand.c.created_at < tx.now - _PATIENCE),
+            )
+        )
         .values(state="failed", result=json.dumps({"error": "the host was stopped meanwhile"}), updated_at=tx.now)
     )
 

@@ -5,7 +5,7 @@ Owns their generations, so that a hook that comes during a fetch is not lost wit
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import bindparam, case, func, select
@@ -69,6 +69,7 @@ def leave(tx: Transaction, new: Sequence[NewHint]) -> None:
                 "closed": case((insert.excluded.closed == 1, 1), else_=hint.c.closed),
                 "next_at": insert.excluded.next_at,
                 "attempts": 0,
+                "created_at": insert.excluded.created_at,  # said anew: given up only long after this
             },
         ),
         list(merged.values()),
@@ -76,8 +77,8 @@ def leave(tx: Transaction, new: Sequence[NewHint]) -> None:
     tx.wake.add("hints")
 
 
-def claim(tx: Transaction, limit: int, only: str | None = None) -> list[DueHint]:
-    """Claim due hints of working connections (or of one, due or not), with a ticket for each."""
+def claim(tx: Transaction, limit: int, only: str | None = None, *, without: Collection[str] = ()) -> list[DueHint]:
+    """Claim due hints of working connections (of one; not of some), with a ticket for each."""
     wanted = (
         select(hint)
         .join(connection, connection.c.id == hint.c.connection_id)
@@ -87,6 +88,8 @@ def claim(tx: Transaction, limit: int, only: str | None = None) -> list[DueHint]
     )
     if only:
         wanted = wanted.where(hint.c.connection_id == only)
+    if without:
+        wanted = wanted.where(hint.c.connection_id.not_in(sorted(without)))
     rows = tx.run(wanted).all()
     if not rows:
         return []

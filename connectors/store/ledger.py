@@ -44,6 +44,7 @@ class SaleRow:
     currency: str
     location_id: str | None
     admitted: int
+    rule_of: str | None
     rule_number: int | None
     pinned: int
     stamps: int
@@ -60,6 +61,11 @@ class SaleRow:
     def code(self) -> str:
         """The receipt's reference at 7stamp, to which an operation adds its number."""
         return f"{self.connector}:{self.account_id}:{self.receipt_id}"
+
+    @property
+    def nobody(self) -> str:
+        """The lane of what waits for this customer to have a card."""
+        return f"nobody:{self.id}:{self.customer_hash}"
 
     @property
     def identified(self) -> bool:
@@ -79,6 +85,12 @@ class OperationRow:
     redeem_code: str | None
     state: str
     hold: str | None
+    lane: str
+
+    @property
+    def owner(self) -> str:
+        """Whose the stamps are: a card, or a customer who has none yet."""
+        return self.card_id or self.lane
 
     def planned(self) -> Planned:
         signed = {Kind.stamps_added: self.count, Kind.stamps_reversed: -self.count}.get(Kind(self.kind), 0)
@@ -108,6 +120,7 @@ _OPERATIONS = (
         operation.c.redeem_code,
         operation.c.state,
         operation.c.hold,
+        operation.c.lane,
     )
     .where(operation.c.sale_id.in_(bindparam("ids", expanding=True)))
     .order_by(operation.c.sale_id, operation.c.n)
@@ -145,6 +158,9 @@ _ADOPT = (
 )
 
 
+_ASSIGN = operation.update().where(operation.c.id == bindparam("id_")).values(card_id=bindparam("card_id_"))
+
+
 def digests(tx: Transaction, ids: Sequence[str]) -> dict[str, str]:
     """Sale id → digest of what is stored, for those that are."""
     found: dict[str, str] = {}
@@ -168,6 +184,8 @@ class Page:
     _adopted: list[dict[str, object]] = field(default_factory=list)
     _identify: dict[str, dict[str, object] | None] = field(default_factory=dict)
     _bindings: list[dict[str, object]] = field(default_factory=list)
+    _moved: dict[str, str] = field(default_factory=dict)
+    _assigned: list[dict[str, object]] = field(default_factory=list)
     _journal: list[dict[str, object]] = field(default_factory=list)
 
     @classmethod
@@ -238,9 +256,9 @@ class Page:
         n = row.next_n
         row.next_n += 1
         code = f"{row.code}:{n}"
-        lane = f"voucher:{redeem_code}" if redeem_code else f"card:{card_id}" if card_id else f"sale:{row.id}"
+        lane = f"voucher:{redeem_code}" if redeem_code else f"card:{card_id}" if card_id else row.nobody
         state = State.held if hold else State.pending
-        planned = OperationRow(f"{row.id[:14]}-{n}", n, kind, card_id, count, redeem_code, state, hold)
+        planned = OperationRow(f"{row.id[:14]}-{n}", n, kind, card_id, count, redeem_code, state, hold, lane)
         self.operations[row.id].append(planned)
         self._operations.append(
             {
@@ -305,6 +323,16 @@ class Page:
             }
         )
         self.tx.wake.add("deliver")
+
+    def assign(self, planned: OperationRow, card_id: str) -> None:
+        """An operation that ended without a card counts as this card's: it is not planned again for it."""
+        planned.card_id = card_id
+        self._assigned.append({"id_": planned.id, "card_id_": card_id})
+
+    def move(self, row: SaleRow, connection_id: str) -> None:
+        """Another connection has the sale's location now: it takes over what is still to be done."""
+        row.connection_id = connection_id
+        self._moved[row.id] = connection_id
 
     def identify_later(self, row: SaleRow, who: Customer, at: int) -> None:
         """Leave the work of finding out whose card it is."""
@@ -375,6 +403,16 @@ class Page:
             tx.run(_CANCEL, [{"id_": one, "now": tx.now} for one in self._cancelled])
         if self._adopted:
             tx.run(_ADOPT, self._adopted)
+        if self._assigned:
+            tx.run(_ASSIGN, self._assigned)
+        for table in (operation, identify):
+            if self._moved:
+                tx.run(
+                    table.update()
+                    .where(table.c.sale_id == bindparam("id_"))
+                    .values(connection_id=bindparam("connection_id_")),
+                    [{"id_": one, "connection_id_": other} for one, other in self._moved.items()],
+                )
         if self._operations:
             tx.run(operation.insert(), self._operations)
         if self._identify:

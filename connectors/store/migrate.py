@@ -39,6 +39,12 @@ def upgrade(engine: Engine) -> str:
     return head
 
 
+def outdated(engine: Engine) -> bool:
+    """Whether the database has a schema, and that is not the newest."""
+    current = _revision(engine)
+    return current is not None and current != ScriptDirectory.from_config(_config()).get_current_head()
+
+
 def _revision(engine: Engine) -> str | None:
     with engine.connect() as session:
         return revision(session)

@@ -5,11 +5,11 @@ Owns every change of an operation's state once it is planned; what an answer mea
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, Text, and_, bindparam, cast, func, not_, or_, select
+from sqlalchemy import Row, Text, and_, bindparam, case, cast, func, not_, or_, select
 from sqlalchemy.exc import IntegrityError
 
 from connector_sdk.hookspecs import OperationFacts
@@ -18,7 +18,7 @@ from connectors.domain.connection import WORKING
 from connectors.domain.operation import UNSETTLED, Hold, Kind, State, outward
 from connectors.store.engine import Transaction
 from connectors.store.errors import NotFound
-from connectors.store.schema import business, connection, journal, operation
+from connectors.store.schema import business, connection, identify, journal, operation
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ _earlier = operation.alias("earlier")
 _same_lane = operation.alias("same_lane")
 
 _DUE = (
-    select(operation.c.id, operation.c.business_id, operation.c.lane)
+    select(operation.c.id, operation.c.business_id, operation.c.lane, operation.c.connection_id)
     .join(connection, connection.c.id == operation.c.connection_id)
     .join(business, business.c.id == operation.c.business_id)
     .where(
@@ -92,12 +92,15 @@ _DUE = (
             )
             .exists()
         ),
-        # what a receipt did before must be settled before what it does next
+        # what a receipt did to stamps before must be settled before what it does next; a voucher waits for nothing,
+        # or it could be used elsewhere meanwhile
         not_(
             select(_earlier.c.id)
             .where(
                 _earlier.c.sale_id == operation.c.sale_id,
                 _earlier.c.n < operation.c.n,
+                operation.c.kind != Kind.voucher_redeemed,
+                _earlier.c.kind != Kind.voucher_redeemed,
                 _earlier.c.state.in_(sorted(UNSETTLED)),
             )
             .exists()
@@ -114,14 +117,18 @@ class Candidate:
 
     id: str
     lane: tuple[str, str]
+    connection_id: str
 
 
-def due(tx: Transaction, most: int, only: str | None = None) -> list[Candidate]:
+def due(tx: Transaction, most: int, only: str | None = None, *, without: Collection[str] = ()) -> list[Candidate]:
     """The oldest due operation of each lane, oldest first, from the `most` oldest due ones."""
     wanted = _DUE.where(operation.c.connection_id == only) if only else _DUE
+    if without:
+        wanted = wanted.where(operation.c.connection_id.not_in(sorted(without)))
     oldest: dict[tuple[str, str], Candidate] = {}
     for row in tx.run(wanted, {"now": tx.now, "most": most}):
-        oldest.setdefault((row.business_id, row.lane), Candidate(row.id, (row.business_id, row.lane)))
+        lane = (row.business_id, row.lane)
+        oldest.setdefault(lane, Candidate(row.id, lane, row.connection_id))
     return list(oldest.values())
 
 
@@ -191,10 +198,28 @@ _NEW_KEY = (
 )
 
 
-def settle(tx: Transaction, verdicts: Sequence[Verdict]) -> None:
-    """Write down what became of tries that are on the wire or in doubt, with a journal line where it has ended."""
+_STANDING = (
+    select(operation.c.id, operation.c.tries)
+    .where(
+        operation.c.id.in_(bindparam("ids", expanding=True)),
+        or_(operation.c.state == State.sending, operation.c.state == State.uncertain),
+    )
+    .with_for_update()
+)
+
+
+def settle(tx: Transaction, verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """Write down what became of tries that are on the wire or in doubt, with a journal line where it has ended.
+
+    Those verdicts that counted: a try that was settled meanwhile is settled.
+    """
     if not verdicts:
-        return
+        return []
+    rows = tx.run(_STANDING, {"ids": [verdict.operation.id for verdict in verdicts]})
+    standing = {(row.id, row.tries) for row in rows}
+    verdicts = [v for v in verdicts if (v.operation.id, v.operation.tries) in standing]
+    if not verdicts:
+        return []
     tx.run(
         _SETTLE,
         [
@@ -223,6 +248,7 @@ def settle(tx: Transaction, verdicts: Sequence[Verdict]) -> None:
         if verdict.state in (State.applied, State.held, State.rejected):
             one = verdict.operation
             tx.told.append(("operation", one.connection_id, one.facts(verdict.state.value)))
+    return list(verdicts)
 
 
 def _line(tx: Transaction, verdict: Verdict) -> dict[str, Any] | None:
@@ -349,9 +375,16 @@ def expire(tx: Transaction, limit: int = 200) -> int:
         )
         line = _line(tx, Verdict(one, State.rejected, reason))
         tx.run(journal.insert(), [line])
+        _stop_looking(tx, one)
     if rows:
         tx.wake.add("journal")
     return len(rows)
+
+
+def _stop_looking(tx: Transaction, one: Operation) -> None:
+    """Nobody waits for a card any more."""
+    if one.hold in (Hold.no_card, Hold.conflict):
+        tx.run(identify.delete().where(identify.c.sale_id == one.sale_id))
 
 
 def stamps_today(tx: Transaction, wanted: Sequence[Operation]) -> Mapping[str, int]:
@@ -360,12 +393,25 @@ def stamps_today(tx: Transaction, wanted: Sequence[Operation]) -> Mapping[str, i
     for one in wanted:
         counts[one.id] = int(
             tx.run(
-                select(func.coalesce(func.sum(operation.c.count), 0)).where(
+                select(
+                    func.coalesce(
+                        func.sum(
+                            case((operation.c.kind == Kind.stamps_added, operation.c.count), else_=-operation.c.count)
+                        ),
+                        0,
+                    )
+                ).where(
                     operation.c.business_id == one.business_id,
                     operation.c.card_id == one.card_id,
                     operation.c.day == one.day,
-                    operation.c.kind == Kind.stamps_added,
-                    operation.c.state.in_([State.applied, State.sending, State.uncertain]),
+                    # what may have been given counts, and only what surely was taken back does not
+                    or_(
+                        and_(
+                            operation.c.kind == Kind.stamps_added,
+                            operation.c.state.in_([State.applied, State.sending, State.uncertain]),
+                        ),
+                        and_(operation.c.kind == Kind.stamps_reversed, operation.c.state == State.applied),
+                    ),
                     operation.c.id != one.id,
                 )
             ).scalar_one()
@@ -468,4 +514,5 @@ def dismiss(tx: Transaction, one: Operation) -> bool:
         line = _line(tx, Verdict(one, State.rejected, reason))
         tx.run(journal.insert(), [line])
         tx.wake.add("journal")
+        _stop_looking(tx, one)
     return changed.rowcount > 0

@@ -122,6 +122,7 @@ sale = Table(
     Column("currency", Text, nullable=False),
     Column("location_id", Text),
     Column("admitted", Integer, nullable=False),
+    Column("rule_of", Text),
     Column("rule_number", Integer),
     Column("pinned", Integer, nullable=False),
     Column("stamps", Integer, nullable=False),

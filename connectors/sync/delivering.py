@@ -12,7 +12,7 @@ import logging
 import random
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from zoneinfo import ZoneInfo
 
@@ -29,12 +29,14 @@ from connectors.sevenstamp.client import (
     Outcome,
     Refused,
     SevenStamp,
+    SevenStampClient,
     SevenStampError,
     redeem_path,
     stamps_path,
 )
 from connectors.store import cards, connections, ledger, outbox
 from connectors.store.engine import Store, Transaction
+from connectors.store.errors import StoreError
 from connectors.store.ledger import Page
 from connectors.store.outbox import Candidate, Operation, Verdict
 from connectors.sync.planner import net_out, rule_for
@@ -72,36 +74,49 @@ class _Known:
 
 @dataclass(slots=True)
 class Pace:
-    """One key's rate: unlimited until 7stamp says 429, then half of what it was, growing back by a tenth a second."""
+    """One key's rate: unlimited until 7stamp says 429, then half of what it was, growing back by a tenth a second.
+
+    Times are seconds of the loop's own clock. `not_before` is what the last 429 asked for: it holds at once, for
+    what is claimed already too.
+    """
 
     per_second: float | None = None
-    _next: float = 0.0
+    not_before: float = 0.0
+    next: float = 0.0
     _second: int = 0
     _sent: int = 0
     _sent_before: int = 0
 
-    def _count(self, now: float) -> None:
+    def ready(self, now: float) -> bool:
+        """Whether one more may be claimed now."""
+        return now >= self.not_before and (self.per_second is None or now >= self.next)
+
+    def take(self, now: float) -> None:
+        """One more is claimed."""
         if int(now) != self._second:
             self._sent_before = self._sent if int(now) == self._second + 1 else 0
             self._second, self._sent = int(now), 0
             if self.per_second is not None:
-                self.per_second *= 1.1
-                if self.per_second > 5000:
-                    self.per_second = None
+                self.per_second = self.per_second * 1.1 if self.per_second < 5000 else None
         self._sent += 1
+        if self.per_second is not None:
+            self.next = max(self.next, now) + 1 / self.per_second
 
-    async def turn(self) -> None:
-        """Wait for this request's turn."""
-        now = asyncio.get_running_loop().time()
-        self._count(now)
-        if self.per_second is None:
-            return
-        self._next = max(self._next, now) + 1 / self.per_second
-        await asyncio.sleep(self._next - now)
+    def limited(self, now: float, retry_after: float) -> None:
+        """7stamp said 429."""
+        if now >= self.not_before:  # the others of the same burst say nothing new
+            seen = max(self._sent_before, self._sent, 2)
+            self.per_second = max(1.0, min(self.per_second or seen, seen) / 2)
+        self.not_before = max(self.not_before, now + retry_after)
 
-    def limited(self) -> None:
-        seen = max(self._sent_before, self._sent, 2)
-        self.per_second = max(1.0, min(self.per_second or seen, seen) / 2)
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a try came to, and the key (hashed) it was made with."""
+
+    operation: Operation
+    outcome: Outcome
+    key_hash: str
 
 
 @dataclass(slots=True)
@@ -111,7 +126,7 @@ class _Flight:
     lanes: set[tuple[str, str]] = field(default_factory=set)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     candidates: deque[Candidate] = field(default_factory=deque)
-    answers: list[tuple[Operation, Outcome]] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
 
 
 class Deliverer:
@@ -131,6 +146,7 @@ class Deliverer:
         self._woken = asyncio.Event()
         self._turn = asyncio.Lock()
         self._runs = False
+        self._stopping = False
 
     def wake(self) -> None:
         """Something became due, or came back."""
@@ -139,7 +155,7 @@ class Deliverer:
     async def run(self) -> None:
         """Deliver for ever; pauses while nothing is due, until `wake` or for a second."""
         self._runs = True
-        while True:
+        while not self._stopping:
             try:
                 busy = await self._pump(None)
             except Exception:  # delivery outlives a full disk or a lock: everything is still in the database
@@ -147,7 +163,18 @@ class Deliverer:
                 await asyncio.sleep(1)
                 continue
             if not busy:
-                await self._pause(1.0)
+                await self._pause(self._patience())
+
+    def stop(self) -> None:
+        """End `run` between two transactions: nothing is claimed and then not sent."""
+        self._stopping = True
+        self.wake()
+
+    def _patience(self) -> float:
+        """How long to wait when nothing is due: less where a paced key may send sooner."""
+        now = asyncio.get_running_loop().time()
+        turns = [max(pace.next, pace.not_before) - now for pace in self._paces.values() if not pace.ready(now)]
+        return max(0.01, min([1.0, *turns]))
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -194,14 +221,28 @@ class Deliverer:
         if free <= 0:
             return []
         if not flight.candidates:
-            flight.candidates.extend(await self._store.read(lambda tx: outbox.due(tx, _LOOK_AHEAD, only)))
+            waiting = self._waiting_for_their_turn()
+            found = await self._store.read(lambda tx: outbox.due(tx, _LOOK_AHEAD, only, without=waiting))
+            flight.candidates.extend(found)
+        now = asyncio.get_running_loop().time()
         chosen: list[Candidate] = []
         while flight.candidates and len(chosen) < free:
             candidate = flight.candidates.popleft()
-            if candidate.lane not in flight.lanes:
-                flight.lanes.add(candidate.lane)
-                chosen.append(candidate)
+            known = self._known.get(candidate.connection_id)
+            pace = self._paces.get(known.connection.key_hash) if known else None
+            if candidate.lane in flight.lanes or (pace is not None and not pace.ready(now)):
+                continue
+            if pace is not None:
+                pace.take(now)
+            flight.lanes.add(candidate.lane)
+            chosen.append(candidate)
         return chosen
+
+    def _waiting_for_their_turn(self) -> list[str]:
+        """Connections whose key was asked to slow down: what others have to send does not queue behind theirs."""
+        now = asyncio.get_running_loop().time()
+        slow = {key_hash for key_hash, pace in self._paces.items() if not pace.ready(now)}
+        return [one for one, known in self._known.items() if known.connection.key_hash in slow] if slow else []
 
     async def _write(self, chosen: Sequence[Candidate]) -> list[Operation]:
         """One transaction: the answers that came back, then the next claims."""
@@ -211,19 +252,35 @@ class Deliverer:
             return []
         try:
             claimed = await self._store.write(lambda tx: self._settle_and_claim(tx, answers, chosen))
-        except BaseException:
-            flight.answers = answers + flight.answers
+        except BaseException as error:
             flight.lanes -= {candidate.lane for candidate in chosen}
             flight.candidates.clear()
-            raise
+            if not isinstance(error, Exception) or isinstance(error, StoreError):
+                flight.answers = answers + flight.answers
+                raise
+            log.exception("delivery: a result could not be settled; the others are, one by one")
+            await self._settle_one_by_one(answers)
+            claimed = []
         flight.lanes -= {candidate.lane for candidate in chosen} - {_lane(one) for one in claimed}
-        flight.lanes -= {_lane(one) for one, _ in answers}
+        flight.lanes -= {_lane(answer.operation) for answer in answers}
         return claimed
+
+    async def _settle_one_by_one(self, answers: Sequence[Answer]) -> None:
+        """A poisoned result blocks only its own receipt: it stays in doubt, and the history is asked."""
+        for answer in answers:
+            try:
+                await self._store.write(lambda tx, one=answer: self.settle(tx, [one]))  # type: ignore[misc]
+            except StoreError:
+                raise
+            except Exception as error:
+                log.exception("operation %s: settling raised %s", answer.operation.id, type(error).__name__)
+                doubt = replace(answer, outcome=InDoubt("its result could not be settled"))
+                await self._store.write(lambda tx, one=doubt: self.settle(tx, [one]))  # type: ignore[misc]
 
     # --- in a transaction -------------------------------------------------------------------------------------
 
     def _settle_and_claim(
-        self, tx: Transaction, answers: Sequence[tuple[Operation, Outcome]], chosen: Sequence[Candidate]
+        self, tx: Transaction, answers: Sequence[Answer], chosen: Sequence[Candidate]
     ) -> list[Operation]:
         self.settle(tx, answers)
         claimed = outbox.claim(tx, [candidate.id for candidate in chosen])
@@ -262,32 +319,28 @@ class Deliverer:
             outbox.hold(tx, one, Hold.cap, why, tx.now + _HOLD_DAYS * DAY)
         return [one for one in claimed if one not in over]
 
-    def settle(self, tx: Transaction, answers: Sequence[tuple[Operation, Outcome]]) -> None:
+    def settle(self, tx: Transaction, answers: Sequence[Answer]) -> None:
         """Write down what some tries came to, and what follows from it."""
-        verdicts = [judge(one, outcome, tx.now) for one, outcome in answers]
-        outbox.settle(tx, verdicts)
-        for one, outcome in answers:
-            self._consequences(tx, one, outcome)
+        verdicts = outbox.settle(tx, [judge(answer.operation, answer.outcome, tx.now) for answer in answers])
+        counted = {verdict.operation.id for verdict in verdicts}
+        for answer in answers:
+            if answer.operation.id in counted:
+                self._consequences(tx, answer)
         back = [v.operation.sale_id for v in verdicts if v.state in (State.pending, State.held)]
         if back:
             self._net_out(tx, back)
 
-    def _consequences(self, tx: Transaction, one: Operation, outcome: Outcome) -> None:
-        match outcome:
+    def _consequences(self, tx: Transaction, answer: Answer) -> None:
+        one = answer.operation
+        match answer.outcome:
             case Limited(retry_after=pause):
-                connection = connections.of_ids(tx, [one.connection_id])[one.connection_id]
-                connections.pause_key(tx, connection.key_hash, tx.now + int(pause * SECOND))
-                self._paces.setdefault(one.connection_id, Pace()).limited()
-                self._flight.candidates.clear()
+                connections.pause_key(tx, answer.key_hash, tx.now + int(pause * SECOND))
             case InvalidKey():
-                connection = connections.of_ids(tx, [one.connection_id])[one.connection_id]
                 why = Message("why.key_refused")
-                connections.set_health_of_key(tx, connection.key_hash, Health.needs_authorisation, why)
-                self._flight.candidates.clear()
+                connections.set_health_of_key(tx, answer.key_hash, Health.needs_authorisation, why)
             case Refused(code="plan_limit"):
                 business = connections.business_of(tx, one.business_id)
                 connections.pause_business(tx, one.business_id, month_turns(tx.now, business.zone))
-                self._flight.candidates.clear()
             case Refused(code="card_not_found") if one.kind is Kind.stamps_added and one.card_id:
                 self._card_is_gone(tx, one)
 
@@ -310,31 +363,38 @@ class Deliverer:
         found = connections.of_ids(tx, list({row.connection_id for row in page.rows.values()}))
         for row in page.rows.values():
             if len(page.operations[row.id]) > 1:
-                rule = rule_for(row, connections.rules(tx, row.connection_id)).rule
+                rule = rule_for(row, connections.rules(tx, row.rule_of or row.connection_id)).rule
                 net_out(page, row, found[row.connection_id], rule)
         page.flush()
 
     # --- on the wire ------------------------------------------------------------------------------------------
 
     async def _send(self, one: Operation) -> None:
+        known = self._known[one.connection_id]
         outcome: Outcome = InDoubt("the sender failed")
         try:
             async with self._slots:
-                outcome = await self._post(one)
+                outcome = await self._post(known, one)
         except Exception as error:
             log.exception("operation %s: sending raised %s", one.id, type(error).__name__)
         finally:
-            self._flight.answers.append((one, outcome))
+            self._flight.answers.append(Answer(one, outcome, known.connection.key_hash))
             self.wake()
 
-    async def _post(self, one: Operation) -> Outcome:
-        known = self._known[one.connection_id]
-        await self._paces.setdefault(one.connection_id, Pace()).turn()
+    async def _post(self, known: _Known, one: Operation) -> Outcome:
+        now = asyncio.get_running_loop().time()
+        pace = self._paces.get(known.connection.key_hash)
+        if pace is not None and now < pace.not_before:
+            return NotSent("the key was asked to wait meanwhile")
         left = self.timing.deadline - (self._store.clock.now() - (one.sent_at or 0)) / SECOND
         if left < self.timing.deadline / 2:
             return NotSent("the turn came too late")
-        client = self._sevenstamp.with_key(known.key)
-        return await client.write(_path(one), one.request, one.key, left)
+        outcome = await self._sevenstamp.with_key(known.key).write(_path(one), one.request, one.key, left)
+        if isinstance(outcome, Limited):
+            now = asyncio.get_running_loop().time()
+            self._paces.setdefault(known.connection.key_hash, Pace()).limited(now, outcome.retry_after)
+            self._flight.candidates.clear()
+        return outcome
 
     # --- in doubt ---------------------------------------------------------------------------------------------
 
@@ -358,39 +418,43 @@ class Deliverer:
     async def _look(self, connection: Connection, one: Operation) -> None:
         began = self._store.clock.now()
         client = self._sevenstamp.with_key(self._store.vault.decrypt(connection.sevenstamp_key))
-        shown: Outcome | None = None
         try:
-            if one.kind is Kind.voucher_redeemed:
-                voucher = await client.voucher(one.redeem_code or "")
-                if voucher.redeemed_by_code is not None:
-                    shown = _redeemed(one, voucher.redeemed_by_code)
-            elif await client.history(one.card_id or "", one.code):
-                shown = Applied({})
-        except InvalidKey:
-            why = Message("why.key_refused")
-            await self._store.write(
-                lambda tx: connections.set_health_of_key(tx, connection.key_hash, Health.needs_authorisation, why)
-            )
-            await self._look_later(one, 60)
-            return
-        except Refused:
-            pass  # no such card or voucher: surely it shows nothing
-        except SevenStampError as error:
-            await self._look_later(one, error.retry_after if isinstance(error, Limited) else random.uniform(2, 5))  # noqa: S311
-            return
-        except Exception as error:
-            log.exception("operation %s: looking into the history raised %s", one.id, type(error).__name__)
-            await self._look_later(one, 30)
+            shown = await self._shown(client, one)
+        except (SevenStampError, RuntimeError, ValueError) as error:
+            failure = error
+            await self._store.write(lambda tx: self._could_not_look(tx, connection, one, failure))
             return
         if shown is None and began <= self.timing.horizon(one):
-            await self._look_later(one, max(0.5, (self.timing.horizon(one) - began) / SECOND / 2 + 0.05))
+            left = (self.timing.horizon(one) - began) / SECOND
+            await self._store.write(lambda tx: _look_later(tx, one, max(0.5, left / 2 + 0.05)))
             return
-        answer = shown or NotSent("the history shows that it was not applied")
-        await self._store.write(lambda tx: self.settle(tx, [(one, answer)]))
+        answer = Answer(one, shown or NotSent("the history shows that it was not applied"), connection.key_hash)
+        await self._store.write(lambda tx: self.settle(tx, [answer]))
         self.wake()
 
-    async def _look_later(self, one: Operation, seconds: float) -> None:
-        await self._store.write(lambda tx: outbox.look_later(tx, one, tx.now + int(seconds * SECOND)))
+    @staticmethod
+    async def _shown(client: SevenStampClient, one: Operation) -> Outcome | None:
+        """What 7stamp's own records say of an operation; `None` where they do not show it."""
+        try:
+            if one.kind is Kind.voucher_redeemed:
+                by = (await client.voucher(one.redeem_code or "")).redeemed_by_code
+                return None if by is None else _redeemed(one, by)
+            return Applied({}) if await client.history(one.card_id or "", one.code) else None
+        except Refused as refusal:
+            # only "there is no such thing" is a reading; any other refusal says nothing about what was applied
+            if (refusal.status, refusal.code) in ((404, "card_not_found"), (404, "voucher_not_found")):
+                return None
+            raise
+
+    def _could_not_look(self, tx: Transaction, connection: Connection, one: Operation, error: Exception) -> None:
+        pause = random.uniform(3, 6) * min(2 ** max(0, (tx.now - one.updated_at) // (60 * SECOND)), 100)  # noqa: S311
+        if isinstance(error, InvalidKey):
+            why = Message("why.key_refused")
+            connections.set_health_of_key(tx, connection.key_hash, Health.needs_authorisation, why)
+        elif isinstance(error, Limited):
+            pause = error.retry_after
+            connections.pause_key(tx, connection.key_hash, tx.now + int(pause * SECOND))
+        _look_later(tx, one, pause)
 
     # --- the plan of a business -------------------------------------------------------------------------------
 
@@ -410,6 +474,10 @@ class Deliverer:
             await self._store.write(
                 lambda tx, one=business_id, go=resumes: _plan_checked(tx, one, resumes=go)  # type: ignore[misc]
             )
+
+
+def _look_later(tx: Transaction, one: Operation, seconds: float) -> None:
+    outbox.look_later(tx, one, tx.now + int(seconds * SECOND))
 
 
 def _plan_checked(tx: Transaction, business_id: str, *, resumes: bool) -> None:
@@ -437,7 +505,10 @@ def _redeemed(one: Operation, by_code: str) -> Outcome:
 
 def month_turns(now: int, zone: str) -> int:
     """When the next month begins at the venue (UTC microseconds)."""
-    local = moment(now).astimezone(ZoneInfo(zone))
+    try:
+        local = moment(now).astimezone(ZoneInfo(zone))
+    except (KeyError, ValueError, OSError):  # 7stamp's word for a zone, which may be none we know
+        local = moment(now)
     first = (local.replace(day=1, hour=0, minute=0, second=0, microsecond=0) + timedelta(days=32)).replace(day=1)
     return micros(first)
 

@@ -12,19 +12,19 @@ from dataclasses import dataclass
 
 import phonenumbers
 
-from connector_sdk.errors import ConnectorError, NotAuthorised, NotSupported
+from connector_sdk.errors import BadPayload, ConnectorError, NotAuthorised, NotSupported
 from connector_sdk.messages import Message
 from connector_sdk.rule import StampRule, UnknownCustomer
 from connector_sdk.sale import Customer
 from connectors.domain.clock import DAY, SECOND
 from connectors.domain.connection import Connection, Health
 from connectors.domain.operation import Hold
-from connectors.sevenstamp.client import InvalidKey, Limited, SevenStamp, SevenStampClient, SevenStampError
+from connectors.sevenstamp.client import InvalidKey, Limited, Refused, SevenStamp, SevenStampClient, SevenStampError
 from connectors.sevenstamp.models import Card
 from connectors.store import cards, connections, ledger
 from connectors.store.cards import KnownCard, Search
 from connectors.store.engine import Store, Transaction
-from connectors.store.ledger import Page
+from connectors.store.ledger import Page, SaleRow
 from connectors.sync.ingest import entitlement
 from connectors.sync.planner import bind, conclude_without_card, plan_sale, rule_for
 from connectors.sync.tills import Tills
@@ -33,18 +33,29 @@ log = logging.getLogger(__name__)
 
 _PAUSES = (0, 60, 300, 1800, 7200, 21600)  # seconds; the first look after a hold follows at once
 _AT_ONCE = 8
+_DUE = 200
+_ASKED = 10_000  # somebody waits for the result: all of a connection's at once
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
+    """A card; `issued` where it was made just now, because the rule of some sale says so."""
+
     card: KnownCard
+    issued: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class _Nobody:
-    """No card: `wait` is a hold's reason, or `skip`."""
+    """No card, or several that disagree."""
 
-    wait: str
+    conflict: bool = False
+
+    def wait(self, rule: StampRule) -> str:
+        """What that means for a sale: a hold's reason, or `skip`."""
+        if self.conflict:
+            return Hold.conflict
+        return "skip" if rule.unknown_customer is UnknownCustomer.skip else Hold.no_card
 
 
 class Identifier:
@@ -55,8 +66,9 @@ class Identifier:
         self._tills = tills
         self._sevenstamp = sevenstamp
 
-    async def round(self, only: str | None = None, limit: int = 200) -> int:
+    async def round(self, only: str | None = None) -> int:
         """Work through what is due now (or all of one connection's); how many searches that were."""
+        limit = _ASKED if only else _DUE
         searches = await self._store.write(lambda tx: cards.claim(tx, limit, only))
         if not searches:
             return 0
@@ -77,57 +89,67 @@ class Identifier:
     async def _search(self, connection: Connection, search: Search) -> None:
         key = self._store.vault.decrypt(connection.sevenstamp_key)
         try:
-            rule = await self._store.read(lambda tx: _rule(tx, connection, search))
-            if rule is None:
-                await self._store.write(lambda tx: cards.drop(tx, search))
-                return
-            answer = await self._look(connection, self._sevenstamp.with_key(key), search, rule)
+            issue = await self._store.read(lambda tx: _may_issue(tx, search))
+            answer = await self._look(connection, self._sevenstamp.with_key(key), search, issue=issue)
         except (ConnectorError, SevenStampError) as error:
             await self._failed(connection, search, error)
             return
         except Exception as error:
-            log.error("connection %s: identify raised %s", connection.id, type(error).__name__, exc_info=error)
+            log.exception("connection %s: identify raised %s", connection.id, type(error).__name__)
             await self._failed(connection, search, error)
             return
         await self._store.write(lambda tx: self._conclude(tx, connection, search, answer))
 
     async def _failed(self, connection: Connection, search: Search, error: Exception) -> None:
-        pause = error.retry_after if isinstance(error, Limited) else min(5 * 2**search.attempts, 600)
+        pause = error.retry_after if isinstance(error, Limited) else min(5 * 2**search.attempts, 3600)
 
         def work(tx: Transaction) -> None:
-            cards.look_again(tx, search, tx.now + int(pause * SECOND), search.expires_at)
-            if isinstance(error, NotAuthorised):
-                why = Message("why.till_refuses")
-                connections.set_health(tx, connection.id, Health.needs_authorisation, why)
-            elif isinstance(error, InvalidKey):
-                why = Message("why.key_refused")
-                connections.set_health_of_key(tx, connection.key_hash, Health.needs_authorisation, why)
+            cards.look_again(tx, search, tx.now + int(pause * SECOND))
+            match error:
+                case NotAuthorised():
+                    why = Message("why.till_refuses")
+                    connections.found_unwell(tx, connection, Health.needs_authorisation, why)
+                case InvalidKey():
+                    why = Message("why.key_refused")
+                    connections.set_health_of_key(tx, connection.key_hash, Health.needs_authorisation, why)
+                case Limited():
+                    connections.pause_key(tx, connection.key_hash, tx.now + int(pause * SECOND))
 
         await self._store.write(work)
 
     async def _look(
-        self, connection: Connection, client: SevenStampClient, search: Search, rule: StampRule
+        self, connection: Connection, client: SevenStampClient, search: Search, *, issue: bool
     ) -> _Found | _Nobody:
         who = await self._who(connection, search)
-        names = references(who, connection.account.country)
         found: dict[str, Card] = {}
-        for kind, value in names:
-            for card in await client.cards(**{kind: value}):
+        to_issue: list[tuple[str, str]] = []
+        for kind, value in references(who, connection.account.country):
+            try:
+                named = await client.cards(**{kind: value})
+            except Refused as refusal:
+                if refusal.status != 422:
+                    raise
+                continue  # 7stamp says that this is no such name: it finds nobody
+            if kind != "number":
+                to_issue.append((kind, value))
+            for card in named:
                 if card.active:
                     found.setdefault(card.id, card)
                     break
         if len(found) > 1:
-            return _Nobody(Hold.conflict)
+            return _Nobody(conflict=True)
         if found:
             (card,) = found.values()
             return _Found(KnownCard(card.id, card.hint))
-        if rule.unknown_customer is UnknownCustomer.skip:
-            return _Nobody("skip")
-        to_issue = next(((kind, value) for kind, value in names if kind != "number"), None)
-        if rule.unknown_customer is UnknownCustomer.issue and to_issue is not None:
-            card = await client.issue_card(**{to_issue[0]: to_issue[1]})
-            return _Found(KnownCard(card.id, card.hint))
-        return _Nobody(Hold.no_card)
+        for kind, value in to_issue if issue else ():
+            try:
+                card = await client.issue_card(**{kind: value})
+            except Refused as refusal:
+                if refusal.status != 422:
+                    raise
+                continue
+            return _Found(KnownCard(card.id, card.hint), issued=True)
+        return _Nobody()
 
     async def _who(self, connection: Connection, search: Search) -> Customer:
         who = search.customer
@@ -137,8 +159,8 @@ class Identifier:
         if known is None:
             try:
                 known = await self._tills.of(connection).customer(who.till_id)
-            except NotSupported:
-                known = None
+            except (NotSupported, BadPayload):
+                known = None  # the till cannot name its customer in a way that can be read
             if known and (known.number or known.phone or known.email):
                 told = known
                 await self._store.write(
@@ -150,43 +172,50 @@ class Identifier:
         if isinstance(answer, _Found):
             cards.remember(tx, connection.business_id, search.customer_hash, answer.card)
         page = Page.load(tx, [search.sale_id, *cards.same_customer(tx, search)])
-        versions = connections.rules(tx, connection.id)
+        waiting: list[tuple[SaleRow, StampRule]] = []
         for row in page.rows.values():
-            if row.customer_hash != search.customer_hash:
-                continue  # another customer was named meanwhile: that left its own search
-            version = rule_for(row, versions)
+            if row.customer_hash != search.customer_hash or (row.identified and row.card_id is not None):
+                continue  # another customer was named meanwhile, or the card was found by another search
+            rule = _rule_of(tx, row)
             sale = ledger.content(tx, row)
-            why = entitlement(row, sale, version.rule, connection.account.zone).why
-            if isinstance(answer, _Found):
+            why = entitlement(row, sale, rule, connection.account.zone).why
+            issued_for_others = (
+                isinstance(answer, _Found) and answer.issued and rule.unknown_customer is UnknownCustomer.skip
+            )
+            if isinstance(answer, _Found) and not issued_for_others:
                 bind(page, row, answer.card.id, answer.card.hint)
-                plan_sale(page, row, connection, version.rule, why)
-            elif not row.identified or row.wait != answer.wait:
-                conclude_without_card(page, row, answer.wait)
-                plan_sale(page, row, connection, version.rule, why)
-            if answer == _Nobody("skip"):
+                plan_sale(page, row, connection, rule, why)
+                continue
+            wait = answer.wait(rule) if isinstance(answer, _Nobody) else "skip"
+            if not row.identified or row.wait != wait:
+                conclude_without_card(page, row, wait)
+                plan_sale(page, row, connection, rule, why)
+            if wait == "skip":
                 page.identified(row)
+            else:
+                waiting.append((row, rule))
         page.flush()
-        if isinstance(answer, _Nobody) and answer.wait != "skip":
-            self._look_again(tx, connection, search, page)
-
-    def _look_again(self, tx: Transaction, connection: Connection, search: Search, page: Page) -> None:
-        row = page.rows.get(search.sale_id)
-        if row is None:
-            cards.drop(tx, search)
-            return
-        rule = rule_for(row, connections.rules(tx, connection.id)).rule
-        expires = search.expires_at or tx.now + rule.hold_days * DAY
-        cards.drop_expired(tx, search)
         pause = _PAUSES[min(search.attempts, len(_PAUSES) - 1)]
-        cards.look_again(tx, search, tx.now + pause * SECOND, expires)
+        for row, rule in waiting:
+            at = tx.now + pause * SECOND
+            cards.wait(tx, row.id, search.customer_hash, at, rule.hold_days * DAY)
+        if search.sale_id not in page.rows or page.rows[search.sale_id].customer_hash != search.customer_hash:
+            cards.drop(tx, search)
         tx.wake.add("identify")
 
 
-def _rule(tx: Transaction, connection: Connection, search: Search) -> StampRule | None:
-    row = Page.load(tx, [search.sale_id]).rows.get(search.sale_id)
-    if row is None or row.customer_hash != search.customer_hash:
-        return None
-    return rule_for(row, connections.rules(tx, connection.id)).rule
+def _rule_of(tx: Transaction, row: SaleRow) -> StampRule:
+    return rule_for(row, connections.rules(tx, row.rule_of or row.connection_id)).rule
+
+
+def _may_issue(tx: Transaction, search: Search) -> bool:
+    """Whether some sale that waits for this customer was closed under a rule that issues cards."""
+    page = Page.load(tx, [search.sale_id, *cards.same_customer(tx, search)])
+    return any(
+        _rule_of(tx, row).unknown_customer is UnknownCustomer.issue
+        for row in page.rows.values()
+        if row.customer_hash == search.customer_hash
+    )
 
 
 def references(who: Customer, country: str | None) -> Sequence[tuple[str, str]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from connector_sdk.hookspecs import ConnectionFacts
@@ -15,10 +15,12 @@ from connector_sdk.messages import Message
 from connector_sdk.rule import StampRule
 from connector_sdk.sale import Sale, SaleStatus, Unreadable
 from connectors.domain.clock import micros
-from connectors.domain.connection import Connection
+from connectors.domain.connection import Connection, Health
+from connectors.domain.operation import Hold
 from connectors.domain.stamps import Earned, RuleVersion, stamps_for
 from connectors.store import cards, connections, hints, journal, ledger
 from connectors.store.engine import Store, Transaction
+from connectors.store.errors import StoreError
 from connectors.store.hints import NewHint
 from connectors.store.ledger import Page, SaleRow
 from connectors.sync.planner import bind, plan_redemptions, plan_sale, rule_for
@@ -73,7 +75,23 @@ class Door:
             known = await self._store.read(lambda tx: _known(tx, arrivals))
             if all(known):
                 return [Outcome.unchanged] * len(arrivals)
-        return await self._store.gather(self.work, arrivals)
+        try:
+            return await self._store.gather(self.work, arrivals)
+        except StoreError:
+            raise
+        except Exception as error:  # noqa: BLE001 - kept, logged and named in the journal
+            if len(arrivals) > 1:  # one receipt that cannot be planned must not stop the others
+                return [outcome for one in arrivals for outcome in await self.ingest([one])]
+            await self._set_aside(arrivals[0], error)
+            return [Outcome.lost]
+
+    async def _set_aside(self, arrival: Arrival, error: Exception) -> None:
+        """Keep a receipt that ingest itself could not take, for a person."""
+        one, sale = arrival.connection, arrival.sale
+        log.error("connection %s: a receipt could not be taken in", one.id, exc_info=error)
+        body = sale.model_dump_json().encode()
+        why = f"cannot be taken in ({type(error).__name__})"
+        await self.keep(one, [Unreadable(receipt_id=sale.receipt_id, body=body, where="sale", why=why)])
 
     def work(self, tx: Transaction, batches: Sequence[Sequence[Arrival]]) -> list[list[Outcome]]:
         """The transaction: all arrivals of all callers."""
@@ -129,6 +147,9 @@ class _Ingest:
         self.known: dict[tuple[str, str], tuple[cards.KnownCard, int]] = {}
 
     def run(self, arrivals: Sequence[Arrival]) -> list[Outcome]:
+        # what is read may be older than what the connection is now: it may be removed, or have other locations
+        now = connections.of_ids(self.tx, list({arrival.connection.id for arrival in arrivals}))
+        arrivals = [replace(arrival, connection=now[arrival.connection.id]) for arrival in arrivals]
         ids = [_id(self.tx, arrival) for arrival in arrivals]
         self.page = Page.load(self.tx, ids)
         self._load_cards(arrivals)
@@ -151,13 +172,17 @@ class _Ingest:
         assert who  # noqa: S101 - asked only where somebody is attached
         return cards.customer_hash(self.tx, one.connector, one.account.id, who)
 
-    def _rules(self, connection: Connection) -> list[RuleVersion]:
-        if connection.id not in self.rules:
-            self.rules[connection.id] = connections.rules(self.tx, connection.id)
-        return self.rules[connection.id]
+    def _rule(self, row: SaleRow) -> RuleVersion:
+        """The rule in force when the receipt was closed, of the connection that had its location then."""
+        one = row.rule_of or row.connection_id
+        if one not in self.rules:
+            self.rules[one] = connections.rules(self.tx, one)
+        return rule_for(row, self.rules[one])
 
     def _one(self, sale_id: str, arrival: Arrival) -> Outcome:
         row = self.page.rows.get(sale_id)
+        if arrival.connection.health is Health.removed:
+            return Outcome.elsewhere
         if not arrival.connection.covers(arrival.sale.location_id) and (
             row is None or row.connection_id != arrival.connection.id
         ):
@@ -221,6 +246,7 @@ class _Ingest:
             currency=sale.paid.currency,
             location_id=None,
             admitted=0,
+            rule_of=None,
             rule_number=None,
             pinned=0,
             stamps=0,
@@ -239,7 +265,8 @@ class _Ingest:
     def _next(self, row: SaleRow, arrival: Arrival, digest: str) -> None:
         """Keep a new version and plan by it."""
         sale = arrival.sale
-        row.connection_id = arrival.connection.id
+        if row.connection_id != arrival.connection.id and arrival.connection.covers(sale.location_id):
+            self.page.move(row, arrival.connection.id)
         row.version = sale.version
         row.ticket = max(row.ticket, arrival.ticket or 0)
         row.digest = digest
@@ -247,7 +274,7 @@ class _Ingest:
         row.status = sale.status.value
         closed_at = micros(sale.closed_at) if sale.closed_at else None
         if closed_at != row.closed_at and sale.status is SaleStatus.closed:
-            row.pinned = 0  # closed anew: the rule then in force counts
+            row.pinned, row.rule_of = 0, row.connection_id  # closed anew: the rule then in force counts
         row.closed_at = closed_at if closed_at is not None else row.closed_at
         row.paid, row.refunded, row.currency = sale.paid.minor, sale.refunded.minor, sale.paid.currency
         row.location_id = sale.location_id
@@ -255,7 +282,7 @@ class _Ingest:
         if not row.admitted and sale.status is SaleStatus.closed and closed_at is not None:
             row.admitted = int(arrival.source is Source.backfill or closed_at >= began)
         row.customer_hash = self._customer_hash(arrival) if sale.customer else None
-        rule = rule_for(row, self._rules(arrival.connection)).rule
+        rule = self._rule(row).rule
         row.stamps_by_plugin = self.stamps_by_plugin(arrival.connection.facts(), sale, rule)
         self.page.changed(row)
         self.page.add_version(row, sale, arrival.ticket, arrival.source)
@@ -263,7 +290,7 @@ class _Ingest:
         self.tx.told.append(("sale", arrival.connection.facts(), sale))
 
     def _plan(self, row: SaleRow, arrival: Arrival) -> None:
-        version = rule_for(row, self._rules(arrival.connection))
+        version = self._rule(row)
         earned = entitlement(row, arrival.sale, version.rule, arrival.connection.account.zone)
         row.stamps, row.rule_number = earned.stamps, version.number
         self.page.changed(row)
@@ -275,23 +302,26 @@ class _Ingest:
 
     def _bind_known(self, row: SaleRow, arrival: Arrival) -> None:
         """Bind at once where the card is known, or leave the work of finding it; only for what earns something."""
-        if row.customer_hash is None or row.identified:
-            if row.customer_hash is None:
-                self.page.identified(row)
+        who = arrival.sale.customer
+        if row.customer_hash is None or who is None:
+            self.page.identified(row)
+            return
+        if row.identified:
+            if row.card_id is None and row.wait in (Hold.no_card, Hold.conflict) and row.stamps:
+                self.page.identify_later(row, who, self.tx.now)  # something new waits for the card
             return
         former = self.page.former_binding(row, row.customer_hash) if row.versions > 1 else None
         if former is not None:
             bind(self.page, row, *former)
             return
-        who = arrival.sale.customer
         found = self.known.get((row.business_id, row.customer_hash))
-        if found is not None and who is not None:
+        if found is not None:
             card, learned_at = found
             only_till_id = not (who.number or who.phone or who.email)
             if not only_till_id or learned_at > self.tx.now - cards.TILL_CUSTOMER_FOR:
                 bind(self.page, row, card.id, card.hint)
                 return
-        if row.admitted and row.stamps and who is not None:
+        if row.admitted and row.stamps:
             self.page.identify_later(row, who, self.tx.now)
         else:
             self.page.identified(row)

@@ -49,17 +49,19 @@ def plan_sale(page: Page, row: SaleRow, connection: Connection, rule: StampRule,
     if row.customer_hash is not None and not row.identified and entitled:
         page.note(row, Message("sale.identifying", {"receipt": row.receipt_id, "amount": amount(row)}))
         return
-    targets: dict[str | None, int] = {}
+    targets: dict[str, int] = {}
+    cards: dict[str, str | None] = {}
     if row.customer_hash is not None and row.identified:
         if row.card_id is not None:
-            targets[row.card_id] = entitled
+            targets[row.card_id], cards[row.card_id] = entitled, row.card_id
         elif row.wait in (Hold.no_card, Hold.conflict):
-            targets[None] = entitled
+            targets[row.nobody] = entitled
     changed = 0
     operations = [o for o in page.operations[row.id] if o.kind in _STAMPS]
-    for card_id in dict.fromkeys([*(o.card_id for o in operations), *targets]):
-        mine = [o for o in operations if o.card_id == card_id]
-        changed += _bring_to(page, row, connection, rule, why, card_id, targets.get(card_id, 0), mine)
+    cards |= {o.owner: o.card_id for o in operations}
+    for owner in dict.fromkeys([*(o.owner for o in operations), *targets]):
+        mine = [o for o in operations if o.owner == owner]
+        changed += _bring_to(page, row, connection, rule, why, cards.get(owner), targets.get(owner, 0), mine)
     if not changed and not operations:
         page.note(
             row, Message("sale.none", {"receipt": row.receipt_id, "amount": amount(row), "why": _why_none(row, why)})
@@ -193,8 +195,11 @@ def bind(page: Page, row: SaleRow, card_id: str, card_hint: str) -> None:
     page.changed(row)
     page.identified(row)
     for held in page.operations[row.id]:
-        waits = held.hold in (Hold.no_card, Hold.conflict) and held.state == State.held
-        if waits and held.card_id in (None, card_id):
+        if held.kind not in _STAMPS or (held.card_id or row.nobody) not in (card_id, held.lane):
+            continue  # another card's, or another customer's who had none
+        if held.card_id is None and held.state == State.rejected:
+            page.assign(held, card_id)
+        elif held.hold in (Hold.no_card, Hold.conflict) and held.state == State.held:
             page.adopt(row, held, card_id, card_hint)
             params = {"receipt": row.receipt_id, "amount": amount(row), "count": held.count, "card": card_hint}
             page.note(row, Message("sale.released", params))
@@ -209,7 +214,7 @@ def conclude_without_card(page: Page, row: SaleRow, wait: str) -> None:
 
 def net_out(page: Page, row: SaleRow, connection: Connection, rule: StampRule) -> None:
     """After an operation came back from the wire unapplied: opposites that wait side by side cancel out."""
-    for card_id in {o.card_id for o in page.operations[row.id]}:
+    for card_id in dict.fromkeys(o.card_id for o in page.operations[row.id] if o.card_id):
         mine = [o for o in page.operations[row.id] if o.card_id == card_id and o.kind in _STAMPS]
         step = planning.net([o.planned() for o in mine])
         if not step.cancel:

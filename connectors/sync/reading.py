@@ -22,6 +22,7 @@ from connectors.domain.connection import Connection, Health
 from connectors.store import connections, hints
 from connectors.store.connections import Turn
 from connectors.store.engine import Store, Transaction
+from connectors.store.errors import StoreError
 from connectors.store.hints import DueHint
 from connectors.sync.ingest import Arrival, Door, Outcome, Source
 from connectors.sync.tills import Tills
@@ -91,6 +92,8 @@ class Reader:
                     await self._store.write(lambda tx, at=at: connections.reached(tx, one.id, at))  # type: ignore[misc]
         except NotSupported:
             return seen
+        except StoreError:
+            raise  # nothing the till could help: it is read again when the database is well
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything; the others go on
             await self.failed(one, error)
             return seen
@@ -118,12 +121,12 @@ class Reader:
             reason = Message("why.till_refuses")
             if isinstance(error, MissingRight):
                 reason = Message("why.missing_right", {"right": error.right})
-            await self._store.write(lambda tx: connections.set_health(tx, one.id, Health.needs_authorisation, reason))
+            await self._store.write(lambda tx: connections.found_unwell(tx, one, Health.needs_authorisation, reason))
             return
         pause = error.retry_after if isinstance(error, RateLimited) else None
         text = str(error) if isinstance(error, ConnectorError) else f"the connector raised {type(error).__name__}"
         reason = Message("why.text", {"text": text})
-        await self._store.write(lambda tx: connections.read_badly(tx, one.id, reason, retry_after=pause))
+        await self._store.write(lambda tx: connections.read_badly(tx, one, reason, retry_after=pause))
 
     # --- hints ------------------------------------------------------------------------------------------------
 
@@ -157,7 +160,13 @@ class Reader:
         arrival = Arrival(one, sale, Source.hint, hint.ticket) if sale is not None else None
         if sale is not None:
             seen.receipts.add(sale.receipt_id)
-        outcome = await self._store.gather(self._settle_hints, (hint, arrival))
+        try:
+            outcome = await self._store.gather(self._settle_hints, (hint, arrival))
+        except StoreError:
+            raise
+        except Exception:  # noqa: BLE001 - the door keeps what it cannot take in
+            outcome = next(iter(await self._door.ingest([arrival] if arrival else [])), None)
+            await self._store.write(lambda tx: hints.done(tx, [hint]))
         seen.stored += int(outcome is Outcome.stored)
 
     def _settle_hints(self, tx: Transaction, items: Sequence[tuple[DueHint, Arrival | None]]) -> list[Outcome | None]:

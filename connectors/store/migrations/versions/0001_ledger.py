@@ -94,6 +94,7 @@ def upgrade() -> None:
         sa.Column("currency", sa.Text(), nullable=False),
         sa.Column("location_id", sa.Text(), nullable=True),
         sa.Column("admitted", sa.Integer(), nullable=False),
+        sa.Column("rule_of", sa.Text(), nullable=True),
         sa.Column("rule_number", sa.Integer(), nullable=True),
         sa.Column("pinned", sa.Integer(), nullable=False),
         sa.Column("stamps", sa.Integer(), nullable=False),

@@ -1,0 +1,110 @@
+"""The till client: deadline, retries of what is safe, a shared rate limit, and errors that hold no token."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import httpx
+import pytest
+import respx
+
+from connector_sdk import (
+    Ambiguous,
+    BadPayload,
+    NotAuthorised,
+    RateLimit,
+    RateLimited,
+    TillClient,
+    TillUnavailable,
+)
+
+TOKEN = "861052:02391570ff9af128e93c5a771055ba88"
+
+
+def client(**more: Any) -> TillClient:
+    values: dict[str, Any] = {
+        "judge": lambda _answer: None,
+        "limit": RateLimit(1000),
+        "secrets": [TOKEN],
+        "query": {"token": TOKEN},
+        # respx stands in front of httpx's own transport; production has another
+        "transport": httpx.AsyncHTTPTransport(),
+    }
+    return TillClient("https://till.test/api", **(values | more))
+
+
+@respx.mock
+async def test_a_read_is_tried_again_and_the_token_goes_along() -> None:
+    route = respx.get("https://till.test/api/x").mock(
+        side_effect=[httpx.ConnectError("no"), httpx.Response(502), httpx.Response(200, json={"a": 1})]
+    )
+    assert await client().get("x", {"id": "7"}) == {"a": 1}
+    assert dict(route.calls.last.request.url.params) == {"token": TOKEN, "id": "7"}
+
+
+@respx.mock
+async def test_a_write_is_never_tried_again() -> None:
+    route = respx.post("https://till.test/api/x").mock(side_effect=httpx.ReadError("cut"))
+    with pytest.raises(Ambiguous):
+        await client().post("x", {"a": "1"})
+    assert route.call_count == 1
+    respx.post("https://till.test/api/x").mock(side_effect=httpx.ConnectError("no"))
+    with pytest.raises(TillUnavailable):
+        await client().post("x", {})
+    respx.post("https://till.test/api/x").mock(return_value=httpx.Response(200, content=b"ok"))
+    with pytest.raises(Ambiguous):
+        await client().post("x", {})
+
+
+@respx.mock
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (httpx.Response(401), NotAuthorised),
+        (httpx.Response(429, headers={"retry-after": "60"}), RateLimited),
+        (httpx.Response(500, text=f"oops {TOKEN}"), TillUnavailable),
+        (httpx.Response(200, text="<html>"), TillUnavailable),
+        (httpx.Response(400, json={}), BadPayload),
+        (httpx.ConnectTimeout(f"https://till.test/api/x?token={TOKEN}"), TillUnavailable),
+    ],
+)
+async def test_errors_say_what_to_do_and_never_the_token(answer: Any, error: type[Exception]) -> None:
+    mock = {"side_effect": answer} if isinstance(answer, Exception) else {"return_value": answer}
+    respx.get("https://till.test/api/x").mock(**mock)
+    with pytest.raises(error) as raised:
+        await client(deadline=1.0).get("x")
+    chain: BaseException | None = raised.value
+    while chain is not None:
+        assert TOKEN not in str(chain)
+        chain = None if chain.__suppress_context__ else chain.__context__
+
+
+async def test_one_deadline_holds_for_the_whole_call() -> None:
+    import asyncio
+
+    async def slow(_request: httpx.Request) -> httpx.Response:
+        await asyncio.sleep(5)
+        return httpx.Response(200)
+
+    began = time.monotonic()
+    with pytest.raises(TillUnavailable):
+        await client(transport=httpx.MockTransport(slow), deadline=0.3).get("x")
+    assert time.monotonic() - began < 2
+
+
+async def test_an_answer_too_large_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("connector_sdk.http.MAX_ANSWER_BYTES", 1000)
+    large = httpx.MockTransport(lambda _request: httpx.Response(200, content=b"[" + b"1," * 1000 + b"1]"))
+    with pytest.raises(TillUnavailable):
+        await client(transport=large, attempts=1).get("x")
+
+
+async def test_the_rate_limit_is_the_accounts_whoever_calls() -> None:
+    first, second = RateLimit.shared("account-1", 5), RateLimit.shared("account-1", 5)
+    assert first is second
+    assert RateLimit.shared("account-2", 5) is not first
+    began = time.monotonic()
+    for _ in range(14):
+        await first.turn()
+    assert time.monotonic() - began > 0.5
