@@ -11,11 +11,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, ClassVar, Generic, TypeVar, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Generic, TypeVar, get_args, get_origin
 from zoneinfo import ZoneInfo
 
 import httpx
-from pydantic import BaseModel, Field, SecretStr, field_validator
+from pydantic import BaseModel, Field, SecretStr, StringConstraints, field_validator
 from pydantic_settings import BaseSettings
 
 from connector_sdk.errors import NotSupported
@@ -83,7 +83,7 @@ class TillAccount(Frozen):
 
     id: Key
     name: str
-    currency: str
+    currency: Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
     zone: str
     country: str | None = None
     locations: tuple[Location, ...] = Field(default=(), max_length=5000)

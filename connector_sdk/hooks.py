@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from pydantic import SecretStr
 
@@ -67,11 +68,13 @@ class Sales:
 class AccountChanged:
     """The till account was joined to or taken from our application.
 
-    `settings` replaces those fields of the connection's settings where the hook carried new ones.
+    `settings` replaces those fields of the connection's settings where the hook carried new ones; `at` is when the
+    till says that it happened (aware), so that a late farewell does not end a newer welcome.
     """
 
     authorised: bool
     settings: Mapping[str, SecretStr] = field(default_factory=dict)
+    at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

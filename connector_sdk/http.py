@@ -67,20 +67,22 @@ async def exchange(
         headers=headers,
         data=dict(data) if data else None,
     )
-    async with asyncio.timeout(deadline):
-        response = await client.send(request, stream=True)
-        try:
-            body = bytearray()
-            async for chunk in response.aiter_bytes():
-                body += chunk
-                if len(body) > MAX_ANSWER_BYTES:
-                    raise TooLarge(f"the answer is over {MAX_ANSWER_BYTES} bytes")
-        finally:
-            await response.aclose()
+    try:
+        async with asyncio.timeout(deadline):
+            response = await client.send(request, stream=True)
+            try:
+                body = bytearray()
+                async for chunk in response.aiter_bytes():
+                    body += chunk
+                    if len(body) > MAX_ANSWER_BYTES:
+                        raise TooLarge(f"the answer is over {MAX_ANSWER_BYTES} bytes")
+            finally:
+                await response.aclose()
+    except (aiohttp.ClientError, ValueError) as error:
+        # what httpx-aiohttp does not translate (an answer that is no HTTP, say) has the whole URL in its text
+        raise httpx.RemoteProtocolError(type(error).__name__) from None
     # aiter_bytes undid any compression: what is handed on must not say otherwise
-    plain = [
-        (k, v) for k, v in response.headers.multi_items() if k.lower() not in ("content-encoding", "content-length")
-    ]
+    plain = [(k, v) for k, v in response.headers.raw if k.lower() not in (b"content-encoding", b"content-length")]
     return httpx.Response(response.status_code, headers=plain, content=bytes(body))
 
 

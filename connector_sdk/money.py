@@ -19,6 +19,7 @@ _EXPONENTS = dict.fromkeys(
 ) | dict.fromkeys("BHD IQD JOD KWD LYD OMR TND".split(), 3)
 _DECIMAL = re.compile(r"[+-]?[0-9]{1,15}(\.[0-9]{1,15})?")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
+_CURRENCY = re.compile(r"[A-Z]{3}")
 _LARGEST = 10**15
 
 
@@ -42,7 +43,7 @@ class Money:
     def __post_init__(self) -> None:
         if type(self.minor) is not int:
             raise TypeError(f"money is a whole number of minor units, not {type(self.minor).__name__}")
-        if not (len(self.currency) == 3 and self.currency.isascii() and self.currency.isupper()):
+        if not _CURRENCY.fullmatch(self.currency):
             raise ValueError("a currency is three capital letters, as in ISO 4217")
         if abs(self.minor) > _LARGEST:
             raise ValueError("an amount this large cannot be right")
@@ -84,10 +85,14 @@ class Money:
 
     @classmethod
     def _exact(cls, major: Decimal, currency: str) -> Money:
-        minor = major.scaleb(exponent(currency))
-        if minor != minor.to_integral_value():
+        digits = exponent(currency)
+        if abs(major) > _LARGEST:
+            raise ValueError("an amount this large cannot be right")
+        _sign, figures, power = major.as_tuple()
+        least = -digits - int(power)  # so many of the last figures are finer than the minor unit
+        if least > 0 and any(figures[-least:]):
             raise ValueError(f"{currency} has no unit that small")
-        return cls(int(minor), currency)
+        return cls(int(major.scaleb(digits)), currency)
 
     def __add__(self, other: Money) -> Money:
         return Money(self.minor + self._like(other), self.currency)

@@ -12,16 +12,18 @@ from collections.abc import Iterable
 MASK = "…"
 
 _PATTERNS = (
-    re.compile(r"7loc_sc_[\w-]+"),
-    re.compile(r"\b\d{1,12}:[0-9a-f]{32}\b"),  # a Poster token
+    re.compile(r"7loc_sc_[^\s\"'<>]+"),
+    re.compile(r"(?i)(?<!\w)\d{1,12}(?::|%3A)[0-9a-f]{16,64}(?!\w)"),  # a Poster token
     re.compile(r"(?i)(?<=bearer )\S+"),
     re.compile(
-        r"(?i)(?<![\w-])((?:access_|refresh_)?token|secret|application_secret|password|api_key|code|phone|email|number)"
-        r"=[^&\s\"'>)]+"
+        r"(?i)(?<![\w-])((?:access_|refresh_)?token|secret|application_secret|password|api_key|phone|email|number)"
+        r"[\"']?\s?[=:]\s?[\"']?[^&\s\"'>)},]+"
     ),
-    re.compile(r"[\w.+%-]{1,64}@[\w-]+(?:\.[\w-]+)+"),
-    re.compile(r"(?<![\w.:-])\+?\d{10,15}(?![\w.])"),  # a phone number; long ids go with it
-    re.compile(r"%2B\d{8,15}"),
+    re.compile(r"(?i)(?<![\w-])(code)=[^&\s\"'>)]+"),
+    re.compile(r"(?<=://)([^/\s:@]+):[^/\s@]+(?=@)"),
+    re.compile(r"[\w.+%-]{1,64}(?:@|%40)[\w-]+(?:\.[\w-]+)+"),
+    re.compile(r"(?<![0-9A-Za-z.-])(?:\+|%2B)?\d{10,15}(?![\w-]|\.\d)"),  # a phone number; long ids go with it
+    re.compile(r"(?:\+|%2B)\d{1,4}(?:[ ()-]{1,2}\d{1,4}){2,6}"),  # the same as people write it
     re.compile(r"(?<=/hooks/tills/)([\w-]+)/[\w-]+"),
 )
 

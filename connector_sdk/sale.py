@@ -62,7 +62,7 @@ class Sale(Frozen):
     """
 
     receipt_id: Key
-    version: int | None = None
+    version: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     status: SaleStatus
     closed_at: AwareDatetime | None = None
     paid: Money
@@ -85,7 +85,7 @@ class Sale(Frozen):
 class Unreadable(Frozen):
     """A receipt that could not be mapped: kept whole, while the page goes on."""
 
-    receipt_id: str | None
+    receipt_id: Key | None
     body: bytes
     where: str
     why: str

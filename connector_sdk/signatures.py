@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from standardwebhooks.webhooks import Webhook, WebhookVerificationError
+from standardwebhooks.webhooks import EmptyWebhookSecretError, Webhook, WebhookVerificationError
 
-from connector_sdk.errors import Forged
+from connector_sdk.errors import Forged, NotConfigured
 
 TOLERANCE_SECONDS = 300
 _STAMP = re.compile(r"[0-9]{1,12}")
@@ -75,6 +75,12 @@ class StandardWebhooks:
     """The Standard Webhooks scheme, by its own package; `secret` is base64, with or without `whsec_`."""
 
     secret: str
+
+    def __post_init__(self) -> None:
+        try:
+            Webhook(self.secret)
+        except (EmptyWebhookSecretError, ValueError):
+            raise NotConfigured("the webhook secret (base64, perhaps with whsec_ before it)") from None
 
     def sign(self, body: bytes, message_id: str, at: datetime) -> dict[str, str]:
         """The three headers of a delivery."""

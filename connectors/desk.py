@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -147,6 +148,8 @@ class Desk:
 
     async def _check_key(self, key: str) -> Me:
         try:
+            if not re.fullmatch(r"[!-~]{1,200}", key):
+                raise InvalidKey("no key looks like this")
             return await self.sevenstamp.with_key(key).me()
         except InvalidKey:
             raise Refusal(
@@ -470,7 +473,7 @@ def _replan(tx: Transaction, one: Connection, ids: Sequence[str], *, write: bool
     newest = connections.rules(tx, one.id)[-1]
     page = Page.load(tx, ids)
     more = fewer = 0
-    for row in page.rows.values():
+    for row in page.oldest_first():
         sale = ledger.content(tx, row)
         earned = entitlement(row, sale, newest.rule, one.account.zone)
         row.rule_of, row.rule_number, row.pinned = one.id, newest.number, 1

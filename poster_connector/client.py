@@ -5,6 +5,7 @@ Owns paths, parameters and paging; what the answers mean is `mapping`'s.
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from datetime import date
 from typing import Any
@@ -89,7 +90,7 @@ class PosterClient:
                 return
             yield new
             seen.update(_id(one) for one in new)
-            reached = max((int(one) for one in map(_id, new) if one.isascii() and one.isdigit()), default=0)
+            reached = max((int(one) for one in map(_id, new) if re.fullmatch(r"[0-9]{1,18}", one)), default=0)
             if reached <= after:
                 return
             after = reached

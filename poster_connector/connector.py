@@ -236,13 +236,13 @@ class PosterConnector(Connector[PosterSettings]):
                     raise BadPayload("object_id", "is missing")
                 return Hints((Hint(found.object_id, closed=found.action == "closed"),))
             case "application", "removed":
-                return AccountChanged(authorised=False)
+                return AccountChanged(authorised=False, at=found.at())
             case "application", "added":
                 token = found.details().get("access_token")
                 # a token of another account must never be joined to this one's connection
                 if not isinstance(token, str) or not token.startswith(f"{found.account_number}:"):
-                    return AccountChanged(authorised=True)
-                return AccountChanged(authorised=True, settings={"access_token": SecretStr(token)})
+                    return AccountChanged(authorised=True, at=found.at())
+                return AccountChanged(authorised=True, settings={"access_token": SecretStr(token)}, at=found.at())
         return Ignored(f"about {found.object[:40]}")
 
 

@@ -27,8 +27,9 @@ _WITHOUT_PAYMENT = 0
 # Six or more capitals and digits, with a letter among them: a word in capitals may match (7stamp then says that it
 # knows no such voucher), a phone number in a comment does not.
 _REDEEM_CODE = re.compile(r"(?<![\w-])(?=[0-9-]*[A-Z])[A-Z0-9][A-Z0-9-]{4,30}[A-Z0-9](?![\w-])")
+_PHONE_DIGITS = 9  # so many digits among the letters are somebody's phone
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_LATEST_MS = 253_402_300_799_000  # the year 9999
+_LATEST_MS = 4_102_444_800_000  # the year 2100
 
 
 def sale_of(raw: Any, currency: str, settings: PosterSettings, categories: Mapping[str, str] | None = None) -> Sale:
@@ -53,7 +54,7 @@ def body(raw: Any) -> bytes:
 def receipt_id(raw: Any) -> str | None:
     """The receipt's id where it has one that can be read."""
     found = text(raw, "transaction_id") if isinstance(raw, dict) else ""
-    return found[:128] or None
+    return found.encode("ascii", "replace").decode()[:128] or None
 
 
 def closed_at(raw: Mapping[str, Any]) -> datetime | None:
@@ -88,7 +89,7 @@ def _sale(raw: Mapping[str, Any], currency: str, settings: PosterSettings, categ
         lines=_lines(raw, categories),
         redeem_codes=redeem_codes(text(raw, "transaction_comment")) if settings.redeem_codes else (),
         location_id=text(raw, "spot_id") or None,
-        gift=not paid or whole(raw, "pay_type", 1) == _WITHOUT_PAYMENT,
+        gift=paid.minor <= 0 or whole(raw, "pay_type", 1) == _WITHOUT_PAYMENT,
     )
 
 
@@ -127,7 +128,8 @@ def _line(raw: Any, where: str, categories: Mapping[str, str]) -> Line:
 
 def redeem_codes(comment: str) -> tuple[str, ...]:
     """What may be redeem codes among the words of a comment."""
-    return tuple(dict.fromkeys(_REDEEM_CODE.findall(comment[:2000])))[:20]
+    found = dict.fromkeys(_REDEEM_CODE.findall(comment[:2000]))
+    return tuple(one for one in found if sum(sign.isdigit() for sign in one) < _PHONE_DIGITS)[:20]
 
 
 def customer_of(raw: Mapping[str, Any], settings: PosterSettings) -> Customer:
@@ -135,8 +137,9 @@ def customer_of(raw: Mapping[str, Any], settings: PosterSettings) -> Customer:
     digits = text(raw, "phone_number")
     email = text(raw, "email")
     number = text(raw, "card_number").lstrip("0")
+    # a name that cannot be one is left out: the others are still good
     return Customer(
-        number=number.zfill(6) if settings.card_numbers and number.isdigit() and len(number) <= 6 else None,
-        phone=f"+{digits}" if digits.isascii() and digits.isdigit() and 7 <= len(digits) <= 15 else None,
-        email=email if "@" in email and len(email) <= 254 else None,
+        number=number.zfill(6) if settings.card_numbers and re.fullmatch(r"[0-9]{1,6}", number) else None,
+        phone=f"+{digits}" if re.fullmatch(r"[0-9]{7,15}", digits) else None,
+        email=email if re.fullmatch(r"[!-?A-~]{1,64}@[!-?A-~]{3,180}", email) else None,
     )

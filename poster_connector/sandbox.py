@@ -244,10 +244,17 @@ class Account:
         return self.signed_hook("transaction", receipt, action, data=data, secret=secret)
 
     def signed_hook(
-        self, object_: str, object_id: int, action: str, *, data: Any = None, secret: str = SECRET
+        self,
+        object_: str,
+        object_id: int,
+        action: str,
+        *,
+        data: Any = None,
+        secret: str = SECRET,
+        at: int | None = None,
     ) -> bytes:
         """A signed hook; `data` is sent as a string of JSON where it is given as text, else as itself."""
-        at = str(int(self.now().timestamp()))
+        time = str(at if at is not None else int(self.now().timestamp()))
         fields = [self.name, object_, str(object_id), action]
         if data is not None:
             fields.append(data if isinstance(data, str) else json.dumps(data))
@@ -257,8 +264,8 @@ class Account:
             "object": object_,
             "object_id": object_id,
             "action": action,
-            "time": at,
-            "verify": OrderedFieldsMd5(secret).sign([*fields, at]),
+            "time": time,
+            "verify": OrderedFieldsMd5(secret).sign([*fields, time]),
         }
         if data is not None:
             body["data"] = data

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from connector_sdk.errors import (
@@ -47,7 +48,9 @@ def judge(answer: Any) -> None:
             raise BadPayload("dateFrom", "Poster says that the range of days is too long")
         case "700":
             raise RateLimited(60)
-    raise TillUnavailable(f"Poster answered with error {str(code)[:20]}")
+    raise TillUnavailable(
+        f"Poster answered with error {code}" if type(code) is int else "Poster answered with an error"
+    )
 
 
 def response_list(answer: Mapping[str, Any]) -> list[Any]:
@@ -99,6 +102,10 @@ class Hook:
         fields = [self.account, self.object, self.object_id, self.action]
         return [*fields, *([self.data] if self.data is not None else []), self.time]
 
+    def at(self) -> datetime | None:
+        """When Poster says that it happened."""
+        return datetime.fromtimestamp(int(self.time), UTC) if re.fullmatch(r"[0-9]{1,10}", self.time) else None
+
     def details(self) -> dict[str, Any]:
         """The object in `data`, whether it was sent as text or as itself; empty where it is neither."""
         try:
@@ -114,7 +121,9 @@ def hook(body: bytes) -> Hook:
     for name in ("object", "action", "verify"):
         if name not in fields:
             raise BadPayload(name, "is missing")
-    values = {name: _as_signed(raw) for name, raw in fields.items()}
+    if fields.get("data") == "null":
+        del fields["data"]  # signed only when present
+    values = {name: _as_signed(name, raw) for name, raw in fields.items()}
     return Hook(
         account=values.get("account", ""),
         account_number=values.get("account_number", ""),
@@ -127,12 +136,16 @@ def hook(body: bytes) -> Hook:
     )
 
 
-def _as_signed(raw: str) -> str:
+def _as_signed(name: str, raw: str) -> str:
     """A field as it was signed: the text inside a string, and anything else byte for byte."""
-    if raw.startswith('"'):
-        value: str = json.loads(raw)
-        return value
-    return "" if raw == "null" else raw
+    if not raw.startswith('"'):
+        return "" if raw == "null" else raw
+    value: str = json.loads(raw)
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise BadPayload(name[:40], "is not text") from None
+    return value
 
 
 def _fields(body: bytes) -> dict[str, str]:

@@ -11,7 +11,12 @@ from connectors.cli import connection, installation, operations, work
 from connectors.cli.output import log_to_stderr
 from connectors.plugins import Plugins
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Every sale at the till becomes a stamp at 7stamp.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # they print what variables hold
+    help="Every sale at the till becomes a stamp at 7stamp.",
+)
 
 
 @app.callback()

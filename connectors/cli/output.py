@@ -53,8 +53,11 @@ def run(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         fail(f"the environment is not understood: {wrong_fields(error)}")
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
-    except ExceptionGroup as group:
-        fail("; ".join(str(one) for one in group.exceptions))
+    except (typer.Exit, typer.Abort):
+        raise
+    except Exception as error:
+        logging.getLogger(__name__).exception("a command ended with %s", type(error).__name__)
+        fail(f"something unexpected happened ({type(error).__name__}: {error}); the log above says where")
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -49,6 +49,7 @@ class Connection:
     scope: tuple[str, ...]
     health: Health
     health_since: int
+    authorised_at: int
     reason: Message | None
     began_at: int
     poll_seconds: int | None

@@ -84,6 +84,8 @@ _DEFINITE = {
     (422, "invalid"),
 }
 
+_IN_A_HEADER = "!#$&'()*+,-./:;=?@[]_~ "
+
 T = TypeVar("T")
 
 _CARDS = TypeAdapter(list[Card])
@@ -146,7 +148,11 @@ class SevenStampClient:
 
     async def write(self, path: str, body: str, key: str, deadline: float) -> Outcome:
         """Send the exact `body` under an idempotency key, the whole call within `deadline` seconds."""
-        headers = {**self._headers, "Idempotency-Key": key, "Content-Type": "application/json"}
+        headers = {
+            **self._headers,
+            "Idempotency-Key": quote(key, safe=_IN_A_HEADER),
+            "Content-Type": "application/json",
+        }
         try:
             response = await self._service.exchange("POST", path, deadline, content=body.encode(), headers=headers)
         except (httpx.HTTPError, TimeoutError, OSError) as error:

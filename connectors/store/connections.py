@@ -42,6 +42,7 @@ def _connection(row: Any) -> Connection:
         scope=tuple(json.loads(row.scope)),
         health=Health(row.health),
         health_since=row.health_since,
+        authorised_at=row.authorised_at,
         reason=Message.restored(row.reason) if row.reason else None,
         began_at=row.began_at,
         poll_seconds=row.poll_seconds,
@@ -149,6 +150,7 @@ def add(tx: Transaction, new: NewConnection) -> Connection:
                 "scope": json.dumps(new.scope),
                 "health": Health.active,
                 "health_since": tx.now,
+                "authorised_at": tx.now,
                 "began_at": tx.now,
                 "poll_seconds": new.poll_seconds,
                 "next_poll_at": tx.now,
@@ -295,7 +297,7 @@ def edit(tx: Transaction, connection_id: str, change: Edit) -> Connection:
     if change.poll_seconds is not None:
         values.update(poll_seconds=change.poll_seconds, next_poll_at=tx.now)
     if change.settings is not None:
-        values["settings"] = tx.vault.encrypt(json.dumps(change.settings))
+        values.update(settings=tx.vault.encrypt(json.dumps(change.settings)), authorised_at=tx.now)
     if change.account is not None:
         values["account"] = change.account.model_dump_json()
     if change.sevenstamp_key is not None:

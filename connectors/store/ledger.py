@@ -204,6 +204,10 @@ class Page:
                     page.operations[row.sale_id].append(OperationRow(*values))
         return page
 
+    def oldest_first(self) -> list[SaleRow]:
+        """The sales in the order in which they were closed: so their operations are planned, and so delivered."""
+        return sorted(self.rows.values(), key=lambda row: (row.closed_at or 0, row.receipt_id))
+
     def add(self, row: SaleRow) -> None:
         self.rows[row.id] = row
         self._new.add(row.id)

@@ -69,6 +69,7 @@ connection = Table(
     Column("scope", Text, nullable=False),
     Column("health", Text, nullable=False),
     Column("health_since", BigInteger, nullable=False),
+    Column("authorised_at", BigInteger, nullable=False),
     Column("reason", Text),
     Column("began_at", BigInteger, nullable=False),
     Column("poll_seconds", Integer),

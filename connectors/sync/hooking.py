@@ -10,17 +10,20 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pydantic import ValidationError
+
 from connector_sdk.connector import Connector
 from connector_sdk.errors import BadPayload, Forged, NotConfigured, NotSupported
 from connector_sdk.hooks import Account, AccountChanged, Answer, Hints, HookRequest, Ignored, Received, Sales
 from connector_sdk.messages import Message
+from connectors.domain.clock import SECOND, micros
 from connectors.domain.connection import Connection, Health
 from connectors.store import connections, hints, journal, ledger
 from connectors.store.connections import Edit
 from connectors.store.engine import Store, Transaction
 from connectors.store.hints import NewHint
 from connectors.sync.ingest import Arrival, Door, Source
-from connectors.sync.tills import NoConnector, Tills, app_settings
+from connectors.sync.tills import NoConnector, Tills, app_settings, wrong_fields
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +83,12 @@ class HookDoor:
             return till.hook_answer
         except (Forged, NotConfigured, NotSupported, NoConnector) as error:
             return _unproven(one.connector, error)
+        except ValidationError as error:
+            log.error("connection %s: its settings do not fit its connector: %s", one.id, wrong_fields(error))
+            return _refusal(503, "not set up yet: send it again later")
+        if isinstance(received, AccountChanged) and (wrong := self._unfit(one, received)):
+            await self._keep(one, hook, BadPayload("settings", wrong))
+            return till.hook_answer
         await self._apply(one, received)
         return till.hook_answer
 
@@ -108,14 +117,27 @@ class HookDoor:
                 log.debug("connection %s: a hook %s is ignored", one.id, why)
 
     def _account_changed(self, tx: Transaction, one: Connection, change: AccountChanged) -> None:
+        said_at = micros(change.at) if change.at is not None else tx.now
         if not change.authorised:
-            why = Message("why.application_removed")
-            connections.set_health(tx, one.id, Health.needs_authorisation, why)
+            if (
+                said_at + SECOND > one.authorised_at
+            ):  # said in whole seconds; tills send again for days: an old farewell says nothing of a new token
+                connections.found_unwell(tx, one, Health.needs_authorisation, Message("why.application_removed"))
             return
         if change.settings:
-            kept: dict[str, Any] = json.loads(tx.vault.decrypt(one.settings))
-            fresh = {name: secret.get_secret_value() for name, secret in change.settings.items()}
-            connections.edit(tx, one.id, Edit(settings={**kept, **fresh}))
+            connections.edit(tx, one.id, Edit(settings=self._merged(one, change)))
+
+    def _merged(self, one: Connection, change: AccountChanged) -> dict[str, Any]:
+        kept: dict[str, Any] = json.loads(self._store.vault.decrypt(one.settings))
+        return kept | {name: secret.get_secret_value() for name, secret in change.settings.items()}
+
+    def _unfit(self, one: Connection, change: AccountChanged) -> str | None:
+        """What is wrong with the settings that a hook brought; they must not replace good ones."""
+        try:
+            self._tills.classes[one.connector].settings_model.model_validate(self._merged(one, change))
+        except ValidationError as error:
+            return wrong_fields(error)
+        return None
 
 
 def _leave(tx: Transaction, batches: Sequence[Sequence[NewHint]]) -> list[None]:

@@ -173,7 +173,7 @@ class Identifier:
             cards.remember(tx, connection.business_id, search.customer_hash, answer.card)
         page = Page.load(tx, [search.sale_id, *cards.same_customer(tx, search)])
         waiting: list[tuple[SaleRow, StampRule]] = []
-        for row in page.rows.values():
+        for row in page.oldest_first():
             if row.customer_hash != search.customer_hash or (row.identified and row.card_id is not None):
                 continue  # another customer was named meanwhile, or the card was found by another search
             rule = _rule_of(tx, row)

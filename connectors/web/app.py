@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request, Response
+from starlette.requests import ClientDisconnect
 
 from connector_sdk.hooks import Answer, HookRequest
 from connectors.host import Host
@@ -60,10 +61,13 @@ _TOO_LARGE = Answer(413, b'{"error":"a hook has at most 256 KiB"}')
 async def _hook(request: Request) -> HookRequest | None:
     """The request with its body, or `None` where that is over the bound."""
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MOST_BODY:
-            return None
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > MOST_BODY:
+                return None
+    except ClientDisconnect:
+        return None  # nobody is there to be answered
     return HookRequest(
         request.method,
         {name.lower(): value for name, value in request.headers.items()},

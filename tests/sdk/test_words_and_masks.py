@@ -54,11 +54,30 @@ def test_every_message_that_is_used_has_words() -> None:
         "anna.secret+x@example.co.uk wrote",
         "POST /hooks/tills/webhook/aBcD_ef-123 200",
         "password=hunter2",
+        "call +380501112233.",
+        "phone:380501112233, {'phone': 380501112233}",
+        "+380 50 111 22 33",
+        "phone_380501112233",
+        "861052%3A02391570ff9af128e93c5a771055ba88 and 861052:02391570FF9AF128E93C5A771055BA88",
+        '{"access_token": "861052:02391570"}',
+        "anna.secret%2Bx%40cafe.com",
+        "postgresql://user:hunter2@db/x",
+        "7loc_sc_ab.cd+abcdef",
     ],
 )
 def test_what_looks_like_a_secret_or_a_person_is_masked(text: str) -> None:
     masked = redact(text)
-    for part in ("861052:", "02391570", "abcdef", "380501112233", "secret+x", "aBcD_ef", "hunter2"):
+    for part in (
+        "861052:",
+        "02391570",
+        "abcdef",
+        "380501112233",
+        "secret+x",
+        "secret%2Bx",
+        "111 22 33",
+        "aBcD_ef",
+        "hunter2",
+    ):
         assert part not in masked
 
 

@@ -141,6 +141,16 @@ async def test_the_application_being_removed_stops_the_connection(town: Town) ->
     token = json.dumps({"user_id": "4", "access_token": town.cafe.token})
     assert said(await town.hook(town.cafe.signed_hook("application", 76, "added", data=token))) == ACCEPT
     assert (await town.host.desk.get(town.connection.id)).health == "active"
+    late = town.cafe.signed_hook("application", 76, "removed", at=1_000)
+    assert said(await town.hook(late)) == ACCEPT  # sent again two days later: it says nothing of the new token
+    assert (await town.host.desk.get(town.connection.id)).health == "active"
+    odd = json.dumps({"access_token": f"{town.cafe.number}:!! bad"})
+    assert said(await town.hook(town.cafe.signed_hook("application", 76, "added", data=odd))) == ACCEPT
+    assert "settings" in (await town.journal())[-1]
+    await town.host.desk.pause(town.connection.id)
+    await town.hook(town.cafe.signed_hook("application", 76, "removed"))
+    assert (await town.host.desk.get(town.connection.id)).health == "paused"
+    await town.host.desk.resume(town.connection.id)
     stranger = json.dumps({"access_token": "111:abc"})
     await town.hook(town.cafe.signed_hook("application", 76, "added", data=stranger))
     await town.sync()

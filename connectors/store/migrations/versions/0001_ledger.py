@@ -142,6 +142,7 @@ def upgrade() -> None:
         sa.Column("scope", sa.Text(), nullable=False),
         sa.Column("health", sa.Text(), nullable=False),
         sa.Column("health_since", sa.BigInteger(), nullable=False),
+        sa.Column("authorised_at", sa.BigInteger(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=True),
         sa.Column("began_at", sa.BigInteger(), nullable=False),
         sa.Column("poll_seconds", sa.Integer(), nullable=True),

@@ -1,0 +1,367 @@
+"""Corners of the law book, each found by a review and kept from coming back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from connector_sdk import Money, Sale, SaleStatus
+from connector_sdk.rule import StampRule, UnknownCustomer
+from connectors.desk import Refusal
+from connectors.domain.operation import Kind, Planned, State
+from connectors.domain.planning import plan
+from connectors.sevenstamp.client import SevenStamp
+from connectors.store import cards, connections, ledger, outbox
+from connectors.store.connections import Edit
+from connectors.sync.delivering import Deliverer, Pace, Timing, month_turns
+from connectors.sync.ingest import Arrival, Outcome, Source
+from tests.model import World, sale
+from tests.town import ANNA, BORYS, KEY, Town
+
+HOLD = StampRule(unknown_customer=UnknownCustomer.hold)
+ISSUE = StampRule(unknown_customer=UnknownCustomer.issue)
+SKIP = StampRule(unknown_customer=UnknownCustomer.skip)
+
+
+def operation(n: int, signed: int, state: State) -> Planned:
+    return Planned(f"o{n}", n, "card", signed, state)
+
+
+@pytest.mark.parametrize(
+    ("target", "operations", "cancel", "remainder"),
+    [
+        (5, [], (), 5),
+        (0, [operation(1, 5, State.applied)], (), -5),
+        (0, [operation(1, 5, State.pending)], ("o1",), 0),
+        (4, [operation(1, 5, State.held)], ("o1",), 4),
+        (0, [operation(1, 5, State.uncertain)], (), -5),
+        (5, [operation(1, 5, State.applied), operation(2, -5, State.pending)], ("o2",), 0),
+        # a rejected addition was never given: nothing of it is taken back, and it is not planned again
+        (5, [operation(1, 5, State.applied), operation(2, 2, State.rejected)], (), 0),
+        (0, [operation(1, 5, State.applied), operation(2, 2, State.rejected)], (), -5),
+        (7, [operation(1, 5, State.applied), operation(2, 2, State.rejected)], (), 0),
+        # a rejected reversal left its stamps on the card: they are not given a second time
+        (2, [operation(1, 2, State.applied), operation(2, -2, State.rejected)], (), 0),
+        (5, [operation(1, 2, State.applied), operation(2, -2, State.rejected)], (), 3),
+    ],
+)
+def test_entitlement_minus_what_is_planned(
+    target: int, operations: list[Planned], cancel: tuple[str, ...], remainder: int
+) -> None:
+    step = plan(target, operations)
+    assert (step.cancel, step.remainder) == (cancel, remainder)
+
+
+async def test_only_a_history_that_was_read_proves_absence(town: Town) -> None:
+    """A 403 on the history says nothing; the stamp must not be sent a second time."""
+    inner = httpx.AsyncHTTPTransport()
+    reads: list[int] = []
+
+    class Forbidding(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            if "/history" in request.url.path:
+                reads.append(1)
+                return httpx.Response(403, json={"code": "forbidden"})
+            answer = await inner.handle_async_request(request)
+            if request.method == "POST" and request.url.path.endswith("/stamps"):
+                raise httpx.ReadError("cut")
+            return answer
+
+    await town.connect()
+    town.cafe.sell(town.cafe.client(ANNA))
+    timing = Timing(deadline=0.2, settle=0.1)
+    service = SevenStamp(str(town.settings.sevenstamp_url), transport=Forbidding(), deadline=0.2)
+    town.host.desk._deliverer = deliverer = Deliverer(town.host.store, service, timing)
+    await town.sync()
+    for _ in range(4):
+        await asyncio.sleep(0.2)
+        await town.host.store.write(_due_now)
+        await deliverer.resolve()
+        await deliverer.drain()
+    assert reads
+    assert len(town.applied()) == 1
+    assert [one.state for one in await town.operations()] == [State.uncertain]
+
+
+def _due_now(tx: Any) -> None:
+    from connectors.store.schema import operation as table
+
+    tx.run(table.update().where(table.c.state == State.uncertain).values(next_at=0))
+
+
+async def test_what_was_being_read_while_the_connection_was_removed_is_not_orphaned(town: Town) -> None:
+    old = await town.connect()
+    town.cafe.sell(town.cafe.client(ANNA))
+    await town.host.desk.remove(old.id)
+    new = await town.connect()
+    page = [sale("330660", closed=town.host.store.clock.now(), customer=None)]
+    assert await town.host.door.ingest([Arrival(old, page[0], Source.poll, 1)]) == [Outcome.elsewhere]
+    await town.host.desk.backfill(new.id, "2026-01-01", _quiet)
+    assert town.stamps(ANNA) == 1
+
+
+async def _quiet(_now: object) -> None:
+    return
+
+
+async def test_one_connection_for_all_takes_over_from_several_removed_ones(town: Town) -> None:
+    for spot in (1, 2):
+        one = await town.connect(HOLD, locations=[str(spot)])
+        receipt = town.cafe.open(town.cafe.client((ANNA, BORYS)[spot - 1]), spot=spot)
+        town.cafe.add(receipt, "161")
+        town.cafe.close(receipt)
+        await town.sync()
+        await town.host.desk.remove(one.id)
+    assert town.host.sevenstamp is not None
+    for phone in (ANNA, BORYS):
+        await town.host.sevenstamp.with_key(KEY).issue_card(phone=phone)
+    await town.connect(HOLD)
+    await town.sync()
+    assert (town.stamps(ANNA), town.stamps(BORYS)) == (1, 1)
+
+
+async def test_a_receipt_that_another_connection_takes_over_keeps_the_rule_it_was_closed_under(town: Town) -> None:
+    tens = StampRule(
+        kind="by_amount", amount=Money.from_decimal("10.00", "UAH"), unknown_customer=UnknownCustomer.issue
+    )
+    first = await town.connect(tens)
+    receipt = town.cafe.sell(town.cafe.client(ANNA), 10000)
+    await town.sync()
+    await town.host.desk.edit(first.id, {}, locations=["2"])
+    await town.connect(ISSUE, locations=["1"])
+    town.cafe.correct(receipt, 9000)
+    await town.sync()
+    assert town.stamps(ANNA) == 9
+
+
+async def test_a_late_nobody_does_not_undo_a_card_that_was_found(town: Town) -> None:
+    await town.connect(HOLD)
+    town.cafe.sell(town.cafe.client(ANNA))
+    assert town.host.identifier is not None
+    for turn in await town.host.store.write(lambda tx: connections.due_polls(tx, 1, town.connection.id)):
+        await town.host.reader.poll(turn)
+    (stale,) = await town.host.store.write(lambda tx: cards.claim(tx, 10, town.connection.id))
+    assert town.host.sevenstamp is not None
+    await town.host.sevenstamp.with_key(KEY).issue_card(phone=ANNA)
+    await town.sync()
+    from connectors.sync.identifying import _Nobody
+
+    one = await town.host.desk.get(town.connection.id)
+    await town.host.store.write(lambda tx: town.host.identifier._conclude(tx, one, stale, _Nobody()))  # type: ignore[union-attr]
+    await town.sync()
+    assert town.stamps(ANNA) == 1
+
+
+async def test_one_answer_decides_for_each_sale_by_its_own_rule(town: Town) -> None:
+    await town.connect(SKIP)
+    client = town.cafe.client(ANNA)
+    town.cafe.sell(client)
+    await town.host.desk.edit(town.connection.id, {}, rule=lambda _account, _rule: ISSUE)
+    town.cafe.sell(client)
+    await town.sync()
+    assert town.stamps(ANNA) == 1
+    assert [one.receipt_id for one in await town.operations()] == ["330661"]
+
+
+async def test_a_dismissed_hold_is_not_given_when_the_card_appears(town: Town) -> None:
+    await town.connect(HOLD)
+    receipt = town.cafe.sell(town.cafe.client(ANNA))
+    await town.sync()
+    (held,) = await town.operations()
+    await town.host.desk.dismiss(town.connection.id, held.id)
+    assert town.host.sevenstamp is not None
+    await town.host.sevenstamp.with_key(KEY).issue_card(phone=ANNA)
+    await town.sync()
+    assert town.applied() == []
+    town.cafe.receipts[receipt]["spot_id"] = "2"  # a new version: the card is found, the hold stays dismissed
+    await town.sync()
+    assert town.applied() == []
+    await town.host.desk.retry(town.connection.id, held.id)
+    await town.sync()
+    assert town.stamps(ANNA) == 1
+
+
+async def test_a_retry_never_gives_more_than_the_receipt_earns(town: Town) -> None:
+    await town.connect(StampRule(unknown_customer=UnknownCustomer.issue, max_per_card_per_day=1))
+    client = town.cafe.client(ANNA)
+    town.cafe.sell(client)
+    second = town.cafe.sell(client)
+    await town.sync()
+    (held,) = [one for one in await town.operations() if one.state is State.held]
+    await town.host.desk.dismiss(town.connection.id, held.id)
+    town.cafe.attach(second, town.cafe.client(BORYS))
+    await town.sync()
+    assert town.stamps(BORYS) == 1
+    with pytest.raises(Refusal, match="does not call for that any more"):
+        await town.host.desk.retry(town.connection.id, held.id)
+
+
+async def test_a_customer_7stamp_cannot_know_is_held_and_not_asked_for_ever(town: Town) -> None:
+    await town.connect(ISSUE)
+    town.cafe.clients[38] = {"client_id": "38", "phone_number": "", "email": "no@mail", "card_number": "0"}
+    town.cafe.sell(38)
+    town.cafe.clients[39] = {"client_id": "39", "phone_number": ANNA[1:], "email": "@", "card_number": "²"}
+    town.cafe.sell(39)
+    result = await town.sync()
+    assert (result["operations"]["held"], result["operations"]["applied"]) == (1, 1)
+    assert town.stamps(ANNA) == 1
+
+
+async def test_a_receipt_that_cannot_be_planned_stops_no_other(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    await town.connect()
+    town.cafe.sell(town.cafe.client(ANNA))
+    town.cafe.sell(town.cafe.client(BORYS))
+    from connectors.sync import ingest
+
+    real = ingest.entitlement
+
+    def poisoned(row: Any, one: Sale, *more: Any) -> Any:
+        if one.receipt_id == "330660":
+            raise OverflowError("far too much")
+        return real(row, one, *more)
+
+    monkeypatch.setattr(ingest, "entitlement", poisoned)
+    await town.sync()
+    assert (town.stamps(ANNA), town.stamps(BORYS)) == (0, 1)
+    assert any("330660 could not be read and is kept" in line for line in await town.journal())
+    monkeypatch.undo()
+    for name, value in town.environment.items():
+        monkeypatch.setenv(name, value)
+    await town.sync()
+    assert town.stamps(ANNA) == 1
+
+
+async def test_a_rule_in_another_currency_earns_nothing_and_says_so(town: Town) -> None:
+    await town.connect(StampRule(kind="by_amount", amount=Money(1000, "EUR"), unknown_customer=UnknownCustomer.issue))
+    town.cafe.sell(town.cafe.client(ANNA))
+    await town.sync()
+    assert (await town.journal())[-1].endswith("earned no stamps: the rule is in another currency (10.00 EUR).")
+
+
+async def test_a_stamp_taken_back_makes_room_under_the_cap(town: Town) -> None:
+    await town.connect(StampRule(unknown_customer=UnknownCustomer.issue, max_per_card_per_day=1))
+    client = town.cafe.client(ANNA)
+    town.cafe.refund(town.cafe.sell(client))
+    first = town.cafe.sell(client)
+    await town.sync()
+    town.cafe.refund(first)
+    await town.sync()
+    town.cafe.sell(client)
+    await town.sync()
+    assert town.stamps(ANNA) == 1
+
+
+async def test_what_a_person_changed_meanwhile_is_not_undone_by_an_old_call(town: Town) -> None:
+    before = await town.connect()
+    await town.host.desk.pause(before.id)
+    reason = connections.Message("why.till_refuses")
+    for _ in range(4):
+        await town.host.store.write(lambda tx: connections.read_badly(tx, before, reason, retry_after=None))
+    assert (await town.host.desk.get(before.id)).health == "paused"
+    await town.host.desk.resume(before.id)
+    await town.host.desk.edit(before.id, dict(town.till.settings()))
+    await town.host.store.write(
+        lambda tx: connections.found_unwell(tx, before, connections.Health.needs_authorisation, reason)
+    )
+    assert (await town.host.desk.get(before.id)).health == "active"
+
+
+async def test_a_voucher_does_not_wait_behind_a_held_stamp(town: Town) -> None:
+    await town.connect(HOLD)
+    assert town.host.sevenstamp is not None
+    client = town.host.sevenstamp.with_key(KEY)
+    await client.write("/v1/vouchers", json.dumps({"code": "x", "title": "C", "redeem_code": "FREECOFFEE"}), "x", 5)
+    town.cafe.sell(town.cafe.client(ANNA), comment="FREECOFFEE")
+    result = await town.sync()
+    assert (result["operations"]["held"], result["operations"]["applied"]) == (1, 1)
+
+
+async def test_pushes_without_a_version_only_ever_go_forward(town: Town) -> None:
+    """A till that pushes whole sales, has no revisions and cannot be asked."""
+    one = await town.connect()
+    closed = town.host.store.clock.now()
+
+    async def push(new: Sale) -> Outcome:
+        (outcome,) = await town.host.door.ingest([Arrival(one, new, Source.push, None, fetches=False)])
+        return outcome
+
+    assert await push(sale("p1", closed=closed, customer=ANNA)) is Outcome.stored
+    assert await push(sale("p1", closed=closed, customer=ANNA, refunded=400)) is Outcome.stored
+    assert await push(sale("p1", closed=closed, customer=ANNA)) is Outcome.unchanged
+    assert await push(sale("p1", closed=closed, customer=ANNA, refunded=100)) is Outcome.unchanged
+    assert (
+        await push(sale("p1", closed=closed, customer=ANNA, status=SaleStatus.voided, refunded=400)) is Outcome.stored
+    )
+    assert await push(sale("p1", closed=closed, customer=ANNA, refunded=500)) is Outcome.unchanged
+    (hinted,) = await town.host.door.ingest([Arrival(one, sale("p2", closed=closed), Source.push, None)])
+    assert hinted is Outcome.hinted
+
+
+async def test_a_losing_snapshot_that_differs_leaves_a_hint(town: Town) -> None:
+    from connectors.store import hints
+
+    one = await town.connect()
+    closed = town.host.store.clock.now()
+    early, late = 1000, 1001
+    await town.host.door.ingest([Arrival(one, sale("x", closed=closed, paid=500), Source.poll, late)])
+    (lost,) = await town.host.door.ingest([Arrival(one, sale("x", closed=closed, paid=400), Source.poll, early)])
+    assert lost is Outcome.lost
+    assert await town.host.store.read(lambda tx: hints.waiting(tx, one.id)) == 1
+
+
+def test_a_key_that_was_told_to_wait_delays_no_other() -> None:
+    """A hundred pending for a key limited to one a second, and one for another cafe: that one goes at once."""
+    world = World()
+    try:
+        world.run(_slow_and_fast(world))
+    finally:
+        world.end()
+
+
+async def _slow_and_fast(world: World) -> None:
+    host = await world.open()
+    slow = await world.connect()
+    from tests.model import ModelTill
+
+    other = type("Other", (ModelTill,), {"info": ModelTill.info.__class__(name="other", title="Other")})
+    host.plugins.classes["other"] = other
+    fast = (await host.desk.add("other", {}, "7loc_sc_other", lambda _account: ISSUE)).id
+    closed = world.clock.now()
+    for connection_id, count in ((slow, 100), (fast, 1)):
+        one = await host.desk.get(connection_id)
+        sales = [sale(f"r{n}", closed=closed, customer=f"+38050111{n:04d}") for n in range(count)]
+        await host.door.ingest([Arrival(one, each, Source.poll, 1) for each in sales])
+    assert host.identifier is not None
+    assert host.deliverer is not None
+    while await host.identifier.round():
+        pass
+    pace = host.deliverer._paces.setdefault((await host.desk.get(slow)).key_hash, Pace())
+    pace.limited(asyncio.get_running_loop().time(), 1.0)
+    running = asyncio.create_task(host.deliverer.run())
+    before = asyncio.get_running_loop().time()
+    while not (await host.store.read(lambda tx: outbox.counts(tx, fast, 0)))["applied"]:  # noqa: ASYNC110 - virtual time
+        await asyncio.sleep(0.1)
+    assert asyncio.get_running_loop().time() - before < 5
+    host.deliverer.stop()
+    await running
+
+
+def test_a_zone_nobody_knows_does_not_stop_a_month_from_turning() -> None:
+    now = 1_764_000_000_000_000  # 24 November 2025
+    assert month_turns(now, "No/Where") == 1_764_547_200_000_000
+    assert month_turns(now, "Europe/Kyiv") == 1_764_547_200_000_000 - 2 * 3600 * 10**6
+
+
+def test_kinds_are_those_the_sandbox_reports() -> None:
+    assert {kind.value for kind in Kind} == {"stamps_added", "stamps_reversed", "voucher_redeemed"}
+
+
+async def test_tickets_grow(town: Town) -> None:
+    first = await town.host.store.write(lambda tx: ledger.tickets(tx, 3))
+    assert await town.host.store.write(lambda tx: ledger.tickets(tx, 1)) == first + 3
+    await town.connect()
+    await town.host.store.write(lambda tx: connections.edit(tx, town.connection.id, Edit(title="x")))
