@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +24,7 @@ from connector_sdk.errors import (
     RateLimited,
     TillUnavailable,
 )
-from connector_sdk.http import exchange, never_sent, production_transport, retry_after
+from connector_sdk.http import Reply, exchange, never_sent, production_transport, retry_after
 from connector_sdk.redaction import redact
 
 Judge = Callable[[Any], None]
@@ -48,12 +49,17 @@ class RateLimit:
             limit = cls._shared[key] = cls(per_second)
         return limit
 
-    async def turn(self) -> None:
-        """Wait for this call's turn."""
+    async def turn(self, most: float = math.inf) -> float:
+        """Wait for this call's turn; the seconds waited. Raises `TimeoutError` at once where that is over `most`."""
         now = time.monotonic()
-        self._next = max(self._next, now - self.burst / self.per_second) + 1 / self.per_second
-        if self._next > now:
-            await asyncio.sleep(self._next - now)
+        turn = max(self._next, now - self.burst / self.per_second) + 1 / self.per_second
+        wait = max(0.0, turn - now)
+        if wait >= most:
+            raise TimeoutError
+        self._next = turn
+        if wait:
+            await asyncio.sleep(wait)
+        return wait
 
 
 class TillClient:
@@ -85,9 +91,8 @@ class TillClient:
         self._base = base_url.rstrip("/")
         # a transport handed in is the caller's to close: many accounts share one pool
         self._owns = transport is None
-        self._http = httpx.AsyncClient(
-            transport=transport or production_transport(), headers=dict(headers or {}), trust_env=False, timeout=None
-        )
+        self._transport = transport or production_transport()
+        self._headers = dict(headers or {})
 
     async def get(self, path: str, params: Mapping[str, str] | None = None) -> Any:
         """The parsed answer of a read, tried again while the deadline lasts.
@@ -119,16 +124,16 @@ class TillClient:
         deadline: float,
     ) -> Any:
         try:
-            async with asyncio.timeout(deadline):
-                await self._limit.turn()
-                response = await exchange(
-                    self._http,
-                    method,
-                    f"{self._base}/{path}",
-                    deadline=deadline,
-                    params={**self._query, **(params or {})},
-                    data=form,
-                )
+            waited = await self._limit.turn(most=deadline)
+            response = await exchange(
+                self._transport,
+                method,
+                f"{self._base}/{path}",
+                deadline=deadline - waited,
+                params={**self._query, **(params or {})},
+                headers=self._headers,
+                data=form,
+            )
         except (httpx.HTTPError, TimeoutError, OSError) as error:
             raise self._failure(method, path, error) from None
         return self._read(method, path, response)
@@ -139,7 +144,7 @@ class TillClient:
             return Ambiguous(text)
         return TillUnavailable(text)
 
-    def _read(self, method: str, path: str, response: httpx.Response) -> Any:
+    def _read(self, method: str, path: str, response: Reply) -> Any:
         if response.status_code == 401:
             raise NotAuthorised(f"{path}: the till refuses the token")
         if response.status_code == 429:
@@ -162,4 +167,4 @@ class TillClient:
 
     async def aclose(self) -> None:
         if self._owns:
-            await self._http.aclose()
+            await self._transport.aclose()

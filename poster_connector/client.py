@@ -66,7 +66,6 @@ class PosterClient:
             "dash.getTransaction",
             transaction_id=receipt_id,
             include_products="true",
-            include_history="true",
             status=ALL,
         )
         return next(

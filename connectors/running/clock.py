@@ -14,7 +14,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from connectors.domain.connection import Connection
 from connectors.running.dispatcher import Dispatcher, Work
-from connectors.store import connections, hints, outbox
+from connectors.store import connections, due, hints, outbox
 from connectors.store.connections import Turn
 from connectors.store.engine import Store
 from connectors.store.errands import Errand
@@ -92,11 +92,12 @@ class Clock:
 
     async def tick(self) -> None:
         """Hand over everything that is due."""
-        self._submit("claim polls", self._due_reads)
-        self._submit("claim hints", self._due_hints)
-        self._submit("identify", self._identify)
-        self._submit("resolve", self._resolve)
-        self._submit("errands", self._due_errands)
+        kinds = await self._store.read(due.kinds)
+        self._wake(kinds, [])
+        if "resolve" in kinds:
+            self._submit("resolve", self._resolve)
+        if "errands" in kinds:
+            self._submit("errands", self._due_errands)
 
     async def _due_reads(self) -> None:
         most = min(_CLAIM, self._dispatcher.free() // 2)

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import httpx
 from pydantic import TypeAdapter, ValidationError
 
-from connector_sdk.http import exchange, never_sent, production_transport, retry_after
+from connector_sdk.http import Reply, exchange, never_sent, production_transport, retry_after
 from connectors.sevenstamp.models import Card, HistoryEvent, Me, Voucher
 
 
@@ -100,16 +100,18 @@ class SevenStamp:
     ) -> None:
         self.base_url = base_url.rstrip("/")
         self.deadline = deadline
-        self._http = httpx.AsyncClient(transport=transport or production_transport(), trust_env=False, timeout=None)
+        self._transport = transport or production_transport()
 
     def with_key(self, key: str) -> SevenStampClient:
         return SevenStampClient(self, key)
 
     async def aclose(self) -> None:
-        await self._http.aclose()
+        await self._transport.aclose()
 
-    async def exchange(self, method: str, path: str, deadline: float | None = None, **more: Any) -> httpx.Response:
-        return await exchange(self._http, method, f"{self.base_url}{path}", deadline=deadline or self.deadline, **more)
+    async def exchange(self, method: str, path: str, deadline: float | None = None, **more: Any) -> Reply:
+        return await exchange(
+            self._transport, method, f"{self.base_url}{path}", deadline=deadline or self.deadline, **more
+        )
 
 
 class SevenStampClient:
@@ -174,7 +176,7 @@ class SevenStampClient:
     async def _read(self, path: str, shape: TypeAdapter[T], params: Mapping[str, str] | None = None) -> T:
         return self._parse(await self._answer("GET", path, params=params), shape)
 
-    async def _answer(self, method: str, path: str, **more: Any) -> httpx.Response:
+    async def _answer(self, method: str, path: str, **more: Any) -> Reply:
         headers = {**self._headers, **more.pop("headers", {})}
         try:
             return await self._service.exchange(method, path, headers=headers, **more)
@@ -182,7 +184,7 @@ class SevenStampClient:
             raise Unavailable(f"7stamp did not answer ({type(error).__name__})") from None
 
     @staticmethod
-    def _parse(response: httpx.Response, shape: TypeAdapter[T]) -> T:
+    def _parse(response: Reply, shape: TypeAdapter[T]) -> T:
         if response.status_code == 401:
             raise InvalidKey("7stamp refuses the key")
         if response.status_code == 429:
@@ -199,7 +201,7 @@ class SevenStampClient:
         raise Unavailable(f"7stamp answered {response.status_code}")
 
 
-def _object(response: httpx.Response) -> Mapping[str, Any] | None:
+def _object(response: Reply) -> Mapping[str, Any] | None:
     try:
         answer = json.loads(response.content)
     except (ValueError, RecursionError):

@@ -48,17 +48,15 @@ def customer_hash(tx: Transaction, connector: str, account_id: str, who: Custome
     )
 
 
-def known(tx: Transaction, business_id: str, hashes: Sequence[str]) -> dict[str, tuple[KnownCard, int]]:
-    """Customer hash → card and when that was learned, for those of a business that are known."""
-    found: dict[str, tuple[KnownCard, int]] = {}
+_KNOWN = select(known_card).where(known_card.c.customer_hash.in_(bindparam("hashes", expanding=True)))
+
+
+def known(tx: Transaction, hashes: Sequence[str]) -> dict[tuple[str, str], tuple[KnownCard, int]]:
+    """(business, customer hash) → card and when that was learned, for those that are known."""
+    found: dict[tuple[str, str], tuple[KnownCard, int]] = {}
     for start in range(0, len(hashes), 400):
-        rows = tx.run(
-            select(known_card).where(
-                known_card.c.business_id == business_id,
-                known_card.c.customer_hash.in_(list(hashes[start : start + 400])),
-            )
-        )
-        found.update({row.customer_hash: (KnownCard(row.card_id, row.card_hint), row.learned_at) for row in rows})
+        for row in tx.run(_KNOWN, {"hashes": list(hashes[start : start + 400])}):
+            found[row.business_id, row.customer_hash] = KnownCard(row.card_id, row.card_hint), row.learned_at
     return found
 
 

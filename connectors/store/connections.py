@@ -10,6 +10,7 @@ import random
 import secrets
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import bindparam, func, select, true
@@ -32,11 +33,16 @@ _POLL_WITH_HOOKS = 900
 _HOOKS_ARRIVE = 24 * HOUR  # hooks count as arriving while the last is no older than this
 
 
+# immutable values of texts that come again and again: read once
+_account = lru_cache(maxsize=4096)(TillAccount.model_validate_json)
+_rule = lru_cache(maxsize=4096)(StampRule.model_validate_json)
+
+
 def _connection(row: Any) -> Connection:
     return Connection(
         id=row.id,
         connector=row.connector,
-        account=TillAccount.model_validate_json(row.account),
+        account=_account(row.account),
         business_id=row.business_id,
         title=row.title,
         scope=tuple(json.loads(row.scope)),
@@ -87,8 +93,11 @@ def count(tx: Transaction) -> int:
     return int(tx.run(select(func.count()).select_from(connection)).scalar_one())
 
 
+_OF_IDS = select(connection).where(connection.c.id.in_(bindparam("ids", expanding=True)))
+
+
 def of_ids(tx: Transaction, ids: Sequence[str]) -> dict[str, Connection]:
-    rows = tx.run(select(connection).where(connection.c.id.in_(list(ids))))
+    rows = tx.run(_OF_IDS, {"ids": list(ids)})
     return {row.id: _connection(row) for row in rows}
 
 
@@ -232,10 +241,22 @@ def business_of(tx: Transaction, business_id: str) -> Business:
 
 def rules(tx: Transaction, connection_id: str) -> list[RuleVersion]:
     """A connection's rule versions, in the order in which they took effect."""
-    rows = tx.run(
-        select(rule_version).where(rule_version.c.connection_id == connection_id).order_by(rule_version.c.number)
-    )
-    return [RuleVersion(row.number, row.effective_from, StampRule.model_validate_json(row.rule)) for row in rows]
+    return rules_of(tx, [connection_id])[connection_id]
+
+
+_RULES = (
+    select(rule_version)
+    .where(rule_version.c.connection_id.in_(bindparam("ids", expanding=True)))
+    .order_by(rule_version.c.connection_id, rule_version.c.number)
+)
+
+
+def rules_of(tx: Transaction, ids: Sequence[str]) -> dict[str, list[RuleVersion]]:
+    """The same for several connections at once."""
+    found: dict[str, list[RuleVersion]] = {one: [] for one in ids}
+    for row in tx.run(_RULES, {"ids": list(ids)}):
+        found[row.connection_id].append(RuleVersion(row.number, row.effective_from, _rule(row.rule)))
+    return found
 
 
 def _write_rules(tx: Transaction, connection_id: str, versions: Sequence[RuleVersion]) -> None:

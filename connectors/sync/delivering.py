@@ -49,6 +49,7 @@ _LOOK_AHEAD = 1000
 _LOOKS_AT_ONCE = 8
 _NOT_SENT_PAUSES = (1, 2, 5, 15, 60)
 _HOLD_DAYS = 30
+_PATIENCE = 5.0  # the clock looks every second and wakes the delivery; this is for when nobody does
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +154,8 @@ class Deliverer:
         self._woken.set()
 
     async def run(self) -> None:
-        """Deliver for ever; pauses while nothing is due, until `wake` or for a second."""
-        self._runs = True
+        """Deliver until `stop`; pauses while nothing is due, until `wake`."""
+        self._runs, self._stopping = True, False
         while not self._stopping:
             try:
                 busy = await self._pump(None)
@@ -164,6 +165,7 @@ class Deliverer:
                 continue
             if not busy:
                 await self._pause(self._patience())
+        self._runs = False
 
     def stop(self) -> None:
         """End `run` between two transactions: nothing is claimed and then not sent."""
@@ -171,10 +173,10 @@ class Deliverer:
         self.wake()
 
     def _patience(self) -> float:
-        """How long to wait when nothing is due: less where a paced key may send sooner."""
+        """How long to wait when nothing is due and nobody wakes us: less where a paced key may send sooner."""
         now = asyncio.get_running_loop().time()
         turns = [max(pace.next, pace.not_before) - now for pace in self._paces.values() if not pace.ready(now)]
-        return max(0.01, min([1.0, *turns]))
+        return max(0.01, min([_PATIENCE, *turns]))
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):

@@ -152,20 +152,17 @@ class _Ingest:
         arrivals = [replace(arrival, connection=now[arrival.connection.id]) for arrival in arrivals]
         ids = [_id(self.tx, arrival) for arrival in arrivals]
         self.page = Page.load(self.tx, ids)
-        self._load_cards(arrivals)
+        self._load(arrivals)
         outcomes = [self._one(one, arrival) for one, arrival in zip(ids, arrivals, strict=True)]
         self.page.flush()
         hints.leave(self.tx, self.hints)
         return outcomes
 
-    def _load_cards(self, arrivals: Sequence[Arrival]) -> None:
-        wanted: dict[str, set[str]] = {}
-        for arrival in arrivals:
-            if arrival.sale.customer:
-                wanted.setdefault(arrival.connection.business_id, set()).add(self._customer_hash(arrival))
-        for business_id, hashes in wanted.items():
-            for one, found in cards.known(self.tx, business_id, sorted(hashes)).items():
-                self.known[business_id, one] = found
+    def _load(self, arrivals: Sequence[Arrival]) -> None:
+        """What all arrivals need, in a query each: cards known before, and rules."""
+        self.known = cards.known(self.tx, sorted({self._customer_hash(one) for one in arrivals if one.sale.customer}))
+        planned = {row.rule_of for row in self.page.rows.values() if row.rule_of}
+        self.rules = connections.rules_of(self.tx, sorted(planned | {one.connection.id for one in arrivals}))
 
     def _customer_hash(self, arrival: Arrival) -> str:
         one, who = arrival.connection, arrival.sale.customer
@@ -174,10 +171,7 @@ class _Ingest:
 
     def _rule(self, row: SaleRow) -> RuleVersion:
         """The rule in force when the receipt was closed, of the connection that had its location then."""
-        one = row.rule_of or row.connection_id
-        if one not in self.rules:
-            self.rules[one] = connections.rules(self.tx, one)
-        return rule_for(row, self.rules[one])
+        return rule_for(row, self.rules[row.rule_of or row.connection_id])
 
     def _one(self, sale_id: str, arrival: Arrival) -> Outcome:
         row = self.page.rows.get(sale_id)

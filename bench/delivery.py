@@ -1,0 +1,162 @@
+"""Sales per second from stored hook to applied stamp, against a plain httpx loop that stores nothing.
+
+The host starts with hooks on disk and ends with stamps applied: for each it claims the hint, fetches the receipt from
+Poster, ingests, plans, and posts the stamps, everything committed with `synchronous=FULL`. The baseline is httpx as it
+comes, at its own best number of callers, against the same sandboxes in the same other process, in the same run:
+posting the same stamp requests, and (second figure) making all the requests the host makes, receipts included.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import httpx
+import uvloop
+from pydantic import SecretStr
+
+from bench.sandboxes import token
+from connector_sdk import HookRequest
+from connector_sdk.rule import StampRule, UnknownCustomer
+from connectors.host import Host
+from connectors.settings import Settings
+from poster_connector.sandbox import SECRET, Account
+
+ACCOUNTS, EACH, ROUNDS = 60, 30, 3
+CALLERS = (2, 4, 8, 16)
+WARM = 10
+
+
+async def hooks(host: Host, receipts: dict[str, list[int]]) -> int:
+    """Post a hook for every receipt; how many are on disk then."""
+
+    async def post(account: str, receipt: int) -> None:
+        body = Account(token=account).hook(receipt, "closed")
+        answer = await host.hooks.for_connector("poster", HookRequest("POST", {}, {}, body))
+        assert answer.status == 200
+
+    wanted = [(account, receipt) for account, some in receipts.items() for receipt in some]
+    for start in range(0, len(wanted), 500):
+        await asyncio.gather(*(post(*one) for one in wanted[start : start + 500]))
+    return len(wanted)
+
+
+async def delivered(host: Host, control: httpx.AsyncClient, count: int) -> float:
+    """Sales per second of the host, from a standing start."""
+    all_applied = asyncio.create_task(control.post("/_bench/applied", content=json.dumps({"more": count})))
+    await asyncio.sleep(0.1)  # the sandbox waits from before the start
+    began = time.perf_counter()
+    await host.start()
+    (await all_applied).raise_for_status()
+    took = time.perf_counter() - began
+    await asyncio.sleep(0.3)
+    await host.stop()
+    return count / took
+
+
+async def plain(
+    origin: str, receipts: dict[str, list[int]], cards: dict[str, list[str]], *, fetch: bool, run: str
+) -> float:
+    """Sales per second of plain httpx at its best number of callers."""
+    sales = [(account, receipt) for account, some in receipts.items() for receipt in some]
+
+    def work(client: httpx.AsyncClient, callers: int) -> Callable[[str, int, int], Awaitable[None]]:
+        async def one(account: str, receipt: int, number: int) -> None:
+            if fetch:
+                params = {"token": account, "transaction_id": str(receipt), "include_products": "true"}
+                (await client.get(f"{origin}/api/dash.getTransaction", params=params)).json()
+            card = cards[account][number % len(cards[account])]
+            code = f"plain:{run}:{callers}:{account[:6]}:{receipt}"
+            body = {"count": 1, "receipt": code, "amount": "27.50", "code": f"{code}:1"}
+            headers = {"Authorization": f"Bearer {key(account)}", "Idempotency-Key": f"{code}:1"}
+            answer = await client.post(f"{origin}/v1/cards/{card}/stamps", json=body, headers=headers)
+            assert answer.status_code == 201
+            answer.json()
+
+        return one
+
+    best = 0.0
+    for callers in CALLERS:
+        some = sales[: len(sales) // 2]
+        queue = iter(enumerate(some))
+        async with httpx.AsyncClient(trust_env=False) as client:
+            one = work(client, callers)
+
+            async def caller(one: Callable[[str, int, int], Awaitable[None]] = one, queue: object = queue) -> None:
+                for number, (account, receipt) in queue:  # type: ignore[attr-defined]
+                    await one(account, receipt, number)
+
+            began = time.perf_counter()
+            await asyncio.gather(*(caller() for _ in range(callers)))
+            best = max(best, len(some) / (time.perf_counter() - began))
+    return best
+
+
+def key(account: str) -> str:
+    return f"7loc_sc_{account[:6]}"
+
+
+async def main() -> None:
+    sandboxes = subprocess.Popen(
+        [sys.executable, "-m", "bench.sandboxes", str(ACCOUNTS)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert sandboxes.stdout is not None
+        origin = sandboxes.stdout.readline().strip()
+        with tempfile.TemporaryDirectory() as folder:
+            await measure(origin, Path(folder))
+    finally:
+        sandboxes.terminate()
+        sandboxes.wait(10)
+
+
+async def measure(origin: str, folder: Path) -> None:
+    os.environ.update(POSTER_API_URL=f"{origin}/api", POSTER_APPLICATION_SECRET=SECRET)
+    settings = Settings(
+        database_url=f"sqlite:///{folder / 'ledger.db'}",
+        sevenstamp_url=origin,
+        secret_key=SecretStr("for the bench only"),
+    )
+    async with Host(settings) as host, httpx.AsyncClient(base_url=origin, trust_env=False, timeout=60) as control:
+        for number in range(ACCOUNTS):
+            await host.desk.add(
+                "poster",
+                {"access_token": token(number)},
+                key(token(number)),
+                lambda _account: StampRule(unknown_customer=UnknownCustomer.issue),
+                poll_seconds=86_400,
+            )
+        warm = (await control.post("/_bench/sell", content=json.dumps({"each": WARM}))).json()
+        await delivered(host, control, await hooks(host, warm))  # cards are issued, caches filled, code compiled
+        cards: dict[str, list[str]] = {}
+        for account in warm:
+            found = host.sevenstamp.with_key(key(account))  # type: ignore[union-attr]
+            cards[account] = [
+                (await found.cards(phone=f"+3806{account[:6]}{person:02d}"))[0].id for person in range(WARM)
+            ]
+        ours: list[float] = []
+        posts: list[float] = []
+        all_requests: list[float] = []
+        for run in range(ROUNDS):
+            receipts = (await control.post("/_bench/sell", content=json.dumps({"each": EACH}))).json()
+            ours.append(await delivered(host, control, await hooks(host, receipts)))
+            posts.append(await plain(origin, receipts, cards, fetch=False, run=f"p{run}"))
+            all_requests.append(await plain(origin, receipts, cards, fetch=True, run=f"a{run}"))
+    host_rate, post_rate, all_rate = (statistics.median(one) for one in (ours, posts, all_requests))
+    print(f"stored hook to applied stamp: {host_rate:.0f} sales/s (rounds: {', '.join(f'{one:.0f}' for one in ours)})")
+    print(f"plain httpx, the same stamp requests only: {post_rate:.0f}/s")
+    print(f"plain httpx, all requests the host makes (receipt and stamp): {all_rate:.0f}/s")
+    print(f"against the stamp requests only: {host_rate / post_rate:.2f}")
+    print(f"delivery_ratio: {host_rate / all_rate:.2f}")
+
+
+if __name__ == "__main__":
+    uvloop.run(main())

@@ -1,0 +1,80 @@
+"""Both sandboxes in a process of their own, with many Poster accounts, for `bench.delivery`.
+
+`POST /_bench/sell` closes receipts in every account; `POST /_bench/applied` answers once so many more stamps were
+applied.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from typing import Any
+
+import uvloop
+
+from connectors.cli.servers import listening, serve
+from connectors.sevenstamp.sandbox import Sandbox
+from poster_connector.sandbox import Account, PosterSandbox
+
+PEOPLE = 10
+
+
+def token(number: int) -> str:
+    return f"{700000 + number}:02391570ff9af128e93c5a771055ba88"
+
+
+class Both:
+    """7stamp and Poster behind one address, as fast as they go."""
+
+    def __init__(self, accounts: int) -> None:
+        self.sevenstamp = Sandbox(goal=10**9)
+        self.cafes = [Account(token=token(number)) for number in range(accounts)]
+        self.counted = self.looked = 0
+        self.poster = PosterSandbox(*self.cafes)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and scope["path"].startswith("/_bench/"):
+            await self._control(scope, receive, send)
+        elif scope["type"] == "http" and scope["path"].startswith("/api/"):
+            await self.poster(scope, receive, send)
+        else:
+            await self.sevenstamp(scope, receive, send)
+
+    async def _control(self, scope: Any, receive: Any, send: Any) -> None:
+        message = await receive()
+        if scope["path"] == "/_bench/sell":
+            each = json.loads(message["body"])["each"]
+            answer: Any = {cafe.token: [self._sell(cafe, number) for number in range(each)] for cafe in self.cafes}
+        else:
+            answer = self._applied()
+            wanted = answer + json.loads(message["body"])["more"]
+            while answer < wanted:
+                await asyncio.sleep(0.02)
+                answer = self._applied()
+        body = json.dumps(answer).encode()
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    def _applied(self) -> int:
+        """Counts on from where it stood: looking must cost nothing."""
+        operations = self.sevenstamp.state.operations
+        self.counted += sum(one["kind"] == "stamps_added" for one in operations[self.looked :])
+        self.looked = len(operations)
+        return self.counted
+
+    @staticmethod
+    def _sell(cafe: Account, number: int) -> int:
+        client = cafe.client(f"+3806{cafe.number}{number % PEOPLE:02d}")
+        return cafe.sell(client, 2750)
+
+
+async def main() -> None:
+    sock = listening("127.0.0.1", 0)
+    print(f"http://127.0.0.1:{sock.getsockname()[1]}", flush=True)
+    await serve(Both(int(sys.argv[1])), sock)
+
+
+if __name__ == "__main__":
+    uvloop.run(main())
