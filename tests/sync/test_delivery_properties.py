@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from connector_sdk import Sale
@@ -74,7 +74,20 @@ async def _all_settled(world: World, connection_id: str) -> bool:
     return all(one.state in (State.applied, State.cancelled) for one in found)
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+NONE: dict[str, Any] = {
+    **dict.fromkeys(("drop_before", "drop_after", "status_500", "status_429", "garbage"), 0.0),
+    **dict.fromkeys(("latency_ms", "apply_late_ms", "history_lag_ms"), (0, 0)),
+    "ignore_idempotency_keys": True,
+    "seed": 1,
+}
+# the worst that the contract allows, always tried: applied or shown as late as can be, and no key remembered
+LATE = NONE | {"drop_after": 0.9, "apply_late_ms": (10_000, 10_000), "latency_ms": (7_000, 7_000)}
+HIDDEN = NONE | {"drop_after": 0.9, "history_lag_ms": (10_000, 10_000), "latency_ms": (7_000, 7_000)}
+
+
+@example(faults=LATE, cards=2, receipts=6, refunds=2, crashes=[0.5, 9.0])
+@example(faults=HIDDEN, cards=2, receipts=6, refunds=2, crashes=[0.5, 9.0])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     faults=FAULTS,
     cards=st.integers(1, 5),
