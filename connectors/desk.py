@@ -199,7 +199,7 @@ class Desk:
                     f"this key is of the business {me.business.id}, but {kept.id} belongs to {kept.business_id}: "
                     "add a connection for the other business instead"
                 )
-        current = (await self._store.read(lambda tx: connections.rules(tx, kept.id)))[-1].rule
+        current = await self.rule(kept)
         change = Edit(
             title=title,
             scope=_scope(account or kept.account, locations) if locations is not None else None,
@@ -214,8 +214,17 @@ class Desk:
     async def get(self, connection_id: str) -> Connection:
         return await self._store.read(lambda tx: connections.get(tx, connection_id))
 
+    async def ever(self, connection_id: str) -> None:
+        """Refuse a connection there never was; a removed one still has its journal and operations."""
+        if not await self._store.read(lambda tx: connections.of_ids(tx, [connection_id])):
+            await self.get(connection_id)
+
     async def everyone(self) -> list[Connection]:
         return await self._store.read(connections.everyone)
+
+    async def rule(self, one: Connection) -> StampRule:
+        """The rule in force now."""
+        return (await self._store.read(lambda tx: connections.rules(tx, one.id)))[-1].rule
 
     async def pause(self, connection_id: str) -> None:
         await self.get(connection_id)
@@ -313,12 +322,17 @@ class Desk:
             result["status"] = one.health.value
         return result
 
-    async def history(self, connection_id: str, since: str) -> AsyncIterator[Previewed]:
+    async def history(self, connection_id: str, since: str, progress: Progress) -> AsyncIterator[Previewed]:
         """Every receipt since a day with what it would earn; stores and sends nothing. Raises `Refusal`."""
         one = await self.get(connection_id)
+        start, seen = day(since, one.account.zone), 0
         versions = await self._store.read(lambda tx: connections.rules(tx, one.id))
         try:
-            async for page in self._reader.history(one, day(since, one.account.zone)):
+            async for page in self._reader.history(one, start):
+                seen += len(page.sales)
+                if page.checkpoint is not None:
+                    done = _share(start, page.checkpoint.at, self._store.clock.now())
+                    await progress({"done": done, "sales_seen": seen})
                 for sale in page.sales:
                     if one.covers(sale.location_id):
                         closed = micros(sale.closed_at) if sale.closed_at else 0
@@ -338,9 +352,8 @@ class Desk:
         ticket = await self._store.write(lambda tx: ledger.tickets(tx, 1))
 
         async def tell(seen: Seen) -> None:
-            span = max(1.0, (moment(began) - start).total_seconds())
-            done = (seen.at - start).total_seconds() / span if seen.at else 0.0
-            await progress({"done": max(0.0, min(1.0, done)), "sales_seen": seen.sales, "sales_changed": seen.stored})
+            done = _share(start, seen.at or start, began)
+            await progress({"done": done, "sales_seen": seen.sales, "sales_changed": seen.stored})
 
         try:
             seen = await self._reader.backfill(Turn(one, ticket), start, tell)
@@ -429,6 +442,12 @@ class Desk:
         except Exception as error:  # noqa: BLE001 - whoever waits is told, whatever it was
             result, state = {"error": redact(str(error) or type(error).__name__)}, "failed"
         await self._store.write(lambda tx: errands.finish(tx, errand.id, state, result))
+
+
+def _share(start: datetime, reached: datetime, end: int) -> float:
+    """How much of a stretch of time has been read, from 0 to 1."""
+    whole = max(1.0, (moment(end) - start).total_seconds())
+    return max(0.0, min(1.0, (reached - start).total_seconds() / whole))
 
 
 def _refuse_too_much(tx: Transaction, one: outbox.Operation) -> None:

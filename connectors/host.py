@@ -126,6 +126,13 @@ class Host:
             return found
         return {}
 
+    def a_host_runs(self) -> bool:
+        """Whether a host has the lock now, whatever a dead one left written."""
+        if self.hold("probe"):
+            self._release()
+            return False
+        return self.holder().get("role") == "host"
+
     def _holder_file(self) -> Path:
         file = self.settings.database_file
         assert file is not None  # noqa: S101 - only embedded databases are locked by file

@@ -30,9 +30,18 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _default_database(cls, url: str) -> str:
+        if url and not url.startswith(("sqlite:///", "postgresql")):
+            raise ValueError("an address like sqlite:////var/lib/connectors.db or postgresql://…")
         if not url:
             return f"sqlite:///{user_data_path('7stamp-connectors', appauthor=False) / 'connectors.db'}"
         return url.replace("postgresql://", "postgresql+psycopg://", 1)
+
+    @field_validator("sevenstamp_url")
+    @classmethod
+    def _web_address(cls, url: str | None) -> str | None:
+        if url and not url.startswith(("https://", "http://")):
+            raise ValueError("an address that begins with https://")
+        return url or None
 
     @property
     def database_file(self) -> Path | None:
@@ -47,7 +56,11 @@ class Settings(BaseSettings):
         file = self.database_file
         if file is None:
             raise StoreError("CONNECTORS_SECRET_KEY is not set: a database server needs it, the same on every machine")
-        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.touch(mode=0o600, exist_ok=True)  # what is in it concerns nobody else on this machine
+        except OSError as error:
+            raise StoreError(f"the database cannot be kept at {file}: {error.strerror}") from None
         key = file.with_name(file.name + ".key")
         if file.exists() and file.stat().st_size and not key.exists():
             raise StoreError(

@@ -318,7 +318,10 @@ class PosterSandbox(TillSandbox):
     def _respond(self, scope: Mapping[str, Any], body: bytes) -> tuple[int, bytes]:
         path = scope["path"]
         if path.startswith("/_sandbox/"):
-            return 200, json.dumps(self._control(path, body)).encode()
+            try:
+                return 200, json.dumps(self._control(path, body)).encode()
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                return 422, json.dumps({"error": f"not understood: {type(error).__name__} {error}"}).encode()
         query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
         account = self.accounts.get(query.get("token", ""), self.account)
         if account.fail_next:
@@ -357,6 +360,8 @@ class PosterSandbox(TillSandbox):
                 self.hooks_url = values.get("url")
             case "receipts":
                 return list(account.receipts.values())
+            case other:
+                raise ValueError(f"there is no {other!r}; known: sell, refund, remove, correct, hooks, receipts")
         return {"receipt_id": receipt}
 
     def _send_hook(self, receipt: int, action: str) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from connectors.cli.output import confirm, fail, run, say, show_json, show_table, the_host
-from connectors.cli.rules import SPELLING, RuleOptions
+from connectors.cli.rules import SPELLING, RuleOptions, in_words
 from connectors.domain.connection import Connection
 from connectors.host import Host
 
@@ -122,8 +122,11 @@ def show(connection_id: str, as_json: AsJson = False) -> None:
             if as_json:
                 show_json(facts)
                 return
-            facts["reason"] = host.words.word(one.reason) if one.reason else "-"
-            show_table(["", ""], [[name, str(value)] for name, value in facts.items()], "")
+            facts["reason"] = host.words.word(one.reason) if one.reason else None
+            facts["rule"] = in_words(await host.desk.rule(one))
+            facts["locations"] = ", ".join(facts["locations"]) or "all"
+            for name, value in facts.items():
+                say(f"{name.replace('_', ' '):<16} {'-' if value is None else value}")
 
     run(work)
 
@@ -151,6 +154,9 @@ def edit(
     options = RuleOptions(
         rule, minimum, tuple(multiply or ()), max_per_sale, max_per_card_per_day, refunds, unknown_customer, hold_days
     )
+
+    if not (options or values or sevenstamp_key or title or poll_seconds or location is not None):
+        fail("say what to change: `connectors connection edit --help` lists what can be")
 
     async def work() -> None:
         async with the_host() as host:

@@ -106,7 +106,7 @@ async def _sums(host: Host, connection_id: str, sevenstamp: Sandbox) -> bool:
     held = held_at_7stamp(sevenstamp.state.operations)
     agree = earned == held
     said = "the same" if agree else "some are still on their way"
-    say(f"          — receipts earned {earned} stamps, 7stamp holds {held}: {said}.")
+    say(f"          — stamps that receipts earned: {earned}, that 7stamp holds: {held}: {said}.")
     return agree
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import platform
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,7 +21,6 @@ from connectors.settings import Settings
 from connectors.sevenstamp.client import InvalidKey, SevenStampError
 from connectors.sevenstamp.sandbox import Sandbox
 from connectors.store import ledger
-from connectors.store.engine import Store
 from connectors.store.errors import StoreError
 from connectors.sync.hooking import UNKNOWN_ACCOUNT
 from connectors.sync.tills import app_settings
@@ -35,6 +33,7 @@ ListenHost = Annotated[str, typer.Option("--host", help="The address to listen o
 
 
 def serve(
+    ctx: typer.Context,
     host: ListenHost = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8700,
 ) -> None:
@@ -48,8 +47,8 @@ def serve(
             if not await serve_application(application(parts), sock):
                 raise Refusal("the host could not start: see the log above")
 
-    log_to_stderr(os.environ.get("CONNECTORS_LOG_LEVEL", "INFO"))
-    run(work)
+    log_to_stderr(ctx.obj or "INFO")
+    run(work, interrupted=0)
 
 
 def plugins(as_json: AsJson = False) -> None:
@@ -128,8 +127,8 @@ async def _look(host: Host, find: Any) -> None:
     file = host.settings.database_file
     counters = await host.store.read(ledger.counters)
     find("database", True, f"{file or 'server'}, schema up to date, key {host.store.vault.key_id}")
-    role = host.holder().get("role") if file is not None else None
-    find("host", None if role != "host" else True, "running" if role == "host" else "not running on this database")
+    running = host.a_host_runs()
+    find("host", True if running else None, "running" if running else "not running on this database")
     if unknown := counters.get(UNKNOWN_ACCOUNT):
         find("hooks", None, f"{unknown} hooks came for accounts that are not connected here")
     if host.sevenstamp is None:
@@ -182,16 +181,17 @@ def sandbox(
         origin = f"http://{host}:{sock.getsockname()[1]}"
         say(f"✓ The {name} sandbox listens on {origin} — Ctrl-C ends it.")
         if name == "sevenstamp":
-            say(f"  CONNECTORS_SEVENSTAMP_URL={origin}")
+            say(f"  export CONNECTORS_SEVENSTAMP_URL={origin}")
             say(f"  Faults: POST {origin}/_sandbox/faults, what was applied: GET {origin}/_sandbox/operations")
         else:
             for variable, value in stand_in.environment(origin).items():
-                say(f"  {variable}={value}")
+                say(f"  export {variable}={value}")
             for field, value in hints.items():
                 say(f"  --set {field}={value}")
+            say(f"  Controls: POST {origin}/_sandbox/sell, refund, correct, remove, hooks (see docs/operating.md)")
         await serve_application(app, sock)
 
-    run(work)
+    run(work, interrupted=0)
 
 
 def demo(
@@ -201,17 +201,15 @@ def demo(
     """Sandboxes, host and a cafe with live sales: receipts turn into stamps before your eyes."""
     from connectors.cli.demo import play
 
-    run(lambda: play(connector, seconds))
+    run(lambda: play(connector, seconds), interrupted=0)
 
 
 @database.command()
 def upgrade() -> None:
     """Bring the database to this version's schema; done at every start anyway."""
-    settings = Settings()
-    store = Store(settings.database_url, settings.vault())
 
     async def work() -> None:
-        store.prepare()
-        say("✓ The database is up to date.")
+        async with the_host():  # opening it is what upgrades
+            say("✓ The database is up to date.")
 
     run(work)

@@ -8,8 +8,10 @@ from __future__ import annotations
 import typer
 
 from connectors.cli import connection, installation, operations, work
-from connectors.cli.output import log_to_stderr
+from connectors.cli.output import fail, log_to_stderr
 from connectors.plugins import Plugins
+
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -21,9 +23,15 @@ app = typer.Typer(
 
 @app.callback()
 def _common(
-    log_level: str = typer.Option("WARNING", help="DEBUG, INFO, WARNING or ERROR; secrets are masked."),
+    ctx: typer.Context,
+    log_level: str | None = typer.Option(
+        None, envvar="CONNECTORS_LOG_LEVEL", help="DEBUG, INFO, WARNING or ERROR; secrets are masked."
+    ),
 ) -> None:
-    log_to_stderr(log_level)
+    if log_level is not None and log_level.upper() not in _LEVELS:
+        fail(f"there is no log level {log_level!r}; known: {', '.join(_LEVELS)}")
+    ctx.obj = log_level
+    log_to_stderr(log_level or "WARNING")
 
 
 app.add_typer(connection.app, name="connection")

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from connectors.cli.output import confirm, run, say, show_json, show_table, the_host
+from connectors.desk import Refusal, nearest
 from connectors.domain.operation import outward
 from connectors.store import outbox
 
@@ -24,6 +25,7 @@ class _Group(typer.core.TyperGroup):
 
 app = typer.Typer(cls=_Group, no_args_is_help=True, help="What is on its way to 7stamp: `connectors operations ID`.")
 
+_STATES = ("pending", "applied", "held", "rejected", "cancelled")
 AsJson = Annotated[bool, typer.Option("--json", help="For scripts.")]
 
 
@@ -40,7 +42,9 @@ def list_(
 
     async def work() -> None:
         async with the_host() as host:
-            await host.desk.get(connection_id)
+            await host.desk.ever(connection_id)
+            if state is not None and state not in _STATES:
+                raise Refusal(f"there is no state {state!r}; known: {', '.join(nearest(state, _STATES))}")
             found = await host.store.read(lambda tx: outbox.listed(tx, connection_id, state=state, limit=limit))
             rows = [
                 {

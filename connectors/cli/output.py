@@ -42,17 +42,20 @@ def log_to_stderr(level: str = "WARNING") -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
-def run(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run a command's work to its end on a fast loop; what went wrong becomes a sentence and exit code 1."""
+def run(work: Callable[[], Coroutine[Any, Any, T]], *, interrupted: int = 130) -> T:
+    """Run a command's work to its end on a fast loop; what went wrong becomes a sentence and exit code 1.
+
+    `interrupted` is the exit code of Ctrl-C: 0 where that is how the command is meant to end.
+    """
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(work())
     except (Refusal, StoreError, SevenStampError, ConnectorError) as error:
         fail(str(error))
     except ValidationError as error:
-        fail(f"the environment is not understood: {wrong_fields(error)}")
+        fail(f"the environment is not understood: {wrong_fields(error, prefix='CONNECTORS_')}")
     except KeyboardInterrupt:
-        raise typer.Exit(130) from None
+        raise typer.Exit(interrupted) from None
     except (typer.Exit, typer.Abort):
         raise
     except Exception as error:

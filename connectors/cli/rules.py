@@ -44,7 +44,7 @@ class RuleOptions:
 
     def change(self, account: TillAccount, current: StampRule) -> StampRule:
         """The rule with what was said changed. Raises `Refusal`."""
-        values: dict[str, Any] = current.model_dump()
+        values: dict[str, Any] = {name: getattr(current, name) for name in StampRule.model_fields}
         if self.rule is not None:
             values |= _kind(self.rule, account.currency)
         if self.minimum is not None:
@@ -103,3 +103,22 @@ def _window(text: str) -> Multiplier:
         )
     except (ValueError, ValidationError):
         raise Refusal(f"{text!r} is not understood; days are {', '.join(_DAYS)}, times 00:00 to 23:59") from None
+
+
+def in_words(rule: StampRule) -> str:
+    """A rule in a line, in the spelling of the options."""
+    match rule.kind:
+        case "per_order":
+            said = ["per-order"]
+        case "by_amount":
+            said = [f"amount:{rule.amount}"]
+        case _:
+            items = [*sorted(rule.products), *(f"category:{one}" for one in sorted(rule.categories))]
+            said = [f"items:{','.join(items)}"]
+    if rule.minimum is not None:
+        said.append(f"minimum {rule.minimum}")
+    said += [f"times {window.times} in a window" for window in rule.multipliers]
+    for name in ("max_per_sale", "max_per_card_per_day"):
+        if (most := getattr(rule, name)) is not None:
+            said.append(f"{name.replace('_', ' ')} {most}")
+    return ", ".join([*said, f"refunds {rule.refunds}", f"unknown customers {rule.unknown_customer}"])

@@ -38,7 +38,7 @@ def server(app: Any, *, lifespan: str = "on") -> uvicorn.Server:
         access_log=False,
         server_header=False,
         lifespan="on" if lifespan == "on" else "off",
-        timeout_graceful_shutdown=5,
+        timeout_graceful_shutdown=2,
         proxy_headers=False,
     )
     return uvicorn.Server(config)

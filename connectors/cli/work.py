@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from collections.abc import Mapping
 from contextlib import contextmanager
 from typing import Annotated, Any
+from zoneinfo import ZoneInfo
 
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -49,8 +51,10 @@ def preview(connection_id: str, since: Since, as_json: AsJson = False) -> None:
 
     async def work() -> None:
         async with the_host() as host:
-            found = [one async for one in host.desk.history(connection_id, since)]
-            rows = [_previewed(host, one) for one in found]
+            with _bar("preview") as tell:
+                found = [one async for one in host.desk.history(connection_id, since, tell)]
+            zone = ZoneInfo((await host.desk.get(connection_id)).account.zone)
+            rows = [_previewed(host, one, zone) for one in found]
             if as_json:
                 show_json(rows)
                 return
@@ -60,7 +64,7 @@ def preview(connection_id: str, since: Since, as_json: AsJson = False) -> None:
     run(work)
 
 
-def _previewed(host: Host, one: Previewed) -> dict[str, Any]:
+def _previewed(host: Host, one: Previewed, zone: ZoneInfo) -> dict[str, Any]:
     if one.sale is None or one.earned is None:
         assert one.unreadable is not None  # noqa: S101 - one of the two is there
         why = f"{one.unreadable.where} {one.unreadable.why}"
@@ -70,7 +74,7 @@ def _previewed(host: Host, one: Previewed) -> dict[str, Any]:
     why = host.words.word(one.earned.why if attached or not one.earned.stamps else Message("why.nobody"))
     return {
         "receipt_id": one.sale.receipt_id,
-        "closed_at": one.sale.closed_at.isoformat() if one.sale.closed_at else None,
+        "closed_at": one.sale.closed_at.astimezone(zone).isoformat(timespec="seconds") if one.sale.closed_at else None,
         "paid": str(one.sale.paid),
         "customer": "attached" if attached else None,
         "stamps": one.earned.stamps if attached else 0,
@@ -101,7 +105,8 @@ def backfill(
     if dry_run:
         _backfill_dry(connection_id, since, as_json)
         return
-    confirm(f"Give stamps for every receipt since {since}? `--dry-run` counts them first.", yes or as_json)
+    if sys.stdin.isatty():  # what runs without a person was meant by one
+        confirm(f"Give stamps for every receipt since {since}? `--dry-run` counts them first.", yes)
 
     async def work() -> None:
         async with the_host() as host:
@@ -116,12 +121,13 @@ def _backfill_dry(connection_id: str, since: str, as_json: bool) -> None:
     async def work() -> None:
         async with the_host() as host:
             counts = {"receipts": 0, "with_customer": 0, "stamps": 0, "unreadable": 0}
-            async for one in host.desk.history(connection_id, since):
-                counts["receipts"] += 1
-                counts["unreadable"] += int(one.unreadable is not None)
-                if one.sale is not None and one.earned is not None and one.sale.customer:
-                    counts["with_customer"] += 1
-                    counts["stamps"] += one.earned.stamps
+            with _bar("backfill, dry run") as tell:
+                async for one in host.desk.history(connection_id, since, tell):
+                    counts["receipts"] += 1
+                    counts["unreadable"] += int(one.unreadable is not None)
+                    if one.sale is not None and one.earned is not None and one.sale.customer:
+                        counts["with_customer"] += 1
+                        counts["stamps"] += one.earned.stamps
             if as_json:
                 show_json(counts)
                 return
@@ -142,7 +148,7 @@ def replan(
         async with the_host() as host:
             return await host.desk.replan(connection_id, since, _nothing, dry_run=True)
 
-    if dry_run or not (yes or as_json):
+    if dry_run or (sys.stdin.isatty() and not yes):
         would = run(count)
         if dry_run and as_json:
             show_json(would)
@@ -173,7 +179,7 @@ def journal(
 
     async def work() -> None:
         async with the_host() as host:
-            await host.desk.get(connection_id)
+            await host.desk.ever(connection_id)
             after = 0
             while True:
                 lines = await host.store.read(
@@ -185,7 +191,7 @@ def journal(
                     show_json(rows)
                 for row in rows:
                     if as_json and follow:
-                        show_json(row)
+                        sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")  # an object a line
                     elif not as_json:
                         say(f"{row['at'][:19].replace('T', ' ')}  {row['text']}")
                 if not follow:

@@ -76,7 +76,7 @@ def get(tx: Transaction, connection_id: str) -> Connection:
         known = [one.id for one in everyone(tx)]
         raise NotFound(
             f"there is no connection {connection_id!r}; "
-            + (f"known: {', '.join(known)}" if known else "none exists yet")
+            + (f"known: {', '.join(known)}" if known else "none is connected")
         )
     return _connection(row)
 

@@ -78,8 +78,11 @@ def app_settings(found: type[Connector[Any]]) -> Any:
     return found.app_model() if found.app_model is not None else None
 
 
-def wrong_fields(error: ValidationError) -> str:
-    """What is wrong with settings, a field each; never their values."""
-    return "; ".join(
-        f"{'.'.join(str(part) for part in one['loc']) or 'settings'}: {one['msg'].lower()}" for one in error.errors()
-    )
+def wrong_fields(error: ValidationError, *, prefix: str = "") -> str:
+    """What is wrong with settings, a field each (an environment variable with `prefix`); never their values."""
+    said: list[str] = []
+    for one in error.errors(include_input=False):
+        name = ".".join(str(part) for part in one["loc"]) or "settings"
+        why = one["msg"].removeprefix("Value error, ").removesuffix(".")
+        said.append(f"{(prefix + name).upper() if prefix else repr(name)} is not right ({why[:1].lower()}{why[1:]})")
+    return "; ".join(said)

@@ -101,12 +101,18 @@ def test_a_connection_from_the_first_command_to_the_last(terminal: Terminal) -> 
         "refunds": "keep",
         "unknown_customer": "issue",
     }
+    assert terminal.json("connection", "edit", one, "--rule", "amount:5.00", "--minimum", "1.00")["rule"]["minimum"]
+    assert terminal.json("connection", "edit", one, "--max-per-sale", "3")["rule"]["amount"]["minor"] == 500
+    assert "amount:5.00 UAH, minimum 1.00 UAH, max per sale 3, refunds keep" in terminal("connection", "show", one)
+    assert "say what to change" in terminal("connection", "edit", one, code=1)
+    assert "no state 'bogus'" in terminal("operations", one, "--state", "bogus", code=1)
     terminal("connection", "pause", one)
     assert "is paused" in terminal("sync", one, code=1)
     terminal("connection", "resume", one)
     assert "--yes" in terminal("connection", "remove", one, code=1)
     terminal("connection", "remove", one, "--yes")
     assert terminal.json("connection", "list") == []
+    assert terminal("journal", one).splitlines()[-1].endswith("stays in the ledger.")
 
 
 def test_what_is_held_can_be_retried_and_dismissed(terminal: Terminal) -> None:
@@ -132,8 +138,7 @@ def test_backfill_counts_first_and_then_gives(terminal: Terminal) -> None:
     counts = terminal.json("backfill", one, "--since", "2026-11-01", "--dry-run")
     assert (counts["receipts"], counts["stamps"]) == (1, 2)
     assert terminal.applied() == []
-    assert "Say --yes" in terminal("backfill", one, "--since", "2026-11-01", code=1)
-    assert terminal.json("backfill", one, "--since", "2026-11-01", "--yes")["operations"]["applied"] == 1
+    assert terminal.json("backfill", one, "--since", "2026-11-01")["operations"]["applied"] == 1
     assert "not a day" in terminal("backfill", one, "--since", "yesterday", "--yes", code=1)
 
 
@@ -182,7 +187,7 @@ def test_a_command_leaves_its_work_to_the_host_that_runs(terminal: Terminal) -> 
             ["connection", "add", "poster", "--sevenstamp-key", "7loc_sc_x", "--set", TOKEN, "--rule", "amount:0.001"],
             "not an amount of UAH",
         ),
-        (["connection", "show", "nosuch"], "there is no connection 'nosuch'; none exists yet"),
+        (["connection", "show", "nosuch"], "there is no connection 'nosuch'; none is connected"),
         (["sync", "nosuch"], "there is no connection 'nosuch'"),
         (["sandbox", "postr"], "there is no sandbox 'postr'; known: poster, sevenstamp"),
     ],
@@ -231,6 +236,24 @@ def test_wrong_key_missing_key_and_a_newer_database_stop_a_start(terminal: Termi
     with sqlite3.connect(file) as database:
         database.execute("UPDATE alembic_version SET version_num = '9999'")
     assert "made by a newer version (schema 9999)" in terminal("connection", "list", code=1)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "sentence"),
+    [
+        ("CONNECTORS_DATABASE_URL", "foo", "CONNECTORS_DATABASE_URL is not right"),
+        ("CONNECTORS_DATABASE_URL", "sqlite:////proc/x/y.db", "the database cannot be kept at /proc/x/y.db"),
+        ("CONNECTORS_SEVENSTAMP_URL", "not-a-url", "CONNECTORS_SEVENSTAMP_URL is not right"),
+        ("CONNECTORS_SETTLE_SECONDS", "abc", "CONNECTORS_SETTLE_SECONDS is not right"),
+        ("CONNECTORS_LOG_LEVEL", "loud", "there is no log level 'loud'"),
+    ],
+)
+def test_a_wrong_environment_is_a_sentence(tmp_path: Path, variable: str, value: str, sentence: str) -> None:
+    env = {"CONNECTORS_DATABASE_URL": f"sqlite:///{tmp_path / 'x.db'}", variable: value}
+    done = run(["connection", "list"], env)
+    assert done.returncode == 1
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_the_demo_shows_receipts_becoming_stamps_and_sums_that_agree(tmp_path: Path) -> None:
