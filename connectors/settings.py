@@ -51,20 +51,26 @@ class Settings(BaseSettings):
 
     def vault(self) -> Vault:
         """The vault of this database: from the variable, or from the key file beside it. Raises `StoreError`."""
+        file = self.database_file
+        if file is not None:
+            _make_private(file)
         if self.secret_key is not None:
             return Vault(self.secret_key.get_secret_value())
-        file = self.database_file
         if file is None:
             raise StoreError("CONNECTORS_SECRET_KEY is not set: a database server needs it, the same on every machine")
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.touch(mode=0o600, exist_ok=True)  # what is in it concerns nobody else on this machine
-        except OSError as error:
-            raise StoreError(f"the database cannot be kept at {file}: {error.strerror}") from None
         key = file.with_name(file.name + ".key")
-        if file.exists() and file.stat().st_size and not key.exists():
+        if file.stat().st_size and not key.exists():
             raise StoreError(
                 f"the key file {key.name} is missing beside the database: put it back, or set CONNECTORS_SECRET_KEY; "
                 "without it what the database holds cannot be read"
             )
         return Vault(key_file(key))
+
+
+def _make_private(file: Path) -> None:
+    """Make the database's file where there is none: what is in it concerns nobody else on this machine."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch(mode=0o600, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"the database cannot be kept at {file}: {error.strerror}") from None
