@@ -111,7 +111,7 @@ class Desk:
             ),
             title=title or f"{found.info.title} · {account.name}",
             scope=_scope(account, locations),
-            rule=rule(account),
+            rule=await self._on_the_menu(name, values, account, rule(account)),
             settings=dict(values),
             sevenstamp_key=key,
             poll_seconds=poll_seconds,
@@ -145,6 +145,28 @@ class Desk:
             raise Refusal(f"{title} cannot be asked right now: {error}. Nothing was stored; try again.") from None
         finally:
             await till.aclose()
+
+    async def _on_the_menu(
+        self, name: str, values: Mapping[str, Any], account: TillAccount, rule: StampRule
+    ) -> StampRule:
+        """A rule per item with names made ids, where the till has a menu. Raises `Refusal` for what is not on it."""
+        if rule.kind != "per_item" or not self.connector(name).can("menu"):
+            return rule
+        till = self._tills.build(name, values, account)
+        try:
+            menu = await till.menu()
+        except ConnectorError as error:
+            raise Refusal(f"the menu cannot be read: {error}. Nothing was stored; try again.") from None
+        finally:
+            await till.aclose()
+        products = {one.product_id: one.name for one in menu}
+        categories = {one.category_id: one.category_name or one.category_id for one in menu if one.category_id}
+        return rule.model_copy(
+            update={
+                "products": _found("product", rule.products, products),
+                "categories": _found("category", rule.categories, categories),
+            }
+        )
 
     async def _check_key(self, key: str) -> Me:
         try:
@@ -200,10 +222,14 @@ class Desk:
                     "add a connection for the other business instead"
                 )
         current = await self.rule(kept)
+        changed = rule(kept.account, current) if rule else None
+        if changed is not None:
+            opens = settings or json.loads(self._store.vault.decrypt(kept.settings))
+            changed = await self._on_the_menu(kept.connector, opens, kept.account, changed)
         change = Edit(
             title=title,
             scope=_scope(account or kept.account, locations) if locations is not None else None,
-            rule=rule(kept.account, current) if rule else None,
+            rule=changed,
             settings=settings,
             account=account,
             sevenstamp_key=key,
@@ -524,6 +550,20 @@ def _scope(account: TillAccount, wanted: Sequence[str]) -> tuple[str, ...]:
             raise Refusal(f"{account.name} has no location {one!r}; known: {known or 'none'}")
         scope.append(found)
     return tuple(dict.fromkeys(scope))
+
+
+def _found(what: str, wanted: Iterable[str], known: Mapping[str, str]) -> frozenset[str]:
+    """Ids from ids or names of what a menu has. Raises `Refusal` that names the nearest."""
+    by_name = {name.casefold(): one for one, name in known.items()}
+    ids: set[str] = set()
+    for one in wanted:
+        found = one if one in known else by_name.get(one.casefold())
+        if found is None:
+            names = {name: one for one, name in known.items()}
+            near = ", ".join(f"{name} ({names[name]})" for name in nearest(one, names)[:5])
+            raise Refusal(f"there is no {what} {one!r} on the menu; nearest: {near or 'it is empty'}")
+        ids.add(found)
+    return frozenset(ids)
 
 
 def nearest(wanted: str, known: Iterable[str]) -> list[str]:

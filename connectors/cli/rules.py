@@ -20,7 +20,7 @@ from connectors.sync.tills import wrong_fields
 
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _WINDOW = re.compile(r"(\d+)x?(?:\s+([a-z,-]+))?(?:\s+(\d\d?:\d\d)-(\d\d?:\d\d))?")
-SPELLING = "per-order, amount:10.00, or items:161,162 with categories as category:4"
+SPELLING = "per-order, amount:10.00, or items:Cappuccino,162 (names or ids), with categories as category:Coffee"
 
 
 @dataclass(frozen=True, slots=True)

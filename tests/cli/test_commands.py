@@ -142,6 +142,21 @@ def test_backfill_counts_first_and_then_gives(terminal: Terminal) -> None:
     assert "not a day" in terminal("backfill", one, "--since", "yesterday", "--yes", code=1)
 
 
+def test_a_rule_per_item_takes_names_and_refuses_what_is_not_on_the_menu(terminal: Terminal) -> None:
+    said = terminal(
+        *("connection", "add", "poster", "--sevenstamp-key", "7loc_sc_cli", "--set", TOKEN),
+        *("--rule", "items:Capuccino"),
+        code=1,
+    )
+    assert "no product 'Capuccino' on the menu; nearest: Cappuccino (161)" in " ".join(said.split())
+    one = terminal.add("--rule", "items:cappuccino,162")["id"]
+    assert set(terminal.json("connection", "show", one)["rule"]["products"]) == {"161", "162"}
+    terminal.sell()
+    assert terminal.json("sync", one)["operations"]["applied"] == 1
+    edited = terminal("connection", "edit", one, "--rule", "category:Pastri", code=1)
+    assert "nearest: Pastry (7)" in " ".join(edited.split())
+
+
 def test_a_command_leaves_its_work_to_the_host_that_runs(terminal: Terminal) -> None:
     one = terminal.add("--poll-seconds", "3600")["id"]
     log = terminal.folder / "host.log"
