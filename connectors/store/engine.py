@@ -218,8 +218,11 @@ def _settle(outcome: list[tuple[_Job, Any, BaseException | None]]) -> None:
 
 def _engine(url: str, begin: str) -> Engine:
     if make_url(url).get_backend_name() != "sqlite":
-        return create_engine(url)
-    engine = create_engine(url, connect_args={"timeout": _BUSY_MILLISECONDS / 1000, "check_same_thread": False})
+        return create_engine(url, hide_parameters=True)
+    # what a statement was given may be anybody's: it has no place in an error's text
+    engine = create_engine(
+        url, hide_parameters=True, connect_args={"timeout": _BUSY_MILLISECONDS / 1000, "check_same_thread": False}
+    )
 
     @event.listens_for(engine, "connect")
     def _pragmas(dbapi: sqlite3.Connection, _record: Any) -> None:

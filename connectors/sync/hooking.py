@@ -117,11 +117,10 @@ class HookDoor:
                 log.debug("connection %s: a hook %s is ignored", one.id, why)
 
     def _account_changed(self, tx: Transaction, one: Connection, change: AccountChanged) -> None:
-        said_at = micros(change.at) if change.at is not None else tx.now
         if not change.authorised:
-            if (
-                said_at + SECOND > one.authorised_at
-            ):  # said in whole seconds; tills send again for days: an old farewell says nothing of a new token
+            # tills send again for days: an old farewell (said in whole seconds) says nothing of a newer token
+            said_at = micros(change.at) if change.at is not None else tx.now
+            if said_at + SECOND > one.authorised_at:
                 connections.found_unwell(tx, one, Health.needs_authorisation, Message("why.application_removed"))
             return
         if change.settings:

@@ -145,6 +145,16 @@ async def test_work_that_fails_leaves_nothing_half_written(tmp_path: Path) -> No
     await store.close()
 
 
+async def test_an_error_of_the_database_does_not_say_what_a_statement_was_given(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path / 'x.db'}", VAULT)
+    await store.open()
+    twice = [{"name": "+380501112233", "value": 1}] * 2
+    with pytest.raises(sqlalchemy.exc.IntegrityError) as raised:
+        await store.write(lambda tx: tx.run(counter.insert(), twice))
+    assert "380501112233" not in str(raised.value)
+    await store.close()
+
+
 async def test_a_full_disk_is_a_plain_sentence(tmp_path: Path) -> None:
     store = Store(f"sqlite:///{tmp_path / 'x.db'}", VAULT)
     await store.open()

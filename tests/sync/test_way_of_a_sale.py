@@ -51,6 +51,18 @@ async def test_a_refund_after_delivery_takes_the_stamps_back(town: Town) -> None
     assert town.applied()[1]["code"] == "poster:861052:330660:2"
 
 
+async def test_a_reopened_receipt_gives_its_stamps_back_until_it_is_closed_again(town: Town) -> None:
+    await town.connect(HRYVNIA_10)
+    receipt = town.cafe.sell(town.cafe.client(ANNA), 5000)
+    await town.sync()
+    town.cafe.reopen(receipt)
+    await town.sync()
+    assert town.stamps(ANNA) == 0
+    town.cafe.close(receipt, paid=7000)
+    await town.sync()
+    assert town.stamps(ANNA) == 7
+
+
 async def test_a_removed_receipt_is_found_by_the_look_back(town: Town) -> None:
     await town.connect()
     receipt = town.cafe.sell(town.cafe.client(ANNA))
