@@ -161,7 +161,7 @@ class _Ingest:
     def _load(self, arrivals: Sequence[Arrival]) -> None:
         """What all arrivals need, in a query each: cards known before, and rules."""
         self.known = cards.known(self.tx, sorted({self._customer_hash(one) for one in arrivals if one.sale.customer}))
-        planned = {row.rule_of for row in self.page.rows.values() if row.rule_of}
+        planned = {row.rule_of or row.connection_id for row in self.page.rows.values()}
         self.rules = connections.rules_of(self.tx, sorted(planned | {one.connection.id for one in arrivals}))
 
     def _customer_hash(self, arrival: Arrival) -> str:
