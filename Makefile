@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: install demo test lint bench lock clean
+.PHONY: install demo test lint bench screenshots lock clean
 
 install: $(READY)
 
@@ -32,6 +32,10 @@ bench: $(READY)
 	@$(BIN)/python -m bench.idle
 	@$(BIN)/python -m bench.delivery
 
+# Every page of the console as a picture: light and dark, wide and narrow.
+screenshots: $(READY)
+	@$(BIN)/python -m tests.browser.screenshots
+
 # New versions of what we depend on: hashes, no addresses.
 lock:
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
@@ -40,4 +44,4 @@ lock:
 		-c requirements.lock -o requirements-dev.lock pyproject.toml
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist site
+	rm -rf $(VENV) screenshots .mypy_cache .ruff_cache .pytest_cache .hypothesis dist site

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Generic, TypeVar, get_args, get_origin
 from zoneinfo import ZoneInfo
@@ -47,11 +47,14 @@ class OAuth:
 
     `authorise_url(app, redirect_uri)` is where the browser goes; `exchange(app, returned, redirect_uri)` trades
     the query of its return for settings; `refresh(app, settings)`, where the till has it, for newer ones.
+    All raise `NotConfigured` where the operator has not set what they need, `exchange` also `NotAuthorised` with
+    the till's own reason. `lives` is how long what it gives is good for, where that is known.
     """
 
     authorise_url: Callable[[Any, str], str]
     exchange: Callable[[Any, Mapping[str, str], str], Awaitable[Mapping[str, SecretStr]]]
     refresh: Callable[[Any, Mapping[str, SecretStr]], Awaitable[Mapping[str, SecretStr]]] | None = None
+    lives: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,12 @@ class ConnectorInfo:
     hook_address: HookAddress = HookAddress.nobody
     sandbox: str | None = None
     """Import path `module:Class` of a `connector_sdk.sandbox.TillSandbox`, a stand-in till."""
+    attach_customer: str = ""
+    """How a cashier attaches the customer to a receipt, in a sentence for a cafe."""
+    for_categories: Mapping[str, str] = field(default_factory=dict)
+    """The settings that a rule by category needs, where a receipt's lines carry their categories only then."""
+    hook_steps: tuple[str, ...] = ()
+    """What whoever sets the hook address ticks and presses there, a sentence each."""
 
 
 class Location(Frozen):

@@ -9,23 +9,32 @@ from __future__ import annotations
 import gettext
 import io
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
 from functools import cache
 from importlib import resources
 from typing import Any
 
+from babel import Locale, UnknownLocaleError
+from babel.dates import format_date
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
+from babel.numbers import format_currency
+
+from connector_sdk.money import Money
 
 FALLBACK = "en"
+_LETTER_BY_FIGURE = re.compile(r"(?<=[A-Z]{2})(?=\d)|(?<=\d)(?=[A-Z]{2})")
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
     """What happened, not yet in words: `Message("sale.earned", {"receipt": "42", "count": 2})`.
 
-    Parameters are text, numbers, or messages themselves (as `Message.stored`).
+    Parameters are text, numbers, `Money`, dates, or messages themselves.
     """
 
     id: str
@@ -38,7 +47,7 @@ class Message:
     def _plain(self) -> list[Any]:
         return [
             self.id,
-            {name: value._plain() if isinstance(value, Message) else value for name, value in self.params.items()},
+            {name: _plain(value) for name, value in self.params.items()},
         ]
 
     @classmethod
@@ -48,7 +57,29 @@ class Message:
     @classmethod
     def _from(cls, plain: list[Any]) -> Message:
         name, params = plain
-        return cls(name, {key: cls._from(v) if isinstance(v, list) else v for key, v in params.items()})
+        return cls(name, {key: _restored(value) for key, value in params.items()})
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case Message():
+            return value._plain()
+        case Money():
+            return {"minor": value.minor, "currency": value.currency}
+        case date():
+            return {"date": value.isoformat()}
+    return value
+
+
+def _restored(plain: Any) -> Any:
+    match plain:
+        case list():
+            return Message._from(plain)
+        case {"minor": int(minor), "currency": str(currency)}:
+            return Money(minor, currency)
+        case {"date": str(text)}:
+            return date.fromisoformat(text)
+    return plain
 
 
 class Catalogue:
@@ -57,17 +88,35 @@ class Catalogue:
     def __init__(self, packages: Iterable[str]) -> None:
         self.packages = tuple(packages)
 
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The languages the first package speaks, English first."""
+        folder = resources.files(self.packages[0]) / "locale"
+        found = sorted(one.name for one in folder.iterdir() if (one / "messages.po").is_file())
+        return tuple(dict.fromkeys((FALLBACK, *found)))
+
     def word(self, message: Message, language: str = FALLBACK) -> str:
         """The message in `language`, or in English, or as its bare id where nobody has words for it."""
-        params = {
-            name: self.word(value, language) if isinstance(value, Message) else value
-            for name, value in message.params.items()
-        }
-        template = self._template(message.id, params.get("count"), language)
-        try:
-            return template.format(**params)
-        except (KeyError, IndexError, ValueError):
-            return f"{template} {dict(params)}"
+        params = {name: self._said(value, language) for name, value in message.params.items()}
+        return _filled(self._template(message.id, message.params.get("count"), language), params)
+
+    def count(self, one: str, many: str, count: int, language: str = FALLBACK, /, **params: Any) -> str:
+        """`one` or `many` in `language`, by its own rules of plural; both hold `{count}`."""
+        template = self._template(one, count, language)
+        if template == one and count != 1:
+            template = many
+        said = {name: self._said(value, language) for name, value in params.items()}
+        return _filled(template, {"count": count, **said})
+
+    def _said(self, value: Any, language: str) -> Any:
+        match value:
+            case Message():
+                return self.word(value, language)
+            case Money():
+                return money_in(value, language)
+            case date():
+                return format_date(value, "long", locale=locale_of(language))
+        return value
 
     def _template(self, name: str, count: Any, language: str) -> str:
         for wanted in dict.fromkeys((language, language.partition("-")[0], FALLBACK)):
@@ -79,6 +128,30 @@ class Catalogue:
                 if found != name:
                     return found
         return name
+
+
+def _filled(template: str, params: Mapping[str, Any]) -> str:
+    if not params:
+        return template
+    try:
+        return template.format(**params)
+    except (KeyError, IndexError, ValueError):
+        return f"{template} {dict(params)}"
+
+
+@cache
+def locale_of(language: str) -> Locale:
+    """How a language (`ms`, `en-GB`) writes dates and numbers; English where nobody knows it."""
+    try:
+        return Locale.parse(language.replace("_", "-"), sep="-")
+    except (UnknownLocaleError, ValueError):
+        return Locale(FALLBACK)
+
+
+def money_in(amount: Money, language: str) -> str:
+    """An amount as a language writes it: `UAH 127.50`."""
+    said = format_currency(Decimal(amount.decimal), amount.currency, locale=locale_of(language))
+    return _LETTER_BY_FIGURE.sub("\xa0", said)  # CLDR's "currency spacing", which Babel leaves out
 
 
 @cache

@@ -28,6 +28,9 @@ class TillSandbox(ABC):
     def settings(self) -> Mapping[str, str]:
         """The connection settings that open the sandbox's account."""
 
+    def two_weeks(self, customers: list[str]) -> None:  # noqa: B027 - a till may have no past to show
+        """Fill the fourteen days before today with receipts of these customers (phones in E.164), where it can."""
+
     @abstractmethod
     async def busy_morning(self, customers: list[str], post: Post, pause: Callable[[], Awaitable[None]]) -> None:
         """Play a cafe's morning: sell to the customers (phones in E.164), correct, refund and remove.

@@ -5,46 +5,76 @@ Owns the checks before anything is stored, and the words in which they are refus
 
 from __future__ import annotations
 
+import asyncio
+import copy
 import difflib
 import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 from pydantic import ValidationError
 
-from connector_sdk.connector import Connector, HookAddress, TillAccount, Token
-from connector_sdk.errors import ConnectorError, MissingRight, NotAuthorised, NotSupported
-from connector_sdk.messages import Message
+from connector_sdk.connector import Connector, HookAddress, MenuItem, OAuth, TillAccount, Token
+from connector_sdk.errors import ConnectorError, MissingRight, NotAuthorised, NotConfigured, NotSupported
+from connector_sdk.messages import Catalogue, Message
 from connector_sdk.redaction import redact
 from connector_sdk.rule import StampRule
-from connector_sdk.sale import Sale, Unreadable
-from connectors.domain.clock import DAY, micros, moment
+from connector_sdk.sale import Customer, Sale, Unreadable
+from connectors.diagnostics import bundle
+from connectors.domain.clock import DAY, SECOND, micros, moment
 from connectors.domain.connection import Business, Connection, Health
 from connectors.domain.operation import Hold, State
 from connectors.domain.stamps import Earned, rule_in_force, stamps_for
 from connectors.sevenstamp.client import InvalidKey, SevenStamp, SevenStampError
-from connectors.sevenstamp.models import Me
-from connectors.store import connections, errands, hints, journal, ledger, outbox
+from connectors.sevenstamp.models import Card, Me
+from connectors.store import connections, errands, hints, journal, ledger, looking, outbox, watches
+from connectors.store.cards import KnownCard
 from connectors.store.connections import Edit, NewConnection, Turn
 from connectors.store.engine import Store, Transaction
 from connectors.store.errands import Errand
 from connectors.store.ledger import Page
 from connectors.sync.delivering import Deliverer
-from connectors.sync.identifying import Identifier
+from connectors.sync.giving import CannotGive, give
+from connectors.sync.identifying import Identifier, international
 from connectors.sync.ingest import entitlement
 from connectors.sync.planner import plan_sale
+from connectors.sync.previewing import Recent, read_recent, recent_of
 from connectors.sync.reading import Reader, Seen
-from connectors.sync.tills import NoConnector, Tills, wrong_fields
+from connectors.sync.tills import NoConnector, Tills, app_settings, plain_reason, wrong_fields
 
+_ENGLISH = Catalogue(["connectors"])
+_PAUSE_PATIENCE = 30.0
+_PROGRESS_PATIENCE = 2.0
+
+T = TypeVar("T")
 Progress = Callable[[Mapping[str, Any]], Awaitable[None]]
 
 
 class Refusal(Exception):
-    """Something was asked that cannot be done; the text says why and what can."""
+    """Something was asked that cannot be done; the text says why and what can.
+
+    `message` is the same for a reader's language, `field` the form field it is about.
+    """
+
+    def __init__(self, text: str, /, *, field: str | None = None, **params: Any) -> None:
+        self.message = Message(text, params)
+        self.field = field
+        super().__init__(_ENGLISH.word(self.message))
+
+
+class WrongFields(Refusal):
+    """Settings that a connector cannot take: what is wrong with each field."""
+
+    def __init__(self, title: str, error: ValidationError, where: str) -> None:
+        super().__init__("{title}: {wrong}. {where}", title=title, wrong=wrong_fields(error), where=where)
+        self.fields = {
+            ".".join(str(part) for part in one["loc"]): Message(plain_reason(one))
+            for one in error.errors(include_input=False)
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +97,7 @@ class Desk:
         reader: Reader,
         identifier: Identifier | None,
         deliverer: Deliverer | None,
-        public_url: str,
+        public_url: Callable[[], str],
     ) -> None:
         self._store = store
         self._tills = tills
@@ -75,7 +105,17 @@ class Desk:
         self._reader = reader
         self._identifier = identifier
         self._deliverer = deliverer
-        self._public_url = public_url.rstrip("/")
+        self._public_url = public_url
+        self._by: str | None = None
+
+    def by(self, who: str) -> Desk:
+        """The same desk for somebody: what changes is journalled with that name."""
+        theirs = copy.copy(self)
+        theirs._by = who
+        return theirs
+
+    async def _write(self, work: Callable[[Transaction], T]) -> T:
+        return await self._store.write(work, self._by)
 
     # --- connecting -------------------------------------------------------------------------------------------
 
@@ -83,7 +123,8 @@ class Desk:
         """The connector of that name. Raises `Refusal` that names the known ones, nearest first."""
         found = self._tills.classes.get(name)
         if found is None:
-            raise Refusal(f"there is no connector {name!r}; known: {', '.join(nearest(name, self._tills.classes))}")
+            known = ", ".join(nearest(name, self._tills.classes))
+            raise Refusal("there is no connector '{name}'; known: {known}", name=name, known=known)
         return found
 
     async def add(
@@ -96,13 +137,15 @@ class Desk:
         locations: Sequence[str] = (),
         title: str | None = None,
         poll_seconds: int | None = None,
+        expires_at: int | None = None,
     ) -> Connection:
         """Check everything with the till and with 7stamp, then store the connection. Raises `Refusal`."""
         found = self.connector(name)
         self._known_fields(found, values)
-        account = await self._check_till(name, values)
-        me = await self._check_key(key)
+        account = await self.check_till(name, values)
+        me = await self.check_key(key)
         business = me.business
+        chosen = await self._on_the_menu(name, values, account, rule(account))
         new = NewConnection(
             connector=name,
             account=account,
@@ -111,12 +154,14 @@ class Desk:
             ),
             title=title or f"{found.info.title} · {account.name}",
             scope=_scope(account, locations),
-            rule=await self._on_the_menu(name, values, account, rule(account)),
-            settings=dict(values),
+            rule=chosen,
+            settings={**values, **(found.info.for_categories if chosen.categories else {})},
             sevenstamp_key=key,
             poll_seconds=poll_seconds,
+            key_login=me.staff_login,
+            expires_at=expires_at,
         )
-        return await self._store.write(lambda tx: connections.add(tx, new))
+        return await self._write(lambda tx: connections.add(tx, new))
 
     @staticmethod
     def _known_fields(found: type[Connector[Any]], values: Mapping[str, str]) -> None:
@@ -124,25 +169,46 @@ class Desk:
         for field in values:
             if field not in fields:
                 raise Refusal(
-                    f"{found.info.title} has no setting {field!r}; known: {', '.join(nearest(field, fields))}"
+                    "{title} has no setting '{field_name}'; known: {known}",
+                    title=found.info.title,
+                    field_name=field,
+                    known=", ".join(nearest(field, fields)),
                 )
 
-    async def _check_till(self, name: str, values: Mapping[str, Any]) -> TillAccount:
+    async def check_till(self, name: str, values: Mapping[str, Any]) -> TillAccount:
+        """The account that settings open. Raises `Refusal`, `WrongFields`."""
         found = self.connector(name)
         title = found.info.title
         where = " ".join(one.where_to_find for one in found.authorisation if isinstance(one, Token))
         try:
             till = self._tills.build(name, values)
         except ValidationError as error:
-            raise Refusal(f"{title}: {wrong_fields(error)}. {where}") from None
+            raise WrongFields(title, error, where) from None
         try:
             return await till.check()
         except MissingRight as error:
-            raise Refusal(f"{title} accepts the token, but it lacks a right: {error.right}. {where}") from None
+            text = "{title} accepts the token, but it lacks a right: {right}. {where}"
+            raise Refusal(text, field=_secret(found), title=title, right=error.right, where=where) from None
         except NotAuthorised:
-            raise Refusal(f"{title} refuses the token. {where}") from None
+            raise Refusal(
+                "{title} refuses the token. {where}", field=_secret(found), title=title, where=where
+            ) from None
         except ConnectorError as error:
-            raise Refusal(f"{title} cannot be asked right now: {error}. Nothing was stored; try again.") from None
+            text = "{title} cannot be asked right now: {error}. Nothing was stored; try again."
+            raise Refusal(text, title=title, error=str(error)) from None
+        finally:
+            await till.aclose()
+
+    async def menu(self, name: str, values: Mapping[str, Any], account: TillAccount) -> list[MenuItem]:
+        """The products of an account; none where the till has no menu to read. Raises `Refusal`."""
+        if not self.connector(name).can("menu"):
+            return []
+        till = self._tills.build(name, values, account)
+        try:
+            return await till.menu()
+        except ConnectorError as error:
+            text = "the menu cannot be read: {error}. Nothing was stored; try again."
+            raise Refusal(text, error=str(error)) from None
         finally:
             await till.aclose()
 
@@ -152,13 +218,7 @@ class Desk:
         """A rule per item with names made ids, where the till has a menu. Raises `Refusal` for what is not on it."""
         if rule.kind != "per_item" or not self.connector(name).can("menu"):
             return rule
-        till = self._tills.build(name, values, account)
-        try:
-            menu = await till.menu()
-        except ConnectorError as error:
-            raise Refusal(f"the menu cannot be read: {error}. Nothing was stored; try again.") from None
-        finally:
-            await till.aclose()
+        menu = await self.menu(name, values, account)
         products = {one.product_id: one.name for one in menu}
         categories = {one.category_id: one.category_name or one.category_id for one in menu if one.category_id}
         return rule.model_copy(
@@ -168,7 +228,8 @@ class Desk:
             }
         )
 
-    async def _check_key(self, key: str) -> Me:
+    async def check_key(self, key: str) -> Me:
+        """Whose key it is. Raises `Refusal`."""
         try:
             if not re.fullmatch(r"[!-~]{1,200}", key):
                 raise InvalidKey("no key looks like this")
@@ -176,10 +237,12 @@ class Desk:
         except InvalidKey:
             raise Refusal(
                 "7stamp refuses this key. A key begins with 7loc_sc_ and is shown in full once, in 7stamp under "
-                "Staff → API key; regenerate it there if it is lost."
+                "Staff → API key; regenerate it there if it is lost.",
+                field="key",
             ) from None
         except SevenStampError as error:
-            raise Refusal(f"7stamp cannot be asked right now: {error}. Nothing was stored; try again.") from None
+            text = "7stamp cannot be asked right now: {error}. Nothing was stored; try again."
+            raise Refusal(text, field="key", error=str(error)) from None
 
     @property
     def sevenstamp(self) -> SevenStamp:
@@ -200,6 +263,7 @@ class Desk:
         locations: Sequence[str] | None = None,
         title: str | None = None,
         poll_seconds: int | None = None,
+        expires_at: int | None = None,
     ) -> Connection:
         """Change a connection, each part checked before it replaces the old. Raises `Refusal`."""
         kept = await self.get(connection_id)
@@ -207,25 +271,41 @@ class Desk:
         account: TillAccount | None = None
         if values:
             self._known_fields(self.connector(kept.connector), values)
-            settings = {**json.loads(self._store.vault.decrypt(kept.settings)), **values}
-            account = await self._check_till(kept.connector, settings)
+            before = self.settings_of(kept)
+            settings = {**before, **values}
+            account = await self.check_till(kept.connector, settings)
             if account.id != kept.account.id:
                 raise Refusal(
-                    f"these settings open the account {account.id}, but {kept.id} is joined to {kept.account.id}: "
-                    "add a connection for the other account instead"
+                    "these settings open the account {theirs}, but this connection is joined to {ours}: "
+                    "add a connection for the other account instead",
+                    field=_secret(self.connector(kept.connector)),
+                    theirs=f"{account.name} ({account.id})",
+                    ours=f"{kept.account.name} ({kept.account.id})",
                 )
+            secret = _secret(self.connector(kept.connector))
+            if secret is None or before.get(secret) == settings.get(secret):
+                expires_at = kept.expires_at
+        login: str | None = None
         if key is not None:
-            me = await self._check_key(key)
+            me = await self.check_key(key)
+            login = me.staff_login
             if me.business.id != kept.business_id:
                 raise Refusal(
-                    f"this key is of the business {me.business.id}, but {kept.id} belongs to {kept.business_id}: "
-                    "add a connection for the other business instead"
+                    "this key is of the business {theirs}, but this connection belongs to {ours}: "
+                    "add a connection for the other business instead",
+                    field="key",
+                    theirs=me.business.id,
+                    ours=kept.business_id,
                 )
         current = await self.rule(kept)
         changed = rule(kept.account, current) if rule else None
         if changed is not None:
-            opens = settings or json.loads(self._store.vault.decrypt(kept.settings))
+            opens = settings or self.settings_of(kept)
             changed = await self._on_the_menu(kept.connector, opens, kept.account, changed)
+            needed = self.connector(kept.connector).info.for_categories
+            if changed.categories and not needed.items() <= opens.items():
+                settings = {**opens, **needed}
+                expires_at = expires_at or kept.expires_at
         change = Edit(
             title=title,
             scope=_scope(account or kept.account, locations) if locations is not None else None,
@@ -234,8 +314,15 @@ class Desk:
             account=account,
             sevenstamp_key=key,
             poll_seconds=poll_seconds,
+            key_login=login,
+            expires_at=expires_at,
         )
-        return await self._store.write(lambda tx: connections.edit(tx, kept.id, change))
+        return await self._write(lambda tx: connections.edit(tx, kept.id, change))
+
+    def settings_of(self, one: Connection) -> dict[str, Any]:
+        """A connection's settings in the clear: never to be shown."""
+        found: dict[str, Any] = json.loads(self._store.vault.decrypt(one.settings))
+        return found
 
     async def get(self, connection_id: str) -> Connection:
         return await self._store.read(lambda tx: connections.get(tx, connection_id))
@@ -254,14 +341,38 @@ class Desk:
 
     async def pause(self, connection_id: str) -> None:
         await self.get(connection_id)
-        await self._store.write(lambda tx: connections.set_health(tx, connection_id, Health.paused, None))
+        await self._write(lambda tx: connections.set_health(tx, connection_id, Health.paused, None))
 
-    async def resume(self, connection_id: str) -> None:
+    async def resume(self, connection_id: str, *, leave_out: bool = False) -> None:
+        """Work again; the receipts of the pause earn stamps unless they are to be left out."""
         await self.get(connection_id)
-        await self._store.write(lambda tx: connections.set_health(tx, connection_id, Health.active, None))
+
+        def work(tx: Transaction) -> None:
+            if leave_out:
+                connections.leave_out_pause(tx, connection_id)
+            connections.set_health(tx, connection_id, Health.active, None)
+
+        await self._write(work)
 
     async def remove(self, connection_id: str) -> None:
-        await self._store.write(lambda tx: connections.remove(tx, connection_id))
+        def work(tx: Transaction) -> None:
+            connections.remove(tx, connection_id)
+            watches.set_email(tx, connection_id, None, "")
+
+        await self._write(work)
+
+    async def tell_by_email(self, connection_id: str, email: str, language: str) -> None:
+        """Whom to tell when a connection needs a person; nobody with an empty address. Raises `Refusal`."""
+        email = email.strip()
+        if email and not _EMAIL.fullmatch(email):
+            raise Refusal("this is not an email address: write it as anna@example.com", field="email")
+
+        def work(tx: Transaction) -> None:
+            if watches.email(tx, connection_id) != (email or None):
+                watches.set_email(tx, connection_id, email or None, language)
+                journal.note(tx, connection_id, Message("connection.email"))
+
+        await self._write(work)
 
     async def unsettled(self, connection_id: str) -> int:
         return await self._store.read(lambda tx: ledger.unsettled(tx, connection_id))
@@ -271,10 +382,14 @@ class Desk:
         found = self._tills.classes.get(one.connector)
         if found is None or found.info.hook_address is HookAddress.nobody:
             return None
-        shared = f"{self._public_url}/hooks/tills/{one.connector}"
+        shared = self.shared_hook_url(one.connector)
         if found.info.hook_address is HookAddress.operator:
             return shared
         return f"{shared}/{self._store.vault.decrypt(one.hook_token)}"
+
+    def shared_hook_url(self, connector: str) -> str:
+        """The one address of all accounts of a connector, for tills whose operator sets it."""
+        return f"{self._public_url()}/hooks/tills/{connector}"
 
     async def shown(self, one: Connection) -> dict[str, Any]:
         """A connection as scripts read it."""
@@ -302,6 +417,142 @@ class Desk:
             "hook_url": self.hook_url(one),
         }
 
+    # --- OAuth ------------------------------------------------------------------------------------------------
+
+    def authorise_url(self, name: str, redirect_uri: str) -> str | None:
+        """Where a browser goes to let us in; `None` where the till has no such page, or the operator no application."""
+        oauth = self._oauth(name)
+        if oauth is None:
+            return None
+        try:
+            return oauth.authorise_url(app_settings(self.connector(name)), redirect_uri)
+        except NotConfigured:
+            return None
+
+    def _oauth(self, name: str) -> OAuth | None:
+        return next((one for one in self.connector(name).authorisation if isinstance(one, OAuth)), None)
+
+    async def authorised(
+        self, name: str, returned: Mapping[str, str], redirect_uri: str
+    ) -> tuple[dict[str, str], int | None]:
+        """What a consent was traded for: settings, and when they end (UTC microseconds). Raises `Refusal`."""
+        found, oauth = self.connector(name), self._oauth(name)
+        if oauth is None:
+            raise Refusal("{title} has no sign-in of its own", title=found.info.title)
+        try:
+            settings = await oauth.exchange(app_settings(found), returned, redirect_uri)
+        except NotAuthorised as error:
+            raise Refusal("{title} did not let us in: {why}", title=found.info.title, why=str(error)) from None
+        except ConnectorError as error:
+            text = "{title} cannot be asked right now: {error}. Nothing was stored; try again."
+            raise Refusal(text, title=found.info.title, error=str(error)) from None
+        ends = self._store.clock.now() + int(oauth.lives.total_seconds()) * SECOND if oauth.lives else None
+        return {field: secret.get_secret_value() for field, secret in settings.items()}, ends
+
+    # --- previews ---------------------------------------------------------------------------------------------
+
+    async def recent(self, name: str, values: Mapping[str, Any], account: TillAccount) -> Recent:
+        """An account's newest receipts, from the till itself or, where it cannot be read, from what arrived here."""
+        till = self._tills.build(name, values, account)
+        try:
+            found = await read_recent(till, moment(self._store.clock.now()))
+        except ConnectorError as error:
+            raise Refusal("the till cannot be read: {error}", error=str(error)) from None
+        finally:
+            await till.aclose()
+        if found.source == "nothing":
+            arrived = await self._store.read(lambda tx: ledger.newest(tx, name, account.id))
+            return recent_of(arrived, moment(self._store.clock.now()), "hooks")
+        return found
+
+    async def recent_of(self, one: Connection) -> Recent:
+        """The same of a connection."""
+        return await self.recent(one.connector, self.settings_of(one), one.account)
+
+    async def pause_so_far(self, one: Connection) -> tuple[int, int] | None:
+        """How many receipts were closed since a pause began, and how many card operations they would be.
+
+        `None` where the till cannot be read back.
+        """
+        if not (self.connector(one.connector).can("look_back") or self.connector(one.connector).can("poll")):
+            return None
+        versions = await self._store.read(lambda tx: connections.rules(tx, one.id))
+        receipts = operations = 0
+        try:
+            async with asyncio.timeout(_PAUSE_PATIENCE):
+                async for page in self._reader.history(one, moment(one.health_since)):
+                    for sale in page.sales:
+                        closed = micros(sale.closed_at) if sale.closed_at else 0
+                        if closed >= one.health_since and one.covers(sale.location_id):
+                            earned = stamps_for(sale, rule_in_force(versions, closed).rule, one.account.zone)
+                            receipts += 1
+                            operations += bool(sale.customer and earned.stamps) + len(sale.redeem_codes)
+        except (ConnectorError, TimeoutError):
+            return None
+        return receipts, operations
+
+    # --- giving by hand ---------------------------------------------------------------------------------------
+
+    async def find_card(self, one: Connection, text: str) -> tuple[Card, tuple[str, str]]:
+        """The card of a phone, an email or a six-digit number, and by which name it was found. Raises `Refusal`."""
+        text = text.strip()
+        number = re.sub(r"[\s-]", "", text)
+        if re.fullmatch(r"[0-9]{6}", number):
+            name = ("number", number)
+        else:
+            who = Customer(email=text) if "@" in text and len(text) < 254 else None
+            phone = None if who else international(text[:40], one.account.country)
+            name = ("email", text.lower()) if who else ("phone", phone or "")
+            if not name[1]:
+                raise Refusal("write a phone with its country code, or the six digits on the card", field="who")
+        key = self._store.vault.decrypt(one.sevenstamp_key)
+        try:
+            found = await self.sevenstamp.with_key(key).cards(**{name[0]: name[1]})
+        except InvalidKey:
+            raise Refusal("7stamp refuses the key of this connection", field="who") from None
+        except SevenStampError as error:
+            raise Refusal("7stamp cannot be asked right now: {error}.", field="who", error=str(error)) from None
+        card = next((card for card in found if card.active), None)
+        if card is None:
+            raise Refusal("nobody has a card by this name", field="who")
+        return card, name
+
+    async def give(self, one: Connection, sale_id: str, card: Card, name: tuple[str, str]) -> int:
+        """Give a receipt's stamps to a card, once; how many. Raises `Refusal`."""
+        known = KnownCard(card.id, card.hint)
+        names = [name, ("number", card.number)]
+        try:
+            return await self._write(lambda tx: give(tx, one, sale_id, known, names))
+        except CannotGive as error:
+            raise Refusal(error.why, field="who") from None
+
+    async def progress(self, one: Connection, card_id: str) -> Card | None:
+        """A card as it is now; `None` where 7stamp does not say so at once."""
+        key = self._store.vault.decrypt(one.sevenstamp_key)
+        try:
+            return await self.sevenstamp.with_key(key).card(card_id, deadline=_PROGRESS_PATIENCE)
+        except (SevenStampError, Refusal):
+            return None
+
+    # --- keys -------------------------------------------------------------------------------------------------
+
+    async def dead_keys(self, business_id: str, key: str) -> list[Connection]:
+        """The connections of a business whose key 7stamp refuses, and which this one could mend."""
+        used = self._store.vault.hash("7stamp key", key)
+        return await self._store.read(lambda tx: looking.dead_keys(tx, business_id, used))
+
+    async def replace_dead_keys(self, business_id: str, key: str) -> int:
+        """Give those connections this key; how many."""
+        dead = await self.dead_keys(business_id, key)
+        for one in dead:
+            await self.edit(one.id, {}, key=key)
+        return len(dead)
+
+    async def diagnostics(self, connection_id: str) -> bytes:
+        """A file (zip) to send to support, redacted."""
+        one = await self.get(connection_id)
+        return await bundle(self._store, one, await self.shown(one), _ENGLISH)
+
     # --- working ----------------------------------------------------------------------------------------------
 
     def _sender(self) -> tuple[Identifier, Deliverer]:
@@ -313,10 +564,10 @@ class Desk:
     async def _working(self, connection_id: str) -> Connection:
         one = await self.get(connection_id)
         if one.health is Health.paused:
-            raise Refusal(f"{one.id} is paused: `connectors connection resume {one.id}` first")
+            raise Refusal("{id} is paused: `connectors connection resume {id}` first", id=one.id)
         if one.health is Health.needs_authorisation:
             raise Refusal(
-                f"{one.id} needs authorisation: give it a new token or key with `connectors connection edit {one.id}`"
+                "{id} needs authorisation: give it a new token or key with `connectors connection edit {id}`", id=one.id
             )
         return one
 
@@ -367,7 +618,7 @@ class Desk:
                 for unreadable in page.unreadable:
                     yield Previewed(None, None, unreadable)
         except ConnectorError as error:
-            raise Refusal(f"the till cannot be read: {error}") from None
+            raise Refusal("the till cannot be read: {error}", error=str(error)) from None
 
     async def backfill(self, connection_id: str, since: str, progress: Progress) -> dict[str, Any]:
         """History through the same door; receipts from before the connection are admitted."""
@@ -408,7 +659,7 @@ class Desk:
             await progress({"done": (at + len(some)) / len(ids), **changes})
         if dry_run:
             return changes
-        await self._store.write(lambda tx: journal.note(tx, one.id, Message("connection.replanned", changes)))
+        await self._write(lambda tx: journal.note(tx, one.id, Message("connection.replanned", changes)))
         self._sender()
         return changes | await self._deliver(connection_id, began, Seen())
 
@@ -426,14 +677,20 @@ class Desk:
                 return _wait_again(tx, one)
             return outbox.retry(tx, one)
 
-        if not await self._store.write(work):
-            raise Refusal(f"{operation_id} is neither held nor rejected: there is nothing to try again")
+        if not await self._write(work):
+            raise Refusal("{id} is neither held nor rejected: there is nothing to try again", id=operation_id)
 
     async def dismiss(self, connection_id: str, operation_id: str) -> None:
         """Give up a held operation. Raises `Refusal`."""
-        done = await self._store.write(lambda tx: outbox.dismiss(tx, outbox.get(tx, connection_id, operation_id)))
+        done = await self._write(lambda tx: outbox.dismiss(tx, outbox.get(tx, connection_id, operation_id)))
         if not done:
-            raise Refusal(f"{operation_id} is not held: only held operations can be dismissed")
+            raise Refusal("{id} is not held: only held operations can be dismissed", id=operation_id)
+
+    async def acknowledge(self, connection_id: str, operation_id: str) -> None:
+        """Leave a rejected operation at that: it has been seen. Raises `Refusal`."""
+        done = await self._write(lambda tx: outbox.acknowledge(tx, outbox.get(tx, connection_id, operation_id)))
+        if not done:
+            raise Refusal("{id} is not rejected, or has been seen already", id=operation_id)
 
     # --- errands ----------------------------------------------------------------------------------------------
 
@@ -493,8 +750,11 @@ def _refuse_too_much(tx: Transaction, one: outbox.Operation) -> None:
     wanted = row.stamps if theirs and row.admitted else 0
     if (signed > 0 and given + signed > wanted) or (signed < 0 and given + signed < wanted):
         raise Refusal(
-            f"receipt {one.receipt_id} does not call for that any more: it is entitled to {wanted} stamps for this "
-            f"card, and {given} are given or on their way"
+            "receipt {receipt} does not call for that any more: it is entitled to {wanted} stamps for this card, "
+            "and {given} are given or on their way",
+            receipt=one.receipt_id,
+            wanted=wanted,
+            given=given,
         )
 
 
@@ -547,7 +807,8 @@ def _scope(account: TillAccount, wanted: Sequence[str]) -> tuple[str, ...]:
         if found is None:
             names = {location.name: location.id for location in account.locations}
             known = ", ".join(f"{name} ({names[name]})" for name in nearest(one, names))
-            raise Refusal(f"{account.name} has no location {one!r}; known: {known or 'none'}")
+            text = "{account} has no location '{location}'; known: {known}"
+            raise Refusal(text, field="locations", account=account.name, location=one, known=known or "–")
         scope.append(found)
     return tuple(dict.fromkeys(scope))
 
@@ -561,9 +822,18 @@ def _found(what: str, wanted: Iterable[str], known: Mapping[str, str]) -> frozen
         if found is None:
             names = {name: one for one, name in known.items()}
             near = ", ".join(f"{name} ({names[name]})" for name in nearest(one, names)[:5])
-            raise Refusal(f"there is no {what} {one!r} on the menu; nearest: {near or 'it is empty'}")
+            text = "there is no {what} '{name}' on the menu; nearest: {near}"
+            raise Refusal(text, field="products", what=what, name=one, near=near or "–")
         ids.add(found)
     return frozenset(ids)
+
+
+_EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s.]+(\.[^@\s.]+)+")
+
+
+def _secret(found: type[Connector[Any]]) -> str | None:
+    """The form field that holds what the till lets us in with."""
+    return next((one.field for one in found.authorisation if isinstance(one, Token)), None)
 
 
 def nearest(wanted: str, known: Iterable[str]) -> list[str]:

@@ -10,21 +10,25 @@ import contextlib
 import json
 import logging
 import os
+import secrets
 from pathlib import Path
 from typing import Any, Self
 
 import httpx
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
 from filelock import FileLock, Timeout
 
 from connector_sdk.messages import Catalogue, Message
 from connectors.desk import Desk, Progress, Refusal
 from connectors.domain.clock import Clock as Time
+from connectors.notices import Notices
 from connectors.plugins import Plugins
 from connectors.running.clock import Clock
 from connectors.running.dispatcher import InProcess
 from connectors.settings import Settings
 from connectors.sevenstamp.client import SevenStamp
-from connectors.store import connections, errands, outbox
+from connectors.store import connections, drafts, errands, operators, outbox
 from connectors.store.engine import Store
 from connectors.store.errors import StoreError
 from connectors.sync.delivering import Deliverer, Timing
@@ -72,14 +76,40 @@ class Host:
         self.door = Door(self.store, self.plugins.stamps_for_sale)
         self.reader = Reader(self.store, self.tills, self.door)
         self.hooks = HookDoor(self.store, self.tills, self.door)
+        self.public_url = settings.public_url or "http://127.0.0.1:8700"
         self.desk = Desk(
-            self.store, self.tills, self.sevenstamp, self.reader, self.identifier, self.deliverer, settings.public_url
+            self.store, self.tills, self.sevenstamp, self.reader, self.identifier, self.deliverer, self._public
         )
+        self.notices = Notices(self.store, self.words, settings.smtp_url, self._public)
         self._dispatcher = InProcess()
         self._clock: Clock | None = None
         self._delivery: asyncio.Task[None] | None = None
         self._telling: set[asyncio.Task[None]] = set()
         self._lock: FileLock | None = None
+
+    def _public(self) -> str:
+        return self.public_url
+
+    def listens_on(self, origin: str) -> None:
+        """Where the world reaches this host, unless the operator has said so."""
+        if not self.settings.public_url:
+            self.public_url = origin
+
+    async def operator_password(self) -> str | None:
+        """See that the operator has a password: the setting's, or one made now, which is returned to be shown once."""
+        kept = await self.store.read(operators.password_hash)
+        wanted = self.settings.operator_password
+        if wanted is None and kept is not None:
+            return None
+        hasher = PasswordHasher()
+        made = wanted.get_secret_value() if wanted is not None else secrets.token_urlsafe(15)
+        if kept is not None:
+            with contextlib.suppress(VerificationError, InvalidHashError):
+                hasher.verify(kept, made)
+                return None
+        hashed = await asyncio.to_thread(hasher.hash, made)
+        await self.store.write(lambda tx: operators.set_password_hash(tx, hashed))
+        return made if wanted is None else None
 
     async def __aenter__(self) -> Self:
         if self.store.outdated() and not self.hold("upgrade"):
@@ -163,9 +193,16 @@ class Host:
         assert self.identifier is not None  # noqa: S101 - take_over refused otherwise
         assert self.deliverer is not None  # noqa: S101
         await self._recover()
-        self._clock = Clock(self.store, self.reader, self.identifier, self.deliverer, self._dispatcher, self.desk)
+        self._clock = Clock(
+            self.store, self.reader, self.identifier, self.deliverer, self._dispatcher, self.desk, self._tidy
+        )
         self._delivery = asyncio.create_task(self.deliverer.run(), name="delivery")
         self._clock.start()
+
+    async def _tidy(self) -> None:
+        """What comes up once a minute beside the sales."""
+        await self.store.write(drafts.sweep)
+        await self.notices.round()
 
     async def _recover(self) -> None:
         """What was on the wire when the last host ended is in doubt; what was asked of it has failed."""

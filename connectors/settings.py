@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from pathlib import Path
 from typing import Annotated
 
@@ -23,7 +24,10 @@ class Settings(BaseSettings):
     database_url: str = ""
     sevenstamp_url: str | None = None
     secret_key: SecretStr | None = None
-    public_url: str = "http://127.0.0.1:8700"
+    public_url: str = ""
+    operator_password: SecretStr | None = None
+    trusted_proxies: str = ""
+    smtp_url: SecretStr | None = None
     settle_seconds: Annotated[float, Field(gt=0, le=3600)] = 10.0
     call_deadline_seconds: Annotated[float, Field(gt=0, le=300)] = 15.0
 
@@ -42,6 +46,32 @@ class Settings(BaseSettings):
         if url and not url.startswith(("https://", "http://")):
             raise ValueError("an address that begins with https://")
         return url or None
+
+    @field_validator("public_url")
+    @classmethod
+    def _public_address(cls, url: str) -> str:
+        if url and not url.startswith(("https://", "http://")):
+            raise ValueError("an address that begins with https://")
+        return url.rstrip("/")
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, text: str) -> str:
+        for one in text.replace(",", " ").split():
+            ipaddress.ip_network(one, strict=False)
+        return text
+
+    @field_validator("smtp_url")
+    @classmethod
+    def _mail_address(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not url.get_secret_value().startswith(("smtp://", "smtps://")):
+            raise ValueError("an address like smtps://name:password@mail.example.com?from=till@example.com")
+        return url
+
+    @property
+    def proxies(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+        """The networks whose forwarded headers are believed."""
+        return tuple(ipaddress.ip_network(one, strict=False) for one in self.trusted_proxies.replace(",", " ").split())
 
     @property
     def database_file(self) -> Path | None:

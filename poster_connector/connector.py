@@ -33,6 +33,7 @@ from connector_sdk import (
     MenuItem,
     NotAuthorised,
     NotConfigured,
+    OAuth,
     Received,
     Sale,
     SalePage,
@@ -42,7 +43,7 @@ from connector_sdk import (
 )
 from connector_sdk.errors import ConnectorError
 from connector_sdk.signatures import OrderedFieldsMd5
-from poster_connector import mapping, wire
+from poster_connector import mapping, oauth, wire
 from poster_connector.client import ALL, CLOSED, PosterClient
 from poster_connector.settings import PosterApp, PosterSettings
 
@@ -58,13 +59,23 @@ class PosterConnector(Connector[PosterSettings]):
         name="poster",
         title="Poster",
         summary="Every receipt closed in Poster becomes stamps.",
-        needs="a personal integration token from Poster's admin",
+        needs="Your Poster sign-in, or a personal integration token.",
         minutes=2,
         hook_address=HookAddress.operator,
         sandbox="poster_connector.sandbox:PosterSandbox",
+        attach_customer=(
+            "In the Poster terminal: open the order, tap Client, and choose the guest or type the phone before closing."
+        ),
+        for_categories={"categories": "true"},
+        hook_steps=(
+            "On Poster's developer site, open your application and paste this address as its webhook URL.",
+            "Tick transaction and application; nothing else is needed.",
+            "Press Check there: it turns green once this host can be reached.",
+        ),
     )
     app_model = PosterApp
     authorisation = (
+        OAuth(oauth.authorise_url, oauth.exchange, lives=oauth.TOKEN_LIVES),
         Token("access_token", "In Poster's admin: Access → Integrations → Personal integration; copy the token."),
     )
     hook_answer = _ACCEPT

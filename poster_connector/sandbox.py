@@ -8,12 +8,14 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
+from html import escape
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode
 from zoneinfo import ZoneInfo
 
 import httpx
@@ -23,6 +25,7 @@ from connector_sdk.signatures import OrderedFieldsMd5
 
 TOKEN = "861052:02391570ff9af128e93c5a771055ba88"  # noqa: S105 - the documentation's own example
 SECRET = "fe2bc8e865d8fc2236968ee53c3b2bd5"  # noqa: S105 - the same
+APPLICATION = "76"
 _MOST_DAYS = 3
 _MENU = {
     "161": ("Cappuccino", "4", "1700"),
@@ -284,6 +287,8 @@ class PosterSandbox(TillSandbox):
         self.accounts = {one.token: one for one in accounts or (Account(),)}
         self.account = next(iter(self.accounts.values()))
         self.hooks_url: str | None = None
+        self.codes: dict[str, str] = {}
+        """OAuth codes given and not yet traded, with the address each was given to."""
         self._posting: set[asyncio.Task[None]] = set()
 
     def application(self) -> Any:
@@ -292,7 +297,7 @@ class PosterSandbox(TillSandbox):
     def environment(self, origin: str) -> Mapping[str, str]:
         return {
             "POSTER_API_URL": f"{origin}/api",
-            "POSTER_APPLICATION_ID": "76",
+            "POSTER_APPLICATION_ID": APPLICATION,
             "POSTER_APPLICATION_SECRET": SECRET,
         }
 
@@ -310,19 +315,59 @@ class PosterSandbox(TillSandbox):
             message = await receive()
             body += message.get("body", b"")
             more = message.get("more_body", False)
-        status, content = self._respond(scope, body)
-        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
+        query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
+        headers = [(b"content-type", b"application/json")]
+        if scope["path"] in ("/api/auth", "/api/auth/answer"):
+            status, headers, content = self._consent(scope["path"], query)
+        elif scope["path"] == "/api/v2/auth/access_token":
+            status, content = 200, json.dumps(self._trade(dict(parse_qsl(body.decode("latin-1"))))).encode()
+        else:
+            status, content = self._respond(scope, query, body)
+        headers.append((b"content-length", str(len(content)).encode()))
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": content})
 
-    def _respond(self, scope: Mapping[str, Any], body: bytes) -> tuple[int, bytes]:
+    def _consent(self, path: str, query: Mapping[str, str]) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+        """The page that asks a cafe's owner, and the way back with a code or a refusal."""
+        back = query.get("redirect_uri", "")
+        if not back.startswith("http") or query.get("application_id") != APPLICATION:
+            return 400, [(b"content-type", b"text/plain")], b"there is no such application"
+        if path == "/api/auth":
+            hidden = "".join(
+                f'<input type="hidden" name="{name}" value="{escape(value)}">'
+                for name, value in (("redirect_uri", back), ("application_id", APPLICATION))
+            )
+            page = (
+                '<!doctype html><html lang="en"><title>Poster sandbox</title><h1>Let 7stamp read your receipts?</h1>'
+                f'<form action="/api/auth/answer">{hidden}<button name="allow" value="1">Allow</button> '
+                '<button name="allow" value="0">Refuse</button></form></html>'
+            )
+            return 200, [(b"content-type", b"text/html; charset=utf-8")], page.encode()
+        answer = {"error": "access_denied"}
+        if query.get("allow") == "1":
+            code = secrets.token_hex(16)
+            self.codes[code] = back
+            answer = {"code": code, "account": self.account.name}
+        joined = f"{back}{'&' if '?' in back else '?'}{urlencode(answer)}"
+        return 302, [(b"location", joined.encode("latin-1"))], b""
+
+    def _trade(self, form: Mapping[str, str]) -> Mapping[str, Any]:
+        """A code for a token: once, for the application and the address it was given to."""
+        if form.get("application_id") != APPLICATION:
+            return {"error": 143, "message": "Requested code's application doesn't exist", "field": "application_id"}
+        good = form.get("application_secret") == SECRET and form.get("grant_type") == "authorization_code"
+        given_to = self.codes.pop(form.get("code", ""), None)
+        if not good or given_to is None or given_to != form.get("redirect_uri"):
+            return {"code": 400, "error_type": "OAuthException", "error_message": "No matching code found"}
+        return {"access_token": self.account.token, "account_number": self.account.number}
+
+    def _respond(self, scope: Mapping[str, Any], query: Mapping[str, str], body: bytes) -> tuple[int, bytes]:
         path = scope["path"]
         if path.startswith("/_sandbox/"):
             try:
                 return 200, json.dumps(self._control(path, body)).encode()
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 return 422, json.dumps({"error": f"not understood: {type(error).__name__} {error}"}).encode()
-        query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
         account = self.accounts.get(query.get("token", ""), self.account)
         if account.fail_next:
             failure = account.fail_next.pop(0)
@@ -370,6 +415,26 @@ class PosterSandbox(TillSandbox):
         task = asyncio.get_running_loop().create_task(_post(self.hooks_url, self.account.hook(receipt, action)))
         self._posting.add(task)
         task.add_done_callback(self._posting.discard)
+
+    def two_weeks(self, customers: list[str]) -> None:
+        """Fourteen days of a cafe before today: busier on Saturdays, now and then nobody attached, or a refund."""
+        cafe, chance = self.account, random.Random(14)  # noqa: S311 - the same weeks every time
+        clients = [cafe.client(phone) for phone in customers]
+        now, clock = cafe.now(), cafe.now
+        for ago in range(14, 0, -1):
+            opens = (now - timedelta(days=ago)).astimezone(ZoneInfo(cafe.zone)).replace(hour=8, minute=0, second=0)
+            minute = 0
+            for _ in range(chance.randint(14, 20) + (10 if opens.weekday() == 5 else 0)):
+                minute += chance.randint(4, 30)
+                at = opens + timedelta(minutes=minute)
+                cafe.now = lambda at=at: at  # type: ignore[misc]
+                receipt = cafe.open(chance.choice([*clients, *clients, 0]))
+                for _ in range(chance.randint(1, 3)):
+                    cafe.add(receipt, chance.choice(list(_MENU)))
+                cafe.close(receipt)
+                if chance.random() < 0.03:
+                    cafe.refund(receipt)
+        cafe.now = clock
 
     async def busy_morning(self, customers: list[str], post: Post, pause: Callable[[], Awaitable[None]]) -> None:
         """Most people buy a coffee; some receipts are corrected, refunded, removed, or have nobody attached."""

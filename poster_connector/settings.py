@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -58,3 +59,10 @@ class PosterApp(BaseSettings):
 
     def secret(self) -> str | None:
         return self.application_secret.get_secret_value() if self.application_secret else None
+
+    def origin_of(self, account: str) -> str:
+        """Where an account's own API is; a sandbox plays all accounts at its one address."""
+        if self.api_url == API_URL:
+            return f"https://{account}.joinposter.com"
+        parts = urlsplit(self.api_url)
+        return f"{parts.scheme}://{parts.netloc}"

@@ -103,8 +103,8 @@ async def test_the_documented_samples_earn_nothing_until_somebody_is_attached(
             assert await host.store.read(lambda tx: outbox.listed(tx, one.id)) == []
             lines = await host.store.read(lambda tx: journal.lines(tx, one.id))
             assert (
-                "Receipt 330660, 27.50 UAH, earned no stamps: nobody is attached, and it was closed on 2018-02-17, "
-                "before this connection began (`backfill` takes it in)." in [host.words.word(x.message) for x in lines]
+                "Receipt 330660, UAH\xa027.50, earned no stamps: nobody is attached, and it was closed on "
+                "February 17, 2018, before this connection began." in [host.words.word(x.message) for x in lines]
             )
 
             poster.attached = True

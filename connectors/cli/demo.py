@@ -21,17 +21,21 @@ from connector_sdk.rule import StampRule, UnknownCustomer
 from connectors.cli.installation import load_sandbox
 from connectors.cli.output import say
 from connectors.cli.servers import serving
-from connectors.domain.clock import moment
+from connectors.domain.clock import DAY, moment
+from connectors.domain.connection import Connection
 from connectors.host import Host
 from connectors.plugins import Plugins
 from connectors.settings import Settings
 from connectors.sevenstamp.sandbox import Sandbox
-from connectors.store import journal, ledger
+from connectors.store import connections, journal, ledger, sessions
+from connectors.store.engine import Transaction
+from connectors.store.sessions import Visitor
 from connectors.web.app import application
 
 _KEY = "7loc_sc_demo"  # the sandbox takes any key that begins so
 _CUSTOMERS = [f"+38050111{number:04d}" for number in range(1001, 1009)]
 _PAUSE = 0.7
+_HISTORY_DAYS = 15
 
 
 async def play(connector: str, seconds: float) -> None:
@@ -53,6 +57,8 @@ async def play(connector: str, seconds: float) -> None:
         )
         host = await stack.enter_async_context(Host(settings, plugins=plugins))
         host_origin = await stack.enter_async_context(serving(application(host)))
+        host.listens_on(host_origin)
+        till.two_weeks(_CUSTOMERS)
         one = await host.desk.add(
             connector,
             till.settings(),
@@ -63,6 +69,11 @@ async def play(connector: str, seconds: float) -> None:
                 unknown_customer=UnknownCustomer.issue,
             ),
         )
+        since = moment(host.store.clock.now() - _HISTORY_DAYS * DAY).date().isoformat()
+        say("Two weeks of history become stamps first …")
+        await host.desk.backfill(one.id, since, _quietly)
+        link = await host.store.write(lambda tx: sessions.make_link(tx, _owner(tx, one)))
+        say(f"\nThe console: open {host_origin}/link/{link} (it signs you in once, within ten minutes).")
         say(f"The till runs on {till_origin}, 7stamp on {stamps_origin}, the host on {host_origin}.")
         say("One stamp for every 15.00. Watch receipts become stamps; Ctrl-C ends everything.\n")
         async with httpx.AsyncClient(trust_env=False) as browser:
@@ -83,9 +94,18 @@ async def play(connector: str, seconds: float) -> None:
                 await _close_shop(host, one.id, sevenstamp, watching)
 
 
+def _owner(tx: Transaction, one: Connection) -> Visitor:
+    business = connections.business_of(tx, one.business_id)
+    return Visitor(business.id, business.name, business.zone, "demo", _KEY)
+
+
+async def _quietly(_now: Mapping[str, Any]) -> None:
+    """Two weeks take a second."""
+
+
 async def _watch(host: Host, connection_id: str, sevenstamp: Sandbox) -> None:
     """The journal as it is written, and now and then the sums."""
-    after, quiet = 0, 0
+    after, quiet = await host.store.read(lambda tx: journal.last(tx, connection_id)), 0
     while True:
         lines = await host.store.read(lambda tx, after=after: journal.lines(tx, connection_id, after=after))  # type: ignore[misc]
         for line in lines:

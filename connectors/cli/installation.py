@@ -37,13 +37,17 @@ def serve(
     host: ListenHost = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8700,
 ) -> None:
-    """Hooks and background sync in one process."""
+    """Console, hooks and background sync in one process."""
 
     async def work() -> None:
         async with the_host() as parts:
             parts.take_over()
             sock = listening(host, port)
-            say(f"✓ Listening on http://{host}:{sock.getsockname()[1]} — Ctrl-C ends it.")
+            origin = f"http://{f'[{host}]' if ':' in host else host}:{sock.getsockname()[1]}"
+            parts.listens_on(origin)
+            if made := await parts.operator_password():
+                say(f"  The operator's password for the console, shown only now: {made}")
+            say(f"✓ Listening on {origin} — the console is there; Ctrl-C ends it.")
             if not await serve_application(application(parts), sock):
                 raise Refusal("the host could not start: see the log above")
 

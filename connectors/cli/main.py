@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from connectors.cli import connection, installation, operations, work
+from connectors.cli import connection, console, installation, operations, work
 from connectors.cli.output import fail, log_to_stderr
 from connectors.plugins import Plugins
 
@@ -36,6 +36,7 @@ def _common(
 
 app.add_typer(connection.app, name="connection")
 app.add_typer(operations.app, name="operations")
+app.add_typer(console.app, name="console")
 app.add_typer(installation.database, name="db")
 app.command()(work.sync)
 app.command()(work.preview)
@@ -45,6 +46,7 @@ app.command()(work.journal)
 app.command()(installation.serve)
 app.command()(installation.plugins)
 app.command()(installation.doctor)
+app.command()(console.diagnostics)
 app.command()(installation.sandbox)
 app.command()(installation.demo)
 

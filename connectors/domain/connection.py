@@ -65,6 +65,10 @@ class Connection:
     settings: str = field(repr=False)
     sevenstamp_key: str = field(repr=False)
     hook_token: str = field(repr=False)
+    key_login: str | None = None
+    expires_at: int | None = None
+    skipped: tuple[tuple[int, int], ...] = ()
+    """Stretches of time (from, to) whose receipts earn nothing: pauses that a person left out."""
 
     def facts(self) -> ConnectionFacts:
         """What plugins are told."""
@@ -77,6 +81,10 @@ class Connection:
             zone=self.account.zone,
             currency=self.account.currency,
         )
+
+    def admits(self, closed_at: int) -> bool:
+        """Whether a receipt closed then earns stamps without a backfill."""
+        return closed_at >= self.began_at and not any(start <= closed_at < end for start, end in self.skipped)
 
     def covers(self, location_id: str | None) -> bool:
         """Whether a receipt of that location is this connection's."""

@@ -53,9 +53,9 @@ def stamps_for(sale: Sale, rule: StampRule, zone: str) -> Earned:
         return Earned(0, Message("why.gift"))
     for amount in (rule.minimum, rule.amount):
         if amount is not None and amount.currency != sale.paid.currency:
-            return Earned(0, Message("why.currency", {"amount": str(amount)}))
+            return Earned(0, Message("why.currency", {"amount": amount}))
     if rule.minimum is not None and sale.paid < rule.minimum:
-        return Earned(0, Message("why.minimum", {"minimum": str(rule.minimum)}))
+        return Earned(0, Message("why.minimum", {"minimum": rule.minimum}))
     earned = _by_kind(sale, rule)
     times = _multiplier(rule.multipliers, sale.closed_at.astimezone(ZoneInfo(zone)))
     if earned.stamps and times > 1:
@@ -79,9 +79,7 @@ def _by_kind(sale: Sale, rule: StampRule) -> Earned:
     if rule.kind == "by_amount":
         assert rule.amount is not None  # noqa: S101 - StampRule holds to it
         stamps = max(0, kept // rule.amount)
-        return Earned(
-            stamps, Message("why.by_amount", {"kept": kept.decimal, "amount": str(rule.amount), "stamps": stamps})
-        )
+        return Earned(stamps, Message("why.by_amount", {"kept": kept, "amount": rule.amount, "stamps": stamps}))
     quantity = sum(
         (
             line.quantity - (Decimal(0) if keep else line.refunded_quantity)

@@ -48,6 +48,7 @@ class Clock:
         deliverer: Deliverer,
         dispatcher: Dispatcher,
         errands: Errands,
+        tidy: Work,
     ) -> None:
         self._store = store
         self._reader = reader
@@ -55,6 +56,7 @@ class Clock:
         self._deliverer = deliverer
         self._dispatcher = dispatcher
         self._errands = errands
+        self._tidy = tidy
         # coalesce and no grace time: after a pause of the machine one late run happens, none is skipped in silence
         self._scheduler = AsyncIOScheduler(
             timezone="UTC", job_defaults={"coalesce": True, "misfire_grace_time": None, "max_instances": 1}
@@ -173,5 +175,6 @@ class Clock:
         try:
             await self._store.write(outbox.expire)
             await self._deliverer.watch_plans()
+            await self._tidy()
         except Exception as error:
             log.exception("housekeeping: raised %s; it comes again in a minute", type(error).__name__)

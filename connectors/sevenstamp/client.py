@@ -133,6 +133,10 @@ class SevenStampClient:
         found = await self._read("/v1/cards", _CARDS, {k: v for k, v in given.items() if v is not None})
         return sorted(found, key=lambda card: card.issued_at)
 
+    async def card(self, card_id: str, deadline: float | None = None) -> Card:
+        """One card as it is now. Raises `Refused` (`card_not_found`) too."""
+        return await self._read(f"/v1/cards/{_segment(card_id)}", TypeAdapter(Card), deadline=deadline)
+
     async def issue_card(self, *, phone: str | None = None, email: str | None = None) -> Card:
         """Issue a card; the same customer again gets the same card, so this may be repeated freely."""
         who = {"phone": phone} if phone else {"email": email}
@@ -173,8 +177,14 @@ class SevenStampClient:
             return Refused(response.status_code, code or "invalid", answer)
         return InDoubt(f"7stamp answered {response.status_code}", conflict=code == "idempotency_conflict")
 
-    async def _read(self, path: str, shape: TypeAdapter[T], params: Mapping[str, str] | None = None) -> T:
-        return self._parse(await self._answer("GET", path, params=params), shape)
+    async def _read(
+        self,
+        path: str,
+        shape: TypeAdapter[T],
+        params: Mapping[str, str] | None = None,
+        deadline: float | None = None,
+    ) -> T:
+        return self._parse(await self._answer("GET", path, params=params, deadline=deadline), shape)
 
     async def _answer(self, method: str, path: str, **more: Any) -> Reply:
         headers = {**self._headers, **more.pop("headers", {})}

@@ -14,7 +14,7 @@ from connector_sdk.sale import Customer
 from connectors.domain.clock import DAY, HOUR, SECOND
 from connectors.domain.connection import WORKING
 from connectors.store.engine import Transaction
-from connectors.store.schema import connection, identify, known_card, till_customer
+from connectors.store.schema import connection, customer_name, identify, known_card, till_customer
 
 # A till's own customer may be given another phone: what we know of them is looked at again after this long.
 TILL_CUSTOMER_FOR = HOUR
@@ -67,6 +67,21 @@ def remember(tx: Transaction, business_id: str, customer: str, card: KnownCard) 
         .values(business_id=business_id, customer_hash=customer, **values)
         .on_conflict_do_update(index_elements=[known_card.c.business_id, known_card.c.customer_hash], set_=values)
     )
+
+
+def name_hash(tx: Transaction, business_id: str, kind: str, value: str) -> str:
+    """The same hash for the same phone, email or card number of a business' customers: people search by them."""
+    return tx.vault.hash("name", business_id, kind, value)
+
+
+def remember_names(tx: Transaction, business_id: str, customer: str, names: Sequence[tuple[str, str]]) -> None:
+    """By which names (kind, value) a customer's receipts are found; only their hashes are kept."""
+    rows = [
+        {"business_id": business_id, "name_hash": name_hash(tx, business_id, kind, value), "customer_hash": customer}
+        for kind, value in dict.fromkeys(names)
+    ]
+    if rows:
+        tx.run(tx.insert(customer_name).on_conflict_do_nothing(), rows)
 
 
 def forget(tx: Transaction, business_id: str, card_id: str) -> None:

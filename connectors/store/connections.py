@@ -21,7 +21,7 @@ from connector_sdk.rule import StampRule
 from connectors.domain.clock import HOUR, SECOND
 from connectors.domain.connection import WORKING, Business, Connection, Health, named, overlap
 from connectors.domain.stamps import RuleVersion
-from connectors.store import journal
+from connectors.store import journal, tallies
 from connectors.store.engine import Transaction
 from connectors.store.errors import NotFound, Taken
 from connectors.store.ledger import tickets
@@ -35,10 +35,11 @@ _HOOKS_ARRIVE = 24 * HOUR  # hooks count as arriving while the last is no older 
 
 # immutable values of texts that come again and again: read once
 _account = lru_cache(maxsize=4096)(TillAccount.model_validate_json)
-_rule = lru_cache(maxsize=4096)(StampRule.model_validate_json)
+rule_of = lru_cache(maxsize=4096)(StampRule.model_validate_json)
 
 
-def _connection(row: Any) -> Connection:
+def connection_of(row: Any) -> Connection:
+    """The value of a row with all columns of the table."""
     return Connection(
         id=row.id,
         connector=row.connector,
@@ -64,6 +65,9 @@ def _connection(row: Any) -> Connection:
         settings=row.settings,
         sevenstamp_key=row.sevenstamp_key,
         hook_token=row.hook_token,
+        key_login=row.key_login,
+        expires_at=row.expires_at,
+        skipped=tuple((start, end) for start, end in json.loads(row.skipped)),
     )
 
 
@@ -78,7 +82,7 @@ def get(tx: Transaction, connection_id: str) -> Connection:
             f"there is no connection {connection_id!r}; "
             + (f"known: {', '.join(known)}" if known else "none is connected")
         )
-    return _connection(row)
+    return connection_of(row)
 
 
 def everyone(tx: Transaction) -> list[Connection]:
@@ -86,7 +90,7 @@ def everyone(tx: Transaction) -> list[Connection]:
     rows = tx.run(
         select(connection).where(connection.c.health != Health.removed).order_by(connection.c.began_at, connection.c.id)
     )
-    return [_connection(row) for row in rows]
+    return [connection_of(row) for row in rows]
 
 
 def count(tx: Transaction) -> int:
@@ -98,7 +102,7 @@ _OF_IDS = select(connection).where(connection.c.id.in_(bindparam("ids", expandin
 
 def of_ids(tx: Transaction, ids: Sequence[str]) -> dict[str, Connection]:
     rows = tx.run(_OF_IDS, {"ids": list(ids)})
-    return {row.id: _connection(row) for row in rows}
+    return {row.id: connection_of(row) for row in rows}
 
 
 def of_account(tx: Transaction, connector: str, account_id: str) -> list[Connection]:
@@ -110,7 +114,7 @@ def of_account(tx: Transaction, connector: str, account_id: str) -> list[Connect
             connection.c.health != Health.removed,
         )
     )
-    return [_connection(row) for row in rows]
+    return [connection_of(row) for row in rows]
 
 
 def of_hook_token(tx: Transaction, connector: str, token: str) -> Connection | None:
@@ -121,7 +125,7 @@ def of_hook_token(tx: Transaction, connector: str, token: str) -> Connection | N
             connection.c.health != Health.removed,
         )
     ).first()
-    return _connection(row) if row else None
+    return connection_of(row) if row else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,11 +141,13 @@ class NewConnection:
     settings: Mapping[str, Any]
     sevenstamp_key: str
     poll_seconds: int | None
+    key_login: str | None = None
+    expires_at: int | None = None
 
 
 def add(tx: Transaction, new: NewConnection) -> Connection:
     """Store a connection, adopting what a removed one to the same account left. Raises `Taken`."""
-    _refuse_overlap(tx, new.connector, new.account, new.scope, ignoring=None)
+    _refuse_overlap(tx, new.connector, new.account, new.scope, new.business.id, ignoring=None)
     _store_business(tx, new.business)
     one = f"{new.connector}-{secrets.token_hex(3)}"
     token = secrets.token_urlsafe(24)
@@ -171,6 +177,8 @@ def add(tx: Transaction, new: NewConnection) -> Connection:
                 "key_hash": tx.vault.hash("7stamp key", new.sevenstamp_key),
                 "hook_token": tx.vault.encrypt(token),
                 "hook_token_hash": tx.vault.hash("hook token", token),
+                "key_login": new.key_login,
+                "expires_at": new.expires_at,
             }
         ],
     )
@@ -189,14 +197,24 @@ def _where(new: NewConnection) -> str:
 
 
 def _refuse_overlap(
-    tx: Transaction, connector: str, account: TillAccount, scope: tuple[str, ...], ignoring: str | None
+    tx: Transaction,
+    connector: str,
+    account: TillAccount,
+    scope: tuple[str, ...],
+    business_id: str,
+    ignoring: str | None,
 ) -> None:
     for other in of_account(tx, connector, account.id):
-        if other.id != ignoring and overlap(scope, other.scope):
-            raise Taken(
-                f"{account.name} is already connected as {other.id} ({named(other.scope, account.locations)}): "
-                f"change that one with `connectors connection edit {other.id}`, or choose other locations"
-            )
+        if other.id == ignoring or not overlap(scope, other.scope):
+            continue
+        where = named(other.scope, account.locations)
+        if other.business_id != business_id:
+            raise Taken(f"{account.name} ({where}) is already connected for another business: choose other locations")
+        raise Taken(
+            f"{account.name} is already connected as {other.id} ({where}): "
+            f"change that one with `connectors connection edit {other.id}`, or choose other locations",
+            other.id,
+        )
 
 
 def _former(tx: Transaction, new: NewConnection) -> list[str]:
@@ -220,6 +238,8 @@ def _adopt(tx: Transaction, one: str, former: Sequence[str], scope: tuple[str, .
     for table in (operation, identify):
         tx.run(table.update().where(table.c.sale_id.in_(moved)).values(connection_id=one))
     tx.run(sale.update().where(mine).values(connection_id=one))
+    for changed in (one, *former):
+        tallies.recount(tx, changed)
 
 
 def _store_business(tx: Transaction, new: Business) -> None:
@@ -255,7 +275,7 @@ def rules_of(tx: Transaction, ids: Sequence[str]) -> dict[str, list[RuleVersion]
     """The same for several connections at once."""
     found: dict[str, list[RuleVersion]] = {one: [] for one in ids}
     for row in tx.run(_RULES, {"ids": list(ids)}):
-        found[row.connection_id].append(RuleVersion(row.number, row.effective_from, _rule(row.rule)))
+        found[row.connection_id].append(RuleVersion(row.number, row.effective_from, rule_of(row.rule)))
     return found
 
 
@@ -304,6 +324,8 @@ class Edit:
     account: TillAccount | None = None
     sevenstamp_key: str | None = None
     poll_seconds: int | None = None
+    key_login: str | None = None
+    expires_at: int | None = None
 
 
 def edit(tx: Transaction, connection_id: str, change: Edit) -> Connection:
@@ -311,7 +333,7 @@ def edit(tx: Transaction, connection_id: str, change: Edit) -> Connection:
     kept = get(tx, connection_id)
     values: dict[str, Any] = {"generation": kept.generation + 1}
     if change.scope is not None:
-        _refuse_overlap(tx, kept.connector, kept.account, change.scope, ignoring=kept.id)
+        _refuse_overlap(tx, kept.connector, kept.account, change.scope, kept.business_id, ignoring=kept.id)
         values["scope"] = json.dumps(change.scope)
     if change.title is not None:
         values["title"] = change.title
@@ -319,14 +341,24 @@ def edit(tx: Transaction, connection_id: str, change: Edit) -> Connection:
         values.update(poll_seconds=change.poll_seconds, next_poll_at=tx.now)
     if change.settings is not None:
         values.update(settings=tx.vault.encrypt(json.dumps(change.settings)), authorised_at=tx.now)
+        values["expires_at"] = change.expires_at
     if change.account is not None:
         values["account"] = change.account.model_dump_json()
     if change.sevenstamp_key is not None:
         values["sevenstamp_key"] = tx.vault.encrypt(change.sevenstamp_key)
         values["key_hash"] = tx.vault.hash("7stamp key", change.sevenstamp_key)
+        values["key_login"] = change.key_login
     tx.run(connection.update().where(connection.c.id == connection_id).values(values))
     if change.rule is not None and set_rule(tx, connection_id, change.rule):
         journal.note(tx, connection_id, Message("connection.rule"))
+    for what, changed in (
+        ("title", change.title is not None and change.title != kept.title),
+        ("locations", change.scope is not None and change.scope != kept.scope),
+        ("till", change.settings is not None),
+        ("key", change.sevenstamp_key is not None),
+    ):
+        if changed:
+            journal.note(tx, connection_id, Message(f"connection.edited.{what}"))
     if (change.settings is not None or change.sevenstamp_key is not None) and kept.health in (
         Health.needs_authorisation,
         Health.failing,
@@ -357,6 +389,33 @@ def set_health(tx: Transaction, connection_id: str, health: Health, reason: Mess
         journal.note(tx, connection_id, Message(f"connection.{health}", {"why": reason} if reason else {}))
         tx.told.append(("health", get(tx, connection_id).facts(), health.value, reason))
         tx.wake.update({"poll", "deliver"})
+
+
+def leave_out_pause(tx: Transaction, connection_id: str) -> None:
+    """The receipts closed since a connection was paused earn nothing: only a backfill admits them."""
+    kept = get(tx, connection_id)
+    if kept.health is Health.paused:
+        skipped = [*kept.skipped, (kept.health_since, tx.now)][-100:]
+        tx.run(connection.update().where(connection.c.id == connection_id).values(skipped=json.dumps(skipped)))
+        journal.note(tx, connection_id, Message("connection.pause_left_out"))
+
+
+def look_soon(tx: Transaction, connection_id: str, pause: int = 5 * SECOND, young: int = HOUR) -> None:
+    """Read a young connection's till again `pause` after the last read: somebody waits for its first receipt."""
+    soon = func.coalesce(connection.c.last_poll_at, 0) + pause
+    tx.run(
+        connection.update()
+        .where(
+            connection.c.id == connection_id,
+            connection.c.health == Health.active,
+            connection.c.failures == 0,
+            connection.c.began_at > tx.now - young,
+            soon <= tx.now,
+            connection.c.next_poll_at > tx.now,
+        )
+        .values(next_poll_at=tx.now)
+    )
+    tx.wake.add("poll")
 
 
 def set_health_of_key(tx: Transaction, key_hash: str, health: Health, reason: Message) -> None:
@@ -447,7 +506,7 @@ def due_lookbacks(tx: Transaction, limit: int, only: str | None = None) -> list[
 def _claim(tx: Transaction, column: Any, limit: int, only: str | None, pause: Any) -> list[Turn]:
     wanted = select(connection).where(connection.c.health.in_(WORKING))
     wanted = wanted.where(connection.c.id == only) if only else wanted.where(column <= tx.now)
-    rows = [_connection(row) for row in tx.run(wanted.order_by(column).limit(limit))]
+    rows = [connection_of(row) for row in tx.run(wanted.order_by(column).limit(limit))]
     if not rows:
         return []
     tx.run(

@@ -47,6 +47,8 @@ class Transaction:
     wake: set[str] = field(default_factory=set)
     told: list[tuple[Any, ...]] = field(default_factory=list)
     """Calls of plugin hooks to make after the commit: (hook name, arguments…)."""
+    by: str | None = None
+    """Who asked for what is written, for the journal; `None` where nobody did."""
 
     def insert(self, table: Table) -> Any:
         """An insert that can say what to do where the row exists, in this database's own words."""
@@ -124,11 +126,15 @@ class Store:
         self._engine.dispose()
         self._read_engine.dispose()
 
-    async def write(self, work: Callable[[Transaction], R]) -> R:
-        """Run `work` in a transaction; its result once that is committed."""
+    async def write(self, work: Callable[[Transaction], R], by: str | None = None) -> R:
+        """Run `work` in a transaction, journalled as done `by` somebody; its result once that is committed."""
 
         def alone(tx: Transaction, items: Sequence[Any]) -> list[Any]:
-            return [item(tx) for item in items]
+            tx.by = by
+            try:
+                return [item(tx) for item in items]
+            finally:
+                tx.by = None
 
         result: R = await self._submit(_Job(alone, work, asyncio.get_running_loop().create_future()))
         return result

@@ -33,4 +33,8 @@ class NotFound(StoreError):
 
 
 class Taken(StoreError):
-    """The till account or location belongs to another connection."""
+    """The till account or location belongs to another connection: `connection_id` where it is the same business'."""
+
+    def __init__(self, text: str, connection_id: str | None = None) -> None:
+        super().__init__(text)
+        self.connection_id = connection_id

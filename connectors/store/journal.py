@@ -28,6 +28,8 @@ class Line:
     at: int
     receipt_id: str | None
     message: Message
+    sale_id: str | None = None
+    by: str | None = None
 
 
 def insert_lines(tx: Transaction, lines: Sequence[dict[str, Any]]) -> None:
@@ -46,9 +48,26 @@ def note(tx: Transaction, connection_id: str, message: Message, receipt_id: str 
                 "receipt_id": receipt_id,
                 "at": tx.now,
                 "message": message.stored(),
+                "by": tx.by,
             }
         ],
     )
+
+
+def last(tx: Transaction, connection_id: str) -> int:
+    """The sequence number of a connection's newest line; 0 where there is none."""
+    newest = select(journal.c.seq).where(journal.c.connection_id == connection_id).order_by(journal.c.seq.desc())
+    return tx.run(newest.limit(1)).scalar() or 0
+
+
+def of_sale(tx: Transaction, sale_id: str, limit: int = 200) -> list[Line]:
+    """The first `limit` lines about a sale, oldest first."""
+    rows = tx.run(select(journal).where(journal.c.sale_id == sale_id).order_by(journal.c.seq).limit(limit))
+    return [_line(row) for row in rows]
+
+
+def _line(row: Any) -> Line:
+    return Line(row.seq, row.at, row.receipt_id, Message.restored(row.message), row.sale_id, row.by)
 
 
 def lines(tx: Transaction, connection_id: str, *, after: int = 0, limit: int = 200) -> list[Line]:
@@ -59,7 +78,7 @@ def lines(tx: Transaction, connection_id: str, *, after: int = 0, limit: int = 2
         .order_by(journal.c.seq.desc())
         .limit(limit)
     ).all()
-    return [Line(row.seq, row.at, row.receipt_id, Message.restored(row.message)) for row in reversed(rows)]
+    return [_line(row) for row in reversed(rows)]
 
 
 def keep(tx: Transaction, connection_id: str, receipt_id: str | None, body: bytes, where: str, why: str) -> bool:
@@ -94,3 +113,13 @@ def kept_bodies(tx: Transaction, connection_id: str) -> list[tuple[str | None, b
     """What was kept: receipt id, body, where and why, oldest first."""
     rows = tx.run(select(kept).where(kept.c.connection_id == connection_id).order_by(kept.c.at))
     return [(row.receipt_id, tx.vault.decrypt(row.body).encode("latin-1"), row.place, row.why) for row in rows]
+
+
+def kept_reasons(tx: Transaction, connection_id: str) -> list[tuple[str | None, str, str, int]]:
+    """What could not be understood, without its body: receipt id, where, why and when, oldest first."""
+    rows = tx.run(
+        select(kept.c.receipt_id, kept.c.place, kept.c.why, kept.c.at)
+        .where(kept.c.connection_id == connection_id)
+        .order_by(kept.c.at)
+    )
+    return [(row.receipt_id, row.place, row.why, row.at) for row in rows]

@@ -7,16 +7,16 @@ the write lock, written back with a few more, however many sales it holds. What 
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 
 from sqlalchemy import Text, bindparam, case, cast, func, or_, select
 
 from connector_sdk.messages import Message
-from connector_sdk.sale import Customer, Sale
+from connector_sdk.sale import Customer, Sale, SaleStatus
 from connectors.domain.operation import MOVABLE, UNSETTLED, Kind, Planned, State
-from connectors.store import journal
+from connectors.store import journal, tallies
 from connectors.store.engine import Transaction
 from connectors.store.schema import binding, counter, identify, operation, sale, sale_version
 
@@ -56,6 +56,14 @@ class SaleRow:
     wait: str | None
     next_n: int
     changed_at: int
+    day: str | None = None
+    claimed: int = 0
+
+    @property
+    def counted(self) -> tuple[str, str] | None:
+        """The connection and the venue's day for which this receipt counts; `None` where it does not (any more)."""
+        counts = self.admitted and self.status == SaleStatus.closed and self.day
+        return (self.connection_id, self.day) if counts and self.day else None
 
     @property
     def code(self) -> str:
@@ -187,6 +195,7 @@ class Page:
     _moved: dict[str, str] = field(default_factory=dict)
     _assigned: list[dict[str, object]] = field(default_factory=list)
     _journal: list[dict[str, object]] = field(default_factory=list)
+    _counted: dict[str, tuple[str, str] | None] = field(default_factory=dict)
 
     @classmethod
     def load(cls, tx: Transaction, ids: Iterable[str]) -> Page:
@@ -197,6 +206,7 @@ class Page:
             some = wanted[start : start + _IN]
             for row in tx.run(_SALES, {"ids": some}):
                 page.rows[row.id] = SaleRow(**row._mapping)
+                page._counted[row.id] = page.rows[row.id].counted
             known = [one for one in some if one in page.rows]
             if known:
                 for row in tx.run(_OPERATIONS, {"ids": known}):
@@ -388,12 +398,25 @@ class Page:
                 "receipt_id": row.receipt_id,
                 "at": self.tx.now,
                 "message": message.stored(),
+                "by": self.tx.by,
             }
         )
+
+    def _tally(self) -> None:
+        """Count receipts where they now belong."""
+        change: Counter[tuple[str, str]] = Counter()
+        for one in self._new | self._changed:
+            before, after = self._counted.get(one), self.rows[one].counted
+            if before != after:
+                change.update([after] if after else [])
+                change.subtract([before] if before else [])
+                self._counted[one] = after
+        tallies.add(self.tx, {where: tallies.Tally(receipts=number) for where, number in change.items()})
 
     def flush(self) -> None:
         """Write everything down."""
         tx = self.tx
+        self._tally()
         if self._new:
             tx.run(sale.insert(), [asdict(self.rows[one]) for one in sorted(self._new)])
         if self._changed:
@@ -461,6 +484,18 @@ def content(tx: Transaction, row: SaleRow) -> Sale:
         select(sale_version.c.content).where(sale_version.c.sale_id == row.id, sale_version.c.number == row.versions)
     ).scalar_one()
     return Sale.model_validate_json(tx.vault.decrypt(kept))
+
+
+def newest(tx: Transaction, connector: str, account_id: str, limit: int = 100) -> list[Sale]:
+    """The newest closed sales of a till account, as the till last told them."""
+    rows = tx.run(
+        select(sale_version.c.content)
+        .join(sale, (sale.c.id == sale_version.c.sale_id) & (sale.c.versions == sale_version.c.number))
+        .where(sale.c.connector == connector, sale.c.account_id == account_id, sale.c.closed_at.is_not(None))
+        .order_by(sale.c.closed_at.desc())
+        .limit(limit)
+    )
+    return [Sale.model_validate_json(tx.vault.decrypt(row.content)) for row in rows]
 
 
 def sales_closed_since(tx: Transaction, connection_id: str, since: int) -> list[str]:

@@ -16,9 +16,10 @@ from connector_sdk.hookspecs import OperationFacts
 from connector_sdk.messages import Message
 from connectors.domain.connection import WORKING
 from connectors.domain.operation import UNSETTLED, Hold, Kind, State, outward
+from connectors.store import tallies
 from connectors.store.engine import Transaction
 from connectors.store.errors import NotFound
-from connectors.store.schema import business, connection, identify, journal, operation
+from connectors.store.schema import attempt, business, connection, identify, journal, operation
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,20 +54,28 @@ class Operation:
     day: str
     created_at: int
     updated_at: int
+    acknowledged: bool = False
 
     def facts(self, state: str) -> OperationFacts:
         """What plugins are told."""
         return OperationFacts(self.id, self.receipt_id, self.kind.value, self.count, state, self.code)
 
 
-def _operation(row: Row[Any]) -> Operation:
+_OWN = frozenset(column.name for column in operation.c)
+
+
+def operation_of(row: Row[Any], columns: frozenset[str] | None = None) -> Operation:
+    """The value of a row with all columns of the table; `columns` where it has others too."""
     values = dict(row._mapping)  # by name: a row is a tuple, whose own `count` is a method
+    if columns is not None:
+        values = {name: value for name, value in values.items() if name in columns}
     del values["expires_at"]
     values["kind"] = Kind(values["kind"])
     values["state"] = State(values["state"])
     values["reason"] = Message.restored(values["reason"]) if values["reason"] else None
     values["waived"] = bool(values["waived"])
     values["conflicted"] = bool(values["conflicted"])
+    values["acknowledged"] = bool(values["acknowledged"])
     return Operation(**values)
 
 
@@ -157,7 +166,7 @@ def claim(tx: Transaction, ids: Sequence[str]) -> list[Operation]:
         if len(ids) == 1:
             return []
         return [one for some in ids for one in claim(tx, [some])]
-    return sorted((_operation(row) for row in rows), key=lambda one: one.seq)
+    return sorted((operation_of(row) for row in rows), key=lambda one: one.seq)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +246,8 @@ def settle(tx: Transaction, verdicts: Sequence[Verdict]) -> list[Verdict]:
             for verdict in verdicts
         ],
     )
+    _remember_tries(tx, verdicts)
+    _tally(tx, verdicts)
     again = [verdict.operation.id for verdict in verdicts if verdict.new_attempt]
     if again:
         tx.run(_NEW_KEY, [{"id_": one} for one in again])
@@ -249,6 +260,37 @@ def settle(tx: Transaction, verdicts: Sequence[Verdict]) -> list[Verdict]:
             one = verdict.operation
             tx.told.append(("operation", one.connection_id, one.facts(verdict.state.value)))
     return list(verdicts)
+
+
+def _remember_tries(tx: Transaction, verdicts: Sequence[Verdict]) -> None:
+    """Every try and its answer, but for the first that succeeds: that one the operation itself tells."""
+    tries = [
+        {
+            "operation_id": verdict.operation.id,
+            "number": verdict.operation.tries,
+            "sent_at": verdict.operation.sent_at,
+            "at": tx.now,
+            "state": verdict.state.value,
+            "reason": verdict.reason.stored() if verdict.reason else None,
+        }
+        for verdict in verdicts
+        if verdict.operation.tries > 1 or verdict.state is not State.applied
+    ]
+    if tries:
+        # a try in doubt is told of twice: what became of it in the end replaces the doubt
+        said = tx.insert(attempt)
+        told = {name: said.excluded[name] for name in ("at", "state", "reason")}
+        tx.run(said.on_conflict_do_update(index_elements=[attempt.c.operation_id, attempt.c.number], set_=told), tries)
+
+
+def _tally(tx: Transaction, verdicts: Sequence[Verdict]) -> None:
+    change: dict[tuple[str, str], tallies.Tally] = {}
+    for verdict in verdicts:
+        one = verdict.operation
+        if verdict.state is State.applied:
+            where = (one.connection_id, one.day)
+            change[where] = change.get(where, tallies.Tally()) + tallies.of_operation(one.kind, one.count)
+    tallies.add(tx, change)
 
 
 def _line(tx: Transaction, verdict: Verdict) -> dict[str, Any] | None:
@@ -266,6 +308,7 @@ def _line(tx: Transaction, verdict: Verdict) -> dict[str, Any] | None:
         "receipt_id": one.receipt_id,
         "at": tx.now,
         "message": Message(f"operation.{verdict.state.value}.{one.kind.value}", params).stored(),
+        "by": tx.by,
     }
 
 
@@ -295,7 +338,7 @@ def uncertain(tx: Transaction, limit: int, only: str | None = None) -> list[Oper
     )
     if only:
         wanted = wanted.where(operation.c.connection_id == only)
-    rows = [_operation(row) for row in tx.run(wanted)]
+    rows = [operation_of(row) for row in tx.run(wanted)]
     if rows:
         tx.run(
             operation.update().where(operation.c.id == bindparam("id_")).values(next_at=tx.now + 60_000_000),
@@ -334,6 +377,7 @@ def _release(tx: Transaction, ids: Sequence[str], *, waived: bool = False) -> No
         "next_at": tx.now,
         "updated_at": tx.now,
         "attempt": operation.c.attempt + 1,
+        "acknowledged": 0,
     }
     if waived:
         values["waived"] = 1
@@ -361,7 +405,7 @@ def hold(tx: Transaction, one: Operation, reason: Hold, why: Message, expires_at
 def expire(tx: Transaction, limit: int = 200) -> int:
     """Reject holds that have run out; `retry` revives them."""
     rows = [
-        _operation(row)
+        operation_of(row)
         for row in tx.run(
             select(operation).where(operation.c.state == State.held, operation.c.expires_at <= tx.now).limit(limit)
         )
@@ -449,7 +493,7 @@ def listed(tx: Transaction, connection_id: str, *, state: str | None = None, lim
         inner = [one for one in State if outward(one) == state]
         wanted = wanted.where(operation.c.state.in_(inner))
     rows = tx.run(wanted.order_by(operation.c.seq.desc()).limit(limit)).all()
-    return [_operation(row) for row in reversed(rows)]
+    return [operation_of(row) for row in reversed(rows)]
 
 
 def counts(tx: Transaction, connection_id: str, since: int) -> dict[str, int]:
@@ -476,7 +520,7 @@ def get(tx: Transaction, connection_id: str, operation_id: str) -> Operation:
     ).first()
     if row is None:
         raise NotFound(f"connection {connection_id} has no operation {operation_id!r}: see `connectors operations`")
-    return _operation(row)
+    return operation_of(row)
 
 
 def retry(tx: Transaction, one: Operation) -> bool:
@@ -497,6 +541,7 @@ def hold_again(tx: Transaction, one: Operation, expires_at: int) -> None:
             hold=Hold.no_card,
             reason=Message("why.no_card").stored(),
             expires_at=expires_at,
+            acknowledged=0,
             updated_at=tx.now,
         )
     )
@@ -508,7 +553,7 @@ def dismiss(tx: Transaction, one: Operation) -> bool:
     changed = tx.run(
         operation.update()
         .where(operation.c.id == one.id, operation.c.state == State.held)
-        .values(state=State.rejected, reason=reason.stored(), updated_at=tx.now)
+        .values(state=State.rejected, reason=reason.stored(), acknowledged=1, updated_at=tx.now)
     )
     if changed.rowcount:
         line = _line(tx, Verdict(one, State.rejected, reason))
@@ -516,3 +561,55 @@ def dismiss(tx: Transaction, one: Operation) -> bool:
         tx.wake.add("journal")
         _stop_looking(tx, one)
     return changed.rowcount > 0
+
+
+def acknowledge(tx: Transaction, one: Operation) -> bool:
+    """A person has seen that an operation was rejected, and leaves it at that. Whether it was."""
+    changed = tx.run(
+        operation.update()
+        .where(operation.c.id == one.id, operation.c.state == State.rejected, operation.c.acknowledged == 0)
+        .values(acknowledged=1, updated_at=tx.now)
+    )
+    if changed.rowcount:
+        params = {"receipt": one.receipt_id}
+        line = _line(tx, Verdict(one, State.rejected, one.reason))
+        tx.run(journal.insert(), [{**(line or {}), "message": Message("operation.acknowledged", params).stored()}])
+        tx.wake.add("journal")
+    return changed.rowcount > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """One try of an operation and what came of it; times in UTC microseconds."""
+
+    number: int
+    sent_at: int | None
+    at: int
+    state: State
+    reason: Message | None
+
+
+def of_sale(tx: Transaction, sale_id: str) -> list[tuple[Operation, list[Try]]]:
+    """A receipt's operations in their order, each with its tries; in one query."""
+    rows = tx.run(
+        select(
+            operation,
+            attempt.c.number.label("try_number"),
+            attempt.c.sent_at.label("try_sent_at"),
+            attempt.c.at.label("try_at"),
+            attempt.c.state.label("try_state"),
+            attempt.c.reason.label("try_reason"),
+        )
+        .outerjoin(attempt, attempt.c.operation_id == operation.c.id)
+        .where(operation.c.sale_id == sale_id)
+        .order_by(operation.c.n, attempt.c.number)
+    )
+    found: dict[str, tuple[Operation, list[Try]]] = {}
+    for row in rows:
+        one, tries = found.setdefault(row.id, (operation_of(row, _OWN), []))
+        if row.try_number is not None:
+            reason = Message.restored(row.try_reason) if row.try_reason else None
+            tries.append(Try(row.try_number, row.try_sent_at, row.try_at, State(row.try_state), reason))
+        elif one.state is State.applied:
+            tries.append(Try(1, one.sent_at, one.updated_at, State.applied, None))
+    return list(found.values())

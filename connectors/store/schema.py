@@ -87,6 +87,9 @@ connection = Table(
     Column("key_hash", Text, nullable=False),
     Column("hook_token", Text, nullable=False),
     Column("hook_token_hash", Text, nullable=False, unique=True),
+    Column("key_login", Text),
+    Column("expires_at", BigInteger),
+    Column("skipped", Text, nullable=False, server_default="[]"),
 )
 Index("ix_connection_account", connection.c.connector, connection.c.account_id)
 Index("ix_connection_due_poll", connection.c.health, connection.c.next_poll_at)
@@ -135,9 +138,15 @@ sale = Table(
     Column("wait", Text),
     Column("next_n", Integer, nullable=False),
     Column("changed_at", BigInteger, nullable=False),
+    Column("day", Text),
+    Column("claimed", Integer, nullable=False, server_default="0"),
     UniqueConstraint("business_id", "connector", "account_id", "receipt_id"),
 )
 Index("ix_sale_connection_closed", sale.c.connection_id, sale.c.closed_at)
+# what people search receipts by, newest first
+Index("ix_sale_paid", sale.c.connection_id, sale.c.paid, sale.c.closed_at)
+Index("ix_sale_card", sale.c.connection_id, sale.c.card_hint, sale.c.closed_at)
+Index("ix_sale_customer", sale.c.connection_id, sale.c.customer_hash, sale.c.closed_at)
 
 sale_version = Table(
     "sale_version",
@@ -194,6 +203,7 @@ operation = Table(
     Column("day", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
+    Column("acknowledged", Integer, nullable=False, server_default="0"),
     UniqueConstraint("sale_id", "n"),
 )
 # the backstop of delivery: at most one operation of a card is on the wire, whoever sends
@@ -213,7 +223,36 @@ Index(
     postgresql_where=text("state IN ('pending', 'sending', 'uncertain', 'held')"),
 )
 Index("ix_operation_connection", operation.c.connection_id, operation.c.seq)
+# what a person may have to look at
+Index(
+    "ix_operation_stopped",
+    operation.c.connection_id,
+    operation.c.seq,
+    sqlite_where=text("state IN ('held', 'rejected') AND acknowledged = 0"),
+    postgresql_where=text("state IN ('held', 'rejected') AND acknowledged = 0"),
+)
 Index("ix_operation_card_day", operation.c.business_id, operation.c.card_id, operation.c.day)
+
+attempt = Table(
+    "attempt",
+    metadata,
+    Column("operation_id", Text, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("sent_at", BigInteger),
+    Column("at", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("reason", Text),
+)
+
+tally = Table(
+    "tally",
+    metadata,
+    Column("connection_id", Text, primary_key=True),
+    Column("day", Text, primary_key=True),
+    Column("receipts", Integer, nullable=False, server_default="0"),
+    Column("stamps", Integer, nullable=False, server_default="0"),
+    Column("redemptions", Integer, nullable=False, server_default="0"),
+)
 
 identify = Table(
     "identify",
@@ -236,6 +275,14 @@ known_card = Table(
     Column("card_id", Text, nullable=False),
     Column("card_hint", Text, nullable=False),
     Column("learned_at", BigInteger, nullable=False),
+)
+
+customer_name = Table(
+    "customer_name",
+    metadata,
+    Column("business_id", Text, primary_key=True),
+    Column("name_hash", Text, primary_key=True),
+    Column("customer_hash", Text, primary_key=True),
 )
 
 till_customer = Table(
@@ -282,6 +329,7 @@ journal = Table(
     Column("receipt_id", Text),
     Column("at", BigInteger, nullable=False),
     Column("message", Text, nullable=False),
+    Column("by", Text),
 )
 Index("ix_journal_connection", journal.c.connection_id, journal.c.seq)
 Index("ix_journal_sale", journal.c.sale_id, journal.c.seq)
@@ -300,3 +348,65 @@ errand = Table(
     Column("updated_at", BigInteger, nullable=False),
 )
 Index("ix_errand_state", errand.c.state)
+
+# --- the console ---------------------------------------------------------------------------------------------------
+
+console_session = Table(
+    "console_session",
+    metadata,
+    Column("id_hash", Text, primary_key=True),
+    Column("business_id", Text),
+    Column("business_name", Text, nullable=False),
+    Column("zone", Text, nullable=False),
+    Column("login", Text, nullable=False),
+    Column("key", Text),
+    Column("key_hash", Text),
+    Column("remembered", Integer, nullable=False),
+    Column("device", Text, nullable=False),
+    Column("made_at", BigInteger, nullable=False),
+    Column("seen_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("checked_at", BigInteger, nullable=False),
+)
+Index("ix_console_session_business", console_session.c.business_id)
+Index("ix_console_session_key", console_session.c.key_hash)
+
+console_link = Table(
+    "console_link",
+    metadata,
+    Column("token_hash", Text, primary_key=True),
+    Column("content", Text, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+)
+
+draft = Table(
+    "draft",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("connector", Text, nullable=False),
+    Column("content", Text, nullable=False),
+    Column("made_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+)
+Index("ix_draft_owner", draft.c.owner)
+
+consent = Table(
+    "consent",
+    metadata,
+    Column("state_hash", Text, primary_key=True),
+    Column("session_hash", Text, nullable=False),
+    Column("content", Text, nullable=False),
+    Column("made_at", BigInteger, nullable=False),
+    Column("used_at", BigInteger),
+)
+
+watch = Table(
+    "watch",
+    metadata,
+    Column("connection_id", Text, primary_key=True),
+    Column("email", Text, nullable=False),
+    Column("language", Text, nullable=False),
+    Column("since", BigInteger),
+    Column("told_at", BigInteger),
+)

@@ -43,6 +43,7 @@ class _Found:
 
     card: KnownCard
     issued: bool = False
+    names: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ class _Nobody:
     """No card, or several that disagree."""
 
     conflict: bool = False
+    names: tuple[tuple[str, str], ...] = ()
 
     def wait(self, rule: StampRule) -> str:
         """What that means for a sale: a hold's reason, or `skip`."""
@@ -123,7 +125,8 @@ class Identifier:
         who = await self._who(connection, search)
         found: dict[str, Card] = {}
         to_issue: list[tuple[str, str]] = []
-        for kind, value in references(who, connection.account.country):
+        names = tuple(references(who, connection.account.country))
+        for kind, value in names:
             try:
                 named = await client.cards(**{kind: value})
             except Refused as refusal:
@@ -137,10 +140,10 @@ class Identifier:
                     found.setdefault(card.id, card)
                     break
         if len(found) > 1:
-            return _Nobody(conflict=True)
+            return _Nobody(conflict=True, names=names)
         if found:
             (card,) = found.values()
-            return _Found(KnownCard(card.id, card.hint))
+            return _Found(KnownCard(card.id, card.hint), names=(*names, ("number", card.number)))
         for kind, value in to_issue if issue else ():
             try:
                 card = await client.issue_card(**{kind: value})
@@ -148,8 +151,8 @@ class Identifier:
                 if refusal.status != 422:
                     raise
                 continue
-            return _Found(KnownCard(card.id, card.hint), issued=True)
-        return _Nobody()
+            return _Found(KnownCard(card.id, card.hint), issued=True, names=(*names, ("number", card.number)))
+        return _Nobody(names=names)
 
     async def _who(self, connection: Connection, search: Search) -> Customer:
         who = search.customer
@@ -169,6 +172,7 @@ class Identifier:
         return known or who
 
     def _conclude(self, tx: Transaction, connection: Connection, search: Search, answer: _Found | _Nobody) -> None:
+        cards.remember_names(tx, connection.business_id, search.customer_hash, answer.names)
         if isinstance(answer, _Found):
             cards.remember(tx, connection.business_id, search.customer_hash, answer.card)
         page = Page.load(tx, [search.sale_id, *cards.same_customer(tx, search)])

@@ -23,7 +23,7 @@ from connectors.store.engine import Store, Transaction
 from connectors.store.errors import StoreError
 from connectors.store.hints import NewHint
 from connectors.store.ledger import Page, SaleRow
-from connectors.sync.planner import bind, plan_redemptions, plan_sale, rule_for
+from connectors.sync.planner import bind, day_of, plan_redemptions, plan_sale, rule_for
 
 log = logging.getLogger(__name__)
 
@@ -272,10 +272,11 @@ class _Ingest:
         row.closed_at = closed_at if closed_at is not None else row.closed_at
         row.paid, row.refunded, row.currency = sale.paid.minor, sale.refunded.minor, sale.paid.currency
         row.location_id = sale.location_id
-        began = arrival.connection.began_at
+        row.day = day_of(row, arrival.connection) if row.closed_at is not None else None
         if not row.admitted and sale.status is SaleStatus.closed and closed_at is not None:
-            row.admitted = int(arrival.source is Source.backfill or closed_at >= began)
-        row.customer_hash = self._customer_hash(arrival) if sale.customer else None
+            row.admitted = int(arrival.source is Source.backfill or arrival.connection.admits(closed_at))
+        if not row.claimed:  # whose it is was said in the console: no till undoes that
+            row.customer_hash = self._customer_hash(arrival) if sale.customer else None
         rule = self._rule(row).rule
         row.stamps_by_plugin = self.stamps_by_plugin(arrival.connection.facts(), sale, rule)
         self.page.changed(row)
@@ -297,6 +298,8 @@ class _Ingest:
     def _bind_known(self, row: SaleRow, arrival: Arrival) -> None:
         """Bind at once where the card is known, or leave the work of finding it; only for what earns something."""
         who = arrival.sale.customer
+        if row.claimed:
+            return
         if row.customer_hash is None or who is None:
             self.page.identified(row)
             return

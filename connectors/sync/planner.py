@@ -23,9 +23,9 @@ _STAMPS = (Kind.stamps_added, Kind.stamps_reversed)
 _WAITS = {Hold.no_card: Message("why.no_card"), Hold.conflict: Message("why.conflict")}
 
 
-def amount(row: SaleRow) -> str:
-    """What was paid, as people read it."""
-    return str(Money(row.paid, row.currency))
+def amount(row: SaleRow) -> Money:
+    """What was paid."""
+    return Money(row.paid, row.currency)
 
 
 def rule_for(row: SaleRow, versions: Sequence[RuleVersion]) -> RuleVersion:
@@ -76,7 +76,7 @@ def _why_none(row: SaleRow, why: Message) -> Message:
     elif row.wait == "skip":
         reasons.append(Message("why.skipped"))
     if not row.admitted and row.closed_at is not None:
-        reasons.append(Message("why.before", {"date": moment(row.closed_at).date().isoformat()}))
+        reasons.append(Message("why.before", {"date": moment(row.closed_at).date()}))
     if not reasons or not row.stamps:
         reasons.append(why)
     first, *others = reasons
@@ -148,14 +148,14 @@ def _plan_new(
         card_id=card_id,
         card_hint=hint,
         body=body,
-        day=_day(row, connection),
+        day=day_of(row, connection),
         hold=hold,
         reason=reason,
         expires_at=expires,
     )
 
 
-def _day(row: SaleRow, connection: Connection) -> str:
+def day_of(row: SaleRow, connection: Connection) -> str:
     """The venue's calendar day on which the receipt was closed."""
     closed: datetime = moment(row.closed_at if row.closed_at is not None else row.changed_at)
     return closed.astimezone(ZoneInfo(connection.account.zone)).date().isoformat()
@@ -182,7 +182,7 @@ def plan_redemptions(page: Page, row: SaleRow, connection: Connection, codes: Se
             card_id=row.card_id if row.identified else None,
             card_hint=row.card_hint if row.identified else None,
             body=body,
-            day=_day(row, connection),
+            day=day_of(row, connection),
             redeem_code=code,
         )
         page.note(row, Message("sale.redeems", {"receipt": row.receipt_id, "code": code}))

@@ -78,11 +78,18 @@ def app_settings(found: type[Connector[Any]]) -> Any:
     return found.app_model() if found.app_model is not None else None
 
 
+def plain_reason(error: Any) -> str:
+    """What pydantic says of one field, as a sentence for whoever typed it."""
+    if error["type"] == "missing":
+        return "this is needed"
+    return str(error["msg"]).removeprefix("Value error, ").removesuffix(".")
+
+
 def wrong_fields(error: ValidationError, *, prefix: str = "") -> str:
     """What is wrong with settings, a field each (an environment variable with `prefix`); never their values."""
     said: list[str] = []
     for one in error.errors(include_input=False):
         name = ".".join(str(part) for part in one["loc"]) or "settings"
-        why = one["msg"].removeprefix("Value error, ").removesuffix(".")
+        why = plain_reason(one)
         said.append(f"{(prefix + name).upper() if prefix else repr(name)} is not right ({why[:1].lower()}{why[1:]})")
     return "; ".join(said)

@@ -1,4 +1,4 @@
-"""The web application: hooks of tills, liveness and readiness.
+"""The web application: hooks of tills, the console, liveness and readiness.
 
 Owns bounds on what is read; what a hook means is `connectors.sync.hooking`'s.
 """
@@ -13,6 +13,8 @@ from starlette.requests import ClientDisconnect
 
 from connector_sdk.hooks import Answer, HookRequest
 from connectors.host import Host
+from connectors.web.console.frame import make, mount
+from connectors.web.console.pages import PAGES
 
 MOST_BODY = 256 * 1024
 _METHODS = ["GET", "HEAD", "POST"]
@@ -52,6 +54,7 @@ def application(host: Host) -> FastAPI:
         response.status_code = 503
         return {"status": "not ready"}
 
+    mount(app, make(host), *PAGES)
     return app
 
 

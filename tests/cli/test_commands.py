@@ -95,7 +95,7 @@ def test_a_connection_from_the_first_command_to_the_last(terminal: Terminal) -> 
     shown = terminal.json("connection", "show", one)
     assert shown["status"] == "active"
     assert shown["checkpoint"] is not None
-    assert f"Receipt {receipt}, 27.50 UAH, earned 2 stamps for the card ending" in terminal("journal", one)
+    assert f"Receipt {receipt}, UAH\xa027.50, earned 2 stamps for the card ending" in terminal("journal", one)
     assert terminal.json("connection", "edit", one, "--rule", "per-order", "--refunds", "keep")["rule"] == {
         "kind": "per_order",
         "refunds": "keep",

@@ -239,7 +239,7 @@ async def test_a_rule_in_another_currency_earns_nothing_and_says_so(town: Town) 
     await town.connect(StampRule(kind="by_amount", amount=Money(1000, "EUR"), unknown_customer=UnknownCustomer.issue))
     town.cafe.sell(town.cafe.client(ANNA))
     await town.sync()
-    assert (await town.journal())[-1].endswith("earned no stamps: the rule is in another currency (10.00 EUR).")
+    assert (await town.journal())[-1].endswith("earned no stamps: the rule is in another currency (€10.00).")
 
 
 async def test_a_stamp_taken_back_makes_room_under_the_cap(town: Town) -> None:

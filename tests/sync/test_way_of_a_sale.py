@@ -24,8 +24,8 @@ async def test_a_receipt_becomes_stamps_and_the_journal_says_so(town: Town) -> N
     card = next(iter(town.sevenstamp.state.cards.values()))
     lines = await town.journal()
     assert (
-        f"Receipt 330660, 27.50 UAH, earned 2 stamps for the card ending {card.number[-4:]}: 27.50 ÷ 10.00 UAH = 2."
-        in lines
+        f"Receipt 330660, UAH\xa027.50, earned 2 stamps for the card ending {card.number[-4:]}: "
+        "UAH\xa027.50 ÷ UAH\xa010.00 = 2." in lines
     )
     assert not any(ANNA in line for line in lines)
 
@@ -122,7 +122,7 @@ async def test_a_customer_without_a_card_is_skipped_where_the_cafe_says_so(town:
     town.cafe.sell(town.cafe.client(ANNA))
     await town.sync()
     assert await town.operations() == []
-    assert (await town.journal())[-1] == "Receipt 330660, 27.50 UAH, earned no stamps: the customer has no card."
+    assert (await town.journal())[-1] == "Receipt 330660, UAH\xa027.50, earned no stamps: the customer has no card."
 
 
 async def test_a_redeem_code_in_the_comment_uses_the_voucher_once(town: Town) -> None:

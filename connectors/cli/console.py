@@ -1,0 +1,70 @@
+"""`connectors console link` and `connectors diagnostics`: the console's helpers on the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from connectors.cli.output import run, say, show_json, the_host
+from connectors.desk import Refusal
+from connectors.store import connections, sessions
+from connectors.store.engine import Transaction
+from connectors.store.sessions import OPERATOR, Visitor
+
+app = typer.Typer(no_args_is_help=True, help="The console in a browser.")
+
+
+@app.callback()
+def _console() -> None:
+    """Keeps `link` a command of its own."""
+
+
+@app.command()
+def link(
+    connection: Annotated[
+        str | None, typer.Option(help="For the business of this connection; without it, for the operator.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+) -> None:
+    """A link that signs one device in, once, within ten minutes."""
+
+    async def work() -> None:
+        async with the_host() as host:
+            token = await host.store.write(lambda tx: sessions.make_link(tx, _for(tx, connection)))
+            address = f"{host.public_url}/link/{token}"
+            if as_json:
+                show_json({"url": address, "expires_in": sessions.LINK_FOR // 1_000_000})
+                return
+            say(f"✓ Open this within ten minutes; it works once:\n  {address}")
+            if not host.settings.public_url:
+                say("  (CONNECTORS_PUBLIC_URL is not set: put the address at which this host is reached in its place)")
+
+    run(work)
+
+
+def _for(tx: Transaction, connection: str | None) -> Visitor:
+    if connection is None:
+        return Visitor(None, "", "UTC", OPERATOR)
+    business = connections.business_of(tx, connections.get(tx, connection).business_id)
+    return Visitor(business.id, business.name, business.zone, OPERATOR)
+
+
+def diagnostics(
+    connection_id: str,
+    out: Annotated[Path | None, typer.Option(help="Where to write it; by default here.")] = None,
+) -> None:
+    """A redacted file (zip) about a connection, to send to support; it lists what is in it."""
+
+    async def work() -> None:
+        async with the_host() as host:
+            body = await host.desk.diagnostics(connection_id)
+            file = out or Path(f"7stamp-{connection_id}.zip")
+            try:
+                file.write_bytes(body)
+            except OSError as error:
+                raise Refusal("{file} cannot be written: {why}", file=str(file), why=error.strerror) from None
+            say(f"✓ {file}: no keys, tokens, phones or emails are in it; README.txt in it says what is.")
+
+    run(work)

@@ -1,0 +1,92 @@
+"""Connections that are still being made in the console: encrypted, and gone after a day.
+
+Owns the rows; what a draft holds is the console's.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import select
+
+from connectors.domain.clock import DAY
+from connectors.store.engine import Transaction
+from connectors.store.schema import draft
+
+LIVES = DAY
+_AT_MOST = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What was chosen so far; `owner` is a business id, or the operator's name for itself."""
+
+    id: str
+    owner: str
+    connector: str
+    updated_at: int
+    content: Mapping[str, Any] = field(repr=False)
+
+
+def begin(tx: Transaction, owner: str, connector: str) -> str:
+    """An empty draft; drafts that are too old go, and an owner's oldest beyond a few."""
+    tx.run(draft.delete().where(draft.c.updated_at <= tx.now - LIVES))
+    mine = select(draft.c.id).where(draft.c.owner == owner).order_by(draft.c.updated_at.desc()).offset(_AT_MOST - 1)
+    old = list(tx.run(mine.limit(1000)).scalars())
+    tx.run(draft.delete().where(draft.c.id.in_(old)))
+    one = secrets.token_urlsafe(9)
+    tx.run(
+        draft.insert(),
+        [
+            {
+                "id": one,
+                "owner": owner,
+                "connector": connector,
+                "content": tx.vault.encrypt("{}"),
+                "made_at": tx.now,
+                "updated_at": tx.now,
+            }
+        ],
+    )
+    return one
+
+
+def get(tx: Transaction, draft_id: str, owner: str) -> Draft | None:
+    """An owner's draft; nobody else's."""
+    row = tx.run(
+        select(draft).where(draft.c.id == draft_id, draft.c.owner == owner, draft.c.updated_at > tx.now - LIVES)
+    ).first()
+    if row is None:
+        return None
+    return Draft(row.id, row.owner, row.connector, row.updated_at, json.loads(tx.vault.decrypt(row.content)))
+
+
+def keep(tx: Transaction, one: Draft, content: Mapping[str, Any]) -> None:
+    tx.run(
+        draft.update()
+        .where(draft.c.id == one.id)
+        .values(content=tx.vault.encrypt(json.dumps(dict(content))), updated_at=tx.now)
+    )
+
+
+def discard(tx: Transaction, draft_id: str, owner: str) -> None:
+    tx.run(draft.delete().where(draft.c.id == draft_id, draft.c.owner == owner))
+
+
+def of_owner(tx: Transaction, owner: str) -> list[tuple[str, str, int]]:
+    """(id, connector, when it was last touched) of an owner's drafts, newest first."""
+    rows = tx.run(
+        select(draft.c.id, draft.c.connector, draft.c.updated_at)
+        .where(draft.c.owner == owner, draft.c.updated_at > tx.now - LIVES)
+        .order_by(draft.c.updated_at.desc())
+    )
+    return [(row.id, row.connector, row.updated_at) for row in rows]
+
+
+def sweep(tx: Transaction) -> None:
+    """Drafts older than a day are deleted, whether or not anybody begins another."""
+    tx.run(draft.delete().where(draft.c.updated_at <= tx.now - LIVES))

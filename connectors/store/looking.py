@@ -1,0 +1,365 @@
+"""What pages show, read in one query each however much there is: every one is bounded and goes by an index.
+
+Owns read models only; nothing here writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, and_, func, or_, select, union_all
+
+from connector_sdk.rule import StampRule
+from connector_sdk.sale import Customer, Sale
+from connectors.domain.connection import Business, Connection, Health
+from connectors.domain.operation import State
+from connectors.store import cards
+from connectors.store.connections import connection_of, rule_of
+from connectors.store.engine import Transaction
+from connectors.store.outbox import Operation, operation_of
+from connectors.store.schema import (
+    business,
+    connection,
+    customer_name,
+    hint,
+    identify,
+    operation,
+    rule_version,
+    sale,
+    sale_version,
+)
+from connectors.store.watches import stopped
+
+MOST = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """A connection with what stands around it."""
+
+    connection: Connection
+    business: Business
+    rule: StampRule
+    paused_until: int
+    stopped: int
+    """How many operations need a person."""
+
+
+_NEWEST_RULE = (
+    select(rule_version.c.rule)
+    .where(rule_version.c.connection_id == connection.c.id)
+    .order_by(rule_version.c.number.desc())
+    .limit(1)
+    .correlate(connection)
+    .scalar_subquery()
+)
+
+
+def _overviews(*wanted: ColumnElement[bool]) -> Select[Any]:
+    number = (
+        select(func.count())
+        .where(operation.c.connection_id == connection.c.id, stopped)
+        .correlate(connection)
+        .scalar_subquery()
+    )
+    return (
+        select(
+            connection,
+            business.c.name.label("business_name"),
+            business.c.country.label("business_country"),
+            business.c.currency.label("business_currency"),
+            business.c.zone.label("business_zone"),
+            business.c.language.label("business_language"),
+            business.c.paused_until.label("paused_until"),
+            _NEWEST_RULE.label("rule"),
+            number.label("stopped"),
+        )
+        .join(business, business.c.id == connection.c.business_id)
+        .where(connection.c.health != Health.removed, *wanted)
+    )
+
+
+def _overview(row: Any) -> Overview:
+    return Overview(
+        connection_of(row),
+        Business(
+            row.business_id,
+            row.business_name,
+            row.business_country,
+            row.business_currency,
+            row.business_zone,
+            row.business_language,
+        ),
+        rule_of(row.rule),
+        row.paused_until,
+        row.stopped,
+    )
+
+
+def overview(tx: Transaction, connection_id: str) -> Overview | None:
+    """One connection that is not removed."""
+    row = tx.run(_overviews(connection.c.id == connection_id)).first()
+    return _overview(row) if row else None
+
+
+def overviews(tx: Transaction, business_id: str | None, *, search: str = "", limit: int = 200) -> list[Overview]:
+    """The connections of a business (or of all, those that need somebody first), by name with `search`."""
+    wanted = [connection.c.business_id == business_id] if business_id else []
+    if search:
+        like = f"%{search.lower()}%"
+        wanted.append(or_(func.lower(connection.c.title).like(like), func.lower(business.c.name).like(like)))
+    unwell = connection.c.health.in_([Health.needs_authorisation, Health.failing])
+    rows = tx.run(_overviews(*wanted).order_by(unwell.desc(), connection.c.began_at, connection.c.id).limit(limit))
+    return [_overview(row) for row in rows]
+
+
+def waiting(tx: Transaction, connection_id: str, limit: int = MOST) -> list[Operation]:
+    """The operations of a connection that need a person, newest first."""
+    rows = tx.run(
+        select(operation)
+        .where(operation.c.connection_id == connection_id, stopped)
+        .order_by(operation.c.seq.desc())
+        .limit(limit)
+    )
+    return [operation_of(row) for row in rows]
+
+
+# --- receipts -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """A receipt in a list; amounts in minor units, times in UTC microseconds."""
+
+    id: str
+    receipt_id: str
+    status: str
+    closed_at: int | None
+    paid: int
+    currency: str
+    stamps: int
+    card_hint: str | None
+    customer: bool
+    admitted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One thing a receipt is searched by: any of what is set; `between` in UTC microseconds."""
+
+    receipt: str | None = None
+    paid: int | None = None
+    card_ending: str | None = None
+    names: tuple[tuple[str, str], ...] = ()
+    between: tuple[tuple[int, int], ...] = ()
+
+
+def find(tx: Transaction, one: Connection, terms: Sequence[Term], limit: int = MOST) -> list[Receipt]:
+    """The newest receipts that fit all terms."""
+    if not terms:
+        return []
+    sides = [_conditions(tx, one, term) for term in terms]
+    if not all(sides):
+        return []
+    # the term that says most leads: each of its meanings by its own index
+    leading = min(range(len(terms)), key=lambda at: bool(terms[at].between))
+    others = [or_(*side) for at, side in enumerate(sides) if at != leading]
+    parts = [
+        select(
+            select(sale)
+            .where(sale.c.connection_id == one.id, condition, *others)
+            .order_by(sale.c.closed_at.desc())
+            .limit(limit)
+            .subquery()
+        )
+        for condition in sides[leading]
+    ]
+    found = {row.id: row for row in tx.run(union_all(*parts))}
+    newest = sorted(found.values(), key=lambda row: (row.closed_at or 0, row.receipt_id), reverse=True)
+    return [_receipt(row) for row in newest[:limit]]
+
+
+def _conditions(tx: Transaction, one: Connection, term: Term) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
+    if term.receipt is not None:
+        conditions.append(
+            and_(
+                sale.c.business_id == one.business_id,
+                sale.c.connector == one.connector,
+                sale.c.account_id == one.account.id,
+                sale.c.receipt_id == term.receipt,
+            )
+        )
+    if term.paid is not None:
+        conditions.append(sale.c.paid == term.paid)
+    if term.card_ending is not None:
+        conditions.append(sale.c.card_hint == term.card_ending)
+    for kind, value in term.names:
+        named = select(customer_name.c.customer_hash).where(
+            customer_name.c.business_id == one.business_id,
+            customer_name.c.name_hash == cards.name_hash(tx, one.business_id, kind, value),
+        )
+        conditions.append(sale.c.customer_hash.in_(named))
+        direct = cards.customer_hash(tx, one.connector, one.account.id, Customer.model_validate({kind: value}))
+        conditions.append(sale.c.customer_hash == direct)
+    conditions += [and_(sale.c.closed_at >= start, sale.c.closed_at < end) for start, end in term.between]
+    return conditions
+
+
+def latest(tx: Transaction, connection_id: str, since: int) -> Receipt | None:
+    """The first receipt of a connection that was closed since then."""
+    row = tx.run(
+        select(sale)
+        .where(sale.c.connection_id == connection_id, sale.c.closed_at >= since)
+        .order_by(sale.c.closed_at)
+        .limit(1)
+    ).first()
+    return _receipt(row) if row else None
+
+
+def _receipt(row: Any) -> Receipt:
+    return Receipt(
+        row.id,
+        row.receipt_id,
+        row.status,
+        row.closed_at,
+        row.paid,
+        row.currency,
+        row.stamps,
+        row.card_hint,
+        row.customer_hash is not None,
+        bool(row.admitted),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """What the till said, and when and how we came to know."""
+
+    number: int
+    seen_at: int
+    source: str
+    content: Sale
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A receipt with its versions, the rule it was planned by, and what it stands at."""
+
+    receipt: Receipt
+    location_id: str | None
+    refunded: int
+    card_id: str | None
+    wait: str | None
+    claimed: bool
+    rule: StampRule | None
+    rule_number: int | None
+    versions: tuple[Version, ...]
+
+
+def receipt(tx: Transaction, connection_id: str, sale_id: str) -> Told | None:
+    """One receipt of a connection, its newest versions last."""
+    planned_by = (
+        select(rule_version.c.rule)
+        .where(rule_version.c.connection_id == sale.c.rule_of, rule_version.c.number == sale.c.rule_number)
+        .correlate(sale)
+        .scalar_subquery()
+    )
+    rows = tx.run(
+        select(
+            sale,
+            planned_by.label("rule"),
+            sale_version.c.number,
+            sale_version.c.seen_at,
+            sale_version.c.source,
+            sale_version.c.content,
+        )
+        .join(sale_version, sale_version.c.sale_id == sale.c.id)
+        .where(sale.c.id == sale_id, sale.c.connection_id == connection_id)
+        .order_by(sale_version.c.number.desc())
+        .limit(MOST)
+    ).all()
+    if not rows:
+        return None
+    row = rows[0]
+    return Told(
+        _receipt(row),
+        row.location_id,
+        row.refunded,
+        row.card_id,
+        row.wait,
+        bool(row.claimed),
+        rule_of(row.rule) if row.rule else None,
+        row.rule_number,
+        tuple(
+            Version(one.number, one.seen_at, one.source, Sale.model_validate_json(tx.vault.decrypt(one.content)))
+            for one in reversed(rows)
+        ),
+    )
+
+
+# --- the installation -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """What is on its way: how much, and since when the oldest waits (UTC microseconds)."""
+
+    name: str
+    depth: int
+    oldest: int | None
+
+
+def queues(tx: Transaction) -> list[Queue]:
+    """Receipts to read again, customers to find, operations to send, in one query."""
+    open_ = operation.c.state.in_([State.pending, State.sending, State.uncertain])
+    asked = {
+        "hints": (select(func.count()).select_from(hint), select(func.min(hint.c.created_at))),
+        "identify": (select(func.count()).select_from(identify), select(func.min(identify.c.next_at))),
+        "operations": (
+            select(func.count()).select_from(operation).where(open_),
+            select(func.min(operation.c.created_at)).where(open_),
+        ),
+    }
+    columns = [
+        one.scalar_subquery().label(f"{name}_{what}")
+        for name, pair in asked.items()
+        for what, one in zip(("depth", "oldest"), pair, strict=True)
+    ]
+    row = tx.run(select(*columns)).one()._mapping
+    return [Queue(name, row[f"{name}_depth"], row[f"{name}_oldest"]) for name in asked]
+
+
+def health_counts(tx: Transaction) -> dict[str, int]:
+    """How many connections are how."""
+    rows = tx.run(
+        select(connection.c.health, func.count().label("number"))
+        .where(connection.c.health != Health.removed)
+        .group_by(connection.c.health)
+    )
+    return {row.health: row.number for row in rows}
+
+
+def last_hooks(tx: Transaction) -> dict[str, int]:
+    """Connector → when its last hook came."""
+    rows = tx.run(
+        select(connection.c.connector, func.max(connection.c.last_hook_at).label("at"))
+        .where(connection.c.last_hook_at.is_not(None))
+        .group_by(connection.c.connector)
+    )
+    return {row.connector: row.at for row in rows}
+
+
+def dead_keys(tx: Transaction, business_id: str, key_hash: str) -> list[Connection]:
+    """The connections of a business that need authorisation and use another key than this."""
+    rows = tx.run(
+        select(connection).where(
+            connection.c.business_id == business_id,
+            connection.c.health == Health.needs_authorisation,
+            connection.c.key_hash != key_hash,
+            connection.c.reason.like('["why.key_refused"%'),
+        )
+    )
+    return [connection_of(row) for row in rows]

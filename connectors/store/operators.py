@@ -1,0 +1,25 @@
+"""The operator's password, as an argon2 hash. Owns the one row of it."""
+
+from __future__ import annotations
+
+from sqlalchemy import select
+
+from connectors.store import sessions
+from connectors.store.engine import Transaction
+from connectors.store.schema import setting
+
+_NAME = "operator password"
+
+
+def password_hash(tx: Transaction) -> str | None:
+    return tx.run(select(setting.c.value).where(setting.c.name == _NAME)).scalar()
+
+
+def set_password_hash(tx: Transaction, value: str) -> None:
+    """Keep a new one; whoever signed in with the old one is signed out."""
+    tx.run(
+        tx.insert(setting)
+        .values(name=_NAME, value=value)
+        .on_conflict_do_update(index_elements=[setting.c.name], set_={"value": value})
+    )
+    sessions.end_operators(tx)

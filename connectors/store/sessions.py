@@ -1,0 +1,220 @@
+"""Who is signed in to the console: sessions, the links that make one, and the consents asked of tills.
+
+Owns the rows; every random name in them is stored hashed, every 7stamp key encrypted. Who may do what is the
+console's.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import or_, select
+
+from connectors.domain.clock import SECOND
+from connectors.store.engine import Transaction
+from connectors.store.schema import consent, console_link, console_session
+
+OPERATOR = "operator"
+"""The name under which the operator's changes are journalled."""
+LINK_FOR = 600 * SECOND
+_CONSENT_FOR = 600 * SECOND
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Who a session or link is for: a business (`key` where it signed in with one), or the operator (no business)."""
+
+    business_id: str | None
+    business_name: str
+    zone: str
+    login: str
+    key: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One row; times in UTC microseconds, `device` is what the browser called itself."""
+
+    id_hash: str
+    visitor: Visitor
+    key_hash: str | None
+    remembered: bool
+    device: str
+    made_at: int
+    seen_at: int
+    expires_at: int
+    checked_at: int
+
+    @property
+    def operator(self) -> bool:
+        return self.visitor.business_id is None
+
+
+def _session(tx: Transaction, row: Any) -> Session:
+    key = tx.vault.decrypt(row.key) if row.key else None
+    visitor = Visitor(row.business_id, row.business_name, row.zone, row.login, key)
+    return Session(
+        row.id_hash,
+        visitor,
+        row.key_hash,
+        bool(row.remembered),
+        row.device,
+        row.made_at,
+        row.seen_at,
+        row.expires_at,
+        row.checked_at,
+    )
+
+
+def hashed(tx: Transaction, session_id: str) -> str:
+    return tx.vault.hash("console session", session_id)
+
+
+def begin(tx: Transaction, visitor: Visitor, *, device: str, remembered: bool, lives: int) -> str:
+    """A new session's id, said only here; those that have ended go."""
+    one = secrets.token_urlsafe(32)
+    tx.run(console_session.delete().where(console_session.c.expires_at <= tx.now))
+    tx.run(
+        console_session.insert(),
+        [
+            {
+                "id_hash": hashed(tx, one),
+                "business_id": visitor.business_id,
+                "business_name": visitor.business_name,
+                "zone": visitor.zone,
+                "login": visitor.login,
+                "key": tx.vault.encrypt(visitor.key) if visitor.key else None,
+                "key_hash": tx.vault.hash("7stamp key", visitor.key) if visitor.key else None,
+                "remembered": int(remembered),
+                "device": device[:120],
+                "made_at": tx.now,
+                "seen_at": tx.now,
+                "expires_at": tx.now + lives,
+                "checked_at": tx.now,
+            }
+        ],
+    )
+    return one
+
+
+def of(tx: Transaction, session_id: str, idle: int) -> Session | None:
+    """The session of that id, unless it has ended or has not been used for `idle` (a remembered one may be)."""
+    row = tx.run(
+        select(console_session).where(
+            console_session.c.id_hash == hashed(tx, session_id),
+            console_session.c.expires_at > tx.now,
+            or_(console_session.c.remembered == 1, console_session.c.seen_at > tx.now - idle),
+        )
+    ).first()
+    return _session(tx, row) if row else None
+
+
+def seen(tx: Transaction, one: Session, *, checked: bool) -> None:
+    values = {"seen_at": tx.now} | ({"checked_at": tx.now} if checked else {})
+    tx.run(console_session.update().where(console_session.c.id_hash == one.id_hash).values(values))
+
+
+def devices(tx: Transaction, business_id: str | None) -> list[Session]:
+    """The sessions of a business (or of the operator), last used first."""
+    rows = tx.run(
+        select(console_session)
+        .where(console_session.c.business_id == business_id, console_session.c.expires_at > tx.now)
+        .order_by(console_session.c.seen_at.desc())
+        .limit(100)
+    ).all()
+    return [_session(tx, row) for row in rows]
+
+
+def end(tx: Transaction, id_hash: str, business_id: str | None) -> bool:
+    """Sign a device of that business out; whether there was one."""
+    gone = console_session.delete().where(
+        console_session.c.id_hash == id_hash, console_session.c.business_id == business_id
+    )
+    return tx.run(gone).rowcount > 0
+
+
+def end_of_key(tx: Transaction, key_hash: str) -> None:
+    """7stamp refuses the key: whoever signed in with it is signed out."""
+    tx.run(console_session.delete().where(console_session.c.key_hash == key_hash))
+
+
+def end_operators(tx: Transaction) -> None:
+    tx.run(console_session.delete().where(console_session.c.business_id.is_(None)))
+
+
+# --- links ---------------------------------------------------------------------------------------------------------
+
+
+def make_link(tx: Transaction, visitor: Visitor) -> str:
+    """A token that opens one session within ten minutes."""
+    token = secrets.token_urlsafe(24)
+    tx.run(console_link.delete().where(console_link.c.expires_at <= tx.now))
+    content = {
+        "business_id": visitor.business_id,
+        "business_name": visitor.business_name,
+        "zone": visitor.zone,
+        "login": visitor.login,
+        "key": visitor.key,
+    }
+    tx.run(
+        console_link.insert(),
+        [
+            {
+                "token_hash": tx.vault.hash("console link", token),
+                "content": tx.vault.encrypt(json.dumps(content)),
+                "expires_at": tx.now + LINK_FOR,
+            }
+        ],
+    )
+    return token
+
+
+def spend_link(tx: Transaction, token: str) -> Visitor | None:
+    """Whose session a link opens, once; `None` where it is unknown, spent or too old."""
+    row = tx.run(
+        console_link.delete()
+        .where(console_link.c.token_hash == tx.vault.hash("console link", token), console_link.c.expires_at > tx.now)
+        .returning(console_link.c.content)
+    ).first()
+    return Visitor(**json.loads(tx.vault.decrypt(row.content))) if row else None
+
+
+# --- consents ------------------------------------------------------------------------------------------------------
+
+
+def ask_consent(tx: Transaction, session: Session, content: Mapping[str, str]) -> str:
+    """The state of an OAuth journey of this session, good once and for ten minutes."""
+    state = secrets.token_urlsafe(24)
+    tx.run(consent.delete().where(consent.c.made_at <= tx.now - 6 * _CONSENT_FOR))
+    tx.run(
+        consent.insert(),
+        [
+            {
+                "state_hash": tx.vault.hash("consent", state),
+                "session_hash": session.id_hash,
+                "content": tx.vault.encrypt(json.dumps(dict(content))),
+                "made_at": tx.now,
+            }
+        ],
+    )
+    return state
+
+
+def use_consent(tx: Transaction, session: Session, state: str) -> tuple[str, dict[str, str]]:
+    """`("good", content)` once; else `forged`, `used` or `stale`, with the content where it was this session's."""
+    found = tx.run(select(consent).where(consent.c.state_hash == tx.vault.hash("consent", state))).first()
+    if found is None or found.session_hash != session.id_hash:
+        return "forged", {}
+    content: dict[str, str] = json.loads(tx.vault.decrypt(found.content))
+    if found.made_at <= tx.now - _CONSENT_FOR:
+        return "stale", content
+    used = tx.run(
+        consent.update()
+        .where(consent.c.state_hash == found.state_hash, consent.c.used_at.is_(None))
+        .values(used_at=tx.now)
+    )
+    return ("good" if used.rowcount else "used"), content

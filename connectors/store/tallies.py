@@ -1,0 +1,96 @@
+"""What each day of a connection came to: receipts, stamps and vouchers used, counted as they are written.
+
+Owns the sums, so that a page shows two weeks without reading them; what counts for which day is its callers'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import func, select
+
+from connectors.domain.operation import Kind, State
+from connectors.store.engine import Transaction
+from connectors.store.schema import operation, sale, tally
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """One day's sums; `stamps` are those on cards, less those taken back."""
+
+    receipts: int = 0
+    stamps: int = 0
+    redemptions: int = 0
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(self.receipts + other.receipts, self.stamps + other.stamps, self.redemptions + other.redemptions)
+
+
+def of_operation(kind: Kind, count: int) -> Tally:
+    """What one applied operation adds."""
+    match kind:
+        case Kind.stamps_added:
+            return Tally(stamps=count)
+        case Kind.stamps_reversed:
+            return Tally(stamps=-count)
+    return Tally(redemptions=1)
+
+
+def add(tx: Transaction, change: Mapping[tuple[str, str], Tally]) -> None:
+    """Add to the days of connections: (connection id, venue's day) → what is more or less."""
+    rows = [
+        {
+            "connection_id": connection_id,
+            "day": day,
+            "receipts": one.receipts,
+            "stamps": one.stamps,
+            "redemptions": one.redemptions,
+        }
+        for (connection_id, day), one in sorted(change.items())
+        if one != Tally()
+    ]
+    if not rows:
+        return
+    said = tx.insert(tally)
+    sums = {name: tally.c[name] + said.excluded[name] for name in ("receipts", "stamps", "redemptions")}
+    tx.run(said.on_conflict_do_update(index_elements=[tally.c.connection_id, tally.c.day], set_=sums), rows)
+
+
+def recount(tx: Transaction, connection_id: str) -> None:
+    """Count a connection's days anew: its receipts have come from another one, or gone to it."""
+    tx.run(tally.delete().where(tally.c.connection_id == connection_id))
+    change: dict[tuple[str, str], Tally] = {}
+    receipts = (
+        select(sale.c.day, func.count().label("number"))
+        .where(
+            sale.c.connection_id == connection_id,
+            sale.c.admitted == 1,
+            sale.c.status == "closed",
+            sale.c.day.is_not(None),
+        )
+        .group_by(sale.c.day)
+    )
+    for row in tx.run(receipts):
+        change[connection_id, row.day] = Tally(receipts=row.number)
+    applied = (
+        select(
+            operation.c.day, operation.c.kind, func.sum(operation.c.count).label("total"), func.count().label("number")
+        )
+        .where(operation.c.connection_id == connection_id, operation.c.state == State.applied)
+        .group_by(operation.c.day, operation.c.kind)
+    )
+    for row in tx.run(applied):
+        used = row.kind == Kind.voucher_redeemed
+        one = Tally(redemptions=row.number) if used else of_operation(Kind(row.kind), int(row.total))
+        change[connection_id, row.day] = change.get((connection_id, row.day), Tally()) + one
+    add(tx, change)
+
+
+def days(tx: Transaction, connection_ids: list[str], since: str) -> dict[str, dict[str, Tally]]:
+    """Connection id → day → sums, for the days from `since` on that have any."""
+    found: dict[str, dict[str, Tally]] = {one: {} for one in connection_ids}
+    wanted = select(tally).where(tally.c.connection_id.in_(connection_ids), tally.c.day >= since)
+    for row in tx.run(wanted):
+        found[row.connection_id][row.day] = Tally(row.receipts, row.stamps, row.redemptions)
+    return found

@@ -1,0 +1,113 @@
+"""Whom to tell when a connection needs a person, and what has been told.
+
+Owns that there is one message of trouble and one of its end: what is claimed here is told once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sqlalchemy import exists, literal, or_, select
+
+from connectors.domain.clock import SECOND
+from connectors.domain.connection import Health
+from connectors.domain.operation import Hold, State
+from connectors.store.engine import Transaction
+from connectors.store.schema import connection, operation, watch
+
+PATIENCE = 900 * SECOND
+_UNWELL = (Health.needs_authorisation, Health.failing)
+
+_HELD, _REJECTED, _NO = (literal(one, literal_execute=True) for one in (State.held.value, State.rejected.value, 0))
+# in the words of the index, so that both databases use it
+stopped = (
+    operation.c.state.in_([_HELD, _REJECTED])
+    & (operation.c.acknowledged == _NO)
+    # a customer without a card is waited for; that needs nobody
+    & ((operation.c.state == State.rejected) | (operation.c.hold != Hold.no_card))
+)
+"""The operations that need a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """A message to send: `trouble` or its end."""
+
+    connection_id: str
+    title: str
+    business_id: str
+    language: str
+    trouble: bool
+    email: str = field(repr=False)
+
+
+def set_email(tx: Transaction, connection_id: str, email: str | None, language: str) -> None:
+    """Whom to tell; nobody with `None`."""
+    if email is None:
+        tx.run(watch.delete().where(watch.c.connection_id == connection_id))
+        return
+    values = {"email": tx.vault.encrypt(email), "language": language}
+    tx.run(
+        tx.insert(watch)
+        .values(connection_id=connection_id, **values)
+        .on_conflict_do_update(index_elements=[watch.c.connection_id], set_=values)
+    )
+
+
+def email(tx: Transaction, connection_id: str) -> str | None:
+    kept = tx.run(select(watch.c.email).where(watch.c.connection_id == connection_id)).scalar()
+    return tx.vault.decrypt(kept) if kept else None
+
+
+def due(tx: Transaction, limit: int = 50) -> list[Telling]:
+    """Notice what has gone wrong or well since the last look, and claim the messages to send now."""
+    unwell = connection.c.health.in_(_UNWELL)
+    waits = exists().where(operation.c.connection_id == connection.c.id, stopped)
+    trouble = or_(unwell, waits)
+    watched = select(watch, connection.c.title, connection.c.business_id, trouble.label("trouble")).join(
+        connection, connection.c.id == watch.c.connection_id
+    )
+    rows = tx.run(
+        watched.where(
+            connection.c.health != Health.removed,
+            or_(
+                trouble & watch.c.since.is_(None),
+                ~trouble & watch.c.since.is_not(None),
+                trouble & watch.c.told_at.is_(None) & (watch.c.since <= tx.now - PATIENCE),
+            ),
+        ).limit(limit)
+    ).all()
+    found: list[Telling] = []
+    for row in rows:
+        telling = Telling(
+            row.connection_id,
+            row.title,
+            row.business_id,
+            row.language,
+            bool(row.trouble),
+            tx.vault.decrypt(row.email),
+        )
+        if row.trouble and row.since is None:
+            _set(tx, row.connection_id, since=tx.now, told_at=None)
+        elif row.trouble:
+            _set(tx, row.connection_id, since=row.since, told_at=tx.now)
+            found.append(telling)
+        else:
+            _set(tx, row.connection_id, since=None, told_at=None)
+            if row.told_at is not None:
+                found.append(telling)
+    return found
+
+
+def not_told(tx: Transaction, telling: Telling) -> None:
+    """A message surely did not go out: it is due again."""
+    if telling.trouble:
+        mine = (watch.c.connection_id == telling.connection_id) & watch.c.told_at.is_not(None)
+        tx.run(watch.update().where(mine).values(told_at=None))
+    else:  # as if the trouble, told of, had ended only now
+        mine = (watch.c.connection_id == telling.connection_id) & watch.c.since.is_(None)
+        tx.run(watch.update().where(mine).values(since=tx.now, told_at=tx.now))
+
+
+def _set(tx: Transaction, connection_id: str, *, since: int | None, told_at: int | None) -> None:
+    tx.run(watch.update().where(watch.c.connection_id == connection_id).values(since=since, told_at=told_at))

@@ -1,0 +1,538 @@
+"""The catalogue, and connecting a till: one thing at a time, each checked before the next, kept in a draft.
+
+Owns these pages; checks, previews and the connection itself are the desk's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+from urllib.parse import parse_qsl
+
+from pydantic import ValidationError
+from starlette.responses import Response
+
+from connector_sdk.connector import Connector, MenuItem, TillAccount
+from connector_sdk.messages import Message
+from connector_sdk.rule import StampRule, UnknownCustomer
+from connectors.desk import Refusal, WrongFields
+from connectors.domain.clock import moment
+from connectors.domain.connection import Connection
+from connectors.store import connections, drafts, looking, sessions, tallies
+from connectors.store.drafts import Draft
+from connectors.store.errors import Taken
+from connectors.sync.previewing import Forecast, Recent, forecast
+from connectors.web.console import forms
+from connectors.web.console.frame import Form, NotHere, Pages, Visit, Who
+from connectors.web.console.gate import TooMany
+from connectors.web.console.words import zone_of
+
+pages = Pages()
+
+STEPS = ("authorise", "key", "where", "rule")
+_KEEP_READ = 600.0  # what was read from a till is good for a preview so long
+_READ_AT_MOST = 200
+
+
+class _Read:
+    """What previews need of tills, read once while somebody chooses a rule."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[str, tuple[float, Recent, list[MenuItem]]] = OrderedDict()
+
+    async def of(
+        self, visit: Visit, key: str, name: str, values: Mapping[str, Any], account: TillAccount
+    ) -> tuple[Recent, list[MenuItem]]:
+        kept = self._kept.get(key)
+        if kept is not None and kept[0] > time.monotonic():
+            return kept[1], kept[2]
+        try:
+            recent = await visit.desk.recent(name, values, account)
+            menu = await visit.desk.menu(name, values, account)
+        except Refusal:
+            return Recent((), 0, "unread"), []
+        self._kept[key] = (time.monotonic() + _KEEP_READ, recent, menu)
+        while len(self._kept) > _READ_AT_MOST:
+            self._kept.popitem(last=False)
+        return recent, menu
+
+
+_read = _Read()
+
+
+# --- the catalogue --------------------------------------------------------------------------------------------------
+
+
+@pages.get("/")
+async def catalogue(visit: Visit) -> Response:
+    if visit.me.operator:
+        return visit.go("/operator")
+    business = visit.me.visitor.business_id
+    found = await visit.host.store.read(lambda tx: looking.overviews(tx, business))
+    since = (moment(visit.words.now) - timedelta(days=1)).date().isoformat()
+    ids = [one.connection.id for one in found]
+    days = await visit.host.store.read(lambda tx: tallies.days(tx, ids, since))
+    begun = await visit.host.store.read(lambda tx: drafts.of_owner(tx, visit.owner))
+    classes = visit.host.plugins.classes
+    used = {one.connection.connector for one in found}
+    dead = sum(one.connection.reason is not None and one.connection.reason.id == "why.key_refused" for one in found)
+    return visit.page(
+        "catalogue.html",
+        connected=[(one, _today(visit, one.connection, days[one.connection.id])) for one in found],
+        tiles=[classes[name].info for name in sorted(classes, key=lambda name: (name in used, name))],
+        used=used,
+        drafts=[(one, classes[name].info) for one, name, _ in begun if name in classes],
+        titles={name: one.info.title for name, one in classes.items()},
+        dead=dead if visit.me.visitor.key else 0,
+    )
+
+
+def _today(visit: Visit, one: Connection, days: Mapping[str, tallies.Tally]) -> tallies.Tally:
+    zone = one.account.zone
+    today = moment(visit.words.now).astimezone(zone_of(zone)).date().isoformat()
+    return days.get(today, tallies.Tally())
+
+
+@pages.get("/my-till", Who.signed_in)
+async def my_till(visit: Visit) -> Response:
+    return visit.page("my_till.html")
+
+
+# --- drafts ---------------------------------------------------------------------------------------------------------
+
+
+async def _draft(visit: Visit) -> tuple[Draft, type[Connector[Any]]]:
+    wanted, owner = visit.path["draft"], visit.owner
+    one = await visit.host.store.read(lambda tx: drafts.get(tx, wanted, owner))
+    if one is None or one.connector not in visit.host.plugins.classes:
+        raise NotHere
+    return one, visit.host.plugins.classes[one.connector]
+
+
+async def _keep(visit: Visit, one: Draft, **more: Any) -> None:
+    content = {**one.content, **more}
+    await visit.host.store.write(lambda tx: drafts.keep(tx, one, content))
+
+
+def _account(one: Draft) -> TillAccount | None:
+    return TillAccount.model_validate(one.content["account"]) if "account" in one.content else None
+
+
+def _next_step(one: Draft) -> str:
+    done = {"authorise": "account", "key": "me", "where": "scope"}
+    return next((step for step, name in done.items() if name not in one.content), "rule")
+
+
+def _step(visit: Visit, one: Draft, found: type[Connector[Any]], step: str, status: int = 200, **more: Any) -> Response:
+    reached = STEPS.index(_next_step(one))
+    kept = {"errors": {}, "form": visit.form} | more
+    return visit.page(
+        f"connect_{step}.html",
+        status,
+        draft=one,
+        info=found.info,
+        step=step,
+        steps=STEPS,
+        reached=reached,
+        at=STEPS.index(step),
+        **kept,
+    )
+
+
+def _said(visit: Visit, error: Refusal | TooMany | Taken) -> dict[str, str]:
+    """What is wrong, by field; under no name where it is about no field."""
+    if isinstance(error, WrongFields):
+        return {name: visit.words.sentence(message) for name, message in error.fields.items()}
+    if isinstance(error, Refusal):
+        return {error.field or "": visit.words.sentence(error.message)}
+    if isinstance(error, TooMany):
+        return {
+            "key": visit.words.count(
+                "Too many tries: wait {count} second, then try again.",
+                "Too many tries: wait {count} seconds, then try again.",
+                error.seconds,
+            )
+        }
+    return {"": visit.words.text("Somebody has connected a place of this till already. Choose other places.")}
+
+
+@pages.post("/connect/{connector}")
+async def begin(visit: Visit) -> Response:
+    name, owner = visit.path["connector"], visit.owner
+    if name not in visit.host.plugins.classes:
+        raise NotHere
+    draft = await visit.host.store.write(lambda tx: drafts.begin(tx, owner, name))
+    return visit.go(f"/connect/{draft}/authorise")
+
+
+@pages.get("/connect/{draft}")
+async def resume(visit: Visit) -> Response:
+    one, _ = await _draft(visit)
+    return visit.go(f"/connect/{one.id}/{_next_step(one)}")
+
+
+@pages.post("/connect/{draft}/discard")
+async def discard(visit: Visit) -> Response:
+    wanted, owner = visit.path["draft"], visit.owner
+    await visit.host.store.write(lambda tx: drafts.discard(tx, wanted, owner))
+    return visit.go("/")
+
+
+# --- authorise ------------------------------------------------------------------------------------------------------
+
+
+@pages.get("/connect/{draft}/authorise")
+async def authorise_page(visit: Visit) -> Response:
+    one, found = await _draft(visit)
+    visit.form = Form(visit.console.parked.take(visit.request.query_params.get("kept", ""), visit.request.url.path))
+    return _authorise(visit, one, found)
+
+
+def _authorise(
+    visit: Visit, one: Draft, found: type[Connector[Any]], errors: Mapping[str, str] | None = None
+) -> Response:
+    typed = forms.settings_from(visit.form, found, one.content.get("values", {}))
+    values = {**one.content.get("values", {}), **typed}
+    kept = visit.park() if errors or visit.form.values else ""
+    return _step(
+        visit,
+        one,
+        found,
+        "authorise",
+        422 if errors else 200,
+        fields=forms.fields_of(found, values),
+        oauth=visit.desk.authorise_url(one.connector, _return_address(visit)) is not None,
+        errors=errors or {},
+        kept=kept,
+    )
+
+
+@pages.post("/connect/{draft}/authorise")
+async def authorise(visit: Visit) -> Response:
+    one, found = await _draft(visit)
+    parked = Form(visit.console.parked.take(visit.form.get("kept"), visit.request.url.path))
+    before = {**one.content.get("values", {}), **forms.settings_from(parked, found, {})}
+    values = {**before, **forms.settings_from(visit.form, found, before)}
+    return await _joined(visit, one, found, values, None)
+
+
+async def _joined(
+    visit: Visit, one: Draft, found: type[Connector[Any]], values: Mapping[str, Any], expires_at: int | None
+) -> Response:
+    """The till lets us in with these settings: on to the next step, or to the connection there is already."""
+    try:
+        account = await visit.desk.check_till(one.connector, values)
+    except Refusal as error:
+        return _authorise(visit, one, found, _said(visit, error))
+    there = await visit.host.store.read(lambda tx: connections.of_account(tx, one.connector, account.id))
+    if _all_taken(account, there):
+        mine = [other for other in there if visit.me.visitor.business_id in (None, other.business_id)]
+        if mine:
+            await visit.host.store.write(lambda tx: drafts.discard(tx, one.id, visit.owner))
+            return visit.go(f"/connections/{mine[0].id}", Message("This till is connected already: here it is."))
+        said = visit.words.text("This till is connected for another business already.")
+        return _authorise(visit, one, found, {"": said})
+    await _keep(visit, one, values=dict(values), account=account.model_dump(mode="json"), expires_at=expires_at)
+    if visit.me.visitor.key and "me" not in one.content:
+        return visit.go(f"/connect/{one.id}/key")
+    return visit.go(f"/connect/{one.id}")
+
+
+def _all_taken(account: TillAccount, there: list[Connection]) -> bool:
+    taken = {location for other in there for location in other.scope}
+    return any(not other.scope for other in there) or (
+        bool(account.locations) and taken >= {location.id for location in account.locations}
+    )
+
+
+def _return_address(visit: Visit) -> str:
+    return f"{visit.host.public_url}/connect/return"
+
+
+async def leave_for_consent(visit: Visit, connector: str, **whose: str) -> Response:
+    """To the till's own consent page, with a state that only this session can bring back, once."""
+    session, content = visit.me, {**whose, "connector": connector}
+    state = await visit.host.store.write(lambda tx: sessions.ask_consent(tx, session, content))
+    address = visit.desk.authorise_url(connector, f"{_return_address(visit)}?state={state}")
+    if address is None:
+        raise NotHere
+    return visit.go(address)
+
+
+@pages.post("/connect/{draft}/consent")
+async def consent(visit: Visit) -> Response:
+    one, _ = await _draft(visit)
+    return await leave_for_consent(visit, one.connector, draft=one.id)
+
+
+@pages.get("/connect/return")
+async def returned(visit: Visit) -> Response:
+    """The browser comes back from the till. Nothing is stored but by a good state, a good code and a good check."""
+    query = dict(parse_qsl(visit.request.url.query.replace("?", "&")))  # some tills append a second question mark
+    state, session = query.get("state", ""), visit.me
+    became, content = await visit.host.store.write(lambda tx: sessions.use_consent(tx, session, state))
+    back = _way_back(content)
+    if became != "good":
+        return visit.page("consent.html", 400, became=became, back=back, why="", till=_title(visit, content))
+    if "error" in query or "code" not in query:
+        return visit.page("consent.html", 400, became="refused", back=back, why="", till=_title(visit, content))
+    address = f"{_return_address(visit)}?state={state}"
+    try:
+        values, ends = await visit.desk.authorised(content["connector"], query, address)
+        if "connection" in content:
+            return await _authorised_again(visit, content["connection"], values, ends)
+    except Refusal as error:
+        why = visit.words.sentence(error.message)
+        return visit.page("consent.html", 400, became="failed", back=back, why=why, till=_title(visit, content))
+    owner = visit.owner
+    one = await visit.host.store.read(lambda tx: drafts.get(tx, content["draft"], owner))
+    if one is None:
+        raise NotHere
+    merged = {**one.content.get("values", {}), **values}
+    return await _joined(visit, one, visit.host.plugins.classes[one.connector], merged, ends)
+
+
+async def _authorised_again(visit: Visit, connection_id: str, values: Mapping[str, str], ends: int | None) -> Response:
+    found = await visit.host.store.read(lambda tx: looking.overview(tx, connection_id))
+    if found is None or visit.me.visitor.business_id not in (None, found.connection.business_id):
+        raise NotHere
+    await visit.desk.edit(connection_id, values, expires_at=ends)
+    return visit.go(f"/connections/{connection_id}", Message("The till lets us in again."))
+
+
+def _way_back(content: Mapping[str, str]) -> str:
+    if "connection" in content:
+        return f"/connections/{content['connection']}"
+    return f"/connect/{content['draft']}/authorise" if "draft" in content else "/"
+
+
+def _title(visit: Visit, content: Mapping[str, str]) -> str:
+    found = visit.host.plugins.classes.get(content.get("connector", ""))
+    return found.info.title if found else ""
+
+
+# --- key ------------------------------------------------------------------------------------------------------------
+
+
+@pages.get("/connect/{draft}/key")
+async def key_page(visit: Visit) -> Response:
+    one, found = await _draft(visit)
+    if "account" not in one.content:
+        return visit.go(f"/connect/{one.id}")
+    visit.form = Form(visit.console.parked.take(visit.request.query_params.get("kept", ""), visit.request.url.path))
+    return await _key(visit, one, found)
+
+
+async def _key(
+    visit: Visit, one: Draft, found: type[Connector[Any]], errors: Mapping[str, str] | None = None
+) -> Response:
+    offered = None
+    if visit.me.visitor.key and not errors:
+        try:
+            offered = await visit.desk.check_key(visit.me.visitor.key)
+        except Refusal as error:
+            errors = _said(visit, error)
+    ending = (visit.me.visitor.key or "")[-4:]
+    return _step(visit, one, found, "key", 422 if errors else 200, offered=offered, ending=ending, errors=errors or {})
+
+
+@pages.post("/connect/{draft}/key")
+async def key(visit: Visit) -> Response:
+    one, found = await _draft(visit)
+    own = visit.form.get("use") == "own" and visit.me.visitor.key
+    given = str(own or visit.form.get("key").strip())
+    try:
+        me = await (visit.desk.check_key(given) if own else visit.console.gate.check_key(visit.request, given))
+        if visit.me.visitor.business_id not in (None, me.business.id):
+            raise Refusal("this key is of another business: sign in with it to connect a till there", field="key")
+    except (Refusal, TooMany) as error:
+        return await _key(visit, one, found, _said(visit, error))
+    await _keep(visit, one, key=given, me=me.model_dump(mode="json"))
+    return visit.go(f"/connect/{one.id}/where")
+
+
+# --- where ----------------------------------------------------------------------------------------------------------
+
+
+@pages.get("/connect/{draft}/where")
+async def where_page(visit: Visit) -> Response:
+    one, found = await _draft(visit)
+    account = _account(one)
+    if account is None or "me" not in one.content:
+        return visit.go(f"/connect/{one.id}")
+    visit.form = Form(visit.console.parked.take(visit.request.query_params.get("kept", ""), visit.request.url.path))
+    taken = await _taken(visit, one, account)
+    free = [location for location in account.locations if location.id not in taken]
+    if len(account.locations) < 2 and not taken:
+        await _keep(visit, one, scope=[])
+        return visit.go(f"/connect/{one.id}/rule")
+    return _where(visit, one, found, account, taken, one.content.get("scope") or [location.id for location in free])
+
+
+def _where(
+    visit: Visit,
+    one: Draft,
+    found: type[Connector[Any]],
+    account: TillAccount,
+    taken: Mapping[str, str],
+    chosen: list[str],
+    errors: Mapping[str, str] | None = None,
+) -> Response:
+    return _step(
+        visit,
+        one,
+        found,
+        "where",
+        422 if errors else 200,
+        account=account,
+        taken=taken,
+        chosen=set(chosen),
+        me=one.content["me"],
+        errors=errors or {},
+    )
+
+
+async def _taken(visit: Visit, one: Draft, account: TillAccount) -> dict[str, str]:
+    """Location → the connection of this business that has it, or nothing said where it is another's."""
+    mine = one.content["me"]["business"]["id"]
+    there = await visit.host.store.read(lambda tx: connections.of_account(tx, one.connector, account.id))
+    return {
+        location.id: other.id if other.business_id == mine else ""
+        for other in there
+        for location in account.locations
+        if other.covers(location.id)
+    }
+
+
+@pages.post("/connect/{draft}/where")
+async def where(visit: Visit) -> Response:
+    one, found = await _draft(visit)
+    account = _account(one)
+    if account is None or "me" not in one.content:
+        return visit.go(f"/connect/{one.id}")
+    taken = await _taken(visit, one, account)
+    known = {location.id for location in account.locations}
+    chosen = [location for location in visit.form.all("location") if location in known]
+    if not chosen or any(location in taken for location in chosen):
+        said = (
+            visit.words.text("Choose at least one place.")
+            if not chosen
+            else visit.words.text("Somebody has connected a place of this till already. Choose other places.")
+        )
+        return _where(visit, one, found, account, taken, chosen, {"location": said})
+    await _keep(visit, one, scope=[] if set(chosen) == known else chosen)
+    return visit.go(f"/connect/{one.id}/rule")
+
+
+# --- rule -----------------------------------------------------------------------------------------------------------
+
+
+@pages.get("/connect/{draft}/rule")
+async def rule_page(visit: Visit) -> Response:
+    one, found = await _draft(visit)
+    if _next_step(one) != "rule":
+        return visit.go(f"/connect/{one.id}")
+    kept = visit.console.parked.take(visit.request.query_params.get("kept", ""), visit.request.url.path)
+    visit.form = Form(kept or forms.rule_values(StampRule(unknown_customer=UnknownCustomer.issue)))
+    return await _rule(visit, one, found)
+
+
+async def _rule(
+    visit: Visit, one: Draft, found: type[Connector[Any]], errors: Mapping[str, str] | None = None
+) -> Response:
+    account = _account(one)
+    assert account is not None  # noqa: S101 - the step is reached
+    recent, menu = await _read.of(visit, one.id, one.connector, one.content["values"], account)
+    chosen, wrong = forms.rule_from(visit.form, account.currency, StampRule())
+    said = {name: visit.words.sentence(message) for name, message in wrong.items()} if errors is None else errors
+    scope = tuple(one.content["scope"])
+    me = one.content["me"]
+    return _step(
+        visit,
+        one,
+        found,
+        "rule",
+        422 if errors else 200,
+        menu=menu_by_category(menu),
+        account=account,
+        errors=said if errors else {},
+        action=f"/connect/{one.id}/preview",
+        **preview_values(visit, forecast(recent, chosen, account.zone, scope), account, found, me["operations"], wrong),
+    )
+
+
+def preview_values(
+    visit: Visit,
+    made: Forecast,
+    account: TillAccount,
+    found: type[Connector[Any]],
+    plan: Mapping[str, Any] | None,
+    wrong: Mapping[str, Message],
+) -> dict[str, Any]:
+    """What the preview beside a rule shows."""
+    return {
+        "made": made,
+        "unfinished": bool(wrong),
+        "attach": found.info.attach_customer,
+        "allowed": plan.get("allowed") if plan else None,
+        "plan_known": plan is not None,
+        "zone": zone_of(account.zone),
+    }
+
+
+def menu_by_category(menu: list[MenuItem]) -> list[tuple[str, str, list[MenuItem]]]:
+    """(category id, its name, its products), by name."""
+    groups: dict[str, tuple[str, list[MenuItem]]] = {}
+    for item in sorted(menu, key=lambda item: item.name.casefold()):
+        name = item.category_name or item.category_id or ""
+        groups.setdefault(item.category_id or "", (name, []))[1].append(item)
+    return sorted(((one, name, items) for one, (name, items) in groups.items()), key=lambda group: group[1].casefold())
+
+
+@pages.post("/connect/{draft}/preview")
+async def preview(visit: Visit) -> Response:
+    """The preview alone, for the rule as it is being chosen."""
+    one, found = await _draft(visit)
+    account = _account(one)
+    if account is None or _next_step(one) != "rule":
+        raise NotHere
+    recent, _ = await _read.of(visit, one.id, one.connector, one.content["values"], account)
+    chosen, wrong = forms.rule_from(visit.form, account.currency, StampRule())
+    made = forecast(recent, chosen, account.zone, tuple(one.content["scope"]))
+    plan = one.content["me"]["operations"]
+    return visit.page("_preview.html", **preview_values(visit, made, account, found, plan, wrong))
+
+
+@pages.post("/connect/{draft}/rule")
+async def connect(visit: Visit) -> Response:
+    """The last step: everything is checked once more and the connection made."""
+    one, found = await _draft(visit)
+    account = _account(one)
+    if account is None or _next_step(one) != "rule":
+        return visit.go(f"/connect/{one.id}")
+    chosen, wrong = forms.rule_from(visit.form, account.currency, StampRule())
+    if wrong:
+        return await _rule(visit, one, found, {name: visit.words.sentence(said) for name, said in wrong.items()})
+    try:
+        made = await visit.desk.add(
+            one.connector,
+            one.content["values"],
+            one.content["key"],
+            lambda _account: chosen,
+            locations=one.content["scope"],
+            expires_at=one.content.get("expires_at"),
+        )
+    except (Refusal, Taken) as error:
+        return await _rule(visit, one, found, _said(visit, error))
+    except ValidationError as error:
+        return await _rule(visit, one, found, _said(visit, WrongFields(found.info.title, error, "")))
+    await visit.host.store.write(lambda tx: drafts.discard(tx, one.id, visit.owner))
+    return visit.go(f"/connections/{made.id}/welcome")
+
+
+async def read_for(visit: Visit, one: Connection) -> tuple[Recent, list[MenuItem]]:
+    """The same for a connection whose rule is edited."""
+    return await _read.of(visit, one.id, one.connector, visit.desk.settings_of(one), one.account)

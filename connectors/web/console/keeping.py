@@ -1,0 +1,459 @@
+"""A connection's own pages: is it working, what happened, what needs somebody, and everything that can be changed.
+
+Owns these pages; what each button does is the desk's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from datetime import date, timedelta
+from typing import Any
+
+from starlette.responses import Response
+
+from connector_sdk.messages import Message
+from connectors.desk import Refusal, WrongFields
+from connectors.diagnostics import CONTENTS
+from connectors.domain.clock import DAY, MINUTE
+from connectors.domain.connection import Connection, Health
+from connectors.domain.operation import Hold, Kind, State
+from connectors.store import connections, journal, looking, tallies, watches
+from connectors.store.errors import Taken
+from connectors.store.looking import Overview
+from connectors.store.outbox import Operation
+from connectors.store.tallies import Tally
+from connectors.sync.previewing import forecast
+from connectors.web.console import charts, connecting, forms, searching
+from connectors.web.console.frame import Form, NotHere, Pages, Visit
+from connectors.web.console.gate import TooMany
+
+pages = Pages()
+
+_DAYS = 14
+_LINES = 20
+_SYNC_PATIENCE = 20.0
+_EXPIRES_SOON = 30 * DAY
+_FIRST_WAIT = 15 * MINUTE
+_QUIET = frozenset({"sale.identifying"})  # what only says that work goes on
+
+
+# --- the page -------------------------------------------------------------------------------------------------------
+
+
+@pages.get("/connections/{connection}")
+async def connection(visit: Visit) -> Response:
+    found = await visit.overview()
+    one = found.connection
+    query = visit.request.query_params.get("q", "").strip()
+    values = await _now(visit, found, lines=not query)
+    if visit.request.query_params.get("part") == "now":
+        return visit.page("_now.html", **values)
+    receipts = None
+    if query:
+        wanted = searching.terms(
+            query,
+            zone=visit.words.zone,
+            now=visit.words.now,
+            currency=one.account.currency,
+            country=one.account.country,
+        )
+        receipts = await visit.host.store.read(lambda tx: looking.find(tx, one, wanted))
+    return visit.page("connection.html", query=query, receipts=receipts, **values)
+
+
+async def _now(visit: Visit, found: Overview, *, lines: bool) -> dict[str, Any]:
+    """What changes while somebody looks; with the journal's last `lines`, or without."""
+    one = found.connection
+    today = date.fromisoformat(visit.words.today())
+    days = [(today - timedelta(days=ago)).isoformat() for ago in range(_DAYS - 1, -1, -1)]
+    counted = (await visit.host.store.read(lambda tx: tallies.days(tx, [one.id], days[0])))[one.id]
+    waiting = await visit.host.store.read(lambda tx: looking.waiting(tx, one.id)) if found.stopped else []
+    newest = await visit.host.store.read(lambda tx: journal.lines(tx, one.id, limit=_LINES * 2)) if lines else []
+    sums = [counted.get(day, Tally()) for day in days]
+    return {
+        "found": found,
+        "one": one,
+        "title": _till(visit, one),
+        "can_consent": visit.desk.authorise_url(one.connector, "") is not None,
+        "today": sums[-1],
+        "days": list(zip(days, sums, strict=True)),
+        "chart": charts.fortnight(
+            [day.receipts for day in sums], [day.stamps for day in sums], [day.redemptions for day in sums]
+        ),
+        "waiting": [(operation, choices(operation)) for operation in waiting],
+        "lines": [line for line in reversed(newest) if line.message.id not in _QUIET][:_LINES],
+        "newest": newest[-1].seq if newest else 0,
+        "lacks": forms.missing_fields(visit.desk.connector(one.connector).settings_model, visit.desk.settings_of(one))
+        if one.connector in visit.host.plugins.classes
+        else {},
+        "here_it_is": one.connector in visit.host.plugins.classes,
+        "expires": one.expires_at if one.expires_at and one.expires_at - visit.words.now < _EXPIRES_SOON else None,
+    }
+
+
+def _till(visit: Visit, one: Connection) -> str:
+    found = visit.host.plugins.classes.get(one.connector)
+    return found.info.title if found else one.connector
+
+
+def choices(one: Operation) -> list[tuple[str, Message, bool]]:
+    """The buttons that resolve an operation: (what it does, its words, whether it is the one to press first)."""
+    if one.state is State.rejected:
+        return [("retry", Message("Try again"), False), ("acknowledge", Message("I have seen it"), True)]
+    match one.hold, one.kind:
+        case Hold.flagged, Kind.stamps_reversed:
+            return [("retry", Message("Take the stamps back"), True), ("dismiss", Message("Leave the stamps"), False)]
+        case Hold.cap, _:
+            return [("retry", Message("Give them anyway"), True), ("dismiss", Message("Give none"), False)]
+        case Hold.conflict, _:
+            return [("retry", Message("Look again"), True), ("dismiss", Message("Give none"), False)]
+        case _:
+            return [("retry", Message("Try again"), True), ("dismiss", Message("Give up"), False)]
+
+
+_ACTS: Mapping[str, Message] = {
+    "retry": Message("It goes out again now."),
+    "dismiss": Message("It is left as it is."),
+    "acknowledge": Message("Seen, and left as it is."),
+}
+
+
+@pages.post("/connections/{connection}/operations/{operation}/{act}")
+async def resolve(visit: Visit) -> Response:
+    """One of the buttons that resolve an operation."""
+    one = (await visit.overview()).connection
+    act, operation = visit.path["act"], visit.path["operation"]
+    if act not in _ACTS:
+        raise NotHere
+    back = f"/connections/{one.id}"
+    if visit.form.get("receipt"):
+        back = f"{back}/receipts/{visit.form.get('receipt')}" if visit.form.get("receipt").isalnum() else back
+    try:
+        match act:
+            case "retry":
+                await visit.desk.retry(one.id, operation)
+            case "dismiss":
+                await visit.desk.dismiss(one.id, operation)
+            case _:
+                await visit.desk.acknowledge(one.id, operation)
+    except Refusal as error:
+        return visit.go(back, error.message, "bad")
+    return visit.go(back, _ACTS[act])
+
+
+# --- now ------------------------------------------------------------------------------------------------------------
+
+
+@pages.post("/connections/{connection}/sync")
+async def sync(visit: Visit) -> Response:
+    one = (await visit.overview()).connection
+    back = f"/connections/{one.id}"
+    work = asyncio.create_task(visit.desk.sync(one.id))
+    try:
+        result = await asyncio.wait_for(asyncio.shield(work), _SYNC_PATIENCE)
+    except TimeoutError:
+        work.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return visit.go(back, Message("Still reading: what it brings shows here as it comes."))
+    except Refusal as error:
+        return visit.go(back, error.message, "bad")
+    if result.get("status"):
+        return visit.go(back, Message("The till or 7stamp could not be reached: see below."), "bad")
+    return visit.go(back, Message("sync.done", {"count": result["sales_seen"], "changed": result["sales_changed"]}))
+
+
+@pages.post("/connections/{connection}/pause")
+async def pause(visit: Visit) -> Response:
+    one = (await visit.overview()).connection
+    await visit.desk.pause(one.id)
+    return visit.go(f"/connections/{one.id}", Message("Paused. Nothing is read and nothing is sent."))
+
+
+@pages.get("/connections/{connection}/resume")
+async def resume_page(visit: Visit) -> Response:
+    found = await visit.overview()
+    if found.connection.health is not Health.paused:
+        return visit.go(f"/connections/{found.connection.id}")
+    missed = await visit.desk.pause_so_far(found.connection)
+    return visit.page("resume.html", one=found.connection, missed=missed, plan=await _plan(visit, found.connection))
+
+
+async def _plan(visit: Visit, one: Connection) -> tuple[int, int | None] | None:
+    """Card operations used and allowed this month; `None` where 7stamp does not say so now."""
+    try:
+        key = visit.host.store.vault.decrypt(one.sevenstamp_key)
+        usage = (await visit.desk.check_key(key)).operations
+    except Refusal:
+        return None
+    return usage.used, usage.allowed
+
+
+@pages.post("/connections/{connection}/resume")
+async def resume(visit: Visit) -> Response:
+    one = (await visit.overview()).connection
+    await visit.desk.resume(one.id, leave_out=visit.form.get("pause") == "leave")
+    return visit.go(f"/connections/{one.id}", Message("Working again."))
+
+
+@pages.post("/connections/{connection}/consent")
+async def authorise_again(visit: Visit) -> Response:
+    one = (await visit.overview()).connection
+    return await connecting.leave_for_consent(visit, one.connector, connection=one.id)
+
+
+# --- done, and the first receipt ------------------------------------------------------------------------------------
+
+
+@pages.get("/connections/{connection}/welcome")
+async def welcome(visit: Visit) -> Response:
+    found = await visit.overview()
+    lamp = await _lamp(visit, found.connection)
+    if visit.request.query_params.get("part") == "now":
+        return visit.page("_lamp.html", **lamp)
+    email = await visit.host.store.read(lambda tx: watches.email(tx, found.connection.id))
+    hook = visit.desk.hook_url(found.connection)
+    info = visit.desk.connector(found.connection.connector).info
+    own = info.hook_address == "connection"
+    return visit.page(
+        "welcome.html",
+        title=info.title,
+        attach=info.attach_customer,
+        hook=hook if own else None,
+        steps=info.hook_steps if own else (),
+        email=email,
+        mail_set=visit.host.settings.smtp_url is not None,
+        errors={},
+        **lamp,
+    )
+
+
+async def _lamp(visit: Visit, one: Connection) -> dict[str, Any]:
+    """The first receipt since the connection was made, as far as it has come."""
+    await visit.host.store.write(lambda tx: connections.look_soon(tx, one.id))
+    first = await visit.host.store.read(lambda tx: looking.latest(tx, one.id, one.began_at))
+    return {"first": first, "one": one}
+
+
+@pages.post("/connections/{connection}/email")
+async def email(visit: Visit) -> Response:
+    """Whom to tell when something needs a person."""
+    one = (await visit.overview()).connection
+    back = f"/connections/{one.id}/{'welcome' if visit.form.get('back') == 'welcome' else 'settings'}"
+    try:
+        await visit.desk.tell_by_email(one.id, visit.form.get("email"), visit.words.language)
+    except Refusal as error:
+        return await _settings(visit, {"email": visit.words.sentence(error.message)})
+    said = Message("We will write there.") if visit.form.get("email").strip() else Message("Nobody is written to.")
+    return visit.go(back, said)
+
+
+# --- rule -----------------------------------------------------------------------------------------------------------
+
+
+@pages.get("/connections/{connection}/rule")
+async def rule_page(visit: Visit) -> Response:
+    found = await visit.overview()
+    kept = visit.console.parked.take(visit.request.query_params.get("kept", ""), visit.request.url.path)
+    visit.form = Form(kept or forms.rule_values(found.rule))
+    return await _rule(visit, found, {})
+
+
+async def _rule(visit: Visit, found: Overview, errors: Mapping[str, str]) -> Response:
+    one = found.connection
+    recent, menu = await connecting.read_for(visit, one)
+    chosen, wrong = forms.rule_from(visit.form, one.account.currency, found.rule)
+    made = forecast(recent, chosen, one.account.zone, one.scope)
+    return visit.page(
+        "rule.html",
+        422 if errors else 200,
+        one=one,
+        form=visit.form,
+        menu=connecting.menu_by_category(menu),
+        account=one.account,
+        errors=errors,
+        action=f"/connections/{one.id}/preview",
+        info=visit.desk.connector(one.connector).info,
+        **connecting.preview_values(
+            visit, made, one.account, visit.desk.connector(one.connector), await _allowed(visit, one), wrong
+        ),
+    )
+
+
+async def _allowed(visit: Visit, one: Connection) -> Mapping[str, Any] | None:
+    plan = await _plan(visit, one)
+    return {"allowed": plan[1]} if plan else None
+
+
+@pages.post("/connections/{connection}/preview")
+async def preview(visit: Visit) -> Response:
+    found = await visit.overview()
+    one = found.connection
+    recent, _ = await connecting.read_for(visit, one)
+    chosen, wrong = forms.rule_from(visit.form, one.account.currency, found.rule)
+    made = forecast(recent, chosen, one.account.zone, one.scope)
+    connector = visit.desk.connector(one.connector)
+    values = connecting.preview_values(visit, made, one.account, connector, None, wrong)
+    return visit.page("_preview.html", **values)
+
+
+@pages.post("/connections/{connection}/rule")
+async def rule(visit: Visit) -> Response:
+    found = await visit.overview()
+    one = found.connection
+    chosen, wrong = forms.rule_from(visit.form, one.account.currency, found.rule)
+    if wrong:
+        return await _rule(visit, found, {name: visit.words.sentence(said) for name, said in wrong.items()})
+    try:
+        await visit.desk.edit(one.id, {}, rule=lambda _account, _current: chosen)
+    except Refusal as error:
+        return await _rule(visit, found, {error.field or "": visit.words.sentence(error.message)})
+    return visit.go(f"/connections/{one.id}", Message("The rule counts for receipts closed from now on."))
+
+
+# --- settings -------------------------------------------------------------------------------------------------------
+
+
+@pages.get("/connections/{connection}/settings")
+async def settings_page(visit: Visit) -> Response:
+    return await _settings(visit, {})
+
+
+async def _settings(visit: Visit, errors: Mapping[str, str]) -> Response:
+    found = await visit.overview()
+    one = found.connection
+    connector = visit.desk.connector(one.connector)
+    kept = visit.desk.settings_of(one)
+    back = f"/connections/{one.id}/settings"
+    parked = visit.request.query_params.get("kept", "")
+    for part in ("title", "till", "key", "places"):
+        if values := visit.console.parked.take(parked, f"{back}/{part}"):
+            visit.form = Form(values)
+    lacks = forms.missing_fields(connector.settings_model, kept)
+    there = await visit.host.store.read(lambda tx: connections.of_account(tx, one.connector, one.account.id))
+    taken = {
+        location.id
+        for other in there
+        for location in one.account.locations
+        if other.id != one.id and other.covers(location.id)
+    }
+    return visit.page(
+        "settings.html",
+        422 if errors else 200,
+        one=one,
+        title=connector.info.title,
+        fields=forms.fields_of(connector, {**kept, **forms.settings_from(visit.form, connector, {})}),
+        lacks={name: visit.words.sentence(said) for name, said in lacks.items()},
+        errors=errors,
+        form=visit.form,
+        taken=taken,
+        chosen=set(visit.form.all("location")) or set(one.scope) or {one.id for one in one.account.locations} - taken,
+        ending=visit.host.store.vault.decrypt(one.sevenstamp_key)[-4:],
+        can_consent=visit.desk.authorise_url(one.connector, "") is not None,
+        own_key=(visit.me.visitor.key or "")[-4:],
+        email=await visit.host.store.read(lambda tx: watches.email(tx, one.id)),
+        mail_set=visit.host.settings.smtp_url is not None,
+        hook=visit.desk.hook_url(one) if connector.info.hook_address == "connection" else None,
+    )
+
+
+@pages.post("/connections/{connection}/settings/{part}")
+async def settings(visit: Visit) -> Response:
+    """One part of the settings, checked before it replaces the old."""
+    one = (await visit.overview()).connection
+    part = visit.path["part"]
+    try:
+        match part:
+            case "title":
+                title = visit.form.get("title").strip()[:120]
+                if not title:
+                    return await _settings(visit, {"title": visit.words.text("Give it a name.")})
+                await visit.desk.edit(one.id, {}, title=title)
+            case "till":
+                kept = visit.desk.settings_of(one)
+                connector = visit.desk.connector(one.connector)
+                typed = forms.settings_from(visit.form, connector, {})
+                if all(name in kept and str(kept[name]).lower() == value for name, value in typed.items()):
+                    return visit.go(f"/connections/{one.id}/settings", Message("Nothing was changed."))
+                await visit.desk.edit(one.id, typed)
+            case "key":
+                await _change_key(visit, one)
+            case "places":
+                chosen = visit.form.all("location")
+                if not chosen:
+                    return await _settings(visit, {"location": visit.words.text("Choose at least one place.")})
+                all_ = {location.id for location in one.account.locations} == set(chosen)
+                await visit.desk.edit(one.id, {}, locations=[] if all_ else chosen)
+            case _:
+                raise NotHere
+    except WrongFields as error:
+        return await _settings(visit, {name: visit.words.sentence(said) for name, said in error.fields.items()})
+    except Refusal as error:
+        return await _settings(visit, {error.field or part: visit.words.sentence(error.message)})
+    except TooMany:
+        return await _settings(visit, {"key": visit.words.text("Too many tries: wait a moment, then try again.")})
+    except Taken:
+        said = visit.words.text("Somebody has connected a place of this till already. Choose other places.")
+        return await _settings(visit, {"location": said})
+    return visit.go(f"/connections/{one.id}/settings", Message("Saved."))
+
+
+async def _change_key(visit: Visit, one: Connection) -> None:
+    own = visit.me.visitor.key if visit.form.get("use") == "own" else None
+    given = own or visit.form.get("key").strip()
+    if own is None:
+        await visit.console.gate.check_key(visit.request, given)
+    await visit.desk.edit(one.id, {}, key=given)
+
+
+# --- leaving --------------------------------------------------------------------------------------------------------
+
+
+async def confirmed(visit: Visit, one: Connection) -> str | None:
+    """Whoever asks for this shows a key (the operator the password) once more; what is wrong otherwise."""
+    try:
+        if visit.me.operator:
+            await visit.console.gate.check_password(visit.request, visit.form.get("secret"))
+            return None
+        me = await visit.console.gate.check_key(visit.request, visit.form.get("secret").strip())
+    except Refusal as error:
+        return visit.words.sentence(error.message)
+    except TooMany as error:
+        return visit.words.count(
+            "Too many tries: wait {count} second, then try again.",
+            "Too many tries: wait {count} seconds, then try again.",
+            error.seconds,
+        )
+    if me.business.id != one.business_id:
+        return visit.words.text("This key is of another business.")
+    return None
+
+
+@pages.get("/connections/{connection}/disconnect")
+async def disconnect_page(visit: Visit) -> Response:
+    found = await visit.overview()
+    return visit.page("disconnect.html", one=found.connection, title=_till(visit, found.connection), errors={})
+
+
+@pages.post("/connections/{connection}/disconnect")
+async def disconnect(visit: Visit) -> Response:
+    one = (await visit.overview()).connection
+    if wrong := await confirmed(visit, one):
+        return visit.page("disconnect.html", 422, one=one, title=_till(visit, one), errors={"secret": wrong})
+    await visit.desk.remove(one.id)
+    return visit.go("/", Message("Disconnected. What was given stays on the cards."))
+
+
+@pages.get("/connections/{connection}/diagnostics")
+async def diagnostics_page(visit: Visit) -> Response:
+    found = await visit.overview()
+    return visit.page("diagnostics.html", one=found.connection, contents=CONTENTS, errors={})
+
+
+@pages.post("/connections/{connection}/diagnostics")
+async def diagnostics(visit: Visit) -> Response:
+    one = (await visit.overview()).connection
+    if wrong := await confirmed(visit, one):
+        return visit.page("diagnostics.html", 422, one=one, contents=CONTENTS, errors={"secret": wrong})
+    body = await visit.desk.diagnostics(one.id)
+    headers = {"Content-Disposition": f'attachment; filename="7stamp-{one.id}.zip"'}
+    return Response(body, media_type="application/zip", headers=headers)

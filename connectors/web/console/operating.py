@@ -1,0 +1,76 @@
+"""The operator's page: how everything is, by health, queue and plugin, and what to set up once for all cafes.
+
+Owns the page and the links it hands out.
+"""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+from typing import Any
+
+from starlette.responses import Response
+
+from connectors.domain.connection import Health
+from connectors.store import connections, looking, sessions
+from connectors.store.sessions import OPERATOR, Visitor
+from connectors.web.console.frame import NotHere, Pages, Visit, Who
+
+pages = Pages()
+
+
+@pages.get("/operator", Who.operator)
+async def operator(visit: Visit) -> Response:
+    search = visit.request.query_params.get("q", "").strip()[:120]
+    return await _page(visit, search, None)
+
+
+async def _page(visit: Visit, search: str, link: str | None) -> Response:
+    counts, queues, hooks = await visit.host.store.read(
+        lambda tx: (looking.health_counts(tx), looking.queues(tx), looking.last_hooks(tx))
+    )
+    found = await visit.host.store.read(lambda tx: looking.overviews(tx, None, search=search, limit=100))
+    host = visit.host
+    return visit.page(
+        "operator.html",
+        search=search,
+        counts=[(health, counts.get(health, 0)) for health in Health if health is not Health.removed],
+        total=sum(counts.values()),
+        queues=queues,
+        found=found,
+        plugins=host.plugins.plugins,
+        tills=[_till(visit, name, hooks) for name in sorted(host.plugins.classes)],
+        software=version("sevenstamp-connectors"),
+        python=platform.python_version(),
+        database=str(host.settings.database_file or "PostgreSQL"),
+        mail_set=host.settings.smtp_url is not None,
+        link=link,
+    )
+
+
+def _till(visit: Visit, name: str, hooks: dict[str, int]) -> dict[str, Any]:
+    """A connector's tile for whoever sets it up: the hook address, what to tick, and whether hooks arrive."""
+    info = visit.host.plugins.classes[name].info
+    return {
+        "info": info,
+        "shared": info.hook_address == "operator",
+        "address": visit.desk.shared_hook_url(name),
+        "last": hooks.get(name),
+        "consent": visit.desk.authorise_url(name, "") is not None,
+    }
+
+
+@pages.post("/operator/link/{connection}", Who.operator)
+async def link(visit: Visit) -> Response:
+    """A link by which the business of a connection signs in."""
+    wanted = visit.path["connection"]
+
+    def work(tx: Any) -> str:
+        one = connections.get(tx, wanted)
+        business = connections.business_of(tx, one.business_id)
+        return sessions.make_link(tx, Visitor(business.id, business.name, business.zone, OPERATOR))
+
+    if await visit.host.store.read(lambda tx: looking.overview(tx, wanted)) is None:
+        raise NotHere
+    token = await visit.host.store.write(work)
+    return await _page(visit, "", f"{visit.host.public_url}/link/{token}")

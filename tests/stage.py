@@ -1,0 +1,137 @@
+"""A stage for the console: a town whose host runs and serves, and Chromium to look at it with."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from argon2 import PasswordHasher
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+
+from connector_sdk.money import Money
+from connector_sdk.rule import Refunds, StampRule, UnknownCustomer
+from connectors.cli.servers import serving
+from connectors.domain.clock import moment
+from connectors.store import looking, operators
+from connectors.web.app import application
+from poster_connector.sandbox import Account
+from tests.town import ANNA, BORYS, CHRYSTYNA, KEY, Town, build
+
+OTHER = "861053:5a9e1570ff9af128e93c5a771055bb21"
+PASSWORD = "an operator's password for tests"
+NARROW, WIDE = {"width": 360, "height": 740}, {"width": 1200, "height": 900}
+MISSING = "no Chromium here: install it with `apt-get install chromium` (or set CHROMIUM to its path)"
+
+
+def chromium() -> str | None:
+    """Where the browser is; Debian's, or another by `CHROMIUM`."""
+    return os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@dataclass
+class Stage:
+    """A served town: `origin` is on 127.0.0.1, the till's on localhost, so that it is another site."""
+
+    town: Town
+    origin: str
+    other: Account
+    """A second till account, which nobody has connected."""
+    browser: Browser | None = None
+    contexts: list[BrowserContext] = field(default_factory=list)
+
+    async def page(self, *, viewport: dict[str, int] | None = None, **more: Any) -> Page:
+        """A page of a fresh browser profile."""
+        assert self.browser is not None
+        context = await self.browser.new_context(
+            base_url=self.origin, viewport=viewport or WIDE, **{"locale": "en-GB", "reduced_motion": "reduce", **more}
+        )
+        context.set_default_timeout(10_000)
+        self.contexts.append(context)
+        return await context.new_page()
+
+    async def history(self, days: int = 14) -> None:
+        """A connection with two weeks behind it, and two receipts that need somebody."""
+        town = self.town
+        town.till.two_weeks([ANNA, BORYS, CHRYSTYNA])
+        rule = StampRule(
+            kind="by_amount",
+            amount=Money.from_decimal("15.00", "UAH"),
+            unknown_customer=UnknownCustomer.issue,
+            refunds=Refunds.flag,
+        )
+        await town.connect(rule)
+        since = town.host.store.clock.now() - days * 86_400_000_000
+        await town.host.desk.backfill(town.connection.id, moment(since).date().isoformat(), _quietly)
+        receipt = town.cafe.sell(town.cafe.client(ANNA), paid=4500, comment="voucher FREECOFFEE9")
+        town.cafe.sell(0, paid=31000)
+        await town.sync()
+        town.cafe.refund(receipt)
+        await town.host.desk.backfill(town.connection.id, moment(since).date().isoformat(), _quietly)
+
+    async def receipt(self, number: int | str) -> str:
+        """The address of a receipt's page."""
+        one = self.town.connection
+        found = await self.town.host.store.read(lambda tx: looking.find(tx, one, [looking.Term(receipt=str(number))]))
+        return f"/connections/{one.id}/receipts/{found[0].id}"
+
+
+async def _quietly(_now: Any) -> None:
+    return
+
+
+@asynccontextmanager
+async def stage(folder: Path, monkeypatch: Any, *, browser: bool = True, **settings: Any) -> AsyncIterator[Stage]:
+    """Everything runs; the till's address is another site's to the browser."""
+    async with AsyncExitStack() as stack:
+        other = Account(token=OTHER, name="other")
+        for number in range(20):
+            other.sell(other.client(ANNA) if number % 3 else 0, paid=1500 + 700 * number)
+        town = await stack.enter_async_context(build(folder, monkeypatch, Account(), other, **settings))
+        monkeypatch.setenv("POSTER_API_URL", town.environment["POSTER_API_URL"].replace("127.0.0.1", "localhost"))
+        hashed = PasswordHasher(time_cost=1, memory_cost=8192).hash(PASSWORD)
+        await town.host.store.write(lambda tx: operators.set_password_hash(tx, hashed))
+        app = application(town.host)
+        origin = await stack.enter_async_context(serving(app))
+        town.host.listens_on(origin)
+        made = Stage(town, origin, other)
+        if browser:
+            playwright = await stack.enter_async_context(async_playwright())
+            made.browser = await playwright.chromium.launch(
+                executable_path=chromium(), args=["--no-sandbox", "--disable-gpu", "--disable-quic"]
+            )
+            stack.push_async_callback(made.browser.close)
+        yield made
+        for context in made.contexts:
+            await context.close()
+
+
+async def signed_in(page: Page, *, key: str = KEY, remember: bool = True) -> Page:
+    await page.goto("/sign-in")
+    await page.get_by_label("7stamp key").fill(key)
+    if not remember:
+        await page.get_by_label(re.compile("Remember")).uncheck()
+    await page.get_by_role("button", name="Sign in").click()
+    await page.wait_for_url("**/")
+    return page
+
+
+async def as_operator(page: Page) -> Page:
+    await page.goto("/sign-in/operator")
+    await page.get_by_label("Password").fill(PASSWORD)
+    await page.get_by_role("button", name="Sign in").click()
+    await page.wait_for_url("**/operator")
+    return page
+
+
+async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 15) -> None:
+    """Wait for a condition."""
+    async with asyncio.timeout(seconds):
+        while not await condition():  # noqa: ASYNC110 - nothing tells us
+            await asyncio.sleep(0.05)

@@ -1,0 +1,110 @@
+"""Every text of ours that a person may read, found where it stands in the code, for the checks of translations.
+
+`python -m tests.texts` prints those that a language lacks: what a translator has still to do.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from babel.messages.catalog import Catalog
+from babel.messages.pofile import read_po
+from jinja2 import Environment, nodes
+
+ROOT = Path(__file__).parents[1]
+HOST, POSTER = ROOT / "connectors", ROOT / "poster_connector"
+_TEXT_CALLS = {"text", "Refusal", "Message"}
+_ENGLISH_ONLY = {"cli", "store", "sevenstamp", "host.py", "plugins.py"}  # the command line, and what logs say
+_FACTS = {"summary", "needs", "attach_customer", "title", "description"}
+
+
+def of_templates() -> Iterator[str]:
+    """Texts in `_("…")` and `n("…", "…", …)`, the singular for the latter."""
+    environment = Environment()  # noqa: S701 - nothing is rendered
+    for file in sorted(HOST.rglob("templates/*.html")):
+        tree = environment.parse(file.read_text())
+        for call in tree.find_all(nodes.Call):
+            if isinstance(call.node, nodes.Name) and call.node.name in ("_", "n") and call.args:
+                first = call.args[0]
+                if isinstance(first, nodes.Const):
+                    yield first.value
+
+
+def of_code(folder: Path) -> Iterator[str]:
+    """Texts and message ids given to the calls that word them, and what a connector says of itself."""
+    for file in sorted(folder.rglob("*.py")):
+        if folder == HOST and file.relative_to(HOST).parts[0] in _ENGLISH_ONLY:
+            continue
+        for node in ast.walk(ast.parse(file.read_text())):
+            match node:
+                case ast.Call(func=func, args=args, keywords=keywords):
+                    name = func.attr if isinstance(func, ast.Attribute) else getattr(func, "id", "")
+                    if name in _TEXT_CALLS or (name == "count" and len(args) > 2):
+                        yield from _strings(args[:1])
+                    if name == "Token":
+                        yield from _strings(args[1:2])
+                    if name in ("ConnectorInfo", "Field"):
+                        for keyword in keywords:
+                            if keyword.arg in _FACTS and not (name == "ConnectorInfo" and keyword.arg == "title"):
+                                yield from _strings([keyword.value])
+                            if keyword.arg == "hook_steps":
+                                yield from _strings(getattr(keyword.value, "elts", []))
+                    if name == "ValueError" and file.name == "settings.py" and folder == POSTER:
+                        yield from _strings(args[:1])
+                case ast.Assign(targets=[ast.Name(id="text")], value=value):
+                    yield from _strings([value])
+                case (
+                    ast.Assign(targets=[ast.Name(id="_SOURCES")], value=ast.Dict(values=values))
+                    | ast.AnnAssign(target=ast.Name(id="CONTENTS"), value=ast.Dict(values=values))
+                ):
+                    yield from _strings(values)
+
+
+def _strings(values: list[ast.expr]) -> Iterator[str]:
+    for value in values:
+        match value:
+            case ast.Constant(value=str(text)):
+                yield text
+            case ast.IfExp(body=body, orelse=orelse):
+                yield from _strings([body, orelse])
+
+
+def catalogue(folder: Path, language: str) -> Catalog:
+    file = folder / "locale" / language / "messages.po"
+    with file.open("rb") as source:
+        return read_po(source, locale=language)
+
+
+def of_english(folder: Path) -> Iterator[str]:
+    """What the English catalogue words: ids of messages."""
+    if not (folder / "locale" / "en" / "messages.po").is_file():
+        return
+    for message in catalogue(folder, "en"):
+        if message.id:
+            yield message.id if isinstance(message.id, str) else message.id[0]
+
+
+def wanted(folder: Path) -> set[str]:
+    """Every id that a language must word in a package; ids put together at run time stand in the English catalogue."""
+    return {*of_code(folder), *of_english(folder), *(of_templates() if folder == HOST else ())} - {""}
+
+
+def lacking(folder: Path, language: str) -> list[str]:
+    """What a language's catalogue of a package has no words for."""
+    known = catalogue(folder, language)
+    words: dict[str, bool] = {}
+    for message in known:
+        if message.id:
+            name = message.id if isinstance(message.id, str) else message.id[0]
+            said = message.string if isinstance(message.string, str) else "".join(message.string)
+            words[name] = bool(said.strip()) and not message.fuzzy
+    return sorted(one for one in wanted(folder) if not words.get(one))
+
+
+if __name__ == "__main__":
+    for package in (HOST, POSTER):
+        for one in lacking(package, sys.argv[1]):
+            sys.stdout.write(f"{package.name}: {one!r}\n")
