@@ -21,6 +21,7 @@ from connectors.store.vault import Vault
 
 Classes = Mapping[str, type[Connector[Any]]]
 _AT_MOST = 5000
+NEEDED = "this is needed"
 
 
 class NoConnector(ConnectorError):
@@ -81,7 +82,7 @@ def app_settings(found: type[Connector[Any]]) -> Any:
 def plain_reason(error: Any) -> str:
     """What pydantic says of one field, as a sentence for whoever typed it."""
     if error["type"] == "missing":
-        return "this is needed"
+        return NEEDED
     return str(error["msg"]).removeprefix("Value error, ").removesuffix(".")
 
 

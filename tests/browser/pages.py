@@ -22,20 +22,20 @@ async def every_page(stage: Stage, page: Page, operator: Page) -> AsyncIterator[
     yield "sign-in-operator", page
     await page.goto("/link/none")
     yield "link", page
-    await page.locator("main button.go").click()
+    await press(page, "main button.go")
     yield "link-used", page
     await page.goto("/sign-in")
     await page.locator("#key").fill("7loc_no")
-    await page.locator("main button.go").click()
+    await press(page, "main button.go")
     yield "sign-in-wrong", page
     await page.locator("#key").fill(KEY)
-    await page.locator("main button.go").click()
+    await press(page, "main button.go")
     await page.wait_for_url("**/")
     yield "catalogue", page
     await page.goto("/my-till")
     yield "my-till", page
     await page.goto("/devices")
-    await page.locator("form[action='/devices/link'] button").click()
+    await press(page, "form[action='/devices/link'] button")
     yield "devices", page
     await page.goto("/nowhere")
     yield "missing", page
@@ -58,44 +58,50 @@ async def every_page(stage: Stage, page: Page, operator: Page) -> AsyncIterator[
     yield "receipt", page
     await page.goto(await stage.receipt(numbers[-1]))
     await page.locator("#who").fill("12")
-    await page.locator("form[action$='find-card'] button").click()
+    await press(page, "form[action$='find-card'] button")
     yield "receipt-nobody", page
     card = next(iter(stage.town.sevenstamp.state.cards.values()))
     await page.locator("#who").fill(card.number)
-    await page.locator("form[action$='find-card'] button").click()
+    await press(page, "form[action$='find-card'] button")
     yield "receipt-confirm", page
     await page.goto(f"/connections/{one}")
-    await page.locator("form[action$='/pause'] button").click()
+    await press(page, "form[action$='/pause'] button")
     yield "connection-paused", page
     await page.goto(f"/connections/{one}/resume")
     yield "connection-resume", page
-    await page.locator("form[action$='/resume'] button.go").click()
+    await press(page, "form[action$='/resume'] button.go")
     await operator.goto("/sign-in/operator")
     await as_operator_anywhere(operator)
     yield "operator", operator
 
 
+async def press(page: Page, selector: str) -> None:
+    """Press a button and wait for the page it leads to."""
+    async with page.expect_navigation():
+        await page.locator(selector).click()
+
+
 async def as_operator_anywhere(page: Page) -> None:
     """The same as `as_operator`, in any language."""
     await page.locator("#password").fill(PASSWORD)
-    await page.locator("main button.go").click()
+    await press(page, "main button.go")
     await page.wait_for_url("**/operator")
 
 
 async def _connecting(stage: Stage, page: Page) -> AsyncIterator[tuple[str, Page]]:
     """The steps of connecting, with the sandbox's second account, which nobody has connected."""
     await page.goto("/")
-    await page.locator("form[action='/connect/poster'] button").click()
+    await press(page, "form[action='/connect/poster'] button")
     yield "connect-authorise", page
     await page.locator("input[name='set.access_token']").fill("nonsense")
-    await page.locator("form[action$='/authorise'] button").click()
+    await press(page, "form[action$='/authorise'] button")
     yield "connect-authorise-wrong", page
     await page.locator("input[name='set.access_token']").fill(stage.other.token)
-    await page.locator("form[action$='/authorise'] button").click()
+    await press(page, "form[action$='/authorise'] button")
     yield "connect-key", page
-    await page.locator("form[action$='/key'] button.go").click()
+    await press(page, "form[action$='/key'] button.go")
     yield "connect-where", page
-    await page.locator("form[action$='/where'] button.go").click()
+    await press(page, "form[action$='/where'] button.go")
     yield "connect-rule", page
     await page.goto("/connect/return?state=forged")
     yield "consent", page

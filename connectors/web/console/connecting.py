@@ -176,8 +176,8 @@ async def resume(visit: Visit) -> Response:
 
 @pages.post("/connect/{draft}/discard")
 async def discard(visit: Visit) -> Response:
-    wanted, owner = visit.path["draft"], visit.owner
-    await visit.host.store.write(lambda tx: drafts.discard(tx, wanted, owner))
+    one, _ = await _draft(visit)
+    await visit.host.store.write(lambda tx: drafts.discard(tx, one.id, one.owner))
     return visit.go("/")
 
 

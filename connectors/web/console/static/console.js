@@ -6,6 +6,19 @@ const every = (selector, within = document) => [...within.querySelectorAll(selec
 
 // --- live parts: a stream says that there is news, and the part is fetched anew -------------------------------------
 
+// puts a part's new content in, unless it says the same or somebody is about to press something in it
+function show(part, text) {
+  const fresh = document.createElement("div");
+  fresh.innerHTML = text;
+  const plain = (within) => within.innerHTML.replaceAll(' open=""', "").trim();
+  if (plain(fresh) === plain(part) || part.contains(document.activeElement)) return;
+  every("details", part).forEach((old, at) => {
+    const same = every("details", fresh)[at];
+    if (same) same.open = old.open;
+  });
+  part.replaceChildren(...fresh.childNodes);
+}
+
 function follow(part) {
   let waiting = false;
   const renew = async () => {
@@ -14,15 +27,7 @@ function follow(part) {
     try {
       const answer = await fetch(part.dataset.part, { headers: { Accept: "text/html" } });
       if (answer.status === 401) return location.reload();
-      if (answer.ok) {
-        const text = await answer.text();
-        if (text !== part.dataset.seen) {
-          // somebody who reads or types in there is not interrupted
-          const busy = part.contains(document.activeElement) && document.activeElement !== part;
-          if (!busy) part.innerHTML = text;
-          if (!busy) part.dataset.seen = text;
-        }
-      }
+      if (answer.ok) show(part, await answer.text());
     } catch {
       // the stream says when there is news again
     }

@@ -1,0 +1,26 @@
+"""Chromium, or a sentence that says how to get it; in CI its absence is a failure."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.stage import MISSING, Stage, chromium
+from tests.stage import stage as build_stage
+
+
+@pytest.fixture(autouse=True)
+def _browser() -> None:
+    if chromium() is None:
+        if os.environ.get("CI"):
+            pytest.fail(MISSING)
+        pytest.skip(MISSING)
+
+
+@pytest.fixture
+async def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
+    async with build_stage(tmp_path, monkeypatch) as one:
+        yield one

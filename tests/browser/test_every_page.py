@@ -1,0 +1,165 @@
+"""What holds on every page: axe finds nothing, keys reach everything, nothing is too wide, no text is lost."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import Page
+
+from connector_sdk.messages import Catalogue
+from connectors.web.console.words import Words
+from tests.browser.pages import every_page
+from tests.stage import NARROW, WIDE, Stage
+
+_INTERACTIVE = """() => {
+  const seen = new Set(), found = [];
+  const open = (one) => one.checkVisibility({visibilityProperty: true, opacityProperty: true});
+  const kinds = 'a[href], button, input:not([type=hidden]), select, summary, [tabindex="0"]';
+  for (const one of document.querySelectorAll(kinds)) {
+    if (!open(one) || one.disabled || (one.tabIndex < 0)) continue;
+    if (one.type === 'radio') {
+      const group = one.form?.action + one.name;
+      if (seen.has(group)) continue;
+      seen.add(group);
+    }
+    found.push(one);
+  }
+  window.__wanted = found;
+  return found.length;
+}"""
+_FOCUSED = """() => {
+  const one = document.activeElement;
+  if (!one || one === document.body) return null;
+  const style = getComputedStyle(one);
+  const radio = (w) => w.type === 'radio' && one.type === 'radio' && w.name === one.name;
+  const at = window.__wanted.findIndex((w) => w === one || radio(w));
+  const shown = style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 2;
+  return {at, shown, what: one.outerHTML.slice(0, 120)};
+}"""
+_SMALL = """() => {
+  const kinds = 'button, select, summary, .button, .plain, .pick, '
+    + 'input:not([type=hidden]):not([type=checkbox]):not([type=radio])';
+  return [...document.querySelectorAll(kinds)]
+    .filter((one) => one.checkVisibility() && !one.closest('.skip'))
+    .map((one) => ({box: one.getBoundingClientRect(), what: one.outerHTML.slice(0, 100)}))
+    .filter(({box}) => box.height < 43.5 || box.width < 43.5)
+    .map(({what, box}) => `${what} ${box.width}x${box.height}`);
+}"""
+_TEXTS = """() => {
+  const found = [document.title];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const parent = walker.currentNode.parentElement;
+    if (!parent.closest('script, style, code, option')) found.push(walker.currentNode.data);
+  }
+  for (const one of document.querySelectorAll('[aria-label], [placeholder], [title], [data-copied]'))
+    for (const name of ['aria-label', 'placeholder', 'title', 'data-copied'])
+      if (one.hasAttribute(name)) found.push(one.getAttribute(name));
+  return found;
+}"""
+
+
+async def by_keyboard(page: Page) -> list[str]:
+    """What cannot be reached with the Tab key, or does not show that it is."""
+    number = await page.evaluate(_INTERACTIVE)
+    await page.evaluate("document.activeElement.blur(); window.getSelection().removeAllRanges(); window.scrollTo(0, 0)")
+    await page.locator("body").press("Control+Home")
+    reached: set[int] = set()
+    wrong: list[str] = []
+    for _ in range(number + 3):
+        await page.keyboard.press("Tab")
+        focused = await page.evaluate(_FOCUSED)
+        if focused is None:
+            continue
+        reached.add(focused["at"])
+        if not focused["shown"]:
+            wrong.append(f"no visible focus: {focused['what']}")
+    if missing := set(range(number)) - reached:
+        names = await page.evaluate(
+            "(at) => at.map((one) => window.__wanted[one].outerHTML.slice(0, 120))", sorted(missing)
+        )
+        wrong += [f"not reached: {name}" for name in names]
+    return wrong
+
+
+@pytest.mark.parametrize(("viewport", "scheme"), [(WIDE, "light"), (NARROW, "dark")], ids=["wide-light", "narrow-dark"])
+async def test_every_page_is_for_everybody(stage: Stage, viewport: dict[str, int], scheme: str) -> None:
+    await stage.history()
+    page = await stage.page(viewport=viewport, color_scheme=scheme)
+    operator = await stage.page(viewport=viewport, color_scheme=scheme)
+    wrong: list[str] = []
+    names: list[str] = []
+    async for name, shown in every_page(stage, page, operator):
+        names.append(name)
+        await shown.evaluate("document.querySelectorAll('details').forEach((one) => one.open = true)")
+        answer = await Axe().run(
+            shown, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa", "best-practice"]}
+        )
+        wrong += [f"{name}: axe {one['id']}: {one['nodes'][0]['html'][:160]}" for one in answer.response["violations"]]
+        wrong += [f"{name}: {one}" for one in await by_keyboard(shown)]
+        wrong += [f"{name}: small: {one}" for one in await shown.evaluate(_SMALL)]
+        wider = await shown.evaluate("document.documentElement.scrollWidth - innerWidth")
+        wrong += [f"{name}: {wider} px wider than the screen"] if wider > 0 else []
+    assert wrong == []
+    assert len(names) > 25
+
+
+async def test_no_page_is_wider_than_a_small_phone(stage: Stage) -> None:
+    await stage.history()
+    page, operator = (
+        await stage.page(viewport={"width": 320, "height": 640}),
+        await stage.page(viewport={"width": 320, "height": 640}),
+    )
+    wrong = [
+        name
+        async for name, shown in every_page(stage, page, operator)
+        if await shown.evaluate("document.documentElement.scrollWidth > innerWidth")
+    ]
+    assert wrong == []
+
+
+class Pseudo(Catalogue):
+    """Every text of ours in brackets: what stands outside them has escaped translation."""
+
+    def word(self, *given: Any) -> str:
+        return f"⟦{super().word(*given)}⟧"
+
+    def count(self, *given: Any, **params: Any) -> str:
+        return f"⟦{super().count(*given, **params)}⟧"
+
+
+# what is somebody's own: names of people, places, cafes, products, tills, and signs
+_OWN = re.compile(
+    r"Cafe (Lviv|d024)|Main hall|Terrace|Poster|poster_connector|poster|Cappuccino|Espresso|Flat white|Croissant|"
+    r"Cheesecake|Coffee|Pastry|UAH|Python|till|operator|Chrome · \w+|HeadlessChrome|README|[\w-]+\.(json|txt)|"
+    r"loc_1|/[\w/.-]*ledger\.db|FREECOFFEE9"
+)
+
+
+async def test_no_text_escapes_translation(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage.town.host.words = Pseudo(stage.town.host.words.packages)
+    monkeypatch.setattr(Words, "_said", lambda _self, text: f"⟦{text}⟧")
+    await stage.history()
+    page, operator = await stage.page(), await stage.page()
+    escaped: dict[str, list[str]] = {}
+    async for name, shown in every_page(stage, page, operator):
+        for text in await shown.evaluate(_TEXTS):
+            left = text
+            while (inner := re.sub(r"⟦[^⟦⟧]*⟧", "", left)) != left:
+                left = inner
+            if re.search(r"[^\W\d_]{2,}", _OWN.sub("", left)):
+                escaped.setdefault(name, []).append(text.strip())
+    assert escaped == {}
+
+
+async def test_the_browsers_language_decides_and_the_menu_overrides(stage: Stage) -> None:
+    page = await stage.page(locale="ms-MY")
+    await page.goto("/sign-in")
+    assert await page.locator("html").get_attribute("lang") == "ms-MY"
+    malay = await page.locator("h1").inner_text()
+    await page.locator("#language").select_option("en")
+    await page.wait_for_function("document.documentElement.lang.startsWith('en')")
+    assert await page.locator("h1").inner_text() == "Sign in with a 7stamp key" != malay

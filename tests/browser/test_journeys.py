@@ -1,0 +1,285 @@
+"""What a cafe does, in Chromium, from an empty database: the console is on 127.0.0.1, the till on localhost."""
+
+from __future__ import annotations
+
+import re
+
+import httpx
+import pytest
+from playwright.async_api import Page, expect
+
+from connectors.domain.clock import DAY, SystemClock
+from connectors.store import connections, looking
+from tests.stage import KEY, NARROW, WIDE, Stage, signed_in, until
+from tests.town import ANNA, BORYS
+
+expect.set_options(timeout=15_000)
+
+
+class Later:
+    """The machine's clock, some days on."""
+
+    def __init__(self) -> None:
+        self.ahead = 0
+
+    def now(self) -> int:
+        return SystemClock().now() + self.ahead
+
+
+async def connect_by_token(stage: Stage, page: Page) -> int:
+    """From the catalogue to "Connected", with the token on the clipboard; the clicks it took."""
+    clicks = 0
+
+    async def click(name: str | re.Pattern[str]) -> None:
+        nonlocal clicks
+        clicks += 1
+        await page.get_by_role("main").get_by_role("button", name=name).first.click()
+
+    await page.goto("/")
+    await click(re.compile("^Connect"))
+    await page.get_by_label("Access token").fill(stage.town.cafe.token)
+    await click("Continue")
+    await expect(page.get_by_text("ending in 9f81")).to_be_visible()
+    await click("Continue")
+    await expect(page.get_by_label("Main hall")).to_be_checked()
+    await click("Continue")
+    await expect(page.get_by_role("heading", name=re.compile("would have earned|No receipts to try"))).to_be_visible()
+    await click(re.compile("Looks right"))
+    await expect(page.get_by_role("heading", name="Connected", exact=True)).to_be_visible()
+    return clicks
+
+
+async def the_connection(stage: Stage) -> str:
+    found = await stage.town.host.desk.everyone()
+    stage.town.connection = found[-1]
+    return found[-1].id
+
+
+async def sell(stage: Stage, phone: str, paid: int) -> int:
+    """At the till, over its own HTTP; a hook goes out where an address is set."""
+    origin = stage.town.environment["POSTER_API_URL"].removesuffix("/api")
+    async with httpx.AsyncClient(trust_env=False) as client:
+        answer = await client.post(f"{origin}/_sandbox/sell", json={"phone": phone, "paid": paid})
+    return int(answer.json()["receipt_id"])
+
+
+@pytest.mark.parametrize("viewport", [WIDE, NARROW], ids=["wide", "narrow"])
+async def test_a_cafe_connects_by_oauth_and_keeps_its_till(stage: Stage, viewport: dict[str, int]) -> None:
+    page = await signed_in(await stage.page(viewport=viewport))
+    for number in range(4):
+        stage.town.cafe.sell(stage.town.cafe.client(ANNA) if number else 0, paid=3100)
+
+    # through Poster's own page and back, which is another site to the browser
+    await page.get_by_role("button", name="Connect Poster").click()
+    await page.get_by_role("button", name="Go to Poster").click()
+    await expect(page).to_have_url(re.compile(r"^http://localhost:\d+/api/auth"))
+    await page.get_by_role("button", name="Allow").click()
+    await expect(page.get_by_role("heading", name=re.compile("Cafe Lviv lets us in"))).to_be_visible()
+    await page.get_by_role("button", name="Continue").click()
+    await page.get_by_role("button", name="Continue").click()
+
+    # the preview counts those without a customer first, and follows what is chosen
+    await expect(page.get_by_text("1 of the last 4 receipts had no customer attached.")).to_be_visible()
+    await expect(page.get_by_role("heading", name="would have earned 3 stamps")).to_be_visible()
+    await page.get_by_label(re.compile(r"One stamp for every \(")).fill("15")
+    await expect(page.get_by_role("heading", name="would have earned 6 stamps")).to_be_visible()
+    await page.get_by_text("Minimum, refunds, customers without a card").click()
+    await page.get_by_label("Ask me each time").check()
+    await page.get_by_label("Keep their stamps until they have one").check()
+    await page.get_by_role("button", name=re.compile("Looks right")).click()
+    await expect(page.get_by_role("heading", name="Connected", exact=True)).to_be_visible()
+    one = await the_connection(stage)
+    assert stage.town.applied() == []  # a preview sends nothing
+
+    # the lamp, by reading alone: Anna has a card
+    card = await issue_card(stage, ANNA)
+    receipt = await sell(stage, ANNA, 4500)
+    await expect(page.get_by_text(f"Receipt {receipt} has arrived")).to_be_visible()
+    await expect(page.get_by_text(f"It earned 3 stamps for the card ending {card[-4:]}.")).to_be_visible()
+
+    # a sale becomes a stamp before one's eyes, told by a hook
+    await page.get_by_role("link", name="To your till").click()
+    stage.town.till.hooks_url = f"{stage.origin}/hooks/tills/poster"
+    live = await sell(stage, ANNA, 3100)
+    await expect(page.get_by_text(f"Receipt {live}: 2 stamps are on the card ending {card[-4:]}.")).to_be_visible()
+
+    # Borys has no card: found by his phone, and given to a card that is confirmed
+    held = await sell(stage, BORYS, 1500)
+    await expect(page.get_by_text(f"Receipt {held}, UAH\xa015.00: 1 stamp is held")).to_be_visible()
+    await page.get_by_label(re.compile("Find a receipt")).fill(BORYS)
+    await page.get_by_role("button", name="Find").click()
+    await page.get_by_role("link", name=str(held)).click()
+    await page.get_by_label("Phone or six-digit number").fill(card)
+    await page.get_by_role("button", name="Find the card").click()
+    await page.get_by_label("Last four digits of the card").fill("0000" if card[-4:] != "0000" else "1111")
+    await page.get_by_role("button", name="Give 1 stamp").click()
+    await expect(page.get_by_text("These are not the card's last four digits.")).to_be_visible()
+    await page.get_by_label("Last four digits of the card").fill(card[-4:])
+    await page.get_by_role("button", name="Give 1 stamp").click()
+    await expect(page.get_by_text(f"1 stamp goes to the card ending {card[-4:]}.")).to_be_visible()
+    await expect(page.get_by_text("By till.").first).to_be_visible()
+    await until(lambda: _stamps(stage, 6))
+
+    # a refund waits for a person, who takes the stamps back
+    stage.town.cafe.refund(live)
+    await sell_hook(stage, live)
+    await page.goto(f"/connections/{one}")
+    await expect(page.get_by_role("heading", name="1 thing needs you")).to_be_visible()
+    await page.get_by_role("button", name=re.compile("Take the stamps back")).click()
+    await expect(page.get_by_text("It goes out again now.")).to_be_visible()
+    await until(lambda: _stamps(stage, 4))
+
+    # the rule
+    await page.get_by_role("link", name="How stamps are earned").click()
+    await page.get_by_label("One stamp for every receipt").check()
+    await page.get_by_role("button", name="Save").click()
+    await expect(page.get_by_text("The rule counts for receipts closed from now on.")).to_be_visible()
+    assert (await stage.town.host.desk.rule(stage.town.connection)).kind == "per_order"
+
+    # sync, pause, resume with what it costs, disconnect
+    await page.get_by_role("button", name="Sync now").click()
+    await expect(page.get_by_role("status")).to_contain_text("Read ")
+    await page.get_by_role("button", name="Pause").click()
+    await expect(page.get_by_role("heading", name=re.compile("Paused since"))).to_be_visible()
+    stage.town.cafe.sell(stage.town.cafe.client(ANNA), paid=2000)
+    await page.get_by_role("link", name="Resume").click()
+    await expect(page.get_by_role("heading", name=re.compile("1 receipt was closed in the pause"))).to_be_visible()
+    await expect(page.get_by_text("They would use 1 card operation of your plan.")).to_be_visible()
+    await page.get_by_role("button", name="No, only from now on").click()
+    await expect(page.get_by_text("Working again.")).to_be_visible()
+    await page.get_by_role("button", name="Sync now").click()
+    await expect(page.get_by_role("status")).to_contain_text("Read ")
+    assert await _stamps(stage, 4)
+    await page.get_by_role("link", name="Disconnect").click()
+    await page.get_by_label("A 7stamp key of your business, once more").fill(KEY)
+    await page.get_by_role("button", name="Disconnect").click()
+    await expect(page.get_by_text("What was given stays on the cards.")).to_be_visible()
+    assert await stage.town.host.desk.everyone() == []
+
+
+async def _stamps(stage: Stage, wanted: int) -> bool:
+    return stage.town.stamps(ANNA) == wanted
+
+
+async def issue_card(stage: Stage, phone: str) -> str:
+    """A customer gets a card at 7stamp by another way than ours; its number."""
+    sevenstamp = stage.town.host.sevenstamp
+    assert sevenstamp is not None
+    return (await sevenstamp.with_key(KEY).issue_card(phone=phone)).number
+
+
+async def sell_hook(stage: Stage, receipt: int) -> None:
+    async with httpx.AsyncClient(trust_env=False) as client:
+        await client.post(f"{stage.origin}/hooks/tills/poster", content=stage.town.cafe.hook(receipt, "changed"))
+
+
+async def test_by_token_it_takes_five_clicks_and_a_hook_alone_lights_the_lamp(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nobody_looks(*_: object) -> None:
+        return
+
+    monkeypatch.setattr(connections, "look_soon", nobody_looks)
+    page = await signed_in(await stage.page())
+    assert await connect_by_token(stage, page) <= 5
+    one = await the_connection(stage)
+    await until(lambda: _polled(stage, one))
+    stage.town.till.hooks_url = f"{stage.origin}/hooks/tills/poster"
+    receipt = await sell(stage, ANNA, 2750)
+    await expect(page.get_by_text(f"Receipt {receipt} has arrived")).to_be_visible()
+    await expect(page.get_by_text("It earned 1 stamp for the card ending")).to_be_visible()
+    found = await stage.town.host.store.read(
+        lambda tx: looking.find(tx, stage.town.connection, [looking.Term(receipt=str(receipt))])
+    )
+    told = await stage.town.host.store.read(lambda tx: looking.receipt(tx, one, found[0].id))
+    assert told is not None
+    assert told.versions[0].source == "hint"
+
+
+async def _polled(stage: Stage, one: str) -> bool:
+    return (await stage.town.host.desk.get(one)).last_lookback_at is not None
+
+
+async def test_a_week_later_the_key_is_not_needed_and_after_ninety_days_it_is(stage: Stage) -> None:
+    stage.town.host.store.clock = later = Later()
+    page = await signed_in(await stage.page())
+    await page.close()
+    later.ahead = 7 * DAY
+    page = await page.context.new_page()
+    await page.goto("/")
+    await expect(page.get_by_role("heading", name="Connect your till")).to_be_visible()
+    # a device that is signed in signs another one in
+    await page.get_by_role("link", name="Devices").click()
+    await page.get_by_role("button", name="Make a link").click()
+    link = await page.get_by_label("Sign-in link").input_value()
+    other = await stage.page(viewport=NARROW)
+    await other.goto(link)
+    await other.goto(link)  # looking spends nothing
+    await other.get_by_role("button", name="Sign in").click()
+    await expect(other.get_by_role("heading", name="Connect your till")).to_be_visible()
+    third = await stage.page()
+    await third.goto(link)
+    await third.get_by_role("button", name="Sign in").click()
+    await expect(third.get_by_role("heading", name="This link is used up")).to_be_visible()
+    later.ahead = 98 * DAY
+    await page.goto("/")
+    await expect(page.get_by_role("heading", name="Sign in with a 7stamp key")).to_be_visible()
+
+
+async def test_a_session_that_ended_keeps_the_form_and_returns_to_it(stage: Stage) -> None:
+    page = await signed_in(await stage.page())
+    await page.get_by_role("button", name="Connect Poster").click()
+    await page.get_by_text("More settings").click()
+    await page.get_by_label(re.compile("card numbers")).check()
+    await page.get_by_label("Access token").fill(stage.town.cafe.token)
+    await page.context.clear_cookies(name="console")
+    await page.get_by_role("button", name="Continue").click()
+    await expect(page.get_by_text("what you had typed is kept")).to_be_visible()
+    assert stage.town.cafe.token not in await page.content()
+    await page.get_by_label("7stamp key").fill(KEY)
+    await page.get_by_role("button", name="Sign in").click()
+    await expect(page.get_by_role("heading", name=re.compile("Let us read your receipts"))).to_be_visible()
+    assert stage.town.cafe.token not in await page.content()
+    await page.get_by_text("More settings").click()
+    await expect(page.get_by_label(re.compile("card numbers"))).to_be_checked()
+    await page.get_by_role("button", name="Continue").click()
+    await expect(page.get_by_role("heading", name=re.compile("Cafe Lviv lets us in"))).to_be_visible()
+
+
+async def test_a_rule_by_item_is_chosen_by_name_and_a_draft_goes_on_elsewhere(stage: Stage) -> None:
+    page = await signed_in(await stage.page())
+    await page.get_by_role("button", name="Connect Poster").click()
+    await page.get_by_label("Access token").fill(stage.town.cafe.token)
+    await page.get_by_role("button", name="Continue").click()
+    await page.get_by_role("button", name="Continue").click()
+
+    phone = await signed_in(await stage.page(viewport=NARROW))
+    await expect(phone.get_by_text("You began to connect Poster.")).to_be_visible()
+    await phone.get_by_role("link", name="Go on").click()
+    await phone.get_by_role("button", name="Continue").click()
+    await phone.get_by_text("Your menu", exact=True).click()
+    await phone.get_by_label("Search the menu").fill("cheese")
+    await expect(phone.get_by_label("Cappuccino")).to_be_hidden()
+    await phone.get_by_label("Cheesecake").check()
+    await expect(phone.get_by_label("One stamp for every drink or dish you choose")).to_be_checked()
+    await phone.get_by_label("Search the menu").fill("")
+    await phone.get_by_label(re.compile("^Coffee")).check()
+    await phone.get_by_role("button", name=re.compile("Looks right")).click()
+    await expect(phone.get_by_role("heading", name="Connected", exact=True)).to_be_visible()
+    await the_connection(stage)
+    rule = await stage.town.host.desk.rule(stage.town.connection)
+    assert (set(rule.products), set(rule.categories)) == ({"302"}, {"4"})
+    assert stage.town.host.desk.settings_of(stage.town.connection)["categories"] == "true"
+    # the till is connected: connecting it once more opens what there is
+    await page.goto("/")
+    await page.get_by_role("button", name="Connect Poster").click()
+    await page.get_by_label("Access token").fill(stage.town.cafe.token)
+    await page.get_by_role("button", name="Continue").click()
+    await expect(page.get_by_text("This till is connected already")).to_be_visible()
+
+
+async def test_without_scripts_every_step_works(stage: Stage) -> None:
+    page = await signed_in(await stage.page(java_script_enabled=False))
+    assert await connect_by_token(stage, page) <= 5
+    await page.get_by_role("link", name="To your till").click()
+    await expect(page.get_by_role("heading", name=re.compile("Every sale has arrived|first look"))).to_be_visible()

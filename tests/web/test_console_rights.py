@@ -1,0 +1,346 @@
+"""Nobody crosses from one business to another, by any route or id, with forged cookies or forms, or by guessing."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import sqlalchemy
+
+from connector_sdk.rule import StampRule
+from connectors.domain.clock import DAY, HOUR, MINUTE, SystemClock
+from connectors.domain.connection import Health
+from connectors.store import journal, looking, sessions
+from connectors.store.schema import metadata
+from connectors.web.console.frame import Who, local
+from connectors.web.console.pages import PAGES
+from poster_connector.sandbox import Account
+from tests.town import ANNA, KEY, Town, build
+from tests.web.visitor import Browsers, browsers
+
+THEIRS = "7loc_sc_another_business_77aa"
+OTHER_TOKEN = "861053:5a9e1570ff9af128e93c5a771055bb21"
+ROUTES = [route for pages in PAGES for route in pages.routes]
+
+
+@pytest.fixture
+async def doors(town: Town) -> AsyncIterator[Browsers]:
+    async with browsers(town) as made:
+        yield made
+
+
+async def _shop(town: Town) -> dict[str, str]:
+    """A connection with everything in it, and the ids of what it has."""
+    await town.connect()
+    town.cafe.sell(town.cafe.client(ANNA), comment="FREECOFFEE9")
+    await town.sync()
+    one = town.connection
+    receipt = (await town.host.store.read(lambda tx: looking.find(tx, one, [looking.Term(receipt="330660")])))[0].id
+    rejected = next(o.id for o in await town.operations() if o.state == "rejected")
+    return {"connection": one.id, "receipt": receipt, "operation": rejected, "act": "acknowledge", "part": "title"}
+
+
+async def _dump(town: Town, *, without: tuple[str, ...] = ("console_session", "counter", "draft")) -> str:
+    def read(tx: Any) -> str:
+        found = hashlib.sha256()
+        for name, table in sorted(metadata.tables.items()):
+            if name not in without:
+                for row in tx.run(sqlalchemy.select(table)):
+                    found.update(repr(tuple(row)).encode())
+        return found.hexdigest()
+
+    return await town.host.store.read(read)
+
+
+async def test_every_route_of_another_business_is_404_and_changes_nothing(town: Town, doors: Browsers) -> None:
+    ids = await _shop(town)
+    mine, theirs = await doors.new().sign_in(), await doors.new().sign_in(THEIRS)
+    drafted = await mine.post("/connect/poster")
+    ids["draft"] = drafted.headers["location"].split("/")[2]
+    device = (await town.host.store.read(lambda tx: sessions.devices(tx, town.connection.business_id)))[0].id_hash
+    before, tried = await _dump(town), 0
+    for route in ROUTES:
+        if route.who is Who.anyone or "{" not in route.path or route.path == "/connect/{connector}":
+            continue
+        path = route.path.format(**{**ids, "device": device, "token": "x"})
+        if route.method == "GET":
+            answer = await theirs.get(path)
+        else:
+            answer = await theirs.post(path, title="stolen", email="thief@example.com", key=THEIRS, secret=THEIRS)
+        assert answer.status_code == 404, (route.method, path, answer.status_code)
+        assert "Cafe Lviv" not in answer.text
+        assert "330660" not in answer.text
+        tried += 1
+    assert tried >= 25
+    assert await _dump(town) == before
+    for path in ("/", "/devices"):
+        assert town.connection.id not in (await theirs.get(path)).text
+    assert device not in (await theirs.get("/devices")).text
+    # and the draft is still its owner's
+    assert (await mine.get(f"/connect/{ids['draft']}/authorise")).status_code == 200
+
+
+async def test_ids_of_one_business_do_not_open_parts_of_another(town: Town, doors: Browsers, tmp_path: Any) -> None:
+    """A connection of one's own in the address does not let in the receipt or operation of somebody else's."""
+    ids = await _shop(town)
+    theirs = await doors.new().sign_in(THEIRS)
+    second = Account(token=OTHER_TOKEN, name="other")
+    town.till.accounts[second.token] = second
+    own = await town.host.desk.add("poster", {"access_token": second.token}, THEIRS, lambda _account: StampRule())
+    base = f"/connections/{own.id}"
+    assert (await theirs.get(base)).status_code == 200
+    assert (await theirs.get(f"{base}/receipts/{ids['receipt']}")).status_code == 404
+    for path in (
+        f"receipts/{ids['receipt']}/find-card",
+        f"receipts/{ids['receipt']}/give",
+        f"operations/{ids['operation']}/retry",
+    ):
+        answer = await theirs.post(f"{base}/{path}", who=ANNA, claim="x", digits="0000")
+        assert answer.status_code == 404, path
+    assert "/receipts/" not in (await theirs.get(f"{base}?q=330660")).text
+
+
+async def test_without_a_session_everything_leads_to_the_door(town: Town, doors: Browsers) -> None:
+    ids = await _shop(town)
+    nobody = doors.new()
+    before = await _dump(town)
+    for route in ROUTES:
+        if route.who is Who.anyone:
+            continue
+        path = route.path.format(**{**ids, "device": "x", "draft": "x", "connector": "poster", "token": "x"})
+        answer = await (nobody.get(path) if route.method == "GET" else nobody.post(path))
+        assert answer.status_code in (303, 401), (route.method, path)
+        assert route.method == "POST" or path.endswith("/events") or answer.headers["location"].startswith("/sign-in")
+        assert "Cafe Lviv" not in answer.text
+    assert await _dump(town) == before
+
+
+async def test_the_operators_pages_are_the_operators(town: Town, doors: Browsers) -> None:
+    ids = await _shop(town)
+    mine, operator = await doors.new().sign_in(), await doors.new().as_operator()
+    assert (await mine.get("/operator")).status_code == 404
+    assert (await mine.post(f"/operator/link/{ids['connection']}")).status_code == 404
+    assert "Cafe Lviv" in (await operator.get("/operator")).text
+    assert (await operator.get(f"/connections/{ids['connection']}")).status_code == 200
+
+
+@pytest.mark.parametrize("cookie", ["", "x", "A" * 43, "0" * 4000, "'; DROP TABLE console_session; --", "\x7f"])
+async def test_a_forged_cookie_is_nobody(town: Town, doors: Browsers, cookie: str) -> None:
+    await _shop(town)
+    nobody = doors.new()
+    nobody.client.headers["cookie"] = f"console={cookie}"
+    assert (await nobody.get("/")).headers["location"].startswith("/sign-in")
+
+
+async def test_the_database_alone_opens_no_session(town: Town, doors: Browsers) -> None:
+    mine = await doors.new().sign_in()
+    cookie = mine.client.cookies["console"]
+    stored = await town.host.store.read(lambda tx: tx.run(sqlalchemy.text("SELECT * FROM console_session")).all())
+    assert cookie not in repr(stored)
+    assert KEY not in repr(stored)
+    thief = doors.new()
+    thief.client.cookies.set("console", stored[0].id_hash)
+    assert (await thief.get("/")).status_code == 303
+
+
+async def test_every_change_needs_the_proof_of_this_browsers_own_pages(town: Town, doors: Browsers) -> None:
+    ids = await _shop(town)
+    mine, theirs = await doors.new().sign_in(), await doors.new().sign_in(THEIRS)
+    foreign = await theirs.proof()
+    before = await _dump(town)
+    for route in ROUTES:
+        if route.method != "POST" or route.who is Who.operator:
+            continue
+        path = route.path.format(**{**ids, "device": "x", "draft": "x", "connector": "poster", "token": "x"})
+        for proof in ("", "0" * 32, foreign):
+            assert (await mine.post(path, proof=proof)).status_code == 403, (path, proof)
+    proof = await mine.proof()
+    cross = await mine.client.post(
+        f"/connections/{ids['connection']}/pause", data={"proof": proof}, headers={"sec-fetch-site": "cross-site"}
+    )
+    assert cross.status_code == 403
+    assert await _dump(town) == before
+    assert (await mine.post(f"/connections/{ids['connection']}/pause", proof=proof)).status_code == 303
+
+
+async def test_guessing_gets_slower_for_an_address_and_stays_fast_for_others(town: Town, doors: Browsers) -> None:
+    guesser, other = doors.new(), doors.new(address="203.0.113.9")
+    statuses = [(await guesser.post("/sign-in", key=f"7loc_sc_guess{n}", next="/")).status_code for n in range(8)]
+    assert statuses[0] == 303  # the sandbox knows any key
+    await guesser.post("/sign-out")
+    town.sevenstamp.key = KEY
+    statuses = [(await guesser.post("/sign-in", key=f"7loc_sc_guess{n}", next="/")).status_code for n in range(8)]
+    assert statuses[:4] == [422] * 4
+    assert set(statuses[4:]) == {429}
+    # a forwarded header changes nothing where no proxy is trusted
+    guesser.client.headers["x-forwarded-for"] = "192.0.2.1"
+    assert (await guesser.post("/sign-in", key="7loc_sc_guess", next="/")).status_code == 429
+    assert (await other.post("/sign-in", key=KEY, next="/")).status_code == 303
+    wrong = [(await guesser.post("/sign-in/operator", password=f"p{n}", next="/")).status_code for n in range(3)]
+    assert set(wrong) == {429}  # one delay for both doors
+
+
+async def test_behind_a_trusted_proxy_the_forwarded_address_counts(tmp_path: Any, monkeypatch: Any) -> None:
+    async with build(tmp_path, monkeypatch, trusted_proxies="10.0.0.0/8") as town, browsers(town) as doors:
+        town.sevenstamp.key = KEY
+        for number in range(8):
+            one = doors.new(address="10.1.2.3")
+            one.client.headers["x-forwarded-for"] = f"1.1.1.1, 192.0.2.{number}"
+            assert (await one.post("/sign-in", key="7loc_sc_wrong", next="/")).status_code == 422
+        secure = doors.new(address="10.1.2.3", base="http://host")
+        secure.client.headers["x-forwarded-proto"] = "https"
+        answer = await secure.get("/sign-in")
+        assert "__Host-visitor=" in answer.headers["set-cookie"]
+        assert "Secure" in answer.headers["set-cookie"]
+
+
+async def test_a_flood_of_keys_is_not_passed_on(town: Town, doors: Browsers) -> None:
+    calls = 0
+    sevenstamp = town.sevenstamp
+
+    async def counted(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal calls
+        calls += 1
+        await type(sevenstamp).__call__(sevenstamp, scope, receive, send)
+
+    assert town.host.sevenstamp is not None
+    original = town.host.sevenstamp.exchange
+
+    async def exchange(*given: Any, **more: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return await original(*given, **more)
+
+    town.host.sevenstamp.exchange = exchange  # type: ignore[method-assign]
+    sevenstamp.key = KEY
+    answers = [
+        (
+            await doors.new(address=f"198.51.{n // 200}.{n % 200}").post("/sign-in", key="7loc_sc_wrong", next="/")
+        ).status_code
+        for n in range(60)
+    ]
+    assert calls <= 30
+    assert 429 in answers
+    assert (await doors.new().post("/sign-in", key="no key at all", next="/")).status_code in (422, 429)
+
+
+class Later:
+    def __init__(self) -> None:
+        self.ahead = 0
+
+    def now(self) -> int:
+        return SystemClock().now() + self.ahead
+
+
+async def test_a_session_ends_within_five_minutes_of_its_key(town: Town, doors: Browsers) -> None:
+    town.host.store.clock = later = Later()
+    mine = await doors.new().sign_in(remember="1")
+    other = await doors.new().sign_in(f"{KEY}--anna", remember="1")
+    town.sevenstamp.revoked.add(KEY)
+    later.ahead = 5 * MINUTE
+    assert (await mine.get("/")).headers["location"].startswith("/sign-in")
+    assert (await other.get("/")).status_code == 200
+
+
+async def test_sessions_end_by_idleness_and_age_and_by_hand(town: Town, doors: Browsers) -> None:
+    town.host.store.clock = later = Later()
+    mine, phone = await doors.new().sign_in(), await doors.new().sign_in(remember="1")
+    later.ahead = 9 * HOUR
+    assert (await mine.get("/")).status_code == 303
+    assert (await phone.get("/")).status_code == 200
+    laptop = await doors.new().sign_in()
+    devices = await town.host.store.read(lambda tx: sessions.devices(tx, _business(tx)))
+    gone = next(one for one in devices if one.remembered)
+    assert (await laptop.post(f"/devices/{gone.id_hash}/sign-out")).status_code == 303
+    assert (await phone.get("/")).status_code == 303
+    later.ahead += 91 * DAY
+    assert (await laptop.get("/")).status_code == 303
+
+
+def _business(tx: Any) -> str:
+    return str(tx.run(sqlalchemy.text("SELECT business_id FROM console_session LIMIT 1")).scalar_one())
+
+
+async def test_a_new_key_takes_the_place_of_a_dead_one(town: Town, doors: Browsers) -> None:
+    await _shop(town)
+    one = town.connection.id
+    town.sevenstamp.revoked.add(KEY)
+    town.cafe.sell(town.cafe.client(ANNA))
+    await town.sync()
+    assert (await town.host.desk.get(one)).health is Health.needs_authorisation
+    visitor = await doors.new().sign_in(f"{KEY}--borys")
+    assert "7stamp refuses the key of 1 till." in (await visitor.get("/")).text
+    await visitor.post("/keys/replace")
+    assert (await town.host.desk.get(one)).health is Health.active
+    assert (await town.host.desk.get(one)).key_login == "borys"
+    lines = await town.host.store.read(lambda tx: journal.lines(tx, one))
+    assert [line.by for line in lines if line.message.id == "connection.edited.key"] == ["borys"]
+
+
+async def test_disconnecting_and_diagnostics_ask_for_a_key_of_this_business(town: Town, doors: Browsers) -> None:
+    ids = await _shop(town)
+    mine = await doors.new().sign_in()
+    for path in ("disconnect", "diagnostics"):
+        for secret in ("", "7loc_sc_somebody_elses_key"):
+            answer = await mine.post(f"/connections/{ids['connection']}/{path}", secret=secret)
+            assert answer.status_code == 422, (path, secret)
+    file = await mine.post(f"/connections/{ids['connection']}/diagnostics", secret=KEY)
+    assert file.headers["content-type"] == "application/zip"
+    assert (await mine.post(f"/connections/{ids['connection']}/disconnect", secret=KEY)).status_code == 303
+    assert await town.host.desk.everyone() == []
+
+
+async def test_the_headers_leave_no_way_for_others(town: Town, doors: Browsers) -> None:
+    answer = await doors.new().get("/sign-in")
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "script-src 'self'" in policy
+    assert "unsafe" not in policy
+    assert re.search(r"form-action 'self' http://127\.0\.0\.1:\d+;", policy)  # the till's consent page
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["cache-control"] == "no-store"
+    cookie = answer.headers["set-cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=lax" in cookie
+    assert "<script>" not in answer.text
+    assert " style=" not in answer.text
+    assert " onclick=" not in answer.text
+
+
+@pytest.mark.parametrize(
+    "address", ["//evil.example", "https://evil.example", "/\\evil.example", "javascript:alert(1)", "evil"]
+)
+def test_no_form_leads_to_another_site(address: str) -> None:
+    assert local(address) == "/"
+    assert local("/connections/x?q=1") == "/connections/x?q=1"
+
+
+async def test_what_cafes_and_tills_call_things_is_shown_as_text(town: Town, doors: Browsers) -> None:
+    await _shop(town)
+    await town.host.desk.edit(town.connection.id, {}, title="<script>alert(1)</script>")
+    mine = await doors.new().sign_in()
+    for path in (
+        "/",
+        f"/connections/{town.connection.id}",
+        f"/connections/{town.connection.id}?q=<script>alert(1)</script>",
+    ):
+        text = (await mine.get(path)).text
+        assert "<script>alert(1)</script>" not in text
+        assert "&lt;script&gt;alert(1)" in text
+
+
+async def test_a_key_is_never_shown_again(town: Town, doors: Browsers) -> None:
+    ids = await _shop(town)
+    mine = await doors.new().sign_in()
+    draft = (await mine.post("/connect/poster")).headers["location"].split("/")[2]
+    text = (await mine.post(f"/connect/{draft}/authorise", **{"set.access_token": town.cafe.token + "0"})).text
+    for path in ("", "/settings", "/rule", "/welcome", "/disconnect", "/diagnostics", "?q=1"):
+        text += (await mine.get(f"/connections/{ids['connection']}{path}")).text
+    text += (await mine.get("/devices")).text + (await mine.get(f"/connect/{draft}/key")).text
+    assert KEY not in text
+    assert town.cafe.token not in text
+    assert town.cafe.token.partition(":")[2] not in text
+    assert "ending in 9f81" in text
