@@ -30,6 +30,7 @@ lint: $(READY)
 
 bench: $(READY)
 	@$(BIN)/python -m bench.idle
+	@$(BIN)/python -m bench.pages
 	@$(BIN)/python -m bench.delivery
 
 # Every page of the console as a picture: light and dark, wide and narrow.

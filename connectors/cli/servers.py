@@ -19,7 +19,8 @@ from connectors.desk import Refusal
 def listening(host: str, port: int) -> socket.socket:
     """A bound socket; port 0 takes a free one. Raises `Refusal` where the port is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    # asyncio turns Nagle's algorithm off only where the protocol is named: 40 ms an answer on a fresh connection
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind((host, port))

@@ -163,8 +163,8 @@ def find(tx: Transaction, one: Connection, terms: Sequence[Term], limit: int = M
     sides = [_conditions(tx, one, term) for term in terms]
     if not all(sides):
         return []
-    # the term that says most leads: each of its meanings by its own index
-    leading = min(range(len(terms)), key=lambda at: bool(terms[at].between))
+    # the term that fits fewest receipts leads, each of its meanings by its own index; many cost the same amount
+    leading = min(range(len(terms)), key=lambda at: _spread(terms[at]))
     others = [or_(*side) for at, side in enumerate(sides) if at != leading]
     parts = [
         select(
@@ -179,6 +179,11 @@ def find(tx: Transaction, one: Connection, terms: Sequence[Term], limit: int = M
     found = {row.id: row for row in tx.run(union_all(*parts))}
     newest = sorted(found.values(), key=lambda row: (row.closed_at or 0, row.receipt_id), reverse=True)
     return [_receipt(row) for row in newest[:limit]]
+
+
+def _spread(term: Term) -> int:
+    """How many receipts a term may fit, roughly: a minute or a day, one customer's, a card's ending, an amount."""
+    return next((rank for rank, said in enumerate((term.between, term.names, term.card_ending)) if said), 3)
 
 
 def _conditions(tx: Transaction, one: Connection, term: Term) -> list[ColumnElement[bool]]:

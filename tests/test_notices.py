@@ -1,0 +1,149 @@
+"""Emails, received by a real SMTP server on loopback: one of trouble, one of its end, never more."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from email import message_from_bytes
+from email.message import EmailMessage, Message
+from email.policy import default
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiosmtpd.smtp import SMTP
+from pydantic import SecretStr
+
+from connector_sdk.rule import Refunds, StampRule, UnknownCustomer
+from connectors.desk import Refusal
+from connectors.domain.clock import MINUTE, SystemClock
+from tests.town import ANNA, KEY, Town, build
+
+
+class Mailbox:
+    """What arrived; `answer` is what the server says to the next messages."""
+
+    def __init__(self) -> None:
+        self.letters: list[EmailMessage] = []
+        self.answer = "250 OK"
+
+    async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:  # noqa: N802 - aiosmtpd's name
+        if self.answer.startswith("250"):
+            letter: Message = message_from_bytes(envelope.content, policy=default)
+            assert isinstance(letter, EmailMessage)
+            self.letters.append(letter)
+        return self.answer
+
+
+@pytest.fixture
+async def mailbox() -> AsyncIterator[tuple[Mailbox, int]]:
+    box = Mailbox()
+    server = await asyncio.get_running_loop().create_server(lambda: SMTP(box), "127.0.0.1", 0)
+    yield box, server.sockets[0].getsockname()[1]
+    server.close()
+
+
+class Later:
+    ahead = 0
+
+    def now(self) -> int:
+        return SystemClock().now() + self.ahead
+
+
+@pytest.fixture
+async def cafe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mailbox: tuple[Mailbox, int]) -> AsyncIterator[Town]:
+    smtp = SecretStr(f"smtp://127.0.0.1:{mailbox[1]}?from=till@cafe.example")
+    async with build(tmp_path, monkeypatch, smtp_url=smtp) as town:
+        town.host.store.clock = Later()
+        town.host.listens_on("https://till.example")
+        await town.connect(StampRule(unknown_customer=UnknownCustomer.issue, refunds=Refunds.flag))
+        await town.host.desk.tell_by_email(town.connection.id, "anna@cafe.example", "en")
+        yield town
+
+
+async def rounds(town: Town, minutes: int) -> int:
+    """The host's look each minute, for so many minutes; how many messages went out."""
+    sent = 0
+    for _ in range(minutes):
+        town.host.store.clock.ahead += MINUTE  # type: ignore[attr-defined]
+        sent += await town.host.notices.round()
+    return sent
+
+
+async def test_one_message_of_trouble_after_a_quarter_of_an_hour_and_one_of_its_end(
+    cafe: Town, mailbox: tuple[Mailbox, int]
+) -> None:
+    box, _ = mailbox
+    assert await rounds(cafe, 30) == 0
+    cafe.sevenstamp.revoked.add(KEY)
+    cafe.cafe.sell(cafe.cafe.client(ANNA))
+    await cafe.sync()
+    assert await rounds(cafe, 15) == 0
+    assert await rounds(cafe, 60) == 1
+    letter = box.letters[0]
+    assert (letter["To"], letter["From"]) == ("anna@cafe.example", "till@cafe.example")
+    assert letter["Subject"] == "Poster · Cafe Lviv: something needs you"
+    text = letter.get_content()
+    assert f"https://till.example/connections/{cafe.connection.id}" in text
+    assert KEY not in letter.as_string()
+    assert ANNA not in letter.as_string()
+    cafe.sevenstamp.revoked.clear()
+    await cafe.host.desk.edit(cafe.connection.id, {}, key=KEY)
+    assert await rounds(cafe, 60) == 1
+    assert box.letters[1]["Subject"] == "Poster · Cafe Lviv: all is well again"
+    assert await rounds(cafe, 30) == 0
+
+
+async def test_trouble_that_passes_by_itself_is_not_worth_a_message(cafe: Town, mailbox: tuple[Mailbox, int]) -> None:
+    receipt = cafe.cafe.sell(cafe.cafe.client(ANNA))
+    await cafe.sync()
+    cafe.cafe.refund(receipt)
+    await cafe.sync()
+    assert await rounds(cafe, 10) == 0
+    held = next(one for one in await cafe.operations() if one.state == "held")
+    await cafe.host.desk.dismiss(cafe.connection.id, held.id)
+    assert await rounds(cafe, 60) == 0
+    assert mailbox[0].letters == []
+
+
+async def test_a_refund_that_waits_for_a_person_is_told_in_the_readers_language(
+    cafe: Town, mailbox: tuple[Mailbox, int]
+) -> None:
+    await cafe.host.desk.tell_by_email(cafe.connection.id, "borys@cafe.example", "ms")
+    receipt = cafe.cafe.sell(cafe.cafe.client(ANNA))
+    await cafe.sync()
+    cafe.cafe.refund(receipt)
+    await cafe.sync()
+    assert await rounds(cafe, 60) == 1
+    assert "something needs you" not in mailbox[0].letters[0]["Subject"]
+
+
+async def test_what_surely_did_not_go_out_goes_out_later_once(cafe: Town, mailbox: tuple[Mailbox, int]) -> None:
+    box, _ = mailbox
+    cafe.sevenstamp.revoked.add(KEY)
+    cafe.cafe.sell(cafe.cafe.client(ANNA))
+    await cafe.sync()
+    box.answer = "451 later"
+    assert await rounds(cafe, 30) == 0
+    box.answer = "250 OK"
+    assert await rounds(cafe, 30) == 1
+    assert len(box.letters) == 1
+
+
+async def test_customers_without_a_card_are_waited_for_and_need_nobody(
+    cafe: Town, mailbox: tuple[Mailbox, int]
+) -> None:
+    rule = StampRule(unknown_customer=UnknownCustomer.hold)
+    await cafe.host.desk.edit(cafe.connection.id, {}, rule=lambda _account, _current: rule)
+    cafe.cafe.sell(cafe.cafe.client(ANNA))
+    await cafe.sync()
+    assert [one.state for one in await cafe.operations()] == ["held"]
+    assert await rounds(cafe, 60) == 0
+
+
+@pytest.mark.parametrize(
+    "address", ["nobody", "a@b", "a b@c.de", "a@b.c\nBcc: all@example.com", "x" * 70 + "@example.com"]
+)
+async def test_an_address_that_is_none_is_refused(cafe: Town, address: str) -> None:
+    with pytest.raises(Refusal, match="not an email address"):
+        await cafe.host.desk.tell_by_email(cafe.connection.id, address, "en")

@@ -1,0 +1,344 @@
+"""What pages do with bad input, and what they cost: at most five statements, whatever there is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import Annotated
+from urllib.parse import parse_qs, urlsplit
+from zoneinfo import ZoneInfo
+
+import httpx
+import pytest
+from pydantic import Field
+from sqlalchemy import event
+
+from connector_sdk.money import Money
+from connector_sdk.rule import StampRule
+from connectors.domain.clock import MINUTE, SystemClock, moment
+from connectors.host import Host
+from connectors.store import connections, looking
+from poster_connector.connector import PosterConnector
+from poster_connector.sandbox import Account
+from poster_connector.settings import PosterSettings
+from tests.texts import HOST, POSTER, lacking
+from tests.town import ANNA, KEY, Town
+from tests.web.visitor import Browsers, Visitor, browsers
+
+OTHER_TOKEN = "861053:5a9e1570ff9af128e93c5a771055bb21"
+
+
+@pytest.fixture
+async def doors(town: Town) -> AsyncIterator[Browsers]:
+    async with browsers(town) as made:
+        yield made
+
+
+def test_malay_is_complete() -> None:
+    assert lacking(HOST, "ms") == []
+    assert lacking(POSTER, "ms") == []
+
+
+# --- statements -----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def statements(host: Host) -> Iterator[list[str]]:
+    """What the database is asked meanwhile."""
+    asked: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if not statement.startswith("BEGIN"):
+            asked.append(statement)
+
+    for engine in (host.store._engine, host.store._read_engine):
+        event.listen(engine, "before_cursor_execute", note)
+    try:
+        yield asked
+    finally:
+        for engine in (host.store._engine, host.store._read_engine):
+            event.remove(engine, "before_cursor_execute", note)
+
+
+async def test_no_page_makes_more_than_five_queries(town: Town, doors: Browsers) -> None:
+    await town.connect()
+    for number in range(6):
+        town.cafe.sell(town.cafe.client(ANNA) if number % 2 else 0, comment="FREECOFFEE9")
+    await town.sync()
+    mine, operator = await doors.new().sign_in(), await doors.new().as_operator()
+    draft = (await mine.post("/connect/poster")).headers["location"]
+    base = f"/connections/{town.connection.id}"
+    found = await town.host.store.read(lambda tx: looking.find(tx, town.connection, [looking.Term(receipt="330661")]))
+    pages = {
+        mine: [
+            "/",
+            "/devices",
+            "/my-till",
+            draft,
+            base,
+            f"{base}?part=now",
+            f"{base}?q=330661",
+            f"{base}?q=+380501112201 27.50",
+        ]
+        + [
+            f"{base}/{part}"
+            for part in ("rule", "settings", "welcome", "welcome?part=now", "disconnect", "diagnostics", "resume")
+        ]
+        + [f"{base}/receipts/{found[0].id}"],
+        operator: ["/operator", "/operator?q=cafe", base],
+    }
+    for visitor, paths in pages.items():
+        for path in paths:
+            with statements(town.host) as asked:
+                answer = await visitor.get(path)
+            assert answer.status_code in (200, 303), path
+            assert len(asked) <= 5, (path, asked)
+
+
+# --- OAuth ----------------------------------------------------------------------------------------------------------
+
+
+async def _to_the_till(visitor: Visitor) -> tuple[str, str]:
+    """Begin, and go to the till's consent page: the draft's address and the way back."""
+    draft = (await visitor.post("/connect/poster")).headers["location"].rpartition("/")[0]
+    away = (await visitor.post(f"{draft}/consent")).headers["location"]
+    back = parse_qs(urlsplit(away).query)["redirect_uri"][0]
+    return draft, back
+
+
+async def _allow(back: str, town: Town) -> str:
+    """Press Allow at the till: where it sends the browser."""
+    origin = town.environment["POSTER_API_URL"]
+    async with httpx.AsyncClient(trust_env=False) as client:
+        query = {"redirect_uri": back, "application_id": "76", "allow": "1"}
+        return (await client.get(f"{origin}/auth/answer", params=query)).headers["location"]
+
+
+def _path(address: str) -> str:
+    parts = urlsplit(address)
+    return f"{parts.path}?{parts.query}"
+
+
+async def test_the_way_back_from_the_till_works_once_and_for_this_browser_only(town: Town, doors: Browsers) -> None:
+    mine, other = await doors.new().sign_in(), await doors.new().sign_in(f"{KEY}--anna")
+    draft, back = await _to_the_till(mine)
+    good = _path(await _allow(back, town))
+    stolen = await other.get(good)
+    assert (stolen.status_code, "We did not ask for this" in stolen.text) == (400, True)
+    assert (await mine.get(good)).headers["location"] == f"{draft}/key"
+    again = await mine.get(good)
+    assert (again.status_code, "This has been done already" in again.text) == (400, True)
+    assert draft in again.text
+    assert await town.host.desk.everyone() == []
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"state": "forged"}, "We did not ask for this"),
+        ({"state": ""}, "We did not ask for this"),
+        ({"code": "wrong"}, "No matching code found"),
+        ({"code": ""}, "did not say yes"),
+        ({"account": "evil.example/"}, "the account that Poster named is none"),
+        ({"account": ""}, "the account that Poster named is none"),
+        ({"error": "access_denied"}, "did not say yes"),
+    ],
+)
+async def test_a_bad_way_back_says_what_happened_and_stores_nothing(
+    town: Town, doors: Browsers, change: dict[str, str], said: str
+) -> None:
+    mine = await doors.new().sign_in()
+    draft, back = await _to_the_till(mine)
+    parts = urlsplit(await _allow(back, town))
+    query = {name: values[0] for name, values in parse_qs(parts.query).items()} | change
+    answer = await mine.get("/connect/return", params={name: value for name, value in query.items() if value})
+    assert answer.status_code == 400
+    assert said in answer.text
+    assert "Go on" in answer.text
+    assert (await mine.get(draft)).headers["location"] == f"{draft}/authorise"
+    assert await town.host.desk.everyone() == []
+
+
+class Later:
+    ahead = 0
+
+    def now(self) -> int:
+        return SystemClock().now() + self.ahead
+
+
+async def test_a_way_back_that_took_too_long_is_closed(town: Town, doors: Browsers) -> None:
+    town.host.store.clock = Later()
+    mine = await doors.new().sign_in()
+    _, back = await _to_the_till(mine)
+    good = _path(await _allow(back, town))
+    town.host.store.clock.ahead = 11 * MINUTE
+    assert "That took too long" in (await mine.get(good)).text
+
+
+async def test_a_second_question_mark_in_the_way_back_is_understood(town: Town, doors: Browsers) -> None:
+    mine = await doors.new().sign_in()
+    draft, back = await _to_the_till(mine)
+    good = _path(await _allow(back, town)).replace("&code", "?code")
+    assert (await mine.get(good)).headers["location"] == f"{draft}/key"
+
+
+async def test_authorising_again_with_another_account_is_refused_and_both_are_named(
+    town: Town, doors: Browsers
+) -> None:
+    other = Account(token=OTHER_TOKEN, name="other")
+    await town.connect()
+    town.till.accounts[other.token] = other
+    town.till.account = other
+    mine = await doors.new().sign_in()
+    away = (await mine.post(f"/connections/{town.connection.id}/consent")).headers["location"]
+    answer = await mine.get(_path(await _allow(parse_qs(urlsplit(away).query)["redirect_uri"][0], town)))
+    assert answer.status_code == 400
+    assert "861053" in answer.text
+    assert "861052" in answer.text
+    assert (await town.host.desk.get(town.connection.id)).generation == town.connection.generation
+
+
+# --- forms ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_token_that_lacks_a_right_and_one_that_is_none_are_told_beside_the_field(
+    town: Town, doors: Browsers
+) -> None:
+    mine = await doors.new().sign_in()
+    draft = (await mine.post("/connect/poster")).headers["location"]
+    for token, fails, said in (
+        ("nonsense", [], "A token is the account number"),
+        ("", [], "This is needed."),
+        (town.cafe.token, [54], "it lacks a right"),
+        ("861052:00000000000000000000000000000000", [], "Poster refuses the token."),
+        (town.cafe.token, ["500"] * 3, "cannot be asked right now"),
+    ):
+        town.cafe.fail_next[:] = fails
+        answer = await mine.post(
+            draft, **{"set.access_token": token, "has.card_numbers": "1", "set.card_numbers": "true"}
+        )
+        assert answer.status_code == 422
+        assert said in answer.text, (token, said)
+        assert re.search(r'name="set.card_numbers" value="true" checked', answer.text)  # what was chosen is kept
+    town.cafe.fail_next.clear()
+
+
+async def test_a_place_of_another_business_is_refused_without_saying_whose(town: Town, doors: Browsers) -> None:
+    await town.connect(locations=["Terrace"])
+    theirs = await doors.new().sign_in("7loc_sc_another_business_77aa")
+    draft = (await theirs.post("/connect/poster")).headers["location"].rpartition("/")[0]
+    await theirs.post(f"{draft}/authorise", **{"set.access_token": town.cafe.token})
+    await theirs.post(f"{draft}/key", use="own")
+    page = (await theirs.get(f"{draft}/where")).text
+    assert "Connected already" in page
+    assert town.connection.id not in page
+    refused = await theirs.post(f"{draft}/where", location="2")
+    assert refused.status_code == 422
+    assert town.connection.id not in refused.text
+    assert (await theirs.post(f"{draft}/where", location="1")).status_code == 303
+
+
+async def test_a_rule_that_is_none_is_told_beside_the_field_and_kept(town: Town, doors: Browsers) -> None:
+    await town.connect(StampRule(kind="by_amount", amount=Money(1500, "UAH")))
+    mine = await doors.new().sign_in()
+    path = f"/connections/{town.connection.id}/rule"
+    for values, said in (
+        ({"kind": "by_amount", "amount": "lots"}, "This is no amount"),
+        ({"kind": "by_amount", "amount": ""}, "Write how much makes one stamp"),
+        ({"kind": "by_amount", "amount": "-5"}, "This is no amount"),
+        ({"kind": "by_amount", "amount": "10.005"}, "This is no amount"),
+        ({"kind": "per_item"}, "Choose at least one drink"),
+        ({"kind": "per_order", "minimum": "x"}, "This is no amount"),
+        ({"kind": "per_order", "hold_days": "0"}, "Write a number of days"),
+    ):
+        answer = await mine.post(path, **values)
+        assert (answer.status_code, said in answer.text) == (422, True), values
+        assert all(f'value="{value}"' in answer.text for value in values.values() if value)
+    assert (await mine.post(path, kind="by_amount", amount="12,50")).status_code == 303
+    rule = await town.host.desk.rule(town.connection)
+    assert rule.amount == Money(1250, "UAH")
+
+
+async def test_a_setting_that_a_newer_connector_needs_is_shown_as_missing(
+    town: Town, doors: Browsers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Newer(PosterSettings):
+        region: Annotated[str, Field(title="Region")]
+
+    await town.connect()
+    monkeypatch.setattr(PosterConnector, "settings_model", Newer)
+    mine = await doors.new().sign_in()
+    assert "needs more settings than before" in (await mine.get(f"/connections/{town.connection.id}")).text
+    settings = (await mine.get(f"/connections/{town.connection.id}/settings")).text
+    assert "Region" in settings
+    assert "This is needed." in settings
+
+
+async def test_a_token_that_ends_soon_is_announced(town: Town, doors: Browsers) -> None:
+    town.host.store.clock = Later()
+    mine = await doors.new().sign_in(remember="1")
+    draft, back = await _to_the_till(mine)
+    await mine.get(_path(await _allow(back, town)))
+    await mine.post(f"{draft}/key", use="own")
+    await mine.post(f"{draft}/where", location="1")
+    made = (await mine.post(f"{draft}/rule", kind="per_order", hold_days="30")).headers["location"].rpartition("/")[0]
+    assert "lets us in until" not in (await mine.get(made)).text
+    town.host.store.clock.ahead = 701 * 24 * 60 * MINUTE
+    later = await doors.new().sign_in()
+    assert "The till lets us in until" in (await later.get(made)).text
+
+
+async def test_what_a_form_may_hold_is_bounded(town: Town, doors: Browsers) -> None:
+    mine = await doors.new().sign_in()
+    assert (await mine.post("/sign-in", key="x" * 300_000)).status_code == 413
+    answer = await mine.client.post("/sign-in", content="a=1&" * 10_000)
+    assert answer.status_code == 413
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "%",
+        "_",
+        "\x00",
+        "'",
+        "😀",
+        "+",
+        "1e400",
+        "9" * 400,
+        "-5",
+        "2026-02-31",
+        "99:99",
+        "١٢٣",
+        "a b c d e f g",
+    ],
+)
+async def test_whatever_is_searched_for_finds_or_does_not(town: Town, doors: Browsers, query: str) -> None:
+    await town.connect()
+    town.cafe.sell(town.cafe.client(ANNA))
+    await town.sync()
+    mine = await doors.new().sign_in()
+    answer = await mine.get(f"/connections/{town.connection.id}", params={"q": query})
+    assert answer.status_code == 200
+    assert "/receipts/" not in answer.text or not query.strip("%_ \x00")
+
+
+async def test_a_receipt_is_found_by_what_stands_on_it(town: Town, doors: Browsers) -> None:
+    await town.connect()
+    receipt = town.cafe.sell(town.cafe.client(ANNA), paid=12750)
+    town.cafe.sell(0, paid=500)
+    await town.sync()
+    card = next(iter(town.sevenstamp.state.cards.values()))
+    mine = await doors.new().sign_in()
+    one = await town.host.store.read(lambda tx: connections.get(tx, town.connection.id))
+    found = (await town.host.store.read(lambda tx: looking.find(tx, one, [looking.Term(receipt=str(receipt))])))[0]
+    closed = moment(found.closed_at or 0).astimezone(ZoneInfo("Europe/Kyiv"))
+    for query in (
+        *(str(receipt), ANNA, ANNA.removeprefix("+"), "+380 50 111 2201", card.number, card.number[-4:]),
+        *("127.50", "127,50", f"{closed:%H:%M} 127.50", f"{closed:%Y-%m-%d} {receipt}", f"{card.number} 127.50"),
+    ):
+        text = (await mine.get(f"/connections/{one.id}", params={"q": query})).text
+        assert re.findall(r"/receipts/(\w+)", text) == [found.id], query
+    for query in (f"{receipt} 5.00", "+380509999999", f"{(closed.hour + 2) % 24:02d}:00 127.50"):
+        assert "/receipts/" not in (await mine.get(f"/connections/{one.id}", params={"q": query})).text, query
