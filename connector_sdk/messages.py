@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
-from functools import cache
+from functools import lru_cache
 from importlib import resources
 from typing import Any
 
@@ -139,7 +139,7 @@ def _filled(template: str, params: Mapping[str, Any]) -> str:
         return f"{template} {dict(params)}"
 
 
-@cache
+@lru_cache(maxsize=256)
 def locale_of(language: str) -> Locale:
     """How a language (`ms`, `en-GB`) writes dates and numbers; English where nobody knows it."""
     try:
@@ -154,7 +154,7 @@ def money_in(amount: Money, language: str) -> str:
     return _LETTER_BY_FIGURE.sub("\xa0", said)  # CLDR's "currency spacing", which Babel leaves out
 
 
-@cache
+@lru_cache(maxsize=256)
 def _translations(package: str, language: str) -> gettext.NullTranslations:
     """A package's catalogue, read from its `.po` file at first use: no build step, real gettext plurals."""
     source = resources.files(package).joinpath("locale", language, "messages.po")

@@ -23,11 +23,11 @@ from connector_sdk.errors import ConnectorError, MissingRight, NotAuthorised, No
 from connector_sdk.messages import Catalogue, Message
 from connector_sdk.redaction import redact
 from connector_sdk.rule import StampRule
-from connector_sdk.sale import Customer, Sale, Unreadable
+from connector_sdk.sale import Sale, Unreadable
 from connectors.diagnostics import bundle
 from connectors.domain.clock import DAY, SECOND, micros, moment
 from connectors.domain.connection import Business, Connection, Health
-from connectors.domain.operation import Hold, State
+from connectors.domain.operation import MOVABLE, Hold, State
 from connectors.domain.stamps import Earned, rule_in_force, stamps_for
 from connectors.sevenstamp.client import InvalidKey, SevenStamp, SevenStampError
 from connectors.sevenstamp.models import Card, Me
@@ -41,7 +41,7 @@ from connectors.sync.delivering import Deliverer
 from connectors.sync.giving import CannotGive, give
 from connectors.sync.identifying import Identifier, international
 from connectors.sync.ingest import entitlement
-from connectors.sync.planner import plan_sale
+from connectors.sync.planner import plan_redemptions, plan_sale, rule_for
 from connectors.sync.previewing import Recent, read_recent, recent_of
 from connectors.sync.reading import Reader, Seen
 from connectors.sync.tills import NoConnector, Tills, app_settings, plain_reason, wrong_fields
@@ -152,7 +152,7 @@ class Desk:
             business=Business(
                 business.id, business.name, business.country, business.currency, business.timezone, business.language
             ),
-            title=title or f"{found.info.title} · {account.name}",
+            title=_title(title or f"{found.info.title} · {account.name}"),
             scope=_scope(account, locations),
             rule=chosen,
             settings={**values, **(found.info.for_categories if chosen.categories else {})},
@@ -290,13 +290,8 @@ class Desk:
             me = await self.check_key(key)
             login = me.staff_login
             if me.business.id != kept.business_id:
-                raise Refusal(
-                    "this key is of the business {theirs}, but this connection belongs to {ours}: "
-                    "add a connection for the other business instead",
-                    field="key",
-                    theirs=me.business.id,
-                    ours=kept.business_id,
-                )
+                text = "this key is of another business, {theirs}: add a connection for that one instead"
+                raise Refusal(text, field="key", theirs=me.business.name)
         current = await self.rule(kept)
         changed = rule(kept.account, current) if rule else None
         if changed is not None:
@@ -307,7 +302,7 @@ class Desk:
                 settings = {**opens, **needed}
                 expires_at = expires_at or kept.expires_at
         change = Edit(
-            title=title,
+            title=_title(title) if title is not None else None,
             scope=_scope(account or kept.account, locations) if locations is not None else None,
             rule=changed,
             settings=settings,
@@ -344,15 +339,20 @@ class Desk:
         await self._write(lambda tx: connections.set_health(tx, connection_id, Health.paused, None))
 
     async def resume(self, connection_id: str, *, leave_out: bool = False) -> None:
-        """Work again; the receipts of the pause earn stamps unless they are to be left out."""
-        await self.get(connection_id)
+        """Work again after a pause; its receipts earn stamps unless they are to be left out. Raises `Refusal`."""
 
-        def work(tx: Transaction) -> None:
+        def work(tx: Transaction) -> bool:
+            one = connections.get(tx, connection_id)
+            if one.health is not Health.paused:
+                return False
             if leave_out:
-                connections.leave_out_pause(tx, connection_id)
+                connections.leave_out_pause(tx, one)
+                _leave_out(tx, one, one.health_since)
             connections.set_health(tx, connection_id, Health.active, None)
+            return True
 
-        await self._write(work)
+        if not await self._write(work):
+            raise Refusal("this connection is not paused")
 
     async def remove(self, connection_id: str) -> None:
         def work(tx: Transaction) -> None:
@@ -452,22 +452,22 @@ class Desk:
     # --- previews ---------------------------------------------------------------------------------------------
 
     async def recent(self, name: str, values: Mapping[str, Any], account: TillAccount) -> Recent:
-        """An account's newest receipts, from the till itself or, where it cannot be read, from what arrived here."""
+        """An account's newest receipts, read back from the till. Raises `Refusal`."""
         till = self._tills.build(name, values, account)
         try:
-            found = await read_recent(till, moment(self._store.clock.now()))
+            return await read_recent(till, moment(self._store.clock.now()))
         except ConnectorError as error:
             raise Refusal("the till cannot be read: {error}", error=str(error)) from None
         finally:
             await till.aclose()
-        if found.source == "nothing":
-            arrived = await self._store.read(lambda tx: ledger.newest(tx, name, account.id))
-            return recent_of(arrived, moment(self._store.clock.now()), "hooks")
-        return found
 
     async def recent_of(self, one: Connection) -> Recent:
-        """The same of a connection."""
-        return await self.recent(one.connector, self.settings_of(one), one.account)
+        """The same of a connection; from what has arrived here where its till cannot be read back."""
+        found = await self.recent(one.connector, self.settings_of(one), one.account)
+        if found.source != "nothing":
+            return found
+        arrived = await self._store.read(lambda tx: ledger.newest(tx, one.id))
+        return recent_of(arrived, moment(self._store.clock.now()), "hooks")
 
     async def pause_so_far(self, one: Connection) -> tuple[int, int] | None:
         """How many receipts were closed since a pause began, and how many card operations they would be.
@@ -500,9 +500,8 @@ class Desk:
         if re.fullmatch(r"[0-9]{6}", number):
             name = ("number", number)
         else:
-            who = Customer(email=text) if "@" in text and len(text) < 254 else None
-            phone = None if who else international(text[:40], one.account.country)
-            name = ("email", text.lower()) if who else ("phone", phone or "")
+            phone = international(text[:40], one.account.country)
+            name = ("email", text.lower()) if _EMAIL.fullmatch(text) else ("phone", phone or "")
             if not name[1]:
                 raise Refusal("write a phone with its country code, or the six digits on the card", field="who")
         key = self._store.vault.decrypt(one.sevenstamp_key)
@@ -514,7 +513,7 @@ class Desk:
             raise Refusal("7stamp cannot be asked right now: {error}.", field="who", error=str(error)) from None
         card = next((card for card in found if card.active), None)
         if card is None:
-            raise Refusal("nobody has a card by this name", field="who")
+            raise Refusal("no card has this number, phone or email", field="who")
         return card, name
 
     async def give(self, one: Connection, sale_id: str, card: Card, name: tuple[str, str]) -> int:
@@ -564,11 +563,9 @@ class Desk:
     async def _working(self, connection_id: str) -> Connection:
         one = await self.get(connection_id)
         if one.health is Health.paused:
-            raise Refusal("{id} is paused: `connectors connection resume {id}` first", id=one.id)
+            raise Refusal("this connection is paused: resume it first")
         if one.health is Health.needs_authorisation:
-            raise Refusal(
-                "{id} needs authorisation: give it a new token or key with `connectors connection edit {id}`", id=one.id
-            )
+            raise Refusal("this connection needs authorisation: give it a new token or key first")
         return one
 
     async def sync(self, connection_id: str) -> dict[str, Any]:
@@ -678,19 +675,19 @@ class Desk:
             return outbox.retry(tx, one)
 
         if not await self._write(work):
-            raise Refusal("{id} is neither held nor rejected: there is nothing to try again", id=operation_id)
+            raise Refusal("there is nothing to try again: it is neither held nor rejected")
 
     async def dismiss(self, connection_id: str, operation_id: str) -> None:
         """Give up a held operation. Raises `Refusal`."""
         done = await self._write(lambda tx: outbox.dismiss(tx, outbox.get(tx, connection_id, operation_id)))
         if not done:
-            raise Refusal("{id} is not held: only held operations can be dismissed", id=operation_id)
+            raise Refusal("it is not held: only what is held can be dismissed")
 
     async def acknowledge(self, connection_id: str, operation_id: str) -> None:
         """Leave a rejected operation at that: it has been seen. Raises `Refusal`."""
         done = await self._write(lambda tx: outbox.acknowledge(tx, outbox.get(tx, connection_id, operation_id)))
         if not done:
-            raise Refusal("{id} is not rejected, or has been seen already", id=operation_id)
+            raise Refusal("this was not rejected, or has been seen already")
 
     # --- errands ----------------------------------------------------------------------------------------------
 
@@ -773,6 +770,19 @@ def _wait_again(tx: Transaction, one: outbox.Operation) -> bool:
     return True
 
 
+def _leave_out(tx: Transaction, one: Connection, since: int) -> None:
+    """What arrived in the pause by itself was planned already: nothing of it was sent, so all of it cancels."""
+    page = Page.load(tx, ledger.sales_closed_since(tx, one.id, since))
+    for row in page.oldest_first():
+        if row.admitted and all(o.state in MOVABLE | {State.cancelled} for o in page.operations[row.id]):
+            row.admitted = 0
+            page.changed(row)
+            rule = rule_for(row, connections.rules(tx, row.rule_of or one.id)).rule
+            plan_sale(page, row, one, rule, Message("why.left_out"))
+            plan_redemptions(page, row, one, ())
+    page.flush()
+
+
 def _replan(tx: Transaction, one: Connection, ids: Sequence[str], *, write: bool) -> tuple[int, int]:
     """Stamps more and fewer by the newest rule, for some sales."""
     newest = connections.rules(tx, one.id)[-1]
@@ -828,12 +838,17 @@ def _found(what: str, wanted: Iterable[str], known: Mapping[str, str]) -> frozen
     return frozenset(ids)
 
 
-_EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s.]+(\.[^@\s.]+)+")
+_EMAIL = re.compile(r"(?=.{6,254}$)[A-Za-z0-9._%+'-]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})+")
 
 
 def _secret(found: type[Connector[Any]]) -> str | None:
     """The form field that holds what the till lets us in with."""
     return next((one.field for one in found.authorisation if isinstance(one, Token)), None)
+
+
+def _title(text: str) -> str:
+    """A name on one line, of a length that fits."""
+    return " ".join(text.split())[:120]
 
 
 def nearest(wanted: str, known: Iterable[str]) -> list[str]:

@@ -47,7 +47,14 @@ class Notices:
         # claimed before it is sent: a message that may have gone out is never sent again
         for telling in await self._store.write(watches.due):
             try:
-                await asyncio.to_thread(_send, self._smtp.get_secret_value(), self._letter(telling))
+                letter = self._letter(telling)
+            except Exception as error:
+                log.exception(
+                    "connection %s: an email could not be written: %s", telling.connection_id, type(error).__name__
+                )
+                continue  # the others are written all the same
+            try:
+                await asyncio.to_thread(_send, self._smtp.get_secret_value(), letter)
                 sent += 1
             except NotSent as error:
                 log.warning("connection %s: an email could not be sent: %s", telling.connection_id, error)
@@ -58,7 +65,10 @@ class Notices:
 
     def _letter(self, telling: Telling) -> EmailMessage:
         kind = "trouble" if telling.trouble else "well"
-        params = {"title": telling.title, "url": f"{self._console()}/connections/{telling.connection_id}"}
+        params = {
+            "title": " ".join(telling.title.split()),
+            "url": f"{self._console()}/connections/{telling.connection_id}",
+        }
         letter = EmailMessage()
         letter["To"] = telling.email
         letter["Subject"] = self._words.word(Message(f"email.{kind}.subject", params), telling.language)

@@ -79,6 +79,8 @@ def _by_kind(sale: Sale, rule: StampRule) -> Earned:
     if rule.kind == "by_amount":
         assert rule.amount is not None  # noqa: S101 - StampRule holds to it
         stamps = max(0, kept // rule.amount)
+        if not stamps:
+            return Earned(0, Message("why.under", {"kept": kept, "amount": rule.amount}))
         return Earned(stamps, Message("why.by_amount", {"kept": kept, "amount": rule.amount, "stamps": stamps}))
     quantity = sum(
         (

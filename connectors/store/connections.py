@@ -391,13 +391,11 @@ def set_health(tx: Transaction, connection_id: str, health: Health, reason: Mess
         tx.wake.update({"poll", "deliver"})
 
 
-def leave_out_pause(tx: Transaction, connection_id: str) -> None:
+def leave_out_pause(tx: Transaction, kept: Connection) -> None:
     """The receipts closed since a connection was paused earn nothing: only a backfill admits them."""
-    kept = get(tx, connection_id)
-    if kept.health is Health.paused:
-        skipped = [*kept.skipped, (kept.health_since, tx.now)][-100:]
-        tx.run(connection.update().where(connection.c.id == connection_id).values(skipped=json.dumps(skipped)))
-        journal.note(tx, connection_id, Message("connection.pause_left_out"))
+    skipped = [*kept.skipped, (kept.health_since, tx.now)][-100:]
+    tx.run(connection.update().where(connection.c.id == kept.id).values(skipped=json.dumps(skipped)))
+    journal.note(tx, kept.id, Message("connection.pause_left_out"))
 
 
 def look_soon(tx: Transaction, connection_id: str, pause: int = 5 * SECOND, young: int = HOUR) -> None:

@@ -24,7 +24,7 @@ from sqlalchemy.engine import make_url
 
 from connectors.domain.clock import Clock, SystemClock
 from connectors.store import migrate
-from connectors.store.errors import StoreBusy, StoreError, WrongKey
+from connectors.store.errors import StoreBusy, Unusable, WrongKey
 from connectors.store.schema import setting
 from connectors.store.vault import CANARY, Vault
 
@@ -183,7 +183,7 @@ class Store:
         """All jobs in one transaction; where that fails, each in one of its own, so that the fault stays its own."""
         try:
             return self._together(jobs)
-        except StoreError as error:  # the database itself: it would say the same to each
+        except Unusable as error:  # it would say the same to each
             return [(job, None, error) for job in jobs]
         except Exception as error:  # noqa: BLE001 - whoever waits gets it
             if len(jobs) == 1:
@@ -256,8 +256,8 @@ def _plain_errors() -> Iterator[None]:
             raise StoreBusy("the database is locked by another process: try again when it is done") from None
         if "full" in said:
             raise StoreBusy("the disk is full: nothing was written; make room and try again") from None
-        raise StoreError(f"the database cannot be used: {said}") from None
+        raise Unusable(f"the database cannot be used: {said}") from None
     except sqlalchemy.exc.DatabaseError as error:
         if isinstance(error, sqlalchemy.exc.IntegrityError):
             raise
-        raise StoreError(f"the database cannot be used: {type(error.orig).__name__}: {error.orig}") from None
+        raise Unusable(f"the database cannot be used: {type(error.orig).__name__}: {error.orig}") from None

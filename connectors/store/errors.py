@@ -7,7 +7,11 @@ class StoreError(Exception):
     """The database cannot be used; the text says why and what to do."""
 
 
-class StoreBusy(StoreError):
+class Unusable(StoreError):
+    """The database itself failed: whoever else asks at the same time is told the same."""
+
+
+class StoreBusy(Unusable):
     """Another process keeps the database locked, or the disk is full: nothing was written."""
 
 

@@ -70,11 +70,17 @@ def _line(row: Any) -> Line:
     return Line(row.seq, row.at, row.receipt_id, Message.restored(row.message), row.sale_id, row.by)
 
 
-def lines(tx: Transaction, connection_id: str, *, after: int = 0, limit: int = 200) -> list[Line]:
-    """The last `limit` lines of a connection after a sequence number, oldest first."""
+def lines(
+    tx: Transaction, connection_id: str, *, after: int = 0, before: int | None = None, limit: int = 200
+) -> list[Line]:
+    """The last `limit` lines of a connection after a sequence number (and before another), oldest first."""
     rows = tx.run(
         select(journal)
-        .where(journal.c.connection_id == connection_id, journal.c.seq > after)
+        .where(
+            journal.c.connection_id == connection_id,
+            journal.c.seq > after,
+            *([journal.c.seq < before] if before is not None else []),
+        )
         .order_by(journal.c.seq.desc())
         .limit(limit)
     ).all()

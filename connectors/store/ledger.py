@@ -192,7 +192,7 @@ class Page:
     _adopted: list[dict[str, object]] = field(default_factory=list)
     _identify: dict[str, dict[str, object] | None] = field(default_factory=dict)
     _bindings: list[dict[str, object]] = field(default_factory=list)
-    _moved: dict[str, str] = field(default_factory=dict)
+    _moved: dict[str, tuple[str, str]] = field(default_factory=dict)
     _assigned: list[dict[str, object]] = field(default_factory=list)
     _journal: list[dict[str, object]] = field(default_factory=list)
     _counted: dict[str, tuple[str, str] | None] = field(default_factory=dict)
@@ -345,11 +345,13 @@ class Page:
 
     def move(self, row: SaleRow, connection_id: str) -> None:
         """Another connection has the sale's location now: it takes over what is still to be done."""
+        self._moved[row.id] = (self._moved[row.id][0] if row.id in self._moved else row.connection_id, connection_id)
         row.connection_id = connection_id
-        self._moved[row.id] = connection_id
 
     def identify_later(self, row: SaleRow, who: Customer, at: int) -> None:
-        """Leave the work of finding out whose card it is."""
+        """Leave the work of finding out whose card it is; what a person has said is not found out again."""
+        if row.claimed:
+            return
         self._identify[row.id] = {
             "sale_id": row.id,
             "connection_id": row.connection_id,
@@ -358,6 +360,7 @@ class Page:
             "next_at": at,
             "attempts": 0,
             "expires_at": None,
+            "created_at": self.tx.now,
         }
         self.tx.wake.add("identify")
 
@@ -432,13 +435,15 @@ class Page:
             tx.run(_ADOPT, self._adopted)
         if self._assigned:
             tx.run(_ASSIGN, self._assigned)
+        if self._moved:
+            tallies.move(tx, self._moved)
         for table in (operation, identify):
             if self._moved:
                 tx.run(
                     table.update()
                     .where(table.c.sale_id == bindparam("id_"))
                     .values(connection_id=bindparam("connection_id_")),
-                    [{"id_": one, "connection_id_": other} for one, other in self._moved.items()],
+                    [{"id_": one, "connection_id_": other} for one, (_, other) in self._moved.items()],
                 )
         if self._operations:
             tx.run(operation.insert(), self._operations)
@@ -486,12 +491,12 @@ def content(tx: Transaction, row: SaleRow) -> Sale:
     return Sale.model_validate_json(tx.vault.decrypt(kept))
 
 
-def newest(tx: Transaction, connector: str, account_id: str, limit: int = 100) -> list[Sale]:
-    """The newest closed sales of a till account, as the till last told them."""
+def newest(tx: Transaction, connection_id: str, limit: int = 100) -> list[Sale]:
+    """The newest closed sales of a connection, as the till last told them."""
     rows = tx.run(
         select(sale_version.c.content)
         .join(sale, (sale.c.id == sale_version.c.sale_id) & (sale.c.versions == sale_version.c.number))
-        .where(sale.c.connector == connector, sale.c.account_id == account_id, sale.c.closed_at.is_not(None))
+        .where(sale.c.connection_id == connection_id, sale.c.closed_at.is_not(None))
         .order_by(sale.c.closed_at.desc())
         .limit(limit)
     )

@@ -6,15 +6,17 @@ Owns read models only; nothing here writes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, func, or_, select, union_all
+from pydantic import ValidationError
+from sqlalchemy import ColumnElement, Select, and_, func, literal, or_, select, union_all
 
 from connector_sdk.rule import StampRule
 from connector_sdk.sale import Customer, Sale
 from connectors.domain.connection import Business, Connection, Health
-from connectors.domain.operation import State
+from connectors.domain.operation import Hold, State
 from connectors.store import cards
 from connectors.store.connections import connection_of, rule_of
 from connectors.store.engine import Transaction
@@ -30,9 +32,13 @@ from connectors.store.schema import (
     sale,
     sale_version,
 )
-from connectors.store.watches import stopped
+from connectors.store.watches import held, stopped
 
 MOST = 50
+# in the words of the index
+on_its_way = operation.c.state.in_(
+    [literal(one.value, literal_execute=True) for one in (State.pending, State.sending, State.uncertain)]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +51,12 @@ class Overview:
     paused_until: int
     stopped: int
     """How many operations need a person."""
+    without_card: int
+    """How many wait for their customers to have a card."""
+    on_its_way: int
+    """How many are still to be sent, or in doubt."""
+    hints: bool
+    """Whether the till told of receipts that are not read yet."""
 
 
 _NEWEST_RULE = (
@@ -58,12 +70,11 @@ _NEWEST_RULE = (
 
 
 def _overviews(*wanted: ColumnElement[bool]) -> Select[Any]:
-    number = (
-        select(func.count())
-        .where(operation.c.connection_id == connection.c.id, stopped)
-        .correlate(connection)
-        .scalar_subquery()
-    )
+    def number(*those: ColumnElement[bool]) -> Any:
+        mine = operation.c.connection_id == connection.c.id
+        return select(func.count()).where(mine, *those).correlate(connection).scalar_subquery()
+
+    waits = select(hint.c.receipt_id).where(hint.c.connection_id == connection.c.id).correlate(connection).exists()
     return (
         select(
             connection,
@@ -74,7 +85,10 @@ def _overviews(*wanted: ColumnElement[bool]) -> Select[Any]:
             business.c.language.label("business_language"),
             business.c.paused_until.label("paused_until"),
             _NEWEST_RULE.label("rule"),
-            number.label("stopped"),
+            (number(stopped[0]) + number(stopped[1])).label("stopped"),
+            number(held, operation.c.hold == Hold.no_card).label("without_card"),
+            number(on_its_way).label("on_its_way"),
+            waits.label("hints"),
         )
         .join(business, business.c.id == connection.c.business_id)
         .where(connection.c.health != Health.removed, *wanted)
@@ -95,6 +109,9 @@ def _overview(row: Any) -> Overview:
         rule_of(row.rule),
         row.paused_until,
         row.stopped,
+        row.without_card,
+        row.on_its_way,
+        bool(row.hints),
     )
 
 
@@ -117,13 +134,29 @@ def overviews(tx: Transaction, business_id: str | None, *, search: str = "", lim
 
 def waiting(tx: Transaction, connection_id: str, limit: int = MOST) -> list[Operation]:
     """The operations of a connection that need a person, newest first."""
-    rows = tx.run(
-        select(operation)
-        .where(operation.c.connection_id == connection_id, stopped)
-        .order_by(operation.c.seq.desc())
-        .limit(limit)
-    )
-    return [operation_of(row) for row in rows]
+    return _newest_operations(tx, connection_id, stopped, limit)
+
+
+def without_card(tx: Transaction, connection_id: str, limit: int = MOST) -> list[Operation]:
+    """The operations that wait for their customers to have a card, newest first."""
+    return _newest_operations(tx, connection_id, [held & (operation.c.hold == Hold.no_card)], limit)
+
+
+def _newest_operations(
+    tx: Transaction, connection_id: str, kinds: Sequence[ColumnElement[bool]], limit: int
+) -> list[Operation]:
+    parts = [
+        select(
+            select(operation)
+            .where(operation.c.connection_id == connection_id, one)
+            .order_by(operation.c.seq.desc())
+            .limit(limit)
+            .subquery()
+        )
+        for one in kinds
+    ]
+    found = [operation_of(row) for row in tx.run(union_all(*parts))]
+    return sorted(found, key=lambda one: -one.seq)[:limit]
 
 
 # --- receipts -------------------------------------------------------------------------------------------------------
@@ -143,6 +176,12 @@ class Receipt:
     card_hint: str | None
     customer: bool
     admitted: bool
+    wait: str | None
+
+    @property
+    def earned(self) -> int:
+        """The stamps it is entitled to, for a card there is."""
+        return self.stamps if self.admitted and self.customer and self.card_hint else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,8 +246,9 @@ def _conditions(tx: Transaction, one: Connection, term: Term) -> list[ColumnElem
             customer_name.c.name_hash == cards.name_hash(tx, one.business_id, kind, value),
         )
         conditions.append(sale.c.customer_hash.in_(named))
-        direct = cards.customer_hash(tx, one.connector, one.account.id, Customer.model_validate({kind: value}))
-        conditions.append(sale.c.customer_hash == direct)
+        with suppress(ValidationError):  # too long or short to be one: then no till said it either
+            who = Customer.model_validate({kind: value})
+            conditions.append(sale.c.customer_hash == cards.customer_hash(tx, one.connector, one.account.id, who))
     conditions += [and_(sale.c.closed_at >= start, sale.c.closed_at < end) for start, end in term.between]
     return conditions
 
@@ -236,6 +276,7 @@ def _receipt(row: Any) -> Receipt:
         row.card_hint,
         row.customer_hash is not None,
         bool(row.admitted),
+        row.wait,
     )
 
 
@@ -319,13 +360,12 @@ class Queue:
 
 def queues(tx: Transaction) -> list[Queue]:
     """Receipts to read again, customers to find, operations to send, in one query."""
-    open_ = operation.c.state.in_([State.pending, State.sending, State.uncertain])
     asked = {
         "hints": (select(func.count()).select_from(hint), select(func.min(hint.c.created_at))),
-        "identify": (select(func.count()).select_from(identify), select(func.min(identify.c.next_at))),
+        "identify": (select(func.count()).select_from(identify), select(func.min(identify.c.created_at))),
         "operations": (
-            select(func.count()).select_from(operation).where(open_),
-            select(func.min(operation.c.created_at)).where(open_),
+            select(func.count()).select_from(operation).where(on_its_way),
+            select(func.min(operation.c.created_at)).where(on_its_way),
         ),
     }
     columns = [

@@ -6,7 +6,7 @@ Owns every change of an operation's state once it is planned; what an answer mea
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Row, Text, and_, bindparam, case, cast, func, not_, or_, select
@@ -208,7 +208,7 @@ _NEW_KEY = (
 
 
 _STANDING = (
-    select(operation.c.id, operation.c.tries)
+    select(operation.c.id, operation.c.tries, operation.c.connection_id)
     .where(
         operation.c.id.in_(bindparam("ids", expanding=True)),
         or_(operation.c.state == State.sending, operation.c.state == State.uncertain),
@@ -225,8 +225,13 @@ def settle(tx: Transaction, verdicts: Sequence[Verdict]) -> list[Verdict]:
     if not verdicts:
         return []
     rows = tx.run(_STANDING, {"ids": [verdict.operation.id for verdict in verdicts]})
-    standing = {(row.id, row.tries) for row in rows}
-    verdicts = [v for v in verdicts if (v.operation.id, v.operation.tries) in standing]
+    standing = {(row.id, row.tries): row.connection_id for row in rows}
+    # another connection may have taken the receipt over meanwhile
+    verdicts = [
+        replace(v, operation=replace(v.operation, connection_id=standing[v.operation.id, v.operation.tries]))
+        for v in verdicts
+        if (v.operation.id, v.operation.tries) in standing
+    ]
     if not verdicts:
         return []
     tx.run(
@@ -274,7 +279,9 @@ def _remember_tries(tx: Transaction, verdicts: Sequence[Verdict]) -> None:
             "reason": verdict.reason.stored() if verdict.reason else None,
         }
         for verdict in verdicts
-        if verdict.operation.tries > 1 or verdict.state is not State.applied
+        if verdict.operation.tries > 1
+        or verdict.state is not State.applied
+        or verdict.operation.state is State.uncertain
     ]
     if tries:
         # a try in doubt is told of twice: what became of it in the end replaces the doubt
@@ -314,6 +321,9 @@ def _line(tx: Transaction, verdict: Verdict) -> dict[str, Any] | None:
 
 def in_doubt_at_start(tx: Transaction) -> int:
     """Every operation found on the wire when a host starts is in doubt; how many there were."""
+    reason = Message("why.in_doubt")
+    found = [operation_of(row) for row in tx.run(select(operation).where(operation.c.state == State.sending))]
+    _remember_tries(tx, [Verdict(one, State.uncertain, reason) for one in found])
     changed = tx.run(
         operation.update()
         .where(operation.c.state == State.sending)
@@ -415,7 +425,13 @@ def expire(tx: Transaction, limit: int = 200) -> int:
         tx.run(
             operation.update()
             .where(operation.c.id == one.id, operation.c.state == State.held)
-            .values(state=State.rejected, hold=one.hold, reason=reason.stored(), updated_at=tx.now)
+            .values(
+                state=State.rejected,
+                hold=one.hold,
+                reason=reason.stored(),
+                acknowledged=int(one.hold == Hold.no_card),  # nobody has to look at who never got a card
+                updated_at=tx.now,
+            )
         )
         line = _line(tx, Verdict(one, State.rejected, reason))
         tx.run(journal.insert(), [line])
@@ -528,6 +544,7 @@ def retry(tx: Transaction, one: Operation) -> bool:
     if one.state not in (State.held, State.rejected):
         return False
     _release(tx, [one.id], waived=True)
+    _note(tx, one, "operation.retried")
     return True
 
 
@@ -545,6 +562,7 @@ def hold_again(tx: Transaction, one: Operation, expires_at: int) -> None:
             updated_at=tx.now,
         )
     )
+    _note(tx, one, "operation.retried")
 
 
 def dismiss(tx: Transaction, one: Operation) -> bool:
@@ -571,11 +589,21 @@ def acknowledge(tx: Transaction, one: Operation) -> bool:
         .values(acknowledged=1, updated_at=tx.now)
     )
     if changed.rowcount:
-        params = {"receipt": one.receipt_id}
-        line = _line(tx, Verdict(one, State.rejected, one.reason))
-        tx.run(journal.insert(), [{**(line or {}), "message": Message("operation.acknowledged", params).stored()}])
-        tx.wake.add("journal")
+        _note(tx, one, "operation.acknowledged")
     return changed.rowcount > 0
+
+
+def _note(tx: Transaction, one: Operation, message: str) -> None:
+    line = {
+        "connection_id": one.connection_id,
+        "sale_id": one.sale_id,
+        "receipt_id": one.receipt_id,
+        "at": tx.now,
+        "message": Message(message, {"receipt": one.receipt_id}).stored(),
+        "by": tx.by,
+    }
+    tx.run(journal.insert(), [line])
+    tx.wake.add("journal")
 
 
 @dataclass(frozen=True, slots=True)

@@ -223,14 +223,21 @@ Index(
     postgresql_where=text("state IN ('pending', 'sending', 'uncertain', 'held')"),
 )
 Index("ix_operation_connection", operation.c.connection_id, operation.c.seq)
-# what a person may have to look at
-Index(
-    "ix_operation_stopped",
-    operation.c.connection_id,
-    operation.c.seq,
-    sqlite_where=text("state IN ('held', 'rejected') AND acknowledged = 0"),
-    postgresql_where=text("state IN ('held', 'rejected') AND acknowledged = 0"),
-)
+# what a person may have to look at, what waits for a card, and what is on its way, by connection
+for _name, _columns, _rows in (
+    ("ix_operation_held", (operation.c.connection_id, operation.c.hold, operation.c.seq), "state = 'held'"),
+    (
+        "ix_operation_rejected",
+        (operation.c.connection_id, operation.c.seq),
+        "state = 'rejected' AND acknowledged = 0",
+    ),
+    (
+        "ix_operation_on_its_way",
+        (operation.c.connection_id, operation.c.created_at),
+        "state IN ('pending', 'sending', 'uncertain')",
+    ),
+):
+    Index(_name, *_columns, sqlite_where=text(_rows), postgresql_where=text(_rows))
 Index("ix_operation_card_day", operation.c.business_id, operation.c.card_id, operation.c.day)
 
 attempt = Table(
@@ -264,6 +271,7 @@ identify = Table(
     Column("next_at", BigInteger, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("expires_at", BigInteger),
+    Column("created_at", BigInteger, nullable=False, server_default="0"),
 )
 Index("ix_identify_due", identify.c.next_at)
 
@@ -375,6 +383,9 @@ console_link = Table(
     "console_link",
     metadata,
     Column("token_hash", Text, primary_key=True),
+    Column("business_id", Text),
+    Column("key_hash", Text),
+    Column("made_by", Text),
     Column("content", Text, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
 )

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import or_, select
+from sqlalchemy import ColumnElement, Table, or_, select
 
 from connectors.domain.clock import SECOND
 from connectors.store.engine import Transaction
@@ -20,6 +20,7 @@ from connectors.store.schema import consent, console_link, console_session
 
 OPERATOR = "operator"
 """The name under which the operator's changes are journalled."""
+_SESSIONS_AT_MOST, _LINKS_AT_MOST, _CONSENTS_AT_MOST = 100, 20, 20
 LINK_FOR = 600 * SECOND
 _CONSENT_FOR = 600 * SECOND
 
@@ -74,10 +75,27 @@ def hashed(tx: Transaction, session_id: str) -> str:
     return tx.vault.hash("console session", session_id)
 
 
-def begin(tx: Transaction, visitor: Visitor, *, device: str, remembered: bool, lives: int) -> str:
-    """A new session's id, said only here; those that have ended go."""
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """Whom a link lets in. Its key is looked at before anything is shown; `until` bounds a session without one."""
+
+    visitor: Visitor
+    until: int | None
+
+
+def begin(
+    tx: Transaction, visitor: Visitor, *, device: str, remembered: bool, lives: int, by: Opened | None = None
+) -> str:
+    """A new session's id, said only here; those that have ended go, and an owner's idlest beyond a bound.
+
+    `by` is the link it is opened with.
+    """
     one = secrets.token_urlsafe(32)
     tx.run(console_session.delete().where(console_session.c.expires_at <= tx.now))
+    _bound(tx, console_session, console_session.c.business_id == visitor.business_id, "seen_at", _SESSIONS_AT_MOST)
+    expires_at = tx.now + lives
+    if by is not None and by.until is not None:
+        expires_at = min(expires_at, by.until)
     tx.run(
         console_session.insert(),
         [
@@ -93,12 +111,21 @@ def begin(tx: Transaction, visitor: Visitor, *, device: str, remembered: bool, l
                 "device": device[:120],
                 "made_at": tx.now,
                 "seen_at": tx.now,
-                "expires_at": tx.now + lives,
-                "checked_at": tx.now,
+                "expires_at": expires_at,
+                "checked_at": 0 if by is not None else tx.now,
             }
         ],
     )
     return one
+
+
+def _bound(tx: Transaction, table: Table, mine: ColumnElement[bool], age: str, most: int) -> None:
+    """Room for one more: the oldest beyond `most` go."""
+    key = next(iter(table.primary_key.columns))
+    newest = select(key).where(mine).order_by(table.c[age].desc()).offset(most - 1).limit(1000)
+    old = list(tx.run(newest).scalars())
+    if old:
+        tx.run(table.delete().where(key.in_(old)))
 
 
 def of(tx: Transaction, session_id: str, idle: int) -> Session | None:
@@ -113,8 +140,9 @@ def of(tx: Transaction, session_id: str, idle: int) -> Session | None:
     return _session(tx, row) if row else None
 
 
-def seen(tx: Transaction, one: Session, *, checked: bool) -> None:
-    values = {"seen_at": tx.now} | ({"checked_at": tx.now} if checked else {})
+def seen(tx: Transaction, one: Session, *, used: bool, checked: bool) -> None:
+    """It was used, or its key was looked at."""
+    values = ({"seen_at": tx.now} if used else {}) | ({"checked_at": tx.now} if checked else {})
     tx.run(console_session.update().where(console_session.c.id_hash == one.id_hash).values(values))
 
 
@@ -134,37 +162,53 @@ def end(tx: Transaction, id_hash: str, business_id: str | None) -> bool:
     gone = console_session.delete().where(
         console_session.c.id_hash == id_hash, console_session.c.business_id == business_id
     )
-    return tx.run(gone).rowcount > 0
+    if tx.run(gone).rowcount == 0:
+        return False
+    tx.run(console_link.delete().where(console_link.c.made_by == id_hash))
+    return True
 
 
 def end_of_key(tx: Transaction, key_hash: str) -> None:
-    """7stamp refuses the key: whoever signed in with it is signed out."""
-    tx.run(console_session.delete().where(console_session.c.key_hash == key_hash))
+    """7stamp refuses the key: whoever signed in with it is signed out, and its links open nothing."""
+    for table in (console_session, console_link):
+        tx.run(table.delete().where(table.c.key_hash == key_hash))
 
 
 def end_operators(tx: Transaction) -> None:
-    tx.run(console_session.delete().where(console_session.c.business_id.is_(None)))
+    """The same for the operator, whose password changed."""
+    for table in (console_session, console_link):
+        tx.run(table.delete().where(table.c.business_id.is_(None)))
 
 
 # --- links ---------------------------------------------------------------------------------------------------------
 
 
-def make_link(tx: Transaction, visitor: Visitor) -> str:
-    """A token that opens one session within ten minutes."""
+def make_link(tx: Transaction, visitor: Visitor, maker: Session | None = None) -> str:
+    """A token that opens one session within ten minutes; it ends with the session that made it.
+
+    Without a key to be looked at, what it opens lives no longer than its maker.
+    """
     token = secrets.token_urlsafe(24)
     tx.run(console_link.delete().where(console_link.c.expires_at <= tx.now))
+    _bound(tx, console_link, console_link.c.business_id == visitor.business_id, "expires_at", _LINKS_AT_MOST)
     content = {
-        "business_id": visitor.business_id,
-        "business_name": visitor.business_name,
-        "zone": visitor.zone,
-        "login": visitor.login,
-        "key": visitor.key,
+        "visitor": {
+            "business_id": visitor.business_id,
+            "business_name": visitor.business_name,
+            "zone": visitor.zone,
+            "login": visitor.login,
+            "key": visitor.key,
+        },
+        "until": maker.expires_at if maker is not None and visitor.key is None else None,
     }
     tx.run(
         console_link.insert(),
         [
             {
                 "token_hash": tx.vault.hash("console link", token),
+                "business_id": visitor.business_id,
+                "key_hash": tx.vault.hash("7stamp key", visitor.key) if visitor.key else None,
+                "made_by": maker.id_hash if maker is not None else None,
                 "content": tx.vault.encrypt(json.dumps(content)),
                 "expires_at": tx.now + LINK_FOR,
             }
@@ -173,14 +217,17 @@ def make_link(tx: Transaction, visitor: Visitor) -> str:
     return token
 
 
-def spend_link(tx: Transaction, token: str) -> Visitor | None:
+def spend_link(tx: Transaction, token: str) -> Opened | None:
     """Whose session a link opens, once; `None` where it is unknown, spent or too old."""
     row = tx.run(
         console_link.delete()
         .where(console_link.c.token_hash == tx.vault.hash("console link", token), console_link.c.expires_at > tx.now)
         .returning(console_link.c.content)
     ).first()
-    return Visitor(**json.loads(tx.vault.decrypt(row.content))) if row else None
+    if row is None:
+        return None
+    content = json.loads(tx.vault.decrypt(row.content))
+    return Opened(Visitor(**content["visitor"]), content["until"])
 
 
 # --- consents ------------------------------------------------------------------------------------------------------
@@ -190,6 +237,7 @@ def ask_consent(tx: Transaction, session: Session, content: Mapping[str, str]) -
     """The state of an OAuth journey of this session, good once and for ten minutes."""
     state = secrets.token_urlsafe(24)
     tx.run(consent.delete().where(consent.c.made_at <= tx.now - 6 * _CONSENT_FOR))
+    _bound(tx, consent, consent.c.session_hash == session.id_hash, "made_at", _CONSENTS_AT_MOST)
     tx.run(
         consent.insert(),
         [

@@ -57,6 +57,18 @@ def add(tx: Transaction, change: Mapping[tuple[str, str], Tally]) -> None:
     tx.run(said.on_conflict_do_update(index_elements=[tally.c.connection_id, tally.c.day], set_=sums), rows)
 
 
+def move(tx: Transaction, moved: Mapping[str, tuple[str, str]]) -> None:
+    """Take what was given for receipts along: sale id → (the connection it leaves, the one it goes to)."""
+    change: dict[tuple[str, str], Tally] = {}
+    applied = select(operation).where(operation.c.sale_id.in_(list(moved)), operation.c.state == State.applied)
+    for row in tx.run(applied):
+        one = of_operation(Kind(row.kind), row._mapping["count"])
+        for connection_id, sign in zip(moved[row.sale_id], (-1, 1), strict=True):
+            where = (connection_id, row.day)
+            change[where] = change.get(where, Tally()) + Tally(0, sign * one.stamps, sign * one.redemptions)
+    add(tx, change)
+
+
 def recount(tx: Transaction, connection_id: str) -> None:
     """Count a connection's days anew: its receipts have come from another one, or gone to it."""
     tx.run(tally.delete().where(tally.c.connection_id == connection_id))

@@ -19,14 +19,12 @@ PATIENCE = 900 * SECOND
 _UNWELL = (Health.needs_authorisation, Health.failing)
 
 _HELD, _REJECTED, _NO = (literal(one, literal_execute=True) for one in (State.held.value, State.rejected.value, 0))
-# in the words of the index, so that both databases use it
-stopped = (
-    operation.c.state.in_([_HELD, _REJECTED])
-    & (operation.c.acknowledged == _NO)
-    # a customer without a card is waited for; that needs nobody
-    & ((operation.c.state == State.rejected) | (operation.c.hold != Hold.no_card))
-)
-"""The operations that need a person."""
+# in the words of the indexes, so that both databases use them
+held = operation.c.state == _HELD
+rejected = (operation.c.state == _REJECTED) & (operation.c.acknowledged == _NO)
+# a customer without a card is waited for; that needs nobody
+stopped = (held & operation.c.hold.in_([one.value for one in Hold if one is not Hold.no_card]), rejected)
+"""The operations that need a person: two conditions, each with an index of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +60,15 @@ def email(tx: Transaction, connection_id: str) -> str | None:
 def due(tx: Transaction, limit: int = 50) -> list[Telling]:
     """Notice what has gone wrong or well since the last look, and claim the messages to send now."""
     unwell = connection.c.health.in_(_UNWELL)
-    waits = exists().where(operation.c.connection_id == connection.c.id, stopped)
-    trouble = or_(unwell, waits)
+    waits = [exists().where(operation.c.connection_id == connection.c.id, one) for one in stopped]
+    trouble = or_(unwell, *waits)
     watched = select(watch, connection.c.title, connection.c.business_id, trouble.label("trouble")).join(
         connection, connection.c.id == watch.c.connection_id
     )
     rows = tx.run(
         watched.where(
-            connection.c.health != Health.removed,
+            # somebody who pauses has seen it: nothing is news until the connection works again
+            connection.c.health.not_in([Health.removed, Health.paused]),
             or_(
                 trouble & watch.c.since.is_(None),
                 ~trouble & watch.c.since.is_not(None),

@@ -39,7 +39,7 @@ from connectors.store.engine import Store, Transaction
 from connectors.store.errors import StoreError
 from connectors.store.ledger import Page
 from connectors.store.outbox import Candidate, Operation, Verdict
-from connectors.sync.planner import net_out, rule_for
+from connectors.sync.planner import net_out, rule_for, unclaim
 
 log = logging.getLogger(__name__)
 
@@ -351,6 +351,10 @@ class Deliverer:
         cards.forget(tx, one.business_id, one.card_id or "")
         page = Page.load(tx, [one.sale_id])
         row = page.rows[one.sale_id]
+        if row.claimed and row.card_id == one.card_id:
+            unclaim(page, row)
+            page.flush()
+            return
         who = ledger.content(tx, row).customer
         if row.card_id != one.card_id or not who:
             return

@@ -31,7 +31,7 @@ def give(tx: Transaction, one: Connection, sale_id: str, card: KnownCard, names:
     row = page.rows.get(sale_id)
     if row is None or row.connection_id != one.id:
         raise CannotGive("give.unknown")
-    if row.card_id is not None:
+    if row.card_id is not None and row.customer_hash is not None:
         raise CannotGive("give.has_card")
     if not row.admitted or row.status != "closed":
         raise CannotGive("give.not_admitted")

@@ -64,11 +64,14 @@ def plan_sale(page: Page, row: SaleRow, connection: Connection, rule: StampRule,
         changed += _bring_to(page, row, connection, rule, why, cards.get(owner), targets.get(owner, 0), mine)
     if not changed and not operations:
         page.note(
-            row, Message("sale.none", {"receipt": row.receipt_id, "amount": amount(row), "why": _why_none(row, why)})
+            row,
+            Message(
+                "sale.none", {"receipt": row.receipt_id, "amount": amount(row), "why": _why_none(row, connection, why)}
+            ),
         )
 
 
-def _why_none(row: SaleRow, why: Message) -> Message:
+def _why_none(row: SaleRow, connection: Connection, why: Message) -> Message:
     """Every reason why nothing was planned, the rule's own last."""
     reasons: list[Message] = []
     if row.customer_hash is None:
@@ -76,7 +79,9 @@ def _why_none(row: SaleRow, why: Message) -> Message:
     elif row.wait == "skip":
         reasons.append(Message("why.skipped"))
     if not row.admitted and row.closed_at is not None:
-        reasons.append(Message("why.before", {"date": moment(row.closed_at).date()}))
+        left_out = row.closed_at >= connection.began_at
+        before = Message("why.before", {"date": moment(row.closed_at).date()})
+        reasons.append(Message("why.left_out") if left_out else before)
     if not reasons or not row.stamps:
         reasons.append(why)
     first, *others = reasons
@@ -105,16 +110,16 @@ def _bring_to(
         return 0
     hint = row.card_hint if card_id == row.card_id else None
     params = {"receipt": row.receipt_id, "amount": amount(row), "card": hint or "", "why": why}
-    if remainder:
-        _plan_new(page, row, connection, rule, card_id, hint, remainder)
+    held = _plan_new(page, row, connection, rule, card_id, hint, remainder) if remainder else None
     if remainder > 0 and card_id is not None:
-        page.note(row, Message("sale.earned", {**params, "count": remainder}))
+        more = any(o.planned().signed > 0 and o.state not in (State.cancelled, State.rejected) for o in operations)
+        page.note(row, Message("sale.earned_more" if more else "sale.earned", {**params, "count": remainder}))
     elif remainder > 0:
         page.note(
             row, Message("sale.waiting", {**params, "count": remainder, "why": _WAITS[Hold(row.wait or "no_card")]})
         )
     elif remainder < 0:
-        page.note(row, Message("sale.taken_back", {**params, "count": -remainder}))
+        page.note(row, Message("sale.to_decide" if held else "sale.taken_back", {**params, "count": -remainder}))
     else:
         page.note(row, Message("sale.cancelled", params))
     return 1
@@ -128,7 +133,8 @@ def _plan_new(
     card_id: str | None,
     hint: str | None,
     signed: int,
-) -> None:
+) -> Hold | None:
+    """Plan so many stamps for a card; why they are held, where they are."""
     hold: Hold | None = None
     reason: Message | None = None
     expires: int | None = None
@@ -153,6 +159,7 @@ def _plan_new(
         reason=reason,
         expires_at=expires,
     )
+    return hold
 
 
 def day_of(row: SaleRow, connection: Connection) -> str:
@@ -203,6 +210,21 @@ def bind(page: Page, row: SaleRow, card_id: str, card_hint: str) -> None:
             page.adopt(row, held, card_id, card_hint)
             params = {"receipt": row.receipt_id, "amount": amount(row), "count": held.count, "card": card_hint}
             page.note(row, Message("sale.released", params))
+
+
+def unclaim(page: Page, row: SaleRow) -> None:
+    """The card that somebody named for this receipt is gone before it got its stamps: they can be given again."""
+    page.cancel(row, [o.id for o in page.operations[row.id] if o.state in MOVABLE and o.card_id == row.card_id])
+    row.claimed, row.customer_hash, row.bound_hash, row.card_id, row.card_hint, row.wait = (
+        0,
+        None,
+        None,
+        None,
+        None,
+        None,
+    )
+    page.changed(row)
+    page.note(row, Message("sale.unclaimed", {"receipt": row.receipt_id, "amount": amount(row)}))
 
 
 def conclude_without_card(page: Page, row: SaleRow, wait: str) -> None:

@@ -79,7 +79,8 @@ async def test_a_cafe_connects_by_oauth_and_keeps_its_till(stage: Stage, viewpor
     await page.get_by_role("button", name="Continue").click()
 
     # the preview counts those without a customer first, and follows what is chosen
-    await expect(page.get_by_text("1 of the last 4 receipts had no customer attached.")).to_be_visible()
+    preview = page.locator("#preview")
+    await expect(preview.get_by_text("1 of the last 4 receipts had no customer attached.")).to_be_visible()
     await expect(page.get_by_role("heading", name="would have earned 3 stamps")).to_be_visible()
     await page.get_by_label(re.compile(r"One stamp for every \(")).fill("15")
     await expect(page.get_by_role("heading", name="would have earned 6 stamps")).to_be_visible()

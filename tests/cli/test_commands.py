@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import time
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -271,10 +274,78 @@ def test_a_wrong_environment_is_a_sentence(tmp_path: Path, variable: str, value:
     assert "Traceback" not in done.stderr
 
 
-def test_the_demo_shows_receipts_becoming_stamps_and_sums_that_agree(tmp_path: Path) -> None:
-    done = run(["demo", "--for", "6"], {}, timeout=40)
-    assert done.returncode == 0, done.stderr
-    assert "earned" in done.stdout
-    last = [line for line in done.stdout.splitlines() if "7stamp holds" in line][-1]
+def _signed_in(link: str) -> httpx.Client:
+    """A browser that pressed the button of a sign-in link."""
+    browser = httpx.Client(base_url=link.partition("/link/")[0], trust_env=False, follow_redirects=True)
+    proof = re.search(r'name="proof" value="(\w+)"', browser.get(link).text)
+    assert proof
+    browser.post(link, data={"proof": proof[1]})
+    return browser
+
+
+def test_a_host_shows_the_operators_password_once_and_makes_links(terminal: Terminal, tmp_path: Path) -> None:
+    one = terminal.add()["id"]
+    for start in ("first", "second"):
+        log = tmp_path / f"{start}.log"
+        with started(["serve", "--port", "0"], terminal.env, log):
+            origin = origin_in(log)
+            wait_ready(origin)
+            shown = re.search(r"shown only now: (\S+)", log.read_text())
+            assert (shown is not None) == (start == "first")
+            if shown:
+                password = shown[1]
+            for arguments, path in ((["--connection", one], "/"), ([], "/operator")):
+                made = terminal.json("console", "link", *arguments)["url"]
+                link = f"{origin}/link/{made.partition('/link/')[2]}"
+                browser = _signed_in(link)
+                assert "Poster" in browser.get(path).text
+                assert browser.get(f"/connections/{one}").status_code == 200
+                browser.close()
+            with httpx.Client(base_url=origin, trust_env=False, follow_redirects=True) as browser:
+                proof = re.search(r'name="proof" value="(\w+)"', browser.get("/sign-in/operator").text)
+                assert proof
+                page = browser.post("/sign-in/operator", data={"proof": proof[1], "password": password})
+                assert "1 connection on this installation" in page.text
+
+
+def test_the_file_for_support_says_what_is_in_it_and_holds_no_secret(terminal: Terminal, tmp_path: Path) -> None:
+    one = terminal.add()["id"]
+    terminal.sell(comment="call +380 50 111 22 44")
+    terminal.json("sync", one)
+    file = tmp_path / "support.zip"
+    assert "README.txt" in terminal("diagnostics", one, "--out", str(file))
+    with zipfile.ZipFile(file) as archive:
+        files = {name: archive.read(name).decode() for name in archive.namelist()}
+    assert set(re.findall(r"^([\w.]+):", files["README.txt"], re.M)) == set(files) - {"README.txt"}
+    whole = "".join(files.values())
+    for secret in ("7loc_sc_cli", Account().token, Account().token.partition(":")[2], PHONE, PHONE[1:]):
+        assert secret not in whole
+    assert "earned 2 stamps" in files["journal.txt"]
+    assert json.loads(files["connection.json"])["account_name"] == "Cafe Lviv"
+    assert json.loads(files["operations.json"])[0]["state"] == "applied"
+
+
+def test_the_demo_shows_receipts_becoming_stamps_and_opens_the_console(tmp_path: Path) -> None:
+    log = tmp_path / "demo.log"
+    with started(["demo", "--for", "9"], {}, log) as process:
+        link = _wait_for(log, r"open (http://\S+/link/\S+)")
+        browser = _signed_in(link)
+        page = browser.get(re.findall(r'href="(/connections/[\w-]+)"', browser.get("/").text)[0]).text
+        browser.close()
+        days = re.findall(r'<td class="end">(\d+)</td>', page)
+        assert sum(number != "0" for number in days[: 3 * 14]) > 24  # two weeks with receipts and stamps
+        assert process.wait(40) == 0
+    said = log.read_text()
+    assert "earned" in said
+    last = [line for line in said.splitlines() if "7stamp holds" in line][-1]
     assert last.endswith("the same.")
-    assert not [line for line in done.stderr.splitlines() if "Traceback" in line]
+    assert "Traceback" not in said
+
+
+def _wait_for(log: Path, pattern: str, seconds: float = 30) -> str:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := re.search(pattern, log.read_text()):
+            return found[1]
+        time.sleep(0.05)
+    raise AssertionError(f"it never said {pattern}:\n{log.read_text()}")

@@ -320,7 +320,7 @@ async def test_whatever_is_searched_for_finds_or_does_not(town: Town, doors: Bro
     await town.sync()
     mine = await doors.new().sign_in()
     answer = await mine.get(f"/connections/{town.connection.id}", params={"q": query})
-    assert answer.status_code == 200
+    assert answer.status_code == (404 if query == "\x00" else 200)
     assert "/receipts/" not in answer.text or not query.strip("%_ \x00")
 
 
@@ -336,9 +336,98 @@ async def test_a_receipt_is_found_by_what_stands_on_it(town: Town, doors: Browse
     closed = moment(found.closed_at or 0).astimezone(ZoneInfo("Europe/Kyiv"))
     for query in (
         *(str(receipt), ANNA, ANNA.removeprefix("+"), "+380 50 111 2201", card.number, card.number[-4:]),
+        *("UAH 127.50", f"#{receipt}", f"Receipt {receipt}", f"{str(receipt)[:3]} {str(receipt)[3:]}", "today 127.50"),
+        *(f"{closed:%-d %b} {receipt}", f"{closed:%b %-d, %Y, %-I:%M %p} 127.50", f"{closed:%H:%M:%S} 127.50"),
         *("127.50", "127,50", f"{closed:%H:%M} 127.50", f"{closed:%Y-%m-%d} {receipt}", f"{card.number} 127.50"),
     ):
         text = (await mine.get(f"/connections/{one.id}", params={"q": query})).text
         assert re.findall(r"/receipts/(\w+)", text) == [found.id], query
     for query in (f"{receipt} 5.00", "+380509999999", f"{(closed.hour + 2) % 24:02d}:00 127.50"):
         assert "/receipts/" not in (await mine.get(f"/connections/{one.id}", params={"q": query})).text, query
+
+
+async def test_another_account_in_the_same_draft_is_asked_for_its_own_places(town: Town, doors: Browsers) -> None:
+    other = Account(token=OTHER_TOKEN, name="other")
+    town.till.accounts[other.token] = other
+    mine = await doors.new().sign_in()
+    draft = (await mine.post("/connect/poster")).headers["location"].rpartition("/")[0]
+    await mine.post(f"{draft}/authorise", **{"set.access_token": town.cafe.token})
+    await mine.post(f"{draft}/key", use="own")
+    assert (await mine.post(f"{draft}/where", location="1")).headers["location"].endswith("/rule")
+    again = await mine.post(f"{draft}/authorise", **{"set.access_token": other.token})
+    assert again.headers["location"] == draft
+    assert (await mine.get(draft)).headers["location"] == f"{draft}/where"
+
+
+async def test_a_wrong_other_key_leaves_the_good_one_to_choose(town: Town, doors: Browsers) -> None:
+    mine = await doors.new().sign_in()
+    draft = (await mine.post("/connect/poster")).headers["location"].rpartition("/")[0]
+    await mine.post(f"{draft}/authorise", **{"set.access_token": town.cafe.token})
+    answer = await mine.post(f"{draft}/key", use="other", key="7loc_typo")
+    assert answer.status_code == 422
+    assert "This is no 7stamp key" in answer.text
+    assert "With the key you signed in with" in answer.text
+
+
+async def test_a_rule_that_was_being_chosen_is_there_when_one_comes_back(town: Town, doors: Browsers) -> None:
+    mine = await doors.new().sign_in()
+    draft = (await mine.post("/connect/poster")).headers["location"].rpartition("/")[0]
+    await mine.post(f"{draft}/authorise", **{"set.access_token": town.cafe.token})
+    await mine.post(f"{draft}/key", use="own")
+    await mine.post(f"{draft}/where", location="1")
+    back = await mine.post(f"{draft}/back", kind="by_amount", amount="17.50", hold_days="30")
+    assert back.headers["location"] == f"{draft}/where"
+    page = (await (await doors.new().sign_in(f"{KEY}--anna")).get(f"{draft}/rule")).text
+    assert 'value="17.50"' in page
+
+
+async def test_after_signing_in_again_one_is_back_at_the_form(town: Town, doors: Browsers) -> None:
+    await town.connect()
+    base = f"/connections/{town.connection.id}"
+    mine = await doors.new().sign_in()
+    proof = await mine.proof()
+    for path, page, values in (
+        (f"{base}/settings/title", f"{base}/settings", {"title": "Our corner"}),
+        (f"{base}/rule", f"{base}/rule", {"kind": "by_amount", "amount": "17.50", "hold_days": "30"}),
+        (f"{base}/pause", base, {}),
+    ):
+        mine.client.cookies.delete("console")
+        away = await mine.post(path, proof=proof, **values)
+        assert away.status_code == 401
+        fields = dict(re.findall(r'name="(next|kept)" value="([^"]*)"', away.text))
+        assert fields["next"] == page
+        back = await mine.post("/sign-in", key=KEY, **fields)
+        shown = await mine.get(back.headers["location"])
+        assert shown.status_code == 200
+        assert all(f'value="{value}"' in shown.text for value in values.values())
+
+
+async def test_a_page_says_only_what_is_known(town: Town, doors: Browsers) -> None:
+    await town.connect()
+    mine = await doors.new().sign_in()
+    base = f"/connections/{town.connection.id}"
+    assert "The till is being read" in (await mine.get(base)).text
+    await town.sync()
+    assert "Every sale has arrived. Last look:" in (await mine.get(base)).text
+    receipt = town.cafe.sell(town.cafe.client(ANNA))
+    await town.hook(town.cafe.hook(receipt, "closed"))
+    assert "The till is being read" in (await mine.get(base)).text
+    town.cafe.fail_next[:] = ["500"] * 6  # a poll and a look-back, three tries each; the receipt itself is read
+    await town.sync()
+    assert "The till did not answer just now" in (await mine.get(base)).text
+
+
+async def test_a_receipt_left_out_is_not_called_stamped(town: Town, doors: Browsers) -> None:
+    await town.connect()
+    await town.sync()
+    town.cafe.sell(town.cafe.client(ANNA))
+    await town.sync()
+    await town.host.desk.pause(town.connection.id)
+    town.cafe.sell(town.cafe.client(ANNA))
+    await town.host.desk.resume(town.connection.id, leave_out=True)
+    await town.sync()
+    mine = await doors.new().sign_in()
+    for number, said in (("330660", "1 stamp on the card ending"), ("330661", "no stamps")):
+        found = (await mine.get(f"/connections/{town.connection.id}?q={number}")).text
+        page = (await mine.get(re.findall(r'href="(/connections/[\w-]+/receipts/\w+)"', found)[0])).text
+        assert said in re.findall(r"<h1>(.*?)</h1>", page, re.S)[0]

@@ -5,9 +5,8 @@ Owns these pages; checks, previews and the connection itself are the desk's.
 
 from __future__ import annotations
 
-import time
-from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qsl
@@ -20,7 +19,7 @@ from connector_sdk.messages import Message
 from connector_sdk.rule import StampRule, UnknownCustomer
 from connectors.desk import Refusal, WrongFields
 from connectors.domain.clock import moment
-from connectors.domain.connection import Connection
+from connectors.domain.connection import Connection, Health
 from connectors.store import connections, drafts, looking, sessions, tallies
 from connectors.store.drafts import Draft
 from connectors.store.errors import Taken
@@ -33,34 +32,6 @@ from connectors.web.console.words import zone_of
 pages = Pages()
 
 STEPS = ("authorise", "key", "where", "rule")
-_KEEP_READ = 600.0  # what was read from a till is good for a preview so long
-_READ_AT_MOST = 200
-
-
-class _Read:
-    """What previews need of tills, read once while somebody chooses a rule."""
-
-    def __init__(self) -> None:
-        self._kept: OrderedDict[str, tuple[float, Recent, list[MenuItem]]] = OrderedDict()
-
-    async def of(
-        self, visit: Visit, key: str, name: str, values: Mapping[str, Any], account: TillAccount
-    ) -> tuple[Recent, list[MenuItem]]:
-        kept = self._kept.get(key)
-        if kept is not None and kept[0] > time.monotonic():
-            return kept[1], kept[2]
-        try:
-            recent = await visit.desk.recent(name, values, account)
-            menu = await visit.desk.menu(name, values, account)
-        except Refusal:
-            return Recent((), 0, "unread"), []
-        self._kept[key] = (time.monotonic() + _KEEP_READ, recent, menu)
-        while len(self._kept) > _READ_AT_MOST:
-            self._kept.popitem(last=False)
-        return recent, menu
-
-
-_read = _Read()
 
 
 # --- the catalogue --------------------------------------------------------------------------------------------------
@@ -78,13 +49,18 @@ async def catalogue(visit: Visit) -> Response:
     begun = await visit.host.store.read(lambda tx: drafts.of_owner(tx, visit.owner))
     classes = visit.host.plugins.classes
     used = {one.connection.connector for one in found}
+    newest = {name: (draft, at) for draft, name, at in reversed(begun) if name in classes}
+    needy = [
+        one for one in found if one.stopped or one.connection.health in (Health.needs_authorisation, Health.failing)
+    ]
     dead = sum(one.connection.reason is not None and one.connection.reason.id == "why.key_refused" for one in found)
     return visit.page(
         "catalogue.html",
         connected=[(one, _today(visit, one.connection, days[one.connection.id])) for one in found],
         tiles=[classes[name].info for name in sorted(classes, key=lambda name: (name in used, name))],
         used=used,
-        drafts=[(one, classes[name].info) for one, name, _ in begun if name in classes],
+        drafts=[(draft, classes[name].info, at) for name, (draft, at) in newest.items()],
+        needy=needy[0] if needy else None,
         titles={name: one.info.title for name, one in classes.items()},
         dead=dead if visit.me.visitor.key else 0,
     )
@@ -147,19 +123,13 @@ def _said(visit: Visit, error: Refusal | TooMany | Taken) -> dict[str, str]:
     if isinstance(error, WrongFields):
         return {name: visit.words.sentence(message) for name, message in error.fields.items()}
     if isinstance(error, Refusal):
-        return {error.field or "": visit.words.sentence(error.message)}
+        return {error.field or "": visit.why(error)}
     if isinstance(error, TooMany):
-        return {
-            "key": visit.words.count(
-                "Too many tries: wait {count} second, then try again.",
-                "Too many tries: wait {count} seconds, then try again.",
-                error.seconds,
-            )
-        }
+        return {"key": visit.why(error)}
     return {"": visit.words.text("Somebody has connected a place of this till already. Choose other places.")}
 
 
-@pages.post("/connect/{connector}")
+@pages.post("/connect/{connector}", page="/")
 async def begin(visit: Visit) -> Response:
     name, owner = visit.path["connector"], visit.owner
     if name not in visit.host.plugins.classes:
@@ -174,7 +144,7 @@ async def resume(visit: Visit) -> Response:
     return visit.go(f"/connect/{one.id}/{_next_step(one)}")
 
 
-@pages.post("/connect/{draft}/discard")
+@pages.post("/connect/{draft}/discard", page="/")
 async def discard(visit: Visit) -> Response:
     one, _ = await _draft(visit)
     await visit.host.store.write(lambda tx: drafts.discard(tx, one.id, one.owner))
@@ -235,10 +205,11 @@ async def _joined(
             return visit.go(f"/connections/{mine[0].id}", Message("This till is connected already: here it is."))
         said = visit.words.text("This till is connected for another business already.")
         return _authorise(visit, one, found, {"": said})
+    before = _account(one)
+    if before is not None and before.id != account.id:  # its places are others
+        one = replace(one, content={name: kept for name, kept in one.content.items() if name != "scope"})
     await _keep(visit, one, values=dict(values), account=account.model_dump(mode="json"), expires_at=expires_at)
-    if visit.me.visitor.key and "me" not in one.content:
-        return visit.go(f"/connect/{one.id}/key")
-    return visit.go(f"/connect/{one.id}")
+    return visit.go(f"/connect/{one.id}" if "me" in one.content else f"/connect/{one.id}/key")
 
 
 def _all_taken(account: TillAccount, there: list[Connection]) -> bool:
@@ -262,7 +233,7 @@ async def leave_for_consent(visit: Visit, connector: str, **whose: str) -> Respo
     return visit.go(address)
 
 
-@pages.post("/connect/{draft}/consent")
+@pages.post("/connect/{draft}/consent", page="/connect/{draft}/authorise")
 async def consent(visit: Visit) -> Response:
     one, _ = await _draft(visit)
     return await leave_for_consent(visit, one.connector, draft=one.id)
@@ -330,11 +301,11 @@ async def _key(
     visit: Visit, one: Draft, found: type[Connector[Any]], errors: Mapping[str, str] | None = None
 ) -> Response:
     offered = None
-    if visit.me.visitor.key and not errors:
+    if visit.me.visitor.key:
         try:
-            offered = await visit.desk.check_key(visit.me.visitor.key)
-        except Refusal as error:
-            errors = _said(visit, error)
+            offered = await visit.console.gate.me(visit.me.visitor.key)
+        except (Refusal, TooMany) as error:
+            errors = errors or _said(visit, error)
     ending = (visit.me.visitor.key or "")[-4:]
     return _step(visit, one, found, "key", 422 if errors else 200, offered=offered, ending=ending, errors=errors or {})
 
@@ -345,7 +316,8 @@ async def key(visit: Visit) -> Response:
     own = visit.form.get("use") == "own" and visit.me.visitor.key
     given = str(own or visit.form.get("key").strip())
     try:
-        me = await (visit.desk.check_key(given) if own else visit.console.gate.check_key(visit.request, given))
+        gate = visit.console.gate
+        me = await (gate.me(given) if own else gate.check_key(visit.request, given, inside=True))
         if visit.me.visitor.business_id not in (None, me.business.id):
             raise Refusal("this key is of another business: sign in with it to connect a till there", field="key")
     except (Refusal, TooMany) as error:
@@ -436,8 +408,22 @@ async def rule_page(visit: Visit) -> Response:
     if _next_step(one) != "rule":
         return visit.go(f"/connect/{one.id}")
     kept = visit.console.parked.take(visit.request.query_params.get("kept", ""), visit.request.url.path)
-    visit.form = Form(kept or forms.rule_values(StampRule(unknown_customer=UnknownCustomer.issue)))
+    first = forms.rule_values(StampRule(unknown_customer=UnknownCustomer.issue))
+    visit.form = Form(kept or one.content.get("rule") or first)
     return await _rule(visit, one, found)
+
+
+def _chosen(form: Form) -> dict[str, list[str]]:
+    """What was chosen of a rule, for coming back to it."""
+    return {name: given for name, given in form.values.items() if name not in ("proof", "kept")}
+
+
+@pages.post("/connect/{draft}/back", page="/connect/{draft}/rule")
+async def back(visit: Visit) -> Response:
+    """To the step before, with what was chosen kept."""
+    one, _ = await _draft(visit)
+    await _keep(visit, one, rule=_chosen(visit.form))
+    return visit.go(f"/connect/{one.id}/where")
 
 
 async def _rule(
@@ -445,7 +431,9 @@ async def _rule(
 ) -> Response:
     account = _account(one)
     assert account is not None  # noqa: S101 - the step is reached
-    recent, menu = await _read.of(visit, one.id, one.connector, one.content["values"], account)
+    recent, menu = await visit.console.till_reads.of(
+        visit.desk, f"{one.id} {account.id}", one.connector, one.content["values"], account
+    )
     chosen, wrong = forms.rule_from(visit.form, account.currency, StampRule())
     said = {name: visit.words.sentence(message) for name, message in wrong.items()} if errors is None else errors
     scope = tuple(one.content["scope"])
@@ -492,14 +480,17 @@ def menu_by_category(menu: list[MenuItem]) -> list[tuple[str, str, list[MenuItem
     return sorted(((one, name, items) for one, (name, items) in groups.items()), key=lambda group: group[1].casefold())
 
 
-@pages.post("/connect/{draft}/preview")
+@pages.post("/connect/{draft}/preview", page="/connect/{draft}/rule")
 async def preview(visit: Visit) -> Response:
     """The preview alone, for the rule as it is being chosen."""
     one, found = await _draft(visit)
     account = _account(one)
     if account is None or _next_step(one) != "rule":
         raise NotHere
-    recent, _ = await _read.of(visit, one.id, one.connector, one.content["values"], account)
+    await _keep(visit, one, rule=_chosen(visit.form))
+    recent, _ = await visit.console.till_reads.of(
+        visit.desk, f"{one.id} {account.id}", one.connector, one.content["values"], account
+    )
     chosen, wrong = forms.rule_from(visit.form, account.currency, StampRule())
     made = forecast(recent, chosen, account.zone, tuple(one.content["scope"]))
     plan = one.content["me"]["operations"]
@@ -535,4 +526,4 @@ async def connect(visit: Visit) -> Response:
 
 async def read_for(visit: Visit, one: Connection) -> tuple[Recent, list[MenuItem]]:
     """The same for a connection whose rule is edited."""
-    return await _read.of(visit, one.id, one.connector, visit.desk.settings_of(one), one.account)
+    return await visit.console.till_reads.of_connection(visit.desk, one)

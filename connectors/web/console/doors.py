@@ -38,23 +38,13 @@ async def sign_in(visit: Visit) -> Response:
     try:
         me = await visit.console.gate.check_key(visit.request, key)
     except (Refusal, TooMany) as error:
-        return _door(visit, wanted, 422 if isinstance(error, Refusal) else 429, {"key": _why(visit, error)})
+        return _door(visit, wanted, 422 if isinstance(error, Refusal) else 429, {"key": visit.why(error)})
     kept = visit.form.get("kept")
     if kept and wanted != "/":
         wanted = f"{wanted}{'&' if '?' in wanted else '?'}kept={kept}"
     response = visit.go(wanted)
     remember = visit.form.get("remember") == "1"
     return await visit.console.gate.let_in(visit.request, response, visitor_of(me, key), remember=remember)
-
-
-def _why(visit: Visit, error: Refusal | TooMany) -> str:
-    if isinstance(error, Refusal):
-        return visit.words.sentence(error.message)
-    return visit.words.count(
-        "Too many tries: wait {count} second, then try again.",
-        "Too many tries: wait {count} seconds, then try again.",
-        error.seconds,
-    )
 
 
 @pages.get("/sign-in/operator", Who.anyone)
@@ -70,7 +60,7 @@ async def operator_sign_in(visit: Visit) -> Response:
         await visit.console.gate.check_password(visit.request, visit.form.get("password"))
     except (Refusal, TooMany) as error:
         status = 422 if isinstance(error, Refusal) else 429
-        return visit.page("operator_sign_in.html", status, next=wanted, errors={"password": _why(visit, error)})
+        return visit.page("operator_sign_in.html", status, next=wanted, errors={"password": visit.why(error)})
     remember = visit.form.get("remember") == "1"
     response = visit.go(wanted if wanted != "/" else "/operator")
     return await visit.console.gate.let_in(visit.request, response, operator(), remember=remember)
@@ -97,12 +87,12 @@ async def link_page(visit: Visit) -> Response:
 @pages.post("/link/{token}", Who.anyone)
 async def link(visit: Visit) -> Response:
     token = visit.path["token"]
-    visitor = await visit.host.store.write(lambda tx: sessions.spend_link(tx, token))
-    if visitor is None:
+    opened = await visit.host.store.write(lambda tx: sessions.spend_link(tx, token))
+    if opened is None:
         return visit.page("link.html", 410, token=token, spent=True)
-    response = visit.go("/operator" if visitor.business_id is None else "/")
+    response = visit.go("/operator" if opened.visitor.business_id is None else "/")
     remember = visit.form.get("remember") == "1"
-    return await visit.console.gate.let_in(visit.request, response, visitor, remember=remember)
+    return await visit.console.gate.let_in(visit.request, response, opened.visitor, remember=remember, by=opened)
 
 
 # --- devices --------------------------------------------------------------------------------------------------------
@@ -116,14 +106,15 @@ async def devices(visit: Visit) -> Response:
 async def _devices(visit: Visit, made: str | None) -> Response:
     mine = visit.me.visitor.business_id
     found = await visit.host.store.read(lambda tx: sessions.devices(tx, mine))
+    found.sort(key=lambda one: one.id_hash != visit.me.id_hash)  # this device first
     return visit.page("devices.html", devices=found, link=made)
 
 
 @pages.post("/devices/link")
 async def make_link(visit: Visit) -> Response:
     """A link by which another device signs in."""
-    visitor = visit.me.visitor
-    token = await visit.host.store.write(lambda tx: sessions.make_link(tx, visitor))
+    me = visit.me
+    token = await visit.host.store.write(lambda tx: sessions.make_link(tx, me.visitor, me))
     return await _devices(visit, f"{visit.host.public_url}/link/{token}")
 
 

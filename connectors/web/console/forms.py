@@ -75,6 +75,12 @@ def _kind(annotation: Any) -> tuple[str, tuple[str, ...]]:
     return ("secret" if annotation is SecretStr else "text"), ()
 
 
+def is_secret(found: type[Connector[Any]], name: str) -> bool:
+    return name in found.settings_model.model_fields and (
+        _kind(found.settings_model.model_fields[name].annotation)[0] == "secret"
+    )
+
+
 def settings_from(form: Form, found: type[Connector[Any]], kept: Mapping[str, Any]) -> dict[str, Any]:
     """The settings as typed; a secret left empty is the one kept, and an optional text left empty is none."""
     values: dict[str, Any] = {}
@@ -137,7 +143,7 @@ def rule_from(form: Form, currency: str, current: StampRule) -> tuple[StampRule,
     if form.get("unknown_customer") in set(UnknownCustomer):
         values["unknown_customer"] = UnknownCustomer(form.get("unknown_customer"))
     days = form.get("hold_days", str(current.hold_days)).strip()
-    if days.isascii() and days.isdigit() and 1 <= int(days[:6]) <= 365:
+    if days.isascii() and days.isdigit() and len(days) <= 6 and 1 <= int(days) <= 365:
         values["hold_days"] = int(days)
     else:
         errors["hold_days"] = Message("write a number of days from 1 to 365")

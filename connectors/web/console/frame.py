@@ -5,12 +5,13 @@ Owns that nothing is answered without its rights: a handler says who may call it
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import logging
 import secrets
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -32,6 +33,7 @@ from connectors.store.errors import NotFound, StoreError
 from connectors.store.looking import Overview
 from connectors.store.sessions import OPERATOR, Session
 from connectors.web.console.gate import Gate, TooMany
+from connectors.web.console.reads import TillReads
 from connectors.web.console.words import Words, language_for, zone_of
 
 log = logging.getLogger(__name__)
@@ -39,6 +41,7 @@ log = logging.getLogger(__name__)
 MOST_FORM = 256 * 1024
 _PARKED_FOR = 1800.0
 _PARKED_AT_MOST = 500
+_PARKED_SIZE = 32 * 1024
 
 
 class Who(StrEnum):
@@ -54,7 +57,10 @@ class NotHere(Exception):
 
 
 class Parked:
-    """Forms that could not be taken yet, with what was typed, for half an hour; only their names leave this process."""
+    """Forms that could not be taken yet, with what was typed, for half an hour; only their names leave this process.
+
+    Only forms that are proven to come from our pages come in, each of a bounded size.
+    """
 
     def __init__(self) -> None:
         self._kept: OrderedDict[str, tuple[float, str, bytes]] = OrderedDict()
@@ -62,7 +68,10 @@ class Parked:
 
     def park(self, path: str, values: Mapping[str, Any]) -> str:
         name = secrets.token_urlsafe(18)
-        sealed = self._sealed.encrypt(json.dumps(values).encode())
+        plain = json.dumps(values, ensure_ascii=False).encode()
+        if len(plain) > _PARKED_SIZE:
+            return ""
+        sealed = self._sealed.encrypt(plain)
         self._kept[name] = (time.monotonic() + _PARKED_FOR, path, sealed)
         while len(self._kept) > _PARKED_AT_MOST or next(iter(self._kept.values()))[0] < time.monotonic():
             self._kept.popitem(last=False)
@@ -102,6 +111,11 @@ class Console:
     gate: Gate
     templates: Environment
     parked: Parked
+    till_reads: TillReads
+    streams: Counter[str]
+    """Live streams by whose they are."""
+    syncs: dict[str, asyncio.Task[dict[str, Any]]]
+    """Syncs under way, by connection."""
     files: Mapping[str, tuple[str, bytes]]
     form_action: str
 
@@ -194,9 +208,19 @@ class Visit:
         except (StoreError, ValueError):
             return "", ""
 
-    def park(self, errors: Mapping[str, Any] | None = None) -> str:
+    def park(self) -> str:
         """Keep what was typed for this page, secrets too, and give its name."""
-        return self.console.parked.park(self.request.url.path, dict(self.form.values))
+        return self.console.parked.park(self.request.url.path, self.form.values)
+
+    def why(self, error: Refusal | TooMany) -> str:
+        """What stands against something, as a sentence."""
+        if isinstance(error, Refusal):
+            return self.words.sentence(error.message)
+        return self.words.count(
+            "Too many tries: wait {count} second, then try again.",
+            "Too many tries: wait {count} seconds, then try again.",
+            error.seconds,
+        )
 
 
 Handler = Callable[[Visit], Awaitable[Response]]
@@ -208,6 +232,8 @@ class Route:
     path: str
     who: Who
     handler: Handler
+    page: str
+    """Where a form of this address is shown: there one returns to after signing in again."""
 
 
 class Pages:
@@ -217,14 +243,14 @@ class Pages:
         self.routes: list[Route] = []
 
     def get(self, path: str, who: Who = Who.signed_in) -> Callable[[Handler], Handler]:
-        return self._declare("GET", path, who)
+        return self._declare("GET", path, who, path)
 
-    def post(self, path: str, who: Who = Who.signed_in) -> Callable[[Handler], Handler]:
-        return self._declare("POST", path, who)
+    def post(self, path: str, who: Who = Who.signed_in, *, page: str | None = None) -> Callable[[Handler], Handler]:
+        return self._declare("POST", path, who, page or path)
 
-    def _declare(self, method: str, path: str, who: Who) -> Callable[[Handler], Handler]:
+    def _declare(self, method: str, path: str, who: Who, page: str) -> Callable[[Handler], Handler]:
         def declared(handler: Handler) -> Handler:
-            self.routes.append(Route(method, path, who, handler))
+            self.routes.append(Route(method, path, who, handler, page))
             return handler
 
         return declared
@@ -241,7 +267,7 @@ def make(host: Host) -> Console:
         auto_reload=False,
     )
     templates.globals["url"] = lambda text: quote(str(text), safe="")
-    return Console(host, Gate(host), templates, Parked(), _files(), _form_action(host))
+    return Console(host, Gate(host), templates, Parked(), TillReads(), Counter(), {}, _files(), _form_action(host))
 
 
 _KINDS = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8", "svg": "image/svg+xml"}
@@ -285,7 +311,7 @@ def mount(app: FastAPI, console: Console, *modules: Pages) -> None:
     async def nothing(_visit: Visit) -> Response:
         raise NotHere
 
-    anything = Route("GET", "/{anything:path}", Who.anyone, nothing)
+    anything = Route("GET", "/{anything:path}", Who.anyone, nothing, "/")
     app.add_route(anything.path, _endpoint(console, anything), methods=["GET"], include_in_schema=False)
 
 
@@ -305,7 +331,10 @@ async def _answer(console: Console, route: Route, request: Request) -> Response:
         return Response(status_code=400)
     if values is None:
         return Response("a form has at most 256 KiB", 413, media_type="text/plain")
-    session = await console.gate.session(request)
+    if "\x00" in request.url.path or "%00" in request.url.query:
+        return Response(status_code=404)
+    by_itself = "part" in request.query_params or request.url.path.endswith("/events")
+    session = await console.gate.session(request, used=not by_itself)
     proof, fresh = console.gate.proof(request)
     visit = Visit(console, request, session, _words(console, request, session), Form(values), proof, fresh)
     response = await _within(visit, route)
@@ -347,9 +376,11 @@ def sign_in_first(visit: Visit, route: Route) -> Response:
     if route.method == "GET":
         query = f"?{visit.request.url.query}" if visit.request.url.query else ""
         return visit.go(f"/sign-in?next={quote(path + query, safe='')}")
-    values = {name: given for name, given in visit.form.values.items() if name not in ("proof", "kept")}
-    kept = visit.console.parked.park(path, values)
-    return visit.page("sign_in.html", 401, next=path, kept=kept, errors={}, expired=True, key_hint=True)
+    page, kept = route.page.format(**visit.path), ""
+    if visit.console.gate.proven(visit.request, visit.form.get("proof")):
+        values = {name: given for name, given in visit.form.values.items() if name not in ("proof", "kept")}
+        kept = visit.console.parked.park(page, values)
+    return visit.page("sign_in.html", 401, next=page, kept=kept, errors={}, expired=True)
 
 
 async def _posted(request: Request) -> dict[str, list[str]] | None:
@@ -394,6 +425,9 @@ def _guard(console: Console, request: Request, response: Response) -> None:
 
 def local(path: str, default: str = "/") -> str:
     """A path of ours from a form, or the default: never another site's address."""
-    parts = urlsplit(path)
+    try:
+        parts = urlsplit(path)
+    except ValueError:
+        return default
     plain = path.startswith("/") and not path.startswith(("//", "/\\")) and not parts.scheme and not parts.netloc
     return path if plain and "\\" not in path and "\n" not in path and "\r" not in path else default

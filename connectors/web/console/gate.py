@@ -27,7 +27,7 @@ from connectors.sevenstamp.client import InvalidKey, SevenStampError
 from connectors.sevenstamp.models import Me
 from connectors.store import operators, sessions
 from connectors.store.engine import Transaction
-from connectors.store.sessions import Session, Visitor
+from connectors.store.sessions import Opened, Session, Visitor
 
 REMEMBERED = 90 * DAY
 _ONE_DAY = DAY
@@ -40,7 +40,10 @@ _KEY = re.compile(r"7loc_sc_[!-~]{1,180}")
 _ADDRESSES = 10_000
 _FREE_TRIES = 3
 _LONGEST_DELAY = 300.0
-_KEY_CHECKS_A_SECOND, _KEY_CHECKS_AT_ONCE = 2.0, 20
+_FORGOTTEN = 1800.0  # so long after the last delay an address begins anew
+_AT_THE_DOOR = (2.0, 20)  # checks a second over all addresses, and how many at once
+_INSIDE = (5.0, 50)  # the same for who is signed in already: a crowd at the door does not shut them out
+_REMEMBER_ME = 30.0
 
 
 class TooMany(Exception):
@@ -63,11 +66,19 @@ class Delays:
         count, not_before = self._tries.get(address, (0, 0.0))
         if now < not_before:
             raise TooMany(not_before - now)
+        if now > not_before + _FORGOTTEN and count:
+            count = 0
         delay = 0.0 if count < _FREE_TRIES else min(2.0 ** (count - _FREE_TRIES + 1), _LONGEST_DELAY)
         self._tries[address] = (count + 1, now + delay)
         self._tries.move_to_end(address)
-        if len(self._tries) > _ADDRESSES:
+        while len(self._tries) > _ADDRESSES:
             self._tries.popitem(last=False)
+
+    def wait(self, address: str) -> None:
+        """Whether it must wait, without counting. Raises `TooMany`."""
+        _, not_before = self._tries.get(address, (0, 0.0))
+        if time.monotonic() < not_before:
+            raise TooMany(not_before - time.monotonic())
 
     def right(self, address: str) -> None:
         self._tries.pop(address, None)
@@ -96,39 +107,40 @@ class Gate:
     def __init__(self, host: Host) -> None:
         self._host = host
         self._store = host.store
-        self._delays = Delays()
-        self._key_checks = Bound(_KEY_CHECKS_A_SECOND, _KEY_CHECKS_AT_ONCE)
-        self._rechecked: OrderedDict[str, float] = OrderedDict()
+        self._key_delays, self._password_delays = Delays(), Delays()  # a right key must not pardon wrong passwords
+        self._key_checks, self._password_checks, self._inside = (
+            Bound(*_AT_THE_DOOR),
+            Bound(*_AT_THE_DOOR),
+            Bound(*_INSIDE),
+        )
+        self._searches: OrderedDict[str, Bound] = OrderedDict()
+        self._known: OrderedDict[str, tuple[float, Me]] = OrderedDict()
+        self._rechecked: OrderedDict[str, tuple[float, bool | None]] = OrderedDict()
         self._hasher = PasswordHasher()
         self._hashing = asyncio.Semaphore(2)  # argon2 takes memory on purpose
 
     # --- where a request is from --------------------------------------------------------------------------------
 
-    def _trusted(self, address: str) -> bool:
-        try:
-            one = ipaddress.ip_address(address)
-        except ValueError:
-            return False
-        return any(one in network for network in self._host.settings.proxies)
+    def _trusted(self, address: _Address | None) -> bool:
+        return address is not None and any(address in network for network in self._host.settings.proxies)
 
     def address(self, request: HTTPConnection) -> str:
         """The client's address; what a proxy forwards counts only where the proxy is trusted."""
-        address = request.client.host if request.client else ""
-        for one in reversed(request.headers.get("x-forwarded-for", "").split(",")):
-            if not self._trusted(address) or not one.strip():
+        address = _parsed(request.client.host if request.client else "")
+        # a proxy may add a header line of its own: together they are one list
+        for one in reversed(",".join(request.headers.getlist("x-forwarded-for")).split(",")):
+            said = _parsed(one)
+            if not self._trusted(address) or said is None:
                 break
-            address = one.strip()
-        try:
-            parsed = ipaddress.ip_address(address)
-        except ValueError:
-            return address[:64]
-        if parsed.version == 6:  # one house has a whole network of them
-            return str(ipaddress.ip_network((parsed, 64), strict=False))
-        return str(parsed)
+            address = said
+        if address is None:
+            return ""
+        # one house has a whole network of the longer ones
+        return str(ipaddress.ip_network((address, 48), strict=False)) if address.version == 6 else str(address)
 
     def secure(self, request: HTTPConnection) -> bool:
         """Whether the browser came by https."""
-        if request.client and self._trusted(request.client.host):
+        if request.client and self._trusted(_parsed(request.client.host)):
             forwarded = request.headers.get("x-forwarded-proto", "").split(",")[0].strip()
             if forwarded:
                 return forwarded == "https"
@@ -153,17 +165,20 @@ class Gate:
     def _id(self, request: HTTPConnection) -> str:
         return request.cookies.get(self._cookie(request, "console"), "")[:200]
 
-    async def session(self, request: HTTPConnection) -> Session | None:
-        """Who this is; `None` for nobody, and for whoever's key 7stamp does not know any more."""
+    async def session(self, request: HTTPConnection, *, used: bool = True) -> Session | None:
+        """Who this is; `None` for nobody, and for whoever's key 7stamp does not know any more.
+
+        What a page asks by itself is not the session being `used`.
+        """
         one = self._id(request)
         if not one:
             return None
         found = await self._store.read(lambda tx: sessions.of(tx, one, _IDLE))
         if found is None:
             return None
-        return await self.still(found)
+        return await self._still(found, used=used)
 
-    async def still(self, found: Session) -> Session | None:
+    async def _still(self, found: Session, *, used: bool) -> Session | None:
         """The same session, its key looked at again where that is due."""
         now = self._store.clock.now()
         checked = False
@@ -174,18 +189,24 @@ class Gate:
                 await self._store.write(lambda tx: sessions.end_of_key(tx, key_hash))
                 return None
             checked = answer is True
-        if checked or now - found.seen_at > _TOUCH:
-            await self._store.write(lambda tx: sessions.seen(tx, found, checked=checked))
+        if checked or (used and now - found.seen_at > _TOUCH):
+            await self._store.write(lambda tx: sessions.seen(tx, found, used=used, checked=checked))
         return found
 
     async def _recheck(self, key: str, key_hash: str) -> bool | None:
         """Whether 7stamp still knows a key; `None` where it does not say, which is not asked for at every click."""
         now = time.monotonic()
-        if now - self._rechecked.get(key_hash, -_RECHECK_AGAIN) < _RECHECK_AGAIN:
-            return None
-        self._rechecked[key_hash] = now
+        asked, said = self._rechecked.get(key_hash, (-_RECHECK_AGAIN, None))
+        if now - asked < _RECHECK_AGAIN:
+            return said
+        self._rechecked[key_hash] = (now, None)
         while len(self._rechecked) > _ADDRESSES:
             self._rechecked.popitem(last=False)
+        answer = await self._known_there(key)
+        self._rechecked[key_hash] = (now, answer)
+        return answer
+
+    async def _known_there(self, key: str) -> bool | None:
         try:
             async with asyncio.timeout(_RECHECK_PATIENCE):
                 await self._host.desk.sevenstamp.with_key(key).me()
@@ -196,7 +217,13 @@ class Gate:
         return True
 
     async def let_in(
-        self, request: HTTPConnection, response: Response, visitor: Visitor, *, remember: bool
+        self,
+        request: HTTPConnection,
+        response: Response,
+        visitor: Visitor,
+        *,
+        remember: bool,
+        by: Opened | None = None,
     ) -> Response:
         """Begin a session in this browser; one it had before ends."""
         lives = REMEMBERED if remember else _ONE_DAY
@@ -206,7 +233,7 @@ class Gate:
         def work(tx: Transaction) -> str:
             if old and (before := sessions.of(tx, old, _IDLE)) is not None:
                 sessions.end(tx, before.id_hash, before.visitor.business_id)
-            return sessions.begin(tx, visitor, device=device, remembered=remember, lives=lives)
+            return sessions.begin(tx, visitor, device=device, remembered=remember, lives=lives, by=by)
 
         one = await self._store.write(work)
         self._set(request, response, "console", one, lives // SECOND if remember else None)
@@ -225,43 +252,69 @@ class Gate:
 
     def proof(self, request: HTTPConnection) -> tuple[str, str | None]:
         """What a form of this browser carries, and the cookie to set where it has none yet."""
-        one, fresh = self._id(request) or request.cookies.get(self._cookie(request, "visitor"), "")[:200], None
+        one, fresh = request.cookies.get(self._cookie(request, "visitor"), "")[:200], None
         if not one:
             one = fresh = secrets.token_urlsafe(18)
         return self._store.vault.hash("form", one), fresh
 
     def greet(self, request: HTTPConnection, response: Response, fresh: str) -> None:
-        self._set(request, response, "visitor", fresh, None)
+        """Its own cookie, which outlives sessions: so a form is still proven when its session has ended."""
+        self._set(request, response, "visitor", fresh, REMEMBERED // SECOND)
 
     def proven(self, request: HTTPConnection, given: str) -> bool:
         """Whether a form came from a page of ours in this browser."""
         if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
             return False
-        names = (self._id(request), request.cookies.get(self._cookie(request, "visitor"), "")[:200])
-        wanted = [self._store.vault.hash("form", one) for one in names if one]
-        return any(hmac.compare_digest(given.encode(), one.encode()) for one in wanted)
+        one = request.cookies.get(self._cookie(request, "visitor"), "")[:200]
+        wanted = self._store.vault.hash("form", one)
+        return bool(one) and hmac.compare_digest(given.encode(), wanted.encode())
 
     # --- the two doors ------------------------------------------------------------------------------------------
 
-    async def check_key(self, request: HTTPConnection, key: str) -> Me:
-        """Whose key somebody gives. Raises `Refusal`, `TooMany`."""
+    async def check_key(self, request: HTTPConnection, key: str, *, inside: bool = False) -> Me:
+        """Whose key somebody gives, at the door or `inside`. Raises `Refusal`, `TooMany`."""
         address = self.address(request)
-        self._delays.try_(address)
+        if not key:
+            raise Refusal("paste your 7stamp key here", field="key")
         if not _KEY.fullmatch(key):
             raise Refusal("this is no 7stamp key: a key begins with 7loc_sc_", field="key")
-        self._key_checks.take()
+        self._key_delays.wait(address)
+        (self._inside if inside else self._key_checks).take()
+        self._key_delays.try_(address)
         me = await self._host.desk.check_key(key)
-        self._delays.right(address)
+        self._key_delays.right(address)
         return me
+
+    async def me(self, key: str) -> Me:
+        """What 7stamp says of a key we have, asked at most twice a minute. Raises `Refusal`, `TooMany`."""
+        now, name = time.monotonic(), self._store.vault.hash("7stamp key", key)
+        until, kept = self._known.get(name, (0.0, None))
+        if kept is not None and now < until:
+            return kept
+        self._inside.take()
+        me = await self._host.desk.check_key(key)
+        self._known[name] = (now + _REMEMBER_ME, me)
+        while len(self._known) > _ADDRESSES:
+            self._known.popitem(last=False)
+        return me
+
+    def search(self, session: Session) -> None:
+        """One look for somebody's card, of which a session has not too many. Raises `TooMany`."""
+        bound = self._searches.setdefault(session.id_hash, Bound(0.5, 20))
+        while len(self._searches) > _ADDRESSES:
+            self._searches.popitem(last=False)
+        bound.take()
 
     async def check_password(self, request: HTTPConnection, password: str) -> None:
         """Whether this is the operator's. Raises `Refusal`, `TooMany`."""
         address = self.address(request)
-        self._delays.try_(address)
+        self._password_delays.wait(address)
+        self._password_checks.take()
+        self._password_delays.try_(address)
         kept = await self._store.read(operators.password_hash)
         if kept is None or not await self._verified(kept, password):
             raise Refusal("this is not the operator's password", field="password")
-        self._delays.right(address)
+        self._password_delays.right(address)
 
     async def _verified(self, kept: str, password: str) -> bool:
         async with self._hashing:
@@ -269,6 +322,21 @@ class Gate:
                 return await asyncio.to_thread(self._hasher.verify, kept, password[:1000])
             except (VerificationError, InvalidHashError):
                 return False
+
+
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+_PORT = re.compile(r"\[?(?P<six>[0-9a-fA-F:.]+)\](:\d+)?|(?P<four>[0-9.]+)(:\d+)?")
+
+
+def _parsed(text: str) -> _Address | None:
+    """An address as proxies write it, with or without a port; `None` where it is none."""
+    found = _PORT.fullmatch(text.strip()[:80])
+    plain = (found["six"] or found["four"]) if found else text.strip()[:80]
+    try:
+        one = ipaddress.ip_address(plain)
+    except ValueError:
+        return None
+    return one.ipv4_mapped or one if isinstance(one, ipaddress.IPv6Address) else one
 
 
 def visitor_of(me: Me, key: str | None) -> Visitor:

@@ -45,7 +45,10 @@ _QUIET = frozenset({"sale.identifying"})  # what only says that work goes on
 async def connection(visit: Visit) -> Response:
     found = await visit.overview()
     one = found.connection
-    query = visit.request.query_params.get("q", "").strip()
+    query = visit.request.query_params.get("q", "").strip()[:120]
+    if visit.request.query_params.get("show") == "without-card":
+        waiting = await visit.host.store.read(lambda tx: looking.without_card(tx, one.id))
+        return visit.page("without_card.html", one=one, waiting=waiting, number=found.without_card)
     values = await _now(visit, found, lines=not query)
     if visit.request.query_params.get("part") == "now":
         return visit.page("_now.html", **values)
@@ -57,19 +60,27 @@ async def connection(visit: Visit) -> Response:
             now=visit.words.now,
             currency=one.account.currency,
             country=one.account.country,
+            locale=visit.words.locale,
         )
         receipts = await visit.host.store.read(lambda tx: looking.find(tx, one, wanted))
-    return visit.page("connection.html", query=query, receipts=receipts, **values)
+    return visit.page("connection.html", **{**values, "query": query, "receipts": receipts, "most": looking.MOST})
 
 
 async def _now(visit: Visit, found: Overview, *, lines: bool) -> dict[str, Any]:
-    """What changes while somebody looks; with the journal's last `lines`, or without."""
+    """What changes while somebody looks; with the journal's `lines`, or without."""
     one = found.connection
     today = date.fromisoformat(visit.words.today())
     days = [(today - timedelta(days=ago)).isoformat() for ago in range(_DAYS - 1, -1, -1)]
     counted = (await visit.host.store.read(lambda tx: tallies.days(tx, [one.id], days[0])))[one.id]
     waiting = await visit.host.store.read(lambda tx: looking.waiting(tx, one.id)) if found.stopped else []
-    newest = await visit.host.store.read(lambda tx: journal.lines(tx, one.id, limit=_LINES * 2)) if lines else []
+    before = visit.request.query_params.get("before", "")
+    upto = int(before) if before.isascii() and before.isdigit() and len(before) < 16 else None
+    newest = (
+        await visit.host.store.read(lambda tx: journal.lines(tx, one.id, before=upto, limit=_LINES * 2))
+        if lines
+        else []
+    )
+    shown = [line for line in reversed(newest) if line.message.id not in _QUIET][:_LINES]
     sums = [counted.get(day, Tally()) for day in days]
     return {
         "found": found,
@@ -78,18 +89,52 @@ async def _now(visit: Visit, found: Overview, *, lines: bool) -> dict[str, Any]:
         "can_consent": visit.desk.authorise_url(one.connector, "") is not None,
         "today": sums[-1],
         "days": list(zip(days, sums, strict=True)),
+        "least": min(day.stamps for day in sums),
+        "most": max(day.stamps for day in sums),
+        "query": "",
         "chart": charts.fortnight(
             [day.receipts for day in sums], [day.stamps for day in sums], [day.redemptions for day in sums]
         ),
         "waiting": [(operation, choices(operation)) for operation in waiting],
-        "lines": [line for line in reversed(newest) if line.message.id not in _QUIET][:_LINES],
-        "newest": newest[-1].seq if newest else 0,
-        "lacks": forms.missing_fields(visit.desk.connector(one.connector).settings_model, visit.desk.settings_of(one))
-        if one.connector in visit.host.plugins.classes
-        else {},
+        "lines": shown,
+        "older": shown[-1].seq if len(shown) == _LINES else None,
+        "before": upto,
+        "newest": newest[-1].seq if newest and upto is None else 0,
+        "state": _state(visit, found),
+        "lacks": _lacks(visit, one),
         "here_it_is": one.connector in visit.host.plugins.classes,
         "expires": one.expires_at if one.expires_at and one.expires_at - visit.words.now < _EXPIRES_SOON else None,
     }
+
+
+def _lacks(visit: Visit, one: Connection) -> list[str]:
+    """The titles of settings that the connector's model, as it is now, finds missing or wrong."""
+    found = visit.host.plugins.classes.get(one.connector)
+    if found is None:
+        return []
+    wrong = forms.missing_fields(found.settings_model, visit.desk.settings_of(one))
+    fields = found.settings_model.model_fields
+    return [(fields[name].title if name in fields else None) or name for name in wrong]
+
+
+def _state(visit: Visit, found: Overview) -> str:
+    """Which sentence is true of a connection now, as the template words them."""
+    one, now = found.connection, visit.words.now
+    connector = visit.host.plugins.classes.get(one.connector)
+    polled = connector is None or connector.can("poll")
+    if one.health is not Health.active:
+        return one.health.value
+    if found.paused_until > now:
+        return "plan"
+    if one.failures:
+        return "unanswered"
+    if not polled:
+        return "pushed"
+    if one.last_poll_at is None or one.last_poll_at < one.health_since or found.hints:
+        return "reading"
+    if found.on_its_way:
+        return "sending"
+    return "well"
 
 
 def _till(visit: Visit, one: Connection) -> str:
@@ -100,7 +145,7 @@ def _till(visit: Visit, one: Connection) -> str:
 def choices(one: Operation) -> list[tuple[str, Message, bool]]:
     """The buttons that resolve an operation: (what it does, its words, whether it is the one to press first)."""
     if one.state is State.rejected:
-        return [("retry", Message("Try again"), False), ("acknowledge", Message("I have seen it"), True)]
+        return [("acknowledge", Message("I have seen it"), True), ("retry", Message("Try again"), False)]
     match one.hold, one.kind:
         case Hold.flagged, Kind.stamps_reversed:
             return [("retry", Message("Take the stamps back"), True), ("dismiss", Message("Leave the stamps"), False)]
@@ -119,7 +164,7 @@ _ACTS: Mapping[str, Message] = {
 }
 
 
-@pages.post("/connections/{connection}/operations/{operation}/{act}")
+@pages.post("/connections/{connection}/operations/{operation}/{act}", page="/connections/{connection}")
 async def resolve(visit: Visit) -> Response:
     """One of the buttons that resolve an operation."""
     one = (await visit.overview()).connection
@@ -145,15 +190,17 @@ async def resolve(visit: Visit) -> Response:
 # --- now ------------------------------------------------------------------------------------------------------------
 
 
-@pages.post("/connections/{connection}/sync")
+@pages.post("/connections/{connection}/sync", page="/connections/{connection}")
 async def sync(visit: Visit) -> Response:
     one = (await visit.overview()).connection
     back = f"/connections/{one.id}"
-    work = asyncio.create_task(visit.desk.sync(one.id))
+    syncs = visit.console.syncs
+    if one.id not in syncs:  # however often it is pressed, a till is read once at a time
+        syncs[one.id] = work = asyncio.create_task(visit.desk.sync(one.id))
+        work.add_done_callback(lambda task: (syncs.pop(one.id, None), task.cancelled() or task.exception()))
     try:
-        result = await asyncio.wait_for(asyncio.shield(work), _SYNC_PATIENCE)
+        result = await asyncio.wait_for(asyncio.shield(syncs[one.id]), _SYNC_PATIENCE)
     except TimeoutError:
-        work.add_done_callback(lambda task: task.cancelled() or task.exception())
         return visit.go(back, Message("Still reading: what it brings shows here as it comes."))
     except Refusal as error:
         return visit.go(back, error.message, "bad")
@@ -162,7 +209,7 @@ async def sync(visit: Visit) -> Response:
     return visit.go(back, Message("sync.done", {"count": result["sales_seen"], "changed": result["sales_changed"]}))
 
 
-@pages.post("/connections/{connection}/pause")
+@pages.post("/connections/{connection}/pause", page="/connections/{connection}")
 async def pause(visit: Visit) -> Response:
     one = (await visit.overview()).connection
     await visit.desk.pause(one.id)
@@ -182,8 +229,8 @@ async def _plan(visit: Visit, one: Connection) -> tuple[int, int | None] | None:
     """Card operations used and allowed this month; `None` where 7stamp does not say so now."""
     try:
         key = visit.host.store.vault.decrypt(one.sevenstamp_key)
-        usage = (await visit.desk.check_key(key)).operations
-    except Refusal:
+        usage = (await visit.console.gate.me(key)).operations
+    except (Refusal, TooMany):
         return None
     return usage.used, usage.allowed
 
@@ -191,11 +238,14 @@ async def _plan(visit: Visit, one: Connection) -> tuple[int, int | None] | None:
 @pages.post("/connections/{connection}/resume")
 async def resume(visit: Visit) -> Response:
     one = (await visit.overview()).connection
-    await visit.desk.resume(one.id, leave_out=visit.form.get("pause") == "leave")
+    try:
+        await visit.desk.resume(one.id, leave_out=visit.form.get("pause") == "leave")
+    except Refusal as error:
+        return visit.go(f"/connections/{one.id}", error.message, "bad")
     return visit.go(f"/connections/{one.id}", Message("Working again."))
 
 
-@pages.post("/connections/{connection}/consent")
+@pages.post("/connections/{connection}/consent", page="/connections/{connection}")
 async def authorise_again(visit: Visit) -> Response:
     one = (await visit.overview()).connection
     return await connecting.leave_for_consent(visit, one.connector, connection=one.id)
@@ -234,7 +284,7 @@ async def _lamp(visit: Visit, one: Connection) -> dict[str, Any]:
     return {"first": first, "one": one}
 
 
-@pages.post("/connections/{connection}/email")
+@pages.post("/connections/{connection}/email", page="/connections/{connection}/settings")
 async def email(visit: Visit) -> Response:
     """Whom to tell when something needs a person."""
     one = (await visit.overview()).connection
@@ -284,7 +334,7 @@ async def _allowed(visit: Visit, one: Connection) -> Mapping[str, Any] | None:
     return {"allowed": plan[1]} if plan else None
 
 
-@pages.post("/connections/{connection}/preview")
+@pages.post("/connections/{connection}/preview", page="/connections/{connection}/rule")
 async def preview(visit: Visit) -> Response:
     found = await visit.overview()
     one = found.connection
@@ -323,11 +373,13 @@ async def _settings(visit: Visit, errors: Mapping[str, str]) -> Response:
     one = found.connection
     connector = visit.desk.connector(one.connector)
     kept = visit.desk.settings_of(one)
-    back = f"/connections/{one.id}/settings"
-    parked = visit.request.query_params.get("kept", "")
-    for part in ("title", "till", "key", "places"):
-        if values := visit.console.parked.take(parked, f"{back}/{part}"):
-            visit.form = Form(values)
+    if values := visit.console.parked.take(visit.request.query_params.get("kept", ""), visit.request.url.path):
+        visit.form = Form(values)
+    typed = {
+        name: value
+        for name, value in forms.settings_from(visit.form, connector, {}).items()
+        if not forms.is_secret(connector, name)  # what was refused is not what is kept
+    }
     lacks = forms.missing_fields(connector.settings_model, kept)
     there = await visit.host.store.read(lambda tx: connections.of_account(tx, one.connector, one.account.id))
     taken = {
@@ -341,7 +393,7 @@ async def _settings(visit: Visit, errors: Mapping[str, str]) -> Response:
         422 if errors else 200,
         one=one,
         title=connector.info.title,
-        fields=forms.fields_of(connector, {**kept, **forms.settings_from(visit.form, connector, {})}),
+        fields=forms.fields_of(connector, {**kept, **typed}),
         lacks={name: visit.words.sentence(said) for name, said in lacks.items()},
         errors=errors,
         form=visit.form,
@@ -356,7 +408,7 @@ async def _settings(visit: Visit, errors: Mapping[str, str]) -> Response:
     )
 
 
-@pages.post("/connections/{connection}/settings/{part}")
+@pages.post("/connections/{connection}/settings/{part}", page="/connections/{connection}/settings")
 async def settings(visit: Visit) -> Response:
     """One part of the settings, checked before it replaces the old."""
     one = (await visit.overview()).connection
@@ -364,7 +416,7 @@ async def settings(visit: Visit) -> Response:
     try:
         match part:
             case "title":
-                title = visit.form.get("title").strip()[:120]
+                title = visit.form.get("title").strip()
                 if not title:
                     return await _settings(visit, {"title": visit.words.text("Give it a name.")})
                 await visit.desk.edit(one.id, {}, title=title)
@@ -389,8 +441,8 @@ async def settings(visit: Visit) -> Response:
         return await _settings(visit, {name: visit.words.sentence(said) for name, said in error.fields.items()})
     except Refusal as error:
         return await _settings(visit, {error.field or part: visit.words.sentence(error.message)})
-    except TooMany:
-        return await _settings(visit, {"key": visit.words.text("Too many tries: wait a moment, then try again.")})
+    except TooMany as error:
+        return await _settings(visit, {"key": visit.why(error)})
     except Taken:
         said = visit.words.text("Somebody has connected a place of this till already. Choose other places.")
         return await _settings(visit, {"location": said})
@@ -401,7 +453,7 @@ async def _change_key(visit: Visit, one: Connection) -> None:
     own = visit.me.visitor.key if visit.form.get("use") == "own" else None
     given = own or visit.form.get("key").strip()
     if own is None:
-        await visit.console.gate.check_key(visit.request, given)
+        await visit.console.gate.check_key(visit.request, given, inside=True)
     await visit.desk.edit(one.id, {}, key=given)
 
 
@@ -414,15 +466,9 @@ async def confirmed(visit: Visit, one: Connection) -> str | None:
         if visit.me.operator:
             await visit.console.gate.check_password(visit.request, visit.form.get("secret"))
             return None
-        me = await visit.console.gate.check_key(visit.request, visit.form.get("secret").strip())
-    except Refusal as error:
-        return visit.words.sentence(error.message)
-    except TooMany as error:
-        return visit.words.count(
-            "Too many tries: wait {count} second, then try again.",
-            "Too many tries: wait {count} seconds, then try again.",
-            error.seconds,
-        )
+        me = await visit.console.gate.check_key(visit.request, visit.form.get("secret").strip(), inside=True)
+    except (Refusal, TooMany) as error:
+        return visit.why(error)
     if me.business.id != one.business_id:
         return visit.words.text("This key is of another business.")
     return None

@@ -63,12 +63,12 @@ def _till(visit: Visit, name: str, hooks: dict[str, int]) -> dict[str, Any]:
 @pages.post("/operator/link/{connection}", Who.operator)
 async def link(visit: Visit) -> Response:
     """A link by which the business of a connection signs in."""
-    wanted = visit.path["connection"]
+    wanted, me = visit.path["connection"], visit.me
 
     def work(tx: Any) -> str:
         one = connections.get(tx, wanted)
         business = connections.business_of(tx, one.business_id)
-        return sessions.make_link(tx, Visitor(business.id, business.name, business.zone, OPERATOR))
+        return sessions.make_link(tx, Visitor(business.id, business.name, business.zone, OPERATOR), me)
 
     if await visit.host.store.read(lambda tx: looking.overview(tx, wanted)) is None:
         raise NotHere

@@ -14,14 +14,16 @@ from starlette.responses import Response
 from connector_sdk.messages import Message
 from connector_sdk.sale import Sale
 from connectors.desk import Refusal
+from connectors.domain.clock import MINUTE
 from connectors.domain.connection import Connection
-from connectors.domain.operation import State
+from connectors.domain.operation import Kind, State, outward
 from connectors.domain.stamps import stamps_for
 from connectors.sevenstamp.models import Card
 from connectors.store import journal, looking, outbox
 from connectors.store.errors import StoreError
 from connectors.store.looking import Told, Version
 from connectors.web.console.frame import NotHere, Pages, Visit
+from connectors.web.console.gate import TooMany
 from connectors.web.console.keeping import choices
 
 pages = Pages()
@@ -57,7 +59,8 @@ async def _page(
     progress = await visit.desk.progress(one, told.card_id) if told.card_id and not errors else None
     last = told.versions[-1].content
     earned = stamps_for(last, told.rule, one.account.zone) if told.rule else None
-    given = told.receipt.card_hint is None and told.receipt.admitted and told.receipt.status == "closed"
+    counted = told.receipt.admitted and told.receipt.status == "closed"
+    applied, on_its_way, held = _standing([operation for operation, _ in operations])
     return visit.page(
         "receipt.html",
         422 if errors else 200,
@@ -75,12 +78,26 @@ async def _page(
             and operation.hold != "no_card"
         ],
         progress=progress,
-        may_give=given and told.receipt.stamps > 0,
+        applied=applied,
+        on_its_way=on_its_way,
+        held=held,
+        may_give=counted and told.receipt.stamps > 0 and (told.receipt.card_hint is None or not told.receipt.customer),
         card=card,
         claim=claim,
         errors=errors or {},
         form=visit.form,
     )
+
+
+def _standing(operations: list[outbox.Operation]) -> tuple[int, int, int]:
+    """The stamps of a receipt that are on a card, on their way to one, and held."""
+    signs = {Kind.stamps_added: 1, Kind.stamps_reversed: -1}
+    sums = {"applied": 0, "pending": 0, "held": 0}
+    for one in operations:
+        state = outward(one.state)
+        if state in sums:
+            sums[state] += signs.get(one.kind, 0) * one.count
+    return sums["applied"], sums["pending"], sums["held"]
 
 
 def _place(one: Connection, told: Told) -> str:
@@ -106,9 +123,8 @@ def _story(visit: Visit, told: Told, operations: list[Any], lines: list[journal.
         story.append(Happening(line.at, 1, words.say(line.message), by=line.by))
     for operation, tries in operations:
         for one in tries:
-            at = one.sent_at or one.at
-            story.append(Happening(at, 2, _sent(words, operation), tone="sent"))
-            story.append(Happening(max(one.at, at), 3, _answered(words, one), tone=one.state.value))
+            # a try and its answer are one line, so that it is plain which answer is to what
+            story.append(Happening(one.at, 2, _sent(words, operation), _answered(words, one), one.state.value))
         if not tries and operation.state is State.held and operation.reason:
             text = words.text("It is held.")
             story.append(Happening(operation.updated_at, 2, text, words.sentence(operation.reason), "held"))
@@ -181,28 +197,37 @@ def _answered(words: Any, one: outbox.Try) -> str:
 # --- giving by hand -------------------------------------------------------------------------------------------------
 
 
-@pages.post("/connections/{connection}/receipts/{receipt}/find-card")
+@pages.post(
+    "/connections/{connection}/receipts/{receipt}/find-card", page="/connections/{connection}/receipts/{receipt}"
+)
 async def find_card(visit: Visit) -> Response:
     """Whose card that is, to be confirmed by its last digits."""
     one = (await visit.overview()).connection
     try:
+        visit.console.gate.search(visit.me)
         card, name = await visit.desk.find_card(one, visit.form.get("who"))
-    except Refusal as error:
-        return await _page(visit, one, errors={"who": visit.words.sentence(error.message)})
-    sealed = json.dumps([visit.path["receipt"], card.model_dump(mode="json"), list(name)])
+    except (Refusal, TooMany) as error:
+        return await _page(visit, one, errors={"who": visit.why(error)})
+    until = visit.words.now + 15 * MINUTE
+    sealed = json.dumps(["claim", one.id, visit.path["receipt"], until, card.model_dump(mode="json"), list(name)])
     return await _page(visit, one, card=card, claim=visit.host.store.vault.encrypt(sealed))
 
 
-@pages.post("/connections/{connection}/receipts/{receipt}/give")
+@pages.post("/connections/{connection}/receipts/{receipt}/give", page="/connections/{connection}/receipts/{receipt}")
 async def give(visit: Visit) -> Response:
     """Give the stamps to the card that was found and confirmed."""
     one = (await visit.overview()).connection
     try:
-        receipt, raw, (kind, value) = json.loads(visit.host.store.vault.decrypt(visit.form.get("claim")))
-    except (StoreError, ValueError):
+        what, whose, receipt, until, raw, (kind, value) = json.loads(
+            visit.host.store.vault.decrypt(visit.form.get("claim"))
+        )
+    except (StoreError, ValueError, TypeError):
         raise NotHere from None
-    if receipt != visit.path["receipt"]:
+    if (what, whose, receipt) != ("claim", one.id, visit.path["receipt"]):
         raise NotHere
+    if until < visit.words.now:
+        said = visit.words.text("That was a while ago: find the card once more.")
+        return await _page(visit, one, errors={"who": said})
     card = Card.model_validate(raw)
     if visit.form.get("digits").strip() != card.hint:
         said = visit.words.text("These are not the card's last four digits.")

@@ -9,41 +9,82 @@ import re
 from datetime import date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
+from babel import Locale
+from babel.numbers import get_currency_symbol
+
 from connector_sdk.money import Money
 from connectors.domain.clock import DAY, SECOND, micros, moment
 from connectors.store.looking import Term
 from connectors.sync.identifying import international
 
 _MOST_WORDS = 5
-_DAYS_BACK = 14
-_CLOCK = re.compile(r"([01]?\d|2[0-3])[:.]([0-5]\d)")
-_DAY = re.compile(r"(\d{4})-(\d\d)-(\d\d)")
-_SHORT_DAY = re.compile(r"(\d{1,2})[./](\d{1,2})(?:[./](\d{4}))?")
-_PHONE = re.compile(r"\+?[\d\s()-]{7,24}")
+_DAYS_BACK = 28
+_CLOCK = re.compile(r"([01]?\d|2[0-3])[:.]([0-5]\d)(?::[0-5]\d)?", re.ASCII)
+_DAY = re.compile(r"(\d{4})-(\d\d)-(\d\d)", re.ASCII)
+_SHORT_DAY = re.compile(r"(\d{1,2})[./](\d{1,2})(?:[./](\d{4}))?", re.ASCII)
+_PHONE = re.compile(r"\+?[\d\s()-]{7,24}", re.ASCII)
+_HALF_DAY = re.compile(r"\b(\d{1,2}):([0-5]\d)(?::[0-5]\d)?\s*(am|pm|pg|ptg)\b", re.ASCII | re.IGNORECASE)
+_DAY_MONTH = re.compile(r"\b(\d{1,2})\s+([^\W\d_]{3,12})\.?(?:,?\s+(\d{4})\b)?")
+_MONTH_DAY = re.compile(r"\b([^\W\d_]{3,12})\.?\s+(\d{1,2})\b(?:,?\s+(\d{4})\b)?")
+_GROUPED = re.compile(r"\d{1,3}(?: \d{3})+", re.ASCII)
+_SAID = re.compile(r"#|\b(?:receipt|resit)\b", re.IGNORECASE)
+_TODAY, _YESTERDAY = ("today", "hari ini"), ("yesterday", "semalam")
 
 
-def terms(text: str, *, zone: ZoneInfo, now: int, currency: str, country: str | None) -> list[Term]:
-    """What to look for; nothing where nothing was typed."""
-    text = text.strip()[:120]
+def terms(text: str, *, zone: ZoneInfo, now: int, currency: str, country: str | None, locale: Locale) -> list[Term]:
+    """What to look for; nothing where nothing was typed. What our own pages show can be typed as it stands there."""
+    text = " ".join(text.split())[:120]  # also the narrow spaces that times and amounts are written with
     phone = international(text, country) if _PHONE.fullmatch(text) and len(re.sub(r"\D", "", text)) >= 7 else None
     if phone and (text.startswith("+") or " " in text):  # written with spaces it is one thing all the same
         return [Term(receipt=text, names=(("phone", phone),))]
     today = moment(now).astimezone(zone).date()
-    return [_term(word, zone, today, currency, country) for word in text.split()[:_MOST_WORDS]]
+    plain = _plain(text, today, currency, locale)
+    return [_term(word, zone, today, currency, country) for word in plain.split()[:_MOST_WORDS]]
+
+
+def _plain(text: str, today: date, currency: str, locale: Locale) -> str:
+    """The same with days as 2026-11-23, times as 14:05, and amounts and numbers in one piece, without their signs."""
+    months = {
+        name.casefold().rstrip("."): number
+        for width in ("wide", "abbreviated")
+        for number, name in locale.months["format"][width].items()
+    }
+    symbol = get_currency_symbol(currency, locale)
+    for sign in (currency, symbol) if len(symbol) else (currency,):
+        text = re.sub(rf"(?<![\w]){re.escape(sign)}(?=[\s\d-])|(?<=\d)\s?{re.escape(sign)}(?!\w)", " ", text)
+    text = _SAID.sub(" ", text)
+    text = _HALF_DAY.sub(_of_24, text)
+
+    def written(day: str, month: str, year: str | None, whole: str) -> str:
+        number = months.get(month.casefold())
+        return f" {int(year or today.year):04d}-{number:02d}-{int(day):02d} " if number else whole
+
+    text = _DAY_MONTH.sub(lambda found: written(found[1], found[2], found[3], found[0]), text)
+    text = _MONTH_DAY.sub(lambda found: written(found[2], found[1], found[3], found[0]), text)
+    for names, day in ((_TODAY, today), (_YESTERDAY, today - timedelta(days=1))):
+        for name in names:
+            text = re.sub(rf"\b{name}\b", day.isoformat(), text, flags=re.IGNORECASE)
+    text = " ".join(text.replace(", ", " ").split())
+    return text.replace(" ", "") if _GROUPED.fullmatch(text) else text
+
+
+def _of_24(found: re.Match[str]) -> str:
+    hour = int(found[1]) % 12 + (12 if found[3].casefold() in ("pm", "ptg") else 0)
+    return f"{hour:02d}:{found[2]}"
 
 
 def _term(word: str, zone: ZoneInfo, today: date, currency: str, country: str | None) -> Term:
     names: list[tuple[str, str]] = []
-    if re.fullmatch(r"\d{6}", word):
+    if re.fullmatch(r"\d{6}", word, re.ASCII):
         names.append(("number", word))
-    if re.fullmatch(r"\+?\d{7,15}", word) and (phone := international(word, country)):
+    if re.fullmatch(r"\+?\d{7,15}", word, re.ASCII) and (phone := international(word, country)):
         names.append(("phone", phone))
     if "@" in word:
         names.append(("email", word.lower()))
     return Term(
         receipt=word,
         paid=amount(word, currency),
-        card_ending=word if re.fullmatch(r"\d{4}", word) else None,
+        card_ending=word if re.fullmatch(r"\d{4}", word, re.ASCII) else None,
         names=tuple(names),
         between=_between(word, zone, today),
     )

@@ -5,6 +5,7 @@ Owns formatting (Babel) in the venue's zone; the catalogues are `connector_sdk.m
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -33,7 +34,7 @@ def language_for(catalogue: Catalogue, chosen: str, accepted: str) -> str:
     names = _preferred(accepted)
     if chosen not in catalogue.languages:
         chosen = negotiate_locale(names, list(catalogue.languages)) or catalogue.languages[0]
-    region = next((name for name in names if name.startswith(f"{chosen}_") and name[3:].isalpha()), chosen)
+    region = next((name for name in names if re.fullmatch(rf"{chosen}_[A-Za-z]{{2}}", name)), chosen)
     return region.replace("_", "-")
 
 

@@ -36,6 +36,9 @@ def upgrade() -> None:
     op.create_table(
         "console_link",
         sa.Column("token_hash", sa.Text(), nullable=False),
+        sa.Column("business_id", sa.Text(), nullable=True),
+        sa.Column("key_hash", sa.Text(), nullable=True),
+        sa.Column("made_by", sa.Text(), nullable=True),
         sa.Column("content", sa.Text(), nullable=False),
         sa.Column("expires_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("token_hash", name=op.f("pk_console_link")),
@@ -98,15 +101,32 @@ def upgrade() -> None:
     op.add_column("connection", sa.Column("key_login", sa.Text(), nullable=True))
     op.add_column("connection", sa.Column("expires_at", sa.BigInteger(), nullable=True))
     op.add_column("connection", sa.Column("skipped", sa.Text(), server_default="[]", nullable=False))
+    op.add_column("identify", sa.Column("created_at", sa.BigInteger(), server_default="0", nullable=False))
     op.add_column("journal", sa.Column("by", sa.Text(), nullable=True))
     op.add_column("operation", sa.Column("acknowledged", sa.Integer(), server_default="0", nullable=False))
     op.create_index(
-        "ix_operation_stopped",
+        "ix_operation_held",
+        "operation",
+        ["connection_id", "hold", "seq"],
+        unique=False,
+        sqlite_where=sa.text("state = 'held'"),
+        postgresql_where=sa.text("state = 'held'"),
+    )
+    op.create_index(
+        "ix_operation_on_its_way",
+        "operation",
+        ["connection_id", "created_at"],
+        unique=False,
+        sqlite_where=sa.text("state IN ('pending', 'sending', 'uncertain')"),
+        postgresql_where=sa.text("state IN ('pending', 'sending', 'uncertain')"),
+    )
+    op.create_index(
+        "ix_operation_rejected",
         "operation",
         ["connection_id", "seq"],
         unique=False,
-        sqlite_where=sa.text("state IN ('held', 'rejected') AND acknowledged = 0"),
-        postgresql_where=sa.text("state IN ('held', 'rejected') AND acknowledged = 0"),
+        sqlite_where=sa.text("state = 'rejected' AND acknowledged = 0"),
+        postgresql_where=sa.text("state = 'rejected' AND acknowledged = 0"),
     )
     op.add_column("sale", sa.Column("day", sa.Text(), nullable=True))
     op.add_column("sale", sa.Column("claimed", sa.Integer(), server_default="0", nullable=False))

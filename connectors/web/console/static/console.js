@@ -6,17 +6,42 @@ const every = (selector, within = document) => [...within.querySelectorAll(selec
 
 // --- live parts: a stream says that there is news, and the part is fetched anew -------------------------------------
 
-// puts a part's new content in, unless it says the same or somebody is about to press something in it
+// whether somebody is about to press or copy something in there
+const busy = (piece) => {
+  const chosen = getSelection();
+  return piece.contains(document.activeElement) || (!chosen.isCollapsed && chosen.containsNode(piece, true));
+};
+const plain = (within) => within.innerHTML.replaceAll(' open=""', "").trim();
+
+// puts what is new into a part, piece by piece: what says the same stays, and nobody who reads or presses is disturbed
 function show(part, text) {
   const fresh = document.createElement("div");
   fresh.innerHTML = text;
-  const plain = (within) => within.innerHTML.replaceAll(' open=""', "").trim();
-  if (plain(fresh) === plain(part) || part.contains(document.activeElement)) return;
-  every("details", part).forEach((old, at) => {
+  const pieces = every("[data-piece]", fresh);
+  if (!pieces.length) return put(part, fresh);
+  for (const piece of pieces) {
+    const old = one(`[data-piece=${piece.dataset.piece}]`, part);
+    if (!old || "still" in old.dataset || plain(old) === plain(piece)) continue;
+    const button = one("[data-fresh]", part);
+    if (piece.dataset.piece === "lines" && button && old.getBoundingClientRect().top < 0) {
+      // the list must not move under whoever reads it
+      button.hidden = false;
+      button.onclick = () => {
+        button.hidden = true;
+        put(old, piece);
+        old.scrollIntoView({ block: "center" });
+      };
+    } else put(old, piece);
+  }
+}
+
+function put(old, fresh) {
+  if (plain(fresh) === plain(old) || busy(old)) return;
+  every("details", old).forEach((details, at) => {
     const same = every("details", fresh)[at];
-    if (same) same.open = old.open;
+    if (same) same.open = details.open;
   });
-  part.replaceChildren(...fresh.childNodes);
+  old.replaceChildren(...fresh.childNodes);
 }
 
 function follow(part) {
@@ -28,10 +53,23 @@ function follow(part) {
       const answer = await fetch(part.dataset.part, { headers: { Accept: "text/html" } });
       if (answer.status === 401) return location.reload();
       if (answer.ok) show(part, await answer.text());
+      lost(false);
     } catch {
-      // the stream says when there is news again
+      lost(true);
     }
     waiting = false;
+  };
+  const lost = (is) => {
+    if (!part.dataset.lost) return;
+    let said = one("[data-said-lost]", part.parentElement);
+    if (is && !said) {
+      said = document.createElement("p");
+      said.className = "banner";
+      said.role = "status";
+      said.dataset.saidLost = "";
+      said.textContent = part.dataset.lost;
+      part.before(said);
+    } else if (!is && said) said.remove();
   };
   const stream = new EventSource(part.dataset.events);
   stream.addEventListener("news", renew);
@@ -40,6 +78,7 @@ function follow(part) {
     location.reload();
   });
   if (part.dataset.every) setInterval(renew, Number(part.dataset.every) * 1000);
+  part.addEventListener("focusout", () => setTimeout(renew, 500));
   addEventListener("pagehide", () => stream.close());
 }
 every("[data-events]").forEach(follow);
@@ -50,11 +89,21 @@ function preview(form) {
   const shown = document.getElementById(form.dataset.preview);
   let soon;
   let turn = 0;
+  // the preview in a sentence, where it is far below on a phone, and for whoever listens
+  const tell = () => {
+    one("[data-answer]", form).textContent = every("[data-says]", shown)
+      .map((said) => said.textContent.trim())
+      .join(" ");
+  };
+  tell();
   const renew = async () => {
     const mine = ++turn;
     try {
       const answer = await fetch(form.dataset.action, { method: "POST", body: new URLSearchParams(new FormData(form)) });
-      if (answer.ok && mine === turn) shown.innerHTML = await answer.text();
+      if (answer.ok && mine === turn) {
+        shown.innerHTML = await answer.text();
+        tell();
+      }
     } catch {
       // the next change tries again
     }
@@ -89,8 +138,11 @@ every("[data-narrows]").forEach((input) => {
   });
 });
 
-// choosing something inside a choice chooses that choice
+// choosing something inside a choice chooses that choice, and choosing it opens what is inside
 every("[data-chooses]").forEach((part) => {
+  document.getElementById(part.dataset.chooses).addEventListener("change", () => {
+    every("details", part).forEach((details) => (details.open = true));
+  });
   part.addEventListener("input", () => {
     const choice = document.getElementById(part.dataset.chooses);
     if (!choice.checked) choice.checked = true;

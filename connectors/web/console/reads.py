@@ -1,0 +1,64 @@
+"""What previews need of tills: newest receipts and menu, read once while somebody chooses a rule.
+
+Owns the memory and its bounds; the reading is the desk's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from connector_sdk.connector import MenuItem, TillAccount
+from connectors.desk import Desk, Refusal
+from connectors.domain.connection import Connection
+from connectors.sync.previewing import Recent
+
+_KEEP = 600.0
+_LET_BE = 20.0  # a till that could not be read is not asked again at every key that is pressed
+_AT_MOST = 200
+
+Found = tuple[Recent, list[MenuItem]]
+
+
+class TillReads:
+    """Readings by what they are for, each made once however many ask at the same time."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[str, tuple[float, asyncio.Task[Found]]] = OrderedDict()
+
+    async def of(self, desk: Desk, key: str, name: str, values: Mapping[str, Any], account: TillAccount) -> Found:
+        """For a draft."""
+        return await self._once(key, lambda: desk.recent(name, values, account), desk, name, values, account)
+
+    async def of_connection(self, desk: Desk, one: Connection) -> Found:
+        """For a connection; its receipts may have come by themselves."""
+        values = desk.settings_of(one)
+        key = f"{one.id} {one.generation}"
+        return await self._once(key, lambda: desk.recent_of(one), desk, one.connector, values, one.account)
+
+    async def _once(
+        self, key: str, recent: Any, desk: Desk, name: str, values: Mapping[str, Any], account: TillAccount
+    ) -> Found:
+        now = time.monotonic()
+        until, reading = self._kept.get(key, (0.0, None))
+        if reading is None or (reading.done() and until < now):
+            reading = asyncio.create_task(_read(recent, desk, name, values, account))
+            self._kept[key] = (now + _KEEP, reading)
+            while len(self._kept) > _AT_MOST:
+                self._kept.popitem(last=False)
+        found = await asyncio.shield(reading)
+        if found[0].source == "unread" and key in self._kept:
+            self._kept[key] = (min(self._kept[key][0], now + _LET_BE), reading)
+        return found
+
+
+async def _read(recent: Any, desk: Desk, name: str, values: Mapping[str, Any], account: TillAccount) -> Found:
+    try:
+        return await recent(), await desk.menu(name, values, account)
+    except (Refusal, ValidationError):
+        return Recent((), 0, "unread"), []
