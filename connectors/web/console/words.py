@@ -13,7 +13,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from babel import Locale, negotiate_locale
-from babel.dates import format_date, format_datetime, format_time, format_timedelta
+from babel.dates import format_date, format_datetime, format_skeleton, format_time, format_timedelta
 from babel.numbers import format_decimal
 
 from connector_sdk.messages import Catalogue, Message, locale_of, money_in
@@ -107,9 +107,13 @@ class Words:
     def day(self, at: int) -> str:
         return self._said(format_date(self._local(at).date(), "long", locale=self.locale))
 
-    def date(self, day: str, how: str = "medium") -> str:
+    def date(self, day: str) -> str:
         """A venue's day (`2026-11-23`)."""
-        return self._said(format_date(date.fromisoformat(day), how, locale=self.locale))
+        return self._said(format_date(date.fromisoformat(day), locale=self.locale))
+
+    def short_day(self, day: str) -> str:
+        """The same without its year."""
+        return self._said(format_skeleton("MMMd", date.fromisoformat(day), locale=self.locale))
 
     def ago(self, at: int) -> str:
         """How long ago, or in how long."""
