@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 import socket
 import sqlite3
@@ -14,15 +15,19 @@ from typing import Any
 
 import pytest
 import sqlalchemy
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
-from connectors.store import hints, ledger
+from connector_sdk.rule import StampRule, UnknownCustomer
+from connectors.store import hints, ledger, migrate, watches
 from connectors.store.engine import Store, Transaction
 from connectors.store.errors import StoreBusy, StoreError, WrongKey
 from connectors.store.schema import counter, metadata
 from connectors.store.vault import Vault
 from tests.model import World, sale
+from tests.town import ANNA, KEY, build
+from tests.web.visitor import browsers
 
 VAULT = Vault("a key that only tests use")
 
@@ -42,6 +47,57 @@ def test_migrations_bring_sqlite_to_the_schema(tmp_path: Path) -> None:
     assert differences(url) == []
     with sqlite3.connect(tmp_path / "x.db") as database:
         assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+BEFORE = """
+INSERT INTO business VALUES ('b', 'Cafe', 'UA', 'UAH', 'Europe/Kyiv', 'en', 0, 0);
+INSERT INTO connection (id, connector, account_id, account, business_id, title, scope, health, health_since,
+  authorised_at, began_at, next_poll_at, next_lookback_at, failures, generation, settings, sevenstamp_key, key_hash,
+  hook_token, hook_token_hash)
+VALUES ('c', 'poster', 'a1', '{"id"\\:"a1","name"\\:"Cafe","currency"\\:"UAH","zone"\\:"Europe/Kyiv"}', 'b', 't', '[]',
+  'active', 0, 0, 0, 0, 0, 0, 1, '', '', '', '', 'x');
+INSERT INTO sale (id, business_id, connector, account_id, receipt_id, connection_id, ticket, digest, versions, status,
+  closed_at, paid, refunded, currency, admitted, pinned, stamps, next_n, changed_at)
+VALUES ('s0', 'b', 'poster', 'a1', 's0', 'c', 1, '', 1, 'closed', 1764020000000000, 1, 0, 'UAH', 1, 0, 1, 2, 0),
+  ('s1', 'b', 'poster', 'a1', 's1', 'c', 1, '', 1, 'closed', 1764025300000000, 1, 0, 'UAH', 1, 0, 1, 2, 0);
+INSERT INTO operation (id, sale_id, n, connection_id, business_id, receipt_id, lane, kind, count, code, key, attempt,
+  request, state, waived, next_at, tries, conflicted, day, created_at, updated_at)
+VALUES ('o', 's0', 1, 'c', 'b', 's0', 'card\\:1', 'stamps_added', 3, 'x', 'x', 1, '', 'applied', 0, 0, 1, 0,
+  '2025-11-24', 0, 0)
+"""  # two receipts, closed at 23:33 and 01:01 in Kyiv
+
+
+def _at_0001(url: str) -> sqlalchemy.Engine:
+    """A database of the version before the console, with receipts in it."""
+    engine = sqlalchemy.create_engine(url)
+    with engine.begin() as session:
+        config = migrate._config()
+        config.attributes["connection"] = session
+        command.upgrade(config, "0001")
+        for statement in BEFORE.split(";\n"):
+            session.execute(sqlalchemy.text(statement))
+    return engine
+
+
+def _counted(engine: sqlalchemy.Engine) -> tuple[list[Any], list[Any]]:
+    with engine.connect() as session:
+        days = session.execute(sqlalchemy.text("SELECT id, day FROM sale ORDER BY id")).all()
+        sums = session.execute(sqlalchemy.text("SELECT day, receipts, stamps FROM tally ORDER BY day")).all()
+    engine.dispose()
+    return [tuple(row) for row in days], [tuple(row) for row in sums]
+
+
+COUNTED = (
+    [("s0", "2025-11-24"), ("s1", "2025-11-25")],
+    [("2025-11-24", 1, 3), ("2025-11-25", 1, 0)],
+)
+
+
+def test_receipts_from_before_the_console_are_counted_by_the_venues_days(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'x.db'}"
+    engine = _at_0001(url)
+    Store(url, VAULT).prepare()
+    assert _counted(engine) == COUNTED
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +148,45 @@ def test_postgresql_takes_the_schema_and_the_way_of_a_sale_unchanged(postgresql:
         world.run(_a_sale(world))
     finally:
         world.end()
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("postgresql")
+async def test_the_console_is_the_same_on_postgresql(
+    postgresql: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = sqlalchemy.create_engine(postgresql, isolation_level="AUTOCOMMIT")
+    with engine.connect() as session:
+        session.execute(sqlalchemy.text("CREATE DATABASE console"))
+        session.execute(sqlalchemy.text("CREATE DATABASE older"))
+    engine.dispose()
+    older = _at_0001(postgresql.replace("/postgres", "/older"))
+    Store(postgresql.replace("/postgres", "/older"), VAULT).prepare()
+    assert _counted(older) == COUNTED
+
+    url = postgresql.replace("/postgres", "/console")
+    async with build(tmp_path, monkeypatch, database_url=url) as town, browsers(town) as doors:
+        await town.connect(StampRule(unknown_customer=UnknownCustomer.hold))
+        receipt = town.cafe.sell(town.cafe.client(ANNA), comment="FREECOFFEE9")
+        town.cafe.sell(0)
+        await town.sync()
+        await town.host.desk.tell_by_email(town.connection.id, "anna@cafe.example", "en")
+        mine, operator = await doors.new().sign_in(), await doors.new().as_operator()
+        base = f"/connections/{town.connection.id}"
+        for path in ("", "?part=now", "?show=without-card", "?before=9", "/rule", "/settings", "/welcome", "/resume"):
+            assert (await mine.get(base + path)).status_code in (200, 303), path
+        found = (await mine.get(f"{base}?q={ANNA[1:]}+27.50")).text
+        page = f"{base}/receipts/{re.findall(r'/receipts/([0-9a-f]+)', found)[0]}"
+        assert str(receipt) in (await mine.get(page)).text
+        for path in ("/", "/devices"):
+            assert (await mine.get(path)).status_code == 200
+        assert (await operator.get("/operator?q=cafe")).status_code == 200
+        assert await town.host.store.write(watches.due) == []
+        draft = (await mine.post("/connect/poster")).headers["location"]
+        assert (await mine.get(draft)).status_code == 200
+        await mine.post(f"{base}/pause")
+        await mine.post(f"{base}/resume", pause="leave")
+        assert (await mine.post(f"{base}/disconnect", secret=KEY)).status_code == 303
 
 
 async def _a_sale(world: World) -> None:
