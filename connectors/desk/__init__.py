@@ -1,0 +1,19 @@
+"""What people ask of connections, in one place for the command line and the console.
+
+Owns the checks before anything is stored, and the words in which they are refused; each action is one method.
+"""
+
+from __future__ import annotations
+
+from connectors.desk.deciding import Deciding
+from connectors.desk.ground import nearest
+from connectors.desk.joining import Joining
+from connectors.desk.keeping import Keeping
+from connectors.desk.refusal import Refusal, WrongFields
+from connectors.desk.working import Previewed, Progress, Working
+
+__all__ = ["Desk", "Previewed", "Progress", "Refusal", "WrongFields", "nearest"]
+
+
+class Desk(Joining, Keeping, Working, Deciding):
+    """All actions."""

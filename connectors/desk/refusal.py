@@ -1,0 +1,35 @@
+"""What is said when something cannot be done: a sentence, and the same for a reader's language."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import ValidationError
+
+from connector_sdk.messages import Catalogue, Message
+from connectors.sync.tills import plain_reason, wrong_fields
+
+ENGLISH = Catalogue(["connectors"])
+
+
+class Refusal(Exception):
+    """Something was asked that cannot be done; the text says why and what can.
+
+    `message` is the same for a reader's language, `field` the form field it is about.
+    """
+
+    def __init__(self, text: str, /, *, field: str | None = None, **params: Any) -> None:
+        self.message = Message(text, params)
+        self.field = field
+        super().__init__(ENGLISH.word(self.message))
+
+
+class WrongFields(Refusal):
+    """Settings that a connector cannot take: what is wrong with each field."""
+
+    def __init__(self, title: str, error: ValidationError, where: str) -> None:
+        super().__init__("{title}: {wrong}. {where}", title=title, wrong=wrong_fields(error), where=where)
+        self.fields = {
+            ".".join(str(part) for part in one["loc"]): Message(plain_reason(one))
+            for one in error.errors(include_input=False)
+        }
