@@ -28,7 +28,7 @@ from connectors.sync.delivering import Deliverer
 from connectors.sync.identifying import Identifier
 from connectors.sync.ingest import entitlement
 from connectors.sync.planner import plan_sale
-from connectors.sync.previewing import Recent, read_recent, recent_of
+from connectors.sync.previewing import Recent, card_operations, read_recent, recent_of
 from connectors.sync.reading import Seen
 from connectors.sync.tills import NoConnector
 
@@ -126,7 +126,7 @@ class Working(Ground):
                         if closed >= one.health_since and one.covers(sale.location_id):
                             earned = stamps_for(sale, rule_in_force(versions, closed).rule, one.account.zone)
                             receipts += 1
-                            operations += bool(sale.customer and earned.stamps) + len(sale.redeem_codes)
+                            operations += card_operations(sale, earned)
         except (ConnectorError, TimeoutError):
             return None
         return receipts, operations

@@ -86,12 +86,17 @@ def recent_of(sales: Sequence[Sale], now: datetime, source: str) -> Recent:
     return Recent(tuple(newest), max((now - first).total_seconds() / 86400, 1.0), source)
 
 
+def card_operations(sale: Sale, earned: Earned) -> int:
+    """How many card operations a receipt uses: its stamps are one, each voucher another."""
+    return int(bool(sale.customer and earned.stamps)) + len(sale.redeem_codes)
+
+
 def forecast(recent: Recent, rule: StampRule, zone: str, scope: tuple[str, ...]) -> Forecast:
     """What the rule would have given, at the locations of a scope (all, where it is empty)."""
     sales = [sale for sale in recent.sales if not scope or sale.location_id in scope]
     earned = [(sale, stamps_for(sale, rule, zone)) for sale in sales]
     shown = tuple(earned[:SHOWN])
-    operations = sum(bool(sale.customer and one.stamps) + len(sale.redeem_codes) for sale, one in earned)
+    operations = sum(card_operations(sale, one) for sale, one in earned)
     return Forecast(
         shown,
         stamps=sum(one.stamps for sale, one in shown if sale.customer),
