@@ -84,7 +84,7 @@ def _send(url: str, letter: EmailMessage) -> None:
     parts = urlsplit(url)
     host = parts.hostname or "localhost"
     user = unquote(parts.username) if parts.username else ""
-    sender = parse_qs(parts.query).get("from", [user if "@" in user else f"7stamp-connectors@{host}"])[0]
+    sender = parse_qs(parts.query).get("from", [user])[0]
     letter["From"] = sender
     try:
         server = _connected(parts.scheme, host, parts.port, user, unquote(parts.password or ""))

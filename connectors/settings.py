@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from platformdirs import user_data_path
 from pydantic import Field, SecretStr, field_validator
@@ -18,7 +19,11 @@ class Settings(BaseSettings):
     """The host's settings; seconds where they are times."""
 
     model_config = SettingsConfigDict(
-        env_prefix="CONNECTORS_", extra="ignore", hide_input_in_errors=True, validate_default=True
+        env_prefix="CONNECTORS_",
+        env_ignore_empty=True,  # an empty variable is one that is not set: never an empty password
+        extra="ignore",
+        hide_input_in_errors=True,
+        validate_default=True,
     )
 
     database_url: str = ""
@@ -61,11 +66,28 @@ class Settings(BaseSettings):
             ipaddress.ip_network(one, strict=False)
         return text
 
+    @field_validator("operator_password")
+    @classmethod
+    def _long_enough(cls, password: SecretStr | None) -> SecretStr | None:
+        if password is not None and len(password.get_secret_value()) < 10:
+            raise ValueError("at least 10 characters: it opens every cafe's connection")
+        return password
+
     @field_validator("smtp_url")
     @classmethod
     def _mail_address(cls, url: SecretStr | None) -> SecretStr | None:
-        if url is not None and not url.get_secret_value().startswith(("smtp://", "smtps://")):
-            raise ValueError("an address like smtps://name:password@mail.example.com?from=till@example.com")
+        if url is None:
+            return None
+        parts = urlsplit(url.get_secret_value())
+        if parts.scheme not in ("smtp", "smtps") or not parts.hostname:
+            raise ValueError("an address that begins with smtps:// and names a server")
+        try:
+            _ = parts.port
+        except ValueError:
+            raise ValueError("a port is a number from 1 to 65535") from None
+        sender = parse_qs(parts.query).get("from", [unquote(parts.username or "")])[0]
+        if "@" not in sender:
+            raise ValueError("say who writes: an email address as its from= part")
         return url
 
     @property

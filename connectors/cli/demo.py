@@ -74,6 +74,8 @@ async def play(connector: str, seconds: float) -> None:
         await host.desk.backfill(one.id, since, _quietly)
         link = await host.store.write(lambda tx: sessions.make_link(tx, _owner(tx, one)))
         say(f"\nThe console: open {host_origin}/link/{link} (it signs you in once, within ten minutes).")
+        password = await host.operator_password()
+        say(f"Where a key is asked for: {_KEY}; the operator's password: {password}")
         say(f"The till runs on {till_origin}, 7stamp on {stamps_origin}, the host on {host_origin}.")
         say("One stamp for every 15.00. Watch receipts become stamps; Ctrl-C ends everything.\n")
         async with httpx.AsyncClient(trust_env=False) as browser:

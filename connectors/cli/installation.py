@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import os
 import platform
+import signal
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -48,6 +50,8 @@ def serve(
             if made := await parts.operator_password():
                 say(f"  The operator's password for the console, shown only now: {made}")
             say(f"✓ Listening on {origin} — the console is there; Ctrl-C ends it.")
+            if parts.public_url.startswith("https://"):
+                say(f"  Open {parts.public_url}: its cookies are for https only.")
             if not await serve_application(application(parts), sock):
                 raise Refusal("the host could not start: see the log above")
 
@@ -186,6 +190,8 @@ def sandbox(
         say(f"✓ The {name} sandbox listens on {origin} — Ctrl-C ends it.")
         if name == "sevenstamp":
             say(f"  export CONNECTORS_SEVENSTAMP_URL={origin}")
+            any_key = "" if key else " (any that begins so; each is a business)"
+            say(f"  A key to sign in with: {key or '7loc_sc_mycafe'}{any_key}")
             say(f"  Faults: POST {origin}/_sandbox/faults, what was applied: GET {origin}/_sandbox/operations")
         else:
             for variable, value in stand_in.environment(origin).items():
@@ -205,6 +211,8 @@ def demo(
     """Sandboxes, host and a cafe with live sales: receipts turn into stamps before your eyes."""
     from connectors.cli.demo import play
 
+    # whoever ends it with TERM wants it to end as with Ctrl-C: tidily
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
     run(lambda: play(connector, seconds), interrupted=0)
 
 

@@ -43,6 +43,7 @@ async def _page(visit: Visit, search: str, link: str | None) -> Response:
         software=version("sevenstamp-connectors"),
         python=platform.python_version(),
         database=str(host.settings.database_file or "PostgreSQL"),
+        public_set=bool(host.settings.public_url),
         mail_set=host.settings.smtp_url is not None,
         link=link,
     )
