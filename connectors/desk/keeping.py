@@ -122,9 +122,15 @@ def _leave_out(tx: Transaction, one: Connection, since: int) -> None:
     """What arrived in the pause by itself was planned already: nothing of it was sent, so all of it cancels."""
     page = Page.load(tx, ledger.sales_closed_since(tx, one.id, since))
     for row in page.oldest_first():
-        if row.admitted and all(o.state in MOVABLE | {State.cancelled} for o in page.operations[row.id]):
+        # what a person gave by hand in the pause is given
+        if (
+            row.admitted
+            and not row.claimed
+            and all(o.state in MOVABLE | {State.cancelled} for o in page.operations[row.id])
+        ):
             row.admitted = 0
             page.changed(row)
+            page.identified(row)
             rule = rule_for(row, connections.rules(tx, row.rule_of or one.id)).rule
             plan_sale(page, row, one, rule, Message("why.left_out"))
             plan_redemptions(page, row, one, ())

@@ -442,9 +442,15 @@ def expire(tx: Transaction, limit: int = 200) -> int:
 
 
 def _stop_looking(tx: Transaction, one: Operation) -> None:
-    """Nobody waits for a card any more."""
-    if one.hold in (Hold.no_card, Hold.conflict):
-        tx.run(identify.delete().where(identify.c.sale_id == one.sale_id))
+    """Nobody waits for this customer's card any more, unless something else of theirs does."""
+    if one.hold not in (Hold.no_card, Hold.conflict) or one.card_id is not None:
+        return
+    waits = select(operation.c.id).where(
+        operation.c.sale_id == one.sale_id, operation.c.lane == one.lane, operation.c.state == State.held
+    )
+    if tx.run(waits.limit(1)).first() is None:
+        customer = one.lane.rpartition(":")[2]
+        tx.run(identify.delete().where(identify.c.sale_id == one.sale_id, identify.c.customer_hash == customer))
 
 
 def stamps_today(tx: Transaction, wanted: Sequence[Operation]) -> Mapping[str, int]:

@@ -92,7 +92,9 @@ def begin(
     """
     one = secrets.token_urlsafe(32)
     tx.run(console_session.delete().where(console_session.c.expires_at <= tx.now))
-    _bound(tx, console_session, console_session.c.business_id == visitor.business_id, "seen_at", _SESSIONS_AT_MOST)
+    mine = console_session.c.business_id == visitor.business_id
+    gone = _bound(tx, console_session, mine, "seen_at", _SESSIONS_AT_MOST)
+    tx.run(console_link.delete().where(console_link.c.made_by.in_(gone)))
     expires_at = tx.now + lives
     if by is not None and by.until is not None:
         expires_at = min(expires_at, by.until)
@@ -119,13 +121,14 @@ def begin(
     return one
 
 
-def _bound(tx: Transaction, table: Table, mine: ColumnElement[bool], age: str, most: int) -> None:
-    """Room for one more: the oldest beyond `most` go."""
+def _bound(tx: Transaction, table: Table, mine: ColumnElement[bool], age: str, most: int) -> list[str]:
+    """Room for one more: the oldest beyond `most` go, and are named."""
     key = next(iter(table.primary_key.columns))
     newest = select(key).where(mine).order_by(table.c[age].desc()).offset(most - 1).limit(1000)
     old = list(tx.run(newest).scalars())
     if old:
         tx.run(table.delete().where(key.in_(old)))
+    return old
 
 
 def of(tx: Transaction, session_id: str, idle: int) -> Session | None:

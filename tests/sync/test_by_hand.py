@@ -240,3 +240,45 @@ async def test_an_email_that_cannot_be_written_does_not_silence_the_others(town:
     await town.connect()
     await town.host.desk.edit(town.connection.id, {}, title="Cafe\r\nBcc: everybody@example.com")
     assert (await town.host.desk.get(town.connection.id)).title == "Cafe Bcc: everybody@example.com"
+
+
+def _pushed(**more: Any) -> Sale:
+    facts: dict[str, Any] = {
+        "receipt_id": "P1",
+        "version": 7,
+        "status": SaleStatus.closed,
+        "closed_at": datetime.now(UTC),
+        "paid": Money(5000, "UAH"),
+        "refunded": Money(0, "UAH"),
+        "location_id": "1",
+    }
+    return Sale(**(facts | more))
+
+
+async def test_a_pause_that_is_left_out_issues_no_card_and_keeps_what_was_given_by_hand(town: Town) -> None:
+    await town.connect()
+    await town.sync()
+    await town.host.desk.pause(town.connection.id)
+    one = await town.host.desk.get(town.connection.id)
+    await town.host.door.ingest([Arrival(one, _pushed(customer=Customer(phone=BORYS)), Source.push, None)])
+    await town.host.door.ingest([Arrival(one, _pushed(receipt_id="P2"), Source.push, None)])
+    await card(town, ANNA)
+    await give(town, "P2", ANNA)
+    await town.host.desk.resume(one.id, leave_out=True)
+    await town.sync()
+    assert [one.phone for one in town.sevenstamp.state.cards.values()] == [ANNA]
+    assert town.stamps(ANNA) == 1
+
+
+async def test_giving_up_one_customers_stamps_does_not_stop_the_search_for_anothers(town: Town) -> None:
+    await town.connect(StampRule(unknown_customer=UnknownCustomer.hold))
+    receipt = town.cafe.sell(town.cafe.client(ANNA))
+    await town.sync()
+    await card(town, BORYS)
+    town.cafe.attach(receipt, town.cafe.client(BORYS))
+    for turn in await town.host.store.write(lambda tx: connections.due_polls(tx, 1, town.connection.id)):
+        await town.host.reader.poll(turn)
+    held = next(one for one in await town.operations() if one.state == "held")
+    await town.host.desk.dismiss(town.connection.id, held.id)
+    await town.sync()
+    assert town.stamps(BORYS) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
 from collections.abc import AsyncIterator
@@ -14,6 +15,7 @@ from starlette.requests import HTTPConnection
 from connector_sdk.rule import StampRule
 from connectors.domain.clock import DAY, HOUR, MINUTE, SystemClock
 from connectors.domain.connection import Health
+from connectors.sevenstamp.sandbox import Faults
 from connectors.store import journal, looking, operators, sessions
 from connectors.store.schema import metadata
 from connectors.web.console import gate
@@ -470,3 +472,13 @@ async def test_a_forwarded_address_is_read_as_proxies_write_it(
         headers = [(b"x-forwarded-for", line.encode()) for line in lines]
         scope = {"type": "http", "client": (peer, 1), "headers": headers}
         assert Gate(town.host).address(HTTPConnection(scope)) == address
+
+
+async def test_whoever_comes_by_a_link_waits_until_7stamp_vouches_for_the_key(town: Town, doors: Browsers) -> None:
+    mine = await doors.new().sign_in()
+    made = re.search(r"/link/([\w-]+)", (await mine.post("/devices/link")).text)
+    assert made
+    town.sevenstamp.faults = Faults(status_500=1.0)
+    other = doors.new()
+    await other.post(made[0])
+    assert {answer.status_code for answer in await asyncio.gather(*(other.get("/") for _ in range(4)))} == {303}

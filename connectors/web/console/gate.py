@@ -115,7 +115,7 @@ class Gate:
         )
         self._searches: OrderedDict[str, Bound] = OrderedDict()
         self._known: OrderedDict[str, tuple[float, Me]] = OrderedDict()
-        self._rechecked: OrderedDict[str, tuple[float, bool | None]] = OrderedDict()
+        self._rechecked: OrderedDict[str, tuple[float, asyncio.Task[bool | None]]] = OrderedDict()
         self._hasher = PasswordHasher()
         self._hashing = asyncio.Semaphore(2)  # argon2 takes memory on purpose
 
@@ -188,6 +188,8 @@ class Gate:
                 key_hash = found.key_hash
                 await self._store.write(lambda tx: sessions.end_of_key(tx, key_hash))
                 return None
+            if answer is None and not found.checked_at:  # it came by a link, and nobody has vouched for its key yet
+                return None
             checked = answer is True
         if checked or (used and now - found.seen_at > _TOUCH):
             await self._store.write(lambda tx: sessions.seen(tx, found, used=used, checked=checked))
@@ -196,15 +198,13 @@ class Gate:
     async def _recheck(self, key: str, key_hash: str) -> bool | None:
         """Whether 7stamp still knows a key; `None` where it does not say, which is not asked for at every click."""
         now = time.monotonic()
-        asked, said = self._rechecked.get(key_hash, (-_RECHECK_AGAIN, None))
-        if now - asked < _RECHECK_AGAIN:
-            return said
-        self._rechecked[key_hash] = (now, None)
-        while len(self._rechecked) > _ADDRESSES:
-            self._rechecked.popitem(last=False)
-        answer = await self._known_there(key)
-        self._rechecked[key_hash] = (now, answer)
-        return answer
+        asked, asking = self._rechecked.get(key_hash, (-_RECHECK_AGAIN, None))
+        if asking is None or now - asked >= _RECHECK_AGAIN:
+            asking = asyncio.create_task(self._known_there(key))
+            self._rechecked[key_hash] = (now, asking)
+            while len(self._rechecked) > _ADDRESSES:
+                self._rechecked.popitem(last=False)
+        return await asyncio.shield(asking)  # whoever comes meanwhile waits for the same answer
 
     async def _known_there(self, key: str) -> bool | None:
         try:

@@ -46,7 +46,7 @@ class TillReads:
     ) -> Found:
         now = time.monotonic()
         until, reading = self._kept.get(key, (0.0, None))
-        if reading is None or (reading.done() and until < now):
+        if reading is None or (reading.done() and (until < now or reading.cancelled() or reading.exception())):
             reading = asyncio.create_task(_read(recent, desk, name, values, account))
             self._kept[key] = (now + _KEEP, reading)
             while len(self._kept) > _AT_MOST:

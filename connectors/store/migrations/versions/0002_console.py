@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
@@ -144,14 +145,13 @@ def _count_days() -> None:
         for row in session.execute(sa.text("SELECT id, account FROM connection"))
     }
     sales = session.execute(sa.text("SELECT id, connection_id, closed_at FROM sale WHERE closed_at IS NOT NULL")).all()
-    days = [
-        {
-            "id": row.id,
-            "day": datetime.fromtimestamp(row.closed_at // 1_000_000, UTC).astimezone(zone).date().isoformat(),
-        }
-        for row in sales
-        if (zone := zones.get(row.connection_id)) is not None
-    ]
+    days = []
+    for row in sales:
+        zone = zones.get(row.connection_id)
+        if zone is not None:
+            with suppress(OverflowError, ValueError):  # a moment that no calendar has counts for no day
+                closed = datetime.fromtimestamp(row.closed_at // 1_000_000, UTC).astimezone(zone)
+                days.append({"id": row.id, "day": closed.date().isoformat()})
     for start in range(0, len(days), 1000):
         session.execute(sa.text("UPDATE sale SET day = :day WHERE id = :id"), days[start : start + 1000])
     session.execute(
