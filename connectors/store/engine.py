@@ -187,7 +187,9 @@ class Store:
             return [(job, None, error) for job in jobs]
         except Exception as error:  # noqa: BLE001 - whoever waits gets it
             if len(jobs) == 1:
-                return [(jobs[0], None, error)]
+                # a future takes no StopIteration, and would leave the others waiting
+                told = RuntimeError("work ended with StopIteration") if isinstance(error, StopIteration) else error
+                return [(jobs[0], None, told)]
         return [outcome for job in jobs for outcome in self._commit([job])]
 
     def _together(self, jobs: Sequence[_Job]) -> list[tuple[_Job, Any, BaseException | None]]:
@@ -260,4 +262,6 @@ def _plain_errors() -> Iterator[None]:
     except sqlalchemy.exc.DatabaseError as error:
         if isinstance(error, sqlalchemy.exc.IntegrityError):
             raise
+        if isinstance(error, sqlalchemy.exc.DataError | sqlalchemy.exc.ProgrammingError):  # what one of many wrote
+            raise ValueError(f"the database takes no such value: {type(error.orig).__name__}") from None
         raise Unusable(f"the database cannot be used: {type(error.orig).__name__}: {error.orig}") from None

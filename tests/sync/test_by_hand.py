@@ -230,6 +230,11 @@ async def test_nobody_elses_writes_fail_with_mine(town: Town) -> None:
     def right(tx: Any) -> int:
         return connections.count(tx)
 
+    def worse(_tx: Any) -> None:
+        raise StopIteration
+
+    with pytest.raises(RuntimeError):
+        await town.host.store.write(worse)
     done = await asyncio.gather(
         *(town.host.store.write(wrong if n % 2 else right) for n in range(200)), return_exceptions=True
     )

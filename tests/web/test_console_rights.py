@@ -167,6 +167,12 @@ async def test_every_change_needs_the_proof_of_this_browsers_own_pages(town: Tow
         f"/connections/{ids['connection']}/pause", data={"proof": proof}, headers={"sec-fetch-site": "cross-site"}
     )
     assert cross.status_code == 403
+    for origin in ("http://evil.example", "http://host:8080", "null"):
+        headers = {"origin": origin}
+        tossed = await mine.client.post(
+            f"/connections/{ids['connection']}/pause", data={"proof": proof}, headers=headers
+        )
+        assert tossed.status_code == 403, origin
     assert await _dump(town) == before
     assert (await mine.post(f"/connections/{ids['connection']}/pause", proof=proof)).status_code == 303
 

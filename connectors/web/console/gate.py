@@ -265,6 +265,10 @@ class Gate:
         """Whether a form came from a page of ours in this browser."""
         if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
             return False
+        # browsers say Sec-Fetch-Site by https only; Origin they say always, and a form of ours comes from this host
+        origin = request.headers.get("origin", "")
+        if origin and origin.rpartition("://")[2] not in (request.url.netloc, urlsplit(self._host.public_url).netloc):
+            return False
         one = request.cookies.get(self._cookie(request, "visitor"), "")[:200]
         wanted = self._store.vault.hash("form", one)
         return bool(one) and hmac.compare_digest(given.encode(), wanted.encode())

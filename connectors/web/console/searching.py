@@ -13,7 +13,7 @@ from babel import Locale
 from babel.numbers import get_currency_symbol
 
 from connector_sdk.money import Money
-from connectors.domain.clock import DAY, SECOND, micros, moment
+from connectors.domain.clock import SECOND, micros, moment
 from connectors.store.looking import Term
 from connectors.sync.identifying import international
 
@@ -107,10 +107,11 @@ def amount(text: str, currency: str) -> int | None:
 
 def _between(word: str, zone: ZoneInfo, today: date) -> tuple[tuple[int, int], ...]:
     """A day whole, or a minute of each of the last days."""
+    minutes: tuple[tuple[int, int], ...] = ()
     if found := _CLOCK.fullmatch(word):
         at = time(int(found[1]), int(found[2]))
         starts = [_start(today - timedelta(days=ago), at, zone) for ago in range(_DAYS_BACK)]
-        return tuple((start, start + 60 * SECOND) for start in starts)
+        minutes = tuple((start, start + 60 * SECOND) for start in starts)
     day: date | None = None
     try:
         if found := _DAY.fullmatch(word):
@@ -118,11 +119,12 @@ def _between(word: str, zone: ZoneInfo, today: date) -> tuple[tuple[int, int], .
         elif found := _SHORT_DAY.fullmatch(word):
             day = date(int(found[3] or today.year), int(found[2]), int(found[1]))
     except ValueError:
-        return ()
+        return minutes
     if day is None:
-        return ()
-    start = _start(day, time(0), zone)
-    return ((start, start + DAY),)
+        return minutes
+    if day > today and day.year == today.year and not _DAY.fullmatch(word):  # said without its year
+        day = date(day.year - 1, day.month, min(day.day, 28) if day.month == 2 else day.day)
+    return (*minutes, (_start(day, time(0), zone), _start(day + timedelta(days=1), time(0), zone)))
 
 
 def _start(day: date, at: time, zone: ZoneInfo) -> int:
