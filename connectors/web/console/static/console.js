@@ -46,7 +46,9 @@ function put(old, fresh) {
 
 function follow(part) {
   let waiting = false;
+  let again = false;
   const renew = async () => {
+    again = waiting; // news that comes while we ask is asked for afterwards
     if (waiting) return;
     waiting = true;
     try {
@@ -58,6 +60,7 @@ function follow(part) {
       lost(true);
     }
     waiting = false;
+    if (again) setTimeout(renew, 200);
   };
   const lost = (is) => {
     if (!part.dataset.lost) return;
