@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import parse_qs, urlsplit
 from zoneinfo import ZoneInfo
 
@@ -14,11 +14,12 @@ import pytest
 from pydantic import Field
 from sqlalchemy import event
 
+from connector_sdk.messages import Message
 from connector_sdk.money import Money
 from connector_sdk.rule import StampRule
 from connectors.domain.clock import MINUTE, SystemClock, moment
 from connectors.host import Host
-from connectors.store import connections, looking
+from connectors.store import connections, journal, looking
 from poster_connector.connector import PosterConnector
 from poster_connector.sandbox import Account
 from poster_connector.settings import PosterSettings
@@ -59,6 +60,31 @@ def statements(host: Host) -> Iterator[list[str]]:
     finally:
         for engine in (host.store._engine, host.store._read_engine):
             event.remove(engine, "before_cursor_execute", note)
+
+
+async def test_what_happens_while_a_page_is_put_together_is_news_to_it(
+    town: Town, doors: Browsers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await town.connect()
+    one, store = town.connection.id, town.host.store
+    read, overview, seen = store.read, looking.overview, []
+
+    async def and_something_happens(work: Any) -> Any:
+        found = await read(work)
+        await store.write(lambda tx: journal.note(tx, one, Message("connection.email")))
+        return found
+
+    def noted(tx: Any, wanted: str) -> Any:
+        seen.append(journal.last(tx, one))
+        return overview(tx, wanted)
+
+    mine = await doors.new().sign_in()
+    monkeypatch.setattr(store, "read", and_something_happens)
+    monkeypatch.setattr(looking, "overview", noted)
+    page = await mine.get(f"/connections/{one}")
+    after = re.search(r"/events\?after=([0-9]+)", page.text)
+    assert after is not None
+    assert 0 < int(after[1]) <= seen[0]
 
 
 async def test_no_page_makes_more_than_five_queries(town: Town, doors: Browsers) -> None:

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from connector_sdk.messages import Message
 from connectors.desk import Refusal, WrongFields
 from connectors.diagnostics import CONTENTS
-from connectors.domain.clock import DAY, MINUTE
+from connectors.domain.clock import DAY
 from connectors.domain.connection import Connection, Health
 from connectors.domain.operation import Hold, Kind, State
 from connectors.store import connections, journal, looking, tallies, watches
@@ -34,7 +34,6 @@ _DAYS = 14
 _LINES = 20
 _SYNC_PATIENCE = 20.0
 _EXPIRES_SOON = 30 * DAY
-_FIRST_WAIT = 15 * MINUTE
 _QUIET = frozenset({"sale.identifying"})  # what only says that work goes on
 
 
@@ -43,13 +42,15 @@ _QUIET = frozenset({"sale.identifying"})  # what only says that work goes on
 
 @pages.get("/connections/{connection}")
 async def connection(visit: Visit) -> Response:
+    query = visit.request.query_params.get("q", "").strip()[:120]
+    # before everything else: whatever is committed while the page is put together is news to it
+    lines = await _lines(visit) if not query else []
     found = await visit.overview()
     one = found.connection
-    query = visit.request.query_params.get("q", "").strip()[:120]
     if visit.request.query_params.get("show") == "without-card":
         waiting = await visit.host.store.read(lambda tx: looking.without_card(tx, one.id))
         return visit.page("without_card.html", one=one, waiting=waiting, number=found.without_card)
-    values = await _now(visit, found, lines=not query)
+    values = await _now(visit, found, lines)
     if visit.request.query_params.get("part") == "now":
         return visit.page("_now.html", **values)
     receipts = None
@@ -66,20 +67,25 @@ async def connection(visit: Visit) -> Response:
     return visit.page("connection.html", **{**values, "query": query, "receipts": receipts, "most": looking.MOST})
 
 
-async def _now(visit: Visit, found: Overview, *, lines: bool) -> dict[str, Any]:
-    """What changes while somebody looks; with the journal's `lines`, or without."""
+async def _lines(visit: Visit) -> list[journal.Line]:
+    """The newest lines of the journal, or those before the one that the address names."""
+    wanted, upto = visit.path["connection"], _before(visit)
+    return await visit.host.store.read(lambda tx: journal.lines(tx, wanted, before=upto, limit=_LINES * 2))
+
+
+def _before(visit: Visit) -> int | None:
+    before = visit.request.query_params.get("before", "")
+    return int(before) if before.isascii() and before.isdigit() and len(before) < 16 else None
+
+
+async def _now(visit: Visit, found: Overview, newest: list[journal.Line]) -> dict[str, Any]:
+    """What changes while somebody looks, with these lines of the journal."""
     one = found.connection
     today = date.fromisoformat(visit.words.today())
     days = [(today - timedelta(days=ago)).isoformat() for ago in range(_DAYS - 1, -1, -1)]
     counted = (await visit.host.store.read(lambda tx: tallies.days(tx, [one.id], days[0])))[one.id]
     waiting = await visit.host.store.read(lambda tx: looking.waiting(tx, one.id)) if found.stopped else []
-    before = visit.request.query_params.get("before", "")
-    upto = int(before) if before.isascii() and before.isdigit() and len(before) < 16 else None
-    newest = (
-        await visit.host.store.read(lambda tx: journal.lines(tx, one.id, before=upto, limit=_LINES * 2))
-        if lines
-        else []
-    )
+    upto = _before(visit)
     shown = [line for line in reversed(newest) if line.message.id not in _QUIET][:_LINES]
     sums = [counted.get(day, Tally()) for day in days]
     return {

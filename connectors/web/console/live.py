@@ -51,6 +51,7 @@ async def _stream(visit: Visit, connection_id: str) -> AsyncIterator[str]:
         last = int(after) if after.isascii() and after.isdigit() and len(after) < 16 else 0
         yield "retry: 2000\n\n"
         while loop.time() < end:
+            news.clear()  # before it is read: what comes meanwhile is looked for again
             newest = await store.read(lambda tx: journal.last(tx, connection_id))
             if newest > last or loop.time() > look_at_session:
                 if await visit.console.gate.session(visit.request, used=False) is None:
@@ -62,7 +63,6 @@ async def _stream(visit: Visit, connection_id: str) -> AsyncIterator[str]:
                 yield f"event: news\ndata: {newest}\n\n"
             else:
                 yield ": still here\n\n"
-            news.clear()
             try:
                 await asyncio.wait_for(news.wait(), _LOOK)
                 await asyncio.sleep(0.2)  # what comes together is told together
