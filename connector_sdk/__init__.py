@@ -7,8 +7,10 @@ from connector_sdk.connector import (
     Location,
     MenuItem,
     OAuth,
+    ReadyMade,
     TillAccount,
     Token,
+    wire_path,
 )
 from connector_sdk.errors import (
     Ambiguous,
@@ -18,6 +20,7 @@ from connector_sdk.errors import (
     MissingRight,
     NotAuthorised,
     NotConfigured,
+    NotFound,
     NotSupported,
     RateLimited,
     TillUnavailable,
@@ -66,11 +69,13 @@ __all__ = [
     "Money",
     "NotAuthorised",
     "NotConfigured",
+    "NotFound",
     "NotSupported",
     "OAuth",
     "OperationFacts",
     "RateLimit",
     "RateLimited",
+    "ReadyMade",
     "Received",
     "Sale",
     "SalePage",
@@ -83,4 +88,5 @@ __all__ = [
     "Token",
     "Unreadable",
     "hookimpl",
+    "wire_path",
 ]

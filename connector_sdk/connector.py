@@ -75,6 +75,31 @@ class ConnectorInfo:
     """The settings that a rule by category needs, where a receipt's lines carry their categories only then."""
     hook_steps: tuple[str, ...] = ()
     """What whoever sets the hook address ticks and presses there, a sentence each."""
+    stub: str | None = None
+    """Import path `module:Class` of a `connector_sdk.testing.TillStub`, on which the conformance suite runs."""
+    caution: str = ""
+    """What a cafe should know before it relies on this connector, in a sentence; empty where there is nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyMade:
+    """Settings that fit one kind of till, with a sample of what it sends; `source` names where its fields are from."""
+
+    name: str
+    title: str
+    settings: Mapping[str, str]
+    sample: bytes = field(repr=False)
+    source: str
+    steps: tuple[str, ...] = ()
+    """What a cafe does in that till's admin, a sentence each."""
+
+
+def wire_path(*, need: bool = False) -> dict[str, Any]:
+    """For a settings field (`json_schema_extra`) that holds a path into what the till sends: it can be tapped.
+
+    `need`: without it no receipt can be read.
+    """
+    return {"wire_path": "needed" if need else "optional"}
 
 
 class Location(Frozen):
@@ -128,6 +153,7 @@ class Connector(ABC, Generic[S]):
     app_model: ClassVar[type[BaseSettings] | None] = None
     authorisation: ClassVar[tuple[Token | OAuth, ...]] = ()
     hook_answer: ClassVar[Answer] = Answer()
+    ready_made: ClassVar[tuple[ReadyMade, ...]] = ()
 
     def __init__(
         self,
@@ -161,6 +187,11 @@ class Connector(ABC, Generic[S]):
         return getattr(cls, ability) is not getattr(Connector, ability)
 
     @classmethod
+    def offered(cls, app: Any) -> bool:
+        """Whether the operator has set what no connection can do without; the catalogue shows no other tiles."""
+        return True
+
+    @classmethod
     def route(cls, app: Any, hook: HookRequest) -> Account | Answer:
         """Verify a hook sent to the one address of all accounts and say whose it is, or answer it at once.
 
@@ -188,8 +219,18 @@ class Connector(ABC, Generic[S]):
         """The till's own customer id as phone, email or number."""
         raise NotSupported("this till names no customers")
 
+    def prove(self, hook: HookRequest) -> None:
+        """See that a hook comes from the till, in constant time. Raises `Forged`, `NotConfigured`, or `BadPayload`.
+
+        The host calls this before `receive`, and nothing is kept of a hook for which it raises.
+        """
+        raise NotSupported("this till sends no hooks")
+
     def receive(self, hook: HookRequest) -> Received:
-        """What a hook says, its proof checked here. Raises `Forged`, `NotConfigured`, or `BadPayload` once proven."""
+        """What a proven hook says; a pure function of its body, for it may be read again later, without its headers.
+
+        Raises `BadPayload`: the hook is kept for a person.
+        """
         raise NotSupported("this till sends no hooks")
 
     async def menu(self) -> list[MenuItem]:

@@ -35,6 +35,10 @@ class TillUnavailable(ConnectorError):
     """The till did not answer usefully and nothing was changed there: try again later."""
 
 
+class NotFound(ConnectorError):
+    """The till has nothing under that address (HTTP 404)."""
+
+
 class Ambiguous(ConnectorError):
     """A write may or may not have taken effect; look before repeating it."""
 

@@ -21,6 +21,7 @@ from connector_sdk.errors import (
     BadPayload,
     ConnectorError,
     NotAuthorised,
+    NotFound,
     RateLimited,
     TillUnavailable,
 )
@@ -97,7 +98,7 @@ class TillClient:
     async def get(self, path: str, params: Mapping[str, str] | None = None) -> Any:
         """The parsed answer of a read, tried again while the deadline lasts.
 
-        Raises `NotAuthorised`, `RateLimited`, `TillUnavailable`, `BadPayload`, or what `judge` raises.
+        Raises `NotAuthorised`, `NotFound`, `RateLimited`, `TillUnavailable`, `BadPayload`, or what `judge` raises.
         """
         end = time.monotonic() + self._deadline
         for attempt in range(1, self._attempts + 1):
@@ -147,6 +148,8 @@ class TillClient:
     def _read(self, method: str, path: str, response: Reply) -> Any:
         if response.status_code == 401:
             raise NotAuthorised(f"{path}: the till refuses the token")
+        if response.status_code == 404:
+            raise NotFound(f"{path}: the till has no such thing")
         if response.status_code == 429:
             raise RateLimited(retry_after(response))
         if response.status_code >= 500:

@@ -63,6 +63,7 @@ class PosterConnector(Connector[PosterSettings]):
         minutes=2,
         hook_address=HookAddress.operator,
         sandbox="poster_connector.sandbox:PosterSandbox",
+        stub="poster_connector.stub:PosterStub",
         attach_customer=(
             "In the Poster terminal: open the order, tap Client, and choose the guest or type the phone before closing."
         ),
@@ -237,9 +238,12 @@ class PosterConnector(Connector[PosterSettings]):
             return _ACCEPT
         return Account(found.account_number or found.account)
 
+    def prove(self, hook: HookRequest) -> None:
+        _verified(self.app, hook)
+
     def receive(self, hook: HookRequest) -> Received:
-        found = _verified(self.app, hook)
-        if found is None:
+        found = wire.hook(hook.body)
+        if found.is_test:
             return Ignored("the developer site's check")
         match found.object, found.action:
             case "transaction", _:
@@ -263,7 +267,7 @@ def _verified(app: PosterApp, hook: HookRequest) -> wire.Hook | None:
     if not secret:
         raise NotConfigured("POSTER_APPLICATION_SECRET")
     found = wire.hook(hook.body)
-    if found.action == "test" and not found.object:
+    if found.is_test:
         return None
     if not found.verify:
         raise Forged("the signature is missing")

@@ -98,6 +98,11 @@ class Hook:
     data: str | None
 
     @property
+    def is_test(self) -> bool:
+        """Whether it is the developer site's "Check", which is not signed and about nothing."""
+        return self.action == "test" and not self.object
+
+    @property
     def signed(self) -> list[str]:
         fields = [self.account, self.object, self.object_id, self.action]
         return [*fields, *([self.data] if self.data is not None else []), self.time]

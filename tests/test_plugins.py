@@ -12,6 +12,7 @@ import pytest
 from connector_sdk import ConnectionFacts, Connector, ConnectorInfo, Sale, StampRule, TillAccount, hookimpl
 from connectors.plugins import Plugins
 from poster_connector import PosterConnector
+from serve_connector import ServeConnector
 from tests.model import ModelTill, NoSettings, sale
 
 FACTS = ConnectionFacts("c", "model", "a", "t", "b", "Europe/Kyiv", "UAH")
@@ -48,8 +49,8 @@ def registering(*classes: Any) -> Any:
     return register_connectors
 
 
-def test_poster_is_found_by_its_entry_point() -> None:
-    assert Plugins().classes == {"poster": PosterConnector}
+def test_our_own_are_found_by_their_entry_points() -> None:
+    assert Plugins().classes == {"poster": PosterConnector, "serve": ServeConnector}
 
 
 def test_plugins_that_are_not_fit_are_set_aside_and_the_others_go_on(plugin: Any) -> None:

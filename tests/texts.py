@@ -15,10 +15,11 @@ from babel.messages.pofile import read_po
 from jinja2 import Environment, nodes
 
 ROOT = Path(__file__).parents[1]
-HOST, POSTER = ROOT / "connectors", ROOT / "poster_connector"
+HOST, POSTER, SERVE = (ROOT / name for name in ("connectors", "poster_connector", "serve_connector"))
+TILLS = (POSTER, SERVE)
 _TEXT_CALLS = {"text", "Refusal", "Message"}
 _ENGLISH_ONLY = {"cli", "store", "sevenstamp", "host.py", "plugins.py"}  # the command line, and what logs say
-_FACTS = {"summary", "needs", "attach_customer", "title", "description"}
+_FACTS = {"summary", "needs", "attach_customer", "title", "description", "caution"}
 
 
 def of_templates() -> Iterator[str]:
@@ -52,7 +53,7 @@ def of_code(folder: Path) -> Iterator[str]:
                                 yield from _strings([keyword.value])
                             if keyword.arg == "hook_steps":
                                 yield from _strings(getattr(keyword.value, "elts", []))
-                    if name == "ValueError" and file.name == "settings.py" and folder == POSTER:
+                    if name == "ValueError" and file.name == "settings.py" and folder in TILLS:
                         yield from _strings(args[:1])
                 case ast.Assign(targets=[ast.Name(id="text" | "NEEDED")], value=value):
                     yield from _strings([value])
@@ -105,6 +106,6 @@ def lacking(folder: Path, language: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    for package in (HOST, POSTER):
+    for package in (HOST, *TILLS):
         for one in lacking(package, sys.argv[1]):
             sys.stdout.write(f"{package.name}: {one!r}\n")

@@ -20,6 +20,7 @@ from connectors.sevenstamp.sandbox import Sandbox
 from connectors.store import journal, outbox
 from connectors.web.app import application
 from poster_connector.sandbox import Account, PosterSandbox
+from serve_connector.sandbox import ServeSandbox
 
 KEY = "7loc_sc_test_key_9f81"
 ANNA, BORYS, CHRYSTYNA = "+380501112201", "+380501112202", "+380501112203"
@@ -29,17 +30,20 @@ ANNA, BORYS, CHRYSTYNA = "+380501112201", "+380501112202", "+380501112203"
 class Town:
     """What a test needs of it."""
 
-    cafe: Account
-    till: PosterSandbox
+    cafe: Any
+    till: Any
     sevenstamp: Sandbox
     host: Host
     settings: Settings
     environment: dict[str, str]
+    connector: str = "poster"
     connection: Connection = field(init=False)
 
     async def connect(self, rule: StampRule | None = None, **more: Any) -> Connection:
         chosen = rule or StampRule(unknown_customer=UnknownCustomer.issue)
-        self.connection = await self.host.desk.add("poster", self.till.settings(), KEY, lambda _account: chosen, **more)
+        self.connection = await self.host.desk.add(
+            self.connector, self.till.settings(), KEY, lambda _account: chosen, **more
+        )
         return self.connection
 
     async def sync(self) -> dict[str, Any]:
@@ -71,10 +75,12 @@ class Town:
 
 
 @asynccontextmanager
-async def build(folder: Path, monkeypatch: Any, *accounts: Account, **settings: Any) -> AsyncIterator[Town]:
-    """A town whose host is open but does not run in the background: tests say when."""
+async def build(
+    folder: Path, monkeypatch: Any, *accounts: Account, serve: ServeSandbox | None = None, **settings: Any
+) -> AsyncIterator[Town]:
+    """A town whose host is open but does not run by itself: tests say when. Its till is a Poster, or a Serve."""
     async with AsyncExitStack() as stack:
-        till = PosterSandbox(*accounts)
+        till: Any = serve or PosterSandbox(*accounts)
         sevenstamp = Sandbox(goal=1_000_000)
         till_origin = await stack.enter_async_context(serving(till.application()))
         environment = dict(till.environment(till_origin))
@@ -89,4 +95,5 @@ async def build(folder: Path, monkeypatch: Any, *accounts: Account, **settings: 
         }
         chosen = Settings(**(values | settings))
         host = await stack.enter_async_context(Host(chosen))
-        yield Town(till.account, till, sevenstamp, host, chosen, environment)
+        cafe, connector = (till.cafe, "serve") if serve else (till.account, "poster")
+        yield Town(cafe, till, sevenstamp, host, chosen, environment, connector)

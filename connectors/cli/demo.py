@@ -81,7 +81,7 @@ async def play(connector: str, seconds: float) -> None:
         async with httpx.AsyncClient(trust_env=False) as browser:
 
             async def post(body: bytes, headers: Mapping[str, str]) -> None:
-                await browser.post(f"{host_origin}/hooks/tills/{connector}", content=body, headers=dict(headers))
+                await browser.post(str(host.desk.hook_url(one)), content=body, headers=dict(headers))
 
             async def pause() -> None:
                 await asyncio.sleep(_PAUSE)

@@ -19,7 +19,7 @@ from connectors.store.engine import Store, Transaction
 from connectors.sync.delivering import Deliverer
 from connectors.sync.identifying import Identifier
 from connectors.sync.reading import Reader
-from connectors.sync.tills import Tills
+from connectors.sync.tills import Tills, app_settings
 
 T = TypeVar("T")
 EMAIL = re.compile(r"(?=.{6,254}$)[A-Za-z0-9._%+'-]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})+")
@@ -63,6 +63,11 @@ class Ground:
             known = ", ".join(nearest(name, self._tills.classes))
             raise Refusal("there is no connector '{name}'; known: {known}", name=name, known=known)
         return found
+
+    def offered(self) -> list[type[Connector[Any]]]:
+        """The connectors for which the operator has set what they cannot do without, by name."""
+        classes = self._tills.classes
+        return [classes[name] for name in sorted(classes) if classes[name].offered(app_settings(classes[name]))]
 
     @property
     def sevenstamp(self) -> SevenStamp:

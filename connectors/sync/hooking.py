@@ -75,17 +75,21 @@ class HookDoor:
         """Keep what a hook says to one connection. A proof that holds and a body that does not: kept, and accepted."""
         try:
             till = self._tills.of(one)
-            received = till.receive(hook)
-        except BadPayload as error:
-            if not _proven(self._tills.classes[one.connector], self._apps[one.connector], hook):
-                return _unproven(one.connector, error)
-            await self._keep(one, hook, error)
-            return till.hook_answer
-        except (Forged, NotConfigured, NotSupported, NoConnector) as error:
+            till.prove(hook)
+        except (Forged, NotConfigured, NotSupported, NoConnector, BadPayload) as error:
             return _unproven(one.connector, error)
         except ValidationError as error:
             log.error("connection %s: its settings do not fit its connector: %s", one.id, wrong_fields(error))
             return _refusal(503, "not set up yet: send it again later")
+        try:
+            received = till.receive(hook)
+        except BadPayload as error:
+            await self._keep(one, hook, error)
+            return till.hook_answer
+        except Exception as error:
+            log.exception("connection %s: the connector %s raised %s", one.id, one.connector, type(error).__name__)
+            await self._keep(one, hook, BadPayload("body", f"the connector raised {type(error).__name__}"))
+            return till.hook_answer
         if isinstance(received, AccountChanged) and (wrong := self._unfit(one, received)):
             await self._keep(one, hook, BadPayload("settings", wrong))
             return till.hook_answer
@@ -144,16 +148,6 @@ def _leave(tx: Transaction, batches: Sequence[Sequence[NewHint]]) -> list[None]:
     hints.leave(tx, new)
     connections.hooked(tx, [hint.connection_id for hint in new])
     return [None] * len(batches)
-
-
-def _proven(found: type[Connector[Any]], app: Any, hook: HookRequest) -> bool:
-    """Whether a body that cannot be read comes from the till all the same."""
-    if not found.can("route"):
-        return True  # `receive` checks its own proof first
-    try:
-        return isinstance(found.route(app, hook), Account)
-    except (Forged, NotConfigured, BadPayload):
-        return False
 
 
 def _unproven(name: str, error: Exception) -> Answer:

@@ -207,7 +207,7 @@ def test_a_command_leaves_its_work_to_the_host_that_runs(terminal: Terminal) -> 
         ),
         (["connection", "show", "nosuch"], "there is no connection 'nosuch'; none is connected"),
         (["sync", "nosuch"], "there is no connection 'nosuch'"),
-        (["sandbox", "postr"], "there is no sandbox 'postr'; known: poster, sevenstamp"),
+        (["sandbox", "postr"], "there is no sandbox 'postr'; known: poster, serve, sevenstamp"),
     ],
 )
 def test_what_cannot_be_done_is_said_and_nothing_is_stored(

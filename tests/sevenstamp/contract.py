@@ -12,45 +12,44 @@ import jsonschema
 import yaml
 
 SPEC: dict[str, Any] = yaml.safe_load((resources.files("connectors.sevenstamp") / "openapi.yaml").read_text())
-_BASE = {"$defs": {}, "components": SPEC["components"]}
-
-
-def _resolved(node: dict[str, Any]) -> dict[str, Any]:
-    if "$ref" not in node:
-        return node
-    found: Any = SPEC
-    for part in node["$ref"].removeprefix("#/").split("/"):
-        found = found[part]
-    return dict(found)
-
-
-def operation_for(method: str, path: str) -> tuple[dict[str, Any], str]:
-    """The operation a request is meant for; the most literal path wins."""
-    for template in sorted(SPEC["paths"], key=lambda one: one.count("{")):
-        pattern = re.sub(r"\{[^}]+\}", "[^/]+", template)
-        if re.fullmatch(pattern, path) and method.lower() in SPEC["paths"][template]:
-            found = SPEC["paths"][template][method.lower()]
-            return found, found["operationId"]
-    raise AssertionError(f"{method} {path} is not in the contract")
-
-
-def _validate(value: Any, schema: dict[str, Any], what: str) -> None:
-    try:
-        jsonschema.Draft202012Validator({**_BASE, **schema}).validate(value)
-    except jsonschema.ValidationError as error:
-        raise AssertionError(f"{what}: {error.json_path}: {error.message}") from None
 
 
 class Contract(httpx.AsyncBaseTransport):
     """Passes requests on, checking both ways; `used` names the operations and statuses seen."""
 
-    def __init__(self, inner: httpx.AsyncBaseTransport) -> None:
+    def __init__(self, inner: httpx.AsyncBaseTransport, spec: dict[str, Any] = SPEC) -> None:
         self.inner = inner
+        self.spec = spec
         self.used: set[tuple[str, int]] = set()
+
+    def _resolved(self, node: dict[str, Any]) -> dict[str, Any]:
+        if "$ref" not in node:
+            return node
+        found: Any = self.spec
+        for part in node["$ref"].removeprefix("#/").split("/"):
+            found = found[part]
+        return dict(found)
+
+    def operation_for(self, method: str, path: str) -> tuple[dict[str, Any], str]:
+        """The operation a request is meant for; the most literal path wins."""
+        paths = self.spec["paths"]
+        for template in sorted(paths, key=lambda one: one.count("{")):
+            pattern = re.sub(r"\{[^}]+\}", "[^/]+", template)
+            if re.fullmatch(pattern, path) and method.lower() in paths[template]:
+                found = paths[template][method.lower()]
+                return found, found["operationId"]
+        raise AssertionError(f"{method} {path} is not in the contract")
+
+    def validate(self, value: Any, schema: dict[str, Any], what: str) -> None:
+        base = {"$defs": {}, "components": self.spec["components"]}
+        try:
+            jsonschema.Draft202012Validator({**base, **schema}).validate(value)
+        except jsonschema.ValidationError as error:
+            raise AssertionError(f"{what}: {error.json_path}: {error.message}") from None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         path = request.url.raw_path.split(b"?")[0].decode()
-        operation, name = operation_for(request.method, path)
+        operation, name = self.operation_for(request.method, path)
         self._check_request(request, operation, name)
         response = await self.inner.handle_async_request(request)
         body = await response.aread()
@@ -60,22 +59,23 @@ class Contract(httpx.AsyncBaseTransport):
 
     def _check_request(self, request: httpx.Request, operation: dict[str, Any], name: str) -> None:
         assert request.headers["authorization"].startswith("Bearer "), name
-        parameters = [_resolved(one) for one in operation.get("parameters", [])]
+        parameters = [self._resolved(one) for one in operation.get("parameters", [])]
         known = {one["name"] for one in parameters if one["in"] == "query"}
         assert set(request.url.params) <= known, f"{name}: unknown query {set(request.url.params) - known}"
         if "requestBody" in operation:
             assert request.headers["content-type"] == "application/json"
             schema = operation["requestBody"]["content"]["application/json"]["schema"]
-            _validate(json.loads(request.content), schema, f"{name} request")
+            self.validate(json.loads(request.content), schema, f"{name} request")
         else:
             assert not request.content, f"{name}: takes no body"
 
-    @staticmethod
-    def _check_response(status: int, headers: httpx.Headers, body: bytes, operation: dict[str, Any], name: str) -> None:
+    def _check_response(
+        self, status: int, headers: httpx.Headers, body: bytes, operation: dict[str, Any], name: str
+    ) -> None:
         assert str(status) in operation["responses"], f"{name}: status {status} is not in the contract"
-        found = _resolved(operation["responses"][str(status)])
+        found = self._resolved(operation["responses"][str(status)])
         ((kind, media),) = found["content"].items()
         assert headers["content-type"] == kind, name
         for header, facts in found.get("headers", {}).items():
             assert not facts.get("required") or header in headers, f"{name}: {header} is missing"
-        _validate(json.loads(body), media["schema"], f"{name} {status}")
+        self.validate(json.loads(body), media["schema"], f"{name} {status}")

@@ -23,7 +23,7 @@ from connectors.store import connections, journal, looking
 from poster_connector.connector import PosterConnector
 from poster_connector.sandbox import Account
 from poster_connector.settings import PosterSettings
-from tests.texts import HOST, POSTER, lacking
+from tests.texts import HOST, TILLS, lacking
 from tests.town import ANNA, KEY, Town
 from tests.web.visitor import Browsers, Visitor, browsers
 
@@ -38,7 +38,8 @@ async def doors(town: Town) -> AsyncIterator[Browsers]:
 
 def test_malay_is_complete() -> None:
     assert lacking(HOST, "ms") == []
-    assert lacking(POSTER, "ms") == []
+    for till in TILLS:
+        assert lacking(till, "ms") == []
 
 
 # --- statements -----------------------------------------------------------------------------------------------------

@@ -57,7 +57,7 @@ async def catalogue(visit: Visit) -> Response:
     return visit.page(
         "catalogue.html",
         connected=[(one, _today(visit, one.connection, days[one.connection.id])) for one in found],
-        tiles=[classes[name].info for name in sorted(classes, key=lambda name: (name in used, name))],
+        tiles=[one.info for one in sorted(visit.desk.offered(), key=lambda one: one.info.name in used)],
         used=used,
         drafts=[(draft, classes[name].info, at) for name, (draft, at) in newest.items()],
         needy=needy[0] if needy else None,
@@ -132,7 +132,7 @@ def _said(visit: Visit, error: Refusal | TooMany | Taken) -> dict[str, str]:
 @pages.post("/connect/{connector}", page="/")
 async def begin(visit: Visit) -> Response:
     name, owner = visit.path["connector"], visit.owner
-    if name not in visit.host.plugins.classes:
+    if name not in {one.info.name for one in visit.desk.offered()}:
         raise NotHere
     draft = await visit.host.store.write(lambda tx: drafts.begin(tx, owner, name))
     return visit.go(f"/connect/{draft}/authorise")

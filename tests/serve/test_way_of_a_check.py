@@ -1,0 +1,208 @@
+"""The way of a Serve check, end to end: sandbox, host and 7stamp over real HTTP, pushed and read back."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connector_sdk.money import Money
+from connector_sdk.rule import StampRule, UnknownCustomer
+from connectors.store import journal
+from serve_connector.sandbox import SECRET, ServeSandbox
+from tests.town import ANNA, KEY, Town, build
+
+EURO_1 = StampRule(kind="by_amount", amount=Money.from_decimal("1.00", "EUR"), unknown_customer=UnknownCustomer.issue)
+
+
+@pytest.fixture
+async def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Town]:
+    async with build(tmp_path, monkeypatch, serve=ServeSandbox()) as one:
+        yield one
+
+
+async def push(town: Town, body: bytes, headers: dict[str, str] | None = None, **signing: Any) -> int:
+    """Send an event to the connection's own address; the status of the answer."""
+    path = str(town.host.desk.hook_url(town.connection)).removeprefix(town.host.public_url)
+    answer = await town.hook(body, path=path, headers=headers or town.cafe.signed(body, **signing))
+    return answer.status_code
+
+
+async def test_a_pushed_check_becomes_stamps_without_asking_the_till(serve: Town) -> None:
+    await serve.connect(EURO_1)
+    check = serve.cafe.sell("12.50", phone=ANNA, tip="1.00")
+    calls = serve.cafe.calls
+    assert await push(serve, serve.cafe.event(check)) == 200
+    assert serve.cafe.calls == calls
+    await serve.sync()
+    assert serve.stamps(ANNA) == 12
+    assert (serve.applied()[0]["code"]) == f"serve:acc_31:{check}:1"
+
+
+async def test_what_is_read_back_is_what_was_pushed(serve: Town) -> None:
+    await serve.connect(EURO_1)
+    check = serve.cafe.sell("12.50", phone=ANNA, codes=("FREECOFFEE",))
+    await push(serve, serve.cafe.event(check))
+    before = await serve.sync()
+    assert (before["sales_seen"], before["sales_changed"]) == (1, 0)
+
+
+async def test_a_partial_refund_by_amount_shrinks_the_stamps(serve: Town) -> None:
+    await serve.connect(EURO_1)
+    check = serve.cafe.sell("12.50", phone=ANNA)
+    await push(serve, serve.cafe.event(check))
+    await serve.sync()
+    serve.cafe.refund(check, "5.00")
+    await push(serve, serve.cafe.event(check, "check.refunded"))
+    await serve.sync()
+    assert serve.stamps(ANNA) == 7
+
+
+async def test_per_order_the_stamp_stays_until_the_check_is_wholly_refunded(serve: Town) -> None:
+    await serve.connect()
+    check = serve.cafe.sell("12.50", phone=ANNA)
+    serve.cafe.refund(check, "5.00")
+    await push(serve, serve.cafe.event(check, "check.refunded"))
+    await serve.sync()
+    assert serve.stamps(ANNA) == 1
+    serve.cafe.refund(check)
+    await push(serve, serve.cafe.event(check, "check.refunded"))
+    await serve.sync()
+    assert serve.stamps(ANNA) == 0
+
+
+async def test_a_voided_check_gives_its_stamps_back(serve: Town) -> None:
+    await serve.connect()
+    check = serve.cafe.sell(phone=ANNA)
+    await push(serve, serve.cafe.event(check))
+    await serve.sync()
+    serve.cafe.void(check)
+    await push(serve, serve.cafe.event(check, "check.voided"))
+    await serve.sync()
+    assert serve.stamps(ANNA) == 0
+
+
+async def test_revisions_that_come_out_of_order_and_twice_change_nothing(serve: Town) -> None:
+    await serve.connect(EURO_1)
+    check = serve.cafe.sell("12.50", phone=ANNA)
+    old = serve.cafe.event(check)
+    serve.cafe.correct(check, "9.00")
+    new = serve.cafe.event(check, "check.updated")
+    for body in (new, old, new, old):
+        assert await push(serve, body) == 200
+    await serve.sync()
+    assert [(one["kind"], one["count"]) for one in serve.applied()] == [("stamps_added", 9)]
+
+
+async def test_what_was_missed_is_read_back(serve: Town) -> None:
+    await serve.connect()
+    serve.cafe.page_size = 2
+    for _ in range(5):
+        serve.cafe.sell(phone=ANNA)
+    result = await serve.sync()
+    assert result["sales_seen"] == 5
+    assert serve.stamps(ANNA) == 5
+
+
+async def test_a_guest_by_email_or_by_the_number_that_the_settings_allow(serve: Town) -> None:
+    await serve.connect()
+    serve.cafe.sell(email="anna@example.com")
+    await serve.sync()
+    card = next(one for one in serve.sevenstamp.state.cards.values() if one.email == "anna@example.com")
+    check = serve.cafe.open(phone=None)
+    serve.cafe.checks[check]["guest"] = {"id": "g", "phone": None, "email": None, "loyalty_code": card.number}
+    serve.cafe.close(check, "3.00")
+    await serve.sync()
+    assert len(serve.applied()) == 1
+    await serve.host.desk.edit(serve.connection.id, {"loyalty_codes": "true"})
+    serve.cafe.correct(check, "3.10")
+    await serve.sync()
+    assert [one["card_id"] for one in serve.applied()] == [card.id, card.id]
+
+
+async def test_a_promo_code_uses_the_voucher(serve: Town) -> None:
+    await serve.connect()
+    assert serve.host.sevenstamp is not None
+    check = serve.cafe.sell("3.00", phone=ANNA, codes=("FREECOFFEE9",))
+    await push(serve, serve.cafe.event(check))
+    await serve.sync()
+    (redemption,) = [one for one in await serve.operations() if one.redeem_code]
+    assert (redemption.redeem_code, redemption.receipt_id) == ("FREECOFFEE9", check)
+
+
+@pytest.mark.parametrize(
+    ("signing", "status"),
+    [
+        ({"secrets_": (SECRET, "another")}, 200),
+        ({"secrets_": ("another", SECRET)}, 200),
+        ({"secrets_": ("another",)}, 401),
+        ({"ago": 290}, 200),
+        ({"ago": 400}, 401),
+        ({"ago": -400}, 401),
+    ],
+)
+async def test_signatures_rotate_and_do_not_keep(serve: Town, signing: dict[str, Any], status: int) -> None:
+    await serve.connect()
+    check = serve.cafe.sell(phone=ANNA)
+    if "ago" in signing:
+        signing = {"at": int(time.time()) - signing["ago"]}
+    assert await push(serve, serve.cafe.event(check), **signing) == status
+
+
+async def test_what_is_tampered_with_is_refused_and_the_skew_is_logged(
+    serve: Town, caplog: pytest.LogCaptureFixture
+) -> None:
+    await serve.connect()
+    body = serve.cafe.event(serve.cafe.sell(phone=ANNA))
+    assert await push(serve, body.replace(b"12.50", b"99.50"), serve.cafe.signed(body)) == 401
+    assert await push(serve, body, {"content-type": "application/json"}) == 401
+    await push(serve, body, at=int(time.time()) - 4000)
+    assert any("seconds old" in one.message for one in caplog.records)
+    await serve.host.desk.edit(serve.connection.id, {"signing_secret": "another"})
+    assert await push(serve, body) == 401
+
+
+async def test_without_a_signing_secret_nothing_pushed_is_believed(serve: Town) -> None:
+    settings = {"access_token": serve.cafe.token}
+    rule = StampRule(unknown_customer=UnknownCustomer.issue)
+    serve.connection = await serve.host.desk.add("serve", settings, KEY, lambda _account: rule)
+    assert await push(serve, serve.cafe.event(serve.cafe.sell(phone=ANNA))) == 503
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        ({"currency": "USD"}, "currency"),
+        ({"total": 12.5}, "total"),
+        ({"total": "12.505"}, "total"),
+        ({"refunded": "-1.00"}, "refunded"),
+        ({"status": "gone"}, "status"),
+        ({"closed_at": "2026-11-20T08:15:30"}, "closed_at"),
+        ({"revision": "3"}, "revision"),
+        ({"items": [{"id": "li", "quantity": "1e400", "total": "1"}]}, "items.0.quantity"),
+        ({"payments": [{"kind": "points", "amount": "99.00"}]}, "payments"),
+        ({"id": None}, "id"),
+    ],
+)
+async def test_a_check_that_cannot_be_read_is_kept_with_its_field(
+    serve: Town, change: dict[str, Any], where: str
+) -> None:
+    await serve.connect()
+    event = json.loads(serve.cafe.event(serve.cafe.sell(phone=ANNA)))
+    event["check"] |= change
+    assert await push(serve, json.dumps(event).encode()) == 200
+    kept = await serve.host.store.read(lambda tx: journal.kept_reasons(tx, serve.connection.id))
+    assert [place for _, place, _, _ in kept] == [where]
+
+
+async def test_points_and_gift_cards_are_no_money(serve: Town) -> None:
+    await serve.connect(EURO_1)
+    check = serve.cafe.sell("12.50", phone=ANNA)
+    payments: Sequence[Any] = [{"kind": "gift_card", "amount": "10.00"}, {"kind": "card", "amount": "2.50"}]
+    serve.cafe.checks[check] |= {"payments": payments, "revision": 9}
+    await serve.sync()
+    assert serve.stamps(ANNA) == 2
