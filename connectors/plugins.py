@@ -6,14 +6,17 @@ Owns discovery, and calling plugins' hooks so that one that raises harms nobody 
 from __future__ import annotations
 
 import inspect
+import json
 import logging
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from importlib.metadata import EntryPoint, entry_points
+from importlib import resources
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from typing import Any
 
 import pluggy
+from packaging.requirements import Requirement
 from pydantic import BaseModel
 
 from connector_sdk import hookspecs
@@ -22,10 +25,37 @@ from connector_sdk.hookspecs import PROJECT, ConnectionFacts
 from connector_sdk.redaction import redact
 from connector_sdk.rule import StampRule
 from connector_sdk.sale import Sale
+from connector_sdk.testing.suite import SUITE
 
 log = logging.getLogger(__name__)
 
 _NAME = re.compile(r"[a-z][a-z0-9]{1,31}")
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What a package says of its connector's conformance: required behaviours shown, of those asked for."""
+
+    conforms: bool
+    shown: int
+    asked: int
+
+
+CONFORMANCE = "conformance.json"
+OURS = "sevenstamp-connectors"
+"""The distribution that brings the SDK: a plugin says which versions it fits as it says of any other dependency."""
+
+
+def checked(found: type[Connector[Any]]) -> Checked | None:
+    """The result that the connector's package ships, where it ships one of this suite's."""
+    package = found.__module__.partition(".")[0]
+    try:
+        kept = json.loads((resources.files(package) / CONFORMANCE).read_text())[found.info.name]
+        if kept["suite"] != SUITE:
+            return None
+        return Checked(bool(kept["conforms"]), int(kept["required"]["shown"]), int(kept["required"]["asked"]))
+    except (OSError, ValueError, KeyError, TypeError, ModuleNotFoundError):
+        return None
 
 
 @dataclass(slots=True)
@@ -56,6 +86,7 @@ class Plugins:
         made: list[type[Connector[Any]]] = []
         module: Any = None
         try:
+            _refuse_unmet(point)
             module = point.load()
             self.manager.register(module, name=point.name)
             self.manager.check_pending()
@@ -89,6 +120,8 @@ class Plugins:
             raise ValueError(f"the connector name {info.name!r} is not 2 to 32 lower-case letters and digits")
         if info.name in self.classes:
             raise ValueError(f"there is a connector named {info.name!r} already")
+        if one.can("receive") and not one.can("prove"):
+            raise TypeError(f"{one.__name__} takes hooks (`receive`) and never proves them: add `prove`")
         settings = getattr(one, "settings_model", None)
         if not (inspect.isclass(settings) and issubclass(settings, BaseModel)):
             raise TypeError(f"{one.__name__} names no settings model: subclass Connector[MySettings]")
@@ -124,8 +157,27 @@ class Plugins:
                 log.exception("%s: the plugin %s raised %s", hook, implementation.plugin_name, type(error).__name__)
 
 
+def _refuse_unmet(point: EntryPoint) -> None:
+    """Raises `RuntimeError` where what the plugin's distribution asks for is not here, or another version of it."""
+    for text in (point.dist.requires or ()) if point.dist is not None else ():
+        wanted = Requirement(text)
+        if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            here = version(wanted.name)
+        except PackageNotFoundError:
+            raise RuntimeError(f"it needs {wanted.name}, which is not installed: pip install '{wanted}'") from None
+        if not wanted.specifier.contains(here, prereleases=True):
+            what = f"it needs {wanted.name} {wanted.specifier}, and {here} is here"
+            ours = wanted.name.replace("_", "-").lower() == OURS
+            how = "install the plugin's version for this host" if ours else f"pip install '{wanted}'"
+            raise RuntimeError(f"{what}: {how}")
+
+
 def _reason(error: BaseException) -> str:
     """One sentence that says what to do."""
+    if type(error) is RuntimeError:
+        return str(error)
     if isinstance(error, ModuleNotFoundError):
         return f"it needs the module {error.name!r}: install what it depends on"
     if isinstance(error, ImportError):

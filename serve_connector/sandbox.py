@@ -162,7 +162,9 @@ class Cafe:
         after = json.loads(urlsafe_b64decode(cursor)) if cursor else None
         size = min(limit, self.page_size)
         found = [
-            (at, one) for at, one in self.changes if at >= since and (after is None or [at.timestamp(), one] > after)
+            (at, one)
+            for at, one in sorted(self.changes)
+            if at >= since and (after is None or [at.timestamp(), one] > after)
         ]
         some = found[:size]
         token = json.dumps([some[-1][0].timestamp(), some[-1][1]]).encode() if len(found) > size else b""

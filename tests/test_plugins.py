@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import types
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, PathDistribution
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,6 +26,41 @@ class Incomplete(Connector[NoSettings]):
 class Nameless(Connector[NoSettings]):
     async def check(self) -> TillAccount:
         raise NotImplementedError
+
+
+class Trusting(ModelTill):
+    info = ConnectorInfo(name="trusting", title="x")
+
+    def receive(self, hook: Any) -> Any:
+        return None
+
+
+def installed(folder: Path, name: str, requires: str) -> EntryPoint:
+    """The entry point of a distribution that asks for something."""
+    facts = folder / f"{name}-1.0.dist-info"
+    facts.mkdir()
+    (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\nRequires-Dist: {requires}\n")
+    (facts / "entry_points.txt").write_text(f"[sevenstamp_connectors]\n{name} = {name}\n")
+    (point,) = PathDistribution(facts).entry_points
+    return point
+
+
+def test_a_plugin_whose_dependencies_are_not_met_is_told_what_to_install(tmp_path: Path, plugin: Any) -> None:
+    for name in ("lacks", "older", "newer_sdk", "fits"):
+        plugin(name, register_connectors=registering())
+    found = Plugins(
+        [
+            installed(tmp_path, "lacks", "no-such-thing>=2"),
+            installed(tmp_path, "older", "pluggy<1"),
+            installed(tmp_path, "newer_sdk", "sevenstamp-connectors>=99"),
+            installed(tmp_path, "fits", 'sevenstamp-connectors>=0.1; python_version > "3"'),
+        ]
+    )
+    reasons = {one.name: one.set_aside for one in found.plugins}
+    assert reasons["lacks"] == "it needs no-such-thing, which is not installed: pip install 'no-such-thing>=2'"
+    assert str(reasons["older"]).startswith("it needs pluggy <1, and ")
+    assert "install the plugin's version for this host" in str(reasons["newer_sdk"])
+    assert reasons["fits"] is None
 
 
 @pytest.fixture
@@ -67,6 +103,7 @@ def test_plugins_that_are_not_fit_are_set_aside_and_the_others_go_on(plugin: Any
             plugin("e_good", register_connectors=registering(ModelTill)),
             plugin("f_twice", register_connectors=registering(ModelTill)),
             plugin("g_signature", stamps_for_sale=stamps_for_sale),
+            plugin("h_trusting", register_connectors=registering(Trusting)),
         ]
     )
     reasons = {one.name: one.set_aside or "" for one in found.plugins}
@@ -77,6 +114,7 @@ def test_plugins_that_are_not_fit_are_set_aside_and_the_others_go_on(plugin: Any
     assert reasons["e_good"] == ""
     assert "a connector named 'model' already" in reasons["f_twice"]
     assert "a hook of it is not as we call it" in reasons["g_signature"]
+    assert "never proves them: add `prove`" in reasons["h_trusting"]
     assert found.classes == {"model": ModelTill}
 
 

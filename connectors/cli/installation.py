@@ -18,7 +18,7 @@ from connectors.cli.servers import listening
 from connectors.cli.servers import serve as serve_application
 from connectors.desk import Refusal, nearest
 from connectors.host import Host
-from connectors.plugins import Plugins
+from connectors.plugins import Plugins, checked
 from connectors.settings import Settings
 from connectors.sevenstamp.client import InvalidKey, SevenStampError
 from connectors.sevenstamp.sandbox import Sandbox
@@ -61,7 +61,8 @@ def serve(
 
 def plugins(as_json: AsJson = False) -> None:
     """The connectors found, and plugins that are set aside with the reason."""
-    found = Plugins().plugins
+    loaded = Plugins()
+    found = loaded.plugins
     rows = [
         {
             "name": one.name,
@@ -69,6 +70,7 @@ def plugins(as_json: AsJson = False) -> None:
             "connectors": one.connectors,
             "status": "set aside" if one.set_aside else "ready",
             "reason": one.set_aside,
+            "checked": {name: _checked(loaded, name) for name in one.connectors},
         }
         for one in found
     ]
@@ -82,10 +84,19 @@ def plugins(as_json: AsJson = False) -> None:
             ", ".join(one.connectors),
             "set aside" if one.set_aside else "ready",
             one.set_aside or "",
+            "; ".join(_checked(loaded, name) for name in one.connectors),
         ]
         for one in found
     ]
-    show_table(["plugin", "package", "connectors", "status", "reason"], cells, "No plugins are installed.")
+    show_table(["plugin", "package", "connectors", "status", "reason", "checked"], cells, "No plugins are installed.")
+
+
+def _checked(loaded: Plugins, name: str) -> str:
+    """What the connector's package says of its conformance."""
+    found = checked(loaded.classes[name])
+    if found is None:
+        return "not checked"
+    return f"{'conforms' if found.conforms else 'does not conform'}: {found.shown} of {found.asked}"
 
 
 def doctor(as_json: AsJson = False) -> None:

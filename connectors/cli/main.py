@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from connectors.cli import connection, console, installation, operations, work
+from connectors.cli import connection, console, installation, kit, operations, work
 from connectors.cli.output import fail, log_to_stderr
 from connectors.plugins import Plugins
 
@@ -46,6 +46,7 @@ app.command()(work.journal)
 app.command()(installation.serve)
 app.command()(installation.plugins)
 app.command()(installation.doctor)
+app.command()(kit.check)
 app.command()(console.diagnostics)
 app.command()(installation.sandbox)
 app.command()(installation.demo)

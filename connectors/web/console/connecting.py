@@ -20,6 +20,7 @@ from connector_sdk.rule import StampRule, UnknownCustomer
 from connectors.desk import Refusal, WrongFields
 from connectors.domain.clock import moment
 from connectors.domain.connection import Connection, Health
+from connectors.plugins import checked
 from connectors.store import connections, drafts, looking, sessions, tallies
 from connectors.store.drafts import Draft
 from connectors.store.errors import Taken
@@ -59,6 +60,7 @@ async def catalogue(visit: Visit) -> Response:
         connected=[(one, _today(visit, one.connection, days[one.connection.id])) for one in found],
         tiles=[one.info for one in sorted(visit.desk.offered(), key=lambda one: one.info.name in used)],
         used=used,
+        checks={one.info.name: checked(one) for one in visit.desk.offered()},
         drafts=[(draft, classes[name].info, at) for name, (draft, at) in newest.items()],
         needy=needy[0] if needy else None,
         titles={name: one.info.title for name, one in classes.items()},

@@ -1,0 +1,183 @@
+"""`connectors check`: what an integrator asks of a connector that is being written, or was.
+
+Owns finding the connector that is meant and showing results; what is demanded is `connector_sdk.testing`'s.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, Progress, TextColumn
+
+from connector_sdk.connector import Connector
+from connector_sdk.testing import BEHAVIOURS, Level, Outcome, Report, Result, TillStub
+from connector_sdk.testing.suite import judged
+from connectors.cli.output import console, escape, run, say, show_json
+from connectors.desk import Refusal, nearest
+from connectors.plugins import CONFORMANCE, Plugins
+
+Target = Annotated[str, typer.Argument(help="A connector's name, its package, or the folder it is in.")]
+_MARKS = {
+    Outcome.passed: "[green]✓[/green]",
+    Outcome.failed: "[red]✗[/red]",
+    Outcome.not_shown: "[yellow]?[/yellow]",
+    Outcome.not_asked: "[dim]–[/dim]",
+}
+
+
+def connector_at(target: str) -> type[Connector[Any]]:
+    """The connector that a name, a package or a folder means. Raises `Refusal`."""
+    found = Plugins().classes
+    if target in found:
+        return found[target]
+    made = list(_connectors_of(_module_at(target, found)))
+    if not made:
+        raise Refusal(f"the package {target!r} registers no connector: does it have `register_connectors`?")
+    return made[0]
+
+
+def _module_at(target: str, found: Any) -> Any:
+    folder = Path(target)
+    name = target
+    if folder.is_dir():
+        name = _package_in(folder.resolve())
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name == name:
+            known = ", ".join(nearest(target, found))
+            raise Refusal(f"there is no connector, package or folder {target!r}; known: {known}") from None
+        raise Refusal(f"{target} needs the module {error.name!r}: install what it depends on") from None
+    except Exception as error:
+        raise Refusal(f"{target} cannot be imported: {type(error).__name__}: {error}") from error
+
+
+def _package_in(folder: Path) -> str:
+    """The package that a folder is, or the one in it; it can be imported then. Raises `Refusal`."""
+    if (folder / "__init__.py").is_file():
+        sys.path.insert(0, str(folder.parent))
+        return folder.name
+    inside = [one.parent for one in sorted(folder.glob("*/__init__.py")) if one.parent.name != "tests"]
+    if len(inside) != 1:
+        raise Refusal(f"{folder.name} holds {len(inside)} packages: name the one that is meant")
+    sys.path.insert(0, str(folder))
+    return inside[0].name
+
+
+def _connectors_of(module: Any) -> Iterator[type[Connector[Any]]]:
+    made: list[type[Connector[Any]]] = []
+    register = getattr(module, "register_connectors", None)
+    if register is not None:
+        register(register=made.append)
+    yield from (one for one in made if inspect.isclass(one) and issubclass(one, Connector))
+
+
+def stub_of(found: type[Connector[Any]]) -> type[TillStub]:
+    """The stub that a connector names. Raises `Refusal`."""
+    if not found.info.stub:
+        raise Refusal(f'{found.info.name} names no stub: add `stub="package.stub:MyStub"` to its ConnectorInfo')
+    module, _, attribute = found.info.stub.partition(":")
+    try:
+        stub = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise Refusal(f"the stub {found.info.stub!r} cannot be loaded: {error}") from None
+    if not (inspect.isclass(stub) and issubclass(stub, TillStub)):
+        raise Refusal(f"{found.info.stub} is no TillStub")
+    return stub
+
+
+def check(
+    target: Target,
+    only: Annotated[list[str] | None, typer.Option("--only", help="Only this behaviour; may be given often.")] = None,
+    write: Annotated[
+        bool, typer.Option("--write", help=f"Keep the result in the package, as {CONFORMANCE}: the catalogue shows it.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+) -> None:
+    """Run the conformance suite over a connector's stub; ends with 1 where something required is missing."""
+    found = BEHAVIOURS
+    names = {one.name: one for one in BEHAVIOURS}
+    reports: list[Report] = []
+
+    async def work() -> None:
+        connector = connector_at(target)
+        stub = stub_of(connector)
+        for one in only or ():
+            if one not in names:
+                raise Refusal(f"there is no behaviour {one!r}; nearest: {', '.join(nearest(one, names)[:3])}")
+        if write and only:
+            raise Refusal("a result is kept of the whole suite only: leave out --only")
+        wanted = [names[one] for one in only] if only else found
+        reports.append(await _examined(connector, stub, wanted))
+        if write:
+            _keep(connector, reports[0])
+
+    run(work)
+    (report,) = reports
+    _show(report, as_json)
+    if not report.conforms:
+        raise typer.Exit(1)
+
+
+async def _examined(connector: type[Connector[Any]], stub: type[TillStub], wanted: list[Any]) -> Report:
+    results: list[Result] = []
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), console=console, disable=not sys.stdout.isatty(), transient=True
+    ) as bar:
+        task = bar.add_task("check", total=len(wanted))
+        for one in wanted:
+            bar.update(task, description=one.title)
+            results.append(await judged(stub(), one))
+            bar.advance(task)
+    return Report(connector.info.name, tuple(results))
+
+
+def _keep(connector: type[Connector[Any]], report: Report) -> None:
+    """Write the result beside the package's code. Raises `Refusal`."""
+    package = importlib.import_module(connector.__module__.partition(".")[0])
+    file = Path(str(package.__file__)).with_name(CONFORMANCE)
+    kept: dict[str, Any] = {}
+    try:
+        if file.is_file():
+            kept = json.loads(file.read_text())
+        file.write_text(json.dumps({**kept, report.connector: report.summary()}, indent=2, sort_keys=True) + "\n")
+    except (OSError, ValueError) as error:
+        raise Refusal(f"{CONFORMANCE} cannot be written: {error}") from None
+
+
+def _show(report: Report, as_json: bool) -> None:
+    if as_json:
+        rows = [
+            {
+                "behaviour": one.behaviour.name,
+                "level": one.behaviour.level.value,
+                "outcome": one.outcome.value,
+                "why": one.why,
+                "guards_against": one.behaviour.guards,
+                "fix": one.behaviour.fix,
+            }
+            for one in report.results
+        ]
+        show_json({"connector": report.connector, **report.summary(), "behaviours": rows})
+        return
+    for one in report.results:
+        level = "" if one.behaviour.level is Level.required else " [dim](recommended)[/dim]"
+        console.print(f"{_MARKS[one.outcome]} {escape(one.behaviour.title)}{level}", highlight=False)
+        if one.outcome is not Outcome.passed:
+            console.print(f"    {one.outcome.value}: {escape(one.why)}", highlight=False)
+        if one.outcome is Outcome.failed:
+            console.print(f"    guards against {escape(one.behaviour.guards)}", highlight=False)
+            console.print(
+                f"    mend it: {escape(one.behaviour.fix)} [dim]({one.behaviour.name})[/dim]", highlight=False
+            )
+    shown, failed = report.count(Outcome.passed), report.count(Outcome.failed)
+    hidden, not_asked = report.count(Outcome.not_shown), report.count(Outcome.not_asked)
+    say(f"\n{report.connector}: {shown} shown, {failed} failed, {hidden} not shown, {not_asked} not asked.")
+    say("It conforms." if report.conforms else "It does not conform yet: see above.")

@@ -1,0 +1,87 @@
+"""The conformance suite: our own connectors pass it, and a broken twin of each required behaviour fails by it."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+
+import pytest
+
+from connector_sdk import Connector, ConnectorInfo, TillAccount
+from connector_sdk.testing import BEHAVIOURS, Conformance, Level, Outcome, examine
+from connector_sdk.testing.suite import judged
+from connectors.plugins import CONFORMANCE
+from poster_connector.stub import PosterStub
+from serve_connector.stub import ServeStub
+from tests.model import NoSettings
+from tests.sdk.twins import TWINS, stub_of
+
+BY_NAME = {one.name: one for one in BEHAVIOURS}
+REQUIRED = [one.name for one in BEHAVIOURS if one.level is Level.required]
+
+
+class TestPoster(Conformance):
+    stub = PosterStub
+
+
+class TestServe(Conformance):
+    stub = ServeStub
+
+
+def test_every_required_behaviour_has_its_broken_twin() -> None:
+    assert sorted(TWINS) == sorted(REQUIRED)
+
+
+@pytest.mark.parametrize("name", REQUIRED)
+async def test_a_broken_twin_fails_by_the_behaviour_it_breaks(name: str) -> None:
+    result = await judged(stub_of(TWINS[name])(), BY_NAME[name])
+    assert result.outcome is Outcome.failed
+    assert "Error" not in result.why, result.why  # it is judged, it did not fall over
+    good = await judged(ServeStub(), BY_NAME[name])
+    assert good.outcome is Outcome.passed
+
+
+def test_behaviours_say_what_they_guard_and_how_to_mend() -> None:
+    for one in BEHAVIOURS:
+        assert one.title
+        assert one.guards
+        assert one.fix
+    assert len(BY_NAME) == len(BEHAVIOURS)
+
+
+async def test_what_our_packages_say_of_themselves_is_what_the_suite_finds() -> None:
+    for stub in (PosterStub, ServeStub):
+        name = stub.connector.info.name
+        kept = json.loads((resources.files(f"{name}_connector") / CONFORMANCE).read_text())
+        assert kept == {name: (await examine(stub)).summary()}, f"run: connectors check {name} --write"
+
+
+class OnlyChecks(Connector[NoSettings]):
+    info = ConnectorInfo(name="onlychecks", title="Only checks")
+
+    async def check(self) -> TillAccount:
+        return TillAccount(id="a", name="A", currency="EUR", zone="Europe/Madrid")
+
+
+async def test_what_a_connector_does_not_claim_is_not_asked_and_what_a_stub_cannot_do_is_not_shown() -> None:
+    class Stub(ServeStub):
+        connector = OnlyChecks  # type: ignore[assignment]
+        page_size = None
+
+        def settings(self) -> dict[str, str]:
+            return {}
+
+        def app(self) -> None:  # type: ignore[override]
+            return None
+
+    report = await examine(Stub, [BY_NAME["account"], BY_NAME["window"], BY_NAME["forged_hook"]])
+    assert [one.outcome for one in report.results] == [Outcome.passed, Outcome.not_asked, Outcome.not_asked]
+    assert report.conforms
+
+    class Small(ServeStub):
+        page_size = None
+        customers = ()
+
+    report = await examine(Small, [BY_NAME["every_page"], BY_NAME["customers"]])
+    assert [one.outcome for one in report.results] == [Outcome.not_shown, Outcome.not_shown]
+    assert not report.conforms
