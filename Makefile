@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: install demo test lint bench screenshots lock clean
+.PHONY: install demo test fuzz lint bench screenshots lock clean
 
 install: $(READY)
 
@@ -21,6 +21,10 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/pytest -n auto --dist loadgroup
+
+# Twenty times as many odd bodies for every mapping.
+fuzz: $(READY)
+	FUZZ=10000 $(BIN)/pytest tests/test_fuzz.py -n auto
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

@@ -9,7 +9,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from connector_sdk.money import Money
 
@@ -83,12 +83,22 @@ class Sale(Frozen):
 
 
 class Unreadable(Frozen):
-    """A receipt that could not be mapped: kept whole, while the page goes on."""
+    """A receipt that could not be mapped: kept whole, while the page goes on.
+
+    Of its id, whatever the till sent, only what can be shown is kept.
+    """
 
     receipt_id: Key | None
     body: bytes
     where: str
     why: str
+
+    @field_validator("receipt_id", mode="before")
+    @classmethod
+    def _can_be_shown(cls, found: object) -> object:
+        if not isinstance(found, str):
+            return found
+        return "".join(sign if sign.isprintable() else "?" for sign in found[:128]) or None
 
 
 class Checkpoint(Frozen):

@@ -5,6 +5,7 @@ Owns the arithmetic, in constant time; which header or field carries a signature
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import re
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Literal
 
 from standardwebhooks.webhooks import EmptyWebhookSecretError, Webhook, WebhookVerificationError
 
@@ -40,6 +42,24 @@ class OrderedFieldsMd5:
     def verify(self, fields: Iterable[str], signature: str) -> None:
         """Raises `Forged`."""
         if not equal(self.sign(fields), signature.lower()):
+            raise Forged("the signature does not match")
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class BodyHmac:
+    """HMAC-SHA256 of the raw body, in hex or base64; a `sha256=` before it is understood."""
+
+    secret: str
+    encoding: Literal["hex", "base64"] = "hex"
+
+    def sign(self, body: bytes) -> str:
+        digest = hmac.new(self.secret.encode(), body, hashlib.sha256).digest()
+        return digest.hex() if self.encoding == "hex" else base64.b64encode(digest).decode()
+
+    def verify(self, body: bytes, signature: str) -> None:
+        """Raises `Forged`."""
+        theirs = signature.strip().removeprefix("sha256=")
+        if not equal(self.sign(body), theirs.lower() if self.encoding == "hex" else theirs):
             raise Forged("the signature does not match")
 
 

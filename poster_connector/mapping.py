@@ -53,8 +53,7 @@ def body(raw: Any) -> bytes:
 
 def receipt_id(raw: Any) -> str | None:
     """The receipt's id where it has one that can be read."""
-    found = text(raw, "transaction_id") if isinstance(raw, dict) else ""
-    return found.encode("ascii", "replace").decode()[:128] or None
+    return (text(raw, "transaction_id") if isinstance(raw, dict) else "") or None
 
 
 def closed_at(raw: Mapping[str, Any]) -> datetime | None:

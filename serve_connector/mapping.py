@@ -47,7 +47,7 @@ def body(raw: Any) -> bytes:
 def receipt_id(raw: Any) -> str | None:
     """The check's id where it has one that can be read."""
     found = raw.get("id") if isinstance(raw, dict) else None
-    return found.encode("ascii", "replace").decode()[:128] or None if isinstance(found, str) else None
+    return found if isinstance(found, str) and found else None
 
 
 def _sale(raw: Mapping[str, Any], currency: str, settings: ServeSettings, venue: str | None) -> Sale:
@@ -128,8 +128,8 @@ def _without_money(raw: Mapping[str, Any], currency: str) -> Money:
         raise BadPayload("payments", "is not a list")
     total = Money.zero(currency)
     for at, one in enumerate(payments):
-        if not isinstance(one, dict):
-            raise BadPayload(f"payments.{at}", "is not an object")
+        if not isinstance(one, dict) or not isinstance(one.get("kind"), str):
+            raise BadPayload(f"payments.{at}", "is not an object with a kind")
         if one.get("kind") in NOT_MONEY:
             try:
                 total += _money(one, "amount", currency)

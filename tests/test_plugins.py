@@ -15,6 +15,7 @@ from connectors.plugins import Plugins
 from poster_connector import PosterConnector
 from serve_connector import ServeConnector
 from tests.model import ModelTill, NoSettings, sale
+from webhook_connector import WebhookConnector
 
 FACTS = ConnectionFacts("c", "model", "a", "t", "b", "Europe/Kyiv", "UAH")
 
@@ -86,7 +87,7 @@ def registering(*classes: Any) -> Any:
 
 
 def test_our_own_are_found_by_their_entry_points() -> None:
-    assert Plugins().classes == {"poster": PosterConnector, "serve": ServeConnector}
+    assert Plugins().classes == {"poster": PosterConnector, "serve": ServeConnector, "webhook": WebhookConnector}
 
 
 def test_plugins_that_are_not_fit_are_set_aside_and_the_others_go_on(plugin: Any) -> None:

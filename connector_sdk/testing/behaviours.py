@@ -101,8 +101,8 @@ def _size(trial: Trial) -> int:
 
 
 def _fill_pages(trial: Trial) -> list[str]:
-    number = 2 * _size(trial) + 1
     trial.reads()
+    number = 2 * _size(trial) + 1
     return [trial.sell(1000 + one, ago=timedelta(hours=3) - timedelta(seconds=one)) for one in range(number)]
 
 

@@ -40,6 +40,7 @@ class Joining(Ground):
         """Check everything with the till and with 7stamp, then store the connection. Raises `Refusal`."""
         found = self.connector(name)
         self._known_fields(found, values)
+        values = self.completed(name, values)
         account = await self.check_till(name, values)
         me = await self.check_key(key)
         business = me.business
@@ -60,6 +61,16 @@ class Joining(Ground):
             expires_at=expires_at,
         )
         return await self._write(lambda tx: connections.add(tx, new))
+
+    def completed(self, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Settings with those that the connector makes up itself, so that it makes them up once."""
+        model = self.connector(name).settings_model
+        try:
+            settings = model.model_validate(dict(values))
+        except ValidationError:
+            return dict(values)  # whoever checks them says what is wrong
+        made = (one for one, info in model.model_fields.items() if info.default_factory is not None)
+        return {**{one: getattr(settings, one) for one in made}, **values}
 
     @staticmethod
     def _known_fields(found: type[Connector[Any]], values: Mapping[str, str]) -> None:

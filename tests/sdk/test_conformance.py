@@ -15,6 +15,7 @@ from poster_connector.stub import PosterStub
 from serve_connector.stub import ServeStub
 from tests.model import NoSettings
 from tests.sdk.twins import TWINS, stub_of
+from webhook_connector.stub import WebhookStub
 
 BY_NAME = {one.name: one for one in BEHAVIOURS}
 REQUIRED = [one.name for one in BEHAVIOURS if one.level is Level.required]
@@ -26,6 +27,10 @@ class TestPoster(Conformance):
 
 class TestServe(Conformance):
     stub = ServeStub
+
+
+class TestWebhook(Conformance):
+    stub = WebhookStub
 
 
 def test_every_required_behaviour_has_its_broken_twin() -> None:
@@ -50,7 +55,7 @@ def test_behaviours_say_what_they_guard_and_how_to_mend() -> None:
 
 
 async def test_what_our_packages_say_of_themselves_is_what_the_suite_finds() -> None:
-    for stub in (PosterStub, ServeStub):
+    for stub in (PosterStub, ServeStub, WebhookStub):
         name = stub.connector.info.name
         kept = json.loads((resources.files(f"{name}_connector") / CONFORMANCE).read_text())
         assert kept == {name: (await examine(stub)).summary()}, f"run: connectors check {name} --write"

@@ -195,6 +195,7 @@ async def _joined(
     visit: Visit, one: Draft, found: type[Connector[Any]], values: Mapping[str, Any], expires_at: int | None
 ) -> Response:
     """The till lets us in with these settings: on to the next step, or to the connection there is already."""
+    values = visit.desk.completed(one.connector, values)
     try:
         account = await visit.desk.check_till(one.connector, values)
     except Refusal as error:

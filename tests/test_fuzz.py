@@ -1,0 +1,194 @@
+"""Every connector's mapping against bodies that nobody would send: never an unhandled exception, never a wrong amount.
+
+500 bodies each in the ordinary run; `make fuzz` tries 10,000.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from connector_sdk import BadPayload, HookRequest, Money, Sale, TillAccount
+from connector_sdk.testing import Sold, TillStub
+from poster_connector.mapping import sale_of as poster_sale
+from poster_connector.settings import PosterSettings
+from poster_connector.stub import PosterStub
+from serve_connector.mapping import sale_of as serve_sale
+from serve_connector.settings import ServeSettings
+from serve_connector.stub import ServeStub
+from webhook_connector import ready_made
+from webhook_connector.mapping import sales_of
+from webhook_connector.settings import WebhookSettings
+
+BODIES = int(os.environ.get("FUZZ", "500"))
+FUZZED = settings(max_examples=BODIES, suppress_health_check=list(HealthCheck), deadline=None)
+POSTER = PosterSettings.model_validate({"access_token": "861052:0239", "card_numbers": True})
+SERVE = ServeSettings.model_validate({"access_token": "x", "loyalty_codes": True})
+SHOP = {"till_name": "S", "currency": "EUR", "zone": "Europe/Madrid", "secret": "12345678"}
+READY = {one.name: (WebhookSettings.model_validate({**one.settings, **SHOP}), one.sample) for one in ready_made.ALL}
+
+NUMBERS = [
+    "0",
+    "-0",
+    "1e400",
+    "NaN",
+    "Infinity",
+    "12.505",
+    "12,50",
+    " 12.50 ",
+    "٣",
+    "9" * 60,
+    "19.99",
+    "0.29",
+    "1000000.01",
+]
+TIMES = ["2026-13-01", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00"]
+NESTED = st.recursive(
+    st.none() | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=8,
+)
+ODD = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.integers(-(10**40), 10**40),
+    st.floats(),
+    st.text(max_size=20),
+    st.sampled_from(["", "\x00", "\ud800", *NUMBERS, *TIMES]),
+    st.decimals(0, 100_000, places=2).map(str),
+    NESTED,
+)
+
+
+def paths_of(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Every place in a JSON value."""
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [at, *(path for name, one in inside for path in paths_of(one, (*at, name)))]
+
+
+@st.composite
+def spoiled(draw: st.DrawFn, good: Any) -> Any:
+    """A good body with one to four places replaced, left out, or said twice."""
+    body = copy.deepcopy(good)
+    for _ in range(draw(st.integers(1, 4))):
+        path = draw(st.sampled_from(paths_of(body)[1:] or [()]))
+        if not path:
+            return draw(ODD)
+        parent = body
+        for name in path[:-1]:
+            parent = parent[name]
+        if draw(st.booleans()):
+            parent[path[-1]] = draw(ODD)
+        elif isinstance(parent, list):
+            parent.append(copy.deepcopy(parent[path[-1]]))
+        else:
+            del parent[path[-1]]
+    return body
+
+
+def exact(value: Any, currency: str, scale: int = 0) -> Money | None:
+    """The amount by another way: all digits, or nothing."""
+    try:
+        found = Decimal(str(value)).scaleb(scale) if not isinstance(value, float | bool) else None
+    except (InvalidOperation, ValueError):
+        return None
+    return Money.from_decimal(found, currency) if found is not None else None
+
+
+def receipt(stub: TillStub, kept: Callable[[str], Any]) -> Any:
+    sold = Sold(Money(1999, stub.currency), datetime(2026, 11, 20, 8, 15, tzinfo=UTC), stub.customers[0])
+    return kept(stub.sell(sold))
+
+
+_POSTER, _SERVE = PosterStub(), ServeStub()
+POSTER_GOOD = receipt(_POSTER, lambda one: _POSTER._account.receipts[int(one)])
+SERVE_GOOD = receipt(_SERVE, lambda one: _SERVE._cafe.checks[one])
+
+
+@FUZZED
+@given(spoiled(POSTER_GOOD))
+def test_poster(raw: Any) -> None:
+    try:
+        sale = poster_sale(raw, "UAH", POSTER)
+    except BadPayload:
+        return
+    assert sale.paid == exact(raw["payed_sum"], "UAH", -2)
+
+
+@FUZZED
+@given(spoiled(SERVE_GOOD))
+def test_serve(raw: Any) -> None:
+    try:
+        sale = serve_sale(raw, "EUR", SERVE)
+    except BadPayload:
+        return
+    without = sum(
+        Decimal(one["amount"])
+        for one in raw.get("payments") or []
+        if one.get("kind") in ("gift_card", "points", "voucher")
+    )
+    assert sale.paid == exact(Decimal(raw["total"]) - without, "EUR")
+    if raw["status"] != "refunded":
+        assert sale.refunded == exact(raw.get("refunded", "0"), "EUR")
+
+
+@pytest.mark.parametrize("name", sorted(READY))
+def test_ready_made(name: str) -> None:
+    chosen, sample = READY[name]
+
+    @FUZZED
+    @given(spoiled(json.loads(sample)))
+    def bodies(raw: Any) -> None:
+        body = json.dumps(raw).encode()
+        try:
+            sales, unreadable = sales_of(body, chosen)
+        except BadPayload:
+            return
+        for bad in unreadable:
+            assert bad.where
+            assert bad.why
+        for sale in sales:
+            _as_sent(sale, json.loads(body, parse_float=str, parse_int=str), name)
+
+    bodies()
+
+
+def _as_sent(sale: Sale, raw: Any, name: str) -> None:
+    paid = raw["total"] if name == "woocommerce" else raw["total_price"]
+    tip = "0" if name == "woocommerce" else raw.get("total_tip_received") or "0"
+    added = _total(paid) - _total(tip)
+    assert sale.paid == exact(added, "EUR")
+
+
+def _total(value: Any) -> Decimal:
+    several = value if isinstance(value, list) else [value]
+    return sum((Decimal("".join(one.split()).replace(",", "")) for one in several if one), Decimal(0))
+
+
+@FUZZED
+@given(st.binary(max_size=300) | ODD.map(lambda value: json.dumps(value).encode()))
+def test_any_bytes_at_all(body: bytes) -> None:
+    account = TillAccount(id="a", name="A", currency="EUR", zone="Europe/Madrid")
+    for stub in (PosterStub, ServeStub):
+        made = stub.connector(
+            stub.connector.settings_model.model_validate(dict(stub().settings())), app=stub().app(), account=account
+        )
+        try:
+            made.receive(HookRequest("POST", {}, {}, body))
+        except BadPayload:
+            continue
+    for chosen, _ in READY.values():
+        try:
+            sales_of(body, chosen)
+        except BadPayload:
+            continue

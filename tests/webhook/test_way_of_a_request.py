@@ -1,0 +1,195 @@
+"""Any till, end to end: its request proves itself, becomes a sale by the mapping, and stamps; ready-made ones too."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from connector_sdk.money import Money
+from connector_sdk.rule import StampRule, UnknownCustomer
+from connector_sdk.signatures import BodyHmac, StandardWebhooks
+from connectors.cli.main import app
+from connectors.store import journal, ledger
+from tests.town import KEY, Town, build
+from tests.webhook.test_mapping import BASE
+from webhook_connector import ready_made
+from webhook_connector.stub import WebhookStub
+
+SECRET = "dGhpcyBpcyBhIHNlY3JldA=="
+EURO_1 = StampRule(kind="by_amount", amount=Money.from_decimal("1.00", "EUR"), unknown_customer=UnknownCustomer.issue)
+READY = {one.name: one for one in ready_made.ALL}
+SHOP = {"till_name": "Shop", "currency": "EUR", "zone": "Europe/Madrid", "country": "ES", "secret": SECRET}
+
+
+@pytest.fixture
+async def town(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Town]:
+    async with build(tmp_path, monkeypatch) as one:
+        yield one
+
+
+async def connect(town: Town, values: dict[str, str], rule: StampRule = EURO_1) -> None:
+    town.connection = await town.host.desk.add("webhook", values, KEY, lambda _account: rule)
+
+
+async def send(town: Town, body: bytes, headers: dict[str, str], **more: Any) -> int:
+    path = str(town.host.desk.hook_url(town.connection)).removeprefix(town.host.public_url)
+    return (await town.hook(body, path=path, headers=headers, **more)).status_code
+
+
+def fresh(sample: bytes, **more: Any) -> bytes:
+    """A sample whose receipt is closed now, for it earns stamps only from the connection on."""
+    found = json.loads(sample)
+    later = datetime.now(UTC) + timedelta(seconds=5)
+    naive = later.strftime("%Y-%m-%dT%H:%M:%S")
+    for name in ("date_paid_gmt", "date_modified_gmt"):
+        if name in found:
+            found[name] = naive
+    for name in ("processed_at", "updated_at"):
+        if name in found:
+            found[name] = later.isoformat()
+    return json.dumps(found | more).encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "stamps", "header"),
+    [("woocommerce", 19, "X-WC-Webhook-Signature"), ("shopify", 13, "X-Shopify-Hmac-Sha256")],
+)
+async def test_a_ready_made_mapping_turns_its_sample_into_stamps_and_refuses_a_tampered_one(
+    town: Town, name: str, stamps: int, header: str
+) -> None:
+    await connect(town, {**READY[name].settings, **SHOP})
+    body = fresh(READY[name].sample)
+    signature = BodyHmac(SECRET, "base64").sign(body)
+    assert await send(town, body.replace(b"FREECOFFEE", b"FREECOFFEX"), {header: signature}) == 401
+    assert await send(town, body, {}) == 401
+    assert await town.operations() == []
+    assert await send(town, body, {header: signature}) == 200
+    await town.sync()
+    assert town.stamps("+34600111222") == stamps
+    assert [one.redeem_code for one in await town.operations() if one.redeem_code] == ["FREECOFFEE"]
+
+
+async def test_a_refund_takes_stamps_back_and_an_old_state_changes_nothing(town: Town) -> None:
+    await connect(town, {**READY["woocommerce"].settings, **SHOP})
+    first = fresh(READY["woocommerce"].sample, refunds=[])
+    later = (datetime.now(UTC) + timedelta(minutes=1)).strftime("%Y-%m-%dT%H:%M:%S")
+    back = json.dumps({**json.loads(first), "status": "refunded", "date_modified_gmt": later}).encode()
+    for body, stamps in ((first, 29), (back, 0), (first, 0)):
+        assert await send(town, body, {"X-WC-Webhook-Signature": BodyHmac(SECRET, "base64").sign(body)}) == 200
+        await town.sync()
+        assert town.stamps("+34600111222") == stamps
+
+
+async def test_pings_are_answered_and_leave_nothing(town: Town) -> None:
+    await connect(town, {**READY["woocommerce"].settings, **SHOP})
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    assert await send(town, b"webhook_id=5", form) == 200
+    assert await send(town, b"", {}) == 200
+    assert await send(town, b"webhook_id=5&id=7", form) == 401
+    assert await town.host.store.read(lambda tx: journal.kept_bodies(tx, town.connection.id)) == []
+
+
+@pytest.mark.parametrize(
+    ("proof", "good", "bad"),
+    [
+        (
+            {"proof": "hmac", "proof_header": "X-Sig"},
+            lambda body: {"X-Sig": BodyHmac(SECRET).sign(body)},
+            {"X-Sig": "ab"},
+        ),
+        (
+            {"proof": "hmac", "proof_header": "X-Sig"},
+            lambda body: {"X-Sig": f"sha256={BodyHmac(SECRET).sign(body).upper()}"},
+            {"X-Sig": "sha256="},
+        ),
+        ({"proof": "header", "proof_header": "X-Key"}, lambda _body: {"X-Key": SECRET}, {"X-Key": SECRET[:-1]}),
+        (
+            {"proof": "basic", "proof_user": "till"},
+            lambda _body: {"Authorization": "Basic " + base64.b64encode(f"till:{SECRET}".encode()).decode()},
+            {"Authorization": "Basic " + base64.b64encode(f"other:{SECRET}".encode()).decode()},
+        ),
+        (
+            {"proof": "standard"},
+            lambda body: StandardWebhooks(SECRET).sign(body, "msg_1", datetime.now(UTC)),
+            {"webhook-id": "msg_1", "webhook-timestamp": "1", "webhook-signature": "v1,AAAA"},
+        ),
+    ],
+)
+async def test_every_proof_lets_the_till_in_and_nobody_else(town: Town, proof: Any, good: Any, bad: Any) -> None:
+    await connect(town, {**BASE, **proof, "secret": SECRET})
+    body = json.dumps({"id": "1", "at": "2026-11-20T08:15:30Z", "total": "3.00", "phone": "600111222"}).encode()
+    assert await send(town, body, good(body)) == 200
+    assert await send(town, body, bad) == 401
+    assert await send(town, body, {}) == 401
+    (row,) = await town.host.store.read(lambda tx: ledger.newest(tx, town.connection.id))
+    assert row.receipt_id == "1"
+
+
+async def test_what_does_not_fit_is_kept_and_accepted(town: Town) -> None:
+    await connect(town, {**READY["woocommerce"].settings, **SHOP})
+    body = fresh(READY["woocommerce"].sample, total="many")
+    assert await send(town, body, {"X-WC-Webhook-Signature": BodyHmac(SECRET, "base64").sign(body)}) == 200
+    ((receipt, kept, where, why),) = await town.host.store.read(lambda tx: journal.kept_bodies(tx, town.connection.id))
+    assert (receipt, kept, where) == ("727", body, "paid")
+    assert "“many” is no number" in why
+
+
+async def test_the_identity_it_makes_up_is_made_up_once(town: Town) -> None:
+    await connect(town, {**READY["shopify"].settings, **SHOP})
+    before = town.connection.account.id
+    changed = await town.host.desk.edit(town.connection.id, {"till_name": "Another name"})
+    assert (changed.account.id, changed.account.name) == (before, "Another name")
+
+
+# --- the command ----------------------------------------------------------------------------------------------------
+
+
+def mapping(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(app, ["mapping", *arguments])
+    return result.exit_code, result.output
+
+
+@pytest.fixture(autouse=True)
+def _commands() -> None:
+    """As `connectors` itself does at its start."""
+    if not any(one.name == "mapping" for one in app.registered_groups):
+        from webhook_connector import register_commands
+
+        register_commands(app)
+
+
+def test_a_mapping_is_tried_on_a_sample(tmp_path: Path) -> None:
+    sample = tmp_path / "sample.json"
+    sample.write_bytes(READY["shopify"].sample)
+    code, said = mapping("try", str(sample), "--ready", "shopify")
+    assert code == 0
+    assert "20.00 EUR" in said
+    assert "total_price − total_tip_received" in said
+    code, said = mapping("show", "shopify")
+    file = tmp_path / "mapping.toml"
+    file.write_text(said.replace('"total_price"', '"total_prize"'))
+    code, said = mapping("try", str(sample), "--map", str(file))
+    assert code == 1
+    assert "✗ receipt 5940139491234: paid: nothing is at total_prize" in said
+    file.write_text('map_receipt_id = "length(@)"\n')
+    code, said = mapping("try", str(sample), "--map", str(file), "--json")
+    assert code == 1
+    assert "map_receipt_id: a path has no functions" in said
+    assert "map_paid: Field required" in said
+
+
+def test_what_cannot_be_tried_is_said(tmp_path: Path) -> None:
+    assert "cannot be read" in mapping("try", str(tmp_path / "none.json"), "--ready", "shopify")[1]
+    assert "known: woocommerce, shopify" in mapping("show", "square")[1]
+    assert "either --map FILE or --ready NAME" in mapping("try", "x.json")[1]
+
+
+def test_the_stub_speaks_as_its_settings_say() -> None:
+    assert WebhookStub.connector.settings_model.model_validate(dict(WebhookStub().settings()))

@@ -1,0 +1,54 @@
+"""The face of any till that can send JSON: it only receives, and reads what it receives by the cafe's own mapping."""
+
+from __future__ import annotations
+
+from connector_sdk import (
+    Connector,
+    ConnectorInfo,
+    HookAddress,
+    HookRequest,
+    Ignored,
+    Received,
+    Sales,
+    TillAccount,
+)
+from webhook_connector import proofs, ready_made
+from webhook_connector.mapping import sales_of
+from webhook_connector.settings import WebhookSettings
+
+
+class WebhookConnector(Connector[WebhookSettings]):
+    """One till that sends its receipts as JSON."""
+
+    info = ConnectorInfo(
+        name="webhook",
+        title="Any till with a webhook",
+        summary="Your till or shop can send its sales as JSON: say where the fields are, and they become stamps.",
+        needs="Somebody who may change your till's settings. Ready for WooCommerce and Shopify.",
+        minutes=10,
+        hook_address=HookAddress.connection,
+        stub="webhook_connector.stub:WebhookStub",
+        attach_customer="Add the customer's phone or email to the sale, as your till offers it.",
+        hook_steps=("In your till's settings, make a webhook for sales and give it this address.",),
+    )
+    ready_made = ready_made.ALL
+
+    async def check(self) -> TillAccount:
+        """What the settings say: there is nobody to ask."""
+        return TillAccount(
+            id=self.settings.till_id,
+            name=self.settings.till_name,
+            currency=self.settings.currency,
+            zone=self.settings.zone,
+            country=self.settings.country,
+        )
+
+    def prove(self, hook: HookRequest) -> None:
+        if not proofs.is_ping(hook):
+            proofs.prove(hook, self.settings)
+
+    def receive(self, hook: HookRequest) -> Received:
+        if proofs.is_ping(hook):
+            return Ignored("a ping")
+        sales, unreadable = sales_of(hook.body, self.settings)
+        return Sales(tuple(sales), tuple(unreadable))

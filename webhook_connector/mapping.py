@@ -1,0 +1,266 @@
+"""A till's request as sales, by the cafe's own mapping; pure functions of body and settings.
+
+Owns how text becomes money, time and status; paths are `expressions`'. Nothing is guessed: what does not fit is said.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from pydantic import ValidationError
+
+from connector_sdk.errors import BadPayload
+from connector_sdk.money import Money
+from connector_sdk.sale import Customer, Line, Sale, SaleStatus, Unreadable
+from webhook_connector.expressions import found_in, parsed
+from webhook_connector.settings import Dates, DecimalSign, Units, WebhookSettings
+
+MOST_RECEIPTS = 500
+_PLAIN = re.compile(r"[+-]?[0-9]{1,15}(\.[0-9]{1,15})?")
+_GROUPED = re.compile(r"[+-]?[0-9]{1,3}(,[0-9]{3})+(\.[0-9]{1,15})?")
+_WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
+_EMAIL = re.compile(r"[!-?A-~]{1,64}@[!-?A-~]{3,180}")
+_NUMBER = re.compile(r"[0-9]{6}")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SWAP = str.maketrans(",.", ".,")
+
+
+def sales_of(body: bytes, settings: WebhookSettings) -> tuple[list[Sale], list[Unreadable]]:
+    """The sales of one request, and what in it does not fit. Raises `BadPayload` where nothing can be said of any."""
+    sales: list[Sale] = []
+    unreadable: list[Unreadable] = []
+    for raw in _receipts(body, settings):
+        try:
+            sales.append(sale_of(raw, settings))
+        except BadPayload as error:
+            found = Unreadable(receipt_id=_named(raw, settings), body=body, where=error.where, why=error.why)
+            unreadable.append(found)
+    return sales, unreadable
+
+
+def _receipts(body: bytes, settings: WebhookSettings) -> list[Any]:
+    whole = parsed(body)
+    found = found_in(settings.map_receipts, whole) if settings.map_receipts else whole
+    if found is None:
+        raise BadPayload("receipts", f"nothing is at {settings.map_receipts}", body)
+    receipts = found if isinstance(found, list) else [found]
+    if len(receipts) > MOST_RECEIPTS:
+        raise BadPayload("receipts", f"are more than {MOST_RECEIPTS}", body)
+    return receipts
+
+
+def sale_of(raw: Any, settings: WebhookSettings) -> Sale:
+    """Map one receipt. Raises `BadPayload` with the field and why."""
+    if not isinstance(raw, dict):
+        raise BadPayload("receipt", "is not an object")
+    try:
+        return _Receipt(raw, settings).sale()
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "receipt"
+        raise BadPayload(where, str(first["msg"]).removeprefix("Value error, ")) from None
+
+
+def _named(raw: Any, settings: WebhookSettings) -> str | None:
+    try:
+        return _Receipt(raw, settings).text("receipt_id") or None if isinstance(raw, dict) else None
+    except BadPayload:
+        return None
+
+
+class _Receipt:
+    """One receipt under a mapping."""
+
+    def __init__(self, raw: dict[str, Any], settings: WebhookSettings) -> None:
+        self._raw = raw
+        self._set = settings
+
+    def sale(self) -> Sale:
+        self._is_in_our_currency()
+        paid = self._paid()
+        status, all_back = self._status()
+        refunded = self._money("refunded") or Money.zero(self._set.currency)
+        refunded = Money(abs(refunded.minor), refunded.currency)  # some tills write what goes back with a minus
+        closed_at = self._time("closed_at")
+        if status is SaleStatus.closed and closed_at is None:
+            raise BadPayload("closed_at", self._nothing("closed_at"))
+        return Sale(
+            receipt_id=self._needed("receipt_id"),
+            version=self._version(),
+            status=status,
+            closed_at=None if status is SaleStatus.open else closed_at,
+            paid=paid,
+            refunded=paid if all_back and refunded < paid else refunded,
+            customer=self._customer(),
+            lines=tuple(self._lines()),
+            redeem_codes=self._codes(),
+            location_id=self.text("location") or None,
+        )
+
+    # --- reading ----------------------------------------------------------------------------------------------
+
+    def _path(self, field: str) -> str:
+        found: str = getattr(self._set, f"map_{field}")
+        return found
+
+    def _nothing(self, field: str) -> str:
+        return f"nothing is at {self._path(field)}"
+
+    def text(self, field: str, within: Any = None) -> str:
+        """One text; empty where there is nothing. Raises `BadPayload` for several, or what is no text."""
+        found = found_in(self._path(field), self._raw if within is None else within)
+        if isinstance(found, list):
+            several = list(dict.fromkeys(str(one) for one in found if one is not None))
+            if len(several) > 1:
+                raise BadPayload(field, f"{len(several)} values are at {self._path(field)}")
+            found = next((one for one in found if one is not None), None)
+        if found is None:
+            return ""
+        if not isinstance(found, str):
+            raise BadPayload(field, f"what is at {self._path(field)} is no text or number")
+        return found.strip()
+
+    def _needed(self, field: str) -> str:
+        found = self.text(field)
+        if not found:
+            raise BadPayload(field, self._nothing(field))
+        return found
+
+    # --- money ------------------------------------------------------------------------------------------------
+
+    def _is_in_our_currency(self) -> None:
+        found = self.text("currency").upper()
+        if self._set.map_currency and found != self._set.currency:
+            raise BadPayload("currency", f"is not {self._set.currency}")
+
+    def _paid(self) -> Money:
+        paid, tip = self._money("paid"), self._money("tip")
+        if paid is None:
+            raise BadPayload("paid", self._nothing("paid"))
+        if paid.minor < 0 or (tip is not None and tip.minor < 0):
+            raise BadPayload("paid" if paid.minor < 0 else "tip", "is below zero")
+        if tip is not None and paid < tip:
+            raise BadPayload("tip", "is more than was paid")
+        return paid - tip if tip is not None else paid
+
+    def _money(self, field: str) -> Money | None:
+        """The sum of what is at a path, in exact minor units; `None` where nothing is."""
+        found = found_in(self._path(field), self._raw)
+        texts = [one for one in (found if isinstance(found, list) else [found]) if one is not None and one != ""]
+        if not texts:
+            return Money.zero(self._set.currency) if isinstance(found, list) else None
+        total = Money.zero(self._set.currency)
+        try:
+            for one in texts:
+                total += self._amount(field, one)
+        except ValueError as error:
+            raise BadPayload(field, str(error)) from None
+        return total
+
+    def _amount(self, field: str, value: Any) -> Money:
+        if not isinstance(value, str):
+            raise BadPayload(field, f"what is at {self._path(field)} is no number")
+        text = "".join(value.split())
+        if self._set.units is Units.minor:
+            if not _WHOLE.fullmatch(text):
+                raise BadPayload(field, f"“{text[:40]}” is no whole number of minor units")
+            return Money(int(text), self._set.currency)
+        if self._set.decimal_sign is DecimalSign.comma:
+            text = text.translate(_SWAP)
+        if _GROUPED.fullmatch(text):
+            text = text.replace(",", "")
+        if not _PLAIN.fullmatch(text):
+            raise BadPayload(field, f"“{value[:40]}” is no number with a decimal {self._set.decimal_sign}")
+        return Money.from_decimal(text, self._set.currency)
+
+    # --- time and state ---------------------------------------------------------------------------------------
+
+    def _time(self, field: str) -> datetime | None:
+        text = self.text(field)
+        if not text:
+            return None
+        at = self._moment(text)
+        if at is None or not _EPOCH <= at < _EPOCH + timedelta(days=365 * 130):
+            raise BadPayload(field, f"“{text[:40]}” is no time written as {self._set.dates}")
+        return at
+
+    def _moment(self, text: str) -> datetime | None:
+        try:
+            match self._set.dates:
+                case Dates.iso:
+                    at = datetime.fromisoformat(text)
+                case Dates.pattern:
+                    at = datetime.strptime(text, self._set.date_pattern)
+                case Dates.unix | Dates.unix_ms as kind:
+                    if not _PLAIN.fullmatch(text):
+                        return None
+                    return _EPOCH + timedelta(microseconds=int(Decimal(text) * (10**6 if kind is Dates.unix else 1000)))
+        except (ValueError, OverflowError):
+            return None
+        try:
+            zoned = at if at.tzinfo else at.replace(tzinfo=ZoneInfo(self._set.dates_zone or self._set.zone))
+            return zoned.astimezone(UTC)
+        except OverflowError:
+            return None
+
+    def _version(self) -> int | None:
+        """A whole number, or a time as microseconds; `None` where the till has neither."""
+        text = self.text("version")
+        if not text:
+            return None
+        if re.fullmatch(r"[0-9]{1,18}", text):
+            return int(text)
+        at = self._moment(text)
+        if at is None:
+            raise BadPayload("version", f"“{text[:40]}” is neither a whole number nor a time")
+        return (at - _EPOCH) // timedelta(microseconds=1)
+
+    def _status(self) -> tuple[SaleStatus, bool]:
+        """The status, and whether it says that all money was given back."""
+        found = self.text("status").lower()
+        if not self._set.map_status:
+            return SaleStatus.closed, False
+        if found in self._set.statuses("voided_statuses"):
+            return SaleStatus.voided, False
+        if found in self._set.statuses("refunded_statuses"):
+            return SaleStatus.closed, True
+        closed = self._set.statuses("closed_statuses")
+        return (SaleStatus.closed if found in closed or (found and not closed) else SaleStatus.open), False
+
+    # --- who and what -----------------------------------------------------------------------------------------
+
+    def _customer(self) -> Customer | None:
+        """Who bought; a name that cannot be one is left out, the others are still good."""
+        phone, email, number = self.text("phone"), self.text("email"), self.text("number")
+        digits = sum(sign.isdigit() for sign in phone)
+        who = Customer(
+            number=number if _NUMBER.fullmatch(number) else None,
+            phone=phone if 5 <= digits <= 15 and len(phone) <= 40 else None,
+            email=email if _EMAIL.fullmatch(email) else None,
+        )
+        return who or None
+
+    def _codes(self) -> tuple[str, ...]:
+        found = found_in(self._path("codes"), self._raw)
+        codes = found if isinstance(found, list) else [found]
+        return tuple(dict.fromkeys(one.strip() for one in codes if isinstance(one, str) and one.strip()))
+
+    def _lines(self) -> Iterator[Line]:
+        found = found_in(self._path("lines"), self._raw) or []
+        if not isinstance(found, list):
+            raise BadPayload("lines", f"what is at {self._path('lines')} is no list")
+        for at, one in enumerate(found):
+            product = self.text("product", one) if isinstance(one, dict) else ""
+            if not product:
+                raise BadPayload(f"lines.{at}.product", self._nothing("product"))
+            quantity = self.text("quantity", one) or "1"
+            plain = quantity.translate(_SWAP) if self._set.decimal_sign is DecimalSign.comma else quantity
+            if not _PLAIN.fullmatch(plain) or not 0 <= Decimal(plain) < 10**6:
+                raise BadPayload(f"lines.{at}.quantity", f"“{quantity[:40]}” is no quantity")
+            exact = Decimal(f"{Decimal(plain).quantize(Decimal('0.001')).normalize():f}")
+            yield Line(product_id=product, category_id=self.text("category", one) or None, quantity=exact)

@@ -1,0 +1,211 @@
+"""What a cafe says of its till: who it is, how its requests prove themselves, and where a sale's fields are in them.
+
+Owns that these settings make sense together; reading a request by them is `mapping`'s.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, Self
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+from connector_sdk.connector import wire_path
+from connector_sdk.errors import NotConfigured
+from connector_sdk.signatures import StandardWebhooks
+from webhook_connector.expressions import compiled
+
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,60}")
+
+
+class Proof(StrEnum):
+    """How a request shows that it comes from the till."""
+
+    hmac = "hmac"
+    standard = "standard"
+    basic = "basic"
+    header = "header"
+    address = "address"
+
+
+class Encoding(StrEnum):
+    hex = "hex"
+    base64 = "base64"
+
+
+class DecimalSign(StrEnum):
+    dot = "dot"
+    comma = "comma"
+
+
+class Units(StrEnum):
+    """Whether 12.50 is written as 12.50 or as 1250."""
+
+    major = "major"
+    minor = "minor"
+
+
+class Dates(StrEnum):
+    """How times are written: ISO 8601, seconds or milliseconds since 1970, or by a pattern of `strptime`."""
+
+    iso = "iso"
+    unix = "unix"
+    unix_ms = "unix_ms"
+    pattern = "pattern"
+
+
+def _path(title: str, description: str = "", *, need: bool = False) -> Any:
+    return Field(title=title, description=description, json_schema_extra=wire_path(need=need))
+
+
+class WebhookSettings(BaseModel):
+    """A connection's settings; the fields make its form. What begins with `map_` is a path into what the till sends."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    till_name: Annotated[str, Field(title="Name of this till", min_length=1, max_length=120)]
+    currency: Annotated[str, Field(title="Currency", description="Three letters, as in EUR.", pattern="^[A-Z]{3}$")]
+    zone: Annotated[str, Field(title="Time zone", description="Where the till stands, as in Europe/Madrid.")]
+    country: Annotated[
+        str | None,
+        Field(
+            title="Country",
+            description="Two letters, as in ES: phones without a country code are read as from there.",
+            pattern="^[A-Z]{2}$",
+        ),
+    ] = None
+    till_id: Annotated[
+        str,
+        Field(
+            title="Identity",
+            description="Made up by us; to go on with a till that was connected before, give the one it had.",
+            pattern="^[a-z0-9-]{4,64}$",
+        ),
+    ] = Field(default_factory=lambda: f"till-{secrets.token_hex(6)}")
+
+    proof: Annotated[
+        Proof,
+        Field(
+            title="Proof",
+            description="How its requests prove that they are your till's. “address” is the weakest: whoever learns it "
+            "can give stamps away.",
+        ),
+    ]
+    secret: Annotated[SecretStr | None, Field(title="Secret", description="What the till signs or shows.")] = None
+    proof_header: Annotated[
+        str, Field(title="Header", description="The header that holds the signature or secret, as in X-Signature.")
+    ] = ""
+    proof_encoding: Annotated[Encoding, Field(title="Written as", description="How the signature is written.")] = (
+        Encoding.hex
+    )
+    proof_user: Annotated[str, Field(title="User", description="For basic authentication.", max_length=200)] = ""
+
+    map_receipts: Annotated[str, _path("Receipts", "Where the receipts are, if one request holds several.")] = ""
+    map_receipt_id: Annotated[str, _path("Receipt number", "What no two receipts share.", need=True)]
+    map_version: Annotated[
+        str, _path("Revision", "A number or time that grows with each change; without one, order cannot be told.")
+    ] = ""
+    map_status: Annotated[str, _path("Status", "Without one, whatever is sent is closed.")] = ""
+    map_closed_at: Annotated[str, _path("Closed at", "When it was paid and closed.", need=True)]
+    map_paid: Annotated[str, _path("Paid", "After discounts; a list is added up.", need=True)]
+    map_tip: Annotated[str, _path("Tip", "If the sum paid holds tips: they are taken off.")] = ""
+    map_refunded: Annotated[str, _path("Refunded", "How much was given back; a list is added up.")] = ""
+    map_currency: Annotated[str, _path("Currency of the receipt", "Another one than the till's is refused.")] = ""
+    map_phone: Annotated[str, _path("Customer's phone")] = ""
+    map_email: Annotated[str, _path("Customer's email")] = ""
+    map_number: Annotated[str, _path("Customer's 7stamp number", "Six digits.")] = ""
+    map_codes: Annotated[str, _path("Redeem codes", "Vouchers used on the receipt: a text or a list.")] = ""
+    map_location: Annotated[str, _path("Place", "Which of several places sold it.")] = ""
+    map_lines: Annotated[str, _path("Lines", "What was bought, for rules by item.")] = ""
+    map_product: Annotated[str, _path("Product", "Within a line.")] = ""
+    map_category: Annotated[str, _path("Category", "Within a line.")] = ""
+    map_quantity: Annotated[str, _path("Quantity", "Within a line; without one, it is 1.")] = ""
+
+    closed_statuses: Annotated[
+        str, Field(title="Closed means", description="The statuses of a paid receipt, with commas between.")
+    ] = ""
+    refunded_statuses: Annotated[
+        str, Field(title="Refunded means", description="The statuses of one whose money was all given back.")
+    ] = ""
+    voided_statuses: Annotated[
+        str, Field(title="Voided means", description="The statuses of one that counts as never sold.")
+    ] = ""
+    decimal_sign: Annotated[DecimalSign, Field(title="Decimal sign", description="12.50 or 12,50.")] = DecimalSign.dot
+    units: Annotated[Units, Field(title="Units", description="major: 12.50 is 12.50; minor: 1250 is 12.50.")] = (
+        Units.major
+    )
+    dates: Annotated[
+        Dates, Field(title="Times", description="iso: 2026-11-20T08:15:30Z; unix: seconds; unix_ms: milliseconds.")
+    ] = Dates.iso
+    date_pattern: Annotated[str, Field(title="Pattern of times", description="As in %d.%m.%Y %H:%M.")] = ""
+    dates_zone: Annotated[
+        str, Field(title="Zone of times", description="For times written without one; the till's, if empty.")
+    ] = ""
+
+    @field_validator("zone", "dates_zone")
+    @classmethod
+    def _known_zone(cls, zone: str) -> str:
+        try:
+            if zone:
+                ZoneInfo(zone)
+        except (KeyError, ValueError, OSError):
+            raise ValueError("this is no time zone: write it as Europe/Madrid") from None
+        return zone
+
+    @field_validator(
+        *(
+            f"map_{one}"
+            for one in (
+                "receipts receipt_id version status closed_at paid tip refunded currency phone email number codes "
+                "location lines product category quantity"
+            ).split()
+        )
+    )
+    @classmethod
+    def _is_a_path(cls, text: str) -> str:
+        if text.strip():
+            compiled(text.strip())
+        return text.strip()
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        self._sees_a_sale()
+        self._can_be_proven()
+        if self.dates is Dates.pattern:
+            try:
+                datetime.strptime(datetime(2026, 11, 20, 8, 15).strftime(self.date_pattern), self.date_pattern)
+            except ValueError:
+                raise ValueError("date_pattern: this is no pattern of times: write it as %d.%m.%Y %H:%M") from None
+        return self
+
+    def _sees_a_sale(self) -> None:
+        for field in ("receipt_id", "closed_at", "paid"):
+            if not getattr(self, f"map_{field}"):
+                raise ValueError(f"map_{field}: this is needed: without it no receipt can be read")
+        if not (self.map_phone or self.map_email or self.map_number):
+            raise ValueError("map_phone: say where the customer's phone, email or number is: stamps need somebody")
+        if self.map_lines and not self.map_product:
+            raise ValueError("map_product: say where a line's product is")
+
+    def _can_be_proven(self) -> None:
+        if self.proof is Proof.address:
+            return
+        if self.secret is None or len(self.secret.get_secret_value()) < 8:
+            raise ValueError("secret: this proof needs a secret of at least 8 signs")
+        if self.proof in (Proof.hmac, Proof.header) and not _HEADER.fullmatch(self.proof_header):
+            raise ValueError("proof_header: say which header holds it, as in X-Signature")
+        if self.proof is Proof.basic and (not self.proof_user or ":" in self.proof_user):
+            raise ValueError("proof_user: say which user the till signs in as; it has no colon")
+        if self.proof is Proof.standard:
+            try:
+                StandardWebhooks(self.secret.get_secret_value())
+            except NotConfigured:
+                raise ValueError("secret: it is base64, perhaps with whsec_ before it") from None
+
+    def statuses(self, name: str) -> frozenset[str]:
+        """The words of a list such as `closed_statuses`, in small letters."""
+        return frozenset(one.strip().lower() for one in getattr(self, name).split(",") if one.strip())
