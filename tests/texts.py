@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,8 +16,8 @@ from babel.messages.pofile import read_po
 from jinja2 import Environment, nodes
 
 ROOT = Path(__file__).parents[1]
-HOST, POSTER, SERVE = (ROOT / name for name in ("connectors", "poster_connector", "serve_connector"))
-TILLS = (POSTER, SERVE)
+HOST = ROOT / "connectors"
+TILLS = tuple(ROOT / name for name in ("poster_connector", "serve_connector", "webhook_connector"))
 _TEXT_CALLS = {"text", "Refusal", "Message"}
 _ENGLISH_ONLY = {"cli", "store", "sevenstamp", "host.py", "plugins.py"}  # the command line, and what logs say
 _FACTS = {"summary", "needs", "attach_customer", "title", "description", "caution"}
@@ -45,16 +46,19 @@ def of_code(folder: Path) -> Iterator[str]:
                     name = func.attr if isinstance(func, ast.Attribute) else getattr(func, "id", "")
                     if name in _TEXT_CALLS or (name == "count" and len(args) > 2):
                         yield from _strings(args[:1])
+                    if name == "_path" and file.name == "settings.py":
+                        yield from _strings(args)
                     if name == "Token":
                         yield from _strings(args[1:2])
-                    if name in ("ConnectorInfo", "Field"):
+                    if name in ("ConnectorInfo", "Field", "ReadyMade"):
                         for keyword in keywords:
-                            if keyword.arg in _FACTS and not (name == "ConnectorInfo" and keyword.arg == "title"):
+                            if keyword.arg in _FACTS and not (name != "Field" and keyword.arg == "title"):
                                 yield from _strings([keyword.value])
-                            if keyword.arg == "hook_steps":
+                            if keyword.arg in ("hook_steps", "steps"):
                                 yield from _strings(getattr(keyword.value, "elts", []))
                     if name == "ValueError" and file.name == "settings.py" and folder in TILLS:
-                        yield from _strings(args[:1])
+                        # "field: why": the field is where it is shown, the rest is worded
+                        yield from (re.sub(r"^[a-z_]+: ", "", one) for one in _strings(args[:1]))
                 case ast.Assign(targets=[ast.Name(id="text" | "NEEDED")], value=value):
                     yield from _strings([value])
                 case (

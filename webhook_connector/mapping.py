@@ -68,7 +68,7 @@ def sale_of(raw: Any, settings: WebhookSettings) -> Sale:
 
 def _named(raw: Any, settings: WebhookSettings) -> str | None:
     try:
-        return _Receipt(raw, settings).text("receipt_id") or None if isinstance(raw, dict) else None
+        return _Receipt(raw, settings).value("receipt_id") or None if isinstance(raw, dict) else None
     except BadPayload:
         return None
 
@@ -99,7 +99,7 @@ class _Receipt:
             customer=self._customer(),
             lines=tuple(self._lines()),
             redeem_codes=self._codes(),
-            location_id=self.text("location") or None,
+            location_id=self.value("location") or None,
         )
 
     # --- reading ----------------------------------------------------------------------------------------------
@@ -111,7 +111,7 @@ class _Receipt:
     def _nothing(self, field: str) -> str:
         return f"nothing is at {self._path(field)}"
 
-    def text(self, field: str, within: Any = None) -> str:
+    def value(self, field: str, within: Any = None) -> str:
         """One text; empty where there is nothing. Raises `BadPayload` for several, or what is no text."""
         found = found_in(self._path(field), self._raw if within is None else within)
         if isinstance(found, list):
@@ -126,7 +126,7 @@ class _Receipt:
         return found.strip()
 
     def _needed(self, field: str) -> str:
-        found = self.text(field)
+        found = self.value(field)
         if not found:
             raise BadPayload(field, self._nothing(field))
         return found
@@ -134,7 +134,7 @@ class _Receipt:
     # --- money ------------------------------------------------------------------------------------------------
 
     def _is_in_our_currency(self) -> None:
-        found = self.text("currency").upper()
+        found = self.value("currency").upper()
         if self._set.map_currency and found != self._set.currency:
             raise BadPayload("currency", f"is not {self._set.currency}")
 
@@ -181,7 +181,7 @@ class _Receipt:
     # --- time and state ---------------------------------------------------------------------------------------
 
     def _time(self, field: str) -> datetime | None:
-        text = self.text(field)
+        text = self.value(field)
         if not text:
             return None
         at = self._moment(text)
@@ -210,7 +210,7 @@ class _Receipt:
 
     def _version(self) -> int | None:
         """A whole number, or a time as microseconds; `None` where the till has neither."""
-        text = self.text("version")
+        text = self.value("version")
         if not text:
             return None
         if re.fullmatch(r"[0-9]{1,18}", text):
@@ -222,7 +222,7 @@ class _Receipt:
 
     def _status(self) -> tuple[SaleStatus, bool]:
         """The status, and whether it says that all money was given back."""
-        found = self.text("status").lower()
+        found = self.value("status").lower()
         if not self._set.map_status:
             return SaleStatus.closed, False
         if found in self._set.statuses("voided_statuses"):
@@ -236,7 +236,7 @@ class _Receipt:
 
     def _customer(self) -> Customer | None:
         """Who bought; a name that cannot be one is left out, the others are still good."""
-        phone, email, number = self.text("phone"), self.text("email"), self.text("number")
+        phone, email, number = self.value("phone"), self.value("email"), self.value("number")
         digits = sum(sign.isdigit() for sign in phone)
         who = Customer(
             number=number if _NUMBER.fullmatch(number) else None,
@@ -255,12 +255,12 @@ class _Receipt:
         if not isinstance(found, list):
             raise BadPayload("lines", f"what is at {self._path('lines')} is no list")
         for at, one in enumerate(found):
-            product = self.text("product", one) if isinstance(one, dict) else ""
+            product = self.value("product", one) if isinstance(one, dict) else ""
             if not product:
                 raise BadPayload(f"lines.{at}.product", self._nothing("product"))
-            quantity = self.text("quantity", one) or "1"
+            quantity = self.value("quantity", one) or "1"
             plain = quantity.translate(_SWAP) if self._set.decimal_sign is DecimalSign.comma else quantity
             if not _PLAIN.fullmatch(plain) or not 0 <= Decimal(plain) < 10**6:
                 raise BadPayload(f"lines.{at}.quantity", f"“{quantity[:40]}” is no quantity")
             exact = Decimal(f"{Decimal(plain).quantize(Decimal('0.001')).normalize():f}")
-            yield Line(product_id=product, category_id=self.text("category", one) or None, quantity=exact)
+            yield Line(product_id=product, category_id=self.value("category", one) or None, quantity=exact)

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from connector_sdk.messages import Catalogue, Message
-from connectors.sync.tills import plain_reason, wrong_fields
+from connectors.sync.tills import located, wrong_fields
 
 ENGLISH = Catalogue(["connectors"])
 
@@ -29,7 +29,5 @@ class WrongFields(Refusal):
 
     def __init__(self, title: str, error: ValidationError, where: str) -> None:
         super().__init__("{title}: {wrong}. {where}", title=title, wrong=wrong_fields(error), where=where)
-        self.fields = {
-            ".".join(str(part) for part in one["loc"]): Message(plain_reason(one))
-            for one in error.errors(include_input=False)
-        }
+        said = (located(one) for one in error.errors(include_input=False))
+        self.fields = {name: Message(why) for name, why in said}

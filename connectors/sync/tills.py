@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -86,11 +87,19 @@ def plain_reason(error: Any) -> str:
     return str(error["msg"]).removeprefix("Value error, ").removesuffix(".")
 
 
+def located(error: Any) -> tuple[str, str]:
+    """The field that one of pydantic's errors is about, and why; a model's own check says it as "field: why"."""
+    why, name = plain_reason(error), ".".join(str(part) for part in error["loc"])
+    if not name and (said := re.fullmatch(r"([a-z_]+): (.+)", why)):
+        return said[1], said[2]
+    return name, why
+
+
 def wrong_fields(error: ValidationError, *, prefix: str = "") -> str:
     """What is wrong with settings, a field each (an environment variable with `prefix`); never their values."""
     said: list[str] = []
     for one in error.errors(include_input=False):
-        name = ".".join(str(part) for part in one["loc"]) or "settings"
-        why = plain_reason(one)
+        name, why = located(one)
+        name = name or "settings"
         said.append(f"{(prefix + name).upper() if prefix else repr(name)} is not right ({why[:1].lower()}{why[1:]})")
     return "; ".join(said)

@@ -167,7 +167,9 @@ def _authorise(
     visit: Visit, one: Draft, found: type[Connector[Any]], errors: Mapping[str, str] | None = None
 ) -> Response:
     typed = forms.settings_from(visit.form, found, one.content.get("values", {}))
-    values = {**one.content.get("values", {}), **typed}
+    wanted = visit.request.query_params.get("ready", "")
+    ready = next((made for made in found.ready_made if made.name == wanted), None)
+    values = {**(ready.settings if ready else {}), **one.content.get("values", {}), **typed}
     kept = visit.park() if errors or visit.form.values else ""
     return _step(
         visit,
@@ -179,6 +181,9 @@ def _authorise(
         oauth=visit.desk.authorise_url(one.connector, _return_address(visit)) is not None,
         errors=errors or {},
         kept=kept,
+        ready_made=found.ready_made,
+        ready=ready,
+        reads=found.can("poll") or found.can("fetch"),
     )
 
 

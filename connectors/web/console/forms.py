@@ -17,7 +17,7 @@ from connector_sdk.connector import Connector, Token
 from connector_sdk.messages import Message
 from connector_sdk.money import Money
 from connector_sdk.rule import Refunds, StampRule, UnknownCustomer
-from connectors.sync.tills import plain_reason
+from connectors.sync.tills import located, plain_reason
 from connectors.web.console.frame import Form
 from connectors.web.console.searching import amount
 
@@ -101,7 +101,8 @@ def missing_fields(model: type[BaseModel], values: Mapping[str, Any]) -> dict[st
     try:
         model.model_validate(dict(values))
     except ValidationError as error:
-        return {".".join(str(part) for part in one["loc"]): Message(plain_reason(one)) for one in error.errors()}
+        said = (located(one) for one in error.errors())
+        return {name: Message(why) for name, why in said}
     return {}
 
 

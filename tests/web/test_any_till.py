@@ -1,0 +1,58 @@
+"""The console connects a till that only sends: a ready-made mapping chosen, what is wrong said beside its field."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+
+import pytest
+
+from connector_sdk.signatures import BodyHmac
+from tests.town import Town
+from tests.web.visitor import Browsers, browsers
+from tests.webhook.test_way_of_a_request import READY, fresh
+
+SECRET = "a secret for the shop"
+
+
+@pytest.fixture
+async def doors(town: Town) -> AsyncIterator[Browsers]:
+    async with browsers(town) as made:
+        yield made
+
+
+async def test_a_shop_is_connected_by_a_ready_made_mapping_and_its_sale_becomes_stamps(
+    town: Town, doors: Browsers
+) -> None:
+    mine = await doors.new().sign_in()
+    page = await mine.get("/")
+    assert "Any till with a webhook" in page.text
+    assert "Serve" not in page.text  # SERVE_API_URL is not set
+    assert "Checked: it keeps all" in page.text
+    draft = (await mine.post("/connect/webhook")).headers["location"].rsplit("/", 1)[0]
+    page = await mine.get(f"{draft}/authorise?ready=woocommerce")
+    assert "Topic: Order updated." in page.text
+    typed = {f"set.{name}": value for name, value in READY["woocommerce"].settings.items()}
+    typed |= {"set.till_name": "Shop", "set.currency": "EUR", "set.zone": "Europe/Madrid", "set.country": "ES"}
+    for name in ("map_receipt_id", "proof_header"):
+        assert re.search(f'name="set.{name}"[^>]*value="{typed[f"set.{name}"]}"', page.text)
+    refused = await mine.post(f"{draft}/authorise", **typed)
+    assert refused.status_code == 422
+    assert re.search(r'id="wrong-secret">[^<]*needs a secret of at least 8 signs', refused.text)
+    refused = await mine.post(f"{draft}/authorise", **{**typed, "set.secret": SECRET, "set.map_paid": "sum(total)"})
+    assert re.search(r'id="wrong-map_paid">[^<]*no functions', refused.text)
+    assert SECRET not in refused.text
+    assert (await mine.post(f"{draft}/authorise", **{**typed, "set.secret": SECRET})).status_code == 303
+    assert (await mine.post(f"{draft}/key", use="own")).status_code == 303
+    await mine.get(f"{draft}/where")
+    made = await mine.post(f"{draft}/rule", kind="per_order", unknown_customer="issue")
+    welcome = await mine.get(made.headers["location"])
+    address = re.search(r'value="(http[^"]*/hooks/tills/webhook/[^"]+)"', welcome.text)
+    assert address is not None
+    body = fresh(READY["woocommerce"].sample)
+    path = address[1].removeprefix(town.host.public_url)
+    signed = {"X-WC-Webhook-Signature": BodyHmac(SECRET, "base64").sign(body)}
+    assert (await town.hook(body, path=path, headers=signed)).status_code == 200
+    (town.connection,) = await town.host.desk.everyone()
+    await town.sync()
+    assert town.stamps("+34600111222") == 1
