@@ -1,4 +1,4 @@
-"""`connectors check`: what an integrator asks of a connector that is being written, or was.
+"""`connectors new` and `check`: what an integrator asks for a connector that is being written, or was.
 
 Owns finding the connector that is meant and showing results; what is demanded is `connector_sdk.testing`'s.
 """
@@ -8,12 +8,16 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import re
 import sys
 from collections.abc import Iterator
+from enum import StrEnum
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich.progress import BarColumn, Progress, TextColumn
 
 from connector_sdk.connector import Connector
@@ -30,6 +34,84 @@ _MARKS = {
     Outcome.not_shown: "[yellow]?[/yellow]",
     Outcome.not_asked: "[dim]–[/dim]",
 }
+
+
+_FILES = {
+    "pyproject.toml": "pyproject.toml",
+    "README.md": "README.md",
+    "init.py": "{package}/__init__.py",
+    "connector.py": "{package}/connector.py",
+    "mapping.py": "{package}/mapping.py",
+    "stub.py": "{package}/stub.py",
+    "test_till.py": "tests/test_{package}.py",
+}
+
+
+class Shape(StrEnum):
+    """How a till gives its sales: it is read, it sends, or both."""
+
+    poll = "poll"
+    push = "push"
+    both = "both"
+
+
+def new(
+    name: Annotated[str, typer.Argument(help="Of the till, as in my-till.")],
+    shape: Annotated[Shape, typer.Option(help="The till can be read, sends by itself, or both.")] = Shape.both,
+    folder: Annotated[
+        Path | None, typer.Option(help="Where to make it; a folder of its name here, by default.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+) -> None:
+    """Make a connector's package: it works, and passes the conformance suite, before a line is changed."""
+    made: list[Path] = []
+
+    async def work() -> None:
+        made.extend(_scaffold(name, shape, folder or Path(name)))
+
+    run(work)
+    if as_json:
+        show_json({"folder": str(made[0].parent), "files": [str(one) for one in made]})
+        return
+    for one in made:
+        say(f"  {one}")
+    say(f"✓ {made[0].parent} is ready. Next: cd {made[0].parent} && connectors check .")
+
+
+def _scaffold(name: str, shape: Shape, folder: Path) -> list[Path]:
+    """Write the files of a new package. Raises `Refusal`."""
+    plain = re.sub(r"[^a-z0-9]", "", name.lower())
+    if not re.fullmatch(r"[a-z][a-z0-9-]{1,31}", name) or not re.fullmatch(r"[a-z][a-z0-9]{1,31}", plain):
+        raise Refusal(f"{name!r} is no name: small letters, digits and -, a letter first, as in my-till")
+    if plain in Plugins().classes:
+        raise Refusal(f"there is a connector named {plain!r} already: choose another name")
+    if folder.exists() and any(folder.iterdir()):
+        raise Refusal(f"{folder} is not empty: nothing is written over")
+    words = [one for one in name.split("-") if one]
+    values = {
+        "project": f"{name}-connector",
+        "package": name.replace("-", "_"),
+        "name": plain,
+        "title": " ".join(one.capitalize() for one in words),
+        "class_name": "".join(one.capitalize() for one in words),
+        "version": version("sevenstamp-connectors"),
+        "poll": shape is not Shape.push,
+        "push": shape is not Shape.poll,
+    }
+    templates = Environment(  # noqa: S701 - it writes Python, not pages
+        loader=PackageLoader("connector_sdk", "scaffold"),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=StrictUndefined,
+    )
+    made: list[Path] = []
+    for template, target in _FILES.items():
+        file = folder / target.format(**values)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(templates.get_template(f"{template}.jinja").render(**values), encoding="utf-8")
+        made.append(file)
+    return made
 
 
 def connector_at(target: str) -> type[Connector[Any]]:
