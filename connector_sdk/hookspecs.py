@@ -55,8 +55,8 @@ def register_connectors(register: Register) -> None:
 
 
 @hookspec(firstresult=True)
-def stamps_for_sale(connection: ConnectionFacts, sale: Sale, rule: StampRule) -> int | None:
-    """Decide a sale's stamps instead of the rule; synchronous and pure, `None` leaves it to others."""
+def stamps_for_sale(connection: ConnectionFacts, sale: Sale, rule: StampRule, stamps: int) -> int | None:
+    """Decide a sale's stamps instead of the rule, which would give `stamps`; pure, `None` leaves it to others."""
 
 
 @hookspec

@@ -26,6 +26,7 @@ from connector_sdk.redaction import redact
 from connector_sdk.rule import StampRule
 from connector_sdk.sale import Sale
 from connector_sdk.testing.suite import SUITE
+from connectors.domain.stamps import stamps_for
 
 log = logging.getLogger(__name__)
 
@@ -133,8 +134,11 @@ class Plugins:
 
     def stamps_for_sale(self, connection: ConnectionFacts, sale: Sale, rule: StampRule) -> int | None:
         """The first plugin's answer; one that raises, or answers what is no count of stamps, answers nothing."""
+        if not self.manager.hook.stamps_for_sale.get_hookimpls():
+            return None
+        given = stamps_for(sale, rule, connection.zone).stamps
         try:
-            answer = self.manager.hook.stamps_for_sale(connection=connection, sale=sale, rule=rule)
+            answer = self.manager.hook.stamps_for_sale(connection=connection, sale=sale, rule=rule, stamps=given)
         except Exception as error:
             log.exception("stamps_for_sale: a plugin raised %s; the rule decides", type(error).__name__)
             return None
