@@ -1,6 +1,7 @@
 """What an integrator sees: everything a connector for a till is made of."""
 
 from connector_sdk.connector import (
+    FIRST,
     Connector,
     ConnectorInfo,
     HookAddress,
@@ -10,7 +11,6 @@ from connector_sdk.connector import (
     ReadyMade,
     TillAccount,
     Token,
-    wire_path,
 )
 from connector_sdk.errors import (
     Ambiguous,
@@ -44,6 +44,7 @@ from connector_sdk.sale import Checkpoint, Customer, Line, Sale, SalePage, SaleS
 from connector_sdk.till_client import RateLimit, TillClient
 
 __all__ = [
+    "FIRST",
     "Account",
     "AccountChanged",
     "Ambiguous",
@@ -88,5 +89,4 @@ __all__ = [
     "Token",
     "Unreadable",
     "hookimpl",
-    "wire_path",
 ]

@@ -94,12 +94,8 @@ class ReadyMade:
     """What a cafe does in that till's admin, a sentence each."""
 
 
-def wire_path(*, need: bool = False) -> dict[str, Any]:
-    """For a settings field (`json_schema_extra`) that holds a path into what the till sends: it can be tapped.
-
-    `need`: without it no receipt can be read.
-    """
-    return {"wire_path": "needed" if need else "optional"}
+FIRST: Mapping[str, Any] = {"first": True}
+"""For an optional settings field (`json_schema_extra`) that most cafes need: it is not folded away in the form."""
 
 
 class Location(Frozen):

@@ -7,6 +7,8 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from connector_sdk.connector import FIRST
+
 
 class ServeSettings(BaseModel):
     """A connection's settings; the fields make its form."""
@@ -19,6 +21,7 @@ class ServeSettings(BaseModel):
         Field(
             title="Signing secret",
             description="Shown by Serve when the webhook is made; without it nothing that Serve sends is believed.",
+            json_schema_extra=dict(FIRST),
         ),
     ] = None
     loyalty_codes: Annotated[

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from connector_sdk.connector import wire_path
+from connector_sdk.connector import FIRST
 from connector_sdk.errors import NotConfigured
 from connector_sdk.signatures import StandardWebhooks
 from webhook_connector.expressions import compiled
@@ -58,8 +58,8 @@ class Dates(StrEnum):
     pattern = "pattern"
 
 
-def _path(title: str, description: str = "", *, need: bool = False) -> Any:
-    return Field(title=title, description=description, json_schema_extra=wire_path(need=need))
+def _path(title: str, description: str = "", *, first: bool = False) -> Any:
+    return Field(title=title, description=description, json_schema_extra=dict(FIRST) if first else None)
 
 
 class WebhookSettings(BaseModel):
@@ -95,7 +95,10 @@ class WebhookSettings(BaseModel):
             "can give stamps away.",
         ),
     ]
-    secret: Annotated[SecretStr | None, Field(title="Secret", description="What the till signs or shows.")] = None
+    secret: Annotated[
+        SecretStr | None,
+        Field(title="Secret", description="What the till signs with or shows.", json_schema_extra=dict(FIRST)),
+    ] = None
     proof_header: Annotated[
         str, Field(title="Header", description="The header that holds the signature or secret, as in X-Signature.")
     ] = ""
@@ -105,18 +108,18 @@ class WebhookSettings(BaseModel):
     proof_user: Annotated[str, Field(title="User", description="For basic authentication.", max_length=200)] = ""
 
     map_receipts: Annotated[str, _path("Receipts", "Where the receipts are, if one request holds several.")] = ""
-    map_receipt_id: Annotated[str, _path("Receipt number", "What no two receipts share.", need=True)]
+    map_receipt_id: Annotated[str, _path("Receipt number", "What no two receipts share.")]
     map_version: Annotated[
         str, _path("Revision", "A number or time that grows with each change; without one, order cannot be told.")
     ] = ""
     map_status: Annotated[str, _path("Status", "Without one, whatever is sent is closed.")] = ""
-    map_closed_at: Annotated[str, _path("Closed at", "When it was paid and closed.", need=True)]
-    map_paid: Annotated[str, _path("Paid", "After discounts; a list is added up.", need=True)]
+    map_closed_at: Annotated[str, _path("Closed at", "When it was paid and closed.")]
+    map_paid: Annotated[str, _path("Paid", "After discounts; a list is added up.")]
     map_tip: Annotated[str, _path("Tip", "If the sum paid holds tips: they are taken off.")] = ""
     map_refunded: Annotated[str, _path("Refunded", "How much was given back; a list is added up.")] = ""
     map_currency: Annotated[str, _path("Currency of the receipt", "Another one than the till's is refused.")] = ""
-    map_phone: Annotated[str, _path("Customer's phone")] = ""
-    map_email: Annotated[str, _path("Customer's email")] = ""
+    map_phone: Annotated[str, _path("Customer's phone", first=True)] = ""
+    map_email: Annotated[str, _path("Customer's email", first=True)] = ""
     map_number: Annotated[str, _path("Customer's 7stamp number", "Six digits.")] = ""
     map_codes: Annotated[str, _path("Redeem codes", "Vouchers used on the receipt: a text or a list.")] = ""
     map_location: Annotated[str, _path("Place", "Which of several places sold it.")] = ""

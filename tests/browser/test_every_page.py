@@ -135,7 +135,7 @@ class Pseudo(Catalogue):
 _OWN = re.compile(
     r"Cafe (Lviv|d024)|Main hall|Terrace|Poster|poster_connector|poster|Cappuccino|Espresso|Flat white|Croissant|"
     r"Cheesecake|Coffee|Pastry|UAH|Python|till|operator|Chrome · \w+|HeadlessChrome|README|[\w-]+\.(json|txt)|"
-    r"loc_1|/[\w/.-]*ledger\.db|FREECOFFEE9"
+    r"Any till with a webhook|webhook(_connector)?|Serve|serve(_connector)?|loc_1|/[\w/.-]*ledger\.db|FREECOFFEE9"
 )
 
 

@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
 
 from connector_sdk.connector import Connector, Token
 from connector_sdk.messages import Message
@@ -55,12 +56,16 @@ def fields_of(found: type[Connector[Any]], values: Mapping[str, Any]) -> list[Fi
                 kind=kind,
                 value="" if kind == "secret" else text,
                 needed=needed,
-                first=needed or name in lets_in,
+                first=needed or name in lets_in or _comes_first(info),
                 choices=choices,
                 kept=text[-4:] if kind == "secret" and len(text) > 8 else "",
             )
         )
     return made
+
+
+def _comes_first(info: FieldInfo) -> bool:
+    return isinstance(info.json_schema_extra, dict) and bool(info.json_schema_extra.get("first"))
 
 
 def _kind(annotation: Any) -> tuple[str, tuple[str, ...]]:
