@@ -19,8 +19,9 @@ $(READY): requirements-dev.lock pyproject.toml
 demo: $(READY)
 	@$(BIN)/connectors demo
 
+# one worker more than cores: many tests wait for sockets, retries and browsers
 test: $(READY)
-	$(BIN)/pytest -n auto --dist loadgroup
+	$(BIN)/pytest -n $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )) --dist loadgroup
 
 # Twenty times as many odd bodies for every mapping.
 fuzz: $(READY)

@@ -91,7 +91,7 @@ async def build(
             "sevenstamp_url": await stack.enter_async_context(serving(sevenstamp)),
             "secret_key": SecretStr("a key that only tests use"),
             "settle_seconds": 0.5,
-            "call_deadline_seconds": 1.0,
+            "call_deadline_seconds": 2.0,
         }
         chosen = Settings(**(values | settings))
         host = await stack.enter_async_context(Host(chosen))
