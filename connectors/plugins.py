@@ -11,6 +11,7 @@ import logging
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from importlib import resources
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from typing import Any
@@ -47,6 +48,7 @@ OURS = "sevenstamp-connectors"
 """The distribution that brings the SDK: a plugin says which versions it fits as it says of any other dependency."""
 
 
+@lru_cache(maxsize=1024)  # packages do not change under a process that runs, and the catalogue asks at every view
 def checked(found: type[Connector[Any]]) -> Checked | None:
     """The result that the connector's package ships, where it ships one of this suite's."""
     package = found.__module__.partition(".")[0]
@@ -57,6 +59,10 @@ def checked(found: type[Connector[Any]]) -> Checked | None:
         return Checked(bool(kept["conforms"]), int(kept["required"]["shown"]), int(kept["required"]["asked"]))
     except (OSError, ValueError, KeyError, TypeError, ModuleNotFoundError):
         return None
+
+
+class Unmet(Exception):
+    """What a plugin depends on is not here; the text says what to install."""
 
 
 @dataclass(slots=True)
@@ -162,7 +168,7 @@ class Plugins:
 
 
 def _refuse_unmet(point: EntryPoint) -> None:
-    """Raises `RuntimeError` where what the plugin's distribution asks for is not here, or another version of it."""
+    """Raises `Unmet` where what the plugin's distribution asks for is not here, or another version of it."""
     for text in (point.dist.requires or ()) if point.dist is not None else ():
         wanted = Requirement(text)
         if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
@@ -170,17 +176,17 @@ def _refuse_unmet(point: EntryPoint) -> None:
         try:
             here = version(wanted.name)
         except PackageNotFoundError:
-            raise RuntimeError(f"it needs {wanted.name}, which is not installed: pip install '{wanted}'") from None
+            raise Unmet(f"it needs {wanted.name}, which is not installed: pip install '{wanted}'") from None
         if not wanted.specifier.contains(here, prereleases=True):
             what = f"it needs {wanted.name} {wanted.specifier}, and {here} is here"
             ours = wanted.name.replace("_", "-").lower() == OURS
             how = "install the plugin's version for this host" if ours else f"pip install '{wanted}'"
-            raise RuntimeError(f"{what}: {how}")
+            raise Unmet(f"{what}: {how}")
 
 
 def _reason(error: BaseException) -> str:
     """One sentence that says what to do."""
-    if type(error) is RuntimeError:
+    if isinstance(error, Unmet):
         return str(error)
     if isinstance(error, ModuleNotFoundError):
         return f"it needs the module {error.name!r}: install what it depends on"

@@ -26,6 +26,7 @@ _GROUPED = re.compile(r"[+-]?[0-9]{1,3}(,[0-9]{3})+(\.[0-9]{1,15})?")
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 _EMAIL = re.compile(r"[!-?A-~]{1,64}@[!-?A-~]{3,180}")
 _NUMBER = re.compile(r"[0-9]{6}")
+_PHONE_DIGITS = 6  # the least that somebody's phone or 7stamp number has
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SWAP = str.maketrans(",.", ".,")
 
@@ -64,6 +65,13 @@ def sale_of(raw: Any, settings: WebhookSettings) -> Sale:
         first = error.errors(include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "receipt"
         raise BadPayload(where, str(first["msg"]).removeprefix("Value error, ")) from None
+
+
+def _quoted(text: str) -> str:
+    """What was found, for a reason that the journal keeps; a path may lead to somebody's phone or email by mistake."""
+    if "@" in text or sum(sign.isdigit() for sign in text) >= _PHONE_DIGITS:
+        return "what was found"
+    return f"“{text[:40]}”"
 
 
 def _named(raw: Any, settings: WebhookSettings) -> str | None:
@@ -168,14 +176,14 @@ class _Receipt:
         text = "".join(value.split())
         if self._set.units is Units.minor:
             if not _WHOLE.fullmatch(text):
-                raise BadPayload(field, f"“{text[:40]}” is no whole number of minor units")
+                raise BadPayload(field, f"{_quoted(text)} is no whole number of minor units")
             return Money(int(text), self._set.currency)
         if self._set.decimal_sign is DecimalSign.comma:
             text = text.translate(_SWAP)
         if _GROUPED.fullmatch(text):
             text = text.replace(",", "")
         if not _PLAIN.fullmatch(text):
-            raise BadPayload(field, f"“{value[:40]}” is no number with a decimal {self._set.decimal_sign}")
+            raise BadPayload(field, f"{_quoted(value)} is no number with a decimal {self._set.decimal_sign}")
         return Money.from_decimal(text, self._set.currency)
 
     # --- time and state ---------------------------------------------------------------------------------------
@@ -186,7 +194,7 @@ class _Receipt:
             return None
         at = self._moment(text)
         if at is None or not _EPOCH <= at < _EPOCH + timedelta(days=365 * 130):
-            raise BadPayload(field, f"“{text[:40]}” is no time written as {self._set.dates}")
+            raise BadPayload(field, f"{_quoted(text)} is no time written as {self._set.dates}")
         return at
 
     def _moment(self, text: str) -> datetime | None:
@@ -217,7 +225,7 @@ class _Receipt:
             return int(text)
         at = self._moment(text)
         if at is None:
-            raise BadPayload("version", f"“{text[:40]}” is neither a whole number nor a time")
+            raise BadPayload("version", f"{_quoted(text)} is neither a whole number nor a time")
         return (at - _EPOCH) // timedelta(microseconds=1)
 
     def _status(self) -> tuple[SaleStatus, bool]:
@@ -261,6 +269,6 @@ class _Receipt:
             quantity = self.value("quantity", one) or "1"
             plain = quantity.translate(_SWAP) if self._set.decimal_sign is DecimalSign.comma else quantity
             if not _PLAIN.fullmatch(plain) or not 0 <= Decimal(plain) < 10**6:
-                raise BadPayload(f"lines.{at}.quantity", f"“{quantity[:40]}” is no quantity")
+                raise BadPayload(f"lines.{at}.quantity", f"{_quoted(quantity)} is no quantity")
             exact = Decimal(f"{Decimal(plain).quantize(Decimal('0.001')).normalize():f}")
             yield Line(product_id=product, category_id=self.value("category", one) or None, quantity=exact)

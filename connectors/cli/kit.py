@@ -34,8 +34,6 @@ _MARKS = {
     Outcome.not_shown: "[yellow]?[/yellow]",
     Outcome.not_asked: "[dim]–[/dim]",
 }
-
-
 _FILES = {
     "pyproject.toml": "pyproject.toml",
     "README.md": "README.md",
@@ -184,7 +182,6 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
     """Run the conformance suite over a connector's stub; ends with 1 where something required is missing."""
-    found = BEHAVIOURS
     names = {one.name: one for one in BEHAVIOURS}
     reports: list[Report] = []
 
@@ -196,7 +193,7 @@ def check(
                 raise Refusal(f"there is no behaviour {one!r}; nearest: {', '.join(nearest(one, names)[:3])}")
         if write and only:
             raise Refusal("a result is kept of the whole suite only: leave out --only")
-        wanted = [names[one] for one in only] if only else found
+        wanted = [names[one] for one in only] if only else BEHAVIOURS
         reports.append(await _examined(connector, stub, wanted))
         if write:
             _keep(connector, reports[0])

@@ -127,6 +127,14 @@ def test_a_total_as_text_says_what_was_found() -> None:
     assert refused(BODY | {"total": "twelve"}) == ("paid", "“twelve” is no number with a decimal dot")
 
 
+@pytest.mark.parametrize("field", ["map_paid", "map_closed_at", "map_version", "map_refunded", "map_tip"])
+@pytest.mark.parametrize("somebody", ["anna@example.com", "+34 600-111-222", "600/111222", "123456x"])
+def test_a_path_that_leads_to_somebody_by_mistake_tells_nobody(field: str, somebody: str) -> None:
+    _, why = refused(BODY | {"who": somebody}, **{field: "who"})
+    assert why.startswith("what was found is")
+    assert somebody not in why
+
+
 @pytest.mark.parametrize(
     ("text", "more", "iso"),
     [

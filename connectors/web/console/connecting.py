@@ -48,7 +48,7 @@ async def catalogue(visit: Visit) -> Response:
     ids = [one.connection.id for one in found]
     days = await visit.host.store.read(lambda tx: tallies.days(tx, ids, since))
     begun = await visit.host.store.read(lambda tx: drafts.of_owner(tx, visit.owner))
-    classes = visit.host.plugins.classes
+    classes, offered = visit.host.plugins.classes, visit.desk.offered()
     used = {one.connection.connector for one in found}
     newest = {name: (draft, at) for draft, name, at in reversed(begun) if name in classes}
     needy = [
@@ -58,9 +58,9 @@ async def catalogue(visit: Visit) -> Response:
     return visit.page(
         "catalogue.html",
         connected=[(one, _today(visit, one.connection, days[one.connection.id])) for one in found],
-        tiles=[one.info for one in sorted(visit.desk.offered(), key=lambda one: one.info.name in used)],
+        tiles=[one.info for one in sorted(offered, key=lambda one: one.info.name in used)],
         used=used,
-        checks={one.info.name: checked(one) for one in visit.desk.offered()},
+        checks={one.info.name: checked(one) for one in offered},
         drafts=[(draft, classes[name].info, at) for name, (draft, at) in newest.items()],
         needy=needy[0] if needy else None,
         titles={name: one.info.title for name, one in classes.items()},
