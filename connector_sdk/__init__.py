@@ -40,7 +40,7 @@ from connector_sdk.hookspecs import ConnectionFacts, OperationFacts, hookimpl
 from connector_sdk.messages import Message
 from connector_sdk.money import Money
 from connector_sdk.rule import StampRule
-from connector_sdk.sale import Checkpoint, Customer, Line, Sale, SalePage, SaleStatus, Unreadable
+from connector_sdk.sale import Checkpoint, Customer, Line, Sale, SalePage, SaleStatus, Unreadable, plain_quantity
 from connector_sdk.till_client import RateLimit, TillClient
 
 __all__ = [
@@ -89,4 +89,5 @@ __all__ = [
     "Token",
     "Unreadable",
     "hookimpl",
+    "plain_quantity",
 ]

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from connector_sdk.errors import BadPayload
 from connector_sdk.money import Money
-from connector_sdk.sale import Customer, Line, Sale, SaleStatus
+from connector_sdk.sale import Customer, Line, Sale, SaleStatus, plain_quantity
 from poster_connector.settings import PosterSettings
 from poster_connector.wire import text, whole
 
@@ -120,9 +120,7 @@ def _line(raw: Any, where: str, categories: Mapping[str, str]) -> Line:
         gift = whole(raw, "payed_sum", 1) == 0
     except BadPayload as error:
         raise BadPayload(f"{where}.{error.where}", error.why) from None
-    # "1" and "1.000" are one quantity: the same receipt must read the same
-    plain = Decimal(f"{quantity.quantize(Decimal('0.001')).normalize():f}")
-    return Line(product_id=product, category_id=categories.get(product), quantity=plain, gift=gift)
+    return Line(product_id=product, category_id=categories.get(product), quantity=plain_quantity(quantity), gift=gift)
 
 
 def redeem_codes(comment: str) -> tuple[str, ...]:

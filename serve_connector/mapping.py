@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from connector_sdk.errors import BadPayload
 from connector_sdk.money import Money
-from connector_sdk.sale import Customer, Line, Sale, SaleStatus
+from connector_sdk.sale import Customer, Line, Sale, SaleStatus, plain_quantity
 from serve_connector.settings import ServeSettings
 from serve_connector.wire import NOT_MONEY, STATUSES
 
@@ -182,8 +182,7 @@ def _quantity(raw: Mapping[str, Any], field: str, where: str, default: str | Non
     found = _decimal(raw.get(field, default), f"{where}.{field}")
     if not 0 <= found < 10**6:
         raise BadPayload(f"{where}.{field}", "is no quantity")
-    # "1" and "1.000" are one quantity: the same check must read the same
-    return Decimal(f"{found.quantize(Decimal('0.001')).normalize():f}")
+    return plain_quantity(found)
 
 
 def _decimal(value: Any, where: str) -> Decimal:

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from connector_sdk.errors import BadPayload
 from connector_sdk.money import Money
-from connector_sdk.sale import Customer, Line, Sale, SaleStatus, Unreadable
+from connector_sdk.sale import Customer, Line, Sale, SaleStatus, Unreadable, plain_quantity
 from webhook_connector.expressions import found_in, parsed
 from webhook_connector.settings import Dates, DecimalSign, Units, WebhookSettings
 
@@ -270,5 +270,5 @@ class _Receipt:
             plain = quantity.translate(_SWAP) if self._set.decimal_sign is DecimalSign.comma else quantity
             if not _PLAIN.fullmatch(plain) or not 0 <= Decimal(plain) < 10**6:
                 raise BadPayload(f"lines.{at}.quantity", f"{_quoted(quantity)} is no quantity")
-            exact = Decimal(f"{Decimal(plain).quantize(Decimal('0.001')).normalize():f}")
+            exact = plain_quantity(Decimal(plain))
             yield Line(product_id=product, category_id=self.value("category", one) or None, quantity=exact)

@@ -209,7 +209,7 @@ def sandbox(
                 say(f"  export {variable}={value}")
             for field, value in hints.items():
                 say(f"  --set {field}={value}")
-            say(f"  Controls: POST {origin}/_sandbox/sell, refund, correct, remove, hooks (see docs/operating.md)")
+            say(f"  Controls: POST {origin}/_sandbox/sell, refund, correct, hooks and more (see docs/operating.md)")
         await serve_application(app, sock)
 
     run(work, interrupted=0)
