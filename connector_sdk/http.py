@@ -84,7 +84,7 @@ async def exchange(
         async with asyncio.timeout(deadline):
             response = await transport.handle_async_request(request)
             try:
-                body = await _bounded(response)
+                body = await bounded_body(response)
             finally:
                 await response.aclose()
     except (aiohttp.ClientError, ValueError) as error:
@@ -97,8 +97,8 @@ _parsed = lru_cache(maxsize=4096)(httpx.URL)
 _HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "7stamp-connectors"}
 
 
-async def _bounded(response: httpx.Response) -> bytes:
-    """The body; decoded, too, only as far as we are willing to hold it."""
+async def bounded_body(response: httpx.Response) -> bytes:
+    """The body of an answer; decoded, too, only as far as we are willing to hold it. Raises `TooLarge`."""
     encoded = response.headers.get("content-encoding", "identity") != "identity"
     chunks = response.aiter_bytes() if encoded else response.stream
     body = bytearray()

@@ -10,7 +10,9 @@ import json
 import math
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, ClassVar
 from weakref import WeakValueDictionary
 
@@ -30,6 +32,18 @@ from connector_sdk.redaction import redact
 
 Judge = Callable[[Any], None]
 """Looks at a parsed answer and raises a `ConnectorError` where it is a refusal."""
+
+_replaying: ContextVar[bool] = ContextVar("replaying", default=False)
+
+
+@contextmanager
+def unpaced() -> Iterator[None]:
+    """Within it no call waits for its turn or before it is tried again: answers are replayed, and no till is asked."""
+    token = _replaying.set(True)
+    try:
+        yield
+    finally:
+        _replaying.reset(token)
 
 
 class RateLimit:
@@ -52,6 +66,8 @@ class RateLimit:
 
     async def turn(self, most: float = math.inf) -> float:
         """Wait for this call's turn; the seconds waited. Raises `TimeoutError` at once where that is over `most`."""
+        if _replaying.get():
+            return 0.0
         now = time.monotonic()
         turn = max(self._next, now - self.burst / self.per_second) + 1 / self.per_second
         wait = max(0.0, turn - now)
@@ -107,7 +123,7 @@ class TillClient:
             except (TillUnavailable, RateLimited) as error:
                 pause = error.retry_after if isinstance(error, RateLimited) else 0.2 * 2**attempt
                 pause *= random.uniform(1.0, 1.5)  # noqa: S311 - jitter, not a secret
-                if attempt == self._attempts or time.monotonic() + pause >= end:
+                if attempt == self._attempts or time.monotonic() + pause >= end or _replaying.get():
                     raise
                 await asyncio.sleep(pause)
         raise AssertionError("the last attempt returns or raises")

@@ -36,11 +36,15 @@ _NAME = re.compile(r"[a-z][a-z0-9]{1,31}")
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What a package says of its connector's conformance: required behaviours shown, of those asked for."""
+    """What a package says of its connector's conformance: required behaviours shown, of those asked for.
+
+    `recordings` is how many readings of a real account it ships, which are read as they were then.
+    """
 
     conforms: bool
     shown: int
     asked: int
+    recordings: int = 0
 
 
 CONFORMANCE = "conformance.json"
@@ -56,7 +60,9 @@ def checked(found: type[Connector[Any]]) -> Checked | None:
         kept = json.loads((resources.files(package) / CONFORMANCE).read_text())[found.info.name]
         if kept["suite"] != SUITE:
             return None
-        return Checked(bool(kept["conforms"]), int(kept["required"]["shown"]), int(kept["required"]["asked"]))
+        required = kept["required"]
+        recorded = int(kept.get("recordings", 0))
+        return Checked(bool(kept["conforms"]), int(required["shown"]), int(required["asked"]), recorded)
     except (OSError, ValueError, KeyError, TypeError, ModuleNotFoundError):
         return None
 

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar
 
+from connector_sdk.connector import Connector
 from connector_sdk.errors import ConnectorError
 from connector_sdk.testing.behaviours import BEHAVIOURS
+from connector_sdk.testing.recording import recordings_of
 from connector_sdk.testing.stub import CannotShow, TillStub
 from connector_sdk.testing.trial import Behaviour, Broken, Level, NotAsked, Trial
 
@@ -39,11 +41,22 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
+class Replayed:
+    """One recording of a real account, read anew: how many receipts, and how they differ from then (empty: not)."""
+
+    name: str
+    made: str
+    receipts: int
+    difference: str
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """The results of one connector."""
 
     connector: str
     results: tuple[Result, ...]
+    replayed: tuple[Replayed, ...] = ()
 
     def count(self, outcome: Outcome, level: Level | None = None) -> int:
         return Counter(one.outcome for one in self.results if level in (None, one.behaviour.level))[outcome]
@@ -58,19 +71,33 @@ class Report:
             "suite": SUITE,
             "conforms": self.conforms,
             **{level.value: {"shown": shown[level], "asked": asked[level]} for level in Level},
+            "recordings": sum(not one.difference for one in self.replayed),
         }
 
     @property
     def conforms(self) -> bool:
-        """Whether everything required was shown, as far as the connector claims it."""
+        """Whether everything required was shown, as far as it is claimed, and recordings are read as they were."""
         bad = (Outcome.failed, Outcome.not_shown)
-        return not any(one.outcome in bad and one.behaviour.level is Level.required for one in self.results)
+        missing = any(one.outcome in bad and one.behaviour.level is Level.required for one in self.results)
+        return not missing and not any(one.difference for one in self.replayed)
 
 
 async def examine(stub: Callable[[], TillStub], behaviours: Iterable[Behaviour] | None = None) -> Report:
     """Run behaviours (all, by default), a fresh stub each; at most a minute each."""
     results = [await judged(stub(), one) for one in (BEHAVIOURS if behaviours is None else behaviours)]
-    return Report(stub().connector.info.name, tuple(results))
+    found = stub().connector
+    return Report(found.info.name, tuple(results), await replayed(found))
+
+
+async def replayed(found: type[Connector[Any]]) -> tuple[Replayed, ...]:
+    """What a connector's package has recorded of real accounts, read with the connector as it is now."""
+    made: list[Replayed] = []
+    for name, one in recordings_of(found):
+        if isinstance(one, str):
+            made.append(Replayed(name, "", 0, one))
+        else:
+            made.append(Replayed(name, one.made, len(one.sales), await one.difference(found)))
+    return tuple(made)
 
 
 async def judged(stub: TillStub, behaviour: Behaviour) -> Result:
@@ -112,6 +139,17 @@ class Conformance:
         if result.outcome is Outcome.failed:
             said = f"{behaviour.title}: {result.why}\n  guards against {behaviour.guards}\n  mend it: {behaviour.fix}"
             pytest.fail(said, pytrace=False)
+
+    def test_recordings(self) -> None:
+        """What a real account answered is read as it was when it was recorded."""
+        import pytest
+
+        found = asyncio.run(replayed(type(self).stub().connector))
+        if not found:
+            pytest.skip("nothing is recorded of a real account: connectors try … --record")
+        wrong = [f"{one.name}: {one.difference}" for one in found if one.difference]
+        if wrong:
+            pytest.fail("\n".join(wrong), pytrace=False)
 
 
 def _test(behaviour: Behaviour) -> Callable[[Any], None]:

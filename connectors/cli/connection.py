@@ -35,7 +35,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="For scripts.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
-def _settings(given: list[str]) -> dict[str, str]:
+def settings_given(given: list[str]) -> dict[str, str]:
     values: dict[str, str] = {}
     for one in given:
         name, equals, value = one.partition("=")
@@ -64,7 +64,7 @@ def add(
     as_json: AsJson = False,
 ) -> None:
     """Connect a till account; everything is checked before anything is stored."""
-    values = _settings(setting)
+    values = settings_given(setting)
     options = RuleOptions(
         rule, minimum, tuple(multiply or ()), max_per_sale, max_per_card_per_day, refunds, unknown_customer, hold_days
     )
@@ -150,7 +150,7 @@ def edit(
     as_json: AsJson = False,
 ) -> None:
     """Change a connection; a new rule counts for receipts closed from now on."""
-    values = _settings(setting)
+    values = settings_given(setting)
     options = RuleOptions(
         rule, minimum, tuple(multiply or ()), max_per_sale, max_per_card_per_day, refunds, unknown_customer, hold_days
     )

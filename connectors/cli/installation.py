@@ -96,7 +96,8 @@ def _checked(loaded: Plugins, name: str) -> str:
     found = checked(loaded.classes[name])
     if found is None:
         return "not checked"
-    return f"{'conforms' if found.conforms else 'does not conform'}: {found.shown} of {found.asked}"
+    said = f"{'conforms' if found.conforms else 'does not conform'}: {found.shown} of {found.asked}"
+    return f"{said}, {found.recordings} recordings" if found.recordings else said
 
 
 def doctor(as_json: AsJson = False) -> None:

@@ -11,6 +11,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
@@ -22,7 +23,8 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from connector_sdk.connector import Connector
 from connector_sdk.testing import BEHAVIOURS, Level, Outcome, Report, Result, TillStub
-from connector_sdk.testing.suite import judged
+from connector_sdk.testing.recording import FOLDER, recordings_of
+from connector_sdk.testing.suite import judged, replayed
 from connectors.cli.output import console, escape, run, say, show_json
 from connectors.desk import Refusal, nearest
 from connectors.plugins import CONFORMANCE, Plugins
@@ -179,6 +181,9 @@ def check(
     write: Annotated[
         bool, typer.Option("--write", help=f"Keep the result in the package, as {CONFORMANCE}: the catalogue shows it.")
     ] = False,
+    accept: Annotated[
+        bool, typer.Option("--accept-recordings", help="What the recordings say now is right from now on.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
     """Run the conformance suite over a connector's stub; ends with 1 where something required is missing."""
@@ -193,6 +198,8 @@ def check(
                 raise Refusal(f"there is no behaviour {one!r}; nearest: {', '.join(nearest(one, names)[:3])}")
         if write and only:
             raise Refusal("a result is kept of the whole suite only: leave out --only")
+        if accept:
+            await _accept(connector)
         wanted = [names[one] for one in only] if only else BEHAVIOURS
         reports.append(await _examined(connector, stub, wanted))
         if write:
@@ -215,13 +222,30 @@ async def _examined(connector: type[Connector[Any]], stub: type[TillStub], wante
             bar.update(task, description=one.title)
             results.append(await judged(stub(), one))
             bar.advance(task)
-    return Report(connector.info.name, tuple(results))
+    return Report(connector.info.name, tuple(results), await replayed(connector))
+
+
+def _beside(connector: type[Connector[Any]], name: str) -> Path:
+    """A file of that name beside the package's code."""
+    package = importlib.import_module(connector.__module__.partition(".")[0])
+    return Path(str(package.__file__)).with_name(name)
+
+
+async def _accept(connector: type[Connector[Any]]) -> None:
+    """Write into every recording what is read from it now. Raises `Refusal`."""
+    for name, one in recordings_of(connector):
+        if isinstance(one, str):
+            raise Refusal(f"{FOLDER}/{name}: {one}")
+        sales = tuple(sale.model_dump(mode="json") for sale in (await one.read(connector)).sales)
+        try:
+            (_beside(connector, FOLDER) / name).write_text(replace(one, sales=sales).written(), encoding="utf-8")
+        except OSError as error:
+            raise Refusal(f"{FOLDER}/{name} cannot be written: {error.strerror}") from None
 
 
 def _keep(connector: type[Connector[Any]], report: Report) -> None:
     """Write the result beside the package's code. Raises `Refusal`."""
-    package = importlib.import_module(connector.__module__.partition(".")[0])
-    file = Path(str(package.__file__)).with_name(CONFORMANCE)
+    file = _beside(connector, CONFORMANCE)
     kept: dict[str, Any] = {}
     try:
         if file.is_file():
@@ -244,7 +268,11 @@ def _show(report: Report, as_json: bool) -> None:
             }
             for one in report.results
         ]
-        show_json({"connector": report.connector, **report.summary(), "behaviours": rows})
+        recorded = [
+            {"file": one.name, "made": one.made, "receipts": one.receipts, "difference": one.difference or None}
+            for one in report.replayed
+        ]
+        show_json({"connector": report.connector, **report.summary(), "behaviours": rows, "recorded": recorded})
         return
     for one in report.results:
         level = "" if one.behaviour.level is Level.required else " [dim](recommended)[/dim]"
@@ -256,6 +284,19 @@ def _show(report: Report, as_json: bool) -> None:
             console.print(
                 f"    mend it: {escape(one.behaviour.fix)} [dim]({one.behaviour.name})[/dim]", highlight=False
             )
+    for recording in report.replayed:
+        if recording.difference:
+            console.print(f"[red]✗[/red] {escape(recording.name)}: {escape(recording.difference)}", highlight=False)
+            console.print("    if it is right now: connectors check … --accept-recordings", highlight=False)
+        else:
+            say(f"✓ {recording.name}: {recording.receipts} receipts of a real account are read as they were then")
+    if not report.replayed:
+        console.print(
+            "[yellow]?[/yellow] Nothing is recorded of a real account: a stub that its own author wrote proves only "
+            "consistency. Record some: connectors try … --record",
+            highlight=False,
+            soft_wrap=True,
+        )
     shown, failed = report.count(Outcome.passed), report.count(Outcome.failed)
     hidden, not_asked = report.count(Outcome.not_shown), report.count(Outcome.not_asked)
     say(f"\n{report.connector}: {shown} shown, {failed} failed, {hidden} not shown, {not_asked} not asked.")

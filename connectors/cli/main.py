@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from connectors.cli import connection, console, installation, kit, operations, work
+from connectors.cli import connection, console, installation, kit, operations, trying, work
 from connectors.cli.output import fail, log_to_stderr
 from connectors.plugins import Plugins
 
@@ -48,6 +48,7 @@ app.command()(installation.plugins)
 app.command()(installation.doctor)
 app.command()(kit.new)
 app.command()(kit.check)
+app.command("try")(trying.try_)
 app.command()(console.diagnostics)
 app.command()(installation.sandbox)
 app.command()(installation.demo)

@@ -1,0 +1,133 @@
+"""What a real account answered: kept without secrets and people, and read for ever as it was then."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connector_sdk.testing import Fault, Faulty, awkward_moments, written
+from connector_sdk.testing.disguise import Disguise
+from connector_sdk.testing.recording import Exchange, Recorder, Recording, Replay, read_once, recorded
+from poster_connector import PosterConnector
+from poster_connector.sandbox import Account, PosterSandbox
+from poster_connector.settings import PosterApp, PosterSettings
+
+SINCE = datetime.now(UTC) - timedelta(days=1)
+
+
+async def record(account: Account) -> Recording:
+    sandbox = PosterSandbox(account)
+    settings = PosterSettings.model_validate(sandbox.settings())
+    app = PosterApp(api_url="http://poster.test/api")
+    transport = Recorder(httpx.ASGITransport(app=sandbox.application()))
+    found = await PosterConnector(settings, app=app, transport=transport).check()
+    till = PosterConnector(settings, app=app, account=found, transport=transport)
+    await read_once(till, SINCE)
+    return await recorded(PosterConnector, settings, app, found, transport.exchanges, SINCE)
+
+
+async def test_a_recording_tells_no_secret_and_nobody_and_is_read_as_the_account_was() -> None:
+    account = Account()
+    for number in range(3):
+        client = account.client("+380501112201", email="anna@example.com")
+        account.sell(client, paid=12750 + number, comment="voucher FREECOFFEE9 for Anna")
+    one = await record(account)
+    text = one.written()
+    token = PosterSandbox(account).settings()["access_token"]
+    for hidden in (token, token.partition(":")[2], "anna@example.com", "+380501112201", "501112201", "FREECOFFEE9"):
+        assert hidden not in text
+    again = Recording.of(text)
+    assert [sale["paid"]["minor"] for sale in again.sales] == [12750, 12751, 12752]
+    assert await again.difference(PosterConnector) == ""
+
+
+async def test_what_is_read_otherwise_than_then_is_named() -> None:
+    account = Account()
+    account.sell(0, paid=4500)
+    one = await record(account)
+    raw = json.loads(one.written())
+    raw["sales"][0]["paid"]["minor"] = 45
+    said = await Recording.of(json.dumps(raw)).difference(PosterConnector)
+    assert said.startswith(f"receipt {raw['sales'][0]['receipt_id']}: paid was")
+    raw["sales"] = []
+    assert "0 receipts were read from it, and 1 are now" in await Recording.of(json.dumps(raw)).difference(
+        PosterConnector
+    )
+    raw["settings"] = {"access_token": "no token"}
+    assert "its settings do not fit any more" in await Recording.of(json.dumps(raw)).difference(PosterConnector)
+    with pytest.raises(ValueError, match="this is no recording"):
+        Recording.of("{}")
+
+
+SECRET = "sk_live_9f8e7d6c5b4a"
+TEXTS = st.text(st.characters(codec="utf-8"), max_size=30)
+BODIES = st.recursive(
+    st.none() | st.booleans() | st.integers() | TEXTS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(BODIES, TEXTS)
+def test_no_body_keeps_a_secret_and_all_stay_what_they_were(body: object, around: str) -> None:
+    sent = {"data": body, "note": f"{around}{SECRET}", "phone": "+34600111222", "total": "12.50", "id": 1234567890123}
+    hidden = Disguise([SECRET]).body(json.dumps(sent).encode())
+    assert SECRET.encode() not in hidden
+    assert b"600111222" not in hidden
+    made = json.loads(hidden)
+    assert (made["total"], made["id"]) == ("12.50", 1234567890123)
+    assert _shape(made["data"]) == _shape(body)
+
+
+def _shape(value: object) -> object:
+    match value:
+        case dict():
+            return {name: _shape(one) for name, one in value.items()}
+        case list():
+            return [_shape(one) for one in value]
+    return type(value)
+
+
+def test_numbers_stay_as_they_were_sent() -> None:
+    assert b'"total": 12.50' in Disguise().body(b'{"total": 12.50, "long": 123456789012345678901234567890}')
+
+
+def test_the_same_person_is_the_same_everywhere_and_another_is_another() -> None:
+    hide = Disguise()
+    one, same, other = (
+        hide.value({"phone": text})["phone"] for text in ("+34600111222", "+34600111222", "+34600111333")
+    )
+    assert one == same != other
+    assert one.startswith("+3460")
+
+
+async def test_a_replay_answers_by_query_and_then_by_turn_and_asks_nobody() -> None:
+    pages = [Exchange("GET", "/r", (("cursor", str(at)),), 200, {}, f"[{at}]".encode()) for at in range(3)]
+    async with httpx.AsyncClient(transport=Replay(pages), base_url="http://till") as client:
+        assert (await client.get("/r?cursor=1")).json() == [1]
+        assert (await client.get("/r?cursor=of-today")).json() == [0]
+        assert (await client.get("/r?cursor=2")).json() == [2]
+        with pytest.raises(httpx.ConnectError, match="nothing was recorded for GET /other"):
+            await client.get("/other")
+
+
+async def test_a_stub_fails_as_it_is_told_and_then_answers() -> None:
+    faulty = Faulty(httpx.MockTransport(lambda _request: httpx.Response(200, json={})))
+    faulty.fail(Fault.rate_limited, 2)
+    async with httpx.AsyncClient(transport=faulty, base_url="http://till") as client:
+        assert [(await client.get("/")).status_code for _ in range(3)] == [429, 429, 200]
+
+
+def test_awkward_moments_hold_the_hour_that_comes_twice_and_the_one_that_never_was() -> None:
+    moments = awkward_moments("Europe/Madrid", datetime(2026, 11, 24, 12, tzinfo=UTC))
+    assert datetime(2026, 11, 23, 23, 0, tzinfo=UTC) in moments  # midnight
+    texts = [written(one, "Europe/Madrid") for one in moments]
+    assert "2026-10-25 02:30:00" in texts
+    assert len(texts) - len(set(texts)) == 1  # 02:30 of that night, twice
+    assert not [text for text in texts if text.startswith("2026-03-29 02:")]
+    assert moments == tuple(sorted(moments))
