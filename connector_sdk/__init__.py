@@ -2,6 +2,7 @@
 
 from connector_sdk.connector import (
     FIRST,
+    TAUGHT,
     Connector,
     ConnectorInfo,
     HookAddress,
@@ -45,6 +46,7 @@ from connector_sdk.till_client import RateLimit, TillClient
 
 __all__ = [
     "FIRST",
+    "TAUGHT",
     "Account",
     "AccountChanged",
     "Ambiguous",

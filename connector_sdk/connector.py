@@ -21,6 +21,7 @@ from pydantic_settings import BaseSettings
 from connector_sdk.errors import NotSupported
 from connector_sdk.hooks import Account, Answer, HookRequest, Received
 from connector_sdk.sale import Checkpoint, Customer, Frozen, Key, Sale, SalePage
+from connector_sdk.teaching import Teaching
 
 S = TypeVar("S", bound=BaseModel)
 
@@ -97,6 +98,9 @@ class ReadyMade:
 FIRST: Mapping[str, Any] = {"first": True}
 """For an optional settings field (`json_schema_extra`) that most cafes need: it is not folded away in the form."""
 
+TAUGHT: Mapping[str, Any] = {"taught": True}
+"""For a settings field that says where something is in what the till sends: taught by a request, seldom typed."""
+
 
 class Location(Frozen):
     """One venue of a till account."""
@@ -150,6 +154,8 @@ class Connector(ABC, Generic[S]):
     authorisation: ClassVar[tuple[Token | OAuth, ...]] = ()
     hook_answer: ClassVar[Answer] = Answer()
     ready_made: ClassVar[tuple[ReadyMade, ...]] = ()
+    teaching: ClassVar[Teaching | None] = None
+    """How this connector learns from a request of the till where things are in it, where it can."""
 
     def __init__(
         self,

@@ -6,6 +6,8 @@ a phone number or an email.
 
 from __future__ import annotations
 
+from connector_sdk.messages import Message
+
 
 class ConnectorError(Exception):
     """Base of everything a connector raises on purpose."""
@@ -47,14 +49,15 @@ class BadPayload(ConnectorError):
     """What the till sent cannot be understood: kept for a person, the rest goes on.
 
     `where` is the path of the field on the wire, `why` a short sentence; neither holds the value itself.
-    `body` is what was received, where the connector has it at hand.
+    `body` is what was received, where the connector has it at hand; `said` is `why` for a reader's language.
     """
 
-    def __init__(self, where: str, why: str, body: bytes = b"") -> None:
+    def __init__(self, where: str, why: str, body: bytes = b"", *, said: Message | None = None) -> None:
         super().__init__(f"{where}: {why}")
         self.where = where
         self.why = why
         self.body = body
+        self.said = said or Message(why)
 
 
 class Forged(ConnectorError):

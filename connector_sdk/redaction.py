@@ -27,6 +27,33 @@ _PATTERNS = (
     re.compile(r"(?<=/hooks/tills/)([\w-]+)/[\w-]+"),
 )
 
+_PERSONAL = frozenset(
+    "name firstname lastname surname fullname nickname username login phone mobile tel telephone email mail address "
+    "street city zip postcode postal birthday birthdate birth dob comment note notes remark iban ip lat lng latitude "
+    "longitude".split()
+)
+_WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
+_SHOWN = 2  # of each end of what is masked
+_DIGITS_OF_A_PHONE = 9
+
+
+def personal_name(name: str) -> bool:
+    """Whether what stands under this name, in what a till sends, is likely somebody's own."""
+    words = {one.lower() for one in _WORDS.findall(name)}
+    return bool(words & _PERSONAL) or {"card", "number"} <= words
+
+
+def personal_text(text: str) -> bool:
+    """Whether a text is somebody's email or phone by its looks, wherever it stands."""
+    return "@" in text or (text.startswith("+") and sum(sign.isdigit() for sign in text) >= _DIGITS_OF_A_PHONE)
+
+
+def masked(text: str) -> str:
+    """A text of which only its ends are shown: enough to know one's own by, and not to learn another's."""
+    if len(text) <= 3 * _SHOWN:
+        return MASK
+    return f"{text[:_SHOWN]}{MASK}{text[-_SHOWN:]}"
+
 
 def redact(text: str, secrets: Iterable[str] = ()) -> str:
     """`text` with everything that looks like a secret, a phone number or an email masked, and `secrets` too."""

@@ -11,6 +11,8 @@ from typing import Annotated, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
+from connector_sdk.errors import BadPayload
+from connector_sdk.messages import Message
 from connector_sdk.money import Money
 
 Key = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+$")]
@@ -97,6 +99,19 @@ class Unreadable(Frozen):
     body: bytes
     where: str
     why: str
+    said: Message | None = None
+    """`why` for a reader's language, where there are words for it."""
+
+    @classmethod
+    def of(cls, error: BadPayload, receipt_id: str | None, body: bytes | None = None) -> Self:
+        """What could not be mapped, by the error that says so (and of a body that it has not at hand)."""
+        kept = body if body is not None else error.body
+        return cls(receipt_id=receipt_id, body=kept, where=error.where, why=error.why, said=error.said)
+
+    @property
+    def reason(self) -> BadPayload:
+        """The error that says why."""
+        return BadPayload(self.where, self.why, self.body, said=self.said)
 
     @field_validator("receipt_id", mode="before")
     @classmethod

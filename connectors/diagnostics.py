@@ -74,8 +74,13 @@ async def bundle(store: Store, one: Connection, shown: Mapping[str, Any], words:
             for operation in found["operations"]
         ],
         "unreadable.json": [
-            {"receipt": receipt, "where": where, "why": why, "at": moment(at).isoformat()}
-            for receipt, where, why, at in found["kept"]
+            {
+                "receipt": one.receipt_id,
+                "where": one.where,
+                "why": words.word(one.why),
+                "at": moment(one.at).isoformat(),
+            }
+            for one in found["kept"]
         ],
         "installation.json": {
             "version": version("sevenstamp-connectors"),

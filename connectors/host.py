@@ -78,7 +78,14 @@ class Host:
         self.hooks = HookDoor(self.store, self.tills, self.door)
         self.public_url = settings.public_url or "http://127.0.0.1:8700"
         self.desk = Desk(
-            self.store, self.tills, self.sevenstamp, self.reader, self.identifier, self.deliverer, self._public
+            self.store,
+            self.tills,
+            self.sevenstamp,
+            self.reader,
+            self.identifier,
+            self.deliverer,
+            self.hooks,
+            self._public,
         )
         self.notices = Notices(self.store, self.words, settings.smtp_url, self._public)
         self._dispatcher = InProcess()

@@ -206,9 +206,7 @@ class PosterConnector(Connector[PosterSettings]):
             try:
                 sales.append(mapping.sale_of(one, self.account.currency, self.settings, categories))
             except BadPayload as error:
-                unreadable.append(
-                    Unreadable(receipt_id=mapping.receipt_id(one), body=error.body, where=error.where, why=error.why)
-                )
+                unreadable.append(Unreadable.of(error, mapping.receipt_id(one)))
         return SalePage(sales=tuple(sales), unreadable=tuple(unreadable))
 
     async def _product_categories(self) -> dict[str, str]:

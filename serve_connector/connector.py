@@ -134,9 +134,7 @@ class ServeConnector(Connector[ServeSettings]):
             try:
                 sales.append(mapping.sale_of(one, self.account.currency, self.settings))
             except BadPayload as error:
-                unreadable.append(
-                    Unreadable(receipt_id=mapping.receipt_id(one), body=error.body, where=error.where, why=error.why)
-                )
+                unreadable.append(Unreadable.of(error, mapping.receipt_id(one)))
         return SalePage(sales=tuple(sales), unreadable=tuple(unreadable))
 
     # --- hooks ------------------------------------------------------------------------------------------------
@@ -163,5 +161,5 @@ class ServeConnector(Connector[ServeSettings]):
             known = venue_id if isinstance(venue_id, str) else None
             return Sales((mapping.sale_of(raw, self.account.currency, self.settings, known),))
         except BadPayload as error:
-            bad = Unreadable(receipt_id=mapping.receipt_id(raw), body=error.body, where=error.where, why=error.why)
+            bad = Unreadable.of(error, mapping.receipt_id(raw))
             return Sales(unreadable=(bad,))

@@ -20,6 +20,7 @@ HOST = ROOT / "connectors"
 TILLS = tuple(ROOT / name for name in ("poster_connector", "serve_connector", "webhook_connector"))
 _TEXT_CALLS = {"text", "Refusal", "Message"}
 _ENGLISH_ONLY = {"cli", "store", "sevenstamp", "host.py", "plugins.py"}  # the command line, and what logs say
+_TABLES = {"_SOURCES", "_SIGNS", "CONTENTS", "_PROOF_WORDS", "_ENCODING_WORDS", "_UNIT_WORDS", "_DATE_WORDS"}
 _FACTS = {"summary", "needs", "attach_customer", "title", "description", "caution"}
 
 
@@ -48,6 +49,12 @@ def of_code(folder: Path) -> Iterator[str]:
                         yield from _strings(args[:1])
                     if name == "_path" and file.name == "settings.py":
                         yield from _strings(args)
+                    if name == "wrong" and folder in TILLS:
+                        yield from _strings(args[1:2])
+                    if name == "BadPayload" and folder in TILLS:
+                        yield from _strings(args[1:2])
+                    if name == "Question":
+                        yield from _strings(args[1:2])
                     if name == "Token":
                         yield from _strings(args[1:2])
                     if name in ("ConnectorInfo", "Field", "ReadyMade"):
@@ -62,9 +69,9 @@ def of_code(folder: Path) -> Iterator[str]:
                 case ast.Assign(targets=[ast.Name(id="text" | "NEEDED")], value=value):
                     yield from _strings([value])
                 case (
-                    ast.Assign(targets=[ast.Name(id="_SOURCES")], value=ast.Dict(values=values))
-                    | ast.AnnAssign(target=ast.Name(id="CONTENTS"), value=ast.Dict(values=values))
-                ):
+                    ast.Assign(targets=[ast.Name(id=name)], value=ast.Dict(values=values))
+                    | ast.AnnAssign(target=ast.Name(id=name), value=ast.Dict(values=values))
+                ) if name in _TABLES:
                     yield from _strings(values)
 
 

@@ -15,6 +15,7 @@ from connector_sdk import (
 from webhook_connector import proofs, ready_made
 from webhook_connector.mapping import sales_of
 from webhook_connector.settings import WebhookSettings
+from webhook_connector.teaching import TEACHING
 
 
 class WebhookConnector(Connector[WebhookSettings]):
@@ -32,6 +33,7 @@ class WebhookConnector(Connector[WebhookSettings]):
         hook_steps=("In your till's settings, make a webhook for sales and give it this address.",),
     )
     ready_made = ready_made.ALL
+    teaching = TEACHING
 
     async def check(self) -> TillAccount:
         """What the settings say: there is nobody to ask."""

@@ -6,7 +6,7 @@ Owns how text becomes money, time and status; paths are `expressions`'. Nothing 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 from pydantic import ValidationError
 
 from connector_sdk.errors import BadPayload
+from connector_sdk.messages import Message
 from connector_sdk.money import Money
 from connector_sdk.sale import Customer, Line, Sale, SaleStatus, Unreadable, plain_quantity
 from webhook_connector.expressions import found_in, parsed
@@ -28,6 +29,10 @@ _EMAIL = re.compile(r"[!-?A-~]{1,64}@[!-?A-~]{3,180}")
 _NUMBER = re.compile(r"[0-9]{6}")
 _PHONE_DIGITS = 6  # the least that somebody's phone or 7stamp number has
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SIGNS = {
+    DecimalSign.dot: "{found} is no number with a decimal dot",
+    DecimalSign.comma: "{found} is no number with a decimal comma",
+}
 _SWAP = str.maketrans(",.", ".,")
 
 
@@ -35,36 +40,58 @@ def sales_of(body: bytes, settings: WebhookSettings) -> tuple[list[Sale], list[U
     """The sales of one request, and what in it does not fit. Raises `BadPayload` where nothing can be said of any."""
     sales: list[Sale] = []
     unreadable: list[Unreadable] = []
-    for raw in _receipts(body, settings):
+    for raw in receipts_in(body, settings):
         try:
             sales.append(sale_of(raw, settings))
         except BadPayload as error:
-            found = Unreadable(receipt_id=_named(raw, settings), body=body, where=error.where, why=error.why)
-            unreadable.append(found)
+            unreadable.append(Unreadable.of(error, _named(raw, settings), body))
     return sales, unreadable
 
 
-def _receipts(body: bytes, settings: WebhookSettings) -> list[Any]:
+def receipts_in(body: bytes, settings: WebhookSettings) -> list[Any]:
+    """The receipts of one request, as they were sent. Raises `BadPayload`."""
     whole = parsed(body)
     found = found_in(settings.map_receipts, whole) if settings.map_receipts else whole
     if found is None:
-        raise BadPayload("receipts", f"nothing is at {settings.map_receipts}", body)
+        raise wrong("receipts", "nothing is at {path}", body, path=settings.map_receipts)
     receipts = found if isinstance(found, list) else [found]
     if len(receipts) > MOST_RECEIPTS:
-        raise BadPayload("receipts", f"are more than {MOST_RECEIPTS}", body)
+        raise wrong("receipts", "are more than {number}", body, number=MOST_RECEIPTS)
     return receipts
 
 
 def sale_of(raw: Any, settings: WebhookSettings) -> Sale:
     """Map one receipt. Raises `BadPayload` with the field and why."""
     if not isinstance(raw, dict):
-        raise BadPayload("receipt", "is not an object")
+        raise wrong("receipt", "is not an object")
     try:
         return _Receipt(raw, settings).sale()
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "receipt"
         raise BadPayload(where, str(first["msg"]).removeprefix("Value error, ")) from None
+
+
+def examined(raw: Any, settings: WebhookSettings) -> tuple[dict[str, str], dict[str, BadPayload]]:
+    """What each field of a receipt reads as, and what is wrong with it: each by itself, whatever the others say."""
+    found: dict[str, str] = {}
+    bad: dict[str, BadPayload] = {}
+    if not isinstance(raw, dict):
+        return found, {"receipts": wrong("receipts", "is not an object")}
+    for field, read in _Receipt(raw, settings).parts():
+        try:
+            text = read()
+        except BadPayload as error:
+            bad[field] = error
+        else:
+            if text:
+                found[field] = text
+    return found, bad
+
+
+def wrong(where: str, text: str, body: bytes = b"", **params: Any) -> BadPayload:
+    """What does not fit, as a sentence that can be said in any language."""
+    return BadPayload(where, text.format(**params), body, said=Message(text, params))
 
 
 def _quoted(text: str) -> str:
@@ -89,14 +116,14 @@ class _Receipt:
         self._set = settings
 
     def sale(self) -> Sale:
-        self._is_in_our_currency()
+        self._currency()
         paid = self._paid()
         status, all_back = self._status()
         refunded = self._money("refunded") or Money.zero(self._set.currency)
         refunded = Money(abs(refunded.minor), refunded.currency)  # some tills write what goes back with a minus
         closed_at = self._time("closed_at")
         if status is SaleStatus.closed and closed_at is None:
-            raise BadPayload("closed_at", self._nothing("closed_at"))
+            raise self._nothing("closed_at")
         return Sale(
             receipt_id=self._needed("receipt_id"),
             version=self._version(),
@@ -110,14 +137,38 @@ class _Receipt:
             location_id=self.value("location") or None,
         )
 
+    def parts(self) -> Iterator[tuple[str, Callable[[], str]]]:
+        """Each field that a path is given for, and how it is read, as text."""
+        readings: dict[str, Callable[[], str]] = {
+            "receipt_id": lambda: self._needed("receipt_id"),
+            "paid": lambda: str(self._paid()),
+            "tip": lambda: str(self._money("tip") or ""),
+            "refunded": lambda: str(self._money("refunded") or ""),
+            "closed_at": self._closed_at,
+            "version": lambda: self.value("version") if self._version() is not None else "",
+            "status": lambda: self._status()[0].value if self.value("status") else "",
+            "codes": lambda: ", ".join(self._codes()),
+            "lines": lambda: ", ".join(f"{one.quantity} × {one.product_id}" for one in self._lines()),
+            **{name: lambda name=name: self.value(name) for name in ("phone", "email", "number", "location")},  # type: ignore[misc]
+            "currency": self._currency,
+        }
+        for field, read in readings.items():
+            if self._path(field):
+                yield field, read
+
+    def _closed_at(self) -> str:
+        """When it was closed, as the till's clock shows it."""
+        at = self._time("closed_at")
+        return f"{at.astimezone(ZoneInfo(self._set.zone)):%Y-%m-%d %H:%M}" if at else self._needed("closed_at")
+
     # --- reading ----------------------------------------------------------------------------------------------
 
     def _path(self, field: str) -> str:
         found: str = getattr(self._set, f"map_{field}")
         return found
 
-    def _nothing(self, field: str) -> str:
-        return f"nothing is at {self._path(field)}"
+    def _nothing(self, field: str, where: str = "") -> BadPayload:
+        return wrong(where or field, "nothing is at {path}", path=self._path(field))
 
     def value(self, field: str, within: Any = None) -> str:
         """One text; empty where there is nothing. Raises `BadPayload` for several, or what is no text."""
@@ -125,35 +176,37 @@ class _Receipt:
         if isinstance(found, list):
             several = list(dict.fromkeys(str(one) for one in found if one is not None))
             if len(several) > 1:
-                raise BadPayload(field, f"{len(several)} values are at {self._path(field)}")
+                raise wrong(field, "{number} values are at {path}", number=len(several), path=self._path(field))
             found = next((one for one in found if one is not None), None)
         if found is None:
             return ""
         if not isinstance(found, str):
-            raise BadPayload(field, f"what is at {self._path(field)} is no text or number")
+            raise wrong(field, "what is at {path} is no text or number", path=self._path(field))
         return found.strip()
 
     def _needed(self, field: str) -> str:
         found = self.value(field)
         if not found:
-            raise BadPayload(field, self._nothing(field))
+            raise self._nothing(field)
         return found
 
     # --- money ------------------------------------------------------------------------------------------------
 
-    def _is_in_our_currency(self) -> None:
+    def _currency(self) -> str:
+        """The receipt's own currency, where it says one. Raises `BadPayload` for another than the till's."""
         found = self.value("currency").upper()
         if self._set.map_currency and found != self._set.currency:
-            raise BadPayload("currency", f"is not {self._set.currency}")
+            raise wrong("currency", "is not {currency}", currency=self._set.currency)
+        return found
 
     def _paid(self) -> Money:
         paid, tip = self._money("paid"), self._money("tip")
         if paid is None:
-            raise BadPayload("paid", self._nothing("paid"))
+            raise self._nothing("paid")
         if paid.minor < 0 or (tip is not None and tip.minor < 0):
-            raise BadPayload("paid" if paid.minor < 0 else "tip", "is below zero")
+            raise wrong("paid" if paid.minor < 0 else "tip", "is below zero")
         if tip is not None and paid < tip:
-            raise BadPayload("tip", "is more than was paid")
+            raise wrong("tip", "is more than was paid")
         return paid - tip if tip is not None else paid
 
     def _money(self, field: str) -> Money | None:
@@ -172,18 +225,18 @@ class _Receipt:
 
     def _amount(self, field: str, value: Any) -> Money:
         if not isinstance(value, str):
-            raise BadPayload(field, f"what is at {self._path(field)} is no number")
+            raise wrong(field, "what is at {path} is no number", path=self._path(field))
         text = "".join(value.split())
         if self._set.units is Units.minor:
             if not _WHOLE.fullmatch(text):
-                raise BadPayload(field, f"{_quoted(text)} is no whole number of minor units")
+                raise wrong(field, "{found} is no whole number of minor units", found=_quoted(text))
             return Money(int(text), self._set.currency)
         if self._set.decimal_sign is DecimalSign.comma:
             text = text.translate(_SWAP)
         if _GROUPED.fullmatch(text):
             text = text.replace(",", "")
         if not _PLAIN.fullmatch(text):
-            raise BadPayload(field, f"{_quoted(value)} is no number with a decimal {self._set.decimal_sign}")
+            raise wrong(field, _SIGNS[self._set.decimal_sign], found=_quoted(value))
         return Money.from_decimal(text, self._set.currency)
 
     # --- time and state ---------------------------------------------------------------------------------------
@@ -194,7 +247,7 @@ class _Receipt:
             return None
         at = self._moment(text)
         if at is None or not _EPOCH <= at < _EPOCH + timedelta(days=365 * 130):
-            raise BadPayload(field, f"{_quoted(text)} is no time written as {self._set.dates}")
+            raise wrong(field, "{found} is no time written as {kind}", found=_quoted(text), kind=self._set.dates.value)
         return at
 
     def _moment(self, text: str) -> datetime | None:
@@ -225,7 +278,7 @@ class _Receipt:
             return int(text)
         at = self._moment(text)
         if at is None:
-            raise BadPayload("version", f"{_quoted(text)} is neither a whole number nor a time")
+            raise wrong("version", "{found} is neither a whole number nor a time", found=_quoted(text))
         return (at - _EPOCH) // timedelta(microseconds=1)
 
     def _status(self) -> tuple[SaleStatus, bool]:
@@ -261,14 +314,14 @@ class _Receipt:
     def _lines(self) -> Iterator[Line]:
         found = found_in(self._path("lines"), self._raw) or []
         if not isinstance(found, list):
-            raise BadPayload("lines", f"what is at {self._path('lines')} is no list")
+            raise wrong("lines", "what is at {path} is no list", path=self._path("lines"))
         for at, one in enumerate(found):
             product = self.value("product", one) if isinstance(one, dict) else ""
             if not product:
-                raise BadPayload(f"lines.{at}.product", self._nothing("product"))
+                raise self._nothing("product", f"lines.{at}.product")
             quantity = self.value("quantity", one) or "1"
             plain = quantity.translate(_SWAP) if self._set.decimal_sign is DecimalSign.comma else quantity
             if not _PLAIN.fullmatch(plain) or not 0 <= Decimal(plain) < 10**6:
-                raise BadPayload(f"lines.{at}.quantity", f"{_quoted(quantity)} is no quantity")
+                raise wrong(f"lines.{at}.quantity", "{found} is no quantity", found=_quoted(quantity))
             exact = plain_quantity(Decimal(plain))
             yield Line(product_id=product, category_id=self.value("category", one) or None, quantity=exact)

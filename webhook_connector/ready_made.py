@@ -44,8 +44,8 @@ ALL = (
         source="WooCommerce REST API documentation, “Order properties” and “Webhooks”",
         steps=(
             "In WordPress: WooCommerce → Settings → Advanced → Webhooks → Add webhook.",
-            "Topic: Order updated. Delivery URL: the address you get at the end. Secret: the one you typed here.",
-            "Finish here before you save there: WooCommerce gives a webhook up after five answers that refuse it.",
+            "Topic: Order updated. Delivery URL: the address below. Secret: one that you make up; type it here too.",
+            "Finish here within a day: WooCommerce gives a webhook up after five answers that refuse it.",
         ),
     ),
     ReadyMade(
@@ -77,7 +77,7 @@ ALL = (
         sample=_sample("shopify"),
         source="Shopify Admin REST API documentation, “Order” and “Webhooks”",
         steps=(
-            "In Shopify: Settings → Notifications → Webhooks → Create webhook: JSON, the address you get at the end.",
+            "In Shopify: Settings → Notifications → Webhooks → Create webhook: JSON, and the address below.",
             "Make one for Order payment and one for Order update.",
             "Copy the secret that Shopify shows under the list, and paste it here.",
         ),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Self
@@ -14,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from connector_sdk.connector import FIRST
+from connector_sdk.connector import FIRST, TAUGHT
 from connector_sdk.errors import NotConfigured
 from connector_sdk.signatures import StandardWebhooks
 from webhook_connector.expressions import compiled
@@ -30,6 +31,15 @@ class Proof(StrEnum):
     basic = "basic"
     header = "header"
     address = "address"
+
+
+_PROOF_WORDS = {
+    "hmac": "A signature in a header (HMAC-SHA256)",
+    "standard": "Standard Webhooks",
+    "basic": "A user and a password (basic authentication)",
+    "header": "A secret in a header",
+    "address": "Only the address, which nobody else knows",
+}
 
 
 class Encoding(StrEnum):
@@ -58,8 +68,19 @@ class Dates(StrEnum):
     pattern = "pattern"
 
 
-def _path(title: str, description: str = "", *, first: bool = False) -> Any:
-    return Field(title=title, description=description, json_schema_extra=dict(FIRST) if first else None)
+_ENCODING_WORDS = {"hex": "Letters a to f and digits (hex)", "base64": "Letters, digits, + and / (base64)"}
+_SIGN_WORDS = {"dot": "12.50", "comma": "12,50"}
+_UNIT_WORDS = {"major": "12.50 is written 12.50", "minor": "12.50 is written 1250"}
+_DATE_WORDS = {
+    "iso": "2026-11-20T08:15:30Z",
+    "unix": "1763622930 (seconds)",
+    "unix_ms": "1763622930000 (milliseconds)",
+    "pattern": "By the pattern below",
+}
+
+
+def _path(title: str, description: str = "", words: Mapping[str, str] | None = None) -> Any:
+    return Field(title=title, description=description, json_schema_extra={**TAUGHT, "words": dict(words or {})})
 
 
 class WebhookSettings(BaseModel):
@@ -91,8 +112,9 @@ class WebhookSettings(BaseModel):
         Proof,
         Field(
             title="Proof",
-            description="How its requests prove that they are your till's. “address” is the weakest: whoever learns it "
+            description="How its requests prove that they are your till's. With only the address, whoever learns it "
             "can give stamps away.",
+            json_schema_extra={"words": dict(_PROOF_WORDS)},
         ),
     ]
     secret: Annotated[
@@ -102,9 +124,14 @@ class WebhookSettings(BaseModel):
     proof_header: Annotated[
         str, Field(title="Header", description="The header that holds the signature or secret, as in X-Signature.")
     ] = ""
-    proof_encoding: Annotated[Encoding, Field(title="Written as", description="How the signature is written.")] = (
-        Encoding.hex
-    )
+    proof_encoding: Annotated[
+        Encoding,
+        Field(
+            title="Written as",
+            description="How the signature is written.",
+            json_schema_extra={"words": dict(_ENCODING_WORDS)},
+        ),
+    ] = Encoding.hex
     proof_user: Annotated[str, Field(title="User", description="For basic authentication.", max_length=200)] = ""
 
     map_receipts: Annotated[str, _path("Receipts", "Where the receipts are, if one request holds several.")] = ""
@@ -118,8 +145,8 @@ class WebhookSettings(BaseModel):
     map_tip: Annotated[str, _path("Tip", "If the sum paid holds tips: they are taken off.")] = ""
     map_refunded: Annotated[str, _path("Refunded", "How much was given back; a list is added up.")] = ""
     map_currency: Annotated[str, _path("Currency of the receipt", "Another one than the till's is refused.")] = ""
-    map_phone: Annotated[str, _path("Customer's phone", first=True)] = ""
-    map_email: Annotated[str, _path("Customer's email", first=True)] = ""
+    map_phone: Annotated[str, _path("Customer's phone")] = ""
+    map_email: Annotated[str, _path("Customer's email")] = ""
     map_number: Annotated[str, _path("Customer's 7stamp number", "Six digits.")] = ""
     map_codes: Annotated[str, _path("Redeem codes", "Vouchers used on the receipt: a text or a list.")] = ""
     map_location: Annotated[str, _path("Place", "Which of several places sold it.")] = ""
@@ -128,26 +155,16 @@ class WebhookSettings(BaseModel):
     map_category: Annotated[str, _path("Category", "Within a line.")] = ""
     map_quantity: Annotated[str, _path("Quantity", "Within a line; without one, it is 1.")] = ""
 
-    closed_statuses: Annotated[
-        str, Field(title="Closed means", description="The statuses of a paid receipt, with commas between.")
-    ] = ""
+    closed_statuses: Annotated[str, _path("Closed means", "The statuses of a paid receipt, with commas between.")] = ""
     refunded_statuses: Annotated[
-        str, Field(title="Refunded means", description="The statuses of one whose money was all given back.")
+        str, _path("Refunded means", "The statuses of one whose money was all given back.")
     ] = ""
-    voided_statuses: Annotated[
-        str, Field(title="Voided means", description="The statuses of one that counts as never sold.")
-    ] = ""
-    decimal_sign: Annotated[DecimalSign, Field(title="Decimal sign", description="12.50 or 12,50.")] = DecimalSign.dot
-    units: Annotated[Units, Field(title="Units", description="major: 12.50 is 12.50; minor: 1250 is 12.50.")] = (
-        Units.major
-    )
-    dates: Annotated[
-        Dates, Field(title="Times", description="iso: 2026-11-20T08:15:30Z; unix: seconds; unix_ms: milliseconds.")
-    ] = Dates.iso
-    date_pattern: Annotated[str, Field(title="Pattern of times", description="As in %d.%m.%Y %H:%M.")] = ""
-    dates_zone: Annotated[
-        str, Field(title="Zone of times", description="For times written without one; the till's, if empty.")
-    ] = ""
+    voided_statuses: Annotated[str, _path("Voided means", "The statuses of one that counts as never sold.")] = ""
+    decimal_sign: Annotated[DecimalSign, _path("Decimal sign", words=_SIGN_WORDS)] = DecimalSign.dot
+    units: Annotated[Units, _path("Units", words=_UNIT_WORDS)] = Units.major
+    dates: Annotated[Dates, _path("Times", words=_DATE_WORDS)] = Dates.iso
+    date_pattern: Annotated[str, _path("Pattern of times", "As in %d.%m.%Y %H:%M.")] = ""
+    dates_zone: Annotated[str, _path("Zone of times", "For times written without one; the till's, if empty.")] = ""
 
     @field_validator("zone", "dates_zone")
     @classmethod

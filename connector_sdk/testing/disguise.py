@@ -13,15 +13,11 @@ import string
 from collections.abc import Iterable
 from typing import Any
 
-_PERSONAL = frozenset(
-    "name firstname lastname surname fullname nickname username login phone mobile tel telephone email mail address "
-    "street city zip postcode postal birthday birthdate birth dob comment note notes remark iban ip lat lng latitude "
-    "longitude".split()
-)
+from connector_sdk.redaction import personal_name
+
 _EMAIL = re.compile(r"[\w.+%-]{1,64}@[\w-]+(?:\.[\w-]+)+")
 _PHONE = re.compile(r"\+\d[\d ()-]{7,18}\d")
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
-_WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
 _SHOWN_DIGITS = 4  # of a phone: its country, so that it is read as from there
 _SHORT = 3  # fewer signs say nothing of anybody, and are often a code
 _CLASSES = ("0123456789", "abcdef", string.ascii_lowercase[6:], "ABCDEF", string.ascii_uppercase[6:])
@@ -52,7 +48,7 @@ class Disguise:
 
     def value(self, value: Any, key: str = "", personal: bool = False) -> Any:
         """A value that stands under a key; what stands under a personal one is disguised whole."""
-        personal = personal or _is_personal(key)
+        personal = personal or personal_name(key)
         match value:
             case dict():
                 return {name: self.value(one, name, personal) for name, one in value.items()}
@@ -107,8 +103,3 @@ def _written(value: Any, indent: str = "\n") -> str:
         case _Number():
             return str(value)
     return json.dumps(value, ensure_ascii=False)
-
-
-def _is_personal(key: str) -> bool:
-    words = {one.lower() for one in _WORDS.findall(key)}
-    return bool(words & _PERSONAL) or {"card", "number"} <= words

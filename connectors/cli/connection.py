@@ -95,6 +95,19 @@ async def _tell(host: Host, one: Connection, as_json: bool, done: str) -> None:
         say(f"  Hooks may be sent to {facts['hook_url']}")
 
 
+@app.command("renew-address")
+def renew_address(connection_id: str, yes: Yes = False, as_json: AsJson = False) -> None:
+    """Make another hook address; the one now lives 24 hours more, one from before that ends at once."""
+    confirm("The till must be given the new address within 24 hours. Renew it?", yes)
+
+    async def work() -> None:
+        async with the_host() as host:
+            one = await host.desk.renew_address(connection_id)
+            await _tell(host, one, as_json, "Renewed")
+
+    run(work)
+
+
 @app.command("list")
 def list_(as_json: AsJson = False) -> None:
     """All connections."""

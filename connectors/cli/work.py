@@ -1,4 +1,4 @@
-"""`connectors sync`, `preview`, `backfill`, `replan` and `journal`: work on one connection, and what came of it."""
+"""`connectors sync`, `preview`, `backfill`, `replan`, `unread`, `journal`: work on a connection, what came of it."""
 
 from __future__ import annotations
 
@@ -164,6 +164,36 @@ def replan(
             with _bar("replan") as tell:
                 result = await host.perform("replan", connection_id, {"since": since}, tell)
             show_json(result) if as_json else say(_in_words({**result, "sales_seen": result["sales"]}))
+
+    run(work)
+
+
+def unread(
+    connection_id: str,
+    again: Annotated[bool, typer.Option("--try-again", help="Read them with the settings as they are now.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """What arrived and could not be read, newest first, and why; nothing of it is lost."""
+
+    async def work() -> None:
+        async with the_host() as host:
+            result = await host.perform("try_again", connection_id, {}, _nothing) if again else {}
+            rows = await host.desk.unread(connection_id)
+            if as_json:
+                shown = [
+                    {"id": one.id, "receipt": one.receipt_id, "at": moment(one.at).isoformat(), "where": one.where,
+                     "why": host.words.word(one.why)}
+                    for one in rows
+                ]  # fmt: skip
+                show_json({**result, "unread": shown})
+                return
+            if again:
+                say(f"{result['read']} read, {result['still_unread']} still not, {result['asked']} asked of the till.")
+            cells = [
+                [one.receipt_id or "?", f"{moment(one.at):%Y-%m-%d %H:%M}", f"{one.where}: {host.words.word(one.why)}"]
+                for one in rows
+            ]
+            show_table(["receipt", "at (UTC)", "why"], cells, "Everything that arrived has been read.")
 
     run(work)
 

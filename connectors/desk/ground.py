@@ -17,6 +17,7 @@ from connectors.sevenstamp.client import SevenStamp
 from connectors.store import connections
 from connectors.store.engine import Store, Transaction
 from connectors.sync.delivering import Deliverer
+from connectors.sync.hooking import HookDoor
 from connectors.sync.identifying import Identifier
 from connectors.sync.reading import Reader
 from connectors.sync.tills import Tills, app_settings
@@ -36,6 +37,7 @@ class Ground:
         reader: Reader,
         identifier: Identifier | None,
         deliverer: Deliverer | None,
+        hooks: HookDoor,
         public_url: Callable[[], str],
     ) -> None:
         self._store = store
@@ -44,6 +46,7 @@ class Ground:
         self._reader = reader
         self._identifier = identifier
         self._deliverer = deliverer
+        self._hooks = hooks
         self._public_url = public_url
         self._by: str | None = None
 

@@ -6,20 +6,22 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from connector_sdk.connector import Connector, MenuItem, OAuth, TillAccount, Token
 from connector_sdk.errors import ConnectorError, MissingRight, NotAuthorised, NotConfigured
 from connector_sdk.rule import StampRule
 from connectors.desk.ground import Ground, nearest
-from connectors.desk.refusal import Refusal, WrongFields
+from connectors.desk.refusal import Refusal, Unfit, WrongFields
 from connectors.domain.clock import SECOND
 from connectors.domain.connection import Business, Connection
 from connectors.sevenstamp.client import InvalidKey, SevenStampError
 from connectors.sevenstamp.models import Me
-from connectors.store import connections, looking
+from connectors.store import captured, connections, journal, looking
 from connectors.store.connections import Edit, NewConnection
 from connectors.sync.tills import app_settings
+
+_SAMPLES = 5
 
 
 class Joining(Ground):
@@ -36,8 +38,12 @@ class Joining(Ground):
         title: str | None = None,
         poll_seconds: int | None = None,
         expires_at: int | None = None,
+        hook_token: str | None = None,
     ) -> Connection:
-        """Check everything with the till and with 7stamp, then store the connection. Raises `Refusal`."""
+        """Check everything with the till and with 7stamp, then store the connection. Raises `Refusal`.
+
+        `hook_token` is that of an address which the till was given before.
+        """
         found = self.connector(name)
         self._known_fields(found, values)
         values = self.completed(name, values)
@@ -59,6 +65,7 @@ class Joining(Ground):
             poll_seconds=poll_seconds,
             key_login=me.staff_login,
             expires_at=expires_at,
+            hook_token=hook_token,
         )
         return await self._write(lambda tx: connections.add(tx, new))
 
@@ -107,6 +114,29 @@ class Joining(Ground):
             raise Refusal(text, title=title, error=str(error)) from None
         finally:
             await till.aclose()
+
+    def try_on(self, name: str, values: Mapping[str, Any], samples: Sequence[bytes]) -> None:
+        """See that settings make a sale of at least one of some requests of the till. Raises `Unfit`, by the first."""
+        found = self.connector(name)
+        if found.teaching is None or not samples:
+            return
+        texts = {one: str(value) for one, value in values.items() if value is not None}
+        made = [found.teaching.sketch(texts, one) for one in samples]
+        if not any(one.sales for one in made):
+            raise Unfit(found.info.title, made[0].wrong)
+
+    async def _still_reads(self, kept: Connection, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+        """Changed settings are tried on the last sale that arrived, and on what could not be read. Raises `Unfit`."""
+        model = self.connector(kept.connector).settings_model
+        if all(before.get(name) == after.get(name) for name in model.model_fields if _taught(model, name)):
+            return
+        samples = await self._store.read(
+            lambda tx: [
+                *(one.body for one in captured.of(tx, kept.id)),
+                *(one.body for one in journal.newest_hooks(tx, kept.id, _SAMPLES)),
+            ]
+        )
+        self.try_on(kept.connector, after, samples)
 
     async def menu(self, name: str, values: Mapping[str, Any], account: TillAccount) -> list[MenuItem]:
         """The products of an account; none where the till has no menu to read. Raises `Refusal`."""
@@ -174,6 +204,7 @@ class Joining(Ground):
             before = self.settings_of(kept)
             settings = {**before, **values}
             account = await self.check_till(kept.connector, settings)
+            await self._still_reads(kept, before, settings)
             if account.id != kept.account.id:
                 raise Refusal(
                     "these settings open the account {theirs}, but this connection is joined to {ours}: "
@@ -255,6 +286,11 @@ class Joining(Ground):
         for one in dead:
             await self.edit(one.id, {}, key=key)
         return len(dead)
+
+
+def _taught(model: type[BaseModel], name: str) -> bool:
+    extra = model.model_fields[name].json_schema_extra
+    return isinstance(extra, dict) and bool(extra.get("taught"))
 
 
 def _scope(account: TillAccount, wanted: Sequence[str]) -> tuple[str, ...]:

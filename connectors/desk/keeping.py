@@ -82,6 +82,17 @@ class Keeping(Ground):
             return shared
         return f"{shared}/{self._store.vault.decrypt(one.hook_token)}"
 
+    def draft_hook_url(self, connector: str, token: str) -> str:
+        """Where a till posts that is being taught; it stays so once it is connected."""
+        return f"{self.shared_hook_url(connector)}/{token}"
+
+    async def renew_address(self, connection_id: str) -> Connection:
+        """Another hook address; the one before lives a day longer. Raises `Refusal` where it has none of its own."""
+        one = await self.get(connection_id)
+        if self.connector(one.connector).info.hook_address is not HookAddress.connection:
+            raise Refusal("this connection has no address of its own to renew")
+        return await self._write(lambda tx: connections.renew_address(tx, one.id))
+
     def shared_hook_url(self, connector: str) -> str:
         """The one address of all accounts of a connector, for tills whose operator sets it."""
         return f"{self._public_url()}/hooks/tills/{connector}"
@@ -110,6 +121,7 @@ class Keeping(Ground):
             "hints_waiting": waiting,
             "operations_open": open_,
             "hook_url": self.hook_url(one),
+            "former_hook_until": _iso(one.former_hook_until),
         }
 
     async def diagnostics(self, connection_id: str) -> bytes:

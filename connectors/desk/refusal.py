@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -30,4 +31,14 @@ class WrongFields(Refusal):
     def __init__(self, title: str, error: ValidationError, where: str) -> None:
         super().__init__("{title}: {wrong}. {where}", title=title, wrong=wrong_fields(error), where=where)
         said = (located(one) for one in error.errors(include_input=False))
-        self.fields = {name: Message(why) for name, why in said}
+        self.fields: Mapping[str, Message] = {name: Message(why) for name, why in said}
+
+
+class Unfit(WrongFields):
+    """Settings that make no sale of what the till really sent: what is wrong with each field, and what was found."""
+
+    def __init__(self, title: str, fields: Mapping[str, Message]) -> None:
+        wrong = "; ".join(f"{name}: {ENGLISH.word(why)}" if name else ENGLISH.word(why) for name, why in fields.items())
+        text = "{title}: what the till sent does not become a sale: {wrong}"
+        Refusal.__init__(self, text, title=title, wrong=wrong)
+        self.fields = fields

@@ -23,6 +23,7 @@ from connectors.store import connections, errands, hints, journal, ledger, outbo
 from connectors.store.connections import Turn
 from connectors.store.engine import Transaction
 from connectors.store.errands import Errand
+from connectors.store.journal import Kept
 from connectors.store.ledger import Page
 from connectors.sync.delivering import Deliverer
 from connectors.sync.identifying import Identifier
@@ -90,6 +91,21 @@ class Working(Ground):
         if one.health not in (Health.active, Health.paused):
             result["status"] = one.health.value
         return result
+
+    async def unread(self, connection_id: str, limit: int = 200) -> list[Kept]:
+        """What arrived and could not be read, newest first, less what a later version has overtaken."""
+        one = await self.get(connection_id)
+        return await self._store.read(lambda tx: journal.unread(tx, one, limit))
+
+    async def try_again(self, connection_id: str, ids: Sequence[str] | None = None) -> dict[str, Any]:
+        """Read what was kept (of all that waits, by default) with the connection as it is now; counts."""
+        one = await self.get(connection_id)
+        wanted = [kept.id for kept in await self.unread(one.id)] if ids is None else ids
+        try:
+            again = await self._hooks.try_again(one, wanted)
+        except NoConnector as error:
+            raise Refusal(str(error)) from None
+        return {"read": again.read, "still_unread": again.still, "asked": again.asked}
 
     async def recent(self, name: str, values: Mapping[str, Any], account: TillAccount) -> Recent:
         """An account's newest receipts, read back from the till. Raises `Refusal`."""
@@ -204,6 +220,8 @@ class Working(Ground):
                 return await self.sync(connection_id)
             case "backfill":
                 return await self.backfill(connection_id, str(params["since"]), progress)
+            case "try_again":
+                return await self.try_again(connection_id, params.get("ids"))
             case "replan":
                 return await self.replan(connection_id, str(params["since"]), progress)
         raise Refusal(f"there is no errand {kind!r}")

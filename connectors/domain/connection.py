@@ -69,6 +69,8 @@ class Connection:
     expires_at: int | None = None
     skipped: tuple[tuple[int, int], ...] = ()
     """Stretches of time (from, to) whose receipts earn nothing: pauses that a person left out."""
+    former_hook_until: int | None = None
+    """Until when the hook address from before the last renewal still takes hooks."""
 
     def facts(self) -> ConnectionFacts:
         """What plugins are told."""

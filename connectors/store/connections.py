@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import bindparam, func, select, true
+from sqlalchemy import and_, bindparam, func, or_, select, true
 
 from connector_sdk.connector import TillAccount
 from connector_sdk.messages import Message
@@ -21,7 +21,7 @@ from connector_sdk.rule import StampRule
 from connectors.domain.clock import HOUR, SECOND
 from connectors.domain.connection import WORKING, Business, Connection, Health, named, overlap
 from connectors.domain.stamps import RuleVersion
-from connectors.store import journal, tallies
+from connectors.store import captured, journal, tallies
 from connectors.store.engine import Transaction
 from connectors.store.errors import NotFound, Taken
 from connectors.store.ledger import tickets
@@ -68,6 +68,7 @@ def connection_of(row: Any) -> Connection:
         key_login=row.key_login,
         expires_at=row.expires_at,
         skipped=tuple((start, end) for start, end in json.loads(row.skipped)),
+        former_hook_until=row.former_hook_until,
     )
 
 
@@ -118,9 +119,14 @@ def of_account(tx: Transaction, connector: str, account_id: str) -> list[Connect
 
 
 def of_hook_token(tx: Transaction, connector: str, token: str) -> Connection | None:
+    """The connection at an address of its own, or at the one it had before while that still lives."""
+    shown = tx.vault.hash("hook token", token)
     row = tx.run(
         select(connection).where(
-            connection.c.hook_token_hash == tx.vault.hash("hook token", token),
+            or_(
+                connection.c.hook_token_hash == shown,
+                and_(connection.c.former_hook_token_hash == shown, connection.c.former_hook_until > tx.now),
+            ),
             connection.c.connector == connector,
             connection.c.health != Health.removed,
         )
@@ -143,6 +149,8 @@ class NewConnection:
     poll_seconds: int | None
     key_login: str | None = None
     expires_at: int | None = None
+    hook_token: str | None = None
+    """The token of an address that the till knows already; one is made where there is none."""
 
 
 def add(tx: Transaction, new: NewConnection) -> Connection:
@@ -150,7 +158,7 @@ def add(tx: Transaction, new: NewConnection) -> Connection:
     _refuse_overlap(tx, new.connector, new.account, new.scope, new.business.id, ignoring=None)
     _store_business(tx, new.business)
     one = f"{new.connector}-{secrets.token_hex(3)}"
-    token = secrets.token_urlsafe(24)
+    token = new.hook_token or secrets.token_urlsafe(24)
     former = _former(tx, new)
     tx.run(
         connection.insert(),
@@ -368,6 +376,27 @@ def edit(tx: Transaction, connection_id: str, change: Edit) -> Connection:
     return get(tx, connection_id)
 
 
+FORMER_ADDRESS_LIVES = 24 * HOUR
+
+
+def renew_address(tx: Transaction, connection_id: str) -> Connection:
+    """Another hook address; the one it had lives a day longer, and the one before that no longer. Raises `NotFound`."""
+    kept, token = get(tx, connection_id), secrets.token_urlsafe(24)
+    tx.run(
+        connection.update()
+        .where(connection.c.id == connection_id)
+        .values(
+            hook_token=tx.vault.encrypt(token),
+            hook_token_hash=tx.vault.hash("hook token", token),
+            former_hook_token_hash=connection.c.hook_token_hash,
+            former_hook_until=tx.now + FORMER_ADDRESS_LIVES,
+            generation=kept.generation + 1,
+        )
+    )
+    journal.note(tx, connection_id, Message("connection.address_renewed"))
+    return get(tx, connection_id)
+
+
 def found_unwell(tx: Transaction, seen: Connection, health: Health, reason: Message) -> None:
     """A call made with what `seen` was then says so: it counts unless a person changed something meanwhile."""
     row = tx.run(select(connection.c.generation, connection.c.health).where(connection.c.id == seen.id)).first()
@@ -396,6 +425,12 @@ def leave_out_pause(tx: Transaction, kept: Connection) -> None:
     skipped = [*kept.skipped, (kept.health_since, tx.now)][-100:]
     tx.run(connection.update().where(connection.c.id == kept.id).values(skipped=json.dumps(skipped)))
     journal.note(tx, kept.id, Message("connection.pause_left_out"))
+
+
+def look_back_now(tx: Transaction, connection_id: str) -> None:
+    """Read the last business days whole as soon as may be."""
+    tx.run(connection.update().where(connection.c.id == connection_id).values(next_lookback_at=tx.now))
+    tx.wake.add("poll")
 
 
 def look_soon(tx: Transaction, connection_id: str, pause: int = 5 * SECOND, young: int = HOUR) -> None:
@@ -439,10 +474,13 @@ def remove(tx: Transaction, connection_id: str) -> None:
             sevenstamp_key=nothing,
             key_hash="",
             hook_token=nothing,
+            former_hook_token_hash=None,
+            former_hook_until=None,
             generation=connection.c.generation + 1,
         )
     )
     tx.run(hint.delete().where(hint.c.connection_id == connection_id))
+    captured.forget(tx, connection_id)
 
 
 def pause_key(tx: Transaction, key_hash: str, until: int) -> None:

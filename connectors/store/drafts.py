@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import select
 
 from connectors.domain.clock import DAY
+from connectors.store import captured
 from connectors.store.engine import Transaction
 from connectors.store.schema import draft
 
@@ -32,13 +33,16 @@ class Draft:
     content: Mapping[str, Any] = field(repr=False)
 
 
-def begin(tx: Transaction, owner: str, connector: str) -> str:
-    """An empty draft; drafts that are too old go, and an owner's oldest beyond a few."""
+def begin(tx: Transaction, owner: str, connector: str, *, listens: bool = False) -> str:
+    """An empty draft; drafts that are too old go, and an owner's oldest beyond a few.
+
+    One that `listens` has an address of its own (`content["hook_token"]`), at which it collects what a till sends.
+    """
     tx.run(draft.delete().where(draft.c.updated_at <= tx.now - LIVES))
     mine = select(draft.c.id).where(draft.c.owner == owner).order_by(draft.c.updated_at.desc()).offset(_AT_MOST - 1)
     old = list(tx.run(mine.limit(1000)).scalars())
     tx.run(draft.delete().where(draft.c.id.in_(old)))
-    one = secrets.token_urlsafe(9)
+    one, token = secrets.token_urlsafe(9), secrets.token_urlsafe(24)
     tx.run(
         draft.insert(),
         [
@@ -46,9 +50,10 @@ def begin(tx: Transaction, owner: str, connector: str) -> str:
                 "id": one,
                 "owner": owner,
                 "connector": connector,
-                "content": tx.vault.encrypt("{}"),
+                "content": tx.vault.encrypt(json.dumps({"hook_token": token} if listens else {})),
                 "made_at": tx.now,
                 "updated_at": tx.now,
+                "hook_token_hash": tx.vault.hash("hook token", token) if listens else None,
             }
         ],
     )
@@ -65,6 +70,17 @@ def get(tx: Transaction, draft_id: str, owner: str) -> Draft | None:
     return Draft(row.id, row.owner, row.connector, row.updated_at, json.loads(tx.vault.decrypt(row.content)))
 
 
+def of_hook_token(tx: Transaction, connector: str, token: str) -> str | None:
+    """The id of the draft that listens at an address."""
+    return tx.run(
+        select(draft.c.id).where(
+            draft.c.hook_token_hash == tx.vault.hash("hook token", token),
+            draft.c.connector == connector,
+            draft.c.updated_at > tx.now - LIVES,
+        )
+    ).scalar()
+
+
 def keep(tx: Transaction, one: Draft, content: Mapping[str, Any]) -> None:
     tx.run(
         draft.update()
@@ -74,7 +90,8 @@ def keep(tx: Transaction, one: Draft, content: Mapping[str, Any]) -> None:
 
 
 def discard(tx: Transaction, draft_id: str, owner: str) -> None:
-    tx.run(draft.delete().where(draft.c.id == draft_id, draft.c.owner == owner))
+    if tx.run(draft.delete().where(draft.c.id == draft_id, draft.c.owner == owner)).rowcount:
+        captured.forget(tx, f"{captured.OF_DRAFT}{draft_id}")
 
 
 def of_owner(tx: Transaction, owner: str) -> list[tuple[str, str, int]]:
@@ -88,5 +105,6 @@ def of_owner(tx: Transaction, owner: str) -> list[tuple[str, str, int]]:
 
 
 def sweep(tx: Transaction) -> None:
-    """Drafts older than a day are deleted, whether or not anybody begins another."""
+    """Drafts older than a day are deleted, whether or not anybody begins another, and what they collected."""
     tx.run(draft.delete().where(draft.c.updated_at <= tx.now - LIVES))
+    captured.sweep(tx)

@@ -6,18 +6,22 @@ Owns both tables; wording is done when read.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import ColumnElement, and_, delete, func, literal, not_, or_, select
 
+from connector_sdk.errors import BadPayload
 from connector_sdk.messages import Message
 from connectors.domain.clock import DAY
+from connectors.domain.connection import Connection
 from connectors.store.engine import Transaction
-from connectors.store.schema import journal, kept
+from connectors.store.schema import journal, kept, sale, sale_version
 
 _KEPT_AT_MOST = 2000
 _KEPT_FOR = 90 * DAY
+_LONGEST_REASON = 4000
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,22 +91,48 @@ def lines(
     return [_line(row) for row in reversed(rows)]
 
 
-def keep(tx: Transaction, connection_id: str, receipt_id: str | None, body: bytes, where: str, why: str) -> bool:
-    """Keep what could not be understood, encrypted; whether it is new (the same body again is not)."""
+class Origin(StrEnum):
+    """What a kept body is: a whole hook, a receipt as it was read of a till, or a sale that could not be taken in."""
+
+    hook = "hook"
+    read = "read"
+    sale = "sale"
+
+
+def keep(
+    tx: Transaction,
+    connection_id: str,
+    receipt_id: str | None,
+    body: bytes,
+    reason: BadPayload,
+    origin: Origin,
+    *,
+    at: int | None = None,
+) -> bool:
+    """Keep what could not be understood, encrypted; whether it is new (the same body again is not).
+
+    `at` is when it arrived (UTC microseconds), where that is not now.
+    """
     text = body.decode("latin-1")  # any bytes, there and back
     values = {
         "id": tx.vault.hash("kept", connection_id, receipt_id or "", text),
         "connection_id": connection_id,
         "receipt_id": receipt_id,
-        "at": tx.now,
-        "place": where[:200],
-        "why": why[:500],
+        "at": tx.now if at is None else at,
+        "place": reason.where[:200],
+        "why": _kept_reason(reason),
         "body": tx.vault.encrypt(text),
+        "source": origin.value,
     }
     if tx.run(tx.insert(kept).values(values).on_conflict_do_nothing()).rowcount == 0:
         return False
     _prune(tx, connection_id)
     return True
+
+
+def _kept_reason(reason: BadPayload) -> str:
+    stored = reason.said.stored()
+    return stored if len(stored) <= _LONGEST_REASON else Message(reason.why[:500]).stored()
 
 
 def _prune(tx: Transaction, connection_id: str) -> None:
@@ -115,17 +145,94 @@ def _prune(tx: Transaction, connection_id: str) -> None:
         tx.run(delete(kept).where(kept.c.id.in_(oldest)))
 
 
-def kept_bodies(tx: Transaction, connection_id: str) -> list[tuple[str | None, bytes, str, str]]:
-    """What was kept: receipt id, body, where and why, oldest first."""
-    rows = tx.run(select(kept).where(kept.c.connection_id == connection_id).order_by(kept.c.at))
-    return [(row.receipt_id, tx.vault.decrypt(row.body).encode("latin-1"), row.place, row.why) for row in rows]
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What could not be understood: `where` in it and `why`, and when it arrived (UTC microseconds)."""
+
+    id: str
+    receipt_id: str | None
+    at: int
+    where: str
+    why: Message
+    origin: Origin
+    body: bytes = field(default=b"", repr=False)
 
 
-def kept_reasons(tx: Transaction, connection_id: str) -> list[tuple[str | None, str, str, int]]:
-    """What could not be understood, without its body: receipt id, where, why and when, oldest first."""
-    rows = tx.run(
-        select(kept.c.receipt_id, kept.c.place, kept.c.why, kept.c.at)
-        .where(kept.c.connection_id == connection_id)
-        .order_by(kept.c.at)
+def _kept(row: Any, body: bytes = b"") -> Kept:
+    return Kept(row.id, row.receipt_id, row.at, row.place, _reason(row.why), Origin(row.source), body)
+
+
+def _reason(text: str) -> Message:
+    """Why, as it is kept; reasons of an older version are plain text."""
+    try:
+        return Message.restored(text)
+    except (ValueError, TypeError):
+        return Message(text)
+
+
+_REASON = (kept.c.id, kept.c.receipt_id, kept.c.at, kept.c.place, kept.c.why, kept.c.source)
+
+
+def kept_bodies(tx: Transaction, connection_id: str, ids: Sequence[str] | None = None) -> list[Kept]:
+    """What was kept, with its bodies, oldest first: all of it, or some ids and whatever else arrived with them."""
+    mine = [kept.c.connection_id == connection_id]
+    if ids is not None:
+        together = select(kept.c.at).where(kept.c.id.in_(ids), *mine)
+        mine.append(or_(kept.c.id.in_(ids), and_(kept.c.source == Origin.hook, kept.c.at.in_(together))))
+    rows = tx.run(select(kept).where(*mine).order_by(kept.c.at, kept.c.id))
+    return [_kept(row, tx.vault.decrypt(row.body).encode("latin-1")) for row in rows]
+
+
+def newest_hooks(tx: Transaction, connection_id: str, limit: int) -> list[Kept]:
+    """The last hooks that could not be understood, with their bodies, newest first."""
+    mine = [kept.c.connection_id == connection_id, kept.c.source == Origin.hook]
+    rows = tx.run(select(kept).where(*mine).order_by(kept.c.at.desc(), kept.c.id).limit(limit))
+    return [_kept(row, tx.vault.decrypt(row.body).encode("latin-1")) for row in rows]
+
+
+def kept_reasons(tx: Transaction, connection_id: str) -> list[Kept]:
+    """What could not be understood, without its bodies, newest first."""
+    mine = select(*_REASON).where(kept.c.connection_id == connection_id)
+    return [_kept(row) for row in tx.run(mine.order_by(kept.c.at.desc(), kept.c.id))]
+
+
+def unread(tx: Transaction, one: Connection, limit: int) -> list[Kept]:
+    """What waits for a person, newest first: not what a later version of its receipt has overtaken."""
+    waits = select(*_REASON).where(*_waits(one))
+    return [_kept(row) for row in tx.run(waits.order_by(kept.c.at.desc(), kept.c.id).limit(limit))]
+
+
+def _waits(one: Connection) -> tuple[ColumnElement[bool], ...]:
+    return waiting(literal(one.id), literal(one.business_id), literal(one.connector), literal(one.account.id))
+
+
+def waiting(
+    connection_id: ColumnElement[Any],
+    business_id: ColumnElement[Any],
+    connector: ColumnElement[Any],
+    account_id: ColumnElement[Any],
+) -> tuple[ColumnElement[bool], ...]:
+    """What of `kept` waits for a person, for the connection that these columns (or values) say."""
+    overtaken = (
+        select(sale.c.id)
+        .join(sale_version, (sale_version.c.sale_id == sale.c.id) & (sale_version.c.number == sale.c.versions))
+        .where(
+            sale.c.business_id == business_id,
+            sale.c.connector == connector,
+            sale.c.account_id == account_id,
+            sale.c.receipt_id == kept.c.receipt_id,
+            sale_version.c.seen_at > kept.c.at,
+        )
+        .correlate_except(sale, sale_version)
+        .exists()
     )
-    return [(row.receipt_id, row.place, row.why, row.at) for row in rows]
+    return kept.c.connection_id == connection_id, not_(overtaken)
+
+
+def is_kept(tx: Transaction, one: str) -> bool:
+    return tx.run(select(kept.c.id).where(kept.c.id == one)).first() is not None
+
+
+def let_go(tx: Transaction, ids: Sequence[str]) -> None:
+    """What was understood after all, or is not wanted, is kept no longer."""
+    tx.run(kept.delete().where(kept.c.id.in_(ids)))

@@ -227,7 +227,7 @@ class Page:
         if row.id not in self._new:
             self._changed.add(row.id)
 
-    def add_version(self, row: SaleRow, content: Sale, ticket: int | None, source: str) -> None:
+    def add_version(self, row: SaleRow, content: Sale, ticket: int | None, source: str, seen_at: int) -> None:
         self._versions.append(
             {
                 "sale_id": row.id,
@@ -236,7 +236,7 @@ class Page:
                 "ticket": ticket,
                 "digest": row.digest,
                 "source": source,
-                "seen_at": self.tx.now,
+                "seen_at": seen_at,
                 "stamps_by_plugin": row.stamps_by_plugin,
                 "content": self.tx.vault.encrypt(content.model_dump_json()),
             }
@@ -250,6 +250,17 @@ class Page:
         return found.first() is not None or any(
             v["sale_id"] == row.id and v["digest"] == wanted for v in self._versions
         )
+
+    def seen_at(self, row: SaleRow) -> int:
+        """When the newest version of this sale arrived."""
+        for version in reversed(self._versions):
+            if version["sale_id"] == row.id and isinstance(at := version["seen_at"], int):
+                return at
+        newest = select(sale_version.c.seen_at).where(
+            sale_version.c.sale_id == row.id, sale_version.c.number == row.versions
+        )
+        found: int | None = self.tx.run(newest).scalar()
+        return found or 0
 
     def plan_operation(
         self,

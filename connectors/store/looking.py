@@ -17,7 +17,7 @@ from connector_sdk.rule import StampRule
 from connector_sdk.sale import Customer, Sale
 from connectors.domain.connection import Business, Connection, Health
 from connectors.domain.operation import Hold, State
-from connectors.store import cards
+from connectors.store import cards, journal
 from connectors.store.connections import connection_of, rule_of
 from connectors.store.engine import Transaction
 from connectors.store.outbox import Operation, operation_of
@@ -27,6 +27,7 @@ from connectors.store.schema import (
     customer_name,
     hint,
     identify,
+    kept,
     operation,
     rule_version,
     sale,
@@ -57,6 +58,8 @@ class Overview:
     """How many are still to be sent, or in doubt."""
     hints: bool
     """Whether the till told of receipts that are not read yet."""
+    unread: int
+    """How many requests or receipts could not be read and wait for a person."""
 
 
 _NEWEST_RULE = (
@@ -74,6 +77,8 @@ def _overviews(*wanted: ColumnElement[bool]) -> Select[Any]:
         mine = operation.c.connection_id == connection.c.id
         return select(func.count()).where(mine, *those).correlate(connection).scalar_subquery()
 
+    columns = (connection.c.id, connection.c.business_id, connection.c.connector, connection.c.account_id)
+    unread = select(func.count()).select_from(kept).where(*journal.waiting(*columns)).correlate(connection)
     waits = select(hint.c.receipt_id).where(hint.c.connection_id == connection.c.id).correlate(connection).exists()
     return (
         select(
@@ -89,6 +94,7 @@ def _overviews(*wanted: ColumnElement[bool]) -> Select[Any]:
             number(held, operation.c.hold == Hold.no_card).label("without_card"),
             number(on_its_way).label("on_its_way"),
             waits.label("hints"),
+            unread.scalar_subquery().label("unread"),
         )
         .join(business, business.c.id == connection.c.business_id)
         .where(connection.c.health != Health.removed, *wanted)
@@ -112,6 +118,7 @@ def _overview(row: Any) -> Overview:
         row.without_card,
         row.on_its_way,
         bool(row.hints),
+        row.unread,
     )
 
 

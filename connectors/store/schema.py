@@ -90,12 +90,15 @@ connection = Table(
     Column("key_login", Text),
     Column("expires_at", BigInteger),
     Column("skipped", Text, nullable=False, server_default="[]"),
+    Column("former_hook_token_hash", Text),
+    Column("former_hook_until", BigInteger),
 )
 Index("ix_connection_account", connection.c.connector, connection.c.account_id)
 Index("ix_connection_due_poll", connection.c.health, connection.c.next_poll_at)
 Index("ix_connection_due_lookback", connection.c.health, connection.c.next_lookback_at)
 Index("ix_connection_business", connection.c.business_id)
 Index("ix_connection_key", connection.c.key_hash)
+Index("ix_connection_former_hook", connection.c.former_hook_token_hash)
 
 rule_version = Table(
     "rule_version",
@@ -325,6 +328,7 @@ kept = Table(
     Column("place", Text, nullable=False),
     Column("why", Text, nullable=False),
     Column("body", Text, nullable=False),
+    Column("source", Text, nullable=False, server_default="read"),
 )
 Index("ix_kept_connection", kept.c.connection_id, kept.c.at)
 
@@ -399,8 +403,21 @@ draft = Table(
     Column("content", Text, nullable=False),
     Column("made_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
+    Column("hook_token_hash", Text),
 )
 Index("ix_draft_owner", draft.c.owner)
+Index("ix_draft_hook_token", draft.c.hook_token_hash, unique=True)
+
+captured = Table(
+    "captured",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("content", Text, nullable=False),
+)
+Index("ix_captured_owner", captured.c.owner, captured.c.at)
 
 consent = Table(
     "consent",

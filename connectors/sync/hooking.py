@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
@@ -16,16 +17,36 @@ from connector_sdk.connector import Connector
 from connector_sdk.errors import BadPayload, Forged, NotConfigured, NotSupported
 from connector_sdk.hooks import Account, AccountChanged, Answer, Hints, HookRequest, Ignored, Received, Sales
 from connector_sdk.messages import Message
+from connector_sdk.sale import Sale
 from connectors.domain.clock import SECOND, micros
 from connectors.domain.connection import Connection, Health
-from connectors.store import connections, hints, journal, ledger
+from connectors.store import captured, connections, drafts, hints, journal, ledger
 from connectors.store.connections import Edit
 from connectors.store.engine import Store, Transaction
+from connectors.store.errors import StoreError
 from connectors.store.hints import NewHint
-from connectors.sync.ingest import Arrival, Door, Source
+from connectors.store.journal import Kept, Origin
+from connectors.sync.ingest import Arrival, Door, Outcome, Source
 from connectors.sync.tills import NoConnector, Tills, app_settings, wrong_fields
 
 log = logging.getLogger(__name__)
+
+_SAMPLE_EVERY = 60 * SECOND
+
+
+@dataclass(slots=True)
+class Again:
+    """What came of trying again: receipts `read`, requests or receipts `still` not, and those `asked` of the till."""
+
+    read: int = 0
+    still: int = 0
+    asked: int = 0
+
+    def add(self, other: Again) -> None:
+        self.read += other.read
+        self.still += other.still
+        self.asked += other.asked
+
 
 UNKNOWN_ACCOUNT = "hooks for accounts we do not have"
 
@@ -66,10 +87,22 @@ class HookDoor:
         """A hook at a connection's own address."""
         one = await self._store.read(lambda tx: connections.of_hook_token(tx, name, token))
         if one is None:
-            return _refusal(404, "no such address")
+            return await self._for_draft(name, token, hook)
         if hook.method in ("GET", "HEAD"):
             return self._tills.of(one).hook_answer
         return await self._take(one, hook)
+
+    async def _for_draft(self, name: str, token: str, hook: HookRequest) -> Answer:
+        """A request to the address of a till that is not connected yet: it is collected, and nothing comes of it."""
+        found = self._tills.classes.get(name)
+        if found is None or found.teaching is None:
+            return _refusal(404, "no such address")
+        draft = await self._store.read(lambda tx: drafts.of_hook_token(tx, name, token))
+        if draft is None:
+            return _refusal(404, "no such address")
+        if hook.body.strip() and hook.method == "POST":
+            await self._store.write(lambda tx: captured.keep(tx, f"{captured.OF_DRAFT}{draft}", hook))
+        return found.hook_answer
 
     async def _take(self, one: Connection, hook: HookRequest) -> Answer:
         """Keep what a hook says to one connection. A proof that holds and a body that does not: kept, and accepted."""
@@ -93,32 +126,117 @@ class HookDoor:
         if isinstance(received, AccountChanged) and (wrong := self._unfit(one, received)):
             await self._keep(one, hook, BadPayload("settings", wrong))
             return till.hook_answer
-        await self._apply(one, received)
+        await self._apply(one, received, hook)
         return till.hook_answer
 
     async def _keep(self, one: Connection, hook: HookRequest, error: BadPayload) -> None:
-        where, why = error.where, error.why
-
         def work(tx: Transaction) -> None:
-            if journal.keep(tx, one.id, None, hook.body, where, why):
-                journal.note(tx, one.id, Message("hook.unreadable", {"where": where, "why": why}))
+            if journal.keep(tx, one.id, None, hook.body, error, Origin.hook):
+                journal.note(tx, one.id, Message("hook.unreadable", {"where": error.where, "why": error.said}))
             connections.hooked(tx, [one.id])
 
         await self._store.write(work)
 
-    async def _apply(self, one: Connection, received: Received) -> None:
+    async def _apply(self, one: Connection, received: Received, hook: HookRequest) -> None:
         match received:
             case Hints(found):
                 await self._store.gather(_leave, [NewHint(one.id, hint.receipt_id, hint.closed) for hint in found])
             case Sales(sales, unreadable):
                 fetches = self._tills.classes[one.connector].can("fetch")
                 await self._door.ingest([Arrival(one, sale, Source.push, None, fetches) for sale in sales])
-                await self._door.keep(one, unreadable)
-                await self._store.write(lambda tx: connections.hooked(tx, [one.id]))
+                await self._door.keep(one, unreadable, Origin.hook, hook.body)
+                await self._store.write(lambda tx: self._arrived(tx, one, hook if sales else None))
             case AccountChanged():
                 await self._store.write(lambda tx: self._account_changed(tx, one, received))
             case Ignored(why):
                 log.debug("connection %s: a hook %s is ignored", one.id, why)
+
+    def _arrived(self, tx: Transaction, one: Connection, sample: HookRequest | None) -> None:
+        """Sales arrived; now and then one is kept as the sample on which changed settings are tried."""
+        connections.hooked(tx, [one.id])
+        if sample is None or self._tills.classes[one.connector].teaching is None:
+            return
+        if captured.last_at(tx, one.id) < tx.now - _SAMPLE_EVERY:
+            captured.keep(tx, one.id, sample, most=1)
+
+    # --- what could not be read ---------------------------------------------------------------------------------
+
+    async def try_again(self, one: Connection, ids: Sequence[str] | None = None) -> Again:
+        """Read what was kept (all, or some) as the connection is now; what is understood is kept no longer.
+
+        Raises `NoConnector`.
+        """
+        found = await self._store.read(lambda tx: journal.kept_bodies(tx, one.id, ids))
+        till, again = self._tills.of(one), Again()
+        whole: dict[bytes, list[Kept]] = {}
+        for kept in found:
+            if kept.origin is Origin.hook:
+                whole.setdefault(kept.body, []).append(kept)
+            else:
+                again.add(await self._read_kept(one, kept))
+        for body, rows in whole.items():
+            again.add(await self._read_hook(one, till, body, rows))
+        return again
+
+    async def _read_hook(self, one: Connection, till: Connector[Any], body: bytes, rows: list[Kept]) -> Again:
+        """One hook once more, of which these receipts could not be read; it arrived when it did."""
+        at, ids = min(row.at for row in rows), [row.id for row in rows]
+        hook = HookRequest("POST", {}, {}, body)
+        read, wrong = 0, list[tuple[str | None, BadPayload]]()
+        try:
+            received = till.receive(hook)
+            if isinstance(received, Sales):
+                fetches = till.can("fetch")
+                arrivals = [Arrival(one, sale, Source.push, None, fetches, at) for sale in received.sales]
+                outcomes = await self._door.ingest(arrivals)
+                read = len(outcomes)
+                wrong = [(bad.receipt_id, bad.reason) for bad in received.unreadable]
+            elif isinstance(received, AccountChanged) and (unfit := self._unfit(one, received)):
+                wrong = [(None, BadPayload("settings", unfit))]
+            else:
+                await self._apply(one, received, hook)
+                read = 1
+        except BadPayload as error:
+            wrong = [(None, error)]
+        except StoreError:
+            raise
+        except Exception as error:
+            log.exception("connection %s: the connector %s raised %s", one.id, one.connector, type(error).__name__)
+            wrong = [(None, BadPayload("body", f"the connector raised {type(error).__name__}"))]
+
+        def work(tx: Transaction) -> None:
+            journal.let_go(tx, ids)
+            for receipt, reason in wrong:
+                journal.keep(tx, one.id, receipt, body, reason, Origin.hook, at=at)
+            if read:
+                journal.note(tx, one.id, Message("hook.read_again", {"count": read}))
+
+        await self._store.write(work)
+        return Again(read, len(wrong))
+
+    async def _read_kept(self, one: Connection, kept: Kept) -> Again:
+        """One receipt once more: asked of the till where it can be, or taken in as it was read."""
+        receipt = kept.receipt_id
+        if receipt is not None and self._tills.classes[one.connector].can("fetch"):
+
+            def work(tx: Transaction) -> None:
+                hints.leave(tx, [NewHint(one.id, receipt, closed=False)])
+                journal.let_go(tx, [kept.id])
+
+            await self._store.write(work)
+            return Again(asked=1)
+        if kept.origin is Origin.read:  # it is read again with the days that it is in
+            await self._store.write(lambda tx: connections.look_back_now(tx, one.id))
+            return Again(asked=1)
+        try:
+            sale = Sale.model_validate_json(kept.body)
+        except ValidationError:
+            return Again(still=1)
+        (outcome,) = await self._door.ingest([Arrival(one, sale, Source.push, None, False, kept.at)])
+        if outcome is Outcome.lost and await self._store.read(lambda tx: journal.is_kept(tx, kept.id)):
+            return Again(still=1)
+        await self._store.write(lambda tx: journal.let_go(tx, [kept.id]))
+        return Again(1)
 
     def _account_changed(self, tx: Transaction, one: Connection, change: AccountChanged) -> None:
         if not change.authorised:

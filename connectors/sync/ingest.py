@@ -22,6 +22,7 @@ from connectors.store import cards, connections, hints, journal, ledger
 from connectors.store.engine import Store, Transaction
 from connectors.store.errors import StoreError
 from connectors.store.hints import NewHint
+from connectors.store.journal import Origin
 from connectors.store.ledger import Page, SaleRow
 from connectors.sync.planner import bind, day_of, plan_redemptions, plan_sale, rule_for
 
@@ -51,13 +52,17 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A snapshot of a receipt. `ticket` orders reads; a push has none. `fetches`: whether the till can be asked."""
+    """A snapshot of a receipt. `ticket` orders reads; a push has none. `fetches`: whether the till can be asked.
+
+    `arrived_at` is when what was kept and is read again had arrived (UTC microseconds); `None` for what arrives now.
+    """
 
     connection: Connection
     sale: Sale
     source: Source
     ticket: int | None
     fetches: bool = True
+    arrived_at: int | None = None
 
 
 class Door:
@@ -91,7 +96,7 @@ class Door:
         log.error("connection %s: a receipt could not be taken in", one.id, exc_info=error)
         body = sale.model_dump_json().encode()
         why = f"cannot be taken in ({type(error).__name__})"
-        await self.keep(one, [Unreadable(receipt_id=sale.receipt_id, body=body, where="sale", why=why)])
+        await self.keep(one, [Unreadable(receipt_id=sale.receipt_id, body=body, where="sale", why=why)], Origin.sale)
 
     def work(self, tx: Transaction, batches: Sequence[Sequence[Arrival]]) -> list[list[Outcome]]:
         """The transaction: all arrivals of all callers."""
@@ -103,16 +108,19 @@ class Door:
             outcomes = outcomes[len(batch) :]
         return results
 
-    async def keep(self, connection: Connection, unreadable: Sequence[Unreadable]) -> int:
-        """Keep what could not be mapped, naming it in the journal once; how many were new."""
+    async def keep(
+        self, connection: Connection, unreadable: Sequence[Unreadable], origin: Origin, hook: bytes | None = None
+    ) -> int:
+        """Keep what could not be mapped (of a `hook`, that whole), naming it in the journal once; how many were new."""
         if not unreadable:
             return 0
 
         def work(tx: Transaction) -> int:
             new = 0
             for one in unreadable:
-                if journal.keep(tx, connection.id, one.receipt_id, one.body, one.where, one.why):
-                    params = {"receipt": one.receipt_id or "?", "where": one.where, "why": one.why}
+                body, reason = hook if hook is not None else one.body, one.reason
+                if journal.keep(tx, connection.id, one.receipt_id, body, reason, origin):
+                    params = {"receipt": one.receipt_id or "?", "where": one.where, "why": reason.said}
                     journal.note(tx, connection.id, Message("sale.unreadable", params), one.receipt_id)
                     new += 1
             return new
@@ -191,6 +199,8 @@ class _Ingest:
             return Outcome.stored
         if row.digest == digest:
             return self._again(row, arrival)
+        if blind_push and arrival.arrived_at is not None and self.page.seen_at(row) > arrival.arrived_at:
+            return Outcome.lost  # read again, but what arrived after it is already known
         if blind_push and not self._push_may_change(row, arrival.sale, digest):
             return Outcome.unchanged
         if not blind_push and not _newer(row, arrival):
@@ -280,7 +290,8 @@ class _Ingest:
         rule = self._rule(row).rule
         row.stamps_by_plugin = self.stamps_by_plugin(arrival.connection.facts(), sale, rule)
         self.page.changed(row)
-        self.page.add_version(row, sale, arrival.ticket, arrival.source)
+        seen_at = self.tx.now if arrival.arrived_at is None else arrival.arrived_at
+        self.page.add_version(row, sale, arrival.ticket, arrival.source, seen_at)
         self._plan(row, arrival)
         self.tx.told.append(("sale", arrival.connection.facts(), sale))
 

@@ -24,6 +24,7 @@ from connectors.store.connections import Turn
 from connectors.store.engine import Store, Transaction
 from connectors.store.errors import StoreError
 from connectors.store.hints import DueHint
+from connectors.store.journal import Origin
 from connectors.sync.ingest import Arrival, Door, Outcome, Source
 from connectors.sync.tills import Tills
 
@@ -104,7 +105,7 @@ class Reader:
         till_fetches = self._tills.classes[one.connector].can("fetch")
         arrivals = [Arrival(one, sale, source, ticket, till_fetches) for sale in page.sales]
         outcomes = await self._door.ingest(arrivals)
-        await self._door.keep(one, page.unreadable)
+        await self._door.keep(one, page.unreadable, Origin.read)
         seen.receipts.update(sale.receipt_id for sale in page.sales)
         seen.unreadable += len(page.unreadable)
         seen.stored += outcomes.count(Outcome.stored)
@@ -148,8 +149,7 @@ class Reader:
         try:
             sale = await self._tills.of(one).fetch(hint.receipt_id)
         except BadPayload as error:
-            bad = Unreadable(receipt_id=hint.receipt_id, body=error.body, where=error.where, why=error.why)
-            await self._door.keep(one, [bad])
+            await self._door.keep(one, [Unreadable.of(error, hint.receipt_id)], Origin.read)
             await self._store.write(lambda tx: hints.done(tx, [hint]))
             return
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything; the hint stays

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+import httpx
 from playwright.async_api import Page
 
+from connector_sdk.rule import StampRule
 from tests.stage import KEY, PASSWORD, Stage
 
 
@@ -70,6 +72,8 @@ async def every_page(stage: Stage, page: Page, operator: Page) -> AsyncIterator[
     await page.goto(f"/connections/{one}/resume")
     yield "connection-resume", page
     await press(page, "form[action$='/resume'] button.go")
+    async for shown in _any_till(stage, page):
+        yield shown
     await operator.goto("/sign-in/operator")
     await as_operator_anywhere(operator)
     yield "operator", operator
@@ -103,5 +107,52 @@ async def _connecting(stage: Stage, page: Page) -> AsyncIterator[tuple[str, Page
     yield "connect-where", page
     await press(page, "form[action$='/where'] button.go")
     yield "connect-rule", page
+    async for shown in _teaching(stage, page):
+        yield shown
     await page.goto("/connect/return?state=forged")
     yield "consent", page
+
+
+SENT = {
+    "number": "A-1042",
+    "total": 1250,
+    "at": "2026-11-20T08:15:30Z",
+    "guest": {"phone": "+380501112201", "name": "Anna Smith"},
+    "refunds": [{"value": 100}],
+}
+
+
+async def _teaching(stage: Stage, page: Page) -> AsyncIterator[tuple[str, Page]]:
+    """A till that nobody knows, as it is taught by a request that arrived."""
+    await page.goto("/")
+    await press(page, "form[action='/connect/webhook'] button")
+    yield "teach-begin", page
+    address = await page.locator("#address").input_value()
+    async with httpx.AsyncClient(trust_env=False) as till:
+        await till.post(address, json=SENT, headers={"X-Till-Signature": "ab" * 32})
+    await page.reload()
+    yield "teach-arrived", page
+    await press(page, "form[action$='/sample'] input[name=request] + button")
+    yield "teach-question", page
+    for path in ("number", "total", "at"):
+        await press(page, f".tree form:has(input[name=path][value={path}]) button")
+    yield "teach-question-likely", page
+    await page.goto(page.url.replace("/teach", "/teach?all=1"))
+    yield "teach-read", page
+    await page.goto(page.url.replace("/teach?all=1", "/authorise"))
+    await press(page, "form[action$='/authorise'] button.go")
+    yield "teach-wrong", page
+
+
+async def _any_till(stage: Stage, page: Page) -> AsyncIterator[tuple[str, Page]]:
+    """A connection with an address of its own, and a request that could not be read."""
+    values = {
+        "till_name": "Corner", "currency": "UAH", "zone": "Europe/Kyiv", "proof": "address",
+        "map_receipt_id": "number", "map_paid": "sum", "map_closed_at": "at", "map_phone": "guest.phone",
+    }  # fmt: skip
+    one = await stage.town.host.desk.add("webhook", values, KEY, lambda _account: StampRule())
+    async with httpx.AsyncClient(trust_env=False) as till:
+        await till.post(str(stage.town.host.desk.hook_url(one)), json=SENT)
+    for name in ("", "/unread", "/address", "/settings", "/welcome"):
+        await page.goto(f"/connections/{one.id}{name}")
+        yield f"any-till{name.replace('/', '-')}", page

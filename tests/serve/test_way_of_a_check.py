@@ -196,7 +196,7 @@ async def test_a_check_that_cannot_be_read_is_kept_with_its_field(
     event["check"] |= change
     assert await push(serve, json.dumps(event).encode()) == 200
     kept = await serve.host.store.read(lambda tx: journal.kept_reasons(tx, serve.connection.id))
-    assert [place for _, place, _, _ in kept] == [where]
+    assert [one.where for one in kept] == [where]
 
 
 async def test_points_and_gift_cards_are_no_money(serve: Town) -> None:

@@ -228,9 +228,9 @@ async def test_a_receipt_that_cannot_be_mapped_is_kept_and_the_page_goes_on(town
     assert (town.stamps(ANNA), town.stamps(BORYS)) == (0, 1)
     lines = [line for line in await town.journal() if "could not be read" in line]
     assert lines == ["Receipt 330660 could not be read and is kept: payed_sum is not a whole number."]
-    ((receipt, body, where, _why),) = await town.host.store.read(lambda tx: journal.kept_bodies(tx, town.connection.id))
-    assert (receipt, where) == ("330660", "payed_sum")
-    assert b'"payed_sum": "27.5"' in body
+    (kept,) = await town.host.store.read(lambda tx: journal.kept_bodies(tx, town.connection.id))
+    assert (kept.receipt_id, kept.where) == ("330660", "payed_sum")
+    assert b'"payed_sum": "27.5"' in kept.body
     town.cafe.receipts[bad]["payed_sum"] = "2750"
     await town.sync()
     assert town.stamps(ANNA) == 1

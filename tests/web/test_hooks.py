@@ -86,8 +86,8 @@ async def test_what_proves_itself_but_cannot_be_understood_is_kept_and_accepted(
     await town.connect()
     body = town.cafe.signed_hook("transaction", "", "closed")  # type: ignore[arg-type]
     assert said(await town.hook(body)) == ACCEPT
-    ((_, kept, where, _why),) = await town.host.store.read(lambda tx: journal.kept_bodies(tx, town.connection.id))
-    assert (kept, where) == (body, "object_id")
+    (kept,) = await town.host.store.read(lambda tx: journal.kept_bodies(tx, town.connection.id))
+    assert (kept.body, kept.where) == (body, "object_id")
     assert (await town.journal())[-1] == "A hook could not be read and is kept: object_id is missing."
 
 

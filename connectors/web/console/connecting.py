@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 from pydantic import ValidationError
 from starlette.responses import Response
 
-from connector_sdk.connector import Connector, MenuItem, TillAccount
+from connector_sdk.connector import Connector, MenuItem, ReadyMade, TillAccount
 from connector_sdk.messages import Message
 from connector_sdk.rule import StampRule, UnknownCustomer
 from connectors.desk import Refusal, WrongFields
@@ -25,7 +25,7 @@ from connectors.store import connections, drafts, looking, sessions, tallies
 from connectors.store.drafts import Draft
 from connectors.store.errors import Taken
 from connectors.sync.previewing import Forecast, Recent, forecast
-from connectors.web.console import forms
+from connectors.web.console import forms, samples
 from connectors.web.console.frame import Form, NotHere, Pages, Visit, Who
 from connectors.web.console.gate import TooMany
 from connectors.web.console.words import zone_of
@@ -82,7 +82,7 @@ async def my_till(visit: Visit) -> Response:
 # --- drafts ---------------------------------------------------------------------------------------------------------
 
 
-async def _draft(visit: Visit) -> tuple[Draft, type[Connector[Any]]]:
+async def draft_of(visit: Visit) -> tuple[Draft, type[Connector[Any]]]:
     wanted, owner = visit.path["draft"], visit.owner
     one = await visit.host.store.read(lambda tx: drafts.get(tx, wanted, owner))
     if one is None or one.connector not in visit.host.plugins.classes:
@@ -90,7 +90,7 @@ async def _draft(visit: Visit) -> tuple[Draft, type[Connector[Any]]]:
     return one, visit.host.plugins.classes[one.connector]
 
 
-async def _keep(visit: Visit, one: Draft, **more: Any) -> None:
+async def keep_draft(visit: Visit, one: Draft, **more: Any) -> None:
     content = {**one.content, **more}
     await visit.host.store.write(lambda tx: drafts.keep(tx, one, content))
 
@@ -104,11 +104,20 @@ def _next_step(one: Draft) -> str:
     return next((step for step, name in done.items() if name not in one.content), "rule")
 
 
-def _step(visit: Visit, one: Draft, found: type[Connector[Any]], step: str, status: int = 200, **more: Any) -> Response:
+def step_page(
+    visit: Visit,
+    one: Draft,
+    found: type[Connector[Any]],
+    step: str,
+    status: int = 200,
+    *,
+    template: str = "",
+    **more: Any,
+) -> Response:
     reached = STEPS.index(_next_step(one))
     kept = {"errors": {}, "form": visit.form} | more
     return visit.page(
-        f"connect_{step}.html",
+        template or f"connect_{step}.html",
         status,
         draft=one,
         info=found.info,
@@ -136,19 +145,20 @@ async def begin(visit: Visit) -> Response:
     name, owner = visit.path["connector"], visit.owner
     if name not in {one.info.name for one in visit.desk.offered()}:
         raise NotHere
-    draft = await visit.host.store.write(lambda tx: drafts.begin(tx, owner, name))
+    listens = visit.desk.connector(name).teaching is not None
+    draft = await visit.host.store.write(lambda tx: drafts.begin(tx, owner, name, listens=listens))
     return visit.go(f"/connect/{draft}/authorise")
 
 
 @pages.get("/connect/{draft}")
 async def resume(visit: Visit) -> Response:
-    one, _ = await _draft(visit)
+    one, _ = await draft_of(visit)
     return visit.go(f"/connect/{one.id}/{_next_step(one)}")
 
 
 @pages.post("/connect/{draft}/discard", page="/")
 async def discard(visit: Visit) -> Response:
-    one, _ = await _draft(visit)
+    one, _ = await draft_of(visit)
     await visit.host.store.write(lambda tx: drafts.discard(tx, one.id, one.owner))
     return visit.go("/")
 
@@ -158,20 +168,26 @@ async def discard(visit: Visit) -> Response:
 
 @pages.get("/connect/{draft}/authorise")
 async def authorise_page(visit: Visit) -> Response:
-    one, found = await _draft(visit)
+    one, found = await draft_of(visit)
+    if visit.request.query_params.get("part") == "arrived":
+        return visit.page("_arrived.html", draft=one, **await samples.shown(visit, one, found))
     visit.form = Form(visit.console.parked.take(visit.request.query_params.get("kept", ""), visit.request.url.path))
-    return _authorise(visit, one, found)
+    return await _authorise(visit, one, found)
 
 
-def _authorise(
+async def _authorise(
     visit: Visit, one: Draft, found: type[Connector[Any]], errors: Mapping[str, str] | None = None
 ) -> Response:
     typed = forms.settings_from(visit.form, found, one.content.get("values", {}))
-    wanted = visit.request.query_params.get("ready", "")
-    ready = next((made for made in found.ready_made if made.name == wanted), None)
-    values = {**(ready.settings if ready else {}), **one.content.get("values", {}), **typed}
+    ready = _ready(found, visit.request.query_params.get("ready", ""))
+    values = {
+        **await usual(visit, found),
+        **(ready.settings if ready else {}),
+        **one.content.get("values", {}),
+        **typed,
+    }
     kept = visit.park() if errors or visit.form.values else ""
-    return _step(
+    return step_page(
         visit,
         one,
         found,
@@ -184,15 +200,36 @@ def _authorise(
         ready_made=found.ready_made,
         ready=ready,
         reads=found.can("poll") or found.can("fetch"),
+        **await samples.shown(visit, one, found, values),
     )
+
+
+def _ready(found: type[Connector[Any]], wanted: str) -> ReadyMade | None:
+    return next((made for made in found.ready_made if made.name == wanted), None)
+
+
+async def usual(visit: Visit, found: type[Connector[Any]]) -> dict[str, str]:
+    """What a till's settings mostly are where they ask for what 7stamp says of the business already."""
+    asked = {"currency", "zone", "country"} & found.settings_model.model_fields.keys()
+    if not asked or not visit.me.visitor.key:
+        return {}
+    try:
+        business = (await visit.console.gate.me(visit.me.visitor.key)).business
+    except (Refusal, TooMany):
+        return {}
+    known = {"currency": business.currency, "zone": business.timezone, "country": business.country}
+    return {name: known[name] for name in asked if known[name]}
 
 
 @pages.post("/connect/{draft}/authorise")
 async def authorise(visit: Visit) -> Response:
-    one, found = await _draft(visit)
+    one, found = await draft_of(visit)
     parked = Form(visit.console.parked.take(visit.form.get("kept"), visit.request.url.path))
     before = {**one.content.get("values", {}), **forms.settings_from(parked, found, {})}
     values = {**before, **forms.settings_from(visit.form, found, before)}
+    if visit.form.get("then") == "teach" and found.teaching is not None:
+        await keep_draft(visit, one, values=values)
+        return visit.go(f"/connect/{one.id}/teach")
     return await _joined(visit, one, found, values, None)
 
 
@@ -203,8 +240,9 @@ async def _joined(
     values = visit.desk.completed(one.connector, values)
     try:
         account = await visit.desk.check_till(one.connector, values)
+        samples.tried(visit, one, found, values)
     except Refusal as error:
-        return _authorise(visit, one, found, _said(visit, error))
+        return await _authorise(visit, one, found, _said(visit, error))
     there = await visit.host.store.read(lambda tx: connections.of_account(tx, one.connector, account.id))
     if _all_taken(account, there):
         mine = [other for other in there if visit.me.visitor.business_id in (None, other.business_id)]
@@ -212,11 +250,11 @@ async def _joined(
             await visit.host.store.write(lambda tx: drafts.discard(tx, one.id, visit.owner))
             return visit.go(f"/connections/{mine[0].id}", Message("This till is connected already: here it is."))
         said = visit.words.text("This till is connected for another business already.")
-        return _authorise(visit, one, found, {"": said})
+        return await _authorise(visit, one, found, {"": said})
     before = _account(one)
     if before is not None and before.id != account.id:  # its places are others
         one = replace(one, content={name: kept for name, kept in one.content.items() if name != "scope"})
-    await _keep(visit, one, values=dict(values), account=account.model_dump(mode="json"), expires_at=expires_at)
+    await keep_draft(visit, one, values=dict(values), account=account.model_dump(mode="json"), expires_at=expires_at)
     return visit.go(f"/connect/{one.id}" if "me" in one.content else f"/connect/{one.id}/key")
 
 
@@ -243,7 +281,7 @@ async def leave_for_consent(visit: Visit, connector: str, **whose: str) -> Respo
 
 @pages.post("/connect/{draft}/consent", page="/connect/{draft}/authorise")
 async def consent(visit: Visit) -> Response:
-    one, _ = await _draft(visit)
+    one, _ = await draft_of(visit)
     return await leave_for_consent(visit, one.connector, draft=one.id)
 
 
@@ -298,7 +336,7 @@ def _title(visit: Visit, content: Mapping[str, str]) -> str:
 
 @pages.get("/connect/{draft}/key")
 async def key_page(visit: Visit) -> Response:
-    one, found = await _draft(visit)
+    one, found = await draft_of(visit)
     if "account" not in one.content:
         return visit.go(f"/connect/{one.id}")
     visit.form = Form(visit.console.parked.take(visit.request.query_params.get("kept", ""), visit.request.url.path))
@@ -315,12 +353,14 @@ async def _key(
         except (Refusal, TooMany) as error:
             errors = errors or _said(visit, error)
     ending = (visit.me.visitor.key or "")[-4:]
-    return _step(visit, one, found, "key", 422 if errors else 200, offered=offered, ending=ending, errors=errors or {})
+    return step_page(
+        visit, one, found, "key", 422 if errors else 200, offered=offered, ending=ending, errors=errors or {}
+    )
 
 
 @pages.post("/connect/{draft}/key")
 async def key(visit: Visit) -> Response:
-    one, found = await _draft(visit)
+    one, found = await draft_of(visit)
     own = visit.form.get("use") == "own" and visit.me.visitor.key
     given = str(own or visit.form.get("key").strip())
     try:
@@ -330,7 +370,7 @@ async def key(visit: Visit) -> Response:
             raise Refusal("this key is of another business: sign in with it to connect a till there", field="key")
     except (Refusal, TooMany) as error:
         return await _key(visit, one, found, _said(visit, error))
-    await _keep(visit, one, key=given, me=me.model_dump(mode="json"))
+    await keep_draft(visit, one, key=given, me=me.model_dump(mode="json"))
     return visit.go(f"/connect/{one.id}/where")
 
 
@@ -339,7 +379,7 @@ async def key(visit: Visit) -> Response:
 
 @pages.get("/connect/{draft}/where")
 async def where_page(visit: Visit) -> Response:
-    one, found = await _draft(visit)
+    one, found = await draft_of(visit)
     account = _account(one)
     if account is None or "me" not in one.content:
         return visit.go(f"/connect/{one.id}")
@@ -347,7 +387,7 @@ async def where_page(visit: Visit) -> Response:
     taken = await _taken(visit, one, account)
     free = [location for location in account.locations if location.id not in taken]
     if len(account.locations) < 2 and not taken:
-        await _keep(visit, one, scope=[])
+        await keep_draft(visit, one, scope=[])
         return visit.go(f"/connect/{one.id}/rule")
     return _where(visit, one, found, account, taken, one.content.get("scope") or [location.id for location in free])
 
@@ -361,7 +401,7 @@ def _where(
     chosen: list[str],
     errors: Mapping[str, str] | None = None,
 ) -> Response:
-    return _step(
+    return step_page(
         visit,
         one,
         found,
@@ -389,7 +429,7 @@ async def _taken(visit: Visit, one: Draft, account: TillAccount) -> dict[str, st
 
 @pages.post("/connect/{draft}/where")
 async def where(visit: Visit) -> Response:
-    one, found = await _draft(visit)
+    one, found = await draft_of(visit)
     account = _account(one)
     if account is None or "me" not in one.content:
         return visit.go(f"/connect/{one.id}")
@@ -403,7 +443,7 @@ async def where(visit: Visit) -> Response:
             else visit.words.text("Somebody has connected a place of this till already. Choose other places.")
         )
         return _where(visit, one, found, account, taken, chosen, {"location": said})
-    await _keep(visit, one, scope=[] if set(chosen) == known else chosen)
+    await keep_draft(visit, one, scope=[] if set(chosen) == known else chosen)
     return visit.go(f"/connect/{one.id}/rule")
 
 
@@ -412,7 +452,7 @@ async def where(visit: Visit) -> Response:
 
 @pages.get("/connect/{draft}/rule")
 async def rule_page(visit: Visit) -> Response:
-    one, found = await _draft(visit)
+    one, found = await draft_of(visit)
     if _next_step(one) != "rule":
         return visit.go(f"/connect/{one.id}")
     kept = visit.console.parked.take(visit.request.query_params.get("kept", ""), visit.request.url.path)
@@ -429,8 +469,8 @@ def _chosen(form: Form) -> dict[str, list[str]]:
 @pages.post("/connect/{draft}/back", page="/connect/{draft}/rule")
 async def back(visit: Visit) -> Response:
     """To the step before, with what was chosen kept."""
-    one, _ = await _draft(visit)
-    await _keep(visit, one, rule=_chosen(visit.form))
+    one, _ = await draft_of(visit)
+    await keep_draft(visit, one, rule=_chosen(visit.form))
     return visit.go(f"/connect/{one.id}/where")
 
 
@@ -439,14 +479,12 @@ async def _rule(
 ) -> Response:
     account = _account(one)
     assert account is not None  # noqa: S101 - the step is reached
-    recent, menu = await visit.console.till_reads.of(
-        visit.desk, f"{one.id} {account.id}", one.connector, one.content["values"], account
-    )
+    recent, menu = await _recent(visit, one, found, account)
     chosen, wrong = forms.rule_from(visit.form, account.currency, StampRule())
     said = {name: visit.words.sentence(message) for name, message in wrong.items()} if errors is None else errors
     scope = tuple(one.content["scope"])
     me = one.content["me"]
-    return _step(
+    return step_page(
         visit,
         one,
         found,
@@ -458,6 +496,17 @@ async def _rule(
         action=f"/connect/{one.id}/preview",
         **preview_values(visit, forecast(recent, chosen, account.zone, scope), account, found, me["operations"], wrong),
     )
+
+
+async def _recent(
+    visit: Visit, one: Draft, found: type[Connector[Any]], account: TillAccount
+) -> tuple[Recent, list[MenuItem]]:
+    """The till's newest receipts and its menu; of one that only sends, the receipts that it sent meanwhile."""
+    values = one.content["values"]
+    recent, menu = await visit.console.till_reads.of(
+        visit.desk, f"{one.id} {account.id}", one.connector, values, account
+    )
+    return (recent if recent.source != "nothing" else await samples.recent(visit, one, found)), menu
 
 
 def preview_values(
@@ -491,14 +540,12 @@ def menu_by_category(menu: list[MenuItem]) -> list[tuple[str, str, list[MenuItem
 @pages.post("/connect/{draft}/preview", page="/connect/{draft}/rule")
 async def preview(visit: Visit) -> Response:
     """The preview alone, for the rule as it is being chosen."""
-    one, found = await _draft(visit)
+    one, found = await draft_of(visit)
     account = _account(one)
     if account is None or _next_step(one) != "rule":
         raise NotHere
-    await _keep(visit, one, rule=_chosen(visit.form))
-    recent, _ = await visit.console.till_reads.of(
-        visit.desk, f"{one.id} {account.id}", one.connector, one.content["values"], account
-    )
+    await keep_draft(visit, one, rule=_chosen(visit.form))
+    recent, _ = await _recent(visit, one, found, account)
     chosen, wrong = forms.rule_from(visit.form, account.currency, StampRule())
     made = forecast(recent, chosen, account.zone, tuple(one.content["scope"]))
     plan = one.content["me"]["operations"]
@@ -508,7 +555,7 @@ async def preview(visit: Visit) -> Response:
 @pages.post("/connect/{draft}/rule")
 async def connect(visit: Visit) -> Response:
     """The last step: everything is checked once more and the connection made."""
-    one, found = await _draft(visit)
+    one, found = await draft_of(visit)
     account = _account(one)
     if account is None or _next_step(one) != "rule":
         return visit.go(f"/connect/{one.id}")
@@ -523,6 +570,7 @@ async def connect(visit: Visit) -> Response:
             lambda _account: chosen,
             locations=one.content["scope"],
             expires_at=one.content.get("expires_at"),
+            hook_token=one.content.get("hook_token"),
         )
     except (Refusal, Taken) as error:
         return await _rule(visit, one, found, _said(visit, error))

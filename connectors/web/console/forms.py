@@ -35,7 +35,10 @@ class Field:
     needed: bool
     first: bool
     """Whether it is among what lets us in at all; the others are for later."""
-    choices: tuple[str, ...] = ()
+    taught: bool = False
+    """Whether it says where something is in what the till sends."""
+    choices: tuple[tuple[str, str], ...] = ()
+    """What can be chosen, and its words."""
     kept: str = ""
 
 
@@ -45,7 +48,8 @@ def fields_of(found: type[Connector[Any]], values: Mapping[str, Any]) -> list[Fi
     made: list[Field] = []
     for name, info in found.settings_model.model_fields.items():
         kind, choices = _kind(info.annotation)
-        value = values.get(name, "" if info.is_required() else info.get_default())
+        usual = "" if info.is_required() or info.default_factory is not None else info.get_default()
+        value = values.get(name, usual)
         text = "" if value is None else str(value)
         needed = info.is_required()
         made.append(
@@ -56,16 +60,22 @@ def fields_of(found: type[Connector[Any]], values: Mapping[str, Any]) -> list[Fi
                 kind=kind,
                 value="" if kind == "secret" else text,
                 needed=needed,
-                first=needed or name in lets_in or _comes_first(info),
-                choices=choices,
+                first=needed or name in lets_in or _marked(info, "first"),
+                taught=_marked(info, "taught"),
+                choices=tuple((one, _words_of(info).get(one, one)) for one in choices),
                 kept=text[-4:] if kind == "secret" and len(text) > 8 else "",
             )
         )
     return made
 
 
-def _comes_first(info: FieldInfo) -> bool:
-    return isinstance(info.json_schema_extra, dict) and bool(info.json_schema_extra.get("first"))
+def _words_of(info: FieldInfo) -> Mapping[str, str]:
+    words = info.json_schema_extra.get("words") if isinstance(info.json_schema_extra, dict) else None
+    return {str(name): str(said) for name, said in words.items()} if isinstance(words, dict) else {}
+
+
+def _marked(info: FieldInfo, mark: str) -> bool:
+    return isinstance(info.json_schema_extra, dict) and bool(info.json_schema_extra.get(mark))
 
 
 def _kind(annotation: Any) -> tuple[str, tuple[str, ...]]:
@@ -87,9 +97,10 @@ def is_secret(found: type[Connector[Any]], name: str) -> bool:
 
 
 def settings_from(form: Form, found: type[Connector[Any]], kept: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings as typed; a secret left empty is the one kept, and an optional text left empty is none."""
+    """The settings as typed; a secret left empty is the one kept, and an optional text that was emptied is none."""
     values: dict[str, Any] = {}
     for one in fields_of(found, {}):
+        info = found.settings_model.model_fields[one.name]
         typed = form.get(f"set.{one.name}").strip()
         if one.kind == "flag":
             if f"has.{one.name}" in form:
@@ -98,7 +109,16 @@ def settings_from(form: Form, found: type[Connector[Any]], kept: Mapping[str, An
             values[one.name] = typed
         elif one.kind == "secret" and one.name in kept:
             values[one.name] = kept[one.name]
+        elif kept.get(one.name) and f"set.{one.name}" in form and not one.needed and info.default_factory is None:
+            values[one.name] = info.get_default()
     return values
+
+
+def same(kept: Any, typed: Any) -> bool:
+    """Whether a setting as typed is the one that is kept."""
+    if isinstance(kept, bool):
+        return str(kept).lower() == str(typed).lower()
+    return (kept or None) == (typed or None)
 
 
 def missing_fields(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Message]:

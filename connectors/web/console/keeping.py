@@ -429,8 +429,9 @@ async def settings(visit: Visit) -> Response:
             case "till":
                 kept = visit.desk.settings_of(one)
                 connector = visit.desk.connector(one.connector)
-                typed = forms.settings_from(visit.form, connector, {})
-                if all(name in kept and str(kept[name]).lower() == value for name, value in typed.items()):
+                shown = {name: value for name, value in kept.items() if not forms.is_secret(connector, name)}
+                typed = forms.settings_from(visit.form, connector, shown)
+                if all(name in kept and forms.same(kept[name], value) for name, value in typed.items()):
                     return visit.go(f"/connections/{one.id}/settings", Message("Nothing was changed."))
                 await visit.desk.edit(one.id, typed)
             case "key":
@@ -461,6 +462,54 @@ async def _change_key(visit: Visit, one: Connection) -> None:
     if own is None:
         await visit.console.gate.check_key(visit.request, given, inside=True)
     await visit.desk.edit(one.id, {}, key=given)
+
+
+@pages.get("/connections/{connection}/address")
+async def address_page(visit: Visit) -> Response:
+    """Before an address is renewed: what that does, and until when the old one lives."""
+    one = (await visit.overview()).connection
+    if visit.desk.connector(one.connector).info.hook_address != "connection":
+        raise NotHere
+    lives = timedelta(microseconds=connections.FORMER_ADDRESS_LIVES) // timedelta(hours=1)
+    return visit.page("address.html", one=one, hook=visit.desk.hook_url(one), hours=lives)
+
+
+@pages.post("/connections/{connection}/address")
+async def renew_address(visit: Visit) -> Response:
+    one = (await visit.overview()).connection
+    try:
+        await visit.desk.renew_address(one.id)
+    except Refusal as error:
+        return visit.go(f"/connections/{one.id}/settings", error.message, "bad")
+    return visit.go(f"/connections/{one.id}/address", Message("Here is the new address. Give it to your till."))
+
+
+# --- what could not be read -----------------------------------------------------------------------------------------
+
+
+@pages.get("/connections/{connection}/unread")
+async def unread_page(visit: Visit) -> Response:
+    found = await visit.overview()
+    rows = await visit.desk.unread(found.connection.id, looking.MOST)
+    return visit.page("unread.html", one=found.connection, rows=rows, number=found.unread)
+
+
+@pages.post("/connections/{connection}/unread")
+async def try_again(visit: Visit) -> Response:
+    """One of them once more, or all, with the settings as they are now."""
+    one = (await visit.overview()).connection
+    wanted = visit.form.get("kept")
+    try:
+        again = await visit.desk.try_again(one.id, [wanted] if wanted else None)
+    except Refusal as error:
+        return visit.go(f"/connections/{one.id}/unread", error.message, "bad")
+    if again["still_unread"]:
+        said, kind = Message("unread.still", {"count": again["still_unread"], "read": again["read"]}), "bad"
+    elif again["asked"]:
+        said, kind = Message("The till is asked once more: what it says shows with its receipts."), "good"
+    else:
+        said, kind = Message("unread.read", {"count": again["read"]}), "good"
+    return visit.go(f"/connections/{one.id}/unread", said, kind)
 
 
 # --- leaving --------------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@
 const one = (selector, within = document) => within.querySelector(selector);
 const every = (selector, within = document) => [...within.querySelectorAll(selector)];
 
-// --- live parts: a stream says that there is news, and the part is fetched anew -------------------------------------
+// --- live parts: a stream (or the clock) says that there may be news, and the part is fetched anew ------------------
 
 // whether somebody is about to press or copy something in there
 const busy = (piece) => {
@@ -74,17 +74,19 @@ function follow(part) {
       part.before(said);
     } else if (!is && said) said.remove();
   };
-  const stream = new EventSource(part.dataset.events);
-  stream.addEventListener("news", renew);
-  stream.addEventListener("gone", () => {
-    stream.close();
-    location.reload();
-  });
+  if (part.dataset.events) {
+    const stream = new EventSource(part.dataset.events);
+    stream.addEventListener("news", renew);
+    stream.addEventListener("gone", () => {
+      stream.close();
+      location.reload();
+    });
+    addEventListener("pagehide", () => stream.close());
+  }
   if (part.dataset.every) setInterval(renew, Number(part.dataset.every) * 1000);
   part.addEventListener("focusout", () => setTimeout(renew, 500));
-  addEventListener("pagehide", () => stream.close());
 }
-every("[data-events]").forEach(follow);
+every("[data-part]").forEach(follow);
 
 // --- a rule's preview, as the rule is being chosen ------------------------------------------------------------------
 

@@ -1,0 +1,95 @@
+"""Requests of tills that are being taught: what a draft's address collected, and a connection's last one as a sample.
+
+Owns the rows and their bounds; everything in them is encrypted, and nothing of them ever becomes a stamp.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import func, select
+
+from connector_sdk.hooks import HookRequest
+from connectors.domain.clock import DAY
+from connectors.store.engine import Transaction
+from connectors.store.schema import captured, draft
+
+AT_MOST = 20
+LIVES = DAY
+OF_DRAFT = "draft:"
+"""What stands before a draft's id as an owner; a connection's is its id."""
+_BYTES_AT_MOST = 2 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """One request, `at` in UTC microseconds."""
+
+    id: str
+    at: int
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+
+    @property
+    def request(self) -> HookRequest:
+        return HookRequest("POST", self.headers, {}, self.body)
+
+
+def keep(tx: Transaction, owner: str, hook: HookRequest, *, most: int = AT_MOST) -> None:
+    """Keep a request for a draft or a connection: the newest few, and no more than fit."""
+    content = {"headers": dict(hook.headers), "body": hook.body.decode("latin-1")}
+    tx.run(
+        captured.insert(),
+        [
+            {
+                "id": secrets.token_hex(8),
+                "owner": owner,
+                "at": tx.now,
+                "size": len(hook.body),
+                "content": tx.vault.encrypt(json.dumps(content)),
+            }
+        ],
+    )
+    rows = tx.run(
+        select(captured.c.id, captured.c.size)
+        .where(captured.c.owner == owner)
+        .order_by(captured.c.at.desc(), captured.c.id)
+    ).all()
+    size, old = 0, []
+    for number, row in enumerate(rows):
+        size += row.size
+        if number >= most or (number and size > _BYTES_AT_MOST):
+            old.append(row.id)
+    if old:
+        tx.run(captured.delete().where(captured.c.id.in_(old)))
+
+
+def of(tx: Transaction, owner: str) -> list[Captured]:
+    """What is kept for a draft or a connection, newest first."""
+    rows = tx.run(select(captured).where(captured.c.owner == owner).order_by(captured.c.at.desc(), captured.c.id))
+    return [_captured(tx, row) for row in rows]
+
+
+def _captured(tx: Transaction, row: Any) -> Captured:
+    content = json.loads(tx.vault.decrypt(row.content))
+    return Captured(row.id, row.at, content["headers"], content["body"].encode("latin-1"))
+
+
+def last_at(tx: Transaction, owner: str) -> int:
+    """When the newest was kept; 0 where there is none."""
+    return int(tx.run(select(func.max(captured.c.at)).where(captured.c.owner == owner)).scalar() or 0)
+
+
+def forget(tx: Transaction, owner: str) -> None:
+    tx.run(captured.delete().where(captured.c.owner == owner))
+
+
+def sweep(tx: Transaction) -> None:
+    """A draft's requests go after a day, and with their draft; a connection's sample stays as long as it does."""
+    of_drafts = captured.c.owner.like(f"{OF_DRAFT}%")
+    gone = captured.c.owner.not_in(select(OF_DRAFT + draft.c.id))
+    tx.run(captured.delete().where(of_drafts, (captured.c.at <= tx.now - LIVES) | gone))

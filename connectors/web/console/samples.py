@@ -1,0 +1,196 @@
+"""What a till that is being taught has sent, as it may be shown: people masked, and what settings make of it in words.
+
+Owns these views; what is asked and how a request is read is the connector's `teaching`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from connector_sdk.connector import Connector
+from connector_sdk.hooks import HookRequest
+from connector_sdk.messages import Message
+from connector_sdk.redaction import masked, personal_name, personal_text
+from connector_sdk.rule import StampRule
+from connector_sdk.sale import Sale, SaleStatus
+from connector_sdk.teaching import Leaf, Sketch
+from connectors.desk import Refusal, Unfit
+from connectors.domain.clock import moment
+from connectors.domain.stamps import stamps_for
+from connectors.store import captured
+from connectors.store.captured import Captured
+from connectors.store.drafts import Draft
+from connectors.sync.previewing import Recent, recent_of
+from connectors.web.console.frame import Visit
+
+_SHOWN_HEADERS = ("content-type", "user-agent", "content-length")
+_MOST_HEADERS = 30
+_LONG = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A request as the page shows it: `headers` with their values masked."""
+
+    id: str
+    at: int
+    size: int
+    headers: tuple[tuple[str, str], ...]
+    chosen: bool
+
+
+@dataclass(slots=True)
+class Branch:
+    """A part of the tree: a value with what choosing it says, or what stands within it."""
+
+    name: str
+    leaf: Leaf | None = None
+    text: str = ""
+    within: dict[str | int, Branch] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One sale of the sample in words: how many stamps it would earn by the usual rule, and what stands against it."""
+
+    sale: Sale
+    stamps: int
+    why: Message | None
+
+
+def sample_of(one: Draft) -> bytes | None:
+    """The request that was chosen to teach by."""
+    kept = one.content.get("sample")
+    return kept["body"].encode("latin-1") if kept else None
+
+
+def as_sample(body: bytes, headers: Mapping[str, str], name: str) -> dict[str, Any]:
+    """A request as a draft keeps it."""
+    return {"body": body.decode("latin-1"), "headers": dict(headers), "id": name}
+
+
+async def arrived(visit: Visit, one: Draft) -> list[Captured]:
+    """What came to the draft's address, newest first."""
+    return await visit.host.store.read(lambda tx: captured.of(tx, f"{captured.OF_DRAFT}{one.id}"))
+
+
+async def shown(
+    visit: Visit, one: Draft, found: type[Connector[Any]], values: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """What the first step shows of teaching: nothing for connectors that learn nothing."""
+    token = one.content.get("hook_token")
+    if found.teaching is None or token is None:
+        return {"teaches": False, "address": "", "requests": [], "read": None}
+    chosen = (one.content.get("sample") or {}).get("id", "")
+    requests = [
+        Arrived(request.id, request.at, len(request.body), _headers(request.headers), request.id == chosen)
+        for request in await arrived(visit, one)
+    ]
+    return {
+        "teaches": True,
+        "address": visit.desk.draft_hook_url(one.connector, token),
+        "requests": requests,
+        "read": read(visit, one, found, values or one.content.get("values", {})),
+        "lives": captured.AT_MOST,
+    }
+
+
+def _headers(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    return tuple(
+        (name, value[:_LONG] if name in _SHOWN_HEADERS else masked(value))
+        for name, value in list(headers.items())[:_MOST_HEADERS]
+    )
+
+
+def tried(visit: Visit, one: Draft, found: type[Connector[Any]], values: Mapping[str, Any]) -> None:
+    """Nothing is saved that was not tried: on the sample, or as a ready-made mapping. Raises `Refusal`, `Unfit`."""
+    if found.teaching is None or "hook_token" not in one.content:
+        return
+    if any(ready.settings.items() <= values.items() for ready in found.ready_made):
+        return  # tried on its own sample by us
+    sample = sample_of(one)
+    if sample is None:
+        raise Refusal(
+            "send one sale to the address above, or paste one, and choose it: what was never tried is not saved"
+        )
+    visit.desk.try_on(one.connector, values, [sample])
+    against = found.teaching.unproven(_texts(values), HookRequest("POST", one.content["sample"]["headers"], {}, sample))
+    if against is not None:
+        raise Unfit(found.info.title, {found.teaching.secret: against})
+
+
+async def recent(visit: Visit, one: Draft, found: type[Connector[Any]]) -> Recent:
+    """The receipts that a till being taught has sent meanwhile, for the preview of a rule."""
+    if found.teaching is None:
+        return Recent((), 0, "nothing")
+    bodies = [request.body for request in await arrived(visit, one)]
+    sample = sample_of(one)
+    sales: dict[str, Sale] = {}
+    for body in [*([sample] if sample is not None else []), *reversed(bodies)]:
+        for sale in found.teaching.sketch(_texts(one.content["values"]), body).sales:
+            sales[sale.receipt_id] = sale
+    return recent_of(list(sales.values()), moment(visit.host.store.clock.now()), "hooks")
+
+
+def _texts(values: Mapping[str, Any]) -> dict[str, str]:
+    return {name: str(value) for name, value in values.items() if value is not None}
+
+
+# --- what settings make of the sample -------------------------------------------------------------------------------
+
+
+def read(visit: Visit, one: Draft, found: type[Connector[Any]], values: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The sample by these settings, in words: what was found for each question, the sales, what is missing."""
+    body = sample_of(one)
+    if body is None or found.teaching is None:
+        return None
+    made = found.teaching.sketch(_texts(values), body)
+    fields = found.settings_model.model_fields
+    asked = [question.field for question in found.teaching.questions(_texts(values), body)]
+    more = [name for name in made.found if name not in asked]
+    rows = [(name, fields[name].title or name, _row(name, made, values)) for name in (*asked, *more)]
+    return {
+        "rows": rows,
+        "answered": [one for one in rows if one[2][1]],
+        "said": [_said(sale, str(values.get("zone") or "UTC")) for sale in made.sales],
+        "wrong": [(fields[name].title if name in fields else "", why) for name, why in made.wrong.items()],
+        "offers": made.offers,
+    }
+
+
+def _row(name: str, made: Sketch, values: Mapping[str, Any]) -> tuple[str, str]:
+    """(what was found, by which path): people masked."""
+    found = made.found.get(name, "")
+    text = masked(found) if found and (personal_name(name) or personal_text(found)) else found[:_LONG]
+    return text, str(values.get(name) or "")
+
+
+def _said(sale: Sale, zone: str) -> Said:
+    earned = stamps_for(sale, StampRule(), zone)
+    if sale.status is not SaleStatus.closed:
+        return Said(sale, 0, Message("It is not a paid receipt, so it earns nothing."))
+    if not sale.customer:
+        return Said(sale, 0, Message("Nobody is attached to it, so it earns nothing."))
+    return Said(sale, earned.stamps, None)
+
+
+# --- the tree -------------------------------------------------------------------------------------------------------
+
+
+def tree(leaves: tuple[Leaf, ...]) -> Branch:
+    """What can be chosen, as it stands in the request; people masked."""
+    root = Branch("")
+    for leaf in leaves:
+        branch = root
+        for part in leaf.place:
+            branch = branch.within.setdefault(part, Branch(str(part + 1) if isinstance(part, int) else part))
+        branch.leaf, branch.text = leaf, hidden(leaf)
+    return root
+
+
+def hidden(leaf: Leaf) -> str:
+    """A value as it may be shown: somebody's own is masked."""
+    named = any(isinstance(part, str) and personal_name(part) for part in leaf.place[-2:])
+    return masked(leaf.value) if named or personal_text(leaf.value) else leaf.value[:_LONG]

@@ -1,0 +1,190 @@
+"""A draft's address only collects: bounded, hidden, without any effect; and what was never tried is not saved."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator
+
+import pytest
+
+from connectors.domain.clock import DAY, SystemClock
+from connectors.store import captured, drafts
+from tests.town import Town, build
+from tests.web.visitor import Browsers, Visitor, browsers
+
+SALE = {"id": "7", "sum": "12.50", "at": "2026-11-20T08:15:30Z", "who": {"phone": "+34600111222", "name": "Anna Smith"}}
+FORM = {
+    "set.till_name": "Bar", "set.currency": "EUR", "set.zone": "Europe/Madrid", "set.proof": "address",
+    "set.map_receipt_id": "id", "set.map_paid": "sum", "set.map_closed_at": "at", "set.map_phone": "who.phone",
+}  # fmt: skip
+
+
+class Later:
+    def __init__(self) -> None:
+        self.ahead = 0
+
+    def now(self) -> int:
+        return SystemClock().now() + self.ahead
+
+
+@pytest.fixture
+async def doors(town: Town) -> AsyncIterator[Browsers]:
+    async with browsers(town) as made:
+        yield made
+
+
+async def begun(visitor: Visitor) -> tuple[str, str]:
+    """A draft's address in the console, and the one that its till is given."""
+    draft = (await visitor.post("/connect/webhook")).headers["location"].removesuffix("/authorise")
+    page = (await visitor.get(f"{draft}/authorise")).text
+    found = re.search(r'id="address" value="http://host(/hooks/tills/webhook/[^"]+)"', page)
+    assert found is not None
+    return draft, found[1]
+
+
+async def kept(town: Town, draft: str) -> list[captured.Captured]:
+    owner = f"{captured.OF_DRAFT}{draft.rsplit('/', 1)[1]}"
+    return await town.host.store.read(lambda tx: captured.of(tx, owner))
+
+
+async def test_only_the_newest_twenty_requests_are_kept_and_nothing_comes_of_them(town: Town, doors: Browsers) -> None:
+    mine = await doors.new().sign_in()
+    draft, address = await begun(mine)
+    for number in range(23):
+        assert (await town.hook(json.dumps({**SALE, "id": str(number)}).encode(), path=address)).status_code == 200
+    ids = [json.loads(one.body)["id"] for one in await kept(town, draft)]
+    assert ids == [str(number) for number in range(22, 2, -1)]
+    assert town.applied() == []
+    assert await town.host.desk.everyone() == []
+
+
+async def test_what_only_asks_whether_somebody_is_there_is_answered_and_not_kept(town: Town, doors: Browsers) -> None:
+    mine = await doors.new().sign_in()
+    draft, address = await begun(mine)
+    for method in ("GET", "HEAD"):
+        assert (await mine.client.request(method, address)).status_code == 200
+    assert (await town.hook(b" ", path=address)).status_code == 200
+    assert (await town.hook(b"x" * (256 * 1024 + 1), path=address)).status_code == 413
+    assert await kept(town, draft) == []
+    for nobody in (f"{address}x", address.replace("webhook", "poster"), address.replace("webhook", "serve")):
+        assert (await town.hook(b"{}", path=nobody)).status_code == 404
+
+
+async def test_large_requests_are_kept_as_far_as_they_fit(town: Town, doors: Browsers) -> None:
+    mine = await doors.new().sign_in()
+    draft, address = await begun(mine)
+    for _ in range(12):
+        await town.hook(json.dumps({**SALE, "note": "x" * 250_000}).encode(), path=address)
+    assert sum(len(one.body) for one in await kept(town, draft)) <= 2 * 1024 * 1024
+
+
+async def test_people_and_secrets_are_hidden_on_the_page_and_on_disk(town: Town, doors: Browsers) -> None:
+    mine = await doors.new().sign_in()
+    draft, address = await begun(mine)
+    await town.hook(json.dumps(SALE).encode(), path=address, headers={"X-Key": "sk_live_of_the_till", "X-Sig": "ab"})
+    page = (await mine.get(f"{draft}/authorise?part=arrived")).text
+    assert "x-key: sk…ll" in page
+    (request,) = await kept(town, draft)
+    assert (await mine.post(f"{draft}/sample", request=request.id)).status_code == 303
+    page += (await mine.get(f"{draft}/teach")).text + (await mine.get(f"{draft}/authorise")).text
+    for secret in ("sk_live_of_the_till", "+34600111222", "Anna Smith"):
+        assert secret not in page
+    assert "+3…22" in page
+    file = town.host.settings.database_file
+    assert file is not None
+    on_disk = b"".join(one.read_bytes() for one in file.parent.iterdir() if one.name.startswith(file.name))
+    for text in (b"600111222", b"sk_live", address.rsplit("/", 1)[1].encode()):
+        assert text not in on_disk
+
+
+async def test_nobody_else_sees_or_teaches_a_draft(town: Town, doors: Browsers) -> None:
+    mine, other = await doors.new().sign_in(), await doors.new().sign_in("7loc_sc_of_another_business")
+    draft, address = await begun(mine)
+    await town.hook(json.dumps(SALE).encode(), path=address)
+    (request,) = await kept(town, draft)
+    for path in ("authorise", "authorise?part=arrived", "teach", "teach?ask=map_paid"):
+        assert (await other.get(f"{draft}/{path}")).status_code == 404
+    assert (await other.post(f"{draft}/sample", request=request.id)).status_code == 404
+    assert (await other.post(f"{draft}/teach", field="map_paid", path="sum")).status_code == 404
+    theirs, _ = await begun(other)
+    assert (await other.post(f"{theirs}/sample", request=request.id)).status_code == 404
+
+
+async def test_answers_must_be_what_was_asked_and_can_be_tapped(town: Town, doors: Browsers) -> None:
+    mine = await doors.new().sign_in()
+    draft, _ = await begun(mine)
+    assert (await mine.get(f"{draft}/teach")).headers["location"] == f"{draft}/authorise"
+    await mine.post(f"{draft}/sample", pasted=json.dumps(SALE))
+    for values in (
+        {"field": "map_paid", "path": "length(@)"},
+        {"field": "map_paid", "path": "nowhere"},
+        {"field": "secret", "path": "id"},
+        {"field": "secret", "skip": "1"},
+        {"offer": "7"},
+        {"offer": "-1"},
+    ):
+        assert (await mine.post(f"{draft}/teach", **values)).status_code == 404
+    assert (await mine.post(f"{draft}/sample", pasted=" ")).headers["location"] == f"{draft}/authorise"
+    assert (await mine.post(f"{draft}/sample", pasted="x" * (200 * 1024 + 1))).headers[
+        "location"
+    ] == f"{draft}/authorise"
+    assert (await mine.post(f"{draft}/sample", pasted="no json at all")).status_code == 303
+    page = await mine.get(f"{draft}/teach")
+    assert page.status_code == 200
+    assert "it may be no JSON" in page.text
+
+
+async def test_what_was_never_tried_is_not_saved_and_what_does_not_fit_is_named_with_what_was_found(
+    town: Town, doors: Browsers
+) -> None:
+    mine = await doors.new().sign_in()
+    draft, _ = await begun(mine)
+    refused = await mine.post(f"{draft}/authorise", **FORM)
+    assert refused.status_code == 422
+    assert "what was never tried is not saved" in refused.text
+    await mine.post(f"{draft}/sample", pasted=json.dumps({**SALE, "sum": "zwölf", "id": None}))
+    refused = await mine.post(f"{draft}/authorise", **FORM)
+    assert re.search(r'id="wrong-map_paid">“zwölf” is no number', refused.text)
+    assert re.search(r'id="wrong-map_receipt_id">Nothing is at id', refused.text)
+    await mine.post(f"{draft}/sample", pasted=json.dumps(SALE))
+    assert (await mine.post(f"{draft}/authorise", **FORM)).headers["location"].endswith("/key")
+
+
+async def test_what_was_collected_goes_after_a_day_and_with_its_draft(town: Town, doors: Browsers) -> None:
+    mine = await doors.new().sign_in()
+    draft, address = await begun(mine)
+    await town.hook(json.dumps(SALE).encode(), path=address)
+    clock = town.host.store.clock = Later()
+    clock.ahead = DAY + 1
+    assert (await town.hook(json.dumps(SALE).encode(), path=address)).status_code == 404
+    await town.host.store.write(drafts.sweep)
+    assert await kept(town, draft) == []
+    clock.ahead = 0
+    draft, address = await begun(mine)
+    await town.hook(json.dumps(SALE).encode(), path=address)
+    await mine.post(f"{draft}/discard")
+    assert await kept(town, draft) == []
+    assert (await town.hook(json.dumps(SALE).encode(), path=address)).status_code == 404
+
+
+async def test_settings_that_would_read_no_sale_any_more_are_refused_once_it_is_connected(town: Town) -> None:
+    from connectors.desk import Unfit
+    from tests.webhook.test_way_of_a_request import connect, send
+
+    values = {name.removeprefix("set."): value for name, value in FORM.items()}
+    await connect(town, values)
+    assert await send(town, json.dumps(SALE).encode(), {}) == 200
+    with pytest.raises(Unfit, match="map_paid: nothing is at total"):
+        await town.host.desk.edit(town.connection.id, {"map_paid": "total"})
+    await town.host.desk.edit(town.connection.id, {"till_name": "Another name"})
+    changed = {**SALE, "total": "9.00"}
+    changed.pop("sum")
+    assert await send(town, json.dumps(changed).encode(), {}) == 200  # the till sends otherwise now: it is kept
+    await town.host.desk.edit(town.connection.id, {"map_paid": "total"})  # and the new mapping reads that
+
+
+@pytest.fixture
+async def town(tmp_path, monkeypatch) -> AsyncIterator[Town]:  # type: ignore[no-untyped-def]
+    async with build(tmp_path, monkeypatch) as one:
+        yield one

@@ -1,0 +1,210 @@
+"""Teaching by one request: what can be tapped becomes a path that reads it, formats are seen, nothing ever raises."""
+
+from __future__ import annotations
+
+import base64
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connector_sdk.hooks import HookRequest
+from connector_sdk.messages import Catalogue
+from connector_sdk.signatures import BodyHmac, StandardWebhooks
+from webhook_connector import ready_made
+from webhook_connector.expressions import compiled, found_in, parsed
+from webhook_connector.teaching import TEACHING
+
+ENGLISH = Catalogue(["connectors", "webhook_connector"])
+SECRET = "dGhpcyBpcyBhIHNlY3JldA=="
+BODY = {
+    "kind": "sale",
+    "order": {
+        "id": 1042,
+        "total": "12,50",
+        "done on": "24.11.2026 09:15:30",
+        "state": "bezahlt",
+        "guest": {"phone": "+34600111222"},
+        "refunds": [{"value": "1,00"}, {"value": "0,50"}],
+        "attributes": [{"key": "shift", "value": "early"}, {"key": "mail", "value": "anna@example.com"}],
+        "payments": [{"sum": "12,50"}],
+    },
+}
+
+
+def sent(body: Any) -> bytes:
+    return json.dumps(body).encode()
+
+
+def path_to(value: str, field: str, body: Any = BODY, **values: str) -> str:
+    return next(leaf.path for leaf in TEACHING.leaves(values, sent(body), field) if leaf.value == value)
+
+
+def test_a_tap_becomes_a_path_that_leads_to_what_was_tapped() -> None:
+    assert path_to("1042", "map_receipt_id") == "order.id"
+    assert path_to("24.11.2026 09:15:30", "map_closed_at") == 'order."done on"'
+    assert path_to("1,00", "map_refunded") == "order.refunds[].value"  # a list of amounts is added up
+    assert path_to("anna@example.com", "map_email") == "order.attributes[?key=='mail'].value"
+    assert path_to("12,50", "map_status", {"payments": [{"sum": "12,50"}]}) == "payments[0].sum"
+    for leaf in TEACHING.leaves({}, sent(BODY), "map_phone"):
+        found = found_in(leaf.path, parsed(sent(BODY)))
+        assert leaf.value in (found if isinstance(found, list) else [found])
+
+
+def test_what_looks_like_the_answer_is_pointed_out() -> None:
+    for field, value in {
+        "map_receipt_id": "1042", "map_paid": "12,50", "map_phone": "+34600111222", "map_status": "bezahlt",
+    }.items():  # fmt: skip
+        likely = [leaf.value for leaf in TEACHING.leaves({}, sent(BODY), field) if leaf.likely]
+        assert likely[0] == value, field
+    assert not any(leaf.likely for leaf in TEACHING.leaves({}, sent({"phone": "n/a"}), "map_phone"))
+
+
+def test_several_receipts_in_one_request_are_asked_for_and_paths_begin_within_one() -> None:
+    body = {"shop": "1", "receipts": [{"no": "1", "sum": "3.00"}, {"no": "2", "sum": "4.00"}]}
+    assert TEACHING.questions({}, sent(body))[0].field == "map_receipts"
+    assert TEACHING.questions({}, sent(BODY))[0].field == "map_receipt_id"
+    (several,) = TEACHING.leaves({}, sent(body), "map_receipts")
+    assert (several.path, several.value) == ("receipts", "2")
+    assert path_to("1", "map_receipt_id", body, map_receipts="receipts") == "no"
+    assert path_to("1", "map_receipt_id", body["receipts"]) == "no"  # a request that is a list itself
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "more"),
+    [
+        ("map_paid", "12,50", {"decimal_sign": "comma", "units": "major"}),
+        ("map_paid", "1.234,50", {"decimal_sign": "comma"}),
+        ("map_paid", "12.50", {"decimal_sign": "dot"}),
+        ("map_closed_at", "1763622930", {"dates": "unix"}),
+        ("map_closed_at", "1763622930123", {"dates": "unix_ms"}),
+        ("map_closed_at", "24.11.2026 09:15", {"dates": "pattern", "date_pattern": "%d.%m.%Y %H:%M"}),
+        ("map_closed_at", "2026-11-24T09:15:30Z", {"dates": "iso"}),
+        ("map_status", "paid", {"closed_statuses": "paid"}),
+    ],
+)
+def test_formats_are_seen_from_what_was_tapped(field: str, value: str, more: dict[str, str]) -> None:
+    made = TEACHING.taken({}, sent({"x": value}), field, "x")
+    assert {name: made[name] for name in more} == more
+
+
+def taught() -> dict[str, str]:
+    values: dict[str, str] = {"currency": "EUR", "zone": "Europe/Madrid"}
+    for field, value in {
+        "map_receipt_id": "1042", "map_paid": "12,50", "map_closed_at": "24.11.2026 09:15:30",
+        "map_phone": "+34600111222", "map_status": "bezahlt", "map_refunded": "1,00",
+    }.items():  # fmt: skip
+        values = dict(TEACHING.taken(values, sent(BODY), field, path_to(value, field, BODY, **values)))
+    return values
+
+
+def test_six_taps_make_a_sale() -> None:
+    (sale,) = TEACHING.sketch(taught(), sent(BODY)).sales
+    assert (sale.receipt_id, str(sale.paid), str(sale.refunded)) == ("1042", "12.50 EUR", "1.50 EUR")
+    assert sale.closed_at == datetime(2026, 11, 24, 8, 15, 30, tzinfo=UTC)
+    assert sale.customer is not None
+    assert sale.customer.phone == "+34600111222"
+
+
+def test_what_is_missing_or_wrong_is_said_by_field_with_what_was_found() -> None:
+    wrong = TEACHING.sketch({}, sent(BODY)).wrong
+    assert set(wrong) == {"map_receipt_id", "map_paid", "map_closed_at", "map_phone"}
+    made = TEACHING.sketch({**taught(), "map_paid": "order.state", "map_receipt_id": "order.nothing"}, sent(BODY))
+    said = {field: ENGLISH.word(why) for field, why in made.wrong.items()}
+    assert said == {
+        "map_paid": "“bezahlt” is no number with a decimal comma",
+        "map_receipt_id": "nothing is at order.nothing",
+    }
+    assert made.found["map_status"] == "closed"  # each field by itself
+    assert ENGLISH.word(TEACHING.sketch(taught(), b"<html>").wrong[""]) == "is not JSON"
+
+
+def test_a_whole_number_may_be_either_and_is_offered() -> None:
+    body = sent({"order": {**BODY["order"], "total": 1250, "refunds": []}})  # type: ignore[dict-item]
+    (offer,) = TEACHING.sketch(taught(), body).offers
+    assert ENGLISH.word(offer.text) == "It was €12.50"
+    (sale,) = TEACHING.sketch({**taught(), **offer.values}, body).sales
+    assert str(sale.paid) == "12.50 EUR"
+    (back,) = TEACHING.sketch({**taught(), **offer.values}, body).offers
+    assert ENGLISH.word(back.text) == "It was €1,250.00"
+
+
+BASIC = "Basic " + base64.b64encode(b"till:secret").decode()
+
+
+@pytest.mark.parametrize(
+    ("headers", "seen"),
+    [
+        ({"x-sig": "a" * 64, "host": "h"}, {}),
+        ({"x-signature": "a" * 64}, {"proof": "hmac", "proof_header": "x-signature", "proof_encoding": "hex"}),
+        (
+            {"x-wc-webhook-signature": BodyHmac(SECRET, "base64").sign(b"x")},
+            {"proof": "hmac", "proof_header": "x-wc-webhook-signature", "proof_encoding": "base64"},
+        ),
+        ({"webhook-id": "1", "webhook-timestamp": "2", "webhook-signature": "v1,a"}, {"proof": "standard"}),
+        ({"authorization": BASIC}, {"proof": "basic", "proof_user": "till"}),
+        ({"authorization": "Basic !!"}, {"proof": "basic", "proof_user": ""}),
+        ({"x-api-key": "abc"}, {"proof": "header", "proof_header": "x-api-key"}),
+    ],
+)
+def test_how_a_request_seems_to_prove_itself_is_seen(headers: dict[str, str], seen: dict[str, str]) -> None:
+    if seen.get("proof_header") is None and "x-sig" in headers:
+        seen = {}
+    assert TEACHING.proof(HookRequest("POST", headers, {}, b"x")) == seen
+
+
+@pytest.mark.parametrize(
+    ("values", "sign"),
+    [
+        ({"proof": "hmac", "proof_header": "X-Sig"}, lambda body, secret: {"x-sig": BodyHmac(secret).sign(body)}),
+        ({"proof": "header", "proof_header": "X-Key"}, lambda _body, secret: {"x-key": secret}),
+        (
+            {"proof": "basic", "proof_user": "till"},
+            lambda _body, secret: {"authorization": "Basic " + base64.b64encode(f"till:{secret}".encode()).decode()},
+        ),
+        (
+            {"proof": "standard"},
+            lambda body, secret: StandardWebhooks(secret).sign(body, "m1", datetime(2026, 1, 1, tzinfo=UTC)),
+        ),
+    ],
+)
+def test_another_secret_than_the_tills_is_noticed_however_old_the_request(values: dict[str, str], sign: Any) -> None:
+    good = {**values, "secret": SECRET}
+    assert TEACHING.unproven(good, HookRequest("POST", sign(b"{}", SECRET), {}, b"{}")) is None
+    other = "b3RoZXIgc2VjcmV0IQ=="
+    assert TEACHING.unproven(good, HookRequest("POST", sign(b"{}", other), {}, b"{}")) is not None
+    assert TEACHING.unproven(good, HookRequest("POST", {}, {}, b"{}")) is None  # it showed nothing yet
+
+
+KEYS = st.sampled_from(["id", "total", "a b", "key", "value", "rece'ipts", "\u00e9", "", "$", "receipts", '"'])
+ANY = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=12),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=5),
+    max_leaves=25,
+)
+FIELDS = [one.field for one in TEACHING.questions({"map_receipts": "x"}, b"{}")]
+VALUES = st.dictionaries(st.sampled_from([*FIELDS, "units", "dates", "currency", "zone", "decimal_sign"]), st.text())
+
+
+@given(ANY, VALUES, st.sampled_from(FIELDS))
+def test_no_body_and_no_settings_make_teaching_raise_and_every_path_is_allowed(
+    body: Any, values: dict[str, str], field: str
+) -> None:
+    for raw in (sent(body), json.dumps(body).encode()[:7], b"\xff"):
+        TEACHING.questions(values, raw)
+        for leaf in TEACHING.leaves(values, raw, field):
+            compiled(leaf.path)
+            taken = TEACHING.taken(values, raw, field, leaf.path)
+            TEACHING.sketch(taken, raw)
+        TEACHING.sketch(values, raw)
+        TEACHING.unproven(values, HookRequest("POST", {"authorization": "Basic \u00e9"}, {}, raw))
+
+
+@pytest.mark.parametrize("ready", ready_made.ALL, ids=lambda one: one.name)
+def test_ready_made_mappings_are_sketched_too(ready: Any) -> None:
+    made = TEACHING.sketch({**ready.settings, "currency": "EUR", "zone": "Europe/Madrid"}, ready.sample)
+    assert made.wrong == {}
+    assert len(made.sales) == 1
