@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: install demo test fuzz lint bench screenshots lock clean
+.PHONY: install demo test fuzz lint docs bench screenshots lock clean
 
 install: $(READY)
 
@@ -32,6 +32,11 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+# The documentation as a site, in `site/`; anything that leads nowhere is an error.
+docs: $(READY)
+	$(BIN)/mkdocs build --strict --quiet
+	@echo "site/index.html is ready"
 
 bench: $(READY)
 	@$(BIN)/python -m bench.idle

@@ -60,7 +60,11 @@ class OAuth:
 
 @dataclass(frozen=True, slots=True)
 class ConnectorInfo:
-    """The tile in the catalogue. `name` is part of addresses and codes: lower-case letters and digits."""
+    """The tile in the catalogue. `name` is part of addresses and codes: 2 to 32 lower-case letters and digits.
+
+    `title`, `summary` and `needs` (what a cafe must have at hand) are sentences for a cafe, `minutes` how long it takes
+    to connect, `hook_address` who tells the till where to post.
+    """
 
     name: str
     title: str
@@ -112,6 +116,7 @@ class Location(Frozen):
 class TillAccount(Frozen):
     """A till account as `check` found it.
 
+    `id` is the till's and never changes: what was given is remembered by it.
     `currency` is ISO 4217, `zone` an IANA time zone, `country` ISO 3166 alpha-2 or `None`.
     """
 
@@ -133,7 +138,7 @@ class TillAccount(Frozen):
 
 
 class MenuItem(Frozen):
-    """A product by id and name, with its category, for rules by item."""
+    """A product by id and name, with its category, for rules by item; ids as the lines of a `Sale` have them."""
 
     product_id: Key
     name: str
@@ -146,6 +151,11 @@ class Connector(ABC, Generic[S]):
 
     Implement what the till can do; the rest says `NotSupported` and the host adapts. Instances live as long as
     the connection is used and are called concurrently. `account` is what `check` found when the cafe connected.
+
+    A class says `info`; its type parameter becomes `settings_model`, whose fields make the form. `app_model` is what
+    the operator sets once for all accounts (an instance is handed to the connector as `app`), `authorisation` how a
+    cafe lets us in, `hook_answer` what the till reads once a hook is kept, `ready_made` settings to begin with.
+    HTTP calls go through `transport`, which the host or a test hands in.
     """
 
     info: ClassVar[ConnectorInfo]
@@ -206,11 +216,19 @@ class Connector(ABC, Generic[S]):
         """Which account the settings open. Raises `NotAuthorised` or `MissingRight`."""
 
     def poll(self, since: Checkpoint | None) -> AsyncIterator[SalePage]:
-        """The fast read: closed sales changed since `since.at`, or since now where there is none."""
+        """The fast read: closed sales changed at or after `since.at`, or since now where there is none.
+
+        An asynchronous generator of pages. After the last one yield a `Checkpoint` whose `at` was taken before the
+        first call; after a failure none. Raises `NotAuthorised`, `RateLimited` or `TillUnavailable`; a failure is
+        never an empty page.
+        """
         raise NotSupported("this till cannot be polled")
 
     def look_back(self, since: datetime) -> AsyncIterator[SalePage]:
-        """The thorough read of whole days: late, refunded and removed receipts too. By default, `poll`."""
+        """The thorough read of whole days: late, refunded and removed receipts too. By default, `poll`.
+
+        `since` is a midnight of the account's zone, or the beginning of a backfill.
+        """
         return self.poll(Checkpoint(at=since))
 
     async def fetch(self, receipt_id: str) -> Sale | None:
@@ -218,7 +236,7 @@ class Connector(ABC, Generic[S]):
         raise NotSupported("this till cannot be asked for one receipt")
 
     async def customer(self, till_id: str) -> Customer | None:
-        """The till's own customer id as phone, email or number."""
+        """The till's own customer id as phone, email or number; `None` where the till knows none of that id."""
         raise NotSupported("this till names no customers")
 
     def prove(self, hook: HookRequest) -> None:

@@ -52,6 +52,7 @@ class Message:
 
     @classmethod
     def restored(cls, text: str) -> Message:
+        """The message that `stored` wrote."""
         return cls._from(json.loads(text))
 
     @classmethod

@@ -50,6 +50,7 @@ class Money:
 
     @classmethod
     def zero(cls, currency: str) -> Money:
+        """No money, of that currency."""
         return cls(0, currency)
 
     @classmethod

@@ -20,10 +20,14 @@ Key = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^
 
 
 class Frozen(BaseModel):
+    """A value that does not change; what it does not know, it refuses."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class SaleStatus(StrEnum):
+    """Not paid yet; paid and closed, also where money was given back since; taken back as if it had never been."""
+
     open = "open"
     closed = "closed"
     voided = "voided"
@@ -51,7 +55,10 @@ def plain_quantity(quantity: Decimal) -> Decimal:
 
 
 class Line(Frozen):
-    """One line of a receipt; quantities may be fractional (by weight)."""
+    """One line of a receipt; quantities may be fractional (by weight): see `plain_quantity`.
+
+    `gift` marks what was given free: it earns nothing by item.
+    """
 
     product_id: Key
     category_id: Key | None = None
@@ -65,7 +72,8 @@ class Sale(Frozen):
 
     `version` is the till's own revision or change time (any integer that grows with each change), or `None`
     where the till has none. `paid` is money only: after discounts, without tips, points or certificates.
-    `gift` marks a receipt that earns nothing whatever its rule.
+    `refunded` is all of it that was given back so far, in the same currency. `redeem_codes` are those of vouchers that
+    were used. `location_id` is one that `check` lists. `gift` marks a receipt that earns nothing whatever its rule.
     """
 
     receipt_id: Key
@@ -124,7 +132,8 @@ class Unreadable(Frozen):
 class Checkpoint(Frozen):
     """Where a reading stands.
 
-    `at` promises that everything changed before it has been yielded; `cursor` resumes within one read.
+    `at` promises that everything changed before it has been yielded; `cursor` is the connector's own, to resume within
+    one read: the host does not keep it.
     """
 
     at: AwareDatetime

@@ -36,6 +36,7 @@ class OrderedFieldsMd5:
     separator: str = ";"
 
     def sign(self, fields: Iterable[str]) -> str:
+        """In hex."""
         joined = self.separator.join([*fields, self.secret])
         return hashlib.md5(joined.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()
 
@@ -53,6 +54,7 @@ class BodyHmac:
     encoding: Literal["hex", "base64"] = "hex"
 
     def sign(self, body: bytes) -> str:
+        """In the encoding, without `sha256=`."""
         digest = hmac.new(self.secret.encode(), body, hashlib.sha256).digest()
         return digest.hex() if self.encoding == "hex" else base64.b64encode(digest).decode()
 
@@ -71,6 +73,7 @@ class TimestampedHmac:
     now: Callable[[], float] = time.time
 
     def sign(self, body: bytes, at: int) -> str:
+        """The header's value; `at` is in seconds since 1970."""
         return f"t={at},v1={self._digest(body, str(at))}"
 
     def _digest(self, body: bytes, at: str) -> str:

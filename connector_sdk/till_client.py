@@ -82,8 +82,10 @@ class RateLimit:
 class TillClient:
     """JSON over HTTP to one till account.
 
-    `secrets` are masked in every error; `query` and `headers` go with every call. Without a `transport` the
-    production one is made; respx and tests give their own.
+    `judge` sees every parsed answer below 500 but for 401, 404 and 429, and raises what a refusal means. `limit` paces
+    the calls, `deadline` is of one call with all its `attempts`, in seconds. `secrets` are masked in every error;
+    `query` and `headers` go with every call. Without a `transport` the production one is made; respx and tests give
+    their own.
     """
 
     def __init__(
@@ -185,5 +187,6 @@ class TillClient:
         return answer
 
     async def aclose(self) -> None:
+        """Close the transport, if it was made here."""
         if self._owns:
             await self._transport.aclose()

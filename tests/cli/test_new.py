@@ -1,14 +1,21 @@
-"""`connectors new`: a package that is green before a line is changed, also where only our wheel is installed."""
+"""`connectors new`: a package that is green before a line is changed, also where only our wheel is installed.
+
+There the tutorial's steps are done, too.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+import time
 import venv
 from pathlib import Path
 
 import pytest
+
+from tests.docs.steps import follow
 
 ROOT = Path(__file__).parents[2]
 FILES = ["README.md", "my_till", "pyproject.toml", "tests"]
@@ -68,8 +75,20 @@ def test_with_only_our_wheel_and_its_locked_dependencies(tmp_path: Path) -> None
     for what in (["--require-hashes", "-r", str(ROOT / "requirements.lock")], ["--no-deps", str(wheel)]):
         installed = run(*pip, *what, cwd=tmp_path)
         assert installed.returncode == 0, installed.stderr
+    begun = time.monotonic()
     assert run(binaries / "connectors", "new", "my-till", cwd=tmp_path).returncode == 0
     checked = run(binaries / "connectors", "check", ".", cwd=tmp_path / "my-till")
     assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert time.monotonic() - begun < 120
     for ours in ("poster", "serve", "webhook"):
         assert run(binaries / "connectors", "check", ours, "--only", "account", cwd=tmp_path).returncode == 0
+    _the_tutorial_works(tmp_path / "kettle", binaries / "connectors")
+
+
+def _the_tutorial_works(folder: Path, command: Path) -> None:
+    """Each step does what the page says; what they make conforms, and nothing it was asked for is missing."""
+    folder.mkdir()
+    follow(folder, {"connectors": [str(command)], "pytest": None})
+    kept = json.loads((folder / "kettle_till" / "conformance.json").read_text())["kettle"]
+    assert kept["conforms"]
+    assert all(kept[level]["shown"] == kept[level]["asked"] for level in ("required", "recommended"))
