@@ -133,9 +133,10 @@ class Pseudo(Catalogue):
 
 # what is somebody's own: names of people, places, cafes, products, tills, and signs
 _OWN = re.compile(
-    r"till-[0-9a-f]{12}|Cafe (Lviv|d024)|Main hall|Terrace|Poster|poster_connector|poster|Cappuccino|Espresso|Flat white|Croissant|"
-    r"Cheesecake|Coffee|Pastry|UAH|Python|till|operator|Chrome · \w+|HeadlessChrome|README|[\w-]+\.(json|txt)|"
-    r"Any till with a webhook|webhook(_connector)?|Serve|serve(_connector)?|WooCommerce|Shopify|Corner|loc_1|/[\w/.-]*ledger\.db|FREECOFFEE9"
+    r"till-[0-9a-f]{12}|Cafe (Lviv|d024)|Main hall|Terrace|Corner|Poster|poster_connector|poster|Cappuccino|Espresso|"
+    r"Flat white|Croissant|Cheesecake|Coffee|Pastry|UAH|Python|till|operator|Chrome · \w+|HeadlessChrome|README|"
+    r"[\w-]+\.(json|txt)|Any till with a webhook|webhook(_connector)?|Serve|serve(_connector)?|WooCommerce|Shopify|"
+    r"loc_1|/[\w/.-]*ledger\.db|FREECOFFEE9"
 )
 
 
