@@ -300,4 +300,9 @@ def _show(report: Report, as_json: bool) -> None:
     shown, failed = report.count(Outcome.passed), report.count(Outcome.failed)
     hidden, not_asked = report.count(Outcome.not_shown), report.count(Outcome.not_asked)
     say(f"\n{report.connector}: {shown} shown, {failed} failed, {hidden} not shown, {not_asked} not asked.")
-    say("It conforms." if report.conforms else "It does not conform yet: see above.")
+    if not report.conforms:
+        say("It does not conform yet: see above.")
+    elif len(report.results) < len(BEHAVIOURS):
+        say(f"Only {len(report.results)} of {len(BEHAVIOURS)} behaviours were looked at.")
+    else:
+        say("It conforms.")

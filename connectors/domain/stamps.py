@@ -51,6 +51,8 @@ def stamps_for(sale: Sale, rule: StampRule, zone: str) -> Earned:
         return Earned(0, Message("why.open"))
     if sale.gift:
         return Earned(0, Message("why.gift"))
+    if sale.paid.minor < 0:  # some tills keep a return as a receipt of its own
+        return Earned(0, Message("why.below_zero"))
     for amount in (rule.minimum, rule.amount):
         if amount is not None and amount.currency != sale.paid.currency:
             return Earned(0, Message("why.currency", {"amount": amount}))

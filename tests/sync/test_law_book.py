@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import httpx
 import pytest
 
-from connector_sdk import Money, Sale, SaleStatus
+from connector_sdk import Line, Money, Sale, SaleStatus
 from connector_sdk.rule import StampRule, UnknownCustomer
 from connectors.desk import Refusal
 from connectors.domain.operation import Kind, Planned, State
 from connectors.domain.planning import plan
+from connectors.domain.stamps import stamps_for
 from connectors.sevenstamp.client import SevenStamp
 from connectors.store import cards, connections, ledger, outbox
 from connectors.store.connections import Edit
@@ -54,6 +57,22 @@ def test_entitlement_minus_what_is_planned(
 ) -> None:
     step = plan(target, operations)
     assert (step.cancel, step.remainder) == (cancel, remainder)
+
+
+@pytest.mark.parametrize("kind", ["per_order", "per_item", "by_amount"])
+def test_a_return_kept_as_a_receipt_of_its_own_earns_nothing(kind: str) -> None:
+    amount = Money(100, "EUR") if kind == "by_amount" else None
+    products = frozenset({"latte"}) if kind == "per_item" else frozenset()
+    rule = StampRule.model_validate({"kind": kind, "amount": amount, "products": products})
+    back = Sale(
+        receipt_id="R1",
+        status=SaleStatus.closed,
+        closed_at=datetime(2026, 11, 20, 8, tzinfo=UTC),
+        paid=Money(-1250, "EUR"),
+        refunded=Money.zero("EUR"),
+        lines=(Line(product_id="latte", quantity=Decimal(1)),),
+    )
+    assert stamps_for(back, rule, "Europe/Madrid").stamps == 0
 
 
 async def test_only_a_history_that_was_read_proves_absence(town: Town) -> None:
