@@ -41,8 +41,9 @@ class Message:
     params: Mapping[str, Any] = field(default_factory=dict)
 
     def stored(self) -> str:
-        """As JSON text, for keeping; `restored` is its inverse."""
-        return json.dumps(self._plain(), ensure_ascii=False, separators=(",", ":"))
+        """As JSON text, for keeping; `restored` is its inverse, but for halves of characters, which no text has."""
+        text = json.dumps(self._plain(), ensure_ascii=False, separators=(",", ":"))
+        return text.encode("utf-8", "replace").decode()
 
     def _plain(self) -> list[Any]:
         return [

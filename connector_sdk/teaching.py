@@ -66,7 +66,7 @@ class Teaching:
     what can be chosen; `taken(values, body, field, path)` the settings with an answer, and with what can be seen from
     it; `sketch(values, body)` what they make of the request; `proof(request)` settings that fit how it seems to prove
     itself, and none where nothing is seen; `unproven(values, request)` what stands against its proof by these settings,
-    its age aside, in the field that is named `secret`.
+    its age aside, in the field that is named `secret`; `named(where)` the setting that a `BadPayload` is about.
     """
 
     questions: Callable[[Values, bytes], tuple[Question, ...]]
@@ -76,3 +76,4 @@ class Teaching:
     proof: Callable[[HookRequest], Values]
     unproven: Callable[[Values, HookRequest], Message | None]
     secret: str
+    named: Callable[[str], str]

@@ -18,6 +18,7 @@ from connector_sdk.errors import BadPayload
 
 MOST_CHARACTERS = 300
 MOST_DEPTH = 64
+MOST_LISTS = 12
 _PATHS = frozenset(
     {
         "field",
@@ -58,7 +59,15 @@ def compiled(text: str) -> ParsedResult:
         at = getattr(error, "lex_position", None)
         raise ValueError(f"this is no path{f' (at sign {at + 1})' if isinstance(at, int) else ''}") from None
     _look_through(found.parsed)
+    if _lists_in(found.parsed) > MOST_LISTS:
+        raise ValueError(f"a path goes through at most {MOST_LISTS} lists")
     return found
+
+
+def _lists_in(node: Mapping[str, Any]) -> int:
+    """How many lists a path goes through: each costs as much as what was sent is long."""
+    own = int(node["type"] in ("projection", "value_projection", "flatten", "filter_projection"))
+    return own + sum(_lists_in(child) for child in node.get("children", []))
 
 
 def _look_through(node: Mapping[str, Any]) -> None:

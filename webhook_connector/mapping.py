@@ -19,7 +19,7 @@ from connector_sdk.messages import Message
 from connector_sdk.money import Money
 from connector_sdk.sale import Customer, Line, Sale, SaleStatus, Unreadable, plain_quantity
 from webhook_connector.expressions import found_in, parsed
-from webhook_connector.settings import Dates, DecimalSign, Units, WebhookSettings
+from webhook_connector.settings import DATE_WORDS, Dates, DecimalSign, Units, WebhookSettings
 
 MOST_RECEIPTS = 500
 _PLAIN = re.compile(r"[+-]?[0-9]{1,15}(\.[0-9]{1,15})?")
@@ -67,9 +67,14 @@ def sale_of(raw: Any, settings: WebhookSettings) -> Sale:
     try:
         return _Receipt(raw, settings).sale()
     except ValidationError as error:
-        first = error.errors(include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "receipt"
-        raise BadPayload(where, str(first["msg"]).removeprefix("Value error, ")) from None
+        raise _unfit(error) from None
+
+
+def _unfit(error: ValidationError, within: str = "") -> BadPayload:
+    """What the sale itself cannot take, by field."""
+    first = error.errors(include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"]) or "receipt"
+    return BadPayload(f"{within}.{where}" if within else where, str(first["msg"]).removeprefix("Value error, "))
 
 
 def examined(raw: Any, settings: WebhookSettings) -> tuple[dict[str, str], dict[str, BadPayload]]:
@@ -83,6 +88,8 @@ def examined(raw: Any, settings: WebhookSettings) -> tuple[dict[str, str], dict[
             text = read()
         except BadPayload as error:
             bad[field] = error
+        except ValidationError as error:
+            bad[field] = _unfit(error, field)
         else:
             if text:
                 found[field] = text
@@ -91,14 +98,16 @@ def examined(raw: Any, settings: WebhookSettings) -> tuple[dict[str, str], dict[
 
 def wrong(where: str, text: str, body: bytes = b"", **params: Any) -> BadPayload:
     """What does not fit, as a sentence that can be said in any language."""
-    return BadPayload(where, text.format(**params), body, said=Message(text, params))
+    words = {name: value.id if isinstance(value, Message) else value for name, value in params.items()}
+    return BadPayload(where, text.format(**words), body, said=Message(text, params))
 
 
 def _quoted(text: str) -> str:
     """What was found, for a reason that the journal keeps; a path may lead to somebody's phone or email by mistake."""
     if "@" in text or sum(sign.isdigit() for sign in text) >= _PHONE_DIGITS:
         return "what was found"
-    return f"“{text[:40]}”"
+    shown = text[:40].encode("utf-8", "replace").decode()  # half a character is no text
+    return f"“{shown}”"
 
 
 def _named(raw: Any, settings: WebhookSettings) -> str | None:
@@ -247,7 +256,12 @@ class _Receipt:
             return None
         at = self._moment(text)
         if at is None or not _EPOCH <= at < _EPOCH + timedelta(days=365 * 130):
-            raise wrong(field, "{found} is no time written as {kind}", found=_quoted(text), kind=self._set.dates.value)
+            raise wrong(
+                field,
+                "{found} is no time written as {kind}",
+                found=_quoted(text),
+                kind=Message(DATE_WORDS[self._set.dates]),
+            )
         return at
 
     def _moment(self, text: str) -> datetime | None:

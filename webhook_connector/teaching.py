@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -19,6 +20,7 @@ from connector_sdk.errors import BadPayload, Forged, NotConfigured
 from connector_sdk.hooks import HookRequest
 from connector_sdk.messages import Message
 from connector_sdk.money import Money
+from connector_sdk.redaction import personal_name, personal_text
 from connector_sdk.signatures import StandardWebhooks, equal
 from connector_sdk.teaching import Leaf, Offer, Question, Sketch, Teaching, Values
 from webhook_connector import proofs
@@ -53,12 +55,13 @@ _NAMES: Mapping[str, re.Pattern[str]] = {
 _LOOKS: Mapping[str, re.Pattern[str]] = {
     "map_paid": re.compile(r"[0-9][0-9 .,]*"),
     "map_refunded": re.compile(r"-?[0-9][0-9 .,]*"),
-    "map_closed_at": re.compile(r".*[0-9]{2}.*[0-9]{2}.*"),
+    "map_closed_at": re.compile(r"[^0-9]{0,12}[0-9]{2}.{0,48}"),
     "map_phone": re.compile(r"\+?[0-9][0-9 ()/-]{5,}"),
     "map_email": re.compile(r"[^@\s]+@[^@\s]+"),
 }
 _ADDED_UP = frozenset({"map_paid", "map_refunded", "map_codes"})
-_TELLING = ("key", "name", "type", "kind", "code")
+_TELLING = ("key", "type", "kind", "code", "name")
+_DIGITS_OF_SOMEBODY = 6
 _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PATTERNS = (
     (re.compile(r"\d{1,2}\.\d{1,2}\.\d{4} \d{1,2}:\d{2}:\d{2}"), "%d.%m.%Y %H:%M:%S"),
@@ -67,6 +70,8 @@ _PATTERNS = (
     (re.compile(r"\d{1,2}/\d{1,2}/\d{4} \d{1,2}:\d{2}"), "%d/%m/%Y %H:%M"),
 )
 _MOST_LEAVES = 400
+_LOOKED_AT = 60  # signs of a value: more say nothing about what it is
+_RECEIPT = 3  # values that an entry of a list has at least, for it to be a receipt and no key with its value
 _MOST_OF_A_LIST = 3
 
 
@@ -74,34 +79,40 @@ _MOST_OF_A_LIST = 3
 
 
 def questions(values: Values, body: bytes) -> tuple[Question, ...]:
-    """The questions that make sense of this request."""
-    whole = _json(body)
-    named = _NAMES[_SEVERAL.field]
-    several = values.get(_SEVERAL.field) or any(
-        named.search(str(place[-1])) for place, _ in _lists_of_objects(whole, ())
-    )
-    return (_SEVERAL, *_QUESTIONS) if several else _QUESTIONS
+    """The questions that make sense of this request: of a list only where the receipts may be in one."""
+    if values.get(_SEVERAL.field) or _may_hold_several(_json(body)):
+        return (_SEVERAL, *_QUESTIONS)
+    return _QUESTIONS
+
+
+def _may_hold_several(whole: Any) -> bool:
+    """Whether there is a list of what may be receipts, by its name or because little stands outside of it."""
+    lists = [place for place, _ in _lists_of_objects(whole, ())]
+    outside = sum(1 for place, _ in _values(whole, ()) if not any(isinstance(part, int) for part in place))
+    return bool(lists) and (outside <= _RECEIPT or any(_NAMES[_SEVERAL.field].search(_name(one)) for one in lists))
 
 
 def leaves(values: Values, body: bytes, field: str) -> tuple[Leaf, ...]:
     """What of the request can be the answer: values, or lists where receipts are asked for."""
     whole = _json(body)
     if field == "map_receipts":
+        found = [(place, _path(place, whole, field), len(several)) for place, several in _lists_of_objects(whole, ())]
         return tuple(
-            Leaf(place, _path(place, whole, field), str(len(found)), bool(_NAMES[field].search(str(place[-1]))))
-            for place, found in _lists_of_objects(whole, ())
-            if _is_allowed(_path(place, whole, field))
+            Leaf(place, path, str(number), bool(_NAMES[field].search(_name(place))))
+            for place, path, number in found[:_MOST_LEAVES]
+            if _is_allowed(path)
         )
     receipt, before = _first_receipt(values, whole)
+    paths = _Paths(receipt, field)
     made: list[Leaf] = []
-    for place, value in _values(receipt, ()):
-        path = _path(place, receipt, field)
+    for number, (place, value) in enumerate(_values(receipt, ())):
+        if number >= _MOST_LEAVES:
+            break
+        path = paths.to(place)
         if not _is_allowed(path):  # a name that no path can say
             continue
-        likely = bool(_NAMES[field].search(_name(place))) and _looks(field, value)
+        likely = bool(_NAMES[field].search(_name(place)[:_LOOKED_AT])) and _looks(field, value)
         made.append(Leaf((*before, *place), path, value, likely))
-        if len(made) >= _MOST_LEAVES:
-            break
     return tuple(made)
 
 
@@ -115,7 +126,7 @@ def _is_allowed(path: str) -> bool:
 
 def _looks(field: str, value: str) -> bool:
     pattern = _LOOKS.get(field)
-    return pattern is None or pattern.fullmatch(value.strip()) is not None
+    return pattern is None or pattern.fullmatch(value.strip()[:_LOOKED_AT]) is not None
 
 
 def _name(place: tuple[str | int, ...]) -> str:
@@ -140,12 +151,16 @@ def _first_receipt(values: Values, whole: Any) -> tuple[Any, tuple[str | int, ..
 
 
 def _lists_of_objects(value: Any, place: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], list[Any]]]:
-    """Lists of objects that stand in objects, outermost first."""
+    """Lists of objects that stand in objects and may be receipts, outermost first."""
     if isinstance(value, dict):
         for name, one in value.items():
-            if isinstance(one, list) and one and all(isinstance(inner, dict) for inner in one):
+            if isinstance(one, list) and one and all(_is_like_a_receipt(inner) for inner in one):
                 yield (*place, name), one
             yield from _lists_of_objects(one, (*place, name))
+
+
+def _is_like_a_receipt(value: Any) -> bool:
+    return isinstance(value, dict) and sum(1 for _ in _values(value, ())) >= _RECEIPT
 
 
 def _values(value: Any, place: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], str]]:
@@ -166,27 +181,58 @@ def _values(value: Any, place: tuple[str | int, ...]) -> Iterator[tuple[tuple[st
 
 
 def _path(place: tuple[str | int, ...], within: Any, field: str) -> str:
-    """The expression for a place: what is a list is added up, told apart by a text beside the value, or counted off."""
-    text, value = "", within
-    for part in place:
-        if isinstance(part, int):
-            text += "[]" if field in _ADDED_UP else _told_apart(value, part)
-            value = value[part]
-        else:
-            name = part if _PLAIN_NAME.fullmatch(part) else '"' + part.replace("\\", "\\\\").replace('"', '\\"') + '"'
-            text += f".{name}" if text else name
-            value = value[part]
-    return text
+    """The expression for a place."""
+    return _Paths(within, field).to(place)
 
 
-def _told_apart(several: list[Any], at: int) -> str:
-    one = several[at]
-    for name in _TELLING if isinstance(one, dict) else ():
-        texts = [other.get(name) for other in several if isinstance(other, dict)]
-        told = one.get(name)
-        if isinstance(told, str) and texts.count(told) == 1 and len(several) > 1 and re.fullmatch(r"[\w .:-]+", told):
-            return f"[?{name}=='{told}']"
-    return f"[{at}]"
+class _Paths:
+    """Expressions for places in a receipt, as one field needs them: what is a list is added up, told apart by a text
+    beside the value, or counted off.
+    """
+
+    def __init__(self, within: Any, field: str) -> None:
+        self._within = within
+        self._field = field
+        self._telling: dict[int, dict[str, Counter[str]]] = {}  # by list: what its entries say under a telling name
+
+    def to(self, place: tuple[str | int, ...]) -> str:
+        text, value = "", self._within
+        for part in place:
+            if isinstance(part, int):
+                text += "[]" if self._field in _ADDED_UP else self._told_apart(value, part)
+            else:
+                name = part if _PLAIN_NAME.fullmatch(part) else _quoted(part)
+                text += f".{name}" if text else name
+            value = value[part]
+        return text
+
+    def _told_apart(self, several: list[Any], at: int) -> str:
+        one = several[at]
+        if isinstance(one, dict) and len(several) > 1:
+            seen = self._telling.setdefault(id(several), _texts_of(several))
+            for name in _TELLING:
+                told = one.get(name)
+                if isinstance(told, str) and seen[name][told] == 1 and _tells_only_a_kind(name, told, one):
+                    return f"[?{name}=='{told}']"
+        return f"[{at}]"
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _texts_of(several: list[Any]) -> dict[str, Counter[str]]:
+    entries = [one for one in several if isinstance(one, dict)]
+    return {name: Counter(one[name] for one in entries if isinstance(one.get(name), str)) for name in _TELLING}
+
+
+def _tells_only_a_kind(name: str, told: str, beside: Mapping[str, Any]) -> bool:
+    """Whether a text names a kind of value, as in `key: phone`, and nobody: another request must have it, too."""
+    if not re.fullmatch(r"[\w .:-]{1,40}", told) or personal_text(told):
+        return False
+    if sum(sign.isdigit() for sign in told) >= _DIGITS_OF_SOMEBODY:
+        return False
+    return name != "name" or not any(personal_name(other) for other in beside if other != name)
 
 
 # --- answers --------------------------------------------------------------------------------------------------------
@@ -198,7 +244,7 @@ def taken(values: Values, body: bytes, field: str, path: str) -> dict[str, str]:
     receipt, _ = _first_receipt(made, _json(body))
     found = found_in(path, receipt)
     texts = [one.strip() for one in (found if isinstance(found, list) else [found]) if isinstance(one, str)]
-    text = texts[0] if texts else ""
+    text = texts[0][:_LOOKED_AT] if texts else ""
     match field:
         case "map_paid":
             if re.fullmatch(r"-?[0-9. ]*,[0-9]{1,3}", text):
@@ -241,15 +287,27 @@ def sketch(values: Values, body: bytes) -> Sketch:
         return Sketch(wrong={**wrong, "map_receipts": Message("the list is empty here")})
     found, bad = examined(receipts[0], settings)
     wrong |= {f"map_{name}": error.said for name, error in bad.items()}
+    if _is_one_of_several(settings.map_receipt_id, receipts[0]):
+        wrong["map_receipts"] = Message("say which list the receipts are: only the first of them would be read")
     offers = tuple(_other_units(receipts[0], settings))
     read = {f"map_{name}": text for name, text in found.items()}
     sales, others = [], dict[str, Message]()
-    for one in receipts if not _missing(settings) else ():
+    whole = not _missing(settings) and "map_receipts" not in wrong
+    for one in receipts if whole else ():
         try:
             sales.append(sale_of(one, settings))
         except BadPayload as error:
             others.setdefault(f"map_{error.where.partition('.')[0]}", error.said)
     return Sketch(tuple(sales), read, {**others, **wrong}, offers)
+
+
+def _is_one_of_several(path: str, receipt: Any) -> bool:
+    """Whether a receipt's number is counted off in a list whose entries are receipts themselves."""
+    counted = re.match(r"(.+?)\[\d+\]", path)
+    if counted is None:
+        return False
+    several = found_in(counted[1], receipt)
+    return isinstance(several, list) and bool(several) and all(_is_like_a_receipt(one) for one in several)
 
 
 def _missing(settings: WebhookSettings) -> dict[str, Message]:
@@ -269,7 +327,10 @@ def _other_units(receipt: Any, settings: WebhookSettings) -> Iterator[Offer]:
     if not isinstance(found, str) or not re.fullmatch(r"[0-9]{1,15}", found.strip()):
         return
     minor = settings.units is not Units.minor
-    other = Money(int(found), settings.currency) if minor else Money.from_decimal(found.strip(), settings.currency)
+    try:
+        other = Money(int(found), settings.currency) if minor else Money.from_decimal(found.strip(), settings.currency)
+    except ValueError:  # more than any receipt
+        return
     units = Units.minor if minor else Units.major
     yield Offer(Message("It was {amount}", {"amount": other}), {"units": units.value})
 
@@ -321,7 +382,7 @@ def proof(request: HookRequest) -> dict[str, str]:
     if scheme.lower() == "basic":
         try:
             user = base64.b64decode(given.strip(), validate=True).decode().partition(":")[0]
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:
             user = ""
         return {"proof": Proof.basic.value, "proof_user": user}
     for name, value in headers.items():
@@ -377,4 +438,5 @@ TEACHING = Teaching(
     proof=proof,
     unproven=unproven,
     secret="secret",  # noqa: S106 - the name of the field
+    named=lambda where: f"map_{where.partition('.')[0]}",
 )

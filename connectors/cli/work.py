@@ -171,12 +171,22 @@ def replan(
 def unread(
     connection_id: str,
     again: Annotated[bool, typer.Option("--try-again", help="Read them with the settings as they are now.")] = False,
+    show: Annotated[str | None, typer.Option(metavar="N", help="Print this one's body as it came.")] = None,
+    leave: Annotated[str | None, typer.Option(metavar="N", help="It is no sale: keep it no longer.")] = None,
+    yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
     """What arrived and could not be read, newest first, and why; nothing of it is lost."""
+    if leave is not None:
+        confirm("It cannot be brought back. Keep it no longer?", yes)
 
     async def work() -> None:
         async with the_host() as host:
+            if show is not None:
+                sys.stdout.buffer.write(await host.desk.unread_body(connection_id, show))
+                return
+            if leave is not None:
+                await host.desk.leave_unread(connection_id, [leave])
             result = await host.perform("try_again", connection_id, {}, _nothing) if again else {}
             rows = await host.desk.unread(connection_id)
             if as_json:
@@ -190,10 +200,15 @@ def unread(
             if again:
                 say(f"{result['read']} read, {result['still_unread']} still not, {result['asked']} asked of the till.")
             cells = [
-                [one.receipt_id or "?", f"{moment(one.at):%Y-%m-%d %H:%M}", f"{one.where}: {host.words.word(one.why)}"]
+                [
+                    one.id[:8],
+                    one.receipt_id or "?",
+                    f"{moment(one.at):%Y-%m-%d %H:%M}",
+                    f"{one.where}: {host.words.word(one.why)}",
+                ]
                 for one in rows
             ]
-            show_table(["receipt", "at (UTC)", "why"], cells, "Everything that arrived has been read.")
+            show_table(["n", "receipt", "at (UTC)", "where", "why"], cells, "Everything that arrived has been read.")
 
     run(work)
 

@@ -10,7 +10,9 @@ from pydantic import BaseModel, ValidationError
 
 from connector_sdk.connector import Connector, MenuItem, OAuth, TillAccount, Token
 from connector_sdk.errors import ConnectorError, MissingRight, NotAuthorised, NotConfigured
+from connector_sdk.hooks import HookRequest
 from connector_sdk.rule import StampRule
+from connector_sdk.teaching import Sketch
 from connectors.desk.ground import Ground, nearest
 from connectors.desk.refusal import Refusal, Unfit, WrongFields
 from connectors.domain.clock import SECOND
@@ -19,9 +21,10 @@ from connectors.sevenstamp.client import InvalidKey, SevenStampError
 from connectors.sevenstamp.models import Me
 from connectors.store import captured, connections, journal, looking
 from connectors.store.connections import Edit, NewConnection
+from connectors.store.engine import Transaction
 from connectors.sync.tills import app_settings
 
-_SAMPLES = 5
+_SAMPLES, _SAMPLE_BYTES = 50, 4 * 1024 * 1024
 
 
 class Joining(Ground):
@@ -39,10 +42,11 @@ class Joining(Ground):
         poll_seconds: int | None = None,
         expires_at: int | None = None,
         hook_token: str | None = None,
+        sample: HookRequest | None = None,
     ) -> Connection:
         """Check everything with the till and with 7stamp, then store the connection. Raises `Refusal`.
 
-        `hook_token` is that of an address which the till was given before.
+        `hook_token` is that of an address which the till was given before, `sample` the request that it was taught by.
         """
         found = self.connector(name)
         self._known_fields(found, values)
@@ -67,7 +71,14 @@ class Joining(Ground):
             expires_at=expires_at,
             hook_token=hook_token,
         )
-        return await self._write(lambda tx: connections.add(tx, new))
+
+        def work(tx: Transaction) -> Connection:
+            made = connections.add(tx, new)
+            if sample is not None:
+                captured.keep(tx, made.id, sample, most=1)
+            return made
+
+        return await self._write(work)
 
     def completed(self, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
         """Settings with those that the connector makes up itself, so that it makes them up once."""
@@ -121,9 +132,14 @@ class Joining(Ground):
         if found.teaching is None or not samples:
             return
         texts = {one: str(value) for one, value in values.items() if value is not None}
-        made = [found.teaching.sketch(texts, one) for one in samples]
-        if not any(one.sales for one in made):
-            raise Unfit(found.info.title, made[0].wrong)
+        first: Sketch | None = None
+        for one in samples:
+            made = found.teaching.sketch(texts, one)
+            if made.sales:
+                return
+            first = first or made
+        if first is not None:
+            raise Unfit(found.info.title, first.wrong)
 
     async def _still_reads(self, kept: Connection, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
         """Changed settings are tried on the last sale that arrived, and on what could not be read. Raises `Unfit`."""
@@ -133,7 +149,7 @@ class Joining(Ground):
         samples = await self._store.read(
             lambda tx: [
                 *(one.body for one in captured.of(tx, kept.id)),
-                *(one.body for one in journal.newest_hooks(tx, kept.id, _SAMPLES)),
+                *journal.newest_hooks(tx, kept.id, _SAMPLES, _SAMPLE_BYTES),
             ]
         )
         self.try_on(kept.connector, after, samples)

@@ -100,12 +100,39 @@ class Working(Ground):
     async def try_again(self, connection_id: str, ids: Sequence[str] | None = None) -> dict[str, Any]:
         """Read what was kept (of all that waits, by default) with the connection as it is now; counts."""
         one = await self.get(connection_id)
-        wanted = [kept.id for kept in await self.unread(one.id)] if ids is None else ids
+        wanted = await self._store.read(lambda tx: journal.unread_ids(tx, one)) if ids is None else ids
         try:
             again = await self._hooks.try_again(one, wanted)
         except NoConnector as error:
             raise Refusal(str(error)) from None
         return {"read": again.read, "still_unread": again.still, "asked": again.asked}
+
+    async def unread_body(self, connection_id: str, name: str) -> bytes:
+        """What arrived, as it came, by its id or the beginning of that. Raises `Refusal`."""
+        found = await self._named_unread(connection_id, name)
+        kept = await self._store.read(lambda tx: journal.kept_bodies(tx, connection_id, [found]))
+        return next(one.body for one in kept if one.id == found)
+
+    async def _named_unread(self, connection_id: str, name: str) -> str:
+        one = await self.get(connection_id)
+        ids = await self._store.read(lambda tx: journal.unread_ids(tx, one))
+        fitting = [found for found in ids if found.startswith(name)] if name else []
+        if len(fitting) != 1:
+            raise Refusal("there is no '{name}' among what could not be read: see `connectors unread`", name=name)
+        return fitting[0]
+
+    async def leave_unread(self, connection_id: str, ids: Sequence[str]) -> int:
+        """Forget what was kept and is no sale, by ids or their beginnings; how many there were. Raises `Refusal`."""
+        one = await self.get(connection_id)
+        ids = [await self._named_unread(one.id, name) for name in ids]
+        return await self._write(lambda tx: self._left(tx, one, ids))
+
+    @staticmethod
+    def _left(tx: Transaction, one: Connection, ids: Sequence[str]) -> int:
+        number = journal.let_go(tx, one.id, ids)
+        if number:
+            journal.note(tx, one.id, Message("hook.left", {"count": number}))
+        return number
 
     async def recent(self, name: str, values: Mapping[str, Any], account: TillAccount) -> Recent:
         """An account's newest receipts, read back from the till. Raises `Refusal`."""

@@ -17,11 +17,12 @@ from connector_sdk.messages import Message
 from connectors.domain.clock import DAY
 from connectors.domain.connection import Connection
 from connectors.store.engine import Transaction
-from connectors.store.schema import journal, kept, sale, sale_version
+from connectors.store.schema import journal, kept, kept_body, sale, sale_version
 
 _KEPT_AT_MOST = 2000
 _KEPT_FOR = 90 * DAY
 _LONGEST_REASON = 4000
+_BYTES_AT_MOST = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,23 +112,34 @@ def keep(
 ) -> bool:
     """Keep what could not be understood, encrypted; whether it is new (the same body again is not).
 
-    `at` is when it arrived (UTC microseconds), where that is not now.
+    However many receipts of one body cannot be read, it is kept once. `at` is when it arrived (UTC microseconds), where
+    that is not now.
     """
     text = body.decode("latin-1")  # any bytes, there and back
+    content = tx.vault.hash("kept body", connection_id, text)
     values = {
-        "id": tx.vault.hash("kept", connection_id, receipt_id or "", text),
+        "id": _kept_id(tx, connection_id, receipt_id, body),
         "connection_id": connection_id,
         "receipt_id": receipt_id,
         "at": tx.now if at is None else at,
         "place": reason.where[:200],
         "why": _kept_reason(reason),
-        "body": tx.vault.encrypt(text),
+        "body": "",
         "source": origin.value,
+        "content": content,
     }
     if tx.run(tx.insert(kept).values(values).on_conflict_do_nothing()).rowcount == 0:
         return False
-    _prune(tx, connection_id)
+    if tx.run(select(kept_body.c.id).where(kept_body.c.id == content)).first() is None:
+        encrypted = tx.vault.encrypt(text)
+        row = {"id": content, "connection_id": connection_id, "size": len(body), "body": encrypted}
+        tx.run(kept_body.insert(), [row])
+        _prune(tx, connection_id)
     return True
+
+
+def _kept_id(tx: Transaction, connection_id: str, receipt_id: str | None, body: bytes) -> str:
+    return tx.vault.hash("kept", connection_id, receipt_id or "", body.decode("latin-1"))
 
 
 def _kept_reason(reason: BadPayload) -> str:
@@ -136,13 +148,35 @@ def _kept_reason(reason: BadPayload) -> str:
 
 
 def _prune(tx: Transaction, connection_id: str) -> None:
-    """Bounded in age and number, the oldest first to go."""
+    """Bounded in age, number and size, the oldest first to go."""
     mine = kept.c.connection_id == connection_id
     tx.run(delete(kept).where(mine, kept.c.at < tx.now - _KEPT_FOR))
     number = tx.run(select(func.count()).select_from(kept).where(mine)).scalar_one()
     if number > _KEPT_AT_MOST:
         oldest = select(kept.c.id).where(mine).order_by(kept.c.at).limit(number - _KEPT_AT_MOST)
         tx.run(delete(kept).where(kept.c.id.in_(oldest)))
+    _forget_bodies(tx, connection_id)
+    bodies = (
+        select(kept_body.c.id, kept_body.c.size)
+        .join(kept, kept.c.content == kept_body.c.id)
+        .where(kept_body.c.connection_id == connection_id)
+        .group_by(kept_body.c.id, kept_body.c.size)
+        .order_by(func.max(kept.c.at).desc())
+    )
+    size, old = 0, []
+    for row in tx.run(bodies):
+        size += row.size
+        if size > _BYTES_AT_MOST:
+            old.append(row.id)
+    if old:
+        tx.run(delete(kept).where(mine, kept.c.content.in_(old)))
+        _forget_bodies(tx, connection_id)
+
+
+def _forget_bodies(tx: Transaction, connection_id: str) -> None:
+    """Bodies of which nothing is kept any more go."""
+    wanted = select(kept.c.id).where(kept.c.content == kept_body.c.id).correlate(kept_body).exists()
+    tx.run(delete(kept_body).where(kept_body.c.connection_id == connection_id, not_(wanted)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,28 +200,67 @@ def _reason(text: str) -> Message:
     """Why, as it is kept; reasons of an older version are plain text."""
     try:
         return Message.restored(text)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, AttributeError):
         return Message(text)
 
 
 _REASON = (kept.c.id, kept.c.receipt_id, kept.c.at, kept.c.place, kept.c.why, kept.c.source)
+_WITH_BODY = (*_REASON, kept.c.content, kept.c.body)
 
 
 def kept_bodies(tx: Transaction, connection_id: str, ids: Sequence[str] | None = None) -> list[Kept]:
-    """What was kept, with its bodies, oldest first: all of it, or some ids and whatever else arrived with them."""
+    """What was kept, with its bodies, oldest first: all of it, or some ids and whatever came in the same body."""
     mine = [kept.c.connection_id == connection_id]
     if ids is not None:
-        together = select(kept.c.at).where(kept.c.id.in_(ids), *mine)
-        mine.append(or_(kept.c.id.in_(ids), and_(kept.c.source == Origin.hook, kept.c.at.in_(together))))
-    rows = tx.run(select(kept).where(*mine).order_by(kept.c.at, kept.c.id))
-    return [_kept(row, tx.vault.decrypt(row.body).encode("latin-1")) for row in rows]
+        together = select(kept.c.content).where(kept.c.id.in_(ids), *mine)
+        mine.append(or_(kept.c.id.in_(ids), and_(kept.c.source == Origin.hook, kept.c.content.in_(together))))
+    rows = tx.run(select(*_WITH_BODY).where(*mine).order_by(kept.c.at, kept.c.id)).all()
+    return _with_bodies(tx, rows)
 
 
-def newest_hooks(tx: Transaction, connection_id: str, limit: int) -> list[Kept]:
-    """The last hooks that could not be understood, with their bodies, newest first."""
-    mine = [kept.c.connection_id == connection_id, kept.c.source == Origin.hook]
-    rows = tx.run(select(kept).where(*mine).order_by(kept.c.at.desc(), kept.c.id).limit(limit))
-    return [_kept(row, tx.vault.decrypt(row.body).encode("latin-1")) for row in rows]
+def newest_hooks(tx: Transaction, connection_id: str, limit: int, most_bytes: int) -> list[bytes]:
+    """The last hooks that could not be understood, each once, newest first, and no more than fit."""
+    newest = (
+        select(kept_body.c.body, kept_body.c.size)
+        .join(kept, kept.c.content == kept_body.c.id)
+        .where(kept.c.connection_id == connection_id, kept.c.source == Origin.hook)
+        .group_by(kept_body.c.id, kept_body.c.body, kept_body.c.size)
+        .order_by(func.max(kept.c.at).desc())
+        .limit(limit)
+    )
+    found: list[bytes] = []
+    left = most_bytes
+    for row in tx.run(newest):
+        left -= row.size
+        if left < 0:
+            break
+        found.append(tx.vault.decrypt(row.body).encode("latin-1"))
+    return found
+
+
+def _with_bodies(tx: Transaction, rows: Sequence[Any]) -> list[Kept]:
+    wanted = {row.content for row in rows if row.content}
+    bodies = {
+        row.id: tx.vault.decrypt(row.body).encode("latin-1")
+        for row in tx.run(select(kept_body.c.id, kept_body.c.body).where(kept_body.c.id.in_(wanted)))
+    }
+    return [_kept(row, bodies[row.content] if row.content else _body_of_old(tx, row)) for row in rows]
+
+
+def _body_of_old(tx: Transaction, row: Any) -> bytes:
+    """An older version kept each body beside its reason."""
+    return tx.vault.decrypt(row.body).encode("latin-1")
+
+
+def arrived_before(tx: Transaction, connection_id: str, receipts: Sequence[str], body: bytes) -> dict[str, int]:
+    """Of which receipts this very body was kept before, unread: receipt → when it arrived first."""
+    names = {_kept_id(tx, connection_id, one, body): one for one in receipts}
+    whole = _kept_id(tx, connection_id, None, body)
+    rows = tx.run(select(kept.c.id, kept.c.at).where(kept.c.id.in_([*names, whole])))
+    found = {row.id: row.at for row in rows}
+    if whole in found:
+        return dict.fromkeys(receipts, found[whole])
+    return {names[one]: at for one, at in found.items()}
 
 
 def kept_reasons(tx: Transaction, connection_id: str) -> list[Kept]:
@@ -197,9 +270,14 @@ def kept_reasons(tx: Transaction, connection_id: str) -> list[Kept]:
 
 
 def unread(tx: Transaction, one: Connection, limit: int) -> list[Kept]:
-    """What waits for a person, newest first: not what a later version of its receipt has overtaken."""
+    """What waits for a person, newest first: not what a later reading of the till itself has overtaken."""
     waits = select(*_REASON).where(*_waits(one))
     return [_kept(row) for row in tx.run(waits.order_by(kept.c.at.desc(), kept.c.id).limit(limit))]
+
+
+def unread_ids(tx: Transaction, one: Connection) -> list[str]:
+    """All that waits, in the order in which it arrived."""
+    return list(tx.run(select(kept.c.id).where(*_waits(one)).order_by(kept.c.at, kept.c.id)).scalars())
 
 
 def _waits(one: Connection) -> tuple[ColumnElement[bool], ...]:
@@ -212,7 +290,10 @@ def waiting(
     connector: ColumnElement[Any],
     account_id: ColumnElement[Any],
 ) -> tuple[ColumnElement[bool], ...]:
-    """What of `kept` waits for a person, for the connection that these columns (or values) say."""
+    """What of `kept` waits for a person, for the connection that these columns (or values) say.
+
+    Only a reading of the till itself overtakes: what was pushed later may be older, or lack a refund.
+    """
     overtaken = (
         select(sale.c.id)
         .join(sale_version, (sale_version.c.sale_id == sale.c.id) & (sale_version.c.number == sale.c.versions))
@@ -221,6 +302,7 @@ def waiting(
             sale.c.connector == connector,
             sale.c.account_id == account_id,
             sale.c.receipt_id == kept.c.receipt_id,
+            sale_version.c.ticket.is_not(None),
             sale_version.c.seen_at > kept.c.at,
         )
         .correlate_except(sale, sale_version)
@@ -229,10 +311,8 @@ def waiting(
     return kept.c.connection_id == connection_id, not_(overtaken)
 
 
-def is_kept(tx: Transaction, one: str) -> bool:
-    return tx.run(select(kept.c.id).where(kept.c.id == one)).first() is not None
-
-
-def let_go(tx: Transaction, ids: Sequence[str]) -> None:
-    """What was understood after all, or is not wanted, is kept no longer."""
-    tx.run(kept.delete().where(kept.c.id.in_(ids)))
+def let_go(tx: Transaction, connection_id: str, ids: Sequence[str]) -> int:
+    """What was understood after all, or is not wanted, is kept no longer; how many there were."""
+    number = tx.run(kept.delete().where(kept.c.connection_id == connection_id, kept.c.id.in_(ids))).rowcount
+    _forget_bodies(tx, connection_id)
+    return number

@@ -329,8 +329,20 @@ kept = Table(
     Column("why", Text, nullable=False),
     Column("body", Text, nullable=False),
     Column("source", Text, nullable=False, server_default="read"),
+    Column("content", Text),
 )
 Index("ix_kept_connection", kept.c.connection_id, kept.c.at)
+Index("ix_kept_content", kept.c.content)
+
+kept_body = Table(
+    "kept_body",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("connection_id", Text, nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("body", Text, nullable=False),
+)
+Index("ix_kept_body_connection", kept_body.c.connection_id)
 
 journal = Table(
     "journal",

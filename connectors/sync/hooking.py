@@ -32,6 +32,7 @@ from connectors.sync.tills import NoConnector, Tills, app_settings, wrong_fields
 log = logging.getLogger(__name__)
 
 _SAMPLE_EVERY = 60 * SECOND
+_AT_ONCE = 20
 
 
 @dataclass(slots=True)
@@ -97,12 +98,23 @@ class HookDoor:
         found = self._tills.classes.get(name)
         if found is None or found.teaching is None:
             return _refusal(404, "no such address")
-        draft = await self._store.read(lambda tx: drafts.of_hook_token(tx, name, token))
-        if draft is None:
-            return _refusal(404, "no such address")
-        if hook.body.strip() and hook.method == "POST":
-            await self._store.write(lambda tx: captured.keep(tx, f"{captured.OF_DRAFT}{draft}", hook))
-        return found.hook_answer
+        collects = bool(hook.body.strip()) and hook.method == "POST"
+
+        def work(tx: Transaction) -> Connection | str | None:
+            # it may have been connected since we looked: then this is a sale like any other
+            one, draft = connections.of_hook_token(tx, name, token), drafts.of_hook_token(tx, name, token)
+            if one is None and draft is not None and collects:
+                captured.keep(tx, f"{captured.OF_DRAFT}{draft}", hook)
+            return one or draft
+
+        # most that come here are nobody's: they must not wait for the writer, nor the writer for them
+        if await self._store.read(lambda tx: drafts.of_hook_token(tx, name, token)) is None:
+            late = await self._store.read(lambda tx: connections.of_hook_token(tx, name, token))
+            return await self._take(late, hook) if late is not None else _refusal(404, "no such address")
+        whose = await self._store.write(work)
+        if isinstance(whose, Connection):
+            return await self._take(whose, hook)
+        return found.hook_answer if whose is not None else _refusal(404, "no such address")
 
     async def _take(self, one: Connection, hook: HookRequest) -> Answer:
         """Keep what a hook says to one connection. A proof that holds and a body that does not: kept, and accepted."""
@@ -142,14 +154,25 @@ class HookDoor:
             case Hints(found):
                 await self._store.gather(_leave, [NewHint(one.id, hint.receipt_id, hint.closed) for hint in found])
             case Sales(sales, unreadable):
+                at = self._store.clock.now()
                 fetches = self._tills.classes[one.connector].can("fetch")
-                await self._door.ingest([Arrival(one, sale, Source.push, None, fetches) for sale in sales])
-                await self._door.keep(one, unreadable, Origin.hook, hook.body)
+                blind = [sale.receipt_id for sale in sales if sale.version is None] if not fetches else []
+                before = await self._kept_before(one, blind, hook.body)
+                await self._door.ingest(
+                    [Arrival(one, sale, Source.push, None, fetches, before.get(sale.receipt_id)) for sale in sales]
+                )
+                await self._door.keep(one, unreadable, Origin.hook, hook=hook.body, at=at)
                 await self._store.write(lambda tx: self._arrived(tx, one, hook if sales else None))
             case AccountChanged():
                 await self._store.write(lambda tx: self._account_changed(tx, one, received))
             case Ignored(why):
                 log.debug("connection %s: a hook %s is ignored", one.id, why)
+
+    async def _kept_before(self, one: Connection, receipts: Sequence[str], body: bytes) -> Mapping[str, int]:
+        """When this very body first came, where it was kept unread then: sent again, it is no younger for that."""
+        if not receipts:
+            return {}
+        return await self._store.read(lambda tx: journal.arrived_before(tx, one.id, receipts, body))
 
     def _arrived(self, tx: Transaction, one: Connection, sample: HookRequest | None) -> None:
         """Sales arrived; now and then one is kept as the sample on which changed settings are tried."""
@@ -161,41 +184,44 @@ class HookDoor:
 
     # --- what could not be read ---------------------------------------------------------------------------------
 
-    async def try_again(self, one: Connection, ids: Sequence[str] | None = None) -> Again:
-        """Read what was kept (all, or some) as the connection is now; what is understood is kept no longer.
+    async def try_again(self, one: Connection, ids: Sequence[str]) -> Again:
+        """Read what was kept as the connection is now, in the order of arrival; what is understood is kept no longer.
 
         Raises `NoConnector`.
         """
-        found = await self._store.read(lambda tx: journal.kept_bodies(tx, one.id, ids))
         till, again = self._tills.of(one), Again()
-        whole: dict[bytes, list[Kept]] = {}
-        for kept in found:
-            if kept.origin is Origin.hook:
-                whole.setdefault(kept.body, []).append(kept)
-            else:
-                again.add(await self._read_kept(one, kept))
-        for body, rows in whole.items():
-            again.add(await self._read_hook(one, till, body, rows))
+        for start in range(0, len(ids), _AT_ONCE):
+            some = ids[start : start + _AT_ONCE]
+            found = await self._store.read(lambda tx, some=some: journal.kept_bodies(tx, one.id, some))  # type: ignore[misc]
+            whole: dict[bytes, list[Kept]] = {}
+            for kept in found:
+                # what only sends kept whole hooks, whatever an older version called them
+                asks = till.can("fetch") or till.can("poll")
+                if kept.origin is Origin.hook or (kept.origin is Origin.read and not asks):
+                    whole.setdefault(kept.body, []).append(kept)
+                else:
+                    again.add(await self._read_kept(one, till, kept))
+            for body, rows in whole.items():
+                again.add(await self._read_hook(one, till, body, rows))
         return again
 
     async def _read_hook(self, one: Connection, till: Connector[Any], body: bytes, rows: list[Kept]) -> Again:
         """One hook once more, of which these receipts could not be read; it arrived when it did."""
         at, ids = min(row.at for row in rows), [row.id for row in rows]
         hook = HookRequest("POST", {}, {}, body)
-        read, wrong = 0, list[tuple[str | None, BadPayload]]()
+        wrong: list[tuple[str | None, BadPayload]] = []
+        taken, aside = 1, 0
         try:
             received = till.receive(hook)
             if isinstance(received, Sales):
-                fetches = till.can("fetch")
-                arrivals = [Arrival(one, sale, Source.push, None, fetches, at) for sale in received.sales]
-                outcomes = await self._door.ingest(arrivals)
-                read = len(outcomes)
+                arrivals = [Arrival(one, sale, Source.push, None, till.can("fetch"), at) for sale in received.sales]
+                aside = (await self._door.ingest(arrivals)).count(Outcome.kept)
+                taken = len(arrivals) - aside
                 wrong = [(bad.receipt_id, bad.reason) for bad in received.unreadable]
             elif isinstance(received, AccountChanged) and (unfit := self._unfit(one, received)):
                 wrong = [(None, BadPayload("settings", unfit))]
             else:
                 await self._apply(one, received, hook)
-                read = 1
         except BadPayload as error:
             wrong = [(None, error)]
         except StoreError:
@@ -203,25 +229,30 @@ class HookDoor:
         except Exception as error:
             log.exception("connection %s: the connector %s raised %s", one.id, one.connector, type(error).__name__)
             wrong = [(None, BadPayload("body", f"the connector raised {type(error).__name__}"))]
+        if None in (receipt for receipt, _ in wrong):
+            taken = 0
+        elif all(row.receipt_id is not None for row in rows):  # the others of the request were read when it came
+            taken = max(0, len(rows) - len(wrong) - aside)
 
-        def work(tx: Transaction) -> None:
-            journal.let_go(tx, ids)
+        def work(tx: Transaction) -> int:
+            if not journal.let_go(tx, one.id, ids):
+                return 0  # somebody pressed the same button, and has told of it
             for receipt, reason in wrong:
                 journal.keep(tx, one.id, receipt, body, reason, Origin.hook, at=at)
-            if read:
-                journal.note(tx, one.id, Message("hook.read_again", {"count": read}))
+            if taken:
+                journal.note(tx, one.id, Message("hook.read_again", {"count": taken}))
+            return taken
 
-        await self._store.write(work)
-        return Again(read, len(wrong))
+        return Again(await self._store.write(work), len(wrong) + aside)
 
-    async def _read_kept(self, one: Connection, kept: Kept) -> Again:
+    async def _read_kept(self, one: Connection, till: Connector[Any], kept: Kept) -> Again:
         """One receipt once more: asked of the till where it can be, or taken in as it was read."""
         receipt = kept.receipt_id
-        if receipt is not None and self._tills.classes[one.connector].can("fetch"):
+        if receipt is not None and till.can("fetch"):
 
             def work(tx: Transaction) -> None:
                 hints.leave(tx, [NewHint(one.id, receipt, closed=False)])
-                journal.let_go(tx, [kept.id])
+                journal.let_go(tx, one.id, [kept.id])
 
             await self._store.write(work)
             return Again(asked=1)
@@ -233,9 +264,9 @@ class HookDoor:
         except ValidationError:
             return Again(still=1)
         (outcome,) = await self._door.ingest([Arrival(one, sale, Source.push, None, False, kept.at)])
-        if outcome is Outcome.lost and await self._store.read(lambda tx: journal.is_kept(tx, kept.id)):
+        if outcome is Outcome.kept:
             return Again(still=1)
-        await self._store.write(lambda tx: journal.let_go(tx, [kept.id]))
+        await self._store.write(lambda tx: journal.let_go(tx, one.id, [kept.id]))
         return Again(1)
 
     def _account_changed(self, tx: Transaction, one: Connection, change: AccountChanged) -> None:

@@ -46,6 +46,7 @@ class Outcome(StrEnum):
     unchanged = "unchanged"
     stored = "stored"
     lost = "lost"
+    kept = "kept"
     hinted = "hinted"
     elsewhere = "elsewhere"
 
@@ -88,7 +89,7 @@ class Door:
             if len(arrivals) > 1:  # one receipt that cannot be planned must not stop the others
                 return [outcome for one in arrivals for outcome in await self.ingest([one])]
             await self._set_aside(arrivals[0], error)
-            return [Outcome.lost]
+            return [Outcome.kept]
 
     async def _set_aside(self, arrival: Arrival, error: Exception) -> None:
         """Keep a receipt that ingest itself could not take, for a person."""
@@ -96,7 +97,8 @@ class Door:
         log.error("connection %s: a receipt could not be taken in", one.id, exc_info=error)
         body = sale.model_dump_json().encode()
         why = f"cannot be taken in ({type(error).__name__})"
-        await self.keep(one, [Unreadable(receipt_id=sale.receipt_id, body=body, where="sale", why=why)], Origin.sale)
+        bad = Unreadable(receipt_id=sale.receipt_id, body=body, where="sale", why=why)
+        await self.keep(one, [bad], Origin.sale, at=arrival.arrived_at)
 
     def work(self, tx: Transaction, batches: Sequence[Sequence[Arrival]]) -> list[list[Outcome]]:
         """The transaction: all arrivals of all callers."""
@@ -109,7 +111,13 @@ class Door:
         return results
 
     async def keep(
-        self, connection: Connection, unreadable: Sequence[Unreadable], origin: Origin, hook: bytes | None = None
+        self,
+        connection: Connection,
+        unreadable: Sequence[Unreadable],
+        origin: Origin,
+        *,
+        hook: bytes | None = None,
+        at: int | None = None,
     ) -> int:
         """Keep what could not be mapped (of a `hook`, that whole), naming it in the journal once; how many were new."""
         if not unreadable:
@@ -119,7 +127,7 @@ class Door:
             new = 0
             for one in unreadable:
                 body, reason = hook if hook is not None else one.body, one.reason
-                if journal.keep(tx, connection.id, one.receipt_id, body, reason, origin):
+                if journal.keep(tx, connection.id, one.receipt_id, body, reason, origin, at=at):
                     params = {"receipt": one.receipt_id or "?", "where": one.where, "why": reason.said}
                     journal.note(tx, connection.id, Message("sale.unreadable", params), one.receipt_id)
                     new += 1
@@ -199,8 +207,8 @@ class _Ingest:
             return Outcome.stored
         if row.digest == digest:
             return self._again(row, arrival)
-        if blind_push and arrival.arrived_at is not None and self.page.seen_at(row) > arrival.arrived_at:
-            return Outcome.lost  # read again, but what arrived after it is already known
+        if blind_push and self._is_late(row, arrival):
+            return Outcome.lost
         if blind_push and not self._push_may_change(row, arrival.sale, digest):
             return Outcome.unchanged
         if not blind_push and not _newer(row, arrival):
@@ -209,6 +217,13 @@ class _Ingest:
             return Outcome.lost
         self._next(row, arrival, digest)
         return Outcome.stored
+
+    def _is_late(self, row: SaleRow, arrival: Arrival) -> bool:
+        """Read again, but what arrived after it is known: unless that could not have undone what this one says."""
+        if arrival.arrived_at is None or self.page.seen_at(row) <= arrival.arrived_at:
+            return False
+        voids = arrival.sale.status is SaleStatus.voided and row.status != SaleStatus.voided
+        return not voids and arrival.sale.refunded.minor <= row.refunded
 
     def _hint(self, arrival: Arrival) -> None:
         closed = arrival.sale.status is SaleStatus.closed
@@ -269,6 +284,7 @@ class _Ingest:
     def _next(self, row: SaleRow, arrival: Arrival, digest: str) -> None:
         """Keep a new version and plan by it."""
         sale = arrival.sale
+        seen_at = self.tx.now if arrival.arrived_at is None else max(arrival.arrived_at, self.page.seen_at(row))
         if row.connection_id != arrival.connection.id and arrival.connection.covers(sale.location_id):
             self.page.move(row, arrival.connection.id)
         row.version = sale.version
@@ -290,7 +306,6 @@ class _Ingest:
         rule = self._rule(row).rule
         row.stamps_by_plugin = self.stamps_by_plugin(arrival.connection.facts(), sale, rule)
         self.page.changed(row)
-        seen_at = self.tx.now if arrival.arrived_at is None else arrival.arrived_at
         self.page.add_version(row, sale, arrival.ticket, arrival.source, seen_at)
         self._plan(row, arrival)
         self.tx.told.append(("sale", arrival.connection.facts(), sale))

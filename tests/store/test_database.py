@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import shutil
@@ -20,14 +21,16 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
 from connector_sdk.rule import StampRule, UnknownCustomer
-from connectors.store import hints, ledger, migrate, watches
+from connectors.store import drafts, hints, journal, ledger, migrate, watches
 from connectors.store.engine import Store, Transaction
 from connectors.store.errors import StoreBusy, StoreError, WrongKey
-from connectors.store.schema import counter, metadata
+from connectors.store.journal import Origin
+from connectors.store.schema import counter, kept, metadata
 from connectors.store.vault import Vault
 from tests.model import World, sale
-from tests.town import ANNA, KEY, build
-from tests.web.visitor import browsers
+from tests.town import ANNA, KEY, Town, build
+from tests.web.test_teaching_pages import FORM, SALE, begun
+from tests.web.visitor import Visitor, browsers
 
 VAULT = Vault("a key that only tests use")
 
@@ -77,6 +80,31 @@ def _at_0001(url: str) -> sqlalchemy.Engine:
         for statement in BEFORE.split(";\n"):
             session.execute(sqlalchemy.text(statement))
     return engine
+
+
+KEPT_BEFORE = """
+INSERT INTO kept (id, connection_id, receipt_id, at, place, why, body) VALUES
+  ('k1', 'c', NULL, 1, 'body', 'is not JSON', 'x'), ('k2', 'c', '7', 2, 'paid', 'is missing', 'x'),
+  ('k3', 'c', '8', 3, 'sale', '"ab"', 'x')
+"""
+
+
+def test_what_an_older_version_kept_is_known_for_what_it_is(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'x.db'}"
+    engine = _at_0001(url)
+    with engine.begin() as session:
+        session.execute(sqlalchemy.text(KEPT_BEFORE))
+    store = Store(url, VAULT)
+    store.prepare()
+    with engine.connect() as session:
+        session.execute(kept.update().values(body=VAULT.encrypt("as it came")))
+        rows = journal.kept_bodies(Transaction(session, 0, VAULT), "c")
+    engine.dispose()
+    assert [(one.id, one.origin, one.why.id, one.body) for one in rows] == [
+        ("k1", Origin.hook, "is not JSON", b"as it came"),
+        ("k2", Origin.read, "is missing", b"as it came"),
+        ("k3", Origin.sale, '"ab"', b"as it came"),
+    ]
 
 
 def _counted(engine: sqlalchemy.Engine) -> tuple[list[Any], list[Any]]:
@@ -187,6 +215,31 @@ async def test_the_console_is_the_same_on_postgresql(
         await mine.post(f"{base}/pause")
         await mine.post(f"{base}/resume", pause="leave")
         assert (await mine.post(f"{base}/disconnect", secret=KEY)).status_code == 303
+        await _an_unknown_till(town, mine)
+
+
+async def _an_unknown_till(town: Town, mine: Visitor) -> None:
+    """Taught, unread, tried again and renewed: what SQLite takes, PostgreSQL takes."""
+    draft, address = await begun(mine)
+    await town.hook(json.dumps(SALE).encode(), path=address)
+    assert "Use this one" in (await mine.get(f"{draft}/authorise?part=arrived")).text
+    await mine.post(f"{draft}/sample", pasted=json.dumps(SALE))
+    assert (await mine.get(f"{draft}/teach")).status_code == 200
+    await mine.post(f"{draft}/discard")
+    values = {**{name.removeprefix("set."): value for name, value in FORM.items()}, "map_paid": "total"}
+    rule = StampRule(unknown_customer=UnknownCustomer.issue)
+    town.connection = await town.host.desk.add("webhook", values, KEY, lambda _account: rule)
+    path = str(town.host.desk.hook_url(town.connection)).removeprefix(town.host.public_url)
+    for number in range(2):
+        assert (await town.hook(json.dumps({**SALE, "id": str(number)}).encode(), path=path)).status_code == 200
+    base = f"/connections/{town.connection.id}"
+    assert "2 requests could not be read" in (await mine.get(base)).text
+    assert (await mine.get(f"{base}/unread")).status_code == 200
+    await town.host.desk.edit(town.connection.id, {"map_paid": "total || sum"})
+    assert await town.host.desk.try_again(town.connection.id) == {"read": 2, "still_unread": 0, "asked": 0}
+    assert (await mine.post(f"{base}/address")).status_code == 303
+    assert (await town.hook(json.dumps(SALE).encode(), path=path)).status_code == 200
+    await town.host.store.write(drafts.sweep)
 
 
 async def _a_sale(world: World) -> None:

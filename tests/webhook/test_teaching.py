@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -64,13 +65,46 @@ def test_what_looks_like_the_answer_is_pointed_out() -> None:
 
 
 def test_several_receipts_in_one_request_are_asked_for_and_paths_begin_within_one() -> None:
-    body = {"shop": "1", "receipts": [{"no": "1", "sum": "3.00"}, {"no": "2", "sum": "4.00"}]}
+    one = {"no": "1", "sum": "3.00", "at": "2026-11-20T08:15:30Z"}
+    body = {"shop": "1", "receipts": [one, {**one, "no": "2", "sum": "4.00"}]}
     assert TEACHING.questions({}, sent(body))[0].field == "map_receipts"
     assert TEACHING.questions({}, sent(BODY))[0].field == "map_receipt_id"
     (several,) = TEACHING.leaves({}, sent(body), "map_receipts")
     assert (several.path, several.value) == ("receipts", "2")
     assert path_to("1", "map_receipt_id", body, map_receipts="receipts") == "no"
     assert path_to("1", "map_receipt_id", body["receipts"]) == "no"  # a request that is a list itself
+    unnamed = {"data": body["receipts"], "page": "1"}
+    assert TEACHING.questions({}, sent(unnamed))[0].field == "map_receipts"
+    # answered as if there were one: only the first would be read, and everybody's sums added up
+    values = {"map_receipt_id": "data[0].no", "map_paid": "data[].sum", "map_closed_at": "data[0].at", "map_phone": "x"}
+    made = TEACHING.sketch(values, sent(unnamed))
+    assert made.sales == ()
+    assert "only the first of them would be read" in ENGLISH.word(made.wrong["map_receipts"])
+
+
+def test_a_path_is_never_told_apart_by_whose_it_is() -> None:
+    body = {"people": [{"name": "Anna Smith", "phone": "+34600111222"}, {"name": "Bob Waiter", "phone": "1"}],
+            "codes": [{"code": "600111222", "v": "a"}, {"code": "600111333", "v": "b"}],
+            "kinds": [{"type": "guest", "name": "A", "v": "7"}, {"type": "staff", "name": "B", "v": "8"}]}  # fmt: skip
+    paths = {leaf.value: leaf.path for leaf in TEACHING.leaves({}, sent(body), "map_phone")}
+    assert paths["+34600111222"] == "people[0].phone"
+    assert paths["a"] == "codes[0].v"
+    assert paths["7"] == "kinds[?type=='guest'].v"
+
+
+def test_odd_texts_cost_no_time() -> None:
+    """Bounds, not seconds: each of these once took minutes, or would have taken hours."""
+    began = time.monotonic()
+    long = {"date": "1" * 100_000 + "\nx", "total": "1" * 100_000 + "x", "phone": "1 " * 50_000 + "x"}
+    many = {"all": [{"key": f"k{number}", "n" * 300: "1", "b": "2", "c": "3"} for number in range(600)]}
+    for body in (long, many, {"l": [many["all"]] * 30}):
+        for field in FIELDS:
+            for leaf in TEACHING.leaves({}, sent(body), field)[:5]:
+                TEACHING.taken({}, sent(body), field, leaf.path)
+    assert len(TEACHING.leaves({}, sent(many), "map_paid")) <= 400
+    with pytest.raises(ValueError, match="at most 12 lists"):
+        compiled("l" + "[]" * 13)
+    assert time.monotonic() - began < 30
 
 
 @pytest.mark.parametrize(

@@ -571,6 +571,7 @@ async def connect(visit: Visit) -> Response:
             locations=one.content["scope"],
             expires_at=one.content.get("expires_at"),
             hook_token=one.content.get("hook_token"),
+            sample=samples.request_of(one),
         )
     except (Refusal, Taken) as error:
         return await _rule(visit, one, found, _said(visit, error))

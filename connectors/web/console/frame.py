@@ -184,7 +184,7 @@ class Visit:
             version=_version(self.console.files),
             **values,
         )
-        response = HTMLResponse(text, status)
+        response = HTMLResponse(text.encode("utf-8", "replace"), status)
         if notice:
             response.delete_cookie("notice", path="/")
         return response
@@ -234,6 +234,8 @@ class Route:
     handler: Handler
     page: str
     """Where a form of this address is shown: there one returns to after signing in again."""
+    most: int = MOST_FORM
+    """How many bytes a form may have."""
 
 
 class Pages:
@@ -245,12 +247,16 @@ class Pages:
     def get(self, path: str, who: Who = Who.signed_in) -> Callable[[Handler], Handler]:
         return self._declare("GET", path, who, path)
 
-    def post(self, path: str, who: Who = Who.signed_in, *, page: str | None = None) -> Callable[[Handler], Handler]:
-        return self._declare("POST", path, who, page or path)
+    def post(
+        self, path: str, who: Who = Who.signed_in, *, page: str | None = None, most: int = MOST_FORM
+    ) -> Callable[[Handler], Handler]:
+        return self._declare("POST", path, who, page or path, most)
 
-    def _declare(self, method: str, path: str, who: Who, page: str) -> Callable[[Handler], Handler]:
+    def _declare(
+        self, method: str, path: str, who: Who, page: str, most: int = MOST_FORM
+    ) -> Callable[[Handler], Handler]:
         def declared(handler: Handler) -> Handler:
-            self.routes.append(Route(method, path, who, handler, page))
+            self.routes.append(Route(method, path, who, handler, page, most))
             return handler
 
         return declared
@@ -326,11 +332,11 @@ def _endpoint(console: Console, route: Route) -> Callable[[Request], Awaitable[R
 
 async def _answer(console: Console, route: Route, request: Request) -> Response:
     try:
-        values = await _posted(request) if route.method == "POST" else {}
+        values = await _posted(request, route.most) if route.method == "POST" else {}
     except ClientDisconnect:
         return Response(status_code=400)
     if values is None:
-        return Response("a form has at most 256 KiB", 413, media_type="text/plain")
+        return Response(f"a form has at most {route.most // 1024} KiB", 413, media_type="text/plain")
     if "\x00" in request.url.path or "%00" in request.url.query:
         return Response(status_code=404)
     by_itself = "part" in request.query_params or request.url.path.endswith("/events")
@@ -383,11 +389,11 @@ def sign_in_first(visit: Visit, route: Route) -> Response:
     return visit.page("sign_in.html", 401, next=page, kept=kept, errors={}, expired=True)
 
 
-async def _posted(request: Request) -> dict[str, list[str]] | None:
+async def _posted(request: Request, most: int) -> dict[str, list[str]] | None:
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > MOST_FORM:
+        if len(body) > most:
             return None
     values: dict[str, list[str]] = {}
     try:

@@ -491,7 +491,17 @@ async def renew_address(visit: Visit) -> Response:
 async def unread_page(visit: Visit) -> Response:
     found = await visit.overview()
     rows = await visit.desk.unread(found.connection.id, looking.MOST)
-    return visit.page("unread.html", one=found.connection, rows=rows, number=found.unread)
+    titles = {row.where: _title_of(visit, found.connection, row.where) for row in rows}
+    return visit.page("unread.html", one=found.connection, rows=rows, titles=titles, number=found.unread)
+
+
+def _title_of(visit: Visit, one: Connection, where: str) -> str:
+    """What the form calls the setting that a reason is about; empty where it has none."""
+    found = visit.host.plugins.classes.get(one.connector)
+    if found is None or found.teaching is None:
+        return ""
+    info = found.settings_model.model_fields.get(found.teaching.named(where))
+    return (info.title or "") if info is not None else ""
 
 
 @pages.post("/connections/{connection}/unread")
@@ -499,6 +509,9 @@ async def try_again(visit: Visit) -> Response:
     """One of them once more, or all, with the settings as they are now."""
     one = (await visit.overview()).connection
     wanted = visit.form.get("kept")
+    if "leave" in visit.form and wanted:
+        await visit.desk.leave_unread(one.id, [wanted])
+        return visit.go(f"/connections/{one.id}/unread", Message("It is not kept any more."))
     try:
         again = await visit.desk.try_again(one.id, [wanted] if wanted else None)
     except Refusal as error:

@@ -66,6 +66,12 @@ def sample_of(one: Draft) -> bytes | None:
     return kept["body"].encode("latin-1") if kept else None
 
 
+def request_of(one: Draft) -> HookRequest | None:
+    """The same as a request, with its headers."""
+    body = sample_of(one)
+    return HookRequest("POST", one.content["sample"]["headers"], {}, body) if body is not None else None
+
+
 def as_sample(body: bytes, headers: Mapping[str, str], name: str) -> dict[str, Any]:
     """A request as a draft keeps it."""
     return {"body": body.decode("latin-1"), "headers": dict(headers), "id": name}

@@ -36,7 +36,8 @@ def _values(one: Draft) -> dict[str, str]:
     return {name: str(value) for name, value in one.content.get("values", {}).items() if value is not None}
 
 
-@pages.post("/connect/{draft}/sample", page="/connect/{draft}/authorise")
+# a form writes most signs of JSON as three
+@pages.post("/connect/{draft}/sample", page="/connect/{draft}/authorise", most=4 * _MOST_PASTED)
 async def sample(visit: Visit) -> Response:
     """Choose the request to teach by: one that arrived, or one that was pasted."""
     one, found, teaching = await _taught(visit)
