@@ -27,25 +27,42 @@ _PATTERNS = (
     re.compile(r"(?<=/hooks/tills/)([\w-]+)/[\w-]+"),
 )
 
+# in the languages that tills mostly speak; plurals and what is written together are found, too
 _PERSONAL = frozenset(
-    "name firstname lastname surname fullname nickname username login phone mobile tel telephone email mail address "
-    "street city zip postcode postal birthday birthdate birth dob comment note notes remark iban ip lat lng latitude "
-    "longitude".split()
+    "name firstname lastname surname fullname nickname username login phone phonenumber mobile msisdn tel telephone "
+    "whatsapp email mail address street city zip postcode postal birthday birthdate birth dob comment note remark iban "
+    "ip lat lng latitude longitude customer client guest buyer contact nombre apellido telefono movil correo direccion "
+    "cliente nama telefon emel alamat pelanggan vorname nachname kunde gast handy adresse nom prenom courriel".split()
 )
+_PERSONAL_PARTS = ("phone", "mobile", "email", "telefon", "customername", "firstname", "lastname")
+_SECRET = frozenset("token secret password passwd apikey key session signature verify authorization credential".split())
 _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
 _SHOWN = 2  # of each end of what is masked
 _DIGITS_OF_A_PHONE = 9
 
 
+def _words_of(name: str) -> set[str]:
+    words = {one.lower() for one in _WORDS.findall(name[:200])}
+    return words | {one.removesuffix("s") for one in words}
+
+
 def personal_name(name: str) -> bool:
     """Whether what stands under this name, in what a till sends, is likely somebody's own."""
-    words = {one.lower() for one in _WORDS.findall(name)}
-    return bool(words & _PERSONAL) or {"card", "number"} <= words
+    words = _words_of(name)
+    joined = "".join(_WORDS.findall(name[:200])).lower()
+    return bool(words & _PERSONAL) or {"card", "number"} <= words or any(one in joined for one in _PERSONAL_PARTS)
+
+
+def secret_name(name: str) -> bool:
+    """Whether what stands under this name is likely a secret."""
+    words = _words_of(name)
+    return bool(words & _SECRET) and words != {"key"}  # `key` beside `value` names what the value is
 
 
 def personal_text(text: str) -> bool:
     """Whether a text is somebody's email or phone by its looks, wherever it stands."""
-    return "@" in text or (text.startswith("+") and sum(sign.isdigit() for sign in text) >= _DIGITS_OF_A_PHONE)
+    digits = sum(sign.isdigit() for sign in text[:60])
+    return "@" in text or (text.startswith(("+", "00")) and digits >= _DIGITS_OF_A_PHONE)
 
 
 def masked(text: str) -> str:

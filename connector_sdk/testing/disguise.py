@@ -1,10 +1,11 @@
 """Secrets and people made unrecognisable in what a till said, shapes kept, so that it is read as before.
 
-Owns what counts as a secret or a person there; nothing of the original is in what it gives.
+Owns what is disguised and how; what a secret or a person looks like is `connector_sdk.redaction`'s.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import random
 import re
@@ -12,15 +13,22 @@ import secrets
 import string
 from collections.abc import Iterable
 from typing import Any
+from urllib.parse import parse_qsl, quote, quote_plus, urlencode
 
-from connector_sdk.redaction import personal_name
+from connector_sdk.redaction import personal_name, secret_name
 
-_EMAIL = re.compile(r"[\w.+%-]{1,64}@[\w-]+(?:\.[\w-]+)+")
-_PHONE = re.compile(r"\+\d[\d ()-]{7,18}\d")
+_EMAIL = re.compile(r"[\w.+%-]{1,64}(?:@|%40)[\w-]+(?:\.[\w-]+)+")
+_PHONE = re.compile(r"(?:\+|%2B|\b00)[1-9][\d ()-]{7,18}\d")
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+_FORM = re.compile(r"[\w.%\[\]-]+=[^\s<>{}]*")
 _SHOWN_DIGITS = 4  # of a phone: its country, so that it is read as from there
 _SHORT = 3  # fewer signs say nothing of anybody, and are often a code
+_DEEPEST = 200
 _CLASSES = ("0123456789", "abcdef", string.ascii_lowercase[6:], "ABCDEF", string.ascii_uppercase[6:])
+
+
+class Undisguisable(ValueError):
+    """A body that cannot be looked through: nothing of it may be kept."""
 
 
 class Disguise:
@@ -29,51 +37,89 @@ class Disguise:
     def __init__(self, hidden: Iterable[str] = ()) -> None:
         self._chance = random.Random(secrets.randbits(128))  # noqa: S311 - nothing is derived from the original
         self._made: dict[str, str] = {}
-        self._secrets = sorted({one for one in hidden if one}, key=len, reverse=True)
+        self._fakes: set[str] = set()
+        forms = {form for one in hidden if one for form in _forms(one)}
+        self._secrets = sorted(forms, key=len, reverse=True)
 
     def text(self, text: str) -> str:
-        """Any text: secrets, emails and phones in it."""
+        """Any text: secrets in whatever way they are written, emails and phones in it."""
         for one in self._secrets:
-            text = text.replace(one, self._other(one))
+            if one in text:
+                text = text.replace(one, self._other(one))
         text = _EMAIL.sub(lambda found: self._email(found[0]), text)
         return _PHONE.sub(lambda found: self._other(found[0], shown=_SHOWN_DIGITS), text)
 
+    def tells(self, text: str) -> bool:
+        """Whether one of the secrets is in a text after all."""
+        return any(one in text for one in self._secrets)
+
     def body(self, body: bytes) -> bytes:
-        """A body, by its keys where it is JSON, a line for each value; numbers stay as they were sent."""
+        """A body, by its names where it is JSON or a form, a line for each value; numbers stay as they were sent.
+
+        Raises `Undisguisable` for anything else that is not short.
+        """
         try:
             found = json.loads(body, parse_float=_Number, parse_int=_Number)
-        except (ValueError, RecursionError):
-            return self.text(body.decode("utf-8", "replace")).encode()
+        except RecursionError:
+            raise Undisguisable("a body is nested too deep to be looked through") from None
+        except ValueError:
+            return self._of_no_json(body)
         return _written(self.value(found)).encode()
 
-    def value(self, value: Any, key: str = "", personal: bool = False) -> Any:
-        """A value that stands under a key; what stands under a personal one is disguised whole."""
-        personal = personal or personal_name(key)
+    def _of_no_json(self, body: bytes) -> bytes:
+        text = body.decode("utf-8", "replace")
+        if _FORM.fullmatch(text):
+            pairs = parse_qsl(text, keep_blank_values=True)
+            return urlencode([(name, self.value(value, name)) for name, value in pairs]).encode()
+        if len(text) > _DEEPEST:
+            raise Undisguisable("a body is neither JSON nor a form: nobody can say what of it is whose")
+        return self.text(text).encode()
+
+    def value(self, value: Any, key: str = "", personal: bool = False, deep: int = 0) -> Any:
+        """A value that stands under a name; what stands under a personal or secret one is disguised whole."""
+        if deep > _DEEPEST:
+            raise Undisguisable("a body is nested too deep to be looked through")
+        personal = personal or personal_name(key) or secret_name(key)
         match value:
             case dict():
-                return {name: self.value(one, name, personal) for name, one in value.items()}
+                return {self.text(name): self.value(one, name, personal, deep + 1) for name, one in value.items()}
             case list() | tuple():
-                return [self.value(one, key, personal) for one in value]
+                return [self.value(one, key, personal, deep + 1) for one in value]
             case _Number():
-                return _Number(self._person(value)) if personal and len(value) > _SHORT else value
-            case str():
                 hidden = self.text(value)
-                return self._person(value) if personal and hidden == value and len(value) >= _SHORT else hidden
+                return _Number(self._person(hidden) if personal and len(value) > _SHORT else hidden)
+            case str():
+                return self._of_text(value, personal)
         return value
+
+    def _of_text(self, value: str, personal: bool) -> str:
+        if value[:1] in ("{", "["):  # JSON within a text
+            try:
+                inner = json.loads(value, parse_float=_Number, parse_int=_Number)
+            except (ValueError, RecursionError):
+                inner = None
+            if inner is not None:
+                return _written(self.value(inner, personal=personal), None)
+        hidden = self.text(value)
+        return self._person(hidden) if personal and len(value) >= _SHORT - 1 else hidden
 
     def _person(self, text: str) -> str:
         if _DATE.fullmatch(text):
             return f"{text[:4]}-01-01"
+        if text in self._fakes or _EMAIL.fullmatch(text):
+            return text  # an email, phone or secret that is disguised already
         digits = sum(sign.isdigit() for sign in text)
         return self._other(text, shown=_SHOWN_DIGITS if digits > len(text) / 2 else 0)
 
     def _email(self, text: str) -> str:
-        return f"{self._other(text.partition('@')[0])}@example.com"
+        sign = "%40" if "%40" in text else "@"
+        return f"{self._other(text.partition(sign)[0])}{sign}example.com"
 
     def _other(self, text: str, *, shown: int = 0) -> str:
         """Another text of the same shape: digits for digits, letters for letters."""
         if text not in self._made:
             self._made[text] = "".join(self._sign(sign, at, shown) for at, sign in enumerate(text))
+            self._fakes.add(self._made[text])
         return self._made[text]
 
     def _sign(self, sign: str, at: int, shown: int) -> str:
@@ -87,19 +133,29 @@ class Disguise:
         return sign
 
 
+def _forms(secret: str) -> Iterable[str]:
+    """A secret in the ways in which it may stand in what is sent."""
+    yield from (secret, secret.upper(), secret.lower(), quote(secret, safe=""), quote_plus(secret))
+    encoded = base64.b64encode(secret.encode()).decode()
+    yield encoded
+    yield encoded.rstrip("=")
+
+
 class _Number(str):
     """A number as the text that was sent."""
 
 
-def _written(value: Any, indent: str = "\n") -> str:
-    """JSON, a line for each value, with its numbers as they were sent."""
-    inner = f"{indent} "
+def _written(value: Any, indent: str | None = "\n") -> str:
+    """JSON with its numbers as they were sent: a line for each value, or all on one."""
+    inner = f"{indent} " if indent is not None else ""
+    between, end = f",{inner}", indent or ""
+    deeper = inner if indent is not None else None
     match value:
         case dict() if value:
-            rows = (f"{json.dumps(name, ensure_ascii=False)}: {_written(one, inner)}" for name, one in value.items())
-            return f"{{{inner}{f',{inner}'.join(rows)}{indent}}}"
+            rows = (f"{json.dumps(name, ensure_ascii=False)}: {_written(one, deeper)}" for name, one in value.items())
+            return f"{{{inner}{between.join(rows)}{end}}}"
         case list() if value:
-            return f"[{inner}{f',{inner}'.join(_written(one, inner) for one in value)}{indent}]"
+            return f"[{inner}{between.join(_written(one, deeper) for one in value)}{end}]"
         case _Number():
             return str(value)
     return json.dumps(value, ensure_ascii=False)

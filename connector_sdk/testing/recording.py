@@ -22,7 +22,7 @@ from connector_sdk.errors import ConnectorError
 from connector_sdk.hooks import Hints, HookRequest, Sales
 from connector_sdk.http import bounded_body
 from connector_sdk.sale import Checkpoint, Sale, Unreadable
-from connector_sdk.testing.disguise import Disguise
+from connector_sdk.testing.disguise import Disguise, Undisguisable
 from connector_sdk.till_client import unpaced
 
 FOLDER = "recordings"
@@ -274,7 +274,10 @@ async def recorded(
     since: datetime,
     hook: bytes | None = None,
 ) -> Recording:
-    """A recording of a reading, disguised, with the sales that are read from the disguised answers."""
+    """A recording of a reading, disguised, with the sales that are read from the disguised answers.
+
+    Raises `Undisguisable` where something cannot be looked through, or still tells a secret.
+    """
     hide = Disguise([*_secrets(settings), *_secrets(app)])
     made = Recording(
         connector=found.info.name,
@@ -294,6 +297,8 @@ async def recorded(
         ),
         hook=hide.body(hook) if hook is not None else None,
     )
+    if hide.tells(made.written()):
+        raise Undisguisable("a secret of the settings is still in it, written in a way that we do not know")
     seen = await made.read(found)
     return replace(made, sales=tuple(one.model_dump(mode="json") for one in seen.sales))
 

@@ -28,20 +28,23 @@ from connector_sdk.errors import ConnectorError, Forged, NotConfigured, NotSuppo
 from connector_sdk.hooks import HookRequest
 from connector_sdk.http import production_transport
 from connector_sdk.money import Money
+from connector_sdk.redaction import redact
 from connector_sdk.sale import Customer, Sale
 from connector_sdk.testing import CannotShow, Sold, TillStub
+from connector_sdk.testing.disguise import Undisguisable
 from connector_sdk.testing.recording import Exchange, Recorder, Replay, Seen, keep, read_once, recorded
 from connector_sdk.testing.tracing import Document, Trace, flat, trace
 from connector_sdk.till_client import unpaced
 from connectors.cli.connection import Set, settings_given
 from connectors.cli.kit import Target, connector_at, stub_of
 from connectors.cli.output import console, fail, run, say, show_json, show_table
-from connectors.desk import Refusal
+from connectors.desk import Refusal, known_fields
 from connectors.sync.tills import app_settings, wrong_fields
 
 _MOST_HOOK = 256 * 1024
 _LOOK_EVERY = 0.3
 _MOST_FILES = 2000
+_SHORTEST_SECRET = 6
 _REREAD_SECONDS = 2.0
 
 
@@ -108,7 +111,13 @@ def try_(
     tried: list[_Tried] = []
 
     async def work() -> None:
-        tried.append(await _once(asked, ()))
+        try:
+            tried.append(await _once(asked, ()))
+        except (Refusal, ConnectorError):
+            raise
+        except Exception as error:  # noqa: BLE001 - a connector that is being written may raise anything
+            where = _where(error, _folder_of(asked.target))
+            raise Refusal(f"{type(error).__name__}: {_safe(error, asked)}{where}") from None
         if record is not None:
             await _record(asked, tried[0], record, quiet=as_json)
 
@@ -158,6 +167,7 @@ async def _once(asked: _Asked, known: Sequence[Exchange]) -> _Tried:
     double = stub_of(found)() if asked.stub else None
     app = double.app() if double is not None else app_settings(found)
     values = double.settings() if double is not None else asked.values
+    known_fields(found, values)
     try:
         settings = found.settings_model.model_validate(dict(values))
     except ValidationError as error:
@@ -295,15 +305,18 @@ def _parsed(body: bytes) -> Any:
 async def _record(asked: _Asked, tried: _Tried, folder: Path, *, quiet: bool) -> None:
     if asked.stub:
         raise Refusal("a stub's answers prove nothing about the till: record a real account's, without --stub")
-    made = await recorded(
-        tried.found,
-        tried.settings,
-        app_settings(tried.found),
-        tried.account,
-        tried.exchanges,
-        asked.since,
-        asked.hook.body if asked.hook is not None else None,
-    )
+    try:
+        made = await recorded(
+            tried.found,
+            tried.settings,
+            app_settings(tried.found),
+            tried.account,
+            tried.exchanges,
+            asked.since,
+            asked.hook.body if asked.hook is not None else None,
+        )
+    except Undisguisable as error:
+        raise Refusal(f"nothing is recorded: {error}") from None
     try:
         file = keep(made, folder)
     except OSError as error:
@@ -333,14 +346,19 @@ async def _watch(asked: _Asked, hook_file: Path | None, record: Path | None) -> 
             known = () if asked.stub else tried.exchanges
             _show(tried, asked.most)
         except (Refusal, ConnectorError, httpx.HTTPError) as error:
-            say(f"✗ {error}")
+            say(f"✗ {_safe(error, asked)}")
         except Exception as error:  # noqa: BLE001 - what is being written may raise anything
-            say(f"✗ {type(error).__name__}: {error}{_where(error, folder)}")
+            say(f"✗ {type(error).__name__}: {_safe(error, asked)}{_where(error, folder)}")
         say(f"{time.monotonic() - started:.1f} s. Watching {folder.name}/: save a file to read again, Ctrl-C ends it.")
         while _saved(folder, hook_file) == before:  # noqa: ASYNC110 - nothing tells us of a save
             await asyncio.sleep(_LOOK_EVERY)
         _forget(folder)
         asked = _with_hook_anew(asked, hook_file)
+
+
+def _safe(error: BaseException, asked: _Asked) -> str:
+    """What an error says, without whatever was given to open the account: a library may put an address in it."""
+    return redact(str(error), [one for one in asked.values.values() if len(one) >= _SHORTEST_SECRET])
 
 
 def _with_hook_anew(asked: _Asked, file: Path | None) -> _Asked:

@@ -24,6 +24,8 @@ from connectors.store.connections import Edit, NewConnection
 from connectors.store.engine import Transaction
 from connectors.sync.tills import app_settings
 
+_NEAREST = 8
+_NEAREST = 8
 _SAMPLES, _SAMPLE_BYTES = 50, 4 * 1024 * 1024
 
 
@@ -49,7 +51,7 @@ class Joining(Ground):
         `hook_token` is that of an address which the till was given before, `sample` the request that it was taught by.
         """
         found = self.connector(name)
-        self._known_fields(found, values)
+        known_fields(found, values)
         values = self.completed(name, values)
         account = await self.check_till(name, values)
         me = await self.check_key(key)
@@ -89,18 +91,6 @@ class Joining(Ground):
             return dict(values)  # whoever checks them says what is wrong
         made = (one for one, info in model.model_fields.items() if info.default_factory is not None)
         return {**{one: getattr(settings, one) for one in made}, **values}
-
-    @staticmethod
-    def _known_fields(found: type[Connector[Any]], values: Mapping[str, str]) -> None:
-        fields = found.settings_model.model_fields
-        for field in values:
-            if field not in fields:
-                raise Refusal(
-                    "{title} has no setting '{field_name}'; known: {known}",
-                    title=found.info.title,
-                    field_name=field,
-                    known=", ".join(nearest(field, fields)),
-                )
 
     async def check_till(self, name: str, values: Mapping[str, Any]) -> TillAccount:
         """The account that settings open. Raises `Refusal`, `WrongFields`."""
@@ -216,7 +206,7 @@ class Joining(Ground):
         settings: dict[str, Any] | None = None
         account: TillAccount | None = None
         if values:
-            self._known_fields(self.connector(kept.connector), values)
+            known_fields(self.connector(kept.connector), values)
             before = self.settings_of(kept)
             settings = {**before, **values}
             account = await self.check_till(kept.connector, settings)
@@ -302,6 +292,19 @@ class Joining(Ground):
         for one in dead:
             await self.edit(one.id, {}, key=key)
         return len(dead)
+
+
+def known_fields(found: type[Connector[Any]], values: Mapping[str, str]) -> None:
+    """Refuse a setting that the connector does not have. Raises `Refusal` that names the nearest."""
+    fields = found.settings_model.model_fields
+    for field in values:
+        if field not in fields:
+            raise Refusal(
+                "{title} has no setting '{field_name}'; nearest: {known}",
+                title=found.info.title,
+                field_name=field,
+                known=", ".join(nearest(field, fields)[:_NEAREST]),
+            )
 
 
 def _taught(model: type[BaseModel], name: str) -> bool:

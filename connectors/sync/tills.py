@@ -101,5 +101,6 @@ def wrong_fields(error: ValidationError, *, prefix: str = "") -> str:
     for one in error.errors(include_input=False):
         name, why = located(one)
         name = name or "settings"
-        said.append(f"{(prefix + name).upper() if prefix else repr(name)} is not right ({why[:1].lower()}{why[1:]})")
+        shown = (prefix + name).upper() if prefix else repr(name)
+        said.append(f"{shown} is missing" if why == NEEDED else f"{shown} is not right ({why[:1].lower()}{why[1:]})")
     return "; ".join(said)

@@ -187,7 +187,7 @@ def test_a_command_leaves_its_work_to_the_host_that_runs(terminal: Terminal) -> 
         ),
         (
             ["connection", "add", "poster", "--sevenstamp-key", "7loc_sc_x", "--set", "acess_token=1"],
-            "no setting 'acess_token'; known: access_token",
+            "no setting 'acess_token'; nearest: access_token",
         ),
         (
             ["connection", "add", "poster", "--sevenstamp-key", "7loc_sc_x", "--set", "access_token=1"],

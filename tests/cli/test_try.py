@@ -92,8 +92,9 @@ def test_a_hook_is_proven_and_read_and_a_forged_one_is_said_to_be(tmp_path: Path
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["poster"], "the settings do not fit: 'access_token' is not right (this is needed)"),
+        (["poster"], "the settings do not fit: 'access_token' is missing"),
         (["poster", "--set", "nonsense"], "--set takes FIELD=VALUE"),
+        (["poster", "--set", "acess_token=861052:0239"], "has no setting 'acess_token'; nearest: access_token"),
         (["poster", "--stub", "--since", "last week"], "is no day: write it as 2026-11-20"),
         (["poster", "--stub", "--set", "access_token=1:a"], "--stub brings its own settings"),
         (["poster", "--stub", "--record", "kept"], "a stub's answers prove nothing about the till"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from datetime import UTC, datetime, timedelta
 
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector_sdk.testing import Fault, Faulty, awkward_moments, written
-from connector_sdk.testing.disguise import Disguise
+from connector_sdk.testing.disguise import Disguise, Undisguisable
 from connector_sdk.testing.recording import Exchange, Recorder, Recording, Replay, read_once, recorded
 from poster_connector import PosterConnector
 from poster_connector.sandbox import Account, PosterSandbox
@@ -131,3 +132,41 @@ def test_awkward_moments_hold_the_hour_that_comes_twice_and_the_one_that_never_w
     assert len(texts) - len(set(texts)) == 1  # 02:30 of that night, twice
     assert not [text for text in texts if text.startswith("2026-03-29 02:")]
     assert moments == tuple(sorted(moments))
+
+
+TOKEN = "861052:0239abcdef0239abcdef"
+
+
+@pytest.mark.parametrize(
+    ("sent", "hidden"),
+    [
+        ({"next": "https://till.example/r?token=861052%3A0239abcdef0239abcdef"}, "0239abcdef"),
+        ({"data": json.dumps({"access_token": "999:0000ffff0000ffff"})}, "0000ffff0000ffff"),
+        ({TOKEN: "x"}, TOKEN),
+        ({"auth": base64.b64encode(TOKEN.encode()).decode()}, base64.b64encode(TOKEN.encode()).decode()[:20]),
+        ({"note": TOKEN.upper()}, TOKEN.upper()),
+        ({"anna@example.org": 1, "+34600111222": 2}, "anna"),
+        ({"x": "mail to anna.smith%40example.org or 0034600111222"}, "600111222"),
+        ({"name": "Anna Smith <anna@example.org>"}, "Anna Smith"),
+        ({"comment": "Anna Smith, call +34600111222"}, "Anna Smith"),
+        ({"cliente": {"nombre": "Anna"}, "telefono": "600111222"}, "600111222"),
+        ({"phones": ["600111222"], "msisdn": 34600111222}, "600111222"),
+        ({"customer": "Anna Smith"}, "Anna"),
+        ({"name": "Bo"}, "Bo"),
+    ],
+)
+def test_secrets_and_people_are_hidden_however_they_are_written(sent: dict[str, object], hidden: str) -> None:
+    made = Disguise([TOKEN]).body(json.dumps(sent).encode()).decode()
+    assert hidden not in made
+    json.loads(made)
+
+
+def test_forms_are_looked_through_and_what_cannot_be_is_not_kept() -> None:
+    made = Disguise([TOKEN]).body(b"phone=600111222&total=12.50&token=861052%3A0239abcdef0239abcdef").decode()
+    assert "600111222" not in made
+    assert "0239abcdef" not in made
+    assert "total=12.50" in made
+    with pytest.raises(Undisguisable, match="neither JSON nor a form"):
+        Disguise().body(b"<receipt>" + b"<name>Anna</name>" * 20)
+    with pytest.raises(Undisguisable, match="nested too deep"):
+        Disguise().body(b"[" * 900 + b"]" * 900)

@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pydantic import ValidationError
 
 from connector_sdk.connector import MenuItem, TillAccount
+from connector_sdk.sale import Sale
 from connectors.desk import Desk, Refusal
 from connectors.domain.connection import Connection
 from connectors.sync.previewing import Recent
@@ -30,6 +31,17 @@ class TillReads:
 
     def __init__(self) -> None:
         self._kept: OrderedDict[str, tuple[float, asyncio.Task[Found]]] = OrderedDict()
+        self._read: OrderedDict[str, tuple[float, list[Sale]]] = OrderedDict()
+
+    def remembered(self, key: str, read: Callable[[], list[Sale]]) -> list[Sale]:
+        """Receipts that are read from what is here already, read once."""
+        until, sales = self._read.get(key, (0.0, []))
+        if until < time.monotonic():
+            sales = read()
+            self._read[key] = (time.monotonic() + _KEEP, sales)
+            while len(self._read) > _AT_MOST:
+                self._read.popitem(last=False)
+        return sales
 
     async def of(self, desk: Desk, key: str, name: str, values: Mapping[str, Any], account: TillAccount) -> Found:
         """For a draft."""
