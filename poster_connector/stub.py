@@ -31,6 +31,7 @@ class PosterStub(TillStub):
     currency = "UAH"
     page_size = 3
     till_has_no = {  # noqa: RUF012 - a class variable, declared so by the base
+        "late_refund": "Poster lists receipts by the day they were closed: the look-back sees refunds of three days",
         "partial_refund": "Poster's receipts show whole returns only",
         "old_hook": "Poster sends again for days, with the first time in it",
     }

@@ -16,7 +16,8 @@ from rich.table import Table
 from connector_sdk.errors import BadPayload
 from connector_sdk.sale import Sale, Unreadable
 from webhook_connector import ready_made
-from webhook_connector.mapping import sales_of
+from webhook_connector.expressions import found_in
+from webhook_connector.mapping import receipts_in, sales_of
 from webhook_connector.settings import WebhookSettings
 
 mapping = typer.Typer(no_args_is_help=True, help="Mappings of the any-till connector.")
@@ -32,11 +33,13 @@ def try_(
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
     """Read a sample by a mapping and show the sale, field by field; ends with 1 where something does not fit."""
-    settings = _settings(map_, ready)
+    settings, named = _settings(map_, ready)
     try:
         body = file.read_bytes()
         if len(body) > _MOST_BYTES:
             _end(f"{file} is over 256 KiB, more than a hook may have")
+        if not named:
+            settings = _in_its_currency(settings, body)
         sales, unreadable = sales_of(body, settings)
     except OSError as error:
         _end(f"{file} cannot be read: {error.strerror}")
@@ -68,8 +71,18 @@ def _ready(name: str) -> dict[str, str]:
     return dict(found[name].settings)
 
 
-def _settings(file: Path | None, ready: str | None) -> WebhookSettings:
-    """The mapping with what a connection needs besides; the proof plays no part here."""
+def _in_its_currency(settings: WebhookSettings, body: bytes) -> WebhookSettings:
+    """A mapping that names no currency is tried in the sample's own. Raises `BadPayload`."""
+    receipts = receipts_in(body, settings)
+    found = found_in(settings.map_currency, receipts[0]) if receipts else None
+    try:
+        return WebhookSettings.model_validate({**settings.model_dump(), "currency": str(found).upper()})
+    except ValidationError:
+        return settings
+
+
+def _settings(file: Path | None, ready: str | None) -> tuple[WebhookSettings, bool]:
+    """The mapping with what a connection needs besides, and whether it names a currency; the proof plays no part."""
     if (file is None) == (ready is None):
         _end("give either --map FILE or --ready NAME")
     values: dict[str, Any] = _ready(ready) if ready is not None else {}
@@ -80,9 +93,10 @@ def _settings(file: Path | None, ready: str | None) -> WebhookSettings:
             _end(f"{file} cannot be read: {error.strerror}")
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             _end(f"{file} is no TOML: {error}")
+    named = "currency" in values
     values = _FIRST | {name: value for name, value in values.items() if name not in ("proof", "secret")}
     try:
-        return WebhookSettings.model_validate(values)
+        return WebhookSettings.model_validate(values), named
     except ValidationError as error:
         said = [
             f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}".lstrip(": ").replace("Value error, ", "")

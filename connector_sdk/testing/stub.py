@@ -115,4 +115,4 @@ class TillStub(ABC):
         self._cannot(f"a till that is {fault}")
 
     def _cannot(self, what: str) -> NoReturn:
-        raise CannotShow(f"the stub has no {what}")
+        raise CannotShow(f"the stub cannot show {what}: write it, or say in `till_has_no` why the till has none")

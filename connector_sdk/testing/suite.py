@@ -19,7 +19,7 @@ from connector_sdk.testing.recording import recordings_of
 from connector_sdk.testing.stub import CannotShow, TillStub
 from connector_sdk.testing.trial import Behaviour, Broken, Level, NotAsked, Trial
 
-SUITE = 1
+SUITE = 2
 """Raised whenever the suite demands something new."""
 _PATIENCE = 60.0
 
@@ -100,6 +100,12 @@ async def replayed(found: type[Connector[Any]]) -> tuple[Replayed, ...]:
     return tuple(made)
 
 
+def unknown_excuses(stub: type[TillStub]) -> list[str]:
+    """What a stub's `till_has_no` names and the suite does not know: most likely a slip."""
+    known = {one.name for one in BEHAVIOURS}
+    return [name for name in stub.till_has_no if name not in known]
+
+
 async def judged(stub: TillStub, behaviour: Behaviour) -> Result:
     """One behaviour over one stub."""
     if behaviour.name in stub.till_has_no:
@@ -129,6 +135,14 @@ class Conformance:
     """The suite as a pytest class: `class TestMyTill(Conformance): stub = MyTillStub`."""
 
     stub: ClassVar[Callable[[], TillStub]]
+
+    def test_excuses(self) -> None:
+        """What `till_has_no` excuses is asked for by somebody."""
+        import pytest
+
+        found = unknown_excuses(type(type(self).stub()))
+        if found:
+            pytest.fail(f"till_has_no names no behaviour: {', '.join(found)}", pytrace=False)
 
     def _behaves(self, behaviour: Behaviour) -> None:
         import pytest

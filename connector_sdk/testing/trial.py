@@ -5,6 +5,7 @@ Owns how the suite reads a till; what is demanded of it is `behaviours`'.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -12,11 +13,15 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, NoReturn
 
+import httpx
+
 from connector_sdk.connector import Connector
 from connector_sdk.hooks import Hints, Received, Sales
 from connector_sdk.money import Money
 from connector_sdk.sale import Checkpoint, Customer, Sale, SalePage, Unreadable
 from connector_sdk.testing.stub import CannotShow, Sold, TillStub
+
+_NEVER = datetime.fromtimestamp(0, UTC)
 
 
 class Level(StrEnum):
@@ -54,9 +59,34 @@ class Reading:
     promised: list[tuple[datetime, int]] = field(default_factory=list)
     """Each checkpoint's time, and how many sales had been yielded by then."""
 
+    asked: datetime = _NEVER
+    """When the till was first asked."""
+
     @property
     def ids(self) -> list[str]:
         return [sale.receipt_id for sale in self.sales]
+
+    @property
+    def also(self) -> str:
+        """What could not be read, as the end of a sentence: often the real cause."""
+        if not self.unreadable:
+            return ""
+        first = self.unreadable[0]
+        return f"; {len(self.unreadable)} could not be read: {first.where}: {first.why}"
+
+
+class _Slow(httpx.AsyncBaseTransport):
+    """A till that thinks before it answers; `asked` is when it was first asked."""
+
+    def __init__(self, inner: httpx.AsyncBaseTransport, seconds: float) -> None:
+        self._inner = inner
+        self._seconds = seconds
+        self.asked: datetime | None = None
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.asked = self.asked or datetime.now(UTC)
+        await asyncio.sleep(self._seconds)
+        return await self._inner.handle_async_request(request)
 
 
 def demand(condition: object, text: str) -> None:
@@ -75,13 +105,19 @@ class Trial:
     def __init__(self, stub: TillStub) -> None:
         self.stub = stub
         self.now = datetime.now(UTC).replace(microsecond=0)
+        self.slow = 0.0
+        """Seconds for which the till thinks before each answer."""
+        self._slow: _Slow | None = None
         self._made: list[Connector[Any]] = []
 
     def build(self, settings: Mapping[str, str] | None = None, account: Any = None) -> Connector[Any]:
         """A connector over the stub."""
         found = self.stub.connector
         values = found.settings_model.model_validate(dict(settings or self.stub.settings()))
-        made = found(values, app=self.stub.app(), account=account, transport=self.stub.transport())
+        transport = self.stub.transport()
+        if self.slow:
+            transport = self._slow = _Slow(transport, self.slow)
+        made = found(values, app=self.stub.app(), account=account, transport=transport)
         self._made.append(made)
         return made
 
@@ -126,6 +162,8 @@ class Trial:
         one = till or await self.till()
         start = since or self.now - timedelta(days=2)
         reading = Reading(datetime.now(UTC))
+        if self._slow is not None:
+            self._slow.asked = None
         pages: AsyncIterator[SalePage]
         pages = one.poll(Checkpoint(at=start)) if chosen == "poll" else one.look_back(start)
         async for page in pages:
@@ -133,6 +171,7 @@ class Trial:
             reading.unreadable.extend(page.unreadable)
             if page.checkpoint is not None:
                 reading.promised.append((page.checkpoint.at, len(reading.sales)))
+        reading.asked = (self._slow.asked if self._slow is not None else None) or reading.began
         return reading
 
     def reads(self) -> list[str]:

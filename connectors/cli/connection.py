@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tomllib
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,6 +16,10 @@ from connectors.host import Host
 app = typer.Typer(no_args_is_help=True, help="Join a till account to a 7stamp key.")
 
 Set = Annotated[list[str], typer.Option("--set", metavar="FIELD=VALUE", help="A setting of the connector.")]
+SettingsFile = Annotated[
+    Path | None,
+    typer.Option("--settings", metavar="FILE", help="Settings as TOML, such as a mapping; --set counts before them."),
+]
 Locations = Annotated[
     list[str] | None, typer.Option("--location", metavar="L", help="Only this location (id or name); may be repeated.")
 ]
@@ -35,8 +41,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="For scripts.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
-def settings_given(given: list[str]) -> dict[str, str]:
-    values: dict[str, str] = {}
+def settings_given(given: list[str], file: Path | None = None) -> dict[str, str]:
+    """Settings from a file and from options, which count before it; a secret in a file is in no shell's history."""
+    values = _settings_in(file) if file is not None else {}
     for one in given:
         name, equals, value = one.partition("=")
         if not equals or not name:
@@ -45,11 +52,25 @@ def settings_given(given: list[str]) -> dict[str, str]:
     return values
 
 
+def _settings_in(file: Path) -> dict[str, str]:
+    try:
+        found = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        fail(f"{file} cannot be read: {error.strerror}")
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        fail(f"{file} is no TOML: {error}")
+    wrong = [name for name, value in found.items() if isinstance(value, dict | list)]
+    if wrong:
+        fail(f'{file}: {", ".join(wrong)} is no single value: write it as name = "value"')
+    return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in found.items()}
+
+
 @app.command()
 def add(
     name: Annotated[str, typer.Argument(help="The connector, as `connectors plugins` lists it.")],
     sevenstamp_key: Annotated[str, typer.Option("--sevenstamp-key", metavar="K", help="7loc_sc_…")],
     setting: Set = [],  # noqa: B006 - typer reads it as the option's default
+    settings_file: SettingsFile = None,
     rule: Rule = None,
     location: Locations = None,
     title: Title = None,
@@ -64,7 +85,7 @@ def add(
     as_json: AsJson = False,
 ) -> None:
     """Connect a till account; everything is checked before anything is stored."""
-    values = settings_given(setting)
+    values = settings_given(setting, settings_file)
     options = RuleOptions(
         rule, minimum, tuple(multiply or ()), max_per_sale, max_per_card_per_day, refunds, unknown_customer, hold_days
     )
@@ -93,6 +114,8 @@ async def _tell(host: Host, one: Connection, as_json: bool, done: str) -> None:
     say(f"✓ {done}: {one.title} ({one.id})")
     if facts["hook_url"]:
         say(f"  Hooks may be sent to {facts['hook_url']}")
+        if not host.settings.public_url:
+            say("  (CONNECTORS_PUBLIC_URL is not set: put the address at which your host is reached in its place)")
 
 
 @app.command("renew-address")
@@ -149,6 +172,7 @@ def edit(
     connection_id: str,
     sevenstamp_key: Annotated[str | None, typer.Option("--sevenstamp-key", metavar="K", help="A new key.")] = None,
     setting: Set = [],  # noqa: B006 - typer reads it as the option's default
+    settings_file: SettingsFile = None,
     rule: Rule = None,
     location: Locations = None,
     title: Title = None,
@@ -163,7 +187,7 @@ def edit(
     as_json: AsJson = False,
 ) -> None:
     """Change a connection; a new rule counts for receipts closed from now on."""
-    values = settings_given(setting)
+    values = settings_given(setting, settings_file)
     options = RuleOptions(
         rule, minimum, tuple(multiply or ()), max_per_sale, max_per_card_per_day, refunds, unknown_customer, hold_days
     )

@@ -24,8 +24,8 @@ from rich.progress import BarColumn, Progress, TextColumn
 from connector_sdk.connector import Connector
 from connector_sdk.testing import BEHAVIOURS, Level, Outcome, Report, Result, TillStub
 from connector_sdk.testing.recording import FOLDER, recordings_of
-from connector_sdk.testing.suite import judged, replayed
-from connectors.cli.output import console, escape, run, say, show_json
+from connector_sdk.testing.suite import judged, replayed, unknown_excuses
+from connectors.cli.output import console, escape, fail, run, say, show_json, show_table
 from connectors.desk import Refusal, nearest
 from connectors.plugins import CONFORMANCE, Plugins
 
@@ -75,7 +75,9 @@ def new(
         return
     for one in made:
         say(f"  {one}")
-    say(f"✓ {made[0].parent} is ready. Next: cd {made[0].parent} && connectors check .")
+    where = made[0].parent
+    first = "" if where.resolve() == Path.cwd() else f"cd {where} && "
+    say(f"✓ {where.resolve().name} is ready. Next: {first}connectors check .")
 
 
 def _scaffold(name: str, shape: Shape, folder: Path) -> list[Path]:
@@ -148,6 +150,8 @@ def _package_in(folder: Path) -> str:
         return folder.name
     inside = [one.parent for one in sorted(folder.glob("*/__init__.py")) if one.parent.name != "tests"]
     if len(inside) != 1:
+        if not inside:
+            raise Refusal(f"{folder.name} holds no package: a folder with an __init__.py is meant")
         raise Refusal(f"{folder.name} holds {len(inside)} packages: name the one that is meant")
     sys.path.insert(0, str(folder))
     return inside[0].name
@@ -176,26 +180,36 @@ def stub_of(found: type[Connector[Any]]) -> type[TillStub]:
 
 
 def check(
-    target: Target,
+    target: Annotated[str, typer.Argument(help="A connector's name, its package, or the folder it is in.")] = "",
     only: Annotated[list[str] | None, typer.Option("--only", help="Only this behaviour; may be given often.")] = None,
     write: Annotated[
         bool, typer.Option("--write", help=f"Keep the result in the package, as {CONFORMANCE}: the catalogue shows it.")
     ] = False,
+    list_: Annotated[bool, typer.Option("--list", help="Only name the behaviours.")] = False,
     accept: Annotated[
         bool, typer.Option("--accept-recordings", help="What the recordings say now is right from now on.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
     """Run the conformance suite over a connector's stub; ends with 1 where something required is missing."""
+    if list_:
+        _list(as_json)
+        return
+    if not target:
+        fail("name what is to be checked: a connector, its package, or the folder it is in")
     names = {one.name: one for one in BEHAVIOURS}
     reports: list[Report] = []
 
     async def work() -> None:
         connector = connector_at(target)
         stub = stub_of(connector)
+        for one in unknown_excuses(stub):
+            near = ", ".join(nearest(one, names)[:3])
+            raise Refusal(f"the stub's till_has_no names {one!r}, which is no behaviour; nearest: {near}")
         for one in only or ():
             if one not in names:
-                raise Refusal(f"there is no behaviour {one!r}; nearest: {', '.join(nearest(one, names)[:3])}")
+                near = ", ".join(nearest(one, names)[:3])
+                raise Refusal(f"there is no behaviour {one!r}; nearest: {near}; `connectors check --list` has them all")
         if write and only:
             raise Refusal("a result is kept of the whole suite only: leave out --only")
         if accept:
@@ -210,6 +224,14 @@ def check(
     _show(report, as_json)
     if not report.conforms:
         raise typer.Exit(1)
+
+
+def _list(as_json: bool) -> None:
+    rows = [{"behaviour": one.name, "level": one.level.value, "title": one.title} for one in BEHAVIOURS]
+    if as_json:
+        show_json(rows)
+    else:
+        show_table(["behaviour", "level", "promise"], [list(row.values()) for row in rows], "")
 
 
 async def _examined(connector: type[Connector[Any]], stub: type[TillStub], wanted: list[Any]) -> Report:
@@ -279,6 +301,8 @@ def _show(report: Report, as_json: bool) -> None:
         console.print(f"{_MARKS[one.outcome]} {escape(one.behaviour.title)}{level}", highlight=False)
         if one.outcome is not Outcome.passed:
             console.print(f"    {one.outcome.value}: {escape(one.why)}", highlight=False)
+        if one.outcome is Outcome.not_shown:
+            console.print(f"    [dim]({one.behaviour.name})[/dim]", highlight=False)
         if one.outcome is Outcome.failed:
             console.print(f"    guards against {escape(one.behaviour.guards)}", highlight=False)
             console.print(

@@ -35,7 +35,7 @@ from connector_sdk.testing.disguise import Undisguisable
 from connector_sdk.testing.recording import Exchange, Recorder, Replay, Seen, keep, read_once, recorded
 from connector_sdk.testing.tracing import Document, Trace, flat, trace
 from connector_sdk.till_client import unpaced
-from connectors.cli.connection import Set, settings_given
+from connectors.cli.connection import Set, SettingsFile, settings_given
 from connectors.cli.kit import Target, connector_at, stub_of
 from connectors.cli.output import console, fail, run, say, show_json, show_table
 from connectors.desk import Refusal, known_fields
@@ -78,6 +78,7 @@ class _Tried:
 def try_(
     target: Target,
     setting: Set = [],  # noqa: B006 - typer reads it as the option's default
+    settings_file: SettingsFile = None,
     since: Annotated[str | None, typer.Option(metavar="D", help="A day or moment; yesterday, by default.")] = None,
     hook: Annotated[Path | None, typer.Option(metavar="FILE", help="A request's body, instead of a poll.")] = None,
     header: Annotated[list[str] | None, typer.Option(metavar="'K: V'", help="A header of that request.")] = None,
@@ -98,13 +99,15 @@ def try_(
 
     Nothing is stored and nothing sent to 7stamp. Ends with 1 where something could not be read.
     """
-    if stub and (setting or hook is not None):
+    if stub and (setting or settings_file or hook is not None):
         fail("--stub brings its own settings and hooks: leave out --set and --hook")
     if header and hook is None:
         fail("--header belongs to a hook: give its body with --hook FILE")
     if watch and as_json:
         fail("--watch is for people: leave out --json")
-    asked = _Asked(target, settings_given(setting), _moment(since), _hook(hook, header or ()), stub, most)
+    asked = _Asked(
+        target, settings_given(setting, settings_file), _moment(since), _hook(hook, header or ()), stub, most
+    )
     if watch:
         run(lambda: _watch(asked, hook, record), interrupted=0)
         return

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime
 from importlib import resources
+from typing import ClassVar
 
 import pytest
 
-from connector_sdk import Connector, ConnectorInfo, TillAccount
+from connector_sdk import Checkpoint, Connector, ConnectorInfo, SalePage, TillAccount
 from connector_sdk.testing import BEHAVIOURS, Conformance, Level, Outcome, TillStub, examine
-from connector_sdk.testing.suite import judged
+from connector_sdk.testing.suite import judged, unknown_excuses
 from connectors.plugins import CONFORMANCE
 from poster_connector.stub import PosterStub
+from serve_connector import ServeConnector
 from serve_connector.stub import ServeStub
 from tests.model import NoSettings
 from tests.sdk.twins import TWINS, stub_of
@@ -42,6 +46,33 @@ async def test_a_broken_twin_fails_by_the_behaviour_it_breaks(name: str) -> None
     result = await judged(stub_of(TWINS[name])(), BY_NAME[name])
     assert result.outcome is Outcome.failed
     assert "Error" not in result.why, result.why  # it is judged, it did not fall over
+
+
+class PromisesAtItsEnd(ServeConnector):
+    async def poll(self, since: Checkpoint | None) -> AsyncIterator[SalePage]:
+        async for page in super().poll(since):
+            yield page.model_copy(update={"checkpoint": None})
+        yield SalePage(checkpoint=Checkpoint(at=datetime.now(UTC)))
+
+
+class ListsByClosing(ServeConnector):
+    async def poll(self, since: Checkpoint | None) -> AsyncIterator[SalePage]:
+        async for page in super().poll(since):
+            recent = tuple(one for one in page.sales if not since or (one.closed_at or since.at) >= since.at)
+            yield page.model_copy(update={"sales": recent})
+
+
+@pytest.mark.parametrize(("twin", "name"), [(PromisesAtItsEnd, "checkpoint"), (ListsByClosing, "late_refund")])
+async def test_mistakes_that_an_integrator_made_are_found(twin: type[ServeConnector], name: str) -> None:
+    result = await judged(stub_of(twin)(), BY_NAME[name])
+    assert result.outcome is Outcome.failed
+
+
+async def test_an_excuse_for_what_nobody_asks_is_a_slip_and_said_to_be() -> None:
+    class Slip(ServeStub):
+        till_has_no: ClassVar[Mapping[str, str]] = {"voided": "it never voids"}
+
+    assert unknown_excuses(Slip) == ["voided"]
 
 
 def test_behaviours_say_what_they_guard_and_how_to_mend() -> None:

@@ -1,0 +1,103 @@
+"""Any till by commands alone: a mapping from a file, hooks over HTTP, what could not be read, and a renewed address."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from connector_sdk.signatures import BodyHmac
+from tests.processes import origin_in, run, started, wait_ready
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("commands")]
+SECRET = "a long secret of the till"
+MAPPING = f"""
+till_name = "Corner"
+currency = "EUR"
+zone = "Europe/Madrid"
+proof = "hmac"
+proof_header = "X-Signature"
+secret = "{SECRET}"
+map_receipt_id = "no"
+map_paid = "sum"
+map_closed_at = "at"
+map_phone = "phone"
+"""
+
+
+def test_a_mapping_from_a_file_takes_sales_and_what_it_cannot_read_waits(tmp_path: Path) -> None:
+    mapping, end = tmp_path / "mapping.toml", time.monotonic() + 120
+    mapping.write_text(MAPPING)
+    with started(["sandbox", "sevenstamp"], {}, tmp_path / "s.out"):
+        env = {
+            "CONNECTORS_DATABASE_URL": f"sqlite:///{tmp_path / 'ledger.db'}",
+            "CONNECTORS_SEVENSTAMP_URL": origin_in(tmp_path / "s.out"),
+        }
+
+        def command(*arguments: str, code: int = 0) -> str:
+            done = run(list(arguments), env)
+            assert done.returncode == code, done.stdout + done.stderr
+            return done.stdout if code == 0 else done.stderr
+
+        asked = ["--sevenstamp-key", "7loc_sc_x", "--settings", str(mapping), "--unknown-customer", "issue"]
+        added = command("connection", "add", "webhook", *asked)
+        assert "CONNECTORS_PUBLIC_URL is not set" in added
+        one = json.loads(command("connection", "list", "--json"))[0]
+        with started(["serve", "--port", "0"], env, tmp_path / "host.log"):
+            origin = origin_in(tmp_path / "host.log")
+            wait_ready(origin)
+
+            def send(path: str, **sent: Any) -> int:
+                at = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()
+                body = json.dumps({"at": at, "phone": "+34600111222", **sent}).encode()
+                headers = {"X-Signature": BodyHmac(SECRET).sign(body)}
+                return httpx.post(f"{origin}{path}", content=body, headers=headers, trust_env=False).status_code
+
+            path = httpx.URL(one["hook_url"]).path
+            assert send(path, no="1", sum="5.00") == 200
+            assert send(path, no="2", total="6.00") == 200
+            assert send(path, ping=True) == 200
+            unread = json.loads(command("unread", one["id"], "--json"))["unread"]
+            assert [row["receipt"] for row in unread] == [None, "2"]
+            assert json.loads(command("unread", one["id"], "--show", unread[1]["id"][:6]))["total"] == "6.00"
+            assert "Say --yes to go on" in command("unread", one["id"], "--leave", unread[0]["id"], code=1)
+            assert "ping" not in command("unread", one["id"], "--leave", unread[0]["id"], "--yes")
+            mapping.write_text(MAPPING.replace('"sum"', '"sum || total"'))
+            command("connection", "edit", one["id"], "--settings", str(mapping))
+            assert json.loads(command("unread", one["id"], "--try-again", "--json"))["read"] == 1
+            renewed = json.loads(command("connection", "renew-address", one["id"], "--yes", "--json"))
+            assert renewed["hook_url"] != one["hook_url"]
+            assert renewed["former_hook_until"] is not None
+            assert send(httpx.URL(renewed["hook_url"]).path, no="3", sum="7.00") == 200
+            assert send(path, no="4", sum="8.00") == 200
+            given: set[str] = set()
+            while len(given) < 4:
+                operations = httpx.get(
+                    f"{env['CONNECTORS_SEVENSTAMP_URL']}/_sandbox/operations", trust_env=False
+                ).json()
+                given = {one["code"] for one in operations if one["kind"] == "stamps_added"}
+                assert time.monotonic() < end, given
+                time.sleep(0.1)
+            assert [code.split(":")[2] for code in sorted(given)] == ["1", "2", "3", "4"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("till_name = ", "is no TOML"),
+        ("a = [1]", "a is no single value"),
+        ("colour = 'red'", "has no setting 'colour'"),
+    ],
+)
+def test_a_file_of_settings_that_makes_no_sense_is_said_to(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "mapping.toml").write_text(text)
+    done = run(["try", "webhook", "--settings", str(tmp_path / "mapping.toml")], {})
+    assert done.returncode == 1
+    assert said in done.stderr
+    done = run(["try", "webhook", "--settings", str(tmp_path / "none.toml")], {})
+    assert "cannot be read" in done.stderr
