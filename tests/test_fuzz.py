@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from connector_sdk import BadPayload, HookRequest, Money, Sale, TillAccount
+from connector_sdk import BadPayload, Connector, HookRequest, Money, Sale, TillAccount
 from connector_sdk.testing import Sold, TillStub
 from poster_connector.mapping import sale_of as poster_sale
 from poster_connector.settings import PosterSettings
@@ -175,16 +175,24 @@ def _total(value: Any) -> Decimal:
     return sum((Decimal("".join(one.split()).replace(",", "")) for one in several if one), Decimal(0))
 
 
+def _tills() -> list[Connector[Any]]:
+    account = TillAccount(id="a", name="A", currency="EUR", zone="Europe/Madrid")
+    made = []
+    for stub in (PosterStub(), ServeStub()):
+        chosen = stub.connector.settings_model.model_validate(dict(stub.settings()))
+        made.append(stub.connector(chosen, app=stub.app(), account=account, transport=stub.transport()))
+    return made
+
+
+TILLS = _tills()
+
+
 @FUZZED
 @given(st.binary(max_size=300) | ODD.map(lambda value: json.dumps(value).encode()))
 def test_any_bytes_at_all(body: bytes) -> None:
-    account = TillAccount(id="a", name="A", currency="EUR", zone="Europe/Madrid")
-    for stub in (PosterStub, ServeStub):
-        made = stub.connector(
-            stub.connector.settings_model.model_validate(dict(stub().settings())), app=stub().app(), account=account
-        )
+    for till in TILLS:
         try:
-            made.receive(HookRequest("POST", {}, {}, body))
+            till.receive(HookRequest("POST", {}, {}, body))
         except BadPayload:
             continue
     for chosen, _ in READY.values():

@@ -119,13 +119,13 @@ def tried(visit: Visit, one: Draft, found: type[Connector[Any]], values: Mapping
         return
     if any(ready.settings.items() <= values.items() for ready in found.ready_made):
         return  # tried on its own sample by us
-    sample = sample_of(one)
-    if sample is None:
+    request = request_of(one)
+    if request is None:
         raise Refusal(
             "send one sale to the address above, or paste one, and choose it: what was never tried is not saved"
         )
-    visit.desk.try_on(one.connector, values, [sample])
-    against = found.teaching.unproven(_texts(values), HookRequest("POST", one.content["sample"]["headers"], {}, sample))
+    visit.desk.try_on(one.connector, values, [request.body])
+    against = found.teaching.unproven(_texts(values), request)
     if against is not None:
         raise Unfit(found.info.title, {found.teaching.secret: against})
 
