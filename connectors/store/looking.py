@@ -33,7 +33,7 @@ from connectors.store.schema import (
     sale,
     sale_version,
 )
-from connectors.store.watches import held, stopped
+from connectors.store.watches import held, rejected, stopped
 
 MOST = 50
 # in the words of the index
@@ -139,9 +139,13 @@ def overviews(tx: Transaction, business_id: str | None, *, search: str = "", lim
     return [_overview(row) for row in rows]
 
 
+# each reason by itself: asked for several at once, SQLite goes through all operations to have them in order
+_STOPPED = [*(held & (operation.c.hold == one.value) for one in Hold if one is not Hold.no_card), rejected]
+
+
 def waiting(tx: Transaction, connection_id: str, limit: int = MOST) -> list[Operation]:
     """The operations of a connection that need a person, newest first."""
-    return _newest_operations(tx, connection_id, stopped, limit)
+    return _newest_operations(tx, connection_id, _STOPPED, limit)
 
 
 def without_card(tx: Transaction, connection_id: str, limit: int = MOST) -> list[Operation]:
