@@ -130,10 +130,10 @@ def keep(
     }
     if tx.run(tx.insert(kept).values(values).on_conflict_do_nothing()).rowcount == 0:
         return False
+    # of 500 receipts in one body, 499 find it kept: it is encrypted once, and another writer may be as quick
     if tx.run(select(kept_body.c.id).where(kept_body.c.id == content)).first() is None:
-        encrypted = tx.vault.encrypt(text)
-        row = {"id": content, "connection_id": connection_id, "size": len(body), "body": encrypted}
-        tx.run(kept_body.insert(), [row])
+        row = {"id": content, "connection_id": connection_id, "size": len(body), "body": tx.vault.encrypt(text)}
+        tx.run(tx.insert(kept_body).values(row).on_conflict_do_nothing())
         _prune(tx, connection_id)
     return True
 
