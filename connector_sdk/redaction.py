@@ -31,11 +31,15 @@ _PATTERNS = (
 _PERSONAL = frozenset(
     "name firstname lastname surname fullname nickname username login phone phonenumber mobile msisdn tel telephone "
     "whatsapp email mail address street city zip postcode postal birthday birthdate birth dob comment note remark iban "
-    "ip lat lng latitude longitude customer client guest buyer contact nombre apellido telefono movil correo direccion "
-    "cliente nama telefon emel alamat pelanggan vorname nachname kunde gast handy adresse nom prenom courriel".split()
+    "ip lat lng latitude longitude customer client guest buyer contact person given family waiter employee staff "
+    "cashier nombre apellido telefono movil correo direccion cliente nama telefon emel alamat pelanggan vorname "
+    "nachname kunde gast handy adresse nom prenom courriel".split()
 )
 _PERSONAL_PARTS = ("phone", "mobile", "email", "telefon", "customername", "firstname", "lastname")
-_SECRET = frozenset("token secret password passwd apikey key session signature verify authorization credential".split())
+_SECRET = frozenset(
+    "token secret password passwd pass pwd apikey key session sid cookie signature verify authorization auth bearer "
+    "jwt credential pin".split()
+)
 _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
 _SHOWN = 2  # of each end of what is masked
 _DIGITS_OF_A_PHONE = 9

@@ -19,11 +19,15 @@ Values = Mapping[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked of whoever teaches: `field` is the setting that the answer goes into, `text` the question."""
+    """What is asked of whoever teaches: `field` is the setting that the answer goes into, `text` the question.
+
+    `skip` are the words for "none of these", where an answer is not needed.
+    """
 
     field: str
     text: str
     needed: bool = False
+    skip: str = "My till does not send this"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,21 +45,12 @@ class Leaf:
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
-    """Something that can be read in two ways: `text` says the other one, `values` are the settings for it."""
-
-    text: Message
-    values: Values
-
-
-@dataclass(frozen=True, slots=True)
 class Sketch:
     """What settings make of a request: `sales`, what each setting `found`, and what is `wrong`, by setting."""
 
     sales: tuple[Sale, ...] = ()
     found: Mapping[str, str] = field(default_factory=dict)
     wrong: Mapping[str, Message] = field(default_factory=dict)
-    offers: tuple[Offer, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 
 from connector_sdk.messages import Catalogue, Message
 from connectors.desk import Desk, Progress, Refusal
+from connectors.domain.clock import HOUR
 from connectors.domain.clock import Clock as Time
 from connectors.notices import Notices
 from connectors.plugins import Plugins
@@ -28,7 +29,7 @@ from connectors.running.clock import Clock
 from connectors.running.dispatcher import InProcess
 from connectors.settings import Settings
 from connectors.sevenstamp.client import SevenStamp
-from connectors.store import connections, drafts, errands, operators, outbox
+from connectors.store import connections, drafts, errands, journal, operators, outbox
 from connectors.store.engine import Store
 from connectors.store.errors import StoreError
 from connectors.sync.delivering import Deliverer, Timing
@@ -91,6 +92,7 @@ class Host:
         self._dispatcher = InProcess()
         self._clock: Clock | None = None
         self._delivery: asyncio.Task[None] | None = None
+        self._swept_at = 0
         self._telling: set[asyncio.Task[None]] = set()
         self._lock: FileLock | None = None
 
@@ -209,6 +211,10 @@ class Host:
     async def _tidy(self) -> None:
         """What comes up once a minute beside the sales."""
         await self.store.write(drafts.sweep)
+        now = self.store.clock.now()
+        if now > self._swept_at + HOUR:
+            self._swept_at = now
+            await self.store.write(journal.sweep)
         await self.notices.round()
 
     async def _recover(self) -> None:

@@ -29,6 +29,7 @@ _EMAIL = re.compile(r"[!-?A-~]{1,64}@[!-?A-~]{3,180}")
 _NUMBER = re.compile(r"[0-9]{6}")
 _PHONE_DIGITS = 6  # the least that somebody's phone or 7stamp number has
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SEVERAL_WORDS = re.compile(r"[^\W\d_]{2,}[\s,;]+[^\W\d_]{2,}")  # as a name has
 _SIGNS = {
     DecimalSign.dot: "{found} is no number with a decimal dot",
     DecimalSign.comma: "{found} is no number with a decimal comma",
@@ -77,6 +78,11 @@ def _unfit(error: ValidationError, within: str = "") -> BadPayload:
     return BadPayload(f"{within}.{where}" if within else where, str(first["msg"]).removeprefix("Value error, "))
 
 
+def amount_of(text: str, settings: WebhookSettings) -> Money:
+    """One amount as it was sent. Raises `BadPayload`, `ValueError`."""
+    return _Receipt({}, settings).amount("paid", text)
+
+
 def examined(raw: Any, settings: WebhookSettings) -> tuple[dict[str, str], dict[str, BadPayload]]:
     """What each field of a receipt reads as, and what is wrong with it: each by itself, whatever the others say."""
     found: dict[str, str] = {}
@@ -104,7 +110,7 @@ def wrong(where: str, text: str, body: bytes = b"", **params: Any) -> BadPayload
 
 def _quoted(text: str) -> str:
     """What was found, for a reason that the journal keeps; a path may lead to somebody's phone or email by mistake."""
-    if "@" in text or sum(sign.isdigit() for sign in text) >= _PHONE_DIGITS:
+    if "@" in text or sum(sign.isdigit() for sign in text) >= _PHONE_DIGITS or _SEVERAL_WORDS.search(text):
         return "what was found"
     shown = text[:40].encode("utf-8", "replace").decode()  # half a character is no text
     return f"“{shown}”"
@@ -227,12 +233,13 @@ class _Receipt:
         total = Money.zero(self._set.currency)
         try:
             for one in texts:
-                total += self._amount(field, one)
+                total += self.amount(field, one)
         except ValueError as error:
             raise BadPayload(field, str(error)) from None
         return total
 
-    def _amount(self, field: str, value: Any) -> Money:
+    def amount(self, field: str, value: Any) -> Money:
+        """One amount. Raises `BadPayload`, `ValueError`."""
         if not isinstance(value, str):
             raise wrong(field, "what is at {path} is no number", path=self._path(field))
         text = "".join(value.split())
@@ -305,7 +312,12 @@ class _Receipt:
         if found in self._set.statuses("refunded_statuses"):
             return SaleStatus.closed, True
         closed = self._set.statuses("closed_statuses")
-        return (SaleStatus.closed if found in closed or (found and not closed) else SaleStatus.open), False
+        if found in closed or (found and not closed):
+            return SaleStatus.closed, False
+        if found and found not in self._set.statuses("open_statuses"):
+            # it may be another word for paid: a stamp must not be lost over it
+            raise wrong("status", "{found} is a word that nobody has explained", found=_quoted(found))
+        return SaleStatus.open, False
 
     # --- who and what -----------------------------------------------------------------------------------------
 

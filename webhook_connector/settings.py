@@ -97,6 +97,7 @@ class WebhookSettings(BaseModel):
             title="Country",
             description="Two letters, as in ES: phones without a country code are read as from there.",
             pattern="^[A-Z]{2}$",
+            json_schema_extra=dict(FIRST),
         ),
     ] = None
     till_id: Annotated[
@@ -156,6 +157,10 @@ class WebhookSettings(BaseModel):
     map_quantity: Annotated[str, _path("Quantity", "Within a line; without one, it is 1.")] = ""
 
     closed_statuses: Annotated[str, _path("Closed means", "The statuses of a paid receipt, with commas between.")] = ""
+    open_statuses: Annotated[
+        str,
+        _path("Open means", "The statuses of one that is not paid yet; a word in no list is kept for you to explain."),
+    ] = ""
     refunded_statuses: Annotated[
         str, _path("Refunded means", "The statuses of one whose money was all given back.")
     ] = ""
@@ -165,6 +170,11 @@ class WebhookSettings(BaseModel):
     dates: Annotated[Dates, _path("Times", words=DATE_WORDS)] = Dates.iso
     date_pattern: Annotated[str, _path("Pattern of times", "As in %d.%m.%Y %H:%M.")] = ""
     dates_zone: Annotated[str, _path("Zone of times", "For times written without one; the till's, if empty.")] = ""
+
+    @field_validator("currency", "country", mode="before")
+    @classmethod
+    def _in_capitals(cls, code: Any) -> Any:
+        return code.strip().upper() if isinstance(code, str) else code
 
     @field_validator("zone", "dates_zone")
     @classmethod

@@ -46,6 +46,7 @@ class WebhookStub(TillStub):
             "dates": "pattern",
             "date_pattern": "%d.%m.%Y %H:%M:%S",
             "closed_statuses": "bezahlt",
+            "open_statuses": "offen",
             "voided_statuses": "storniert",
             "map_receipts": "bons",
             "map_receipt_id": "nr",

@@ -22,10 +22,10 @@ from connector_sdk.messages import Message
 from connector_sdk.money import Money
 from connector_sdk.redaction import personal_name, personal_text
 from connector_sdk.signatures import StandardWebhooks, equal
-from connector_sdk.teaching import Leaf, Offer, Question, Sketch, Teaching, Values
+from connector_sdk.teaching import Leaf, Question, Sketch, Teaching, Values
 from webhook_connector import proofs
 from webhook_connector.expressions import compiled, found_in, parsed
-from webhook_connector.mapping import examined, receipts_in, sale_of
+from webhook_connector.mapping import amount_of, examined, receipts_in, sale_of
 from webhook_connector.settings import Dates, DecimalSign, Proof, Units, WebhookSettings
 
 _QUESTIONS = (
@@ -35,11 +35,15 @@ _QUESTIONS = (
     Question("map_phone", "Which is the customer's phone?"),
     Question("map_email", "Which is the customer's email?"),
     Question("map_status", "Which says whether the receipt is open, paid or cancelled?"),
-    Question("map_refunded", "Which is the sum that was given back?"),
+    Question("map_refunded", "Which is the sum that was given back?", skip="There is none in this sale"),
     Question("map_version", "Which changes with every change of the receipt: a revision, or a time of change?"),
-    Question("map_codes", "Which is the code of a voucher that was used?"),
+    Question("map_codes", "Which is the code of a voucher that was used?", skip="There is none in this sale"),
 )
-_SEVERAL = Question("map_receipts", "One request may hold several receipts. Which list are they?")
+_UNITS = Question("units", "How much was it?", needed=True)
+_SIGN = Question("decimal_sign", "How much was it?", needed=True)
+_SEVERAL = Question(
+    "map_receipts", "One request may hold several receipts. Which list are they?", skip="It is one receipt only"
+)
 _NAMES: Mapping[str, re.Pattern[str]] = {
     "map_receipts": re.compile(r"(?i)receipt|order|sale|check|transaction|bon|ticket"),
     "map_receipt_id": re.compile(r"(?i)^(id|number|no|nr)$|receipt|order_?(id|no|num)|check_?(id|no)|transaction_?id"),
@@ -63,11 +67,12 @@ _ADDED_UP = frozenset({"map_paid", "map_refunded", "map_codes"})
 _TELLING = ("key", "type", "kind", "code", "name")
 _DIGITS_OF_SOMEBODY = 6
 _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_DAYS = ("%d.%m.%Y", "%d.%m.%y", "%d/%m/%Y", "%m/%d/%Y", "%d/%m/%y", "%d-%m-%Y", "%Y/%m/%d", "%Y.%m.%d", "%Y-%m-%d")
+_CLOCKS = ("%H:%M:%S", "%H:%M", "%I:%M:%S %p", "%I:%M %p")
 _PATTERNS = (
-    (re.compile(r"\d{1,2}\.\d{1,2}\.\d{4} \d{1,2}:\d{2}:\d{2}"), "%d.%m.%Y %H:%M:%S"),
-    (re.compile(r"\d{1,2}\.\d{1,2}\.\d{4} \d{1,2}:\d{2}"), "%d.%m.%Y %H:%M"),
-    (re.compile(r"\d{1,2}/\d{1,2}/\d{4} \d{1,2}:\d{2}:\d{2}"), "%d/%m/%Y %H:%M:%S"),
-    (re.compile(r"\d{1,2}/\d{1,2}/\d{4} \d{1,2}:\d{2}"), "%d/%m/%Y %H:%M"),
+    *(f"{day}{between}{clock}" for day in _DAYS for between in (" ", ", ") for clock in _CLOCKS),
+    "%Y%m%d%H%M%S",
+    "%a, %d %b %Y %H:%M:%S %z",
 )
 _MOST_LEAVES = 400
 _LOOKED_AT = 60  # signs of a value: more say nothing about what it is
@@ -80,9 +85,40 @@ _MOST_OF_A_LIST = 3
 
 def questions(values: Values, body: bytes) -> tuple[Question, ...]:
     """The questions that make sense of this request: of a list only where the receipts may be in one."""
-    if values.get(_SEVERAL.field) or _may_hold_several(_json(body)):
-        return (_SEVERAL, *_QUESTIONS)
-    return _QUESTIONS
+    whole = _json(body)
+    asked = [_SEVERAL] if values.get(_SEVERAL.field) or _may_hold_several(whole) else []
+    for question in _QUESTIONS:
+        asked.append(question)
+        if question.field == "map_paid":
+            asked += _in_doubt(values, _paid_as_sent(values, whole))
+    return tuple(asked)
+
+
+def _paid_as_sent(values: Values, whole: Any) -> str:
+    receipt, _ = _first_receipt(values, whole)
+    found = found_in(values.get("map_paid", ""), receipt)
+    texts = found if isinstance(found, list) else [found]
+    return next((one.strip()[:_LOOKED_AT] for one in texts if isinstance(one, str)), "")
+
+
+def _in_doubt(values: Values, text: str) -> list[Question]:
+    """What an amount may be is asked where it may be two things: 1250 is 1250.00 or 12.50, 1.250 is 1.25 or 1250."""
+    if re.fullmatch(r"[0-9]{3,12}", text):
+        return [_UNITS]
+    return [_SIGN] if re.fullmatch(r"[0-9]{1,3}[.,][0-9]{3}", text) else []
+
+
+def _readings(values: Values, text: str, field: str) -> tuple[Leaf, ...]:
+    """An amount in doubt, both ways."""
+    made = []
+    for one in Units if field == "units" else DecimalSign:
+        settings = _lenient({**values, "units": Units.major.value, field: one.value})
+        try:
+            amount = amount_of(text, settings)
+        except (BadPayload, ValueError):
+            continue
+        made.append(Leaf((text,), one.value, str(amount), likely=True))
+    return tuple(made)
 
 
 def _may_hold_several(whole: Any) -> bool:
@@ -102,8 +138,10 @@ def leaves(values: Values, body: bytes, field: str) -> tuple[Leaf, ...]:
             for place, path, number in found[:_MOST_LEAVES]
             if _is_allowed(path)
         )
+    if field in ("units", "decimal_sign"):
+        return _readings(values, _paid_as_sent(values, whole), field)
     receipt, before = _first_receipt(values, whole)
-    paths = _Paths(receipt, field)
+    paths, named = _Paths(receipt, field), _NAMES.get(field)
     made: list[Leaf] = []
     for number, (place, value) in enumerate(_values(receipt, ())):
         if number >= _MOST_LEAVES:
@@ -111,7 +149,9 @@ def leaves(values: Values, body: bytes, field: str) -> tuple[Leaf, ...]:
         path = paths.to(place)
         if not _is_allowed(path):  # a name that no path can say
             continue
-        likely = bool(_NAMES[field].search(_name(place)[:_LOOKED_AT])) and _looks(field, value)
+        likely = named is not None and bool(named.search(_name(place)[:_LOOKED_AT])) and _looks(field, value)
+        if field == "map_receipt_id" and any(isinstance(part, int) for part in place):
+            likely = False  # the number of a line, more likely
         made.append(Leaf((*before, *place), path, value, likely))
     return tuple(made)
 
@@ -240,18 +280,31 @@ def _tells_only_a_kind(name: str, told: str, beside: Mapping[str, Any]) -> bool:
 
 def taken(values: Values, body: bytes, field: str, path: str) -> dict[str, str]:
     """The settings with an answer, and with the format that what stands there is seen to have."""
+    whole = _json(body)
+    if field in ("units", "decimal_sign"):
+        return {**values, field: path}
+    if field == "map_receipts":
+        return {**_within(values, path), field: path}
     made = {**values, field: path}
-    receipt, _ = _first_receipt(made, _json(body))
+    receipt, _ = _first_receipt(made, whole)
+    before = values.get(field, "")
+    either = f"{before} || {path}"
+    if before and before != path and not found_in(before, receipt) and _is_allowed(either):
+        made[field] = either  # what was said before is of other requests: both count
     found = found_in(path, receipt)
     texts = [one.strip() for one in (found if isinstance(found, list) else [found]) if isinstance(one, str)]
     text = texts[0][:_LOOKED_AT] if texts else ""
     match field:
         case "map_paid":
+            made = {name: value for name, value in made.items() if name != "units"}
             if re.fullmatch(r"-?[0-9. ]*,[0-9]{1,3}", text):
                 made["decimal_sign"] = DecimalSign.comma.value
             elif re.fullmatch(r"-?[0-9, ]*\.[0-9]{1,3}", text):
                 made["decimal_sign"] = DecimalSign.dot.value
-            if not re.fullmatch(r"[0-9]+", text):
+            asked = _in_doubt(made, text)
+            if _SIGN in asked:
+                del made["decimal_sign"]
+            if _UNITS not in asked:
                 made["units"] = Units.major.value
         case "map_closed_at" if text:
             made |= _dates_of(text)
@@ -261,15 +314,36 @@ def taken(values: Values, body: bytes, field: str, path: str) -> dict[str, str]:
     return made
 
 
+def _within(values: Values, path: str) -> dict[str, str]:
+    """Answers that were given before the list was named, as paths within one of its receipts."""
+    made = dict(values)
+    for name, value in values.items():
+        for start in (f"{path}[0].", f"{path}[]."):
+            if name.startswith("map_") and value.startswith(start):
+                made[name] = value.removeprefix(start)
+    return made
+
+
 def _dates_of(text: str) -> dict[str, str]:
+    """How a time is written: of all ways that fit, the one that makes it nearest to now."""
     if re.fullmatch(r"[0-9]{9,10}", text):
         return {"dates": Dates.unix.value}
     if re.fullmatch(r"[0-9]{12,13}", text):
         return {"dates": Dates.unix_ms.value}
-    for pattern, words in _PATTERNS:
-        if pattern.fullmatch(text):
-            return {"dates": Dates.pattern.value, "date_pattern": words}
-    return {"dates": Dates.iso.value}
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        pass
+    else:
+        return {"dates": Dates.iso.value}
+    now, fitting = datetime.now(), []
+    for pattern in _PATTERNS:
+        try:
+            at = datetime.strptime(text, pattern)
+        except ValueError:
+            continue
+        fitting.append((abs(at.replace(tzinfo=None) - now), pattern))
+    return {"dates": Dates.pattern.value, "date_pattern": min(fitting)[1]} if fitting else {"dates": Dates.iso.value}
 
 
 # --- what they make of it -------------------------------------------------------------------------------------------
@@ -289,7 +363,6 @@ def sketch(values: Values, body: bytes) -> Sketch:
     wrong |= {f"map_{name}": error.said for name, error in bad.items()}
     if _is_one_of_several(settings.map_receipt_id, receipts[0]):
         wrong["map_receipts"] = Message("say which list the receipts are: only the first of them would be read")
-    offers = tuple(_other_units(receipts[0], settings))
     read = {f"map_{name}": text for name, text in found.items()}
     sales, others = [], dict[str, Message]()
     whole = not _missing(settings) and "map_receipts" not in wrong
@@ -298,7 +371,7 @@ def sketch(values: Values, body: bytes) -> Sketch:
             sales.append(sale_of(one, settings))
         except BadPayload as error:
             others.setdefault(f"map_{error.where.partition('.')[0]}", error.said)
-    return Sketch(tuple(sales), read, {**others, **wrong}, offers)
+    return Sketch(tuple(sales), read, {**others, **wrong})
 
 
 def _is_one_of_several(path: str, receipt: Any) -> bool:
@@ -319,20 +392,6 @@ def _missing(settings: WebhookSettings) -> dict[str, Message]:
     if not (settings.map_phone or settings.map_email or settings.map_number):
         wrong["map_phone"] = Message("say where the customer's phone, email or number is: stamps need somebody")
     return wrong
-
-
-def _other_units(receipt: Any, settings: WebhookSettings) -> Iterator[Offer]:
-    """A whole number may be either: 1250 is 1250.00, or 12.50."""
-    found = found_in(settings.map_paid, receipt) if isinstance(receipt, dict) else None
-    if not isinstance(found, str) or not re.fullmatch(r"[0-9]{1,15}", found.strip()):
-        return
-    minor = settings.units is not Units.minor
-    try:
-        other = Money(int(found), settings.currency) if minor else Money.from_decimal(found.strip(), settings.currency)
-    except ValueError:  # more than any receipt
-        return
-    units = Units.minor if minor else Units.major
-    yield Offer(Message("It was {amount}", {"amount": other}), {"units": units.value})
 
 
 def _lenient(values: Values) -> WebhookSettings:
@@ -410,20 +469,25 @@ _OTHER_SECRET = Message(
 
 
 def unproven(values: Values, request: HookRequest) -> Message | None:
-    """What stands against a request's proof by these settings, its age aside; `None` where it shows none at all."""
+    """What stands against a request's proof by these settings, its age aside; `None` for one that was pasted."""
     settings = _lenient(values)
     secret, headers = values.get("secret", ""), request.headers
-    shown = headers.get(settings.proof_header.lower(), "")
+    if not headers or settings.proof is Proof.address:
+        return None
+    wanted = {Proof.standard: "webhook-signature", Proof.basic: "authorization"}.get(
+        settings.proof, settings.proof_header.lower()
+    )
+    if wanted and not headers.get(wanted):
+        text = "the request that you chose has no header {header}: choose another proof, or let your till send it"
+        return Message(text, {"header": wanted})
     try:
         match settings.proof:
-            case Proof.standard if headers.get("webhook-signature"):
+            case Proof.standard:
                 at = datetime.fromtimestamp(int(headers.get("webhook-timestamp", "")), UTC)
                 signed = StandardWebhooks(secret).sign(request.body, headers.get("webhook-id", ""), at)
                 good = any(equal(signed["webhook-signature"], one) for one in headers["webhook-signature"].split())
                 return None if good else _OTHER_SECRET
-            case Proof.basic if headers.get("authorization"):
-                proofs.prove(request, settings.model_copy(update={"secret": SecretStr(secret)}))
-            case Proof.hmac | Proof.header if shown:
+            case Proof.hmac | Proof.header | Proof.basic:
                 proofs.prove(request, settings.model_copy(update={"secret": SecretStr(secret)}))
     except (Forged, NotConfigured, ValueError, OverflowError, OSError):
         return _OTHER_SECRET

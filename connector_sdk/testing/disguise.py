@@ -19,11 +19,13 @@ from connector_sdk.redaction import personal_name, secret_name
 
 _EMAIL = re.compile(r"[\w.+%-]{1,64}(?:@|%40)[\w-]+(?:\.[\w-]+)+")
 _PHONE = re.compile(r"(?:\+|%2B|\b00)[1-9][\d ()-]{7,18}\d")
+_TELLS = ("key", "name", "type", "kind", "code", "label")
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _FORM = re.compile(r"[\w.%\[\]-]+=[^\s<>{}]*")
 _SHOWN_DIGITS = 4  # of a phone: its country, so that it is read as from there
 _SHORT = 3  # fewer signs say nothing of anybody, and are often a code
 _DEEPEST = 200
+_FEW_SIGNS = 20  # "OK", "<html>"
 _CLASSES = ("0123456789", "abcdef", string.ascii_lowercase[6:], "ABCDEF", string.ascii_uppercase[6:])
 
 
@@ -71,7 +73,7 @@ class Disguise:
         if _FORM.fullmatch(text):
             pairs = parse_qsl(text, keep_blank_values=True)
             return urlencode([(name, self.value(value, name)) for name, value in pairs]).encode()
-        if len(text) > _DEEPEST:
+        if len(text) > _FEW_SIGNS:
             raise Undisguisable("a body is neither JSON nor a form: nobody can say what of it is whose")
         return self.text(text).encode()
 
@@ -82,6 +84,9 @@ class Disguise:
         personal = personal or personal_name(key) or secret_name(key)
         match value:
             case dict():
+                told = [one for name, one in value.items() if name in _TELLS and isinstance(one, str)]
+                if any(personal_name(one) or secret_name(one) for one in told):  # {"key": "phone", "value": …}
+                    return {name: self.value(one, name, name not in _TELLS, deep + 1) for name, one in value.items()}
                 return {self.text(name): self.value(one, name, personal, deep + 1) for name, one in value.items()}
             case list() | tuple():
                 return [self.value(one, key, personal, deep + 1) for one in value]
@@ -100,6 +105,10 @@ class Disguise:
                 inner = None
             if inner is not None:
                 return _written(self.value(inner, personal=personal), None)
+        address, asks, query = value.partition("?")
+        if asks and _FORM.fullmatch(query):  # what an address asks for is under names of its own
+            pairs = [(name, self.value(one, name)) for name, one in parse_qsl(query, keep_blank_values=True)]
+            return f"{self.text(address)}?{urlencode(pairs)}"
         hidden = self.text(value)
         return self._person(hidden) if personal and len(value) >= _SHORT - 1 else hidden
 

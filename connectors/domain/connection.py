@@ -11,6 +11,7 @@ from enum import StrEnum
 from connector_sdk.connector import Location, TillAccount
 from connector_sdk.hookspecs import ConnectionFacts
 from connector_sdk.messages import Message
+from connectors.domain.clock import MINUTE
 
 
 class Health(StrEnum):
@@ -71,6 +72,13 @@ class Connection:
     """Stretches of time (from, to) whose receipts earn nothing: pauses that a person left out."""
     former_hook_until: int | None = None
     """Until when the hook address from before the last renewal still takes hooks."""
+    refused_at: int | None = None
+    """When a hook came last whose proof did not hold."""
+
+    @property
+    def refuses(self) -> bool:
+        """Whether hooks come and are refused, and none has been taken since."""
+        return self.refused_at is not None and self.refused_at > max(self.last_hook_at or 0, self.authorised_at)
 
     def facts(self) -> ConnectionFacts:
         """What plugins are told."""
@@ -86,7 +94,9 @@ class Connection:
 
     def admits(self, closed_at: int) -> bool:
         """Whether a receipt closed then earns stamps without a backfill."""
-        return closed_at >= self.began_at and not any(start <= closed_at < end for start, end in self.skipped)
+        # a till that writes no seconds says when the minute began in which it was closed
+        latest = closed_at + MINUTE - 1 if closed_at % MINUTE == 0 else closed_at
+        return latest >= self.began_at and not any(start <= closed_at < end for start, end in self.skipped)
 
     def covers(self, location_id: str | None) -> bool:
         """Whether a receipt of that location is this connection's."""

@@ -25,7 +25,17 @@ from connectors.store import captured, journal, tallies
 from connectors.store.engine import Transaction
 from connectors.store.errors import NotFound, Taken
 from connectors.store.ledger import tickets
-from connectors.store.schema import business, connection, hint, identify, operation, rule_version, sale
+from connectors.store.schema import (
+    business,
+    connection,
+    hint,
+    identify,
+    kept,
+    kept_body,
+    operation,
+    rule_version,
+    sale,
+)
 
 LOOKBACK_EVERY = HOUR
 _POLL_WITHOUT_HOOKS = 60
@@ -69,6 +79,7 @@ def connection_of(row: Any) -> Connection:
         expires_at=row.expires_at,
         skipped=tuple((start, end) for start, end in json.loads(row.skipped)),
         former_hook_until=row.former_hook_until,
+        refused_at=row.refused_at,
     )
 
 
@@ -246,6 +257,8 @@ def _adopt(tx: Transaction, one: str, former: Sequence[str], scope: tuple[str, .
     for table in (operation, identify):
         tx.run(table.update().where(table.c.sale_id.in_(moved)).values(connection_id=one))
     tx.run(sale.update().where(mine).values(connection_id=one))
+    for table in (kept, kept_body):  # what could not be read waits on, for the new connection
+        tx.run(table.update().where(table.c.connection_id.in_(list(former))).values(connection_id=one))
     for changed in (one, *former):
         tallies.recount(tx, changed)
 
@@ -379,6 +392,12 @@ def edit(tx: Transaction, connection_id: str, change: Edit) -> Connection:
 FORMER_ADDRESS_LIVES = 24 * HOUR
 
 
+def refused(tx: Transaction, connection_id: str) -> None:
+    """A hook came whose proof does not hold: its cafe should know, for its sales may be among them."""
+    tx.run(connection.update().where(connection.c.id == connection_id).values(refused_at=tx.now))
+    journal.note(tx, connection_id, Message("hook.refused"))
+
+
 def renew_address(tx: Transaction, connection_id: str) -> Connection:
     """Another hook address; the one it had lives a day longer, and the one before that no longer. Raises `NotFound`."""
     kept, token = get(tx, connection_id), secrets.token_urlsafe(24)
@@ -474,6 +493,7 @@ def remove(tx: Transaction, connection_id: str) -> None:
             sevenstamp_key=nothing,
             key_hash="",
             hook_token=nothing,
+            hook_token_hash=tx.vault.hash("hook token", secrets.token_hex(16)),
             former_hook_token_hash=None,
             former_hook_until=None,
             generation=connection.c.generation + 1,

@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, and_, delete, func, literal, not_, or_, se
 
 from connector_sdk.errors import BadPayload
 from connector_sdk.messages import Message
+from connector_sdk.sale import Sale
 from connectors.domain.clock import DAY
 from connectors.domain.connection import Connection
 from connectors.store.engine import Transaction
@@ -130,11 +131,14 @@ def keep(
     }
     if tx.run(tx.insert(kept).values(values).on_conflict_do_nothing()).rowcount == 0:
         return False
-    # of 500 receipts in one body, 499 find it kept: it is encrypted once, and another writer may be as quick
-    if tx.run(select(kept_body.c.id).where(kept_body.c.id == content)).first() is None:
+    # of 500 receipts in one body, 499 find it kept: it is encrypted once
+    touched = tx.run(kept_body.update().where(kept_body.c.id == content).values(size=len(body)))
+    if touched.rowcount == 0:
         row = {"id": content, "connection_id": connection_id, "size": len(body), "body": tx.vault.encrypt(text)}
-        tx.run(tx.insert(kept_body).values(row).on_conflict_do_nothing())
-        _prune(tx, connection_id)
+        insert = tx.insert(kept_body).values(row)  # another writer may be as quick
+        tx.run(insert.on_conflict_do_update(index_elements=[kept_body.c.id], set_={"size": len(body)}))
+        if at is None:
+            _prune(tx, connection_id)
     return True
 
 
@@ -155,7 +159,7 @@ def _prune(tx: Transaction, connection_id: str) -> None:
     if number > _KEPT_AT_MOST:
         oldest = select(kept.c.id).where(mine).order_by(kept.c.at).limit(number - _KEPT_AT_MOST)
         tx.run(delete(kept).where(kept.c.id.in_(oldest)))
-    _forget_bodies(tx, connection_id)
+    _forget_bodies(tx, kept_body.c.connection_id == connection_id)
     bodies = (
         select(kept_body.c.id, kept_body.c.size)
         .join(kept, kept.c.content == kept_body.c.id)
@@ -170,13 +174,19 @@ def _prune(tx: Transaction, connection_id: str) -> None:
             old.append(row.id)
     if old:
         tx.run(delete(kept).where(mine, kept.c.content.in_(old)))
-        _forget_bodies(tx, connection_id)
+        _forget_bodies(tx, kept_body.c.connection_id == connection_id)
 
 
-def _forget_bodies(tx: Transaction, connection_id: str) -> None:
+def _forget_bodies(tx: Transaction, *which: ColumnElement[bool]) -> None:
     """Bodies of which nothing is kept any more go."""
     wanted = select(kept.c.id).where(kept.c.content == kept_body.c.id).correlate(kept_body).exists()
-    tx.run(delete(kept_body).where(kept_body.c.connection_id == connection_id, not_(wanted)))
+    tx.run(delete(kept_body).where(*which, not_(wanted)))
+
+
+def sweep(tx: Transaction) -> None:
+    """What is kept too long goes, also of connections to which nothing comes any more."""
+    if tx.run(delete(kept).where(kept.c.at < tx.now - _KEPT_FOR)).rowcount:
+        _forget_bodies(tx)
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +254,11 @@ def _with_bodies(tx: Transaction, rows: Sequence[Any]) -> list[Kept]:
         row.id: tx.vault.decrypt(row.body).encode("latin-1")
         for row in tx.run(select(kept_body.c.id, kept_body.c.body).where(kept_body.c.id.in_(wanted)))
     }
-    return [_kept(row, bodies[row.content] if row.content else _body_of_old(tx, row)) for row in rows]
+    return [
+        _kept(row, bodies[row.content] if row.content else _body_of_old(tx, row))
+        for row in rows
+        if not row.content or row.content in bodies
+    ]
 
 
 def _body_of_old(tx: Transaction, row: Any) -> bytes:
@@ -252,9 +266,13 @@ def _body_of_old(tx: Transaction, row: Any) -> bytes:
     return tx.vault.decrypt(row.body).encode("latin-1")
 
 
-def arrived_before(tx: Transaction, connection_id: str, receipts: Sequence[str], body: bytes) -> dict[str, int]:
-    """Of which receipts this very body was kept before, unread: receipt → when it arrived first."""
+def arrived_before(tx: Transaction, connection_id: str, sales: Sequence[Sale], body: bytes) -> dict[str, int]:
+    """Of which receipts this very body, or what was read in it, was kept before: receipt → when it arrived first."""
+    receipts = [one.receipt_id for one in sales]
     names = {_kept_id(tx, connection_id, one, body): one for one in receipts}
+    names |= {
+        _kept_id(tx, connection_id, one.receipt_id, one.model_dump_json().encode()): one.receipt_id for one in sales
+    }
     whole = _kept_id(tx, connection_id, None, body)
     rows = tx.run(select(kept.c.id, kept.c.at).where(kept.c.id.in_([*names, whole])))
     found = {row.id: row.at for row in rows}
@@ -313,6 +331,30 @@ def waiting(
 
 def let_go(tx: Transaction, connection_id: str, ids: Sequence[str]) -> int:
     """What was understood after all, or is not wanted, is kept no longer; how many there were."""
-    number = tx.run(kept.delete().where(kept.c.connection_id == connection_id, kept.c.id.in_(ids))).rowcount
-    _forget_bodies(tx, connection_id)
+    mine = (kept.c.connection_id == connection_id) & kept.c.id.in_(ids)
+    contents = [one for one in tx.run(select(kept.c.content).where(mine)).scalars() if one]
+    number = tx.run(kept.delete().where(mine)).rowcount
+    if contents:
+        _forget_bodies(tx, kept_body.c.id.in_(contents))
     return number
+
+
+def still_unread(
+    tx: Transaction,
+    connection_id: str,
+    body: bytes,
+    ids: Sequence[str],
+    wrong: Sequence[tuple[str | None, BadPayload]],
+    at: int,
+) -> bool:
+    """A hook was tried again: its rows go, but for the receipts that are still `wrong`; whether they were there."""
+    names = {_kept_id(tx, connection_id, receipt, body): (receipt, reason) for receipt, reason in wrong}
+    there = set(tx.run(select(kept.c.id).where(kept.c.connection_id == connection_id, kept.c.id.in_(ids))).scalars())
+    for name, (receipt, reason) in names.items():
+        if name in there:
+            said = {"place": reason.where[:200], "why": _kept_reason(reason)}
+            tx.run(kept.update().where(kept.c.id == name).values(said))
+        else:
+            keep(tx, connection_id, receipt, body, reason, Origin.hook, at=at)
+    let_go(tx, connection_id, sorted(there - names.keys()))
+    return bool(there)

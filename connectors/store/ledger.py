@@ -242,13 +242,33 @@ class Page:
             }
         )
 
-    def seen_before(self, row: SaleRow, wanted: str) -> bool:
-        """Whether some version of this sale had that content."""
-        found = self.tx.run(
-            select(sale_version.c.number).where(sale_version.c.sale_id == row.id, sale_version.c.digest == wanted)
-        )
+    def remember_seen(self, row: SaleRow, *, sale: Sale, digest: str, at: int) -> None:
+        """A state that was read too late to count: it is a state that was seen, below all versions."""
+        if self.seen_before(row, digest):
+            return
+        lowest = select(func.min(sale_version.c.number)).where(sale_version.c.sale_id == row.id)
+        number = min(self.tx.run(lowest).scalar() or 0, 0) - 1
+        seen = {
+            "sale_id": row.id,
+            "number": number,
+            "version": sale.version,
+            "ticket": None,
+            "digest": digest,
+            "source": "push",
+            "seen_at": at,
+            "stamps_by_plugin": None,
+            "content": self.tx.vault.encrypt(sale.model_dump_json()),
+        }
+        self.tx.run(sale_version.insert(), [seen])
+
+    def seen_before(self, row: SaleRow, wanted: str, *, but_not_at: int | None = None) -> bool:
+        """Whether some version of this sale had that content; not counting what arrived at one moment."""
+        mine = [sale_version.c.sale_id == row.id, sale_version.c.digest == wanted]
+        if but_not_at is not None:
+            mine.append(sale_version.c.seen_at != but_not_at)
+        found = self.tx.run(select(sale_version.c.number).where(*mine))
         return found.first() is not None or any(
-            v["sale_id"] == row.id and v["digest"] == wanted for v in self._versions
+            v["sale_id"] == row.id and v["digest"] == wanted and v["seen_at"] != but_not_at for v in self._versions
         )
 
     def seen_at(self, row: SaleRow) -> int:

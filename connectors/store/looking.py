@@ -333,7 +333,7 @@ def receipt(tx: Transaction, connection_id: str, sale_id: str) -> Told | None:
             sale_version.c.source,
             sale_version.c.content,
         )
-        .join(sale_version, sale_version.c.sale_id == sale.c.id)
+        .join(sale_version, (sale_version.c.sale_id == sale.c.id) & (sale_version.c.number > 0))
         .where(sale.c.id == sale_id, sale.c.connection_id == connection_id)
         .order_by(sale_version.c.number.desc())
         .limit(MOST)

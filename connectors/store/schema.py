@@ -92,6 +92,7 @@ connection = Table(
     Column("skipped", Text, nullable=False, server_default="[]"),
     Column("former_hook_token_hash", Text),
     Column("former_hook_until", BigInteger),
+    Column("refused_at", BigInteger),
 )
 Index("ix_connection_account", connection.c.connector, connection.c.account_id)
 Index("ix_connection_due_poll", connection.c.health, connection.c.next_poll_at)

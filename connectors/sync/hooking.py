@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +33,7 @@ from connectors.sync.tills import NoConnector, Tills, app_settings, wrong_fields
 log = logging.getLogger(__name__)
 
 _SAMPLE_EVERY = 60 * SECOND
+_REFUSED_EVERY = 600 * SECOND
 _AT_ONCE = 20
 
 
@@ -81,7 +83,7 @@ class HookDoor:
             await self._store.write(lambda tx: ledger.count_up(tx, UNKNOWN_ACCOUNT))
             return found.hook_answer
         for one in joined:
-            answer = await self._take(one, hook)
+            answer = await self._take(one, hook, own=False)
         return answer
 
     async def for_connection(self, name: str, token: str, hook: HookRequest) -> Answer:
@@ -116,12 +118,18 @@ class HookDoor:
             return await self._take(whose, hook)
         return found.hook_answer if whose is not None else _refusal(404, "no such address")
 
-    async def _take(self, one: Connection, hook: HookRequest) -> Answer:
-        """Keep what a hook says to one connection. A proof that holds and a body that does not: kept, and accepted."""
+    async def _take(self, one: Connection, hook: HookRequest, *, own: bool = True) -> Answer:
+        """Keep what a hook says to one connection. A proof that holds and a body that does not: kept, and accepted.
+
+        Whoever knows its `own` address may be its till with another secret: what is refused there is told to the cafe.
+        """
         try:
             till = self._tills.of(one)
             till.prove(hook)
         except (Forged, NotConfigured, NotSupported, NoConnector, BadPayload) as error:
+            known = one.refused_at is not None and one.refused_at > self._store.clock.now() - _REFUSED_EVERY
+            if isinstance(error, Forged) and own and not known:
+                await self._store.write(lambda tx: connections.refused(tx, one.id))
             return _unproven(one.connector, error)
         except ValidationError as error:
             log.error("connection %s: its settings do not fit its connector: %s", one.id, wrong_fields(error))
@@ -131,8 +139,8 @@ class HookDoor:
         except BadPayload as error:
             await self._keep(one, hook, error)
             return till.hook_answer
-        except Exception as error:
-            log.exception("connection %s: the connector %s raised %s", one.id, one.connector, type(error).__name__)
+        except Exception as error:  # noqa: BLE001 - a connector may raise anything; what came is kept
+            _log_raised(one, error)
             await self._keep(one, hook, BadPayload("body", f"the connector raised {type(error).__name__}"))
             return till.hook_answer
         if isinstance(received, AccountChanged) and (wrong := self._unfit(one, received)):
@@ -156,10 +164,14 @@ class HookDoor:
             case Sales(sales, unreadable):
                 at = self._store.clock.now()
                 fetches = self._tills.classes[one.connector].can("fetch")
-                blind = [sale.receipt_id for sale in sales if sale.version is None] if not fetches else []
-                before = await self._kept_before(one, blind, hook.body)
+                before = await self._kept_before(one, sales if not fetches else (), hook.body)
+                # what cannot be read of it now is read again later, in the order in which it came
+                usual = at if unreadable else None
                 await self._door.ingest(
-                    [Arrival(one, sale, Source.push, None, fetches, before.get(sale.receipt_id)) for sale in sales]
+                    [
+                        Arrival(one, sale, Source.push, None, fetches, before.get(sale.receipt_id, usual))
+                        for sale in sales
+                    ]
                 )
                 await self._door.keep(one, unreadable, Origin.hook, hook=hook.body, at=at)
                 await self._store.write(lambda tx: self._arrived(tx, one, hook if sales else None))
@@ -168,11 +180,11 @@ class HookDoor:
             case Ignored(why):
                 log.debug("connection %s: a hook %s is ignored", one.id, why)
 
-    async def _kept_before(self, one: Connection, receipts: Sequence[str], body: bytes) -> Mapping[str, int]:
+    async def _kept_before(self, one: Connection, sales: Sequence[Sale], body: bytes) -> Mapping[str, int]:
         """When this very body first came, where it was kept unread then: sent again, it is no younger for that."""
-        if not receipts:
+        if not sales:
             return {}
-        return await self._store.read(lambda tx: journal.arrived_before(tx, one.id, receipts, body))
+        return await self._store.read(lambda tx: journal.arrived_before(tx, one.id, sales, body))
 
     def _arrived(self, tx: Transaction, one: Connection, sample: HookRequest | None) -> None:
         """Sales arrived; now and then one is kept as the sample on which changed settings are tried."""
@@ -189,11 +201,14 @@ class HookDoor:
 
         Raises `NoConnector`.
         """
-        till, again = self._tills.of(one), Again()
+        till, again, done = self._tills.of(one), Again(), set[str]()
         for start in range(0, len(ids), _AT_ONCE):
-            some = ids[start : start + _AT_ONCE]
+            some = [name for name in ids[start : start + _AT_ONCE] if name not in done]
+            if not some:
+                continue
             found = await self._store.read(lambda tx, some=some: journal.kept_bodies(tx, one.id, some))  # type: ignore[misc]
             whole: dict[bytes, list[Kept]] = {}
+            done.update(kept.id for kept in found)
             for kept in found:
                 # what only sends kept whole hooks, whatever an older version called them
                 asks = till.can("fetch") or till.can("poll")
@@ -215,19 +230,24 @@ class HookDoor:
             received = till.receive(hook)
             if isinstance(received, Sales):
                 arrivals = [Arrival(one, sale, Source.push, None, till.can("fetch"), at) for sale in received.sales]
-                aside = (await self._door.ingest(arrivals)).count(Outcome.kept)
+                outcomes = await self._door.ingest(arrivals)
+                aside = outcomes.count(Outcome.kept)
                 taken = len(arrivals) - aside
                 wrong = [(bad.receipt_id, bad.reason) for bad in received.unreadable]
-            elif isinstance(received, AccountChanged) and (unfit := self._unfit(one, received)):
-                wrong = [(None, BadPayload("settings", unfit))]
+            elif isinstance(received, AccountChanged):
+                if at > one.authorised_at:  # else it is old news of an account that was joined anew since
+                    if unfit := self._unfit(one, received):
+                        wrong = [(None, BadPayload("settings", unfit))]
+                    else:
+                        await self._apply(one, received, hook)
             else:
                 await self._apply(one, received, hook)
         except BadPayload as error:
             wrong = [(None, error)]
         except StoreError:
             raise
-        except Exception as error:
-            log.exception("connection %s: the connector %s raised %s", one.id, one.connector, type(error).__name__)
+        except Exception as error:  # noqa: BLE001 - a connector may raise anything; what came is kept
+            _log_raised(one, error)
             wrong = [(None, BadPayload("body", f"the connector raised {type(error).__name__}"))]
         if None in (receipt for receipt, _ in wrong):
             taken = 0
@@ -235,10 +255,8 @@ class HookDoor:
             taken = max(0, len(rows) - len(wrong) - aside)
 
         def work(tx: Transaction) -> int:
-            if not journal.let_go(tx, one.id, ids):
+            if not journal.still_unread(tx, one.id, body, ids, wrong, at):
                 return 0  # somebody pressed the same button, and has told of it
-            for receipt, reason in wrong:
-                journal.keep(tx, one.id, receipt, body, reason, Origin.hook, at=at)
             if taken:
                 journal.note(tx, one.id, Message("hook.read_again", {"count": taken}))
             return taken
@@ -290,6 +308,12 @@ class HookDoor:
         except ValidationError as error:
             return wrong_fields(error)
         return None
+
+
+def _log_raised(one: Connection, error: Exception) -> None:
+    """Where a connector stumbled over a hook; not what it says, for that may hold what somebody bought, and who."""
+    where = "".join(traceback.format_tb(error.__traceback__))
+    log.error("connection %s: the connector %s raised %s\n%s", one.id, one.connector, type(error).__name__, where)
 
 
 def _leave(tx: Transaction, batches: Sequence[Sequence[NewHint]]) -> list[None]:

@@ -207,9 +207,12 @@ class _Ingest:
             return Outcome.stored
         if row.digest == digest:
             return self._again(row, arrival)
+        # a revision says nothing beside what is stored without one: it may have been taught only now
+        blind_push = blind_push or (arrival.source is Source.push and row.version is None and not arrival.fetches)
         if blind_push and self._is_late(row, arrival):
+            self.page.remember_seen(row, sale=arrival.sale, digest=digest, at=arrival.arrived_at or self.tx.now)
             return Outcome.lost
-        if blind_push and not self._push_may_change(row, arrival.sale, digest):
+        if blind_push and not self._push_may_change(row, arrival, digest):
             return Outcome.unchanged
         if not blind_push and not _newer(row, arrival):
             if arrival.fetches:
@@ -229,11 +232,15 @@ class _Ingest:
         closed = arrival.sale.status is SaleStatus.closed
         self.hints.append(NewHint(arrival.connection.id, arrival.sale.receipt_id, closed))
 
-    def _push_may_change(self, row: SaleRow, sale: Sale, digest: str) -> bool:
-        """A push that cannot be ordered: a body seen before, a shrinking refund or a reopening change nothing."""
+    def _push_may_change(self, row: SaleRow, arrival: Arrival, digest: str) -> bool:
+        """A push that cannot be ordered: a body seen before, a shrinking refund or a reopening change nothing.
+
+        A void counts whatever it says of refunds. What came in one request is read in that request's own order.
+        """
+        sale = arrival.sale
         return not (
-            self.page.seen_before(row, digest)
-            or sale.refunded.minor < row.refunded
+            self.page.seen_before(row, digest, but_not_at=arrival.arrived_at)
+            or (sale.refunded.minor < row.refunded and sale.status is not SaleStatus.voided)
             or (row.status == SaleStatus.voided and sale.status is not SaleStatus.voided)
         )
 
@@ -284,7 +291,7 @@ class _Ingest:
     def _next(self, row: SaleRow, arrival: Arrival, digest: str) -> None:
         """Keep a new version and plan by it."""
         sale = arrival.sale
-        seen_at = self.tx.now if arrival.arrived_at is None else max(arrival.arrived_at, self.page.seen_at(row))
+        seen_at = self.tx.now if arrival.arrived_at is None else arrival.arrived_at
         if row.connection_id != arrival.connection.id and arrival.connection.covers(sale.location_id):
             self.page.move(row, arrival.connection.id)
         row.version = sale.version

@@ -14,7 +14,7 @@ from connector_sdk import Money
 from connector_sdk.rule import StampRule, UnknownCustomer
 from connectors.desk import Refusal
 from connectors.domain.clock import SystemClock
-from connectors.store import connections, drafts
+from connectors.store import connections, drafts, journal
 from connectors.store.schema import kept_body
 from tests.town import ANNA, KEY, Town
 from tests.webhook.test_way_of_a_request import connect, send
@@ -331,3 +331,102 @@ async def test_a_sale_that_comes_while_a_draft_becomes_a_connection_is_a_sale(
     assert (await town.hook(sale(sum="5.00"), path=f"/hooks/tills/webhook/{token}")).status_code == 200
     await town.sync()
     assert town.stamps(PHONE) == 5
+
+
+# --- found by a second attack ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("first", [{}, {"v": 1}])
+async def test_a_revision_that_is_taught_or_missing_once_loses_no_refund(town: Town, first: dict[str, int]) -> None:
+    await connect(town, {**BASE, "map_version": "v"} if first else {**BASE, "map_paid": "sum"})
+    await send(town, sale(sum="5.00", **first), {})
+    if first:
+        await send(town, sale(sum="4.00"), {})  # one without its revision
+    else:
+        await town.host.desk.edit(town.connection.id, {"map_version": "v"})
+    await send(town, sale(sum="5.00", back="5.00", v=2), {})
+    await town.sync()
+    assert town.stamps(PHONE) == 0
+
+
+async def test_of_two_kept_states_the_younger_counts_whatever_was_read_between(town: Town) -> None:
+    await connect(town, BASE)
+    await send(town, sale("9.00", back="2.00"), {})
+    await send(town, sale("6.00", back="2.00"), {})
+    await send(town, sale(sum="7.00"), {})
+    await town.host.desk.edit(town.connection.id, MENDED)
+    await again(town)
+    await town.sync()
+    assert town.stamps(PHONE) == 4
+
+
+async def test_a_void_counts_whatever_it_says_of_refunds(town: Town) -> None:
+    states = {"map_status": "state", "closed_statuses": "paid", "voided_statuses": "void", "map_paid": "sum"}
+    await connect(town, {**BASE, **states})
+    for more in ({"state": "paid"}, {"state": "paid", "back": "2.00"}, {"state": "void"}):
+        await send(town, sale(sum="5.00", **more), {})
+    await town.sync()
+    assert town.stamps(PHONE) == 0
+
+
+async def test_of_two_states_in_one_request_the_later_counts_though_it_was_not_read_at_first(town: Town) -> None:
+    await connect(town, {**BASE, "map_receipts": "all"})
+    rows = [json.loads(sale(sum="5.00")), json.loads(sale("3.00"))]
+    await send(town, json.dumps({"all": rows}).encode(), {})
+    await town.host.desk.edit(town.connection.id, MENDED)
+    await again(town)
+    await town.sync()
+    assert town.stamps(PHONE) == 3
+
+
+async def test_what_lost_once_does_not_win_when_it_is_delivered_again(town: Town) -> None:
+    await connect(town, BASE)
+    late = sale("5.00")
+    await send(town, late, {})
+    await send(town, sale(sum="3.00"), {})
+    await town.host.desk.edit(town.connection.id, MENDED)
+    await again(town)
+    await send(town, late, {})
+    await town.sync()
+    assert town.stamps(PHONE) == 3
+
+
+async def test_what_stays_unread_is_counted_once_and_its_reason_is_the_new_one(town: Town) -> None:
+    await connect(town, {**BASE, "map_receipts": "all"})
+    rows = [json.loads(sale("1.00", id=str(number))) for number in range(50)]
+    await send(town, json.dumps({"all": rows}).encode(), {})
+    assert await again(town) == {"read": 0, "still_unread": 50, "asked": 0}
+    assert len(await unread(town)) == 50
+
+
+async def test_what_waits_goes_on_with_the_account_and_not_for_ever(town: Town) -> None:
+    await connect(town, {**BASE, "till_id": "till-of-the-bar"})
+    await send(town, sale("5.00"), {})
+    await town.host.desk.remove(town.connection.id)
+    await connect(town, {**BASE, "till_id": "till-of-the-bar", **MENDED})
+    assert (await again(town))["read"] == 1
+    await send(town, b'{"ping": 1}', {})
+    clock = town.host.store.clock = Later()
+    clock.ahead = 91 * 24 * 3600 * 1_000_000
+    await town.host.store.write(journal.sweep)
+    assert await unread(town) == []
+
+
+async def test_a_refused_hook_is_told_to_its_cafe(town: Town) -> None:
+    proof = {"proof": "header", "proof_header": "X-Key", "secret": "a long secret", "map_paid": "sum"}
+    await connect(town, {**BASE, **proof})
+    assert await send(town, sale(sum="5.00"), {"X-Key": "another"}) == 401
+    assert (await town.host.desk.get(town.connection.id)).refuses
+    assert "its secret is another" in (await town.journal())[-1]
+    assert await send(town, sale(sum="5.00"), {"X-Key": "a long secret"}) == 200
+    assert not (await town.host.desk.get(town.connection.id)).refuses
+
+
+async def test_a_till_without_seconds_gives_its_first_stamp(town: Town) -> None:
+    await connect(town, {**BASE, "map_paid": "sum"})
+    began = (await town.host.desk.get(town.connection.id)).began_at
+    minute = datetime.fromtimestamp(began // 60_000_000 * 60, UTC)
+    await send(town, sale(sum="2.00", at=minute.isoformat()), {})
+    await send(town, sale(sum="3.00", id="8", at=(minute - timedelta(minutes=1)).isoformat()), {})
+    await town.sync()
+    assert town.stamps(PHONE) == 2

@@ -121,8 +121,8 @@ async def test_answers_must_be_what_was_asked_and_can_be_tapped(town: Town, door
         {"field": "map_paid", "path": "nowhere"},
         {"field": "secret", "path": "id"},
         {"field": "secret", "skip": "1"},
-        {"offer": "7"},
-        {"offer": "-1"},
+        {"field": "map_paid", "skip": "1"},
+        {"field": "units", "path": "minor"},
     ):
         assert (await mine.post(f"{draft}/teach", **values)).status_code == 404
     assert (await mine.post(f"{draft}/sample", pasted=" ")).headers["location"] == f"{draft}/authorise"
@@ -130,7 +130,7 @@ async def test_answers_must_be_what_was_asked_and_can_be_tapped(town: Town, door
         "location"
     ] == f"{draft}/authorise"
     assert (await mine.post(f"{draft}/sample", pasted="no json at all")).status_code == 303
-    page = await mine.get(f"{draft}/teach")
+    page = await mine.get(f"{draft}/teach?ask=map_paid")
     assert page.status_code == 200
     assert "it may be no JSON" in page.text
 

@@ -166,6 +166,9 @@ def test_statuses() -> None:
         "refunded_statuses": "refunded",
         "voided_statuses": "void",
     }
+    where, why = refused(BODY | {"s": "completed"}, **chosen)  # another word for paid, perhaps: a person says
+    assert (where, why) == ("status", "“completed” is a word that nobody has explained")
+    chosen["open_statuses"] = "Waiting"
     by_status = {one: mapped(BODY | {"s": one}, **chosen) for one in ("Paid", "done", "refunded", "void", "waiting")}
     assert [sale.status for sale in by_status.values()] == [
         SaleStatus.closed, SaleStatus.closed, SaleStatus.closed, SaleStatus.voided, SaleStatus.open,
@@ -219,7 +222,7 @@ def test_bodies_that_cannot_be_read(body: bytes, where: str) -> None:
         ({"proof": "standard", "secret": "not base64!"}, "secret: it is base64"),
         ({"zone": "Mars/Base"}, "this is no time zone"),
         ({"map_lines": "items"}, "map_product"),
-        ({"currency": "eur"}, "currency"),
+        ({"currency": "euro"}, "currency"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused_in_words(more: dict[str, str], said: str) -> None:

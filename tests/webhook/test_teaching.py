@@ -156,14 +156,56 @@ def test_what_is_missing_or_wrong_is_said_by_field_with_what_was_found() -> None
     assert ENGLISH.word(TEACHING.sketch(taught(), b"<html>").wrong[""]) == "is not JSON"
 
 
-def test_a_whole_number_may_be_either_and_is_offered() -> None:
-    body = sent({"order": {**BODY["order"], "total": 1250, "refunds": []}})  # type: ignore[dict-item]
-    (offer,) = TEACHING.sketch(taught(), body).offers
-    assert ENGLISH.word(offer.text) == "It was €12.50"
-    (sale,) = TEACHING.sketch({**taught(), **offer.values}, body).sales
-    assert str(sale.paid) == "12.50 EUR"
-    (back,) = TEACHING.sketch({**taught(), **offer.values}, body).offers
-    assert ENGLISH.word(back.text) == "It was €1,250.00"
+@pytest.mark.parametrize(
+    ("sent_as", "asked", "readings"),
+    [
+        (1250, "units", {"major": "1250.00 EUR", "minor": "12.50 EUR"}),
+        ("1.250", "decimal_sign", {"dot": "1.25 EUR", "comma": "1250.00 EUR"}),
+        ("12.50", None, {}),
+        ("1.234,50", None, {}),
+        ("7", None, {}),
+    ],
+)
+def test_an_amount_that_may_be_two_is_asked_about(sent_as: Any, asked: str | None, readings: dict[str, str]) -> None:
+    body = sent({"order": {**BODY["order"], "total": sent_as, "refunds": []}})  # type: ignore[dict-item]
+    values = dict(TEACHING.taken(taught(), body, "map_paid", "order.total"))
+    unanswered = [one.field for one in TEACHING.questions(values, body) if one.needed and not values.get(one.field)]
+    assert unanswered == ([asked] if asked else [])
+    if asked:
+        found = {leaf.path: leaf.value for leaf in TEACHING.leaves(values, body, asked)}
+        assert found == readings
+        for path, amount in readings.items():
+            (sale,) = TEACHING.sketch(TEACHING.taken(values, body, asked, path), body).sales
+            assert str(sale.paid) == amount
+
+
+def test_answers_given_before_the_list_was_named_go_on_within_it() -> None:
+    body = sent({"data": [{"no": "1", "sum": "3.00", "at": "2026-11-20T08:15:30Z"}]})
+    values = {"map_receipt_id": "data[0].no", "map_paid": "data[].sum", "map_closed_at": "data[0].at", "map_phone": "x"}
+    made = TEACHING.taken(values, body, "map_receipts", "data")
+    assert {name: made[name] for name in values} == {
+        "map_receipt_id": "no", "map_paid": "sum", "map_closed_at": "at", "map_phone": "x",
+    }  # fmt: skip
+
+
+def test_what_was_said_of_other_requests_counts_on_beside_what_is_said_of_this_one() -> None:
+    made = TEACHING.taken({"map_paid": "order.total"}, sent({"order": {"sum": "3.00"}}), "map_paid", "order.sum")
+    assert made["map_paid"] == "order.total || order.sum"
+    again = TEACHING.taken(made, sent({"order": {"sum": "3.00", "gross": "4.00"}}), "map_paid", "order.gross")
+    assert again["map_paid"] == "order.gross"  # a wrong tap is replaced
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["24.11.2026, 08:24", "24.11.26 08:24", "24-11-2026 08:24", "2026/11/24 08:24:00", "24/11/2026 8:24 AM",
+     "20261124082400", "2026-11-24 08:24", "Tue, 24 Nov 2026 08:24:00 +0000"],
+)  # fmt: skip
+def test_the_ways_in_which_tills_write_times_are_seen(text: str) -> None:
+    values = {**taught(), "zone": "UTC", "map_closed_at": ""}
+    values = dict(TEACHING.taken(values, sent({"t": text}), "map_closed_at", "t"))
+    body = sent({"order": BODY["order"], "t": text})
+    (sale,) = TEACHING.sketch(values, body).sales
+    assert sale.closed_at == datetime(2026, 11, 24, 8, 24, tzinfo=UTC)
 
 
 BASIC = "Basic " + base64.b64encode(b"till:secret").decode()
@@ -210,7 +252,10 @@ def test_another_secret_than_the_tills_is_noticed_however_old_the_request(values
     assert TEACHING.unproven(good, HookRequest("POST", sign(b"{}", SECRET), {}, b"{}")) is None
     other = "b3RoZXIgc2VjcmV0IQ=="
     assert TEACHING.unproven(good, HookRequest("POST", sign(b"{}", other), {}, b"{}")) is not None
-    assert TEACHING.unproven(good, HookRequest("POST", {}, {}, b"{}")) is None  # it showed nothing yet
+    assert TEACHING.unproven(good, HookRequest("POST", {}, {}, b"{}")) is None  # it was pasted
+    unsigned = TEACHING.unproven(good, HookRequest("POST", {"host": "till"}, {}, b"{}"))
+    assert unsigned is not None  # connected like this, every sale of it would be refused
+    assert "has no header" in ENGLISH.word(unsigned)
 
 
 KEYS = st.sampled_from(["id", "total", "a b", "key", "value", "rece'ipts", "\u00e9", "", "$", "receipts", '"'])

@@ -32,6 +32,8 @@ from connectors.web.console.words import zone_of
 
 pages = Pages()
 
+MENDING = "mending:"
+"""What stands before an owner whose draft is a connection that is taught once more."""
 STEPS = ("authorise", "key", "where", "rule")
 
 
@@ -84,7 +86,9 @@ async def my_till(visit: Visit) -> Response:
 
 async def draft_of(visit: Visit) -> tuple[Draft, type[Connector[Any]]]:
     wanted, owner = visit.path["draft"], visit.owner
-    one = await visit.host.store.read(lambda tx: drafts.get(tx, wanted, owner))
+    one = await visit.host.store.read(
+        lambda tx: drafts.get(tx, wanted, owner) or drafts.get(tx, wanted, f"{MENDING}{owner}")
+    )
     if one is None or one.connector not in visit.host.plugins.classes:
         raise NotHere
     return one, visit.host.plugins.classes[one.connector]
@@ -240,7 +244,7 @@ async def _joined(
     values = visit.desk.completed(one.connector, values)
     try:
         account = await visit.desk.check_till(one.connector, values)
-        samples.tried(visit, one, found, values)
+        await samples.tried(visit, one, found, values)
     except Refusal as error:
         return await _authorise(visit, one, found, _said(visit, error))
     there = await visit.host.store.read(lambda tx: connections.of_account(tx, one.connector, account.id))

@@ -62,7 +62,10 @@ def fields_of(found: type[Connector[Any]], values: Mapping[str, Any]) -> list[Fi
                 needed=needed,
                 first=needed or name in lets_in or _marked(info, "first"),
                 taught=_marked(info, "taught"),
-                choices=tuple((one, _words_of(info).get(one, one)) for one in choices),
+                choices=(
+                    *([("", "–")] if needed and not text and kind == "choice" else []),
+                    *((one, _words_of(info).get(one, one)) for one in choices),
+                ),
                 kept=text[-4:] if kind == "secret" and len(text) > 8 else "",
             )
         )

@@ -263,7 +263,7 @@ async def authorise_again(visit: Visit) -> Response:
 @pages.get("/connections/{connection}/welcome")
 async def welcome(visit: Visit) -> Response:
     found = await visit.overview()
-    lamp = await _lamp(visit, found.connection)
+    lamp = await _lamp(visit, found)
     if visit.request.query_params.get("part") == "now":
         return visit.page("_lamp.html", **lamp)
     email = await visit.host.store.read(lambda tx: watches.email(tx, found.connection.id))
@@ -283,11 +283,12 @@ async def welcome(visit: Visit) -> Response:
     )
 
 
-async def _lamp(visit: Visit, one: Connection) -> dict[str, Any]:
+async def _lamp(visit: Visit, found: Overview) -> dict[str, Any]:
     """The first receipt since the connection was made, as far as it has come."""
+    one = found.connection
     await visit.host.store.write(lambda tx: connections.look_soon(tx, one.id))
     first = await visit.host.store.read(lambda tx: looking.latest(tx, one.id, one.began_at))
-    return {"first": first, "one": one}
+    return {"first": first, "one": one, "unread": found.unread}
 
 
 @pages.post("/connections/{connection}/email", page="/connections/{connection}/settings")
@@ -411,6 +412,7 @@ async def _settings(visit: Visit, errors: Mapping[str, str]) -> Response:
         email=await visit.host.store.read(lambda tx: watches.email(tx, one.id)),
         mail_set=visit.host.settings.smtp_url is not None,
         hook=visit.desk.hook_url(one) if connector.info.hook_address == "connection" else None,
+        teaches=connector.teaching is not None,
     )
 
 
@@ -492,7 +494,11 @@ async def unread_page(visit: Visit) -> Response:
     found = await visit.overview()
     rows = await visit.desk.unread(found.connection.id, looking.MOST)
     titles = {row.where: _title_of(visit, found.connection, row.where) for row in rows}
-    return visit.page("unread.html", one=found.connection, rows=rows, titles=titles, number=found.unread)
+    connector = visit.host.plugins.classes.get(found.connection.connector)
+    teaches = connector is not None and connector.teaching is not None
+    return visit.page(
+        "unread.html", one=found.connection, rows=rows, titles=titles, number=found.unread, teaches=teaches
+    )
 
 
 def _title_of(visit: Visit, one: Connection, where: str) -> str:

@@ -33,11 +33,11 @@ class TillReads:
         self._kept: OrderedDict[str, tuple[float, asyncio.Task[Found]]] = OrderedDict()
         self._read: OrderedDict[str, tuple[float, list[Sale]]] = OrderedDict()
 
-    def remembered(self, key: str, read: Callable[[], list[Sale]]) -> list[Sale]:
-        """Receipts that are read from what is here already, read once."""
+    async def remembered(self, key: str, read: Callable[[], list[Sale]]) -> list[Sale]:
+        """Receipts that are read from what is here already, read once and beside what else goes on."""
         until, sales = self._read.get(key, (0.0, []))
         if until < time.monotonic():
-            sales = read()
+            sales = await asyncio.to_thread(read)
             self._read[key] = (time.monotonic() + _KEEP, sales)
             while len(self._read) > _AT_MOST:
                 self._read.popitem(last=False)

@@ -25,10 +25,13 @@ from connectors.store.captured import Captured
 from connectors.store.drafts import Draft
 from connectors.sync.previewing import Recent, recent_of
 from connectors.web.console.frame import Visit
+from connectors.web.console.words import zone_of
 
 _SHOWN_HEADERS = ("content-type", "user-agent", "content-length")
 _MOST_HEADERS = 30
 _LONG = 60
+_SHORT, _SAYS = 16, 4
+_KINDS = ("kind", "type", "key", "label")
 _PLAIN_FACT = re.compile(r"[0-9]{1,6}|[0-9]+[.,][0-9]{1,3}|true|false|")
 """What says nothing of anybody, though it stands within a customer: a count, a balance, yes or no."""
 
@@ -42,6 +45,8 @@ class Arrived:
     size: int
     headers: tuple[tuple[str, str], ...]
     chosen: bool
+    says: tuple[str, ...]
+    """Some of what is in it, to know it by; empty where nothing in it can be chosen."""
 
 
 @dataclass(slots=True)
@@ -94,7 +99,14 @@ async def shown(
         return {"teaches": False, "address": "", "requests": [], "read": None}
     chosen = (one.content.get("sample") or {}).get("id", "")
     requests = [
-        Arrived(request.id, request.at, len(request.body), _headers(request.headers), request.id == chosen)
+        Arrived(
+            request.id,
+            request.at,
+            len(request.body),
+            _headers(request.headers),
+            request.id == chosen,
+            tuple(hidden(leaf)[:_SHORT] for leaf in found.teaching.leaves({}, request.body, "")[:_SAYS]),
+        )
         for request in await arrived(visit, one)
     ]
     return {
@@ -113,12 +125,14 @@ def _headers(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     )
 
 
-def tried(visit: Visit, one: Draft, found: type[Connector[Any]], values: Mapping[str, Any]) -> None:
+async def tried(visit: Visit, one: Draft, found: type[Connector[Any]], values: Mapping[str, Any]) -> None:
     """Nothing is saved that was not tried: on the sample, or as a ready-made mapping. Raises `Refusal`, `Unfit`."""
     if found.teaching is None or "hook_token" not in one.content:
         return
     if any(ready.settings.items() <= values.items() for ready in found.ready_made):
-        return  # tried on its own sample by us
+        # tried on its own sample by us; and on what this one sent, if it sent anything: its currency may be another
+        visit.desk.try_on(one.connector, values, [request.body for request in await arrived(visit, one)])
+        return
     request = request_of(one)
     if request is None:
         raise Refusal(
@@ -139,7 +153,7 @@ async def recent(visit: Visit, one: Draft, found: type[Connector[Any]]) -> Recen
     if sample is not None:
         bodies.append(sample)
     values, teaching = _texts(one.content["values"]), found.teaching
-    read = visit.console.till_reads.remembered(
+    read = await visit.console.till_reads.remembered(
         # a rule is tried at every key that is pressed: the requests are read once
         f"{one.id} {hash(tuple(bodies))} {hash(tuple(sorted(values.items())))}",
         lambda: [sale for body in reversed(bodies) for sale in teaching.sketch(values, body).sales],
@@ -168,9 +182,8 @@ def read(visit: Visit, one: Draft, found: type[Connector[Any]], values: Mapping[
     return {
         "rows": rows,
         "answered": [one for one in rows if one[2][1]],
-        "said": [_said(sale, str(values.get("zone") or "UTC")) for sale in made.sales],
+        "said": [_said(sale, zone_of(str(values.get("zone") or "")).key) for sale in made.sales],
         "wrong": [(fields[name].title if name in fields else "", why) for name, why in made.wrong.items()],
-        "offers": made.offers,
     }
 
 
@@ -207,5 +220,6 @@ def tree(leaves: tuple[Leaf, ...]) -> Branch:
 def hidden(leaf: Leaf) -> str:
     """A value as it may be shown: somebody's own is masked."""
     named = any(isinstance(part, str) and personal_name(part) for part in leaf.place)
-    own = named and not _PLAIN_FACT.fullmatch(leaf.value[:_LONG])
+    kind = bool(leaf.place) and leaf.place[-1] in _KINDS
+    own = named and not kind and not _PLAIN_FACT.fullmatch(leaf.value[:_LONG])
     return masked(leaf.value[:_LONG]) if own or personal_text(leaf.value) else leaf.value[:_LONG]

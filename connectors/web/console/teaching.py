@@ -6,6 +6,7 @@ Owns these pages; what is asked and what answers mean is the connector's `teachi
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from starlette.responses import Response
@@ -13,15 +14,20 @@ from starlette.responses import Response
 from connector_sdk.connector import Connector
 from connector_sdk.hooks import HookRequest
 from connector_sdk.messages import Message
-from connector_sdk.teaching import Teaching
+from connector_sdk.teaching import Question, Teaching
+from connectors.desk import Refusal
+from connectors.store import captured, drafts, looking
 from connectors.store.drafts import Draft
+from connectors.store.engine import Transaction
 from connectors.web.console import samples
-from connectors.web.console.connecting import draft_of, keep_draft, step_page, usual
+from connectors.web.console.connecting import MENDING, draft_of, keep_draft, step_page, usual
+from connectors.web.console.forms import is_secret
 from connectors.web.console.frame import NotHere, Pages, Visit
 
 pages = Pages()
 
 _MOST_PASTED = 200 * 1024
+_NOTHING_YET = Message("No sale has arrived yet by which it could be taught.")
 _PASTE = Message("Paste one request as your till sends it, of at most 200 KiB.")
 
 
@@ -68,11 +74,11 @@ async def teach_page(visit: Visit) -> Response:
     values = _values(one)
     asked = teaching.questions(values, body)
     wanted = visit.request.query_params.get("ask", "")
-    skipped = one.content.get("skipped", [])
     question = next((q for q in asked if q.field == wanted), None)
     if question is None and not visit.request.query_params.get("all"):
-        question = next((q for q in asked if not values.get(q.field) and q.field not in skipped), None)
+        return visit.go(_next(one, asked, values))
     leaves = teaching.leaves(values, body, question.field) if question else ()
+    number = [q.field for q in asked].index(question.field) if question else 0
     return step_page(
         visit,
         one,
@@ -80,46 +86,113 @@ async def teach_page(visit: Visit) -> Response:
         "authorise",
         template="connect_teach.html",
         question=question,
-        number=1 + [q.field for q in asked].index(question.field) if question else 0,
+        number=number + 1,
         questions=len(asked),
+        previous=asked[number - 1].field if question and number else "",
         tree=samples.tree(leaves),
         hidden=samples.hidden,
         likely=[leaf for leaf in leaves if leaf.likely][:3],
         answered=values.get(question.field, "") if question else "",
+        onward=_next(one, asked, values),
+        mends=one.content.get("mends"),
         read=samples.read(visit, one, found, values),
     )
 
 
+def _next(one: Draft, asked: tuple[Question, ...], values: Mapping[str, str], after: str = "") -> str:
+    """The address of the first question (after one) that has no answer yet, or of what it has all come to."""
+    fields = [question.field for question in asked]
+    skipped = one.content.get("skipped", [])
+    start = fields.index(after) + 1 if after in fields else 0
+    for field in fields[start:] + fields[:start]:
+        if not values.get(field) and field not in skipped and field != after:
+            return f"/connect/{one.id}/teach?ask={field}"
+    return f"/connect/{one.id}/teach?all=1"
+
+
 @pages.post("/connect/{draft}/teach", page="/connect/{draft}/teach")
 async def teach(visit: Visit) -> Response:
-    """An answer: a path, "my till has none", or the other way to read a number."""
+    """An answer: a path, or that there is none. One that cannot be read is said to be, and the question stays."""
     one, _, teaching = await _taught(visit)
     body = samples.sample_of(one)
     if body is None:
         return visit.go(f"/connect/{one.id}/authorise")
     values, form = _values(one), visit.form
-    skipped = [*one.content.get("skipped", [])]
-    asked = {question.field for question in teaching.questions(values, body)}
     field = form.get("field")
-    changed: Mapping[str, str] = values
-    if "offer" in form:
-        offers = teaching.sketch(values, body).offers
-        number = form.get("offer")
-        if not number.isdigit() or int(number) >= len(offers):
-            raise NotHere
-        changed = {**values, **offers[int(number)].values}
-        await keep_draft(visit, one, values=dict(changed))
-        return visit.go(f"/connect/{one.id}/teach?all=1")
-    if field not in asked:
+    question = next((q for q in teaching.questions(values, body) if q.field == field), None)
+    if question is None or ("skip" in form and question.needed):
         raise NotHere
+    skipped = [name for name in one.content.get("skipped", []) if name != field]
+    changed: Mapping[str, str] = {**values, field: ""}
     if "skip" in form:
         skipped.append(field)
-        changed = {**values, field: ""}
     else:
         path = form.get("path")
         if path not in {leaf.path for leaf in teaching.leaves(values, body, field)}:
             raise NotHere
         changed = teaching.taken(values, body, field, path)
-        skipped = [name for name in skipped if name != field]
     await keep_draft(visit, one, values=dict(changed), skipped=skipped)
-    return visit.go(f"/connect/{one.id}/teach")
+    made = teaching.sketch(changed, body)
+    if "skip" not in form and field in made.wrong:
+        return visit.go(f"/connect/{one.id}/teach?ask={field}", made.wrong[field], "bad")
+    kept = replace(one, content={**one.content, "skipped": skipped})
+    return visit.go(_next(kept, teaching.questions(changed, body), changed, field))
+
+
+# --- a connection's own, mended in the same way ---------------------------------------------------------------------
+
+
+@pages.post("/connections/{connection}/teach", page="/connections/{connection}/settings")
+async def mend(visit: Visit) -> Response:
+    """Teach a connected till once more: by a request that could not be read, or by the last one that was."""
+    one = (await visit.overview()).connection
+    found = visit.desk.connector(one.connector)
+    if found.teaching is None:
+        raise NotHere
+    wanted, owner = visit.form.get("kept"), visit.owner
+    if wanted:
+        body = await visit.desk.unread_body(one.id, wanted)
+    else:
+        requests = await visit.host.store.read(lambda tx: captured.of(tx, one.id))
+        if not requests:
+            return visit.go(f"/connections/{one.id}/settings", _NOTHING_YET, "bad")
+        body = requests[0].body
+    owner = f"{MENDING}{owner}"  # nothing that the catalogue says one began to connect
+    values = {name: value for name, value in visit.desk.settings_of(one).items() if not is_secret(found, name)}
+    content = {"mends": one.id, "values": values, "sample": samples.as_sample(body, {}, ""), "skipped": []}
+
+    def work(tx: Transaction) -> str:
+        draft = drafts.begin(tx, owner, one.connector)
+        made = drafts.get(tx, draft, owner)
+        assert made is not None  # noqa: S101 - it was made in this transaction
+        drafts.keep(tx, made, content)
+        return draft
+
+    return visit.go(f"/connect/{await visit.host.store.write(work)}/teach?all=1")
+
+
+@pages.post("/connect/{draft}/mend", page="/connect/{draft}/teach")
+async def mended(visit: Visit) -> Response:
+    """What was taught becomes the connection's settings, if it makes a sale; what could not be read is tried again."""
+    one, found, _ = await _taught(visit)
+    wanted, body = one.content.get("mends", ""), samples.sample_of(one)
+    there = await visit.host.store.read(lambda tx: looking.overview(tx, wanted))
+    if body is None or there is None or visit.me.visitor.business_id not in (None, there.connection.business_id):
+        raise NotHere
+    values = _values(one)
+    before = visit.desk.settings_of(there.connection)
+    changed = {
+        name: value
+        for name, value in values.items()
+        if not is_secret(found, name) and str(before.get(name) or "") != value
+    }
+    back = f"/connect/{one.id}/teach?all=1"
+    try:
+        visit.desk.try_on(one.connector, {**before, **changed}, [body])
+        if changed:
+            await visit.desk.edit(wanted, changed)
+        again = await visit.desk.try_again(wanted)
+    except Refusal as error:
+        return visit.go(back, error.message, "bad")
+    await visit.host.store.write(lambda tx: drafts.discard(tx, one.id, one.owner))
+    return visit.go(f"/connections/{wanted}", Message("unread.read", {"count": again["read"]}))

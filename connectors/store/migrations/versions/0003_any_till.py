@@ -24,6 +24,7 @@ def upgrade() -> None:
     op.create_index("ix_draft_hook_token", "draft", ["hook_token_hash"], unique=True)
     op.add_column("connection", sa.Column("former_hook_token_hash", sa.Text(), nullable=True))
     op.add_column("connection", sa.Column("former_hook_until", sa.BigInteger(), nullable=True))
+    op.add_column("connection", sa.Column("refused_at", sa.BigInteger(), nullable=True))
     op.create_index("ix_connection_former_hook", "connection", ["former_hook_token_hash"], unique=False)
     op.create_table(
         "kept_body",
