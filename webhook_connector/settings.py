@@ -69,8 +69,8 @@ class Dates(StrEnum):
 
 
 _ENCODING_WORDS = {"hex": "Letters a to f and digits (hex)", "base64": "Letters, digits, + and / (base64)"}
-_SIGN_WORDS = {"dot": "12.50", "comma": "12,50"}
-_UNIT_WORDS = {"major": "12.50 is written 12.50", "minor": "12.50 is written 1250"}
+SIGN_WORDS: Mapping[str, str] = {"dot": "12.50", "comma": "12,50"}
+UNIT_WORDS: Mapping[str, str] = {"major": "12.50 is written 12.50", "minor": "12.50 is written 1250"}
 DATE_WORDS: Mapping[str, str] = {
     "iso": "2026-11-20T08:15:30Z",
     "unix": "1763622930 (seconds)",
@@ -165,8 +165,8 @@ class WebhookSettings(BaseModel):
         str, _path("Refunded means", "The statuses of one whose money was all given back.")
     ] = ""
     voided_statuses: Annotated[str, _path("Voided means", "The statuses of one that counts as never sold.")] = ""
-    decimal_sign: Annotated[DecimalSign, _path("Decimal sign", words=_SIGN_WORDS)] = DecimalSign.dot
-    units: Annotated[Units, _path("Units", words=_UNIT_WORDS)] = Units.major
+    decimal_sign: Annotated[DecimalSign, _path("Decimal sign", words=SIGN_WORDS)] = DecimalSign.dot
+    units: Annotated[Units, _path("Units", words=UNIT_WORDS)] = Units.major
     dates: Annotated[Dates, _path("Times", words=DATE_WORDS)] = Dates.iso
     date_pattern: Annotated[str, _path("Pattern of times", "As in %d.%m.%Y %H:%M.")] = ""
     dates_zone: Annotated[str, _path("Zone of times", "For times written without one; the till's, if empty.")] = ""

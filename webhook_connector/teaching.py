@@ -26,7 +26,7 @@ from connector_sdk.teaching import Leaf, Question, Sketch, Teaching, Values
 from webhook_connector import proofs
 from webhook_connector.expressions import compiled, found_in, parsed
 from webhook_connector.mapping import amount_of, examined, receipts_in, sale_of
-from webhook_connector.settings import Dates, DecimalSign, Proof, Units, WebhookSettings
+from webhook_connector.settings import SIGN_WORDS, UNIT_WORDS, Dates, DecimalSign, Proof, Units, WebhookSettings
 
 _QUESTIONS = (
     Question("map_receipt_id", "Which of these is the number of the receipt?", needed=True),
@@ -117,7 +117,7 @@ def _readings(values: Values, text: str, field: str) -> tuple[Leaf, ...]:
             amount = amount_of(text, settings)
         except (BadPayload, ValueError):
             continue
-        made.append(Leaf((text,), one.value, str(amount), likely=True))
+        made.append(Leaf((text, len(made)), one.value, str(amount)))
     return tuple(made)
 
 
@@ -364,6 +364,9 @@ def sketch(values: Values, body: bytes) -> Sketch:
     if _is_one_of_several(settings.map_receipt_id, receipts[0]):
         wrong["map_receipts"] = Message("say which list the receipts are: only the first of them would be read")
     read = {f"map_{name}": text for name, text in found.items()}
+    for name, words in (("units", UNIT_WORDS), ("decimal_sign", SIGN_WORDS)):
+        if name in values:
+            read[name] = words.get(values[name], "")
     sales, others = [], dict[str, Message]()
     whole = not _missing(settings) and "map_receipts" not in wrong
     for one in receipts if whole else ():

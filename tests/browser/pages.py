@@ -134,10 +134,13 @@ async def _teaching(stage: Stage, page: Page) -> AsyncIterator[tuple[str, Page]]
     yield "teach-arrived", page
     await press(page, "form[action$='/sample'] input[name=request] + button")
     yield "teach-question", page
-    for path in ("number", "total", "at"):
+    for path in ("number", "total"):
+        await press(page, f".tree form:has(input[name=path][value={path}]) button")
+    yield "teach-question-amount", page
+    for path in ("minor", "at"):
         await press(page, f".tree form:has(input[name=path][value={path}]) button")
     yield "teach-question-likely", page
-    await page.goto(page.url.replace("/teach", "/teach?all=1"))
+    await page.goto(f"{page.url.partition('/teach')[0]}/teach?all=1")
     yield "teach-read", page
     await page.goto(page.url.replace("/teach?all=1", "/authorise"))
     await press(page, "form[action$='/authorise'] button.go")
@@ -156,3 +159,6 @@ async def _any_till(stage: Stage, page: Page) -> AsyncIterator[tuple[str, Page]]
     for name in ("", "/unread", "/address", "/settings", "/welcome"):
         await page.goto(f"/connections/{one.id}{name}")
         yield f"any-till{name.replace('/', '-')}", page
+    await page.goto(f"/connections/{one.id}/unread")
+    await press(page, f"form[action='/connections/{one.id}/teach'] button")
+    yield "any-till-mend", page

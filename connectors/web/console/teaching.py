@@ -159,7 +159,10 @@ async def mend(visit: Visit) -> Response:
         body = requests[0].body
     owner = f"{MENDING}{owner}"  # nothing that the catalogue says one began to connect
     values = {name: value for name, value in visit.desk.settings_of(one).items() if not is_secret(found, name)}
-    content = {"mends": one.id, "values": values, "sample": samples.as_sample(body, {}, ""), "skipped": []}
+    texts = {name: str(value) for name, value in values.items() if value is not None}
+    # what it was not asked before it is not asked now: only what is wrong
+    skipped = [asked.field for asked in found.teaching.questions(texts, body) if not texts.get(asked.field)]
+    content = {"mends": one.id, "values": values, "sample": samples.as_sample(body, {}, ""), "skipped": skipped}
 
     def work(tx: Transaction) -> str:
         draft = drafts.begin(tx, owner, one.connector)
