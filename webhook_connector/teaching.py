@@ -110,7 +110,7 @@ def _in_doubt(values: Values, text: str) -> list[Question]:
 
 def _readings(values: Values, text: str, field: str) -> tuple[Leaf, ...]:
     """An amount in doubt, both ways."""
-    made = []
+    made: list[Leaf] = []
     for one in Units if field == "units" else DecimalSign:
         settings = _lenient({**values, "units": Units.major.value, field: one.value})
         try:
