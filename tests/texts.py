@@ -66,7 +66,7 @@ def of_code(folder: Path) -> Iterator[str]:
                     if name == "ValueError" and file.name == "settings.py" and folder in TILLS:
                         # "field: why": the field is where it is shown, the rest is worded
                         yield from (re.sub(r"^[a-z_]+: ", "", one) for one in _strings(args[:1]))
-                case ast.Assign(targets=[ast.Name(id="text" | "NEEDED")], value=value):
+                case ast.Assign(targets=[ast.Name(id="text" | "NEEDED" | "STRANGE")], value=value):
                     yield from _strings([value])
                 case (
                     ast.Assign(targets=[ast.Name(id=name)], value=ast.Dict(values=values))

@@ -23,6 +23,7 @@ from connectors.store.vault import Vault
 Classes = Mapping[str, type[Connector[Any]]]
 _AT_MOST = 5000
 NEEDED = "this is needed"
+STRANGE = "this is not written as it should be: see the example"
 
 
 class NoConnector(ConnectorError):
@@ -84,6 +85,8 @@ def plain_reason(error: Any) -> str:
     """What pydantic says of one field, as a sentence for whoever typed it."""
     if error["type"] == "missing":
         return NEEDED
+    if error["type"] == "string_pattern_mismatch":  # a pattern says nothing to whoever types
+        return STRANGE
     return str(error["msg"]).removeprefix("Value error, ").removesuffix(".")
 
 
