@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 
 import httpx
 from pydantic import BaseModel, Field, SecretStr, StringConstraints, field_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
 from connector_sdk.errors import NotSupported
@@ -104,6 +105,12 @@ FIRST: Mapping[str, Any] = {"first": True}
 
 TAUGHT: Mapping[str, Any] = {"taught": True}
 """For a settings field that says where something is in what the till sends: taught by a request, seldom typed."""
+
+
+def marked(info: FieldInfo, mark: Mapping[str, Any]) -> bool:
+    """Whether a settings field has a mark, `FIRST` or `TAUGHT`."""
+    extra = info.json_schema_extra
+    return isinstance(extra, dict) and mark.items() <= extra.items()
 
 
 class Location(Frozen):

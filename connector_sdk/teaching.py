@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from connector_sdk.hooks import HookRequest
 from connector_sdk.messages import Message
@@ -15,6 +16,11 @@ from connector_sdk.sale import Sale
 
 Values = Mapping[str, str]
 """Settings as a form has them, however unfinished."""
+
+
+def as_texts(values: Mapping[str, Any]) -> dict[str, str]:
+    """Settings, however they are kept, as a form has them."""
+    return {name: str(value) for name, value in values.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,7 @@ def of_code(folder: Path) -> Iterator[str]:
                         yield from _strings(args[1:2])
                     if name == "Question":
                         yield from _strings(args[1:2])
+                        yield from _strings([keyword.value for keyword in keywords if keyword.arg == "skip"])
                     if name == "Token":
                         yield from _strings(args[1:2])
                     if name in ("ConnectorInfo", "Field", "ReadyMade"):

@@ -6,13 +6,13 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from connector_sdk.connector import Connector, MenuItem, OAuth, TillAccount, Token
+from connector_sdk.connector import TAUGHT, Connector, MenuItem, OAuth, TillAccount, Token, marked
 from connector_sdk.errors import ConnectorError, MissingRight, NotAuthorised, NotConfigured
 from connector_sdk.hooks import HookRequest
 from connector_sdk.rule import StampRule
-from connector_sdk.teaching import Sketch
+from connector_sdk.teaching import Sketch, as_texts
 from connectors.desk.ground import Ground, nearest
 from connectors.desk.refusal import Refusal, Unfit, WrongFields
 from connectors.domain.clock import SECOND
@@ -24,7 +24,6 @@ from connectors.store.connections import Edit, NewConnection
 from connectors.store.engine import Transaction
 from connectors.sync.tills import app_settings
 
-_NEAREST = 8
 _NEAREST = 8
 _SAMPLES, _SAMPLE_BYTES = 50, 4 * 1024 * 1024
 
@@ -121,10 +120,9 @@ class Joining(Ground):
         found = self.connector(name)
         if found.teaching is None or not samples:
             return
-        texts = {one: str(value) for one, value in values.items() if value is not None}
         first: Sketch | None = None
         for one in samples:
-            made = found.teaching.sketch(texts, one)
+            made = found.teaching.sketch(as_texts(values), one)
             if made.sales:
                 return
             first = first or made
@@ -134,7 +132,9 @@ class Joining(Ground):
     async def _still_reads(self, kept: Connection, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
         """Changed settings are tried on the last sale that arrived, and on what could not be read. Raises `Unfit`."""
         model = self.connector(kept.connector).settings_model
-        if all(before.get(name) == after.get(name) for name in model.model_fields if _taught(model, name)):
+        if all(
+            before.get(name) == after.get(name) for name, info in model.model_fields.items() if marked(info, TAUGHT)
+        ):
             return
         samples = await self._store.read(
             lambda tx: [
@@ -305,11 +305,6 @@ def known_fields(found: type[Connector[Any]], values: Mapping[str, str]) -> None
                 field_name=field,
                 known=", ".join(nearest(field, fields)[:_NEAREST]),
             )
-
-
-def _taught(model: type[BaseModel], name: str) -> bool:
-    extra = model.model_fields[name].json_schema_extra
-    return isinstance(extra, dict) and bool(extra.get("taught"))
 
 
 def _scope(account: TillAccount, wanted: Sequence[str]) -> tuple[str, ...]:

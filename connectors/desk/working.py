@@ -93,7 +93,7 @@ class Working(Ground):
         return result
 
     async def unread(self, connection_id: str, limit: int = 200) -> list[Kept]:
-        """What arrived and could not be read, newest first, less what a later version has overtaken."""
+        """What arrived and could not be read, newest first, less what a later reading of the till has overtaken."""
         one = await self.get(connection_id)
         return await self._store.read(lambda tx: journal.unread(tx, one, limit))
 

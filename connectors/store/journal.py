@@ -137,8 +137,7 @@ def keep(
         row = {"id": content, "connection_id": connection_id, "size": len(body), "body": tx.vault.encrypt(text)}
         insert = tx.insert(kept_body).values(row)  # another writer may be as quick
         tx.run(insert.on_conflict_do_update(index_elements=[kept_body.c.id], set_={"size": len(body)}))
-        if at is None:
-            _prune(tx, connection_id)
+        _prune(tx, connection_id)
     return True
 
 
@@ -244,26 +243,27 @@ def newest_hooks(tx: Transaction, connection_id: str, limit: int, most_bytes: in
         left -= row.size
         if left < 0:
             break
-        found.append(tx.vault.decrypt(row.body).encode("latin-1"))
+        found.append(_opened(tx, row.body))
     return found
 
 
 def _with_bodies(tx: Transaction, rows: Sequence[Any]) -> list[Kept]:
     wanted = {row.content for row in rows if row.content}
     bodies = {
-        row.id: tx.vault.decrypt(row.body).encode("latin-1")
+        row.id: _opened(tx, row.body)
         for row in tx.run(select(kept_body.c.id, kept_body.c.body).where(kept_body.c.id.in_(wanted)))
     }
     return [
-        _kept(row, bodies[row.content] if row.content else _body_of_old(tx, row))
+        # an older version kept each body beside its reason
+        _kept(row, bodies[row.content] if row.content else _opened(tx, row.body))
         for row in rows
         if not row.content or row.content in bodies
     ]
 
 
-def _body_of_old(tx: Transaction, row: Any) -> bytes:
-    """An older version kept each body beside its reason."""
-    return tx.vault.decrypt(row.body).encode("latin-1")
+def _opened(tx: Transaction, kept_text: str) -> bytes:
+    """A body, as it came."""
+    return tx.vault.decrypt(kept_text).encode("latin-1")
 
 
 def arrived_before(tx: Transaction, connection_id: str, sales: Sequence[Sale], body: bytes) -> dict[str, int]:

@@ -430,3 +430,14 @@ async def test_a_till_without_seconds_gives_its_first_stamp(town: Town) -> None:
     await send(town, sale(sum="3.00", id="8", at=(minute - timedelta(minutes=1)).isoformat()), {})
     await town.sync()
     assert town.stamps(PHONE) == 2
+
+
+async def test_what_is_kept_of_hooks_that_are_read_in_part_is_bounded(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "_KEPT_AT_MOST", 3)
+    await connect(town, {**BASE, "map_receipts": "all"})
+    for number in range(6):
+        rows = [json.loads(sale(sum="1.00", id=f"good-{number}")), json.loads(sale("1.00", id=f"bad-{number}"))]
+        assert await send(town, json.dumps({"all": rows}).encode(), {}) == 200
+    assert [receipt for receipt, _ in await unread(town)] == ["bad-5", "bad-4", "bad-3"]

@@ -14,7 +14,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
-from connector_sdk.connector import Connector, Token
+from connector_sdk.connector import FIRST, TAUGHT, Connector, Token, marked
 from connector_sdk.messages import Message
 from connector_sdk.money import Money
 from connector_sdk.rule import Refunds, StampRule, UnknownCustomer
@@ -60,8 +60,8 @@ def fields_of(found: type[Connector[Any]], values: Mapping[str, Any]) -> list[Fi
                 kind=kind,
                 value="" if kind == "secret" else text,
                 needed=needed,
-                first=needed or name in lets_in or _marked(info, "first"),
-                taught=_marked(info, "taught"),
+                first=needed or name in lets_in or marked(info, FIRST),
+                taught=marked(info, TAUGHT),
                 choices=(
                     *([("", "–")] if needed and not text and kind == "choice" else []),
                     *((one, _words_of(info).get(one, one)) for one in choices),
@@ -75,10 +75,6 @@ def fields_of(found: type[Connector[Any]], values: Mapping[str, Any]) -> list[Fi
 def _words_of(info: FieldInfo) -> Mapping[str, str]:
     words = info.json_schema_extra.get("words") if isinstance(info.json_schema_extra, dict) else None
     return {str(name): str(said) for name, said in words.items()} if isinstance(words, dict) else {}
-
-
-def _marked(info: FieldInfo, mark: str) -> bool:
-    return isinstance(info.json_schema_extra, dict) and bool(info.json_schema_extra.get(mark))
 
 
 def _kind(annotation: Any) -> tuple[str, tuple[str, ...]]:

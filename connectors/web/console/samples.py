@@ -16,7 +16,7 @@ from connector_sdk.messages import Message
 from connector_sdk.redaction import masked, personal_name, personal_text
 from connector_sdk.rule import StampRule
 from connector_sdk.sale import Sale, SaleStatus
-from connector_sdk.teaching import Leaf, Sketch
+from connector_sdk.teaching import Leaf, Sketch, as_texts
 from connectors.desk import Refusal, Unfit
 from connectors.domain.clock import moment
 from connectors.domain.stamps import stamps_for
@@ -139,7 +139,7 @@ async def tried(visit: Visit, one: Draft, found: type[Connector[Any]], values: M
             "send one sale to the address above, or paste one, and choose it: what was never tried is not saved"
         )
     visit.desk.try_on(one.connector, values, [request.body])
-    against = found.teaching.unproven(_texts(values), request)
+    against = found.teaching.unproven(as_texts(values), request)
     if against is not None:
         raise Unfit(found.info.title, {found.teaching.secret: against})
 
@@ -152,7 +152,7 @@ async def recent(visit: Visit, one: Draft, found: type[Connector[Any]]) -> Recen
     sample = sample_of(one)
     if sample is not None:
         bodies.append(sample)
-    values, teaching = _texts(one.content["values"]), found.teaching
+    values, teaching = as_texts(one.content["values"]), found.teaching
     read = await visit.console.till_reads.remembered(
         # a rule is tried at every key that is pressed: the requests are read once
         f"{one.id} {hash(tuple(bodies))} {hash(tuple(sorted(values.items())))}",
@@ -160,10 +160,6 @@ async def recent(visit: Visit, one: Draft, found: type[Connector[Any]]) -> Recen
     )
     newest = {sale.receipt_id: sale for sale in read}
     return recent_of(list(newest.values()), moment(visit.host.store.clock.now()), "hooks")
-
-
-def _texts(values: Mapping[str, Any]) -> dict[str, str]:
-    return {name: str(value) for name, value in values.items() if value is not None}
 
 
 # --- what settings make of the sample -------------------------------------------------------------------------------
@@ -174,9 +170,9 @@ def read(visit: Visit, one: Draft, found: type[Connector[Any]], values: Mapping[
     body = sample_of(one)
     if body is None or found.teaching is None:
         return None
-    made = found.teaching.sketch(_texts(values), body)
+    made = found.teaching.sketch(as_texts(values), body)
     fields = found.settings_model.model_fields
-    asked = [question.field for question in found.teaching.questions(_texts(values), body)]
+    asked = [question.field for question in found.teaching.questions(as_texts(values), body)]
     more = [name for name in made.found if name not in asked]
     rows = [(name, fields[name].title or name, _row(name, made, values)) for name in (*asked, *more)]
     return {

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from connector_sdk.connector import Connector
 from connector_sdk.hooks import HookRequest
 from connector_sdk.messages import Message
-from connector_sdk.teaching import Question, Teaching
+from connector_sdk.teaching import Question, Teaching, as_texts
 from connectors.desk import Refusal
 from connectors.store import captured, drafts, looking
 from connectors.store.drafts import Draft
@@ -39,7 +39,7 @@ async def _taught(visit: Visit) -> tuple[Draft, type[Connector[Any]], Teaching]:
 
 
 def _values(one: Draft) -> dict[str, str]:
-    return {name: str(value) for name, value in one.content.get("values", {}).items() if value is not None}
+    return as_texts(one.content.get("values", {}))
 
 
 # a form writes most signs of JSON as three
@@ -159,7 +159,7 @@ async def mend(visit: Visit) -> Response:
         body = requests[0].body
     owner = f"{MENDING}{owner}"  # nothing that the catalogue says one began to connect
     values = {name: value for name, value in visit.desk.settings_of(one).items() if not is_secret(found, name)}
-    texts = {name: str(value) for name, value in values.items() if value is not None}
+    texts = as_texts(values)
     # what it was not asked before it is not asked now: only what is wrong
     skipped = [asked.field for asked in found.teaching.questions(texts, body) if not texts.get(asked.field)]
     content = {"mends": one.id, "values": values, "sample": samples.as_sample(body, {}, ""), "skipped": skipped}
