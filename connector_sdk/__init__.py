@@ -40,8 +40,9 @@ from connector_sdk.hooks import (
 from connector_sdk.hookspecs import ConnectionFacts, OperationFacts, hookimpl
 from connector_sdk.messages import Message
 from connector_sdk.money import Money
+from connector_sdk.numbers import decimal_of, plain_quantity, quantity_of, whole_of
 from connector_sdk.rule import StampRule
-from connector_sdk.sale import Checkpoint, Customer, Line, Sale, SalePage, SaleStatus, Unreadable, plain_quantity
+from connector_sdk.sale import Checkpoint, Customer, Line, Sale, SalePage, SaleStatus, Unreadable
 from connector_sdk.till_client import RateLimit, TillClient
 
 __all__ = [
@@ -90,6 +91,9 @@ __all__ = [
     "TillUnavailable",
     "Token",
     "Unreadable",
+    "decimal_of",
     "hookimpl",
     "plain_quantity",
+    "quantity_of",
+    "whole_of",
 ]

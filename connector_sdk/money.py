@@ -13,12 +13,12 @@ from typing import Any, ClassVar
 
 from pydantic import ConfigDict
 
+from connector_sdk.numbers import decimal_of, whole_of
+
 # ISO 4217: the currencies whose minor unit is not a hundredth.
 _EXPONENTS = dict.fromkeys(
     "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF".split(), 0
 ) | dict.fromkeys("BHD IQD JOD KWD LYD OMR TND".split(), 3)
-_DECIMAL = re.compile(r"[+-]?[0-9]{1,15}(\.[0-9]{1,15})?")
-_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _CURRENCY = re.compile(r"[A-Z]{3}")
 _LARGEST = 10**15
 
@@ -63,9 +63,7 @@ class Money:
         if type(value) is not int and type(value) is not str:
             raise TypeError(f"hundredths are an int or its text, not {type(value).__name__}")
         if isinstance(value, str):
-            if not _INTEGER.fullmatch(value):
-                raise ValueError("not a whole number of hundredths")
-            value = int(value)
+            value = whole_of(value)
         return cls._exact(Decimal(value).scaleb(-2), currency)
 
     @classmethod
@@ -75,9 +73,7 @@ class Money:
         Raises `TypeError` for a float, `ValueError` for other text or more digits than the currency has.
         """
         if isinstance(value, str):
-            if not _DECIMAL.fullmatch(value):
-                raise ValueError("not a decimal number")
-            value = Decimal(value)
+            value = decimal_of(value)
         elif not isinstance(value, Decimal):
             raise TypeError(f"an amount is a decimal string, not {type(value).__name__}")
         if not value.is_finite():

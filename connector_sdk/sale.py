@@ -49,13 +49,8 @@ class Customer(Frozen):
         return bool(self.number or self.phone or self.email or self.till_id)
 
 
-def plain_quantity(quantity: Decimal) -> Decimal:
-    """A quantity to three places, written one way: "1" and "1.000" are the same, and a receipt must read the same."""
-    return Decimal(f"{quantity.quantize(Decimal('0.001')).normalize():f}")
-
-
 class Line(Frozen):
-    """One line of a receipt; quantities may be fractional (by weight): see `plain_quantity`.
+    """One line of a receipt; quantities may be fractional (by weight): see `quantity_of`.
 
     `gift` marks what was given free: it earns nothing by item.
     """

@@ -10,14 +10,14 @@ import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from pydantic import ValidationError
 
 from connector_sdk.errors import BadPayload
 from connector_sdk.money import Money
-from connector_sdk.sale import Customer, Line, Sale, SaleStatus, plain_quantity
+from connector_sdk.numbers import quantity_of
+from connector_sdk.sale import Customer, Line, Sale, SaleStatus
 from poster_connector.settings import PosterSettings
 from poster_connector.wire import text, whole
 
@@ -111,16 +111,14 @@ def _line(raw: Any, where: str, categories: Mapping[str, str]) -> Line:
         raise BadPayload(where, "is not a line with a product")
     product = text(raw, "product_id")
     try:
-        quantity = Decimal(str(raw.get("num", "")))
-    except InvalidOperation:
-        raise BadPayload(f"{where}.num", "is not a number") from None
-    if not quantity.is_finite() or not 0 <= quantity < 10**6:
-        raise BadPayload(f"{where}.num", "is no quantity")
+        quantity = quantity_of(str(raw.get("num", "")))
+    except ValueError:
+        raise BadPayload(f"{where}.num", "is no quantity") from None
     try:
         gift = whole(raw, "payed_sum", 1) == 0
     except BadPayload as error:
         raise BadPayload(f"{where}.{error.where}", error.why) from None
-    return Line(product_id=product, category_id=categories.get(product), quantity=plain_quantity(quantity), gift=gift)
+    return Line(product_id=product, category_id=categories.get(product), quantity=quantity, gift=gift)
 
 
 def redeem_codes(comment: str) -> tuple[str, ...]:

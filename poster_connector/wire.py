@@ -20,6 +20,7 @@ from connector_sdk.errors import (
     RateLimited,
     TillUnavailable,
 )
+from connector_sdk.numbers import whole_of
 
 _WHITE = re.compile(r"[ \t\r\n]*")
 _MOST_FIELDS = 64
@@ -70,9 +71,10 @@ def whole(raw: Mapping[str, Any], field: str, default: int | None = None) -> int
         return default
     if type(value) is int:
         return value
-    if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,18}", value):
-        return int(value)
-    raise BadPayload(field, "is not a whole number")
+    try:
+        return whole_of(value)
+    except ValueError:
+        raise BadPayload(field, "is not a whole number") from None
 
 
 def text(raw: Mapping[str, Any], field: str) -> str:

@@ -9,14 +9,15 @@ import json
 import re
 from collections.abc import Mapping
 from datetime import datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from pydantic import ValidationError
 
 from connector_sdk.errors import BadPayload
 from connector_sdk.money import Money
-from connector_sdk.sale import Customer, Line, Sale, SaleStatus, plain_quantity
+from connector_sdk.numbers import decimal_of, quantity_of
+from connector_sdk.sale import Customer, Line, Sale, SaleStatus
 from serve_connector.settings import ServeSettings
 from serve_connector.wire import NOT_MONEY, STATUSES
 
@@ -60,7 +61,7 @@ def _sale(raw: Mapping[str, Any], currency: str, settings: ServeSettings, venue:
     closed_at = _time(raw, "closed_at")
     if status is SaleStatus.closed and closed_at is None:
         raise BadPayload("closed_at", "is missing from a closed check")
-    paid = _money(raw, "total", currency) - _without_money(raw, currency)
+    paid = _paid(raw, currency)
     refunded = _money(raw, "refunded", currency, "0")
     return Sale(
         receipt_id=_text(raw, "id"),
@@ -121,8 +122,22 @@ def _money(raw: Mapping[str, Any], field: str, currency: str, default: str | Non
     return found
 
 
+def _paid(raw: Mapping[str, Any], currency: str) -> Money:
+    """The part of the total that money paid.
+
+    The total has no tip in it, but a gift card may have paid the tip too: what was paid without money counts against
+    the total only as far as it is more than the tip.
+    """
+    total, tip = _money(raw, "total", currency), _money(raw, "tip", currency, "0")
+    without_money = _without_money(raw, currency)
+    if without_money < tip:
+        return total
+    off = without_money - tip
+    return total - off if off < total else Money.zero(currency)
+
+
 def _without_money(raw: Mapping[str, Any], currency: str) -> Money:
-    """What was paid with points, vouchers or gift cards."""
+    """What was paid with points, vouchers or gift cards, of total and tip together."""
     payments = raw.get("payments") or []
     if not isinstance(payments, list):
         raise BadPayload("payments", "is not a list")
@@ -135,8 +150,6 @@ def _without_money(raw: Mapping[str, Any], currency: str) -> Money:
                 total += _money(one, "amount", currency)
             except BadPayload as error:
                 raise BadPayload(f"payments.{at}.{error.where}", error.why) from None
-    if _money(raw, "total", currency) < total:
-        raise BadPayload("payments", "come to more than the total")
     return total
 
 
@@ -179,20 +192,17 @@ def _line(raw: Any, where: str) -> Line:
 
 
 def _quantity(raw: Mapping[str, Any], field: str, where: str, default: str | None = None) -> Decimal:
-    found = _decimal(raw.get(field, default), f"{where}.{field}")
-    if not 0 <= found < 10**6:
-        raise BadPayload(f"{where}.{field}", "is no quantity")
-    return plain_quantity(found)
+    try:
+        return quantity_of(raw.get(field, default))
+    except ValueError:
+        raise BadPayload(f"{where}.{field}", "is no quantity as text, as in 2 or 0.250") from None
 
 
 def _decimal(value: Any, where: str) -> Decimal:
     try:
-        found = Decimal(value) if isinstance(value, str) and len(value) <= 30 else None
-    except InvalidOperation:
-        found = None
-    if found is None or not found.is_finite() or abs(found.adjusted()) > 30:
-        raise BadPayload(where, "is no number as text")
-    return found
+        return decimal_of(value)
+    except ValueError:
+        raise BadPayload(where, "is no number as text") from None
 
 
 def _codes(raw: Mapping[str, Any]) -> tuple[str, ...]:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -17,14 +17,13 @@ from pydantic import ValidationError
 from connector_sdk.errors import BadPayload
 from connector_sdk.messages import Message
 from connector_sdk.money import Money
-from connector_sdk.sale import Customer, Line, Sale, SaleStatus, Unreadable, plain_quantity
+from connector_sdk.numbers import decimal_of, quantity_of, whole_of
+from connector_sdk.sale import Customer, Line, Sale, SaleStatus, Unreadable
 from webhook_connector.expressions import found_in, parsed
 from webhook_connector.settings import DATE_WORDS, Dates, DecimalSign, Units, WebhookSettings
 
 MOST_RECEIPTS = 500
-_PLAIN = re.compile(r"[+-]?[0-9]{1,15}(\.[0-9]{1,15})?")
-_GROUPED = re.compile(r"[+-]?[0-9]{1,3}(,[0-9]{3})+(\.[0-9]{1,15})?")
-_WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
+_GROUPED = re.compile(r"[+-]?[0-9]{1,3}(,[0-9]{3})+(\.[0-9]{1,20})?")
 _EMAIL = re.compile(r"[!-?A-~]{1,64}@[!-?A-~]{3,180}")
 _NUMBER = re.compile(r"[0-9]{6}")
 _PHONE_DIGITS = 6  # the least that somebody's phone or 7stamp number has
@@ -244,16 +243,20 @@ class _Receipt:
             raise wrong(field, "what is at {path} is no number", path=self._path(field))
         text = "".join(value.split())
         if self._set.units is Units.minor:
-            if not _WHOLE.fullmatch(text):
-                raise wrong(field, "{found} is no whole number of minor units", found=_quoted(text))
-            return Money(int(text), self._set.currency)
+            try:
+                minor = whole_of(text)
+            except ValueError:
+                raise wrong(field, "{found} is no whole number of minor units", found=_quoted(text)) from None
+            return Money(minor, self._set.currency)
         if self._set.decimal_sign is DecimalSign.comma:
             text = text.translate(_SWAP)
         if _GROUPED.fullmatch(text):
             text = text.replace(",", "")
-        if not _PLAIN.fullmatch(text):
-            raise wrong(field, _SIGNS[self._set.decimal_sign], found=_quoted(value))
-        return Money.from_decimal(text, self._set.currency)
+        try:
+            amount = decimal_of(text)
+        except ValueError:
+            raise wrong(field, _SIGNS[self._set.decimal_sign], found=_quoted(value)) from None
+        return Money.from_decimal(amount, self._set.currency)
 
     # --- time and state ---------------------------------------------------------------------------------------
 
@@ -279,9 +282,8 @@ class _Receipt:
                 case Dates.pattern:
                     at = datetime.strptime(text, self._set.date_pattern)
                 case Dates.unix | Dates.unix_ms as kind:
-                    if not _PLAIN.fullmatch(text):
-                        return None
-                    return _EPOCH + timedelta(microseconds=int(Decimal(text) * (10**6 if kind is Dates.unix else 1000)))
+                    units = 10**6 if kind is Dates.unix else 1000
+                    return _EPOCH + timedelta(microseconds=int(decimal_of(text) * units))
         except (ValueError, OverflowError):
             return None
         try:
@@ -295,8 +297,9 @@ class _Receipt:
         text = self.value("version")
         if not text:
             return None
-        if re.fullmatch(r"[0-9]{1,18}", text):
-            return int(text)
+        if text.isdigit():
+            with suppress(ValueError):  # a time may be all digits too, and longer than any number
+                return whole_of(text)
         at = self._moment(text)
         if at is None:
             raise wrong("version", "{found} is neither a whole number nor a time", found=_quoted(text))
@@ -347,7 +350,8 @@ class _Receipt:
                 raise self._nothing("product", f"lines.{at}.product")
             quantity = self.value("quantity", one) or "1"
             plain = quantity.translate(_SWAP) if self._set.decimal_sign is DecimalSign.comma else quantity
-            if not _PLAIN.fullmatch(plain) or not 0 <= Decimal(plain) < 10**6:
-                raise wrong(f"lines.{at}.quantity", "{found} is no quantity", found=_quoted(quantity))
-            exact = plain_quantity(Decimal(plain))
+            try:
+                exact = quantity_of(plain)
+            except ValueError:
+                raise wrong(f"lines.{at}.quantity", "{found} is no quantity", found=_quoted(quantity)) from None
             yield Line(product_id=product, category_id=self.value("category", one) or None, quantity=exact)

@@ -10,22 +10,29 @@ from dataclasses import dataclass
 
 from sqlalchemy import bindparam, case, func, select
 
-from connectors.domain.clock import SECOND
+from connectors.domain.clock import DAY, SECOND
 from connectors.domain.connection import WORKING
 from connectors.store.engine import Transaction
 from connectors.store.ledger import tickets
 from connectors.store.schema import connection, hint
 
 _PAUSES = (2, 5, 15, 60, 300, 900, 3600)
-GIVE_UP = 48 * 3600 * SECOND
+GIVE_UP = 3 * DAY
 _LEASE = 60 * SECOND  # a claimed hint comes back by itself if its worker died
 
 
 @dataclass(frozen=True, slots=True)
 class NewHint:
+    """A receipt to read again; `closed` where the till said that it was paid and closed.
+
+    `said` tells a till's own word (a hook) from our own doubt (a snapshot that lost): only a till's word begins the
+    pauses and the three days anew, or a till that contradicts itself would be asked without end.
+    """
+
     connection_id: str
     receipt_id: str
     closed: bool
+    said: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +50,34 @@ class DueHint:
 
 def leave(tx: Transaction, new: Sequence[NewHint]) -> None:
     """Leave hints, or raise the generation of those that are there."""
-    if not new:
-        return
-    merged: dict[tuple[str, str], dict[str, object]] = {}
-    for one in new:
-        values = merged.setdefault(
-            (one.connection_id, one.receipt_id),
+    said = _merged(tx, [left for left in new if left.said])
+    doubted = _merged(tx, [left for left in new if not left.said])
+    insert = tx.insert(hint)
+    raised = {
+        "generation": hint.c.generation + 1,
+        "closed": case((insert.excluded.closed == 1, 1), else_=hint.c.closed),
+    }
+    anew = {
+        "next_at": insert.excluded.next_at,
+        "attempts": 0,
+        "created_at": insert.excluded.created_at,  # given up only long after this
+    }
+    for rows, changes in ((said, raised | anew), (doubted, raised)):
+        if rows:
+            keys = [hint.c.connection_id, hint.c.receipt_id]
+            tx.run(insert.on_conflict_do_update(index_elements=keys, set_=changes), rows)
+            tx.wake.add("hints")
+
+
+def _merged(tx: Transaction, new: Sequence[NewHint]) -> list[dict[str, object]]:
+    """Make one row of each receipt, closed where any of its hints says so."""
+    rows: dict[tuple[str, str], dict[str, object]] = {}
+    for left in new:
+        values = rows.setdefault(
+            (left.connection_id, left.receipt_id),
             {
-                "connection_id": one.connection_id,
-                "receipt_id": one.receipt_id,
+                "connection_id": left.connection_id,
+                "receipt_id": left.receipt_id,
                 "generation": tx.now,
                 "closed": 0,
                 "next_at": tx.now,
@@ -59,22 +85,8 @@ def leave(tx: Transaction, new: Sequence[NewHint]) -> None:
                 "created_at": tx.now,
             },
         )
-        values["closed"] = int(bool(values["closed"]) or one.closed)
-    insert = tx.insert(hint)
-    tx.run(
-        insert.on_conflict_do_update(
-            index_elements=[hint.c.connection_id, hint.c.receipt_id],
-            set_={
-                "generation": hint.c.generation + 1,
-                "closed": case((insert.excluded.closed == 1, 1), else_=hint.c.closed),
-                "next_at": insert.excluded.next_at,
-                "attempts": 0,
-                "created_at": insert.excluded.created_at,  # said anew: given up only long after this
-            },
-        ),
-        list(merged.values()),
-    )
-    tx.wake.add("hints")
+        values["closed"] = int(bool(values["closed"]) or left.closed)
+    return list(rows.values())
 
 
 def claim(tx: Transaction, limit: int, only: str | None = None, *, without: Collection[str] = ()) -> list[DueHint]:
@@ -124,20 +136,20 @@ def done(tx: Transaction, hints: Sequence[DueHint]) -> None:
 
 
 def later(tx: Transaction, one: DueHint, *, after: float | None = None) -> bool:
-    """Try a hint again after a growing pause (or `after` seconds); `False` where it is given up instead."""
+    """Try a hint again after a growing pause (or `after` seconds); `False` where three days are over and it ends.
+
+    A hook that came meanwhile makes it due at once: the till has something new to show.
+    """
+    mine = (hint.c.connection_id == one.connection_id) & (hint.c.receipt_id == one.receipt_id)
     if tx.now - one.created_at > GIVE_UP:
-        done(tx, [one])
-        return False
+        return tx.run(hint.delete().where(mine, hint.c.created_at == one.created_at)).rowcount == 0
     pause = after if after is not None else _PAUSES[min(one.attempts, len(_PAUSES) - 1)]
     tx.run(
         hint.update()
-        .where(
-            hint.c.connection_id == one.connection_id,
-            hint.c.receipt_id == one.receipt_id,
-            hint.c.generation == one.generation,
-        )
+        .where(mine, hint.c.created_at == one.created_at)
         .values(next_at=tx.now + int(pause * SECOND), attempts=one.attempts + 1)
     )
+    tx.run(hint.update().where(mine, hint.c.created_at != one.created_at).values(next_at=tx.now))
     return True
 
 

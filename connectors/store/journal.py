@@ -43,14 +43,21 @@ def insert_lines(tx: Transaction, lines: Sequence[dict[str, Any]]) -> None:
     tx.wake.add("journal")
 
 
-def note(tx: Transaction, connection_id: str, message: Message, receipt_id: str | None = None) -> None:
-    """A line about a connection, or about a receipt that is not in the ledger."""
+def note(
+    tx: Transaction,
+    connection_id: str,
+    message: Message,
+    receipt_id: str | None = None,
+    *,
+    sale_id: str | None = None,
+) -> None:
+    """Write a line about a connection, or about a receipt (which may not be in the ledger)."""
     insert_lines(
         tx,
         [
             {
                 "connection_id": connection_id,
-                "sale_id": None,
+                "sale_id": sale_id,
                 "receipt_id": receipt_id,
                 "at": tx.now,
                 "message": message.stored(),

@@ -242,10 +242,10 @@ class Page:
             }
         )
 
-    def remember_seen(self, row: SaleRow, *, sale: Sale, digest: str, at: int) -> None:
-        """A state that was read too late to count: it is a state that was seen, below all versions."""
+    def remember_seen(self, row: SaleRow, *, sale: Sale, digest: str, at: int) -> bool:
+        """Keep a state that came too late to count, below all versions; whether it was not seen before."""
         if self.seen_before(row, digest):
-            return
+            return False
         lowest = select(func.min(sale_version.c.number)).where(sale_version.c.sale_id == row.id)
         number = min(self.tx.run(lowest).scalar() or 0, 0) - 1
         seen = {
@@ -260,6 +260,7 @@ class Page:
             "content": self.tx.vault.encrypt(sale.model_dump_json()),
         }
         self.tx.run(sale_version.insert(), [seen])
+        return True
 
     def seen_before(self, row: SaleRow, wanted: str, *, but_not_at: int | None = None) -> bool:
         """Whether some version of this sale had that content; not counting what arrived at one moment."""

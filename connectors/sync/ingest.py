@@ -41,7 +41,12 @@ class Source(StrEnum):
 
 
 class Outcome(StrEnum):
-    """What a snapshot did."""
+    """What a snapshot did.
+
+    `unchanged`: it says what is known already. `stored`: it is the receipt's new version, and planned. `lost`: it is
+    older than what is known, or would undo it; the journal says so. `kept`: it could not be taken in, and waits for a
+    person. `hinted`: it cannot be ordered, so the till is asked. `elsewhere`: its location is another connection's.
+    """
 
     unchanged = "unchanged"
     stored = "stored"
@@ -198,28 +203,48 @@ class _Ingest:
         ):
             return Outcome.elsewhere
         digest = ledger.digest(self.tx, arrival.sale)
-        blind_push = arrival.source is Source.push and arrival.sale.version is None
-        if blind_push and arrival.fetches:
-            self._hint(arrival)
+        pushed = arrival.source is Source.push
+        if pushed and arrival.sale.version is None and arrival.fetches:
+            self._hint(arrival, said=True)
             return Outcome.hinted
         if row is None:
             self._first(sale_id, arrival, digest)
             return Outcome.stored
         if row.digest == digest:
             return self._again(row, arrival)
-        # a revision says nothing beside what is stored without one: it may have been taught only now
-        blind_push = blind_push or (arrival.source is Source.push and row.version is None and not arrival.fetches)
-        if blind_push and self._is_late(row, arrival):
-            self.page.remember_seen(row, sale=arrival.sale, digest=digest, at=arrival.arrived_at or self.tx.now)
-            return Outcome.lost
-        if blind_push and not self._push_may_change(row, arrival, digest):
-            return Outcome.unchanged
-        if not blind_push and not _newer(row, arrival):
-            if arrival.fetches:
-                self._hint(arrival)
-            return Outcome.lost
+        if pushed and not arrival.fetches and not _ordered(row, arrival):
+            return self._push_without_order(row, arrival, digest)
+        if not _newer(row, arrival):
+            return self._lose(row, arrival, digest, "sale.older")
         self._next(row, arrival, digest)
         return Outcome.stored
+
+    def _push_without_order(self, row: SaleRow, arrival: Arrival, digest: str) -> Outcome:
+        """Rule on a push that neither a version nor the till itself can order."""
+        if self._is_late(row, arrival):
+            return self._lose(row, arrival, digest, "sale.older")
+        if self.page.seen_before(row, digest, but_not_at=arrival.arrived_at):
+            return Outcome.unchanged
+        if _undoes(row, arrival.sale):
+            return self._lose(row, arrival, digest, "sale.undoes")
+        self._next(row, arrival, digest)
+        return Outcome.stored
+
+    def _lose(self, row: SaleRow, arrival: Arrival, digest: str, why: str) -> Outcome:
+        """Leave a snapshot aside, and say so in the journal the first time that this one loses.
+
+        Our order may be wrong, so the till is asked where it can be. Not for what its own versions have ordered before:
+        a till whose versions shrink would be asked without end. And not from within such a question: its hint stays,
+        with growing pauses.
+        """
+        at = self.tx.now if arrival.arrived_at is None else arrival.arrived_at
+        is_new = self.page.remember_seen(row, sale=arrival.sale, digest=digest, at=at)
+        if is_new:
+            self.page.note(row, Message(why, {"receipt": row.receipt_id, "amount": arrival.sale.paid}))
+        by_ticket = row.version is None or arrival.sale.version is None
+        if arrival.fetches and arrival.source is not Source.hint and (is_new or by_ticket):
+            self._hint(arrival, said=arrival.source is Source.push)
+        return Outcome.lost
 
     def _is_late(self, row: SaleRow, arrival: Arrival) -> bool:
         """Read again, but what arrived after it is known: unless that could not have undone what this one says."""
@@ -228,21 +253,9 @@ class _Ingest:
         voids = arrival.sale.status is SaleStatus.voided and row.status != SaleStatus.voided
         return not voids and arrival.sale.refunded.minor <= row.refunded
 
-    def _hint(self, arrival: Arrival) -> None:
+    def _hint(self, arrival: Arrival, *, said: bool) -> None:
         closed = arrival.sale.status is SaleStatus.closed
-        self.hints.append(NewHint(arrival.connection.id, arrival.sale.receipt_id, closed))
-
-    def _push_may_change(self, row: SaleRow, arrival: Arrival, digest: str) -> bool:
-        """A push that cannot be ordered: a body seen before, a shrinking refund or a reopening change nothing.
-
-        A void counts whatever it says of refunds. What came in one request is read in that request's own order.
-        """
-        sale = arrival.sale
-        return not (
-            self.page.seen_before(row, digest, but_not_at=arrival.arrived_at)
-            or (sale.refunded.minor < row.refunded and sale.status is not SaleStatus.voided)
-            or (row.status == SaleStatus.voided and sale.status is not SaleStatus.voided)
-        )
+        self.hints.append(NewHint(arrival.connection.id, arrival.sale.receipt_id, closed, said))
 
     def _again(self, row: SaleRow, arrival: Arrival) -> Outcome:
         """The same content: nothing to write, unless a backfill admits what came before the connection."""
@@ -365,9 +378,25 @@ def entitlement(row: SaleRow, sale: Sale, rule: StampRule, zone: str) -> Earned:
     return Earned(row.stamps_by_plugin, Message("why.plugin", {"stamps": row.stamps_by_plugin}))
 
 
+def _ordered(row: SaleRow, arrival: Arrival) -> bool:
+    """Whether the till's versions say which of the two is younger.
+
+    They do not where one has none (it may have been taught only now), or where both are the same: many tills write
+    whole seconds, and an order is paid and refunded within one.
+    """
+    ours, theirs = row.version, arrival.sale.version
+    return ours is not None and theirs is not None and ours != theirs
+
+
+def _undoes(row: SaleRow, sale: Sale) -> bool:
+    """Whether a snapshot shrinks what was refunded or reopens what was voided; a void counts whatever it refunds."""
+    if sale.status is SaleStatus.voided:
+        return False
+    return sale.refunded.minor < row.refunded or row.status == SaleStatus.voided
+
+
 def _newer(row: SaleRow, arrival: Arrival) -> bool:
     """Whether a snapshot is younger than what is stored: by the till's own version, or else by the ticket."""
-    ours, theirs = row.version, arrival.sale.version
-    if ours is not None and theirs is not None and ours != theirs:
-        return theirs > ours
+    if _ordered(row, arrival):
+        return (arrival.sale.version or 0) > (row.version or 0)
     return arrival.ticket is not None and arrival.ticket > row.ticket

@@ -19,7 +19,7 @@ from connector_sdk.messages import Message
 from connector_sdk.sale import Checkpoint, SalePage, SaleStatus, Unreadable
 from connectors.domain.clock import DAY, SECOND, micros, moment
 from connectors.domain.connection import Connection, Health
-from connectors.store import connections, hints
+from connectors.store import connections, hints, journal, ledger
 from connectors.store.connections import Turn
 from connectors.store.engine import Store, Transaction
 from connectors.store.errors import StoreError
@@ -154,14 +154,14 @@ class Reader:
             return
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything; the hint stays
             pause = error.retry_after if isinstance(error, RateLimited) else None
-            await self._store.write(lambda tx: hints.later(tx, hint, after=pause))
+            await self._store.write(lambda tx: _ask_later(tx, one, hint, after=pause))
             await self.failed(one, error)
             return
         arrival = Arrival(one, sale, Source.hint, hint.ticket) if sale is not None else None
         if sale is not None:
             seen.receipts.add(sale.receipt_id)
         try:
-            outcome = await self._store.gather(self._settle_hints, (hint, arrival))
+            outcome = await self._store.gather(self._settle_hints, (one, hint, arrival))
         except StoreError:
             raise
         except Exception:  # noqa: BLE001 - the door keeps what it cannot take in
@@ -169,14 +169,18 @@ class Reader:
             await self._store.write(lambda tx: hints.done(tx, [hint]))
         seen.stored += int(outcome is Outcome.stored)
 
-    def _settle_hints(self, tx: Transaction, items: Sequence[tuple[DueHint, Arrival | None]]) -> list[Outcome | None]:
+    def _settle_hints(
+        self, tx: Transaction, items: Sequence[tuple[Connection, DueHint, Arrival | None]]
+    ) -> list[Outcome | None]:
         """Ingest what was fetched and delete its hints, in one transaction."""
-        batches = [[arrival] if arrival else [] for _, arrival in items]
+        batches = [[arrival] if arrival else [] for _, _, arrival in items]
         outcomes = [batch[0] if batch else None for batch in self._door.work(tx, batches)]
         finished: list[DueHint] = []
-        for hint, arrival in items:
-            if hint.closed and (arrival is None or arrival.sale.status is SaleStatus.open):
-                hints.later(tx, hint)  # the till said "closed" before it could show it
+        for (connection, hint, arrival), outcome in zip(items, outcomes, strict=True):
+            # the till said "closed" before it could show it, or shows an older state than it has pushed
+            not_yet = hint.closed and (arrival is None or arrival.sale.status is SaleStatus.open)
+            if not_yet or outcome is Outcome.lost:
+                _ask_later(tx, connection, hint)
             else:
                 finished.append(hint)
         hints.done(tx, finished)
@@ -196,3 +200,13 @@ class Reader:
         """The same pages, only read: for previews."""
         async for page in self._tills.of(one).look_back(since):
             yield page
+
+
+def _ask_later(tx: Transaction, connection: Connection, hint: DueHint, *, after: float | None = None) -> None:
+    """Ask for a receipt again after a pause; where three days of asking are over, say so in the journal."""
+    if not hints.later(tx, hint, after=after):
+        sale_id = ledger.sale_id(
+            tx, connection.business_id, connection.connector, connection.account.id, hint.receipt_id
+        )
+        message = Message("hint.ended", {"receipt": hint.receipt_id})
+        journal.note(tx, connection.id, message, hint.receipt_id, sale_id=sale_id)

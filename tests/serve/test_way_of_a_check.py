@@ -184,7 +184,11 @@ async def test_without_a_signing_secret_nothing_pushed_is_believed(serve: Town) 
         ({"closed_at": "2026-11-20T08:15:30"}, "closed_at"),
         ({"revision": "3"}, "revision"),
         ({"items": [{"id": "li", "quantity": "1e400", "total": "1"}]}, "items.0.quantity"),
-        ({"payments": [{"kind": "points", "amount": "99.00"}]}, "payments"),
+        ({"items": [{"id": "li", "quantity": "1e3", "total": "1"}]}, "items.0.quantity"),
+        ({"items": [{"id": "li", "quantity": "1_0", "total": "1"}]}, "items.0.quantity"),
+        ({"items": [{"id": "li", "quantity": " 7", "total": "1"}]}, "items.0.quantity"),
+        ({"items": [{"id": "li", "quantity": "٣", "total": "1"}]}, "items.0.quantity"),
+        ({"payments": [{"kind": "points", "amount": "9E1"}]}, "payments.0.amount"),
         ({"id": None}, "id"),
     ],
 )
@@ -197,6 +201,24 @@ async def test_a_check_that_cannot_be_read_is_kept_with_its_field(
     assert await push(serve, json.dumps(event).encode()) == 200
     kept = await serve.host.store.read(lambda tx: journal.kept_reasons(tx, serve.connection.id))
     assert [one.where for one in kept] == [where]
+
+
+@pytest.mark.parametrize(
+    ("payments", "stamps"),
+    [
+        ([{"kind": "gift_card", "amount": "13.50"}], 0),  # the total and the tip
+        ([{"kind": "gift_card", "amount": "99.00"}], 0),  # never below zero
+        ([{"kind": "gift_card", "amount": "5.00"}, {"kind": "card", "amount": "8.50"}], 8),
+        ([{"kind": "gift_card", "amount": "0.50"}, {"kind": "card", "amount": "13.00"}], 12),  # only a part of the tip
+    ],
+)
+async def test_a_gift_card_may_pay_the_tip_too(serve: Town, payments: Sequence[Any], stamps: int) -> None:
+    await serve.connect(EURO_1)
+    check = serve.cafe.sell("12.50", phone=ANNA)
+    serve.cafe.checks[check] |= {"tip": "1.00", "payments": payments, "revision": 9}
+    await serve.sync()
+    assert serve.stamps(ANNA) == stamps
+    assert await serve.host.desk.unread(serve.connection.id) == []
 
 
 async def test_points_and_gift_cards_are_no_money(serve: Town) -> None:

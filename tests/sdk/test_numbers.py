@@ -1,0 +1,111 @@
+"""Numbers: one parser for every connector, and nothing is a number that a till would not write as one."""
+
+from __future__ import annotations
+
+import json
+import re
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from connector_sdk import BadPayload, Sale, decimal_of, quantity_of, whole_of
+from poster_connector.mapping import sale_of as poster_sale
+from poster_connector.settings import PosterSettings
+from serve_connector.mapping import sale_of as serve_sale
+from serve_connector.settings import ServeSettings
+from tests.webhook.test_mapping import BASE
+from webhook_connector.mapping import sales_of
+from webhook_connector.settings import WebhookSettings
+
+PLAIN = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?", re.ASCII)
+ODD = [
+    "1e3",
+    "1E+2",
+    "1_0",
+    " 7",
+    "7 ",
+    "٣",
+    "１２",
+    "",
+    "+",
+    "-",
+    ".5",
+    "5.",
+    "0x10",
+    "Infinity",
+    "NaN",
+    "1,000",
+    "1\n",
+]
+TEXTS = st.one_of(
+    st.sampled_from(ODD),
+    st.text(alphabet="0123456789.+-eE_ ,٣१\n", max_size=12),
+    st.decimals(allow_nan=False, allow_infinity=False, places=3, min_value=0, max_value=10**5).map(str),
+)
+
+
+@given(TEXTS)
+@example("9" * 19)
+@example("1." + "0" * 21)
+def test_a_number_is_ascii_digits_and_nothing_else(text: str) -> None:
+    for parse in (decimal_of, whole_of, quantity_of):
+        try:
+            number = parse(text)
+        except ValueError:
+            continue
+        assert PLAIN.fullmatch(text)
+        assert abs(Decimal(text) - number) < Decimal("0.001")
+
+
+@pytest.mark.parametrize("value", [1, 1.5, True, None, b"1", [], "9" * 19])
+def test_what_is_no_such_text_is_refused(value: object) -> None:
+    for parse in (decimal_of, whole_of, quantity_of):
+        with pytest.raises(ValueError, match="no"):
+            parse(value)
+
+
+def by_serve(number: str) -> Sale:
+    item = {"sku": "A", "quantity": number, "total": "1.00"}
+    check = {
+        "id": "1", "revision": 1, "status": "closed", "closed_at": "2026-11-20T08:15:30Z", "currency": "EUR",
+        "total": "3.00", "items": [item],
+    }  # fmt: skip
+    return serve_sale(check, "EUR", ServeSettings(access_token="t"))
+
+
+def by_poster(number: str) -> Sale:
+    line = {"product_id": "1", "num": number, "payed_sum": "100"}
+    receipt = {
+        "transaction_id": "1", "status": "2", "date_close": "1763626530000", "payed_sum": "300", "products": [line],
+    }  # fmt: skip
+    return poster_sale(receipt, "EUR", PosterSettings(access_token="1:t"))
+
+
+def by_webhook(number: str) -> Sale:
+    settings = WebhookSettings.model_validate(
+        BASE | {"map_lines": "lines", "map_product": "sku", "map_quantity": "count"}
+    )
+    body = {
+        "id": "1", "at": "2026-11-20T08:15:30Z", "total": "3.00", "phone": "600111222",
+        "lines": [{"sku": "A", "count": number}],
+    }  # fmt: skip
+    sales, unreadable = sales_of(json.dumps(body).encode(), settings)
+    if unreadable:
+        raise unreadable[0].reason
+    return sales[0]
+
+
+@pytest.mark.parametrize("read", [by_serve, by_poster, by_webhook])
+@given(number=TEXTS)
+def test_no_connector_counts_more_than_what_is_written(read: Any, number: str) -> None:
+    try:
+        sale = read(number)
+    except BadPayload:
+        return
+    # the any-till mapping strips what surrounds a value, and counts a line without a quantity as one
+    written = number.strip() or "1" if read is by_webhook else number
+    assert PLAIN.fullmatch(written)
+    assert abs(sale.lines[0].quantity - Decimal(written)) < Decimal("0.001")
