@@ -171,6 +171,9 @@ class Connector(ABC, Generic[S]):
     authorisation: ClassVar[tuple[Token | OAuth, ...]] = ()
     hook_answer: ClassVar[Answer] = Answer()
     ready_made: ClassVar[tuple[ReadyMade, ...]] = ()
+    quick_up_to: ClassVar[int] = 0
+    """Up to how many bytes of a hook's body `route`, `prove` and `receive` surely take well under a millisecond. The
+    host calls them itself for such hooks, and believes only connectors that come with it; others run in a worker."""
     teaching: ClassVar[Teaching | None] = None
     """How this connector learns from a request of the till where things are in it, where it can."""
 

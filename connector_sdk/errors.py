@@ -12,6 +12,17 @@ from connector_sdk.messages import Message
 class ConnectorError(Exception):
     """Base of everything a connector raises on purpose."""
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # raised in a worker, handled in the host: an error crosses with its attributes, whatever its own __init__ asks
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(kind: type[ConnectorError], arguments: tuple[object, ...], facts: dict[str, object]) -> ConnectorError:
+    error = kind.__new__(kind, *arguments)
+    error.args = arguments
+    error.__dict__.update(facts)
+    return error
+
 
 class NotAuthorised(ConnectorError):
     """The till refuses our token: the connection must be authorised again."""

@@ -27,11 +27,12 @@ class HookRequest:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the till wants to read: a status and a body."""
+    """What the till wants to read: a status and a body; `retry_after` (seconds) says when to send it again."""
 
     status: int = 200
     body: bytes = b""
     content_type: str = "application/json"
+    retry_after: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from connector_sdk.messages import Catalogue, Message
 from connectors.desk import Desk, Progress, Refusal
 from connectors.domain.clock import HOUR
 from connectors.domain.clock import Clock as Time
+from connectors.isolation import Limits, PluginRunner
 from connectors.notices import Notices
 from connectors.plugins import Plugins
 from connectors.running.clock import Clock
@@ -74,9 +75,11 @@ class Host:
             self.identifier = Identifier(self.store, self.tills, self.sevenstamp)
             timing = Timing(settings.call_deadline_seconds, settings.settle_seconds)
             self.deliverer = Deliverer(self.store, self.sevenstamp, timing)
+        limits = Limits(processor_seconds=settings.plugin_seconds, workers=settings.plugin_workers)
+        self.runner = PluginRunner(limits, shipped=self.plugins.shipped, direct=inline or not settings.plugin_workers)
         self.door = Door(self.store, self.plugins.stamps_for_sale)
         self.reader = Reader(self.store, self.tills, self.door)
-        self.hooks = HookDoor(self.store, self.tills, self.door)
+        self.hooks = HookDoor(self.store, self.tills, self.door, self.runner)
         self.public_url = settings.public_url or "http://127.0.0.1:8700"
         self.desk = Desk(
             self.store,
@@ -86,6 +89,7 @@ class Host:
             self.identifier,
             self.deliverer,
             self.hooks,
+            self.runner,
             self._public,
         )
         self.notices = Notices(self.store, self.words, settings.smtp_url, self._public)
@@ -134,6 +138,7 @@ class Host:
     async def __aexit__(self, *_: object) -> None:
         while self._telling:
             await asyncio.wait(set(self._telling))
+        await self.runner.aclose()
         await self.tills.aclose()
         if self.sevenstamp is not None:
             await self.sevenstamp.aclose()

@@ -89,6 +89,8 @@ class Plugins:
         self.manager.add_hookspecs(hookspecs)
         self.plugins: list[Plugin] = []
         self.classes: dict[str, type[Connector[Any]]] = {}
+        self.shipped: set[str] = set()
+        """The names of the connectors that came with this host, in its own distribution."""
         points = entry_points(group=PROJECT) if found is None else found
         for point in sorted(points, key=lambda one: one.name):
             self._load(point)
@@ -119,6 +121,8 @@ class Plugins:
         for one in made:
             self.classes[one.info.name] = one
             plugin.connectors.append(one.info.name)
+            if point.dist is not None and point.dist.name == OURS:
+                self.shipped.add(one.info.name)
 
     def _validate(self, one: type[Connector[Any]]) -> None:
         if not (inspect.isclass(one) and issubclass(one, Connector)):

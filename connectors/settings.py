@@ -35,6 +35,8 @@ class Settings(BaseSettings):
     smtp_url: SecretStr | None = None
     settle_seconds: Annotated[float, Field(gt=0, le=3600)] = 10.0
     call_deadline_seconds: Annotated[float, Field(gt=0, le=300)] = 15.0
+    plugin_seconds: Annotated[float, Field(gt=0, le=60)] = 2.0
+    plugin_workers: Annotated[int, Field(ge=0, le=64)] = 2  # 0: in the host itself, without limits
 
     @field_validator("database_url")
     @classmethod

@@ -79,6 +79,7 @@ class PosterConnector(Connector[PosterSettings]):
         OAuth(oauth.authorise_url, oauth.exchange, lives=oauth.TOKEN_LIVES),
         Token("access_token", "In Poster's admin: Access → Integrations → Personal integration; copy the token."),
     )
+    quick_up_to = 16 * 1024
     hook_answer = _ACCEPT
 
     def __init__(

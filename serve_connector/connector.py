@@ -58,6 +58,7 @@ class ServeConnector(Connector[ServeSettings]):
         "tried on a real account.",
     )
     app_model = ServeApp
+    quick_up_to = 16 * 1024
     authorisation = (Token("access_token", "In Serve's admin: Settings → API → Access tokens; copy the token."),)
 
     def __init__(

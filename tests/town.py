@@ -92,6 +92,7 @@ async def build(
             "secret_key": SecretStr("a key that only tests use"),
             "settle_seconds": 0.5,
             "call_deadline_seconds": 2.0,
+            "plugin_workers": 0,  # a process for each of hundreds of hosts: those about isolation ask for it
         }
         chosen = Settings(**(values | settings))
         host = await stack.enter_async_context(Host(chosen))

@@ -16,9 +16,9 @@ from rich.table import Table
 from connector_sdk.errors import BadPayload
 from connector_sdk.sale import Sale, Unreadable
 from webhook_connector import ready_made
-from webhook_connector.expressions import found_in
 from webhook_connector.mapping import receipts_in, sales_of
 from webhook_connector.settings import WebhookSettings
+from webhook_connector.teaching import found_in
 
 mapping = typer.Typer(no_args_is_help=True, help="Mappings of the any-till connector.")
 _FIRST = {"till_name": "Try", "currency": "EUR", "zone": "UTC", "proof": "address"}

@@ -13,8 +13,9 @@ from connector_sdk import (
     TillAccount,
 )
 from webhook_connector import proofs, ready_made
+from webhook_connector.expressions import Budget
 from webhook_connector.mapping import sales_of
-from webhook_connector.settings import WebhookSettings
+from webhook_connector.settings import WebhookApp, WebhookSettings
 from webhook_connector.teaching import TEACHING
 
 
@@ -32,6 +33,7 @@ class WebhookConnector(Connector[WebhookSettings]):
         attach_customer="Add the customer's phone or email to the sale, as your till offers it.",
         hook_steps=("In your till's settings, make a webhook for sales and give it this address.",),
     )
+    app_model = WebhookApp
     ready_made = ready_made.ALL
     teaching = TEACHING
 
@@ -52,5 +54,5 @@ class WebhookConnector(Connector[WebhookSettings]):
     def receive(self, hook: HookRequest) -> Received:
         if proofs.is_ping(hook):
             return Ignored("a ping")
-        sales, unreadable = sales_of(hook.body, self.settings)
+        sales, unreadable = sales_of(hook.body, self.settings, Budget((self.app or WebhookApp()).path_budget))
         return Sales(tuple(sales), tuple(unreadable))

@@ -1,6 +1,7 @@
 """Paths into what a till sends: JMESPath, less everything that could compute, so that a cafe may write them.
 
-Owns which expressions are allowed, checked on the parsed tree, and reading JSON with its numbers as they were written.
+Owns which expressions are allowed, checked on the parsed tree; what following them may cost, counted as they are
+followed; and reading JSON with its numbers as they were written.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 import jmespath
 from jmespath.exceptions import JMESPathError
 from jmespath.parser import ParsedResult
+from jmespath.visitor import TreeInterpreter
 
 from connector_sdk.errors import BadPayload
 
@@ -98,12 +100,57 @@ def _look_through_condition(node: Mapping[str, Any]) -> None:
             _look_through(side)
 
 
-def found_in(text: str, value: Any) -> Any:
-    """What a path leads to; `None` where it leads nowhere, or is empty."""
+class TooCostly(Exception):
+    """Following a path cost more than its budget."""
+
+
+class Budget:
+    """What following paths in one request may cost: visits, one for each node of a path at each value it meets.
+
+    A usual order costs some hundred visits, one with 500 lines some thousand; the default stops at a fraction of a
+    second of computing.
+    """
+
+    USUAL = 200_000
+
+    def __init__(self, visits: int = USUAL) -> None:
+        self.visits = visits
+        self.left = visits
+
+    def spend(self, visits: int) -> None:
+        """Raises `TooCostly`."""
+        self.left -= visits
+        if self.left < 0:
+            raise TooCostly
+
+    def part(self, share: int) -> Budget:
+        """A budget of its own, so many times smaller."""
+        return Budget(max(1, self.visits // share))
+
+
+class _Follower(TreeInterpreter):
+    """Follows a path, counting."""
+
+    def __init__(self, budget: Budget) -> None:
+        super().__init__()
+        self._budget = budget
+
+    def visit(self, node: Any, *args: Any, **kwargs: Any) -> Any:
+        self._budget.spend(1)
+        return super().visit(node, *args, **kwargs)
+
+    def visit_flatten(self, node: Any, value: Any) -> Any:
+        merged = super().visit_flatten(node, value)
+        self._budget.spend(len(merged or ()))  # it goes through its elements without visiting them
+        return merged
+
+
+def found_in(text: str, value: Any, budget: Budget | None = None) -> Any:
+    """Return what a path leads to; `None` where it leads nowhere, or is empty. Raises `TooCostly`."""
     if not text:
         return None
     try:
-        return compiled(text).search(value)
+        return _Follower(budget or Budget()).visit(compiled(text).parsed, value)
     except (JMESPathError, ValueError, TypeError, RecursionError):
         return None
 

@@ -19,16 +19,20 @@ from connector_sdk.messages import Message
 from connector_sdk.money import Money
 from connector_sdk.numbers import decimal_of, quantity_of, whole_of
 from connector_sdk.sale import Customer, Line, Sale, SaleStatus, Unreadable
-from webhook_connector.expressions import found_in, parsed
+from webhook_connector.expressions import Budget, TooCostly, found_in, parsed
 from webhook_connector.settings import DATE_WORDS, Dates, DecimalSign, Units, WebhookSettings
 
 MOST_RECEIPTS = 500
+COSTLY = "following {path} in what was sent costs too much: say a shorter way"
 _GROUPED = re.compile(r"[+-]?[0-9]{1,3}(,[0-9]{3})+(\.[0-9]{1,20})?")
 _EMAIL = re.compile(r"[!-?A-~]{1,64}@[!-?A-~]{3,180}")
 _NUMBER = re.compile(r"[0-9]{6}")
 _PHONE_DIGITS = 6  # the least that somebody's phone or 7stamp number has
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_SEVERAL_WORDS = re.compile(r"[^\W\d_]{2,}[\s,;]+[^\W\d_]{2,}")  # as a name has
+_SEVERAL_WORDS = re.compile(r"[^\W\d_]{2,40}[\s,;]{1,40}[^\W\d_]{2}")  # as a name has
+_LOOKED_AT = 200  # of what was found; no more of it is shown
+_LONGEST_TIME = 100
+_ONE_PATH = 8  # the share of a budget that a path may take by itself
 _SIGNS = {
     DecimalSign.dot: "{found} is no number with a decimal dot",
     DecimalSign.comma: "{found} is no number with a decimal comma",
@@ -36,22 +40,28 @@ _SIGNS = {
 _SWAP = str.maketrans(",.", ".,")
 
 
-def sales_of(body: bytes, settings: WebhookSettings) -> tuple[list[Sale], list[Unreadable]]:
+def sales_of(
+    body: bytes, settings: WebhookSettings, budget: Budget | None = None
+) -> tuple[list[Sale], list[Unreadable]]:
     """The sales of one request, and what in it does not fit. Raises `BadPayload` where nothing can be said of any."""
+    budget = budget or Budget()
     sales: list[Sale] = []
     unreadable: list[Unreadable] = []
-    for raw in receipts_in(body, settings):
+    for raw in receipts_in(body, settings, budget):
         try:
-            sales.append(sale_of(raw, settings))
+            sales.append(sale_of(raw, settings, budget))
         except BadPayload as error:
             unreadable.append(Unreadable.of(error, _named(raw, settings), body))
     return sales, unreadable
 
 
-def receipts_in(body: bytes, settings: WebhookSettings) -> list[Any]:
+def receipts_in(body: bytes, settings: WebhookSettings, budget: Budget | None = None) -> list[Any]:
     """The receipts of one request, as they were sent. Raises `BadPayload`."""
     whole = parsed(body)
-    found = found_in(settings.map_receipts, whole) if settings.map_receipts else whole
+    try:
+        found = found_in(settings.map_receipts, whole, budget) if settings.map_receipts else whole
+    except TooCostly:
+        raise wrong("receipts", COSTLY, body, path=settings.map_receipts) from None
     if found is None:
         raise wrong("receipts", "nothing is at {path}", body, path=settings.map_receipts)
     receipts = found if isinstance(found, list) else [found]
@@ -60,12 +70,12 @@ def receipts_in(body: bytes, settings: WebhookSettings) -> list[Any]:
     return receipts
 
 
-def sale_of(raw: Any, settings: WebhookSettings) -> Sale:
+def sale_of(raw: Any, settings: WebhookSettings, budget: Budget | None = None) -> Sale:
     """Map one receipt. Raises `BadPayload` with the field and why."""
     if not isinstance(raw, dict):
         raise wrong("receipt", "is not an object")
     try:
-        return _Receipt(raw, settings).sale()
+        return _Receipt(raw, settings, budget).sale()
     except ValidationError as error:
         raise _unfit(error) from None
 
@@ -88,7 +98,7 @@ def examined(raw: Any, settings: WebhookSettings) -> tuple[dict[str, str], dict[
     bad: dict[str, BadPayload] = {}
     if not isinstance(raw, dict):
         return found, {"receipts": wrong("receipts", "is not an object")}
-    for field, read in _Receipt(raw, settings).parts():
+    for field, read in _Receipt(raw, settings, Budget(), each=_ONE_PATH).parts():
         try:
             text = read()
         except BadPayload as error:
@@ -109,6 +119,7 @@ def wrong(where: str, text: str, body: bytes = b"", **params: Any) -> BadPayload
 
 def _quoted(text: str) -> str:
     """What was found, for a reason that the journal keeps; a path may lead to somebody's phone or email by mistake."""
+    text = text[:_LOOKED_AT]
     if "@" in text or sum(sign.isdigit() for sign in text) >= _PHONE_DIGITS or _SEVERAL_WORDS.search(text):
         return "what was found"
     shown = text[:40].encode("utf-8", "replace").decode()  # half a character is no text
@@ -125,9 +136,14 @@ def _named(raw: Any, settings: WebhookSettings) -> str | None:
 class _Receipt:
     """One receipt under a mapping."""
 
-    def __init__(self, raw: dict[str, Any], settings: WebhookSettings) -> None:
+    def __init__(
+        self, raw: dict[str, Any], settings: WebhookSettings, budget: Budget | None = None, *, each: int = 0
+    ) -> None:
+        """`each` is the share of the budget that each field has for itself, so that a costly path is the one named."""
         self._raw = raw
         self._set = settings
+        self._budget = budget or Budget()
+        self._each = each
 
     def sale(self) -> Sale:
         self._currency()
@@ -166,8 +182,10 @@ class _Receipt:
             **{name: lambda name=name: self.value(name) for name in ("phone", "email", "number", "location")},  # type: ignore[misc]
             "currency": self._currency,
         }
+        whole = self._budget
         for field, read in readings.items():
             if self._path(field):
+                self._budget = whole.part(self._each) if self._each else whole
                 yield field, read
 
     def _closed_at(self) -> str:
@@ -181,12 +199,19 @@ class _Receipt:
         found: str = getattr(self._set, f"map_{field}")
         return found
 
+    def _found(self, field: str, within: Any) -> Any:
+        """What is at a field's path. Raises `BadPayload` where following it costs too much."""
+        try:
+            return found_in(self._path(field), within, self._budget)
+        except TooCostly:
+            raise wrong(field, COSTLY, path=self._path(field)) from None
+
     def _nothing(self, field: str, where: str = "") -> BadPayload:
         return wrong(where or field, "nothing is at {path}", path=self._path(field))
 
     def value(self, field: str, within: Any = None) -> str:
         """One text; empty where there is nothing. Raises `BadPayload` for several, or what is no text."""
-        found = found_in(self._path(field), self._raw if within is None else within)
+        found = self._found(field, self._raw if within is None else within)
         if isinstance(found, list):
             several = list(dict.fromkeys(str(one) for one in found if one is not None))
             if len(several) > 1:
@@ -225,7 +250,7 @@ class _Receipt:
 
     def _money(self, field: str) -> Money | None:
         """The sum of what is at a path, in exact minor units; `None` where nothing is."""
-        found = found_in(self._path(field), self._raw)
+        found = self._found(field, self._raw)
         texts = [one for one in (found if isinstance(found, list) else [found]) if one is not None and one != ""]
         if not texts:
             return Money.zero(self._set.currency) if isinstance(found, list) else None
@@ -275,6 +300,8 @@ class _Receipt:
         return at
 
     def _moment(self, text: str) -> datetime | None:
+        if len(text) > _LONGEST_TIME:
+            return None
         try:
             match self._set.dates:
                 case Dates.iso:
@@ -336,12 +363,12 @@ class _Receipt:
         return who or None
 
     def _codes(self) -> tuple[str, ...]:
-        found = found_in(self._path("codes"), self._raw)
+        found = self._found("codes", self._raw)
         codes = found if isinstance(found, list) else [found]
         return tuple(dict.fromkeys(one.strip() for one in codes if isinstance(one, str) and one.strip()))
 
     def _lines(self) -> Iterator[Line]:
-        found = found_in(self._path("lines"), self._raw) or []
+        found = self._found("lines", self._raw) or []
         if not isinstance(found, list):
             raise wrong("lines", "what is at {path} is no list", path=self._path("lines"))
         for at, one in enumerate(found):

@@ -13,12 +13,12 @@ from connector_sdk.hooks import HookRequest
 from connector_sdk.signatures import BodyHmac, StandardWebhooks, equal
 from webhook_connector.settings import Proof, WebhookSettings
 
-_PING = re.compile(rb"\s*(webhook_id=[0-9]{1,20})?\s*")
+_PING = re.compile(rb"(webhook_id=[0-9]{1,20})?")
 
 
 def is_ping(hook: HookRequest) -> bool:
     """Whether it only asks if somebody is there: an empty body, or the form that WooCommerce sends first, unsigned."""
-    return _PING.fullmatch(hook.body) is not None
+    return _PING.fullmatch(hook.body.strip()) is not None
 
 
 def prove(hook: HookRequest, settings: WebhookSettings) -> None:

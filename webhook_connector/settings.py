@@ -14,11 +14,12 @@ from typing import Annotated, Any, Self
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from connector_sdk.connector import FIRST, TAUGHT
 from connector_sdk.errors import NotConfigured
 from connector_sdk.signatures import StandardWebhooks
-from webhook_connector.expressions import compiled
+from webhook_connector.expressions import Budget, compiled
 
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,60}")
 
@@ -77,6 +78,14 @@ DATE_WORDS: Mapping[str, str] = {
     "unix_ms": "1763622930000 (milliseconds)",
     "pattern": "By the pattern below",
 }
+
+
+class WebhookApp(BaseSettings):
+    """What the operator sets for all tills of this kind, prefix `WEBHOOK_`: what following paths may cost a request."""
+
+    model_config = SettingsConfigDict(env_prefix="WEBHOOK_", env_ignore_empty=True, extra="ignore")
+
+    path_budget: Annotated[int, Field(ge=1000, le=10_000_000)] = Budget.USUAL
 
 
 def _path(title: str, description: str = "", words: Mapping[str, str] | None = None) -> Any:

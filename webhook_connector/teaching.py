@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -23,8 +24,8 @@ from connector_sdk.money import Money
 from connector_sdk.redaction import personal_name, personal_text
 from connector_sdk.signatures import StandardWebhooks, equal
 from connector_sdk.teaching import Leaf, Question, Sketch, Teaching, Values
-from webhook_connector import proofs
-from webhook_connector.expressions import compiled, found_in, parsed
+from webhook_connector import expressions, proofs
+from webhook_connector.expressions import Budget, TooCostly, compiled, parsed
 from webhook_connector.mapping import amount_of, examined, receipts_in, sale_of
 from webhook_connector.settings import SIGN_WORDS, UNIT_WORDS, Dates, DecimalSign, Proof, Units, WebhookSettings
 
@@ -61,7 +62,7 @@ _LOOKS: Mapping[str, re.Pattern[str]] = {
     "map_refunded": re.compile(r"-?[0-9][0-9 .,]*"),
     "map_closed_at": re.compile(r"[^0-9]{0,12}[0-9]{2}.{0,48}"),
     "map_phone": re.compile(r"\+?[0-9][0-9 ()/-]{5,}"),
-    "map_email": re.compile(r"[^@\s]+@[^@\s]+"),
+    "map_email": re.compile(r"[^@\s]{1,60}@[^@\s]{1,60}"),
 }
 _ADDED_UP = frozenset({"map_paid", "map_refunded", "map_codes"})
 _TELLING = ("key", "type", "kind", "code", "name")
@@ -173,6 +174,14 @@ def _name(place: tuple[str | int, ...]) -> str:
     return next((one for one in reversed(place) if isinstance(one, str)), "")
 
 
+def found_in(path: str, value: Any) -> Any:
+    """What a path leads to; nothing where it costs too much, which `sketch` says."""
+    try:
+        return expressions.found_in(path, value)
+    except TooCostly:
+        return None
+
+
 def _json(body: bytes) -> Any:
     try:
         return parsed(body)
@@ -200,7 +209,7 @@ def _lists_of_objects(value: Any, place: tuple[str | int, ...]) -> Iterator[tupl
 
 
 def _is_like_a_receipt(value: Any) -> bool:
-    return isinstance(value, dict) and sum(1 for _ in _values(value, ())) >= _RECEIPT
+    return isinstance(value, dict) and len(list(islice(_values(value, ()), _RECEIPT))) == _RECEIPT
 
 
 def _values(value: Any, place: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], str]]:
@@ -351,10 +360,10 @@ def _dates_of(text: str) -> dict[str, str]:
 
 def sketch(values: Values, body: bytes) -> Sketch:
     """The sales of a request by settings that may lack anything, and what is wrong or missing, by setting."""
-    settings = _lenient(values)
+    settings, budget = _lenient(values), Budget()
     wrong = _missing(settings)
     try:
-        receipts = receipts_in(body, settings)
+        receipts = receipts_in(body, settings, budget)
     except BadPayload as error:
         return Sketch(wrong={**wrong, f"map_{error.where}" if error.where == "receipts" else "": error.said})
     if not receipts:
@@ -371,7 +380,7 @@ def sketch(values: Values, body: bytes) -> Sketch:
     whole = not _missing(settings) and "map_receipts" not in wrong
     for one in receipts if whole else ():
         try:
-            sales.append(sale_of(one, settings))
+            sales.append(sale_of(one, settings, budget))
         except BadPayload as error:
             others.setdefault(f"map_{error.where.partition('.')[0]}", error.said)
     return Sketch(tuple(sales), read, {**others, **wrong})

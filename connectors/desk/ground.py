@@ -13,6 +13,7 @@ from connector_sdk.connector import Connector
 from connector_sdk.rule import StampRule
 from connectors.desk.refusal import Refusal
 from connectors.domain.connection import Connection
+from connectors.isolation import PluginRunner
 from connectors.sevenstamp.client import SevenStamp
 from connectors.store import connections
 from connectors.store.engine import Store, Transaction
@@ -38,6 +39,7 @@ class Ground:
         identifier: Identifier | None,
         deliverer: Deliverer | None,
         hooks: HookDoor,
+        runner: PluginRunner,
         public_url: Callable[[], str],
     ) -> None:
         self._store = store
@@ -47,6 +49,7 @@ class Ground:
         self._identifier = identifier
         self._deliverer = deliverer
         self._hooks = hooks
+        self._runner = runner
         self._public_url = public_url
         self._by: str | None = None
 

@@ -17,6 +17,7 @@ from connectors.desk.ground import Ground, nearest
 from connectors.desk.refusal import Refusal, Unfit, WrongFields
 from connectors.domain.clock import SECOND
 from connectors.domain.connection import Business, Connection
+from connectors.isolation import NoAnswer
 from connectors.sevenstamp.client import InvalidKey, SevenStampError
 from connectors.sevenstamp.models import Me
 from connectors.store import captured, connections, journal, looking
@@ -115,14 +116,23 @@ class Joining(Ground):
         finally:
             await till.aclose()
 
-    def try_on(self, name: str, values: Mapping[str, Any], samples: Sequence[bytes]) -> None:
-        """See that settings make a sale of at least one of some requests of the till. Raises `Unfit`, by the first."""
+    async def try_on(self, name: str, values: Mapping[str, Any], samples: Sequence[bytes], *, tenant: str) -> None:
+        """See that settings make a sale of at least one of some requests of the till.
+
+        Raises `Unfit`, by the first; `Refusal` where they cost too much to read.
+        """
         found = self.connector(name)
-        if found.teaching is None or not samples:
+        teaching = self._runner.teaching(found, tenant=tenant)
+        if teaching is None or not samples:
             return
         first: Sketch | None = None
         for one in samples:
-            made = found.teaching.sketch(as_texts(values), one)
+            try:
+                made = await teaching.sketch(as_texts(values), one)
+            except NoAnswer:
+                raise Refusal(
+                    "{title}: reading what the till sent took too long with these settings", title=found.info.title
+                ) from None
             if made.sales:
                 return
             first = first or made
@@ -142,7 +152,7 @@ class Joining(Ground):
                 *journal.newest_hooks(tx, kept.id, _SAMPLES, _SAMPLE_BYTES),
             ]
         )
-        self.try_on(kept.connector, after, samples)
+        await self.try_on(kept.connector, after, samples, tenant=kept.business_id)
 
     async def menu(self, name: str, values: Mapping[str, Any], account: TillAccount) -> list[MenuItem]:
         """The products of an account; none where the till has no menu to read. Raises `Refusal`."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,10 +20,10 @@ from connector_sdk.messages import Message
 from connector_sdk.sale import Sale
 from connectors.domain.clock import SECOND, micros
 from connectors.domain.connection import Connection, Health
+from connectors.isolation import NoAnswer, PluginRunner, SetAside, Stumbled, Unread
 from connectors.store import captured, connections, drafts, hints, journal, ledger
 from connectors.store.connections import Edit
 from connectors.store.engine import Store, Transaction
-from connectors.store.errors import StoreError
 from connectors.store.hints import NewHint
 from connectors.store.journal import Kept, Origin
 from connectors.sync.ingest import Arrival, Door, Outcome, Source
@@ -35,6 +34,7 @@ log = logging.getLogger(__name__)
 _SAMPLE_EVERY = 60 * SECOND
 _REFUSED_EVERY = 600 * SECOND
 _AT_ONCE = 20
+_SEND_AGAIN = 60
 
 
 @dataclass(slots=True)
@@ -57,10 +57,11 @@ UNKNOWN_ACCOUNT = "hooks for accounts we do not have"
 class HookDoor:
     """Takes hooks for connectors and connections."""
 
-    def __init__(self, store: Store, tills: Tills, door: Door) -> None:
+    def __init__(self, store: Store, tills: Tills, door: Door, runner: PluginRunner) -> None:
         self._store = store
         self._tills = tills
         self._door = door
+        self._runner = runner
         self._apps = {name: app_settings(found) for name, found in tills.classes.items()}
 
     async def for_connector(self, name: str, hook: HookRequest) -> Answer:
@@ -69,9 +70,11 @@ class HookDoor:
         if found is None:
             return _refusal(404, "no such connector")
         try:
-            whose = found.route(self._apps[name], hook)
+            whose = await self._runner.route(found, self._apps[name], hook)
         except (Forged, NotConfigured, BadPayload, NotSupported) as error:
             return _unproven(name, error)
+        except NoAnswer as error:
+            return _later(name, error)
         if isinstance(whose, Answer):
             return whose
         return await self._for_account(found, whose, hook)
@@ -125,7 +128,7 @@ class HookDoor:
         """
         try:
             till = self._tills.of(one)
-            till.prove(hook)
+            received = await self._runner.receive(till, _state(one), hook, tenant=one.id)
         except (Forged, NotConfigured, NotSupported, NoConnector, BadPayload) as error:
             known = one.refused_at is not None and one.refused_at > self._store.clock.now() - _REFUSED_EVERY
             if isinstance(error, Forged) and own and not known:
@@ -134,14 +137,11 @@ class HookDoor:
         except ValidationError as error:
             log.error("connection %s: its settings do not fit its connector: %s", one.id, wrong_fields(error))
             return _refusal(503, "not set up yet: send it again later")
-        try:
-            received = till.receive(hook)
-        except BadPayload as error:
-            await self._keep(one, hook, error)
-            return till.hook_answer
-        except Exception as error:  # noqa: BLE001 - a connector may raise anything; what came is kept
-            _log_raised(one, error)
-            await self._keep(one, hook, BadPayload("body", f"the connector raised {type(error).__name__}"))
+        except NoAnswer as error:
+            return _later(one.connector, error)
+        if isinstance(received, Unread):
+            _log_raised(one, received)
+            await self._keep(one, hook, received.reason)
             return till.hook_answer
         if isinstance(received, AccountChanged) and (wrong := self._unfit(one, received)):
             await self._keep(one, hook, BadPayload("settings", wrong))
@@ -227,8 +227,11 @@ class HookDoor:
         wrong: list[tuple[str | None, BadPayload]] = []
         taken, aside = 1, 0
         try:
-            received = till.receive(hook)
-            if isinstance(received, Sales):
+            received = await self._runner.receive(till, _state(one), hook, tenant=one.id, proven=True)
+            if isinstance(received, Unread):
+                _log_raised(one, received)
+                wrong = [(None, received.reason)]
+            elif isinstance(received, Sales):
                 arrivals = [Arrival(one, sale, Source.push, None, till.can("fetch"), at) for sale in received.sales]
                 outcomes = await self._door.ingest(arrivals)
                 aside = outcomes.count(Outcome.kept)
@@ -242,13 +245,8 @@ class HookDoor:
                         await self._apply(one, received, hook)
             else:
                 await self._apply(one, received, hook)
-        except BadPayload as error:
-            wrong = [(None, error)]
-        except StoreError:
-            raise
-        except Exception as error:  # noqa: BLE001 - a connector may raise anything; what came is kept
-            _log_raised(one, error)
-            wrong = [(None, BadPayload("body", f"the connector raised {type(error).__name__}"))]
+        except NoAnswer:
+            wrong = [(None, BadPayload("body", "took too long to read"))]
         if None in (receipt for receipt, _ in wrong):
             taken = 0
         elif all(row.receipt_id is not None for row in rows):  # the others of the request were read when it came
@@ -310,10 +308,15 @@ class HookDoor:
         return None
 
 
-def _log_raised(one: Connection, error: Exception) -> None:
-    """Where a connector stumbled over a hook; not what it says, for that may hold what somebody bought, and who."""
-    where = "".join(traceback.format_tb(error.__traceback__))
-    log.error("connection %s: the connector %s raised %s\n%s", one.id, one.connector, type(error).__name__, where)
+def _state(one: Connection) -> str:
+    """Name a connection's settings as they are now."""
+    return f"{one.id} {one.generation}"
+
+
+def _log_raised(one: Connection, unread: Unread) -> None:
+    """Log where a connector stumbled over a hook, if it did."""
+    if unread.raised:
+        log.error("connection %s: the connector %s raised %s", one.id, one.connector, unread.raised)
 
 
 def _leave(tx: Transaction, batches: Sequence[Sequence[NewHint]]) -> list[None]:
@@ -336,6 +339,16 @@ def _unproven(name: str, error: Exception) -> Answer:
     return _refusal(404, "nothing is taken here")
 
 
-def _refusal(status: int, why: str) -> Answer:
+def _later(name: str, error: NoAnswer) -> Answer:
+    """Ask the till to send a hook again, which the connector's own code could not read now."""
+    match error:
+        case SetAside(seconds=seconds):
+            return _refusal(503, "this connector is set aside for a while: send it again later", seconds)
+        case Stumbled(error=raised, where=where):
+            log.error("%s: the connector raised %s\n%s", name, raised, where)
+    return _refusal(503, "it could not be read now: send it again later", _SEND_AGAIN)
+
+
+def _refusal(status: int, why: str, retry_after: int | None = None) -> Answer:
     body: Mapping[str, str] = {"error": why}
-    return Answer(status, json.dumps(body).encode())
+    return Answer(status, json.dumps(body).encode(), retry_after=retry_after)

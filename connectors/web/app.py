@@ -80,4 +80,5 @@ async def _hook(request: Request) -> HookRequest | None:
 
 
 def _response(answer: Answer) -> Response:
-    return Response(answer.body, answer.status, media_type=answer.content_type)
+    headers = {"Retry-After": str(answer.retry_after)} if answer.retry_after is not None else None
+    return Response(answer.body, answer.status, headers, answer.content_type)

@@ -25,9 +25,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from connector_sdk.connector import Connector
 from connector_sdk.messages import Message
 from connectors.desk import Desk, Refusal
 from connectors.host import Host
+from connectors.isolation import NoAnswer
+from connectors.isolation.runner import RemoteTeaching
 from connectors.store import looking
 from connectors.store.errors import NotFound, StoreError
 from connectors.store.looking import Overview
@@ -155,6 +158,10 @@ class Visit:
     def desk(self) -> Desk:
         """The desk, for whoever is signed in."""
         return self.host.desk.by(self.me.visitor.login)
+
+    def teaching(self, connector_class: type[Connector[Any]]) -> RemoteTeaching | None:
+        """What a connector can be taught, asked for this visitor's business; `None` where it cannot."""
+        return self.host.runner.teaching(connector_class, tenant=self.owner)
 
     async def overview(self) -> Overview:
         """The connection of the address, if it is this visitor's. Raises `NotHere`."""
@@ -366,6 +373,11 @@ async def _within(visit: Visit, route: Route) -> Response:
         return response
     except Refusal as error:
         return visit.page("refused.html", 422, why=visit.words.sentence(error.message))
+    except NoAnswer:
+        why = visit.words.text(
+            "Reading what the till sent took too long. Try again in a minute; simpler paths are quicker."
+        )
+        return visit.page("refused.html", 503, why=why)
     except StoreError as error:
         log.error("the console: %s", error)
         return visit.page("unwell.html", 503)

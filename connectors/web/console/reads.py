@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -33,11 +33,11 @@ class TillReads:
         self._kept: OrderedDict[str, tuple[float, asyncio.Task[Found]]] = OrderedDict()
         self._read: OrderedDict[str, tuple[float, list[Sale]]] = OrderedDict()
 
-    async def remembered(self, key: str, read: Callable[[], list[Sale]]) -> list[Sale]:
+    async def remembered(self, key: str, read: Callable[[], Awaitable[list[Sale]]]) -> list[Sale]:
         """Receipts that are read from what is here already, read once and beside what else goes on."""
         until, sales = self._read.get(key, (0.0, []))
         if until < time.monotonic():
-            sales = await asyncio.to_thread(read)
+            sales = await read()
             self._read[key] = (time.monotonic() + _KEEP, sales)
             while len(self._read) > _AT_MOST:
                 self._read.popitem(last=False)

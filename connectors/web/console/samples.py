@@ -94,8 +94,8 @@ async def shown(
     visit: Visit, one: Draft, found: type[Connector[Any]], values: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """What the first step shows of teaching: nothing for connectors that learn nothing."""
-    token = one.content.get("hook_token")
-    if found.teaching is None or token is None:
+    token, teaching = one.content.get("hook_token"), visit.teaching(found)
+    if teaching is None or token is None:
         return {"teaches": False, "address": "", "requests": [], "read": None}
     chosen = (one.content.get("sample") or {}).get("id", "")
     requests = [
@@ -105,7 +105,7 @@ async def shown(
             len(request.body),
             _headers(request.headers),
             request.id == chosen,
-            tuple(hidden(leaf)[:_SHORT] for leaf in found.teaching.leaves({}, request.body, "")[:_SAYS]),
+            tuple(hidden(leaf)[:_SHORT] for leaf in (await teaching.leaves({}, request.body, ""))[:_SAYS]),
         )
         for request in await arrived(visit, one)
     ]
@@ -113,7 +113,7 @@ async def shown(
         "teaches": True,
         "address": visit.desk.draft_hook_url(one.connector, token),
         "requests": requests,
-        "read": read(visit, one, found, values or one.content.get("values", {})),
+        "read": await read(visit, one, found, values or one.content.get("values", {})),
         "lives": captured.AT_MOST,
     }
 
@@ -127,36 +127,43 @@ def _headers(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
 
 async def tried(visit: Visit, one: Draft, found: type[Connector[Any]], values: Mapping[str, Any]) -> None:
     """Nothing is saved that was not tried: on the sample, or as a ready-made mapping. Raises `Refusal`, `Unfit`."""
-    if found.teaching is None or "hook_token" not in one.content:
+    teaching = visit.teaching(found)
+    if teaching is None or "hook_token" not in one.content:
         return
     if any(ready.settings.items() <= values.items() for ready in found.ready_made):
         # tried on its own sample by us; and on what this one sent, if it sent anything: its currency may be another
-        visit.desk.try_on(one.connector, values, [request.body for request in await arrived(visit, one)])
+        bodies = [request.body for request in await arrived(visit, one)]
+        await visit.desk.try_on(one.connector, values, bodies, tenant=visit.owner)
         return
     request = request_of(one)
     if request is None:
         raise Refusal(
             "send one sale to the address above, or paste one, and choose it: what was never tried is not saved"
         )
-    visit.desk.try_on(one.connector, values, [request.body])
-    against = found.teaching.unproven(as_texts(values), request)
+    await visit.desk.try_on(one.connector, values, [request.body], tenant=visit.owner)
+    against = await teaching.unproven(as_texts(values), request)
     if against is not None:
-        raise Unfit(found.info.title, {found.teaching.secret: against})
+        raise Unfit(found.info.title, {teaching.secret: against})
 
 
 async def recent(visit: Visit, one: Draft, found: type[Connector[Any]]) -> Recent:
     """The receipts that a till being taught has sent meanwhile, for the preview of a rule."""
-    if found.teaching is None:
+    teaching = visit.teaching(found)
+    if teaching is None:
         return Recent((), 0, "nothing")
     bodies = [request.body for request in await arrived(visit, one)]
     sample = sample_of(one)
     if sample is not None:
         bodies.append(sample)
-    values, teaching = as_texts(one.content["values"]), found.teaching
+    values = as_texts(one.content["values"])
+
+    async def sales() -> list[Sale]:
+        return [sale for body in reversed(bodies) for sale in (await teaching.sketch(values, body)).sales]
+
     read = await visit.console.till_reads.remembered(
         # a rule is tried at every key that is pressed: the requests are read once
         f"{one.id} {hash(tuple(bodies))} {hash(tuple(sorted(values.items())))}",
-        lambda: [sale for body in reversed(bodies) for sale in teaching.sketch(values, body).sales],
+        sales,
     )
     newest = {sale.receipt_id: sale for sale in read}
     return recent_of(list(newest.values()), moment(visit.host.store.clock.now()), "hooks")
@@ -165,14 +172,17 @@ async def recent(visit: Visit, one: Draft, found: type[Connector[Any]]) -> Recen
 # --- what settings make of the sample -------------------------------------------------------------------------------
 
 
-def read(visit: Visit, one: Draft, found: type[Connector[Any]], values: Mapping[str, Any]) -> dict[str, Any] | None:
+async def read(
+    visit: Visit, one: Draft, found: type[Connector[Any]], values: Mapping[str, Any]
+) -> dict[str, Any] | None:
     """The sample by these settings, in words: what was found for each question, the sales, what is missing."""
     body = sample_of(one)
-    if body is None or found.teaching is None:
+    teaching = visit.teaching(found)
+    if body is None or teaching is None:
         return None
-    made = found.teaching.sketch(as_texts(values), body)
+    made = await teaching.sketch(as_texts(values), body)
     fields = found.settings_model.model_fields
-    asked = [question.field for question in found.teaching.questions(as_texts(values), body)]
+    asked = [question.field for question in await teaching.questions(as_texts(values), body)]
     more = [name for name in made.found if name not in asked]
     rows = [(name, fields[name].title or name, _row(name, made, values)) for name in (*asked, *more)]
     return {

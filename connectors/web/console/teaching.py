@@ -14,8 +14,9 @@ from starlette.responses import Response
 from connector_sdk.connector import Connector
 from connector_sdk.hooks import HookRequest
 from connector_sdk.messages import Message
-from connector_sdk.teaching import Question, Teaching, as_texts
+from connector_sdk.teaching import Question, as_texts
 from connectors.desk import Refusal
+from connectors.isolation.runner import RemoteTeaching
 from connectors.store import captured, drafts, looking
 from connectors.store.drafts import Draft
 from connectors.store.engine import Transaction
@@ -31,11 +32,12 @@ _NOTHING_YET = Message("No sale has arrived yet by which it could be taught.")
 _PASTE = Message("Paste one request as your till sends it, of at most 200 KiB.")
 
 
-async def _taught(visit: Visit) -> tuple[Draft, type[Connector[Any]], Teaching]:
+async def _taught(visit: Visit) -> tuple[Draft, type[Connector[Any]], RemoteTeaching]:
     one, found = await draft_of(visit)
-    if found.teaching is None:
+    teaching = visit.teaching(found)
+    if teaching is None:
         raise NotHere
-    return one, found, found.teaching
+    return one, found, teaching
 
 
 def _values(one: Draft) -> dict[str, str]:
@@ -59,7 +61,7 @@ async def sample(visit: Visit) -> Response:
         if not body or len(body) > _MOST_PASTED:
             return visit.go(f"/connect/{one.id}/authorise", _PASTE, "bad")
         chosen, hook = samples.as_sample(body, {}, ""), HookRequest("POST", {}, {}, body)
-    values = {**await usual(visit, found), **teaching.proof(hook), **_values(one)}
+    values = {**await usual(visit, found), **await teaching.proof(hook), **_values(one)}
     await keep_draft(visit, one, sample=chosen, values=values, skipped=[])
     return visit.go(f"/connect/{one.id}/teach")
 
@@ -72,12 +74,12 @@ async def teach_page(visit: Visit) -> Response:
     if body is None:
         return visit.go(f"/connect/{one.id}/authorise")
     values = _values(one)
-    asked = teaching.questions(values, body)
+    asked = await teaching.questions(values, body)
     wanted = visit.request.query_params.get("ask", "")
     question = next((q for q in asked if q.field == wanted), None)
     if question is None and not visit.request.query_params.get("all"):
         return visit.go(_next(one, asked, values))
-    leaves = teaching.leaves(values, body, question.field) if question else ()
+    leaves = await teaching.leaves(values, body, question.field) if question else ()
     number = [q.field for q in asked].index(question.field) if question else 0
     return step_page(
         visit,
@@ -95,7 +97,7 @@ async def teach_page(visit: Visit) -> Response:
         answered=values.get(question.field, "") if question else "",
         onward=_next(one, asked, values),
         mends=one.content.get("mends"),
-        read=samples.read(visit, one, found, values),
+        read=await samples.read(visit, one, found, values),
     )
 
 
@@ -119,7 +121,7 @@ async def teach(visit: Visit) -> Response:
         return visit.go(f"/connect/{one.id}/authorise")
     values, form = _values(one), visit.form
     field = form.get("field")
-    question = next((q for q in teaching.questions(values, body) if q.field == field), None)
+    question = next((q for q in await teaching.questions(values, body) if q.field == field), None)
     if question is None or ("skip" in form and question.needed):
         raise NotHere
     skipped = [name for name in one.content.get("skipped", []) if name != field]
@@ -128,15 +130,15 @@ async def teach(visit: Visit) -> Response:
         skipped.append(field)
     else:
         path = form.get("path")
-        if path not in {leaf.path for leaf in teaching.leaves(values, body, field)}:
+        if path not in {leaf.path for leaf in await teaching.leaves(values, body, field)}:
             raise NotHere
-        changed = teaching.taken(values, body, field, path)
+        changed = await teaching.taken(values, body, field, path)
     await keep_draft(visit, one, values=dict(changed), skipped=skipped)
-    made = teaching.sketch(changed, body)
+    made = await teaching.sketch(changed, body)
     if "skip" not in form and field in made.wrong:
         return visit.go(f"/connect/{one.id}/teach?ask={field}", made.wrong[field], "bad")
     kept = replace(one, content={**one.content, "skipped": skipped})
-    return visit.go(_next(kept, teaching.questions(changed, body), changed, field))
+    return visit.go(_next(kept, await teaching.questions(changed, body), changed, field))
 
 
 # --- a connection's own, mended in the same way ---------------------------------------------------------------------
@@ -147,7 +149,8 @@ async def mend(visit: Visit) -> Response:
     """Teach a connected till once more: by a request that could not be read, or by the last one that was."""
     one = (await visit.overview()).connection
     found = visit.desk.connector(one.connector)
-    if found.teaching is None:
+    teaching = visit.teaching(found)
+    if teaching is None:
         raise NotHere
     wanted, owner = visit.form.get("kept"), visit.owner
     if wanted:
@@ -161,7 +164,7 @@ async def mend(visit: Visit) -> Response:
     values = {name: value for name, value in visit.desk.settings_of(one).items() if not is_secret(found, name)}
     texts = as_texts(values)
     # what it was not asked before it is not asked now: only what is wrong
-    skipped = [asked.field for asked in found.teaching.questions(texts, body) if not texts.get(asked.field)]
+    skipped = [asked.field for asked in await teaching.questions(texts, body) if not texts.get(asked.field)]
     content = {"mends": one.id, "values": values, "sample": samples.as_sample(body, {}, ""), "skipped": skipped}
 
     def work(tx: Transaction) -> str:
@@ -191,7 +194,7 @@ async def mended(visit: Visit) -> Response:
     }
     back = f"/connect/{one.id}/teach?all=1"
     try:
-        visit.desk.try_on(one.connector, {**before, **changed}, [body])
+        await visit.desk.try_on(one.connector, {**before, **changed}, [body], tenant=visit.owner)
         if changed:
             await visit.desk.edit(wanted, changed)
         again = await visit.desk.try_again(wanted)
