@@ -24,7 +24,7 @@ from connector_sdk.messages import Message
 from connector_sdk.money import Money
 from connector_sdk.rule import StampRule
 from connector_sdk.sale import Sale, SaleStatus
-from connectors.cli.servers import serving
+from connectors.cli.servers import limits_of, serving
 from connectors.domain.clock import DAY, MINUTE, moment
 from connectors.domain.connection import Connection
 from connectors.host import Host
@@ -65,7 +65,7 @@ async def main() -> None:
         # pages only: nothing in the background takes part
         for one in made.values():
             await host.desk.pause(one.id)
-        origin = await stack.enter_async_context(serving(application(host)))
+        origin = await stack.enter_async_context(serving(application(host), protocol=limits_of(host)))
         async with httpx.AsyncClient(base_url=origin, trust_env=False) as browser:
             proof = re.search(r'name="proof" value="(\w+)"', (await browser.get("/sign-in")).text)
             assert proof

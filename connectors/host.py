@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import secrets
+from collections import Counter
 from pathlib import Path
 from typing import Any, Self
 
@@ -30,8 +31,8 @@ from connectors.running.clock import Clock
 from connectors.running.dispatcher import InProcess
 from connectors.settings import Settings
 from connectors.sevenstamp.client import SevenStamp
-from connectors.store import connections, drafts, errands, journal, operators, outbox
-from connectors.store.engine import Store
+from connectors.store import connections, drafts, errands, journal, ledger, operators, outbox
+from connectors.store.engine import Store, Transaction
 from connectors.store.errors import StoreError
 from connectors.sync.delivering import Deliverer, Timing
 from connectors.sync.hooking import HookDoor
@@ -44,6 +45,9 @@ log = logging.getLogger(__name__)
 
 _ERRAND_PAUSE = 0.1
 _WORKING_COMMAND_WAIT = 30.0
+
+REFUSED = "refused: "
+"""What the counters of refused requests begin with; the name of the limit follows."""
 
 
 class Host:
@@ -93,6 +97,8 @@ class Host:
             self._public,
         )
         self.notices = Notices(self.store, self.words, settings.smtp_url, self._public)
+        self.refused: Counter[str] = Counter()
+        """How many requests each limit of the server refused since they were last added to the counters."""
         self._dispatcher = InProcess()
         self._clock: Clock | None = None
         self._delivery: asyncio.Task[None] | None = None
@@ -215,12 +221,27 @@ class Host:
 
     async def _tidy(self) -> None:
         """What comes up once a minute beside the sales."""
+        await self._count_refused()
         await self.store.write(drafts.sweep)
         now = self.store.clock.now()
         if now > self._swept_at + HOUR:
             self._swept_at = now
             await self.store.write(journal.sweep)
         await self.notices.round()
+
+    async def _count_refused(self) -> None:
+        """Add what limits refused to the counters and log it: an attack costs one line and one write a minute."""
+        refused = Counter(self.refused)
+        if not refused:
+            return
+
+        def work(tx: Transaction) -> None:
+            for name, count in sorted(refused.items()):
+                ledger.count_up(tx, REFUSED + name, count)
+
+        await self.store.write(work)
+        self.refused -= refused
+        log.warning("refused: %s", "; ".join(f"{name} ({count} times)" for name, count in sorted(refused.items())))
 
     async def _recover(self) -> None:
         """What was on the wire when the last host ended is in doubt; what was asked of it has failed."""
@@ -236,6 +257,8 @@ class Host:
         if self._clock is not None:
             self._clock.stop()
             self._clock = None
+            with contextlib.suppress(StoreError):
+                await self._count_refused()
         await self._dispatcher.close()
         if self.deliverer is not None:
             self.deliverer.stop()

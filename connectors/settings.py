@@ -37,6 +37,11 @@ class Settings(BaseSettings):
     call_deadline_seconds: Annotated[float, Field(gt=0, le=300)] = 15.0
     plugin_seconds: Annotated[float, Field(gt=0, le=60)] = 2.0
     plugin_workers: Annotated[int, Field(ge=0, le=64)] = 2  # 0: in the host itself, without limits
+    header_seconds: Annotated[float, Field(gt=0, le=300)] = 10.0
+    body_seconds: Annotated[float, Field(gt=0, le=3600)] = 30.0
+    max_connections: Annotated[int, Field(ge=1, le=1_000_000)] = 4000
+    max_connections_per_address: Annotated[int, Field(ge=1, le=1_000_000)] = 128
+    unfinished_requests_mib: Annotated[int, Field(ge=1, le=65_536)] = 32
 
     @field_validator("database_url")
     @classmethod

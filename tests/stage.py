@@ -17,7 +17,7 @@ from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 
 from connector_sdk.money import Money
 from connector_sdk.rule import Refunds, StampRule, UnknownCustomer
-from connectors.cli.servers import serving
+from connectors.cli.servers import limits_of, serving
 from connectors.domain.clock import moment
 from connectors.store import looking, operators
 from connectors.web.app import application
@@ -98,7 +98,7 @@ async def stage(folder: Path, monkeypatch: Any, *, browser: bool = True, **setti
         hashed = PasswordHasher(time_cost=1, memory_cost=8192).hash(PASSWORD)
         await town.host.store.write(lambda tx: operators.set_password_hash(tx, hashed))
         app = application(town.host)
-        origin = await stack.enter_async_context(serving(app))
+        origin = await stack.enter_async_context(serving(app, protocol=limits_of(town.host)))
         town.host.listens_on(origin)
         made = Stage(town, origin, other)
         if browser:

@@ -20,7 +20,7 @@ from connector_sdk.money import Money
 from connector_sdk.rule import StampRule, UnknownCustomer
 from connectors.cli.installation import load_sandbox
 from connectors.cli.output import say
-from connectors.cli.servers import serving
+from connectors.cli.servers import limits_of, serving
 from connectors.domain.clock import DAY, moment
 from connectors.domain.connection import Connection
 from connectors.host import Host
@@ -56,7 +56,7 @@ async def play(connector: str, seconds: float) -> None:
             call_deadline_seconds=2,
         )
         host = await stack.enter_async_context(Host(settings, plugins=plugins))
-        host_origin = await stack.enter_async_context(serving(application(host)))
+        host_origin = await stack.enter_async_context(serving(application(host), protocol=limits_of(host)))
         host.listens_on(host_origin)
         till.two_weeks(_CUSTOMERS)
         one = await host.desk.add(

@@ -14,10 +14,10 @@ import typer
 from connector_sdk.errors import ConnectorError
 from connector_sdk.sandbox import TillSandbox
 from connectors.cli.output import console, escape, log_to_stderr, run, say, show_json, show_table, the_host
-from connectors.cli.servers import listening
+from connectors.cli.servers import limits_of, listening
 from connectors.cli.servers import serve as serve_application
 from connectors.desk import Refusal, nearest
-from connectors.host import Host
+from connectors.host import REFUSED, Host
 from connectors.plugins import Plugins, checked
 from connectors.settings import Settings
 from connectors.sevenstamp.client import InvalidKey, SevenStampError
@@ -52,7 +52,7 @@ def serve(
             say(f"✓ Listening on {origin} — the console is there; Ctrl-C ends it.")
             if parts.public_url.startswith("https://"):
                 say(f"  Open {parts.public_url}: its cookies are for https only.")
-            if not await serve_application(application(parts), sock):
+            if not await serve_application(application(parts), sock, limits_of(parts)):
                 raise Refusal("the host could not start: see the log above")
 
     log_to_stderr(ctx.obj or "INFO")
@@ -151,6 +151,9 @@ async def _look(host: Host, find: Any) -> None:
     find("host", True if running else None, "running" if running else "not running on this database")
     if unknown := counters.get(UNKNOWN_ACCOUNT):
         find("hooks", None, f"{unknown} hooks came for accounts that are not connected here")
+    for name, count in sorted(counters.items()):
+        if name.startswith(REFUSED):
+            find("limits", None, f"{name} ({count} times)")
     if host.sevenstamp is None:
         find("7stamp", False, "CONNECTORS_SEVENSTAMP_URL is not set: set it to the address of the 7stamp API")
         return

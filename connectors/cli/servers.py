@@ -1,6 +1,6 @@
 """Serving ASGI applications on loopback or elsewhere, as many as a command needs.
 
-Owns uvicorn's settings and a clean end; what is served is the caller's.
+Owns uvicorn's settings and a clean end; what is served, and within which limits, is the caller's.
 """
 
 from __future__ import annotations
@@ -9,11 +9,14 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import uvicorn
 
 from connectors.desk import Refusal
+from connectors.host import Host
+from connectors.web.limits import LimitedProtocol, Limits, limited, most_connections
 
 
 def listening(host: str, port: int) -> socket.socket:
@@ -30,33 +33,43 @@ def listening(host: str, port: int) -> socket.socket:
     return sock
 
 
-def server(app: Any, *, lifespan: str = "on") -> uvicorn.Server:
-    """A server that logs no request lines: their addresses hold secrets."""
+def limits_of(host: Host) -> type[LimitedProtocol]:
+    """Return the protocol by which a host is served, within its settings' limits; what they refuse the host counts."""
+    limits = Limits.of(host.settings)
+    limits = replace(limits, connections=most_connections(limits.connections))
+    return limited(limits, host.settings.proxies, host.refused)
+
+
+def server(app: Any, protocol: type[LimitedProtocol] | None = None) -> uvicorn.Server:
+    """A server that logs no request lines: their addresses hold secrets. Without a `protocol` it has no limits."""
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=protocol or "httptools",
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,
-        lifespan="on" if lifespan == "on" else "off",
+        lifespan="on",
         timeout_graceful_shutdown=2,
         proxy_headers=False,
     )
     return uvicorn.Server(config)
 
 
-async def serve(app: Any, sock: socket.socket) -> bool:
+async def serve(app: Any, sock: socket.socket, protocol: type[LimitedProtocol] | None = None) -> bool:
     """Serve until told to stop; whether it started at all."""
-    one = server(app)
+    one = server(app, protocol)
     await one.serve(sockets=[sock])
     return one.started
 
 
 @asynccontextmanager
-async def serving(app: Any, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
+async def serving(
+    app: Any, host: str = "127.0.0.1", port: int = 0, *, protocol: type[LimitedProtocol] | None = None
+) -> AsyncIterator[str]:
     """Serve beside other work; gives the origin, and ends with the block."""
     sock = listening(host, port)
-    one = server(app)
+    one = server(app, protocol)
     # the process' own signals stay with whoever runs the block
     one.capture_signals = _no_signals  # type: ignore[method-assign,assignment]
     task = asyncio.create_task(one.serve(sockets=[sock]))

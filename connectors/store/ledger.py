@@ -505,10 +505,10 @@ def tickets(tx: Transaction, count: int) -> int:
     return int(value) - count + 1
 
 
-def count_up(tx: Transaction, name: str) -> None:
-    """Raise a counter by one, made where there is none."""
-    if tx.run(counter.update().where(counter.c.name == name).values(value=counter.c.value + 1)).rowcount == 0:
-        tx.run(counter.insert(), [{"name": name, "value": 1}])
+def count_up(tx: Transaction, name: str, by: int = 1) -> None:
+    """Raise a counter, made where there is none."""
+    if tx.run(counter.update().where(counter.c.name == name).values(value=counter.c.value + by)).rowcount == 0:
+        tx.run(counter.insert(), [{"name": name, "value": by}])
 
 
 def counters(tx: Transaction) -> dict[str, int]:

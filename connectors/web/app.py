@@ -15,6 +15,7 @@ from connector_sdk.hooks import Answer, HookRequest
 from connectors.host import Host
 from connectors.web.console.frame import make, mount
 from connectors.web.console.pages import PAGES
+from connectors.web.reading import read_body
 
 MOST_BODY = 256 * 1024
 _METHODS = ["GET", "HEAD", "POST"]
@@ -63,19 +64,17 @@ _TOO_LARGE = Answer(413, b'{"error":"a hook has at most 256 KiB"}')
 
 async def _hook(request: Request) -> HookRequest | None:
     """The request with its body, or `None` where that is over the bound."""
-    body = bytearray()
     try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MOST_BODY:
-                return None
+        body = await read_body(request, MOST_BODY)
     except ClientDisconnect:
         return None  # nobody is there to be answered
+    if body is None:
+        return None
     return HookRequest(
         request.method,
         {name.lower(): value for name, value in request.headers.items()},
         dict(request.query_params),
-        bytes(body),
+        body,
     )
 
 

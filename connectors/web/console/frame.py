@@ -38,6 +38,7 @@ from connectors.store.sessions import OPERATOR, Session
 from connectors.web.console.gate import Gate, TooMany
 from connectors.web.console.reads import TillReads
 from connectors.web.console.words import Words, language_for, zone_of
+from connectors.web.reading import cookie, read_body
 
 log = logging.getLogger(__name__)
 
@@ -206,7 +207,7 @@ class Visit:
         return response
 
     def _notice(self) -> tuple[str, str]:
-        sealed = self.request.cookies.get("notice", "")
+        sealed = cookie(self.request, "notice")
         if not sealed or self.request.query_params.get("part"):
             return "", ""
         try:
@@ -402,11 +403,9 @@ def sign_in_first(visit: Visit, route: Route) -> Response:
 
 
 async def _posted(request: Request, most: int) -> dict[str, list[str]] | None:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > most:
-            return None
+    body = await read_body(request, most)
+    if body is None:
+        return None
     values: dict[str, list[str]] = {}
     try:
         pairs = parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=6000)
@@ -418,9 +417,7 @@ async def _posted(request: Request, most: int) -> dict[str, list[str]] | None:
 
 
 def _words(console: Console, request: Request, session: Session | None) -> Words:
-    language = language_for(
-        console.host.words, request.cookies.get("language", ""), request.headers.get("accept-language", "")
-    )
+    language = language_for(console.host.words, cookie(request, "language"), request.headers.get("accept-language", ""))
     zone = zone_of(session.visitor.zone) if session else zone_of("UTC")
     return Words(console.host.words, language, zone, console.host.store.clock.now())
 

@@ -28,6 +28,7 @@ from connectors.sevenstamp.models import Me
 from connectors.store import operators, sessions
 from connectors.store.engine import Transaction
 from connectors.store.sessions import Opened, Session, Visitor
+from connectors.web.reading import cookie
 
 REMEMBERED = 90 * DAY
 _ONE_DAY = DAY
@@ -163,7 +164,7 @@ class Gate:
         )
 
     def _id(self, request: HTTPConnection) -> str:
-        return request.cookies.get(self._cookie(request, "console"), "")[:200]
+        return cookie(request, self._cookie(request, "console"))[:200]
 
     async def session(self, request: HTTPConnection, *, used: bool = True) -> Session | None:
         """Who this is; `None` for nobody, and for whoever's key 7stamp does not know any more.
@@ -252,7 +253,7 @@ class Gate:
 
     def proof(self, request: HTTPConnection) -> tuple[str, str | None]:
         """What a form of this browser carries, and the cookie to set where it has none yet."""
-        one, fresh = request.cookies.get(self._cookie(request, "visitor"), "")[:200], None
+        one, fresh = cookie(request, self._cookie(request, "visitor"))[:200], None
         if not one:
             one = fresh = secrets.token_urlsafe(18)
         return self._store.vault.hash("form", one), fresh
@@ -269,7 +270,7 @@ class Gate:
         origin = request.headers.get("origin", "")
         if origin and origin.rpartition("://")[2] not in (request.url.netloc, urlsplit(self._host.public_url).netloc):
             return False
-        one = request.cookies.get(self._cookie(request, "visitor"), "")[:200]
+        one = cookie(request, self._cookie(request, "visitor"))[:200]
         wanted = self._store.vault.hash("form", one)
         return bool(one) and hmac.compare_digest(given.encode(), wanted.encode())
 
