@@ -125,6 +125,7 @@ class TillAccount(Frozen):
 
     `id` is the till's and never changes: what was given is remembered by it.
     `currency` is ISO 4217, `zone` an IANA time zone, `country` ISO 3166 alpha-2 or `None`.
+    `hook_name` is what the till's hooks call the account where that is not the id; `prove` compares it.
     """
 
     id: Key
@@ -133,6 +134,7 @@ class TillAccount(Frozen):
     zone: str
     country: str | None = None
     locations: tuple[Location, ...] = Field(default=(), max_length=5000)
+    hook_name: Annotated[str, StringConstraints(max_length=128)] | None = None
 
     @field_validator("zone")
     @classmethod
