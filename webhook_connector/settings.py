@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Mapping
-from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Self
 from zoneinfo import ZoneInfo
@@ -19,6 +18,7 @@ from connector_sdk.connector import FIRST, TAUGHT
 from connector_sdk.errors import NotConfigured
 from connector_sdk.signatures import StandardWebhooks
 from webhook_connector.expressions import compiled
+from webhook_connector.patterns import is_pattern
 
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,60}")
 
@@ -205,11 +205,8 @@ class WebhookSettings(BaseModel):
     def _makes_sense(self) -> Self:
         self._sees_a_sale()
         self._can_be_proven()
-        if self.dates is Dates.pattern:
-            try:
-                datetime.strptime(datetime(2026, 11, 20, 8, 15).strftime(self.date_pattern), self.date_pattern)
-            except ValueError:
-                raise ValueError("date_pattern: this is no pattern of times: write it as %d.%m.%Y %H:%M") from None
+        if self.dates is Dates.pattern and not is_pattern(self.date_pattern):
+            raise ValueError("date_pattern: this is no pattern of times: write it as %d.%m.%Y %H:%M")
         return self
 
     def _sees_a_sale(self) -> None:
