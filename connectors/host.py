@@ -174,7 +174,8 @@ class Host:
 
     def _holder_file(self) -> Path:
         file = self.settings.database_file
-        assert file is not None  # noqa: S101 - only embedded databases are locked by file
+        if file is None:
+            raise RuntimeError("only an embedded database is locked by a file")
         return file.with_name(file.name + ".holder")
 
     def _release(self) -> None:
@@ -188,7 +189,7 @@ class Host:
 
     def take_over(self) -> None:
         """Become the host of this database. Raises `StoreError` where there is one, or `Refusal` without 7stamp."""
-        assert self.desk.sevenstamp  # noqa: S101 - refuses where it is not set
+        self.desk.needs_sevenstamp()
         if not self.hold("host"):
             pid = self.holder().get("pid", "?")
             raise StoreError(
@@ -199,8 +200,8 @@ class Host:
     async def start(self) -> None:
         """Run in the background: clock, delivery, errands."""
         self.take_over()
-        assert self.identifier is not None  # noqa: S101 - take_over refused otherwise
-        assert self.deliverer is not None  # noqa: S101
+        if self.identifier is None or self.deliverer is None:
+            raise RuntimeError("without 7stamp nothing runs in the background: take_over refuses before")
         await self._recover()
         self._clock = Clock(
             self.store, self.reader, self.identifier, self.deliverer, self._dispatcher, self.desk, self._tidy

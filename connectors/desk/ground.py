@@ -74,12 +74,17 @@ class Ground:
 
     @property
     def sevenstamp(self) -> SevenStamp:
+        """The client of 7stamp. Raises `Refusal` where its address is not set."""
         if self._sevenstamp is None:
             raise Refusal(
                 "CONNECTORS_SEVENSTAMP_URL is not set: set it to the address of the 7stamp API "
                 "(to try things out: `connectors sandbox sevenstamp --port 8702` and its address)"
             )
         return self._sevenstamp
+
+    def needs_sevenstamp(self) -> None:
+        """Refuse what cannot be done where the operator has not said where 7stamp is. Raises `Refusal`."""
+        _ = self.sevenstamp
 
     def settings_of(self, one: Connection) -> dict[str, Any]:
         """A connection's settings in the clear: never to be shown."""
