@@ -14,6 +14,7 @@ import typer
 from connector_sdk.errors import ConnectorError
 from connector_sdk.sandbox import TillSandbox
 from connectors.cli.output import console, escape, log_to_stderr, run, say, show_json, show_table, the_host
+from connectors.cli.secrets import SPELLING, secret_given
 from connectors.cli.servers import listening
 from connectors.cli.servers import serve as serve_application
 from connectors.desk import Refusal, nearest
@@ -183,7 +184,7 @@ def sandbox(
     name: Annotated[str, typer.Argument(help="sevenstamp, or a connector that has one.")],
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
     host: ListenHost = "127.0.0.1",
-    key: Annotated[str | None, typer.Option(help="sevenstamp: accept only this key.")] = None,
+    key: Annotated[str | None, typer.Option(help=f"sevenstamp: accept only this key. {SPELLING}")] = None,
     state: Annotated[Path | None, typer.Option(help="sevenstamp: keep its operations in this file.")] = None,
     goal: Annotated[int, typer.Option(min=1, help="sevenstamp: stamps to a reward.")] = 8,
     allowed: Annotated[int | None, typer.Option(min=0, help="sevenstamp: operations a month.")] = None,
@@ -192,7 +193,8 @@ def sandbox(
 
     async def work() -> None:
         if name == "sevenstamp":
-            app: Any = Sandbox(key=key, state=state, goal=goal, allowed=allowed)
+            only = secret_given(key, "--key") if key is not None else None
+            app: Any = Sandbox(key=only, state=state, goal=goal, allowed=allowed)
             hints: dict[str, str] = {}
         else:
             stand_in = load_sandbox(Plugins(), name)
@@ -203,7 +205,9 @@ def sandbox(
         if name == "sevenstamp":
             say(f"  export CONNECTORS_SEVENSTAMP_URL={origin}")
             any_key = "" if key else " (any that begins so; each is a business)"
-            say(f"  A key to sign in with: {key or '7loc_sc_mycafe'}{any_key}")
+            # a key from a file or from standard input is not shown again
+            shown = "7loc_sc_mycafe" if only is None else only if only == key else "the one that was given"
+            say(f"  A key to sign in with: {shown}{any_key}")
             say(f"  Faults: POST {origin}/_sandbox/faults, what was applied: GET {origin}/_sandbox/operations")
         else:
             for variable, value in stand_in.environment(origin).items():
