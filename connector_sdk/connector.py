@@ -107,8 +107,12 @@ TAUGHT: Mapping[str, Any] = {"taught": True}
 """For a settings field that says where something is in what the till sends: taught by a request, seldom typed."""
 
 
+CHOSEN: Mapping[str, Any] = {"chosen": True}
+"""For a secret that the cafe makes up: one that is easily guessed is refused when it is set."""
+
+
 def marked(info: FieldInfo, mark: Mapping[str, Any]) -> bool:
-    """Whether a settings field has a mark, `FIRST` or `TAUGHT`."""
+    """Whether a settings field has a mark: `FIRST`, `TAUGHT` or `CHOSEN`."""
     extra = info.json_schema_extra
     return isinstance(extra, dict) and mark.items() <= extra.items()
 

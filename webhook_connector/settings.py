@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from connector_sdk.connector import FIRST, TAUGHT
+from connector_sdk.connector import CHOSEN, FIRST, TAUGHT
 from connector_sdk.errors import NotConfigured
 from connector_sdk.signatures import StandardWebhooks
 from webhook_connector.expressions import compiled
@@ -120,7 +120,7 @@ class WebhookSettings(BaseModel):
     ]
     secret: Annotated[
         SecretStr | None,
-        Field(title="Secret", description="What the till signs with or shows.", json_schema_extra=dict(FIRST)),
+        Field(title="Secret", description="What the till signs with or shows.", json_schema_extra={**FIRST, **CHOSEN}),
     ] = None
     proof_header: Annotated[
         str, Field(title="Header", description="The header that holds the signature or secret, as in X-Signature.")
