@@ -29,7 +29,7 @@ from connectors.running.clock import Clock
 from connectors.running.dispatcher import InProcess
 from connectors.settings import Settings
 from connectors.sevenstamp.client import SevenStamp
-from connectors.store import connections, drafts, errands, journal, operators, outbox
+from connectors.store import connections, drafts, errands, journal, ledger, operators, outbox
 from connectors.store.engine import Store
 from connectors.store.errors import StoreError
 from connectors.sync.delivering import Deliverer, Timing
@@ -41,6 +41,10 @@ from connectors.sync.tills import Tills
 
 log = logging.getLogger(__name__)
 
+STARTED = "what the running host says of itself"
+"""The counter that holds `Host.started`: by it a look from outside tells this host from another."""
+UNTRUSTED_PROXY = "requests forwarded by a proxy that is not trusted"
+"""Counted since the last start, at most once an hour, and only while no proxy is trusted."""
 _ERRAND_PAUSE = 0.1
 _WORKING_COMMAND_WAIT = 30.0
 
@@ -67,7 +71,7 @@ class Host:
         self.sevenstamp: SevenStamp | None = None
         self.identifier: Identifier | None = None
         self.deliverer: Deliverer | None = None
-        if settings.sevenstamp_url:
+        if settings.sevenstamp_url and settings.without_sevenstamp is None:
             self.sevenstamp = SevenStamp(
                 settings.sevenstamp_url, transport=sevenstamp_transport, deadline=settings.call_deadline_seconds
             )
@@ -87,7 +91,9 @@ class Host:
             self.deliverer,
             self.hooks,
             self._public,
+            settings.without_sevenstamp,
         )
+        self.started = secrets.randbits(62)
         self.notices = Notices(self.store, self.words, settings.smtp_url, self._public)
         self._dispatcher = InProcess()
         self._clock: Clock | None = None
@@ -203,6 +209,7 @@ class Host:
         if self.identifier is None or self.deliverer is None:
             raise RuntimeError("without 7stamp nothing runs in the background: take_over refuses before")
         await self._recover()
+        await self.store.write(lambda tx: ledger.set_counters(tx, {STARTED: self.started, UNTRUSTED_PROXY: 0}))
         self._clock = Clock(
             self.store, self.reader, self.identifier, self.deliverer, self._dispatcher, self.desk, self._tidy
         )

@@ -6,6 +6,7 @@ import importlib
 import os
 import platform
 import signal
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +14,8 @@ import typer
 
 from connector_sdk.errors import ConnectorError
 from connector_sdk.sandbox import TillSandbox
+from connectors.cli import examining
+from connectors.cli.examining import Finding
 from connectors.cli.output import console, escape, log_to_stderr, run, say, show_json, show_table, the_host
 from connectors.cli.secrets import SPELLING, secret_given
 from connectors.cli.servers import listening
@@ -108,6 +111,10 @@ def doctor(as_json: AsJson = False) -> None:
     def find(what: str, good: bool | None, text: str) -> None:
         findings.append({"check": what, "ok": good, "text": text})
 
+    def say_of(found: Iterable[Finding]) -> None:
+        for one in found:
+            find(one.check, one.ok, one.text)
+
     async def work() -> None:
         find("python", True, platform.python_version())
         loaded = Plugins()
@@ -115,8 +122,15 @@ def doctor(as_json: AsJson = False) -> None:
             find(f"plugin {one.name}", one.set_aside is None, one.set_aside or ", ".join(one.connectors) or "loaded")
         _operator_settings(loaded, find)
         try:
-            async with Host(Settings(), plugins=loaded) as host:
+            settings = Settings()
+            say_of(examining.addresses(settings, loaded))
+            async with Host(settings, plugins=loaded) as host:
                 await _look(host, find)
+                say_of(examining.files(settings))
+                counters = await host.store.read(ledger.counters)
+                say_of(examining.proxies(counters))
+                reached = await examining.public_address(host, counters, host.a_host_runs())
+                say_of([reached] if reached is not None else [])
         except StoreError as error:
             find("database", False, str(error))
 
@@ -153,7 +167,7 @@ async def _look(host: Host, find: Any) -> None:
     if unknown := counters.get(UNKNOWN_ACCOUNT):
         find("hooks", None, f"{unknown} hooks came for accounts that are not connected here")
     if host.sevenstamp is None:
-        find("7stamp", False, "CONNECTORS_SEVENSTAMP_URL is not set: set it to the address of the 7stamp API")
+        find("7stamp", False, str(host.settings.without_sevenstamp))
         return
     try:
         await host.sevenstamp.with_key("7loc_sc_doctor").me()

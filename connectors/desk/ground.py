@@ -39,6 +39,7 @@ class Ground:
         deliverer: Deliverer | None,
         hooks: HookDoor,
         public_url: Callable[[], str],
+        without_sevenstamp: str | None = None,
     ) -> None:
         self._store = store
         self._tills = tills
@@ -48,6 +49,7 @@ class Ground:
         self._deliverer = deliverer
         self._hooks = hooks
         self._public_url = public_url
+        self._without_sevenstamp = without_sevenstamp
         self._by: str | None = None
 
     def by(self, who: str) -> Self:
@@ -76,10 +78,7 @@ class Ground:
     def sevenstamp(self) -> SevenStamp:
         """The client of 7stamp. Raises `Refusal` where its address is not set."""
         if self._sevenstamp is None:
-            raise Refusal(
-                "CONNECTORS_SEVENSTAMP_URL is not set: set it to the address of the 7stamp API "
-                "(to try things out: `connectors sandbox sevenstamp --port 8702` and its address)"
-            )
+            raise Refusal(self._without_sevenstamp or "CONNECTORS_SEVENSTAMP_URL is not set")
         return self._sevenstamp
 
     def needs_sevenstamp(self) -> None:
