@@ -107,8 +107,12 @@ TAUGHT: Mapping[str, Any] = {"taught": True}
 """For a settings field that says where something is in what the till sends: taught by a request, seldom typed."""
 
 
+CHOSEN: Mapping[str, Any] = {"chosen": True}
+"""For a secret that the cafe makes up: one that is easily guessed is refused when it is set."""
+
+
 def marked(info: FieldInfo, mark: Mapping[str, Any]) -> bool:
-    """Whether a settings field has a mark, `FIRST` or `TAUGHT`."""
+    """Whether a settings field has a mark: `FIRST`, `TAUGHT` or `CHOSEN`."""
     extra = info.json_schema_extra
     return isinstance(extra, dict) and mark.items() <= extra.items()
 
@@ -125,6 +129,7 @@ class TillAccount(Frozen):
 
     `id` is the till's and never changes: what was given is remembered by it.
     `currency` is ISO 4217, `zone` an IANA time zone, `country` ISO 3166 alpha-2 or `None`.
+    `hook_name` is what the till's hooks call the account where that is not the id; `prove` compares it.
     """
 
     id: Key
@@ -133,6 +138,7 @@ class TillAccount(Frozen):
     zone: str
     country: str | None = None
     locations: tuple[Location, ...] = Field(default=(), max_length=5000)
+    hook_name: Annotated[str, StringConstraints(max_length=128)] | None = None
 
     @field_validator("zone")
     @classmethod

@@ -70,12 +70,14 @@ class AccountChanged:
     """The till account was joined to or taken from our application.
 
     `settings` replaces those fields of the connection's settings where the hook carried new ones; `at` is when the
-    till says that it happened (aware), so that a late farewell does not end a newer welcome.
+    till says that it happened (aware), so that a late farewell does not end a newer welcome, and an old welcome that
+    somebody sends again replaces nothing. `recheck` believes nothing: the till is read at once, and its answer decides.
     """
 
-    authorised: bool
+    authorised: bool = True
     settings: Mapping[str, SecretStr] = field(default_factory=dict)
     at: datetime | None = None
+    recheck: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,15 @@
-"""Keeps secrets and people out of every text that leaves the process: errors, logs, diagnostics.
+"""Keeps secrets, people and what steers a terminal out of every text that leaves the process: errors, logs, output.
 
-Owns what a secret looks like; who prints is not its concern.
+Owns what each of them looks like; who prints is not its concern.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Iterable
+from typing import Any
 
 MASK = "…"
 
@@ -26,6 +28,15 @@ _PATTERNS = (
     re.compile(r"(?:\+|%2B)\d{1,4}(?:[ ()-]{1,2}\d{1,4}){2,6}"),  # the same as people write it
     re.compile(r"(?<=/hooks/tills/)([\w-]+)/[\w-]+"),
 )
+
+# control characters, marks and overrides of the direction of writing, separators of lines, halves of a character (which
+# no output can encode) and invisible tags; what joins letters in Persian or Hindi, and emoji, is left alone
+_STEERS = (
+    r"\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff"
+    r"\U000e0000-\U000e007f"
+)
+_STEERING = re.compile(f"[{_STEERS}]")
+_STEERING_A_LINE = re.compile(f"[\t\n{_STEERS}]")
 
 # in the languages that tills mostly speak; plurals and what is written together are found, too
 _PERSONAL = frozenset(
@@ -86,8 +97,29 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
     return text
 
 
+def printable(text: str, *, lines: bool = False) -> str:
+    """`text` with every sign that steers a terminal or turns the writing round shown as its code, as in `\\x1b`.
+
+    `lines` leaves line breaks and tabs as they are: only for what is meant to be several lines.
+    """
+    return (_STEERING_A_LINE if not lines else _STEERING).sub(_as_code, text)
+
+
+def printable_json(value: Any, *, indent: int | None = None) -> str:
+    """A value as JSON; a sign that would steer a terminal stands as JSON's own escape."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    if not _STEERING.search(text):
+        return text
+    return json.dumps(value, indent=indent).replace("\x7f", "\\u007f")  # the one such sign that is ASCII as well
+
+
+def _as_code(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
 class RedactingFormatter(logging.Formatter):
     """Redacts the finished line, so that arguments and tracebacks are covered as well."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return redact(super().format(record))
+        return printable(redact(super().format(record)), lines=True)

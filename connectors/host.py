@@ -43,6 +43,10 @@ from connectors.sync.tills import Tills
 
 log = logging.getLogger(__name__)
 
+STARTED = "what the running host says of itself"
+"""The counter that holds `Host.started`: by it a look from outside tells this host from another."""
+UNTRUSTED_PROXY = "requests forwarded by a proxy that is not trusted"
+"""Counted since the last start, at most once an hour, and only while no proxy is trusted."""
 _ERRAND_PAUSE = 0.1
 _WORKING_COMMAND_WAIT = 30.0
 
@@ -72,7 +76,7 @@ class Host:
         self.sevenstamp: SevenStamp | None = None
         self.identifier: Identifier | None = None
         self.deliverer: Deliverer | None = None
-        if settings.sevenstamp_url:
+        if settings.sevenstamp_url and settings.without_sevenstamp is None:
             self.sevenstamp = SevenStamp(
                 settings.sevenstamp_url, transport=sevenstamp_transport, deadline=settings.call_deadline_seconds
             )
@@ -95,7 +99,9 @@ class Host:
             self.hooks,
             self.runner,
             self._public,
+            settings.without_sevenstamp,
         )
+        self.started = secrets.randbits(62)
         self.notices = Notices(self.store, self.words, settings.smtp_url, self._public)
         self.refused: Counter[str] = Counter()
         """How many requests each limit of the server refused since they were last added to the counters."""
@@ -185,7 +191,8 @@ class Host:
 
     def _holder_file(self) -> Path:
         file = self.settings.database_file
-        assert file is not None  # noqa: S101 - only embedded databases are locked by file
+        if file is None:
+            raise RuntimeError("only an embedded database is locked by a file")
         return file.with_name(file.name + ".holder")
 
     def _release(self) -> None:
@@ -199,7 +206,7 @@ class Host:
 
     def take_over(self) -> None:
         """Become the host of this database. Raises `StoreError` where there is one, or `Refusal` without 7stamp."""
-        assert self.desk.sevenstamp  # noqa: S101 - refuses where it is not set
+        self.desk.needs_sevenstamp()
         if not self.hold("host"):
             pid = self.holder().get("pid", "?")
             raise StoreError(
@@ -210,9 +217,10 @@ class Host:
     async def start(self) -> None:
         """Run in the background: clock, delivery, errands."""
         self.take_over()
-        assert self.identifier is not None  # noqa: S101 - take_over refused otherwise
-        assert self.deliverer is not None  # noqa: S101
+        if self.identifier is None or self.deliverer is None:
+            raise RuntimeError("without 7stamp nothing runs in the background: take_over refuses before")
         await self._recover()
+        await self.store.write(lambda tx: ledger.set_counters(tx, {STARTED: self.started, UNTRUSTED_PROXY: 0}))
         self._clock = Clock(
             self.store, self.reader, self.identifier, self.deliverer, self._dispatcher, self.desk, self._tidy
         )

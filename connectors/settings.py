@@ -11,6 +11,7 @@ from platformdirs import user_data_path
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from connectors.domain.addresses import in_the_clear
 from connectors.store.errors import StoreError
 from connectors.store.vault import Vault, key_file
 
@@ -28,6 +29,7 @@ class Settings(BaseSettings):
 
     database_url: str = ""
     sevenstamp_url: str | None = None
+    allow_http: bool = False
     secret_key: SecretStr | None = None
     public_url: str = ""
     operator_password: SecretStr | None = None
@@ -96,6 +98,21 @@ class Settings(BaseSettings):
         if "@" not in sender:
             raise ValueError("say who writes: an email address as its from= part")
         return url
+
+    @property
+    def without_sevenstamp(self) -> str | None:
+        """Why nothing can be asked of 7stamp as things are set; `None` where it can."""
+        if not self.sevenstamp_url:
+            return (
+                "CONNECTORS_SEVENSTAMP_URL is not set: set it to the address of the 7stamp API "
+                "(to try things out: `connectors sandbox sevenstamp --port 8702` and its address)"
+            )
+        if in_the_clear(self.sevenstamp_url) and not self.allow_http:
+            return (
+                "CONNECTORS_SEVENSTAMP_URL begins with http://, so keys and customers could be read on the way: "
+                "use https://, or set CONNECTORS_ALLOW_HTTP=1 where the whole way is your own"
+            )
+        return None
 
     @property
     def proxies(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:

@@ -111,6 +111,7 @@ class PosterConnector(Connector[PosterSettings]):
                 currency=wire.text(currency, "currency_code_iso") if isinstance(currency, dict) else "",
                 zone=wire.text(facts, "timezones"),
                 country=await self._country(),
+                hook_name=wire.text(facts, "COMPANY_ID").lower(),
                 locations=tuple(
                     Location(id=wire.text(spot, "spot_id"), name=wire.text(spot, "spot_name") or "?")
                     for spot in await self._client.spots()
@@ -229,16 +230,28 @@ class PosterConnector(Connector[PosterSettings]):
 
     @classmethod
     def route(cls, app: PosterApp, hook: HookRequest) -> Account | Answer:
-        """Verify a hook and say whose it is; the developer site's "Check" (`GET`, unsigned `test`) is answered."""
+        """Verify a hook and say whose it may be; the developer site's "Check" (`GET`, unsigned `test`) is answered.
+
+        The account's number is not signed: it only finds the connections, each of which then sees in `prove` whether
+        the signed name is its account's.
+        """
         if hook.method in ("GET", "HEAD"):
             return _ACCEPT
         found = _verified(app, hook)
         if found is None:
             return _ACCEPT
-        return Account(found.account_number or found.account)
+        return Account(found.account_number)
 
     def prove(self, hook: HookRequest) -> None:
-        _verified(self.app, hook)
+        """See that a hook is signed and that its signed account is this one. Raises as `Connector.prove` says."""
+        found = _verified(self.app, hook)
+        if found is None:
+            return
+        name = self.account.hook_name
+        if not name:  # connected before this was asked; Poster sends again, and by then a look-back has asked
+            raise NotConfigured("what hooks call this account")
+        if found.account.lower() != name:
+            raise Forged("it is another account's")
 
     def receive(self, hook: HookRequest) -> Received:
         found = wire.hook(hook.body)
@@ -250,13 +263,14 @@ class PosterConnector(Connector[PosterSettings]):
                     raise BadPayload("object_id", "is missing")
                 return Hints((Hint(found.object_id, closed=found.action == "closed"),))
             case "application", "removed":
-                return AccountChanged(authorised=False, at=found.at())
+                # never believed: an old one can be sent again by whoever saw it, and only Poster knows what is so now
+                return AccountChanged(recheck=True, at=found.at())
             case "application", "added":
                 token = found.details().get("access_token")
                 # a token of another account must never be joined to this one's connection
-                if not isinstance(token, str) or not token.startswith(f"{found.account_number}:"):
-                    return AccountChanged(authorised=True, at=found.at())
-                return AccountChanged(authorised=True, settings={"access_token": SecretStr(token)}, at=found.at())
+                if not isinstance(token, str) or not token.startswith(f"{self.settings.account_number}:"):
+                    return AccountChanged(recheck=True, at=found.at())
+                return AccountChanged(settings={"access_token": SecretStr(token)}, at=found.at())
         return Ignored(f"about {found.object[:40]}")
 
 

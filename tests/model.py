@@ -122,6 +122,7 @@ class World:
         settings = Settings(
             database_url=self.url or f"sqlite:///{self.folder.name}/ledger.db",
             sevenstamp_url="http://7stamp",
+            allow_http=True,
             secret_key=SecretStr("a key that only tests use"),
         )
         self.host = Host(

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 
 from connector_sdk.rule import StampRule, UnknownCustomer
 from connectors.cli.servers import serving
+from connectors.domain.clock import Clock
 from connectors.domain.connection import Connection
 from connectors.host import Host
 from connectors.settings import Settings
@@ -76,7 +77,12 @@ class Town:
 
 @asynccontextmanager
 async def build(
-    folder: Path, monkeypatch: Any, *accounts: Account, serve: ServeSandbox | None = None, **settings: Any
+    folder: Path,
+    monkeypatch: Any,
+    *accounts: Account,
+    serve: ServeSandbox | None = None,
+    time: Clock | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Town]:
     """A town whose host is open but does not run by itself: tests say when. Its till is a Poster, or a Serve."""
     async with AsyncExitStack() as stack:
@@ -95,6 +101,6 @@ async def build(
             "plugin_workers": 0,  # a process for each of hundreds of hosts: those about isolation ask for it
         }
         chosen = Settings(**(values | settings))
-        host = await stack.enter_async_context(Host(chosen))
+        host = await stack.enter_async_context(Host(chosen, time=time))
         cafe, connector = (till.cafe, "serve") if serve else (till.account, "poster")
         yield Town(cafe, till, sevenstamp, host, chosen, environment, connector)

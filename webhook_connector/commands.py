@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from connector_sdk.errors import BadPayload
+from connector_sdk.redaction import printable, printable_json
 from connector_sdk.sale import Sale, Unreadable
 from webhook_connector import ready_made
 from webhook_connector.mapping import receipts_in, sales_of
@@ -51,7 +52,7 @@ def try_(
         for sale in sales:
             _show(sale, settings)
         for one in unreadable:
-            typer.echo(f"✗ receipt {one.receipt_id or '?'}: {one.where}: {one.why}")
+            typer.echo(printable(f"✗ receipt {one.receipt_id or '?'}: {one.where}: {one.why}"))
         typer.echo(f"{len(sales)} sales read, {len(unreadable)} do not fit.")
     if unreadable or not sales:
         raise typer.Exit(1)
@@ -126,7 +127,7 @@ def _show(sale: Sale, settings: WebhookSettings) -> None:
     ]
     table = Table("field", "value", "from", box=None)
     for field, value, path in cells:
-        table.add_row(field, value or "–", path or "–")
+        table.add_row(field, printable(value) or "–", printable(path) or "–")
     Console(width=None if sys.stdout.isatty() else 160, highlight=False, markup=False).print(table)
 
 
@@ -135,9 +136,9 @@ def _show_json(sales: list[Sale], unreadable: list[Unreadable]) -> None:
         "sales": [one.model_dump(mode="json") for one in sales],
         "unreadable": [{"receipt_id": one.receipt_id, "where": one.where, "why": one.why} for one in unreadable],
     }
-    typer.echo(json.dumps(rows, ensure_ascii=False, indent=2))
+    typer.echo(printable_json(rows, indent=2))
 
 
 def _end(text: str) -> NoReturn:
-    typer.echo(f"✗ {text}", err=True)
+    typer.echo(printable(f"✗ {text}", lines=True), err=True)
     raise typer.Exit(1)

@@ -20,6 +20,7 @@ from connector_sdk.money import Money
 from connector_sdk.numbers import decimal_of, quantity_of, whole_of
 from connector_sdk.sale import Customer, Line, Sale, SaleStatus, Unreadable
 from webhook_connector.expressions import Budget, TooCostly, found_in, parsed
+from webhook_connector.patterns import time_by
 from webhook_connector.settings import DATE_WORDS, Dates, DecimalSign, Units, WebhookSettings
 
 MOST_RECEIPTS = 500
@@ -307,7 +308,7 @@ class _Receipt:
                 case Dates.iso:
                     at = datetime.fromisoformat(text)
                 case Dates.pattern:
-                    at = datetime.strptime(text, self._set.date_pattern)
+                    at = time_by(self._set.date_pattern, text)
                 case Dates.unix | Dates.unix_ms as kind:
                     units = 10**6 if kind is Dates.unix else 1000
                     return _EPOCH + timedelta(microseconds=int(decimal_of(text) * units))

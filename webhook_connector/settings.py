@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Mapping
-from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Self
 from zoneinfo import ZoneInfo
@@ -16,10 +15,11 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from connector_sdk.connector import FIRST, TAUGHT
+from connector_sdk.connector import CHOSEN, FIRST, TAUGHT
 from connector_sdk.errors import NotConfigured
 from connector_sdk.signatures import StandardWebhooks
 from webhook_connector.expressions import Budget, compiled
+from webhook_connector.patterns import is_pattern
 
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,60}")
 
@@ -129,7 +129,7 @@ class WebhookSettings(BaseModel):
     ]
     secret: Annotated[
         SecretStr | None,
-        Field(title="Secret", description="What the till signs with or shows.", json_schema_extra=dict(FIRST)),
+        Field(title="Secret", description="What the till signs with or shows.", json_schema_extra={**FIRST, **CHOSEN}),
     ] = None
     proof_header: Annotated[
         str, Field(title="Header", description="The header that holds the signature or secret, as in X-Signature.")
@@ -214,11 +214,8 @@ class WebhookSettings(BaseModel):
     def _makes_sense(self) -> Self:
         self._sees_a_sale()
         self._can_be_proven()
-        if self.dates is Dates.pattern:
-            try:
-                datetime.strptime(datetime(2026, 11, 20, 8, 15).strftime(self.date_pattern), self.date_pattern)
-            except ValueError:
-                raise ValueError("date_pattern: this is no pattern of times: write it as %d.%m.%Y %H:%M") from None
+        if self.dates is Dates.pattern and not is_pattern(self.date_pattern):
+            raise ValueError("date_pattern: this is no pattern of times: write it as %d.%m.%Y %H:%M")
         return self
 
     def _sees_a_sale(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -10,12 +11,18 @@ import typer
 
 from connectors.cli.output import confirm, fail, run, say, show_json, show_table, the_host
 from connectors.cli.rules import SPELLING, RuleOptions, in_words
+from connectors.cli.secrets import SPELLING as SECRET_SPELLING
+from connectors.cli.secrets import secret_given, secrets_given
 from connectors.domain.connection import Connection
 from connectors.host import Host
+from connectors.web.console.forms import secret_fields
 
 app = typer.Typer(no_args_is_help=True, help="Join a till account to a 7stamp key.")
 
-Set = Annotated[list[str], typer.Option("--set", metavar="FIELD=VALUE", help="A setting of the connector.")]
+Set = Annotated[
+    list[str],
+    typer.Option("--set", metavar="FIELD=VALUE", help=f"A setting of the connector. A secret: {SECRET_SPELLING}"),
+]
 SettingsFile = Annotated[
     Path | None,
     typer.Option("--settings", metavar="FILE", help="Settings as TOML, such as a mapping; --set counts before them."),
@@ -39,6 +46,11 @@ Unknown = Annotated[
 HoldDays = Annotated[int | None, typer.Option(min=1, max=365, help="How long stamps wait for a card.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For scripts.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+
+
+def names_given(given: Iterable[str]) -> set[str]:
+    """The fields that `--set` names."""
+    return {one.partition("=")[0].strip() for one in given}
 
 
 def settings_given(given: list[str], file: Path | None = None) -> dict[str, str]:
@@ -68,7 +80,12 @@ def _settings_in(file: Path) -> dict[str, str]:
 @app.command()
 def add(
     name: Annotated[str, typer.Argument(help="The connector, as `connectors plugins` lists it.")],
-    sevenstamp_key: Annotated[str, typer.Option("--sevenstamp-key", metavar="K", help="7loc_sc_…")],
+    sevenstamp_key: Annotated[
+        str,
+        typer.Option(
+            "--sevenstamp-key", metavar="K", envvar="CONNECTORS_SEVENSTAMP_KEY", help=f"7loc_sc_… {SECRET_SPELLING}"
+        ),
+    ],
     setting: Set = [],  # noqa: B006 - typer reads it as the option's default
     settings_file: SettingsFile = None,
     rule: Rule = None,
@@ -92,10 +109,11 @@ def add(
 
     async def work() -> None:
         async with the_host() as host:
+            secret = secret_fields(host.desk.connector(name))
             one = await host.desk.add(
                 name,
-                values,
-                sevenstamp_key,
+                secrets_given(values, names_given(setting), secret),
+                secret_given(sevenstamp_key, "--sevenstamp-key"),
                 options.new,
                 locations=location or (),
                 title=title,
@@ -170,7 +188,9 @@ def show(connection_id: str, as_json: AsJson = False) -> None:
 @app.command()
 def edit(
     connection_id: str,
-    sevenstamp_key: Annotated[str | None, typer.Option("--sevenstamp-key", metavar="K", help="A new key.")] = None,
+    sevenstamp_key: Annotated[
+        str | None, typer.Option("--sevenstamp-key", metavar="K", help=f"A new key. {SECRET_SPELLING}")
+    ] = None,
     setting: Set = [],  # noqa: B006 - typer reads it as the option's default
     settings_file: SettingsFile = None,
     rule: Rule = None,
@@ -197,10 +217,12 @@ def edit(
 
     async def work() -> None:
         async with the_host() as host:
+            before = await host.desk.get(connection_id)
+            secret = secret_fields(host.desk.connector(before.connector))
             one = await host.desk.edit(
                 connection_id,
-                values,
-                key=sevenstamp_key,
+                secrets_given(values, names_given(setting), secret),
+                key=secret_given(sevenstamp_key, "--sevenstamp-key") if sevenstamp_key else None,
                 rule=options.change if options else None,
                 locations=location,
                 title=title,

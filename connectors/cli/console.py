@@ -37,7 +37,8 @@ def link(
             if as_json:
                 show_json({"url": address, "expires_in": sessions.LINK_FOR // 1_000_000})
                 return
-            say(f"✓ Open this within ten minutes; it works once:\n  {address}")
+            say("✓ Open this within ten minutes; it works once:")
+            say(f"  {address}")
             if not host.settings.public_url:
                 say("  (CONNECTORS_PUBLIC_URL is not set: put the address at which this host is reached in its place)")
 

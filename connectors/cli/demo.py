@@ -73,11 +73,13 @@ async def play(connector: str, seconds: float) -> None:
         say("Two weeks of history become stamps first …")
         await host.desk.backfill(one.id, since, _quietly)
         link = await host.store.write(lambda tx: sessions.make_link(tx, _owner(tx, one)))
-        say(f"\nThe console: open {host_origin}/link/{link} (it signs you in once, within ten minutes).")
+        say("")
+        say(f"The console: open {host_origin}/link/{link} (it signs you in once, within ten minutes).")
         password = await host.operator_password()
         say(f"Where a key is asked for: {_KEY}; the operator's password: {password}")
         say(f"The till runs on {till_origin}, 7stamp on {stamps_origin}, the host on {host_origin}.")
-        say("One stamp for every 15.00. Watch receipts become stamps; Ctrl-C ends everything.\n")
+        say("One stamp for every 15.00. Watch receipts become stamps; Ctrl-C ends everything.")
+        say("")
         async with httpx.AsyncClient(trust_env=False) as browser:
 
             async def post(body: bytes, headers: Mapping[str, str]) -> None:
@@ -151,5 +153,6 @@ async def _close_shop(host: Host, connection_id: str, sevenstamp: Sandbox, watch
         pass
     watching.cancel()
     await asyncio.gather(watching, return_exceptions=True)
-    say("\nThe morning is over.")
+    say("")
+    say("The morning is over.")
     await _sums(host, connection_id, sevenstamp)

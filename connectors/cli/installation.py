@@ -6,6 +6,7 @@ import importlib
 import os
 import platform
 import signal
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +14,10 @@ import typer
 
 from connector_sdk.errors import ConnectorError
 from connector_sdk.sandbox import TillSandbox
+from connectors.cli import examining
+from connectors.cli.examining import Finding
 from connectors.cli.output import console, escape, log_to_stderr, run, say, show_json, show_table, the_host
+from connectors.cli.secrets import SPELLING, secret_given
 from connectors.cli.servers import limits_of, listening
 from connectors.cli.servers import serve as serve_application
 from connectors.desk import Refusal, nearest
@@ -107,6 +111,10 @@ def doctor(as_json: AsJson = False) -> None:
     def find(what: str, good: bool | None, text: str) -> None:
         findings.append({"check": what, "ok": good, "text": text})
 
+    def say_of(found: Iterable[Finding]) -> None:
+        for one in found:
+            find(one.check, one.ok, one.text)
+
     async def work() -> None:
         find("python", True, platform.python_version())
         loaded = Plugins()
@@ -114,8 +122,15 @@ def doctor(as_json: AsJson = False) -> None:
             find(f"plugin {one.name}", one.set_aside is None, one.set_aside or ", ".join(one.connectors) or "loaded")
         _operator_settings(loaded, find)
         try:
-            async with Host(Settings(), plugins=loaded) as host:
+            settings = Settings()
+            say_of(examining.addresses(settings, loaded))
+            async with Host(settings, plugins=loaded) as host:
                 await _look(host, find)
+                say_of(examining.files(settings))
+                counters = await host.store.read(ledger.counters)
+                say_of(examining.proxies(counters))
+                reached = await examining.public_address(host, counters, host.a_host_runs())
+                say_of([reached] if reached is not None else [])
         except StoreError as error:
             find("database", False, str(error))
 
@@ -155,7 +170,7 @@ async def _look(host: Host, find: Any) -> None:
         if name.startswith(REFUSED):
             find("limits", None, f"{name} ({count} times)")
     if host.sevenstamp is None:
-        find("7stamp", False, "CONNECTORS_SEVENSTAMP_URL is not set: set it to the address of the 7stamp API")
+        find("7stamp", False, str(host.settings.without_sevenstamp))
         return
     try:
         await host.sevenstamp.with_key("7loc_sc_doctor").me()
@@ -186,7 +201,7 @@ def sandbox(
     name: Annotated[str, typer.Argument(help="sevenstamp, or a connector that has one.")],
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
     host: ListenHost = "127.0.0.1",
-    key: Annotated[str | None, typer.Option(help="sevenstamp: accept only this key.")] = None,
+    key: Annotated[str | None, typer.Option(help=f"sevenstamp: accept only this key. {SPELLING}")] = None,
     state: Annotated[Path | None, typer.Option(help="sevenstamp: keep its operations in this file.")] = None,
     goal: Annotated[int, typer.Option(min=1, help="sevenstamp: stamps to a reward.")] = 8,
     allowed: Annotated[int | None, typer.Option(min=0, help="sevenstamp: operations a month.")] = None,
@@ -195,7 +210,8 @@ def sandbox(
 
     async def work() -> None:
         if name == "sevenstamp":
-            app: Any = Sandbox(key=key, state=state, goal=goal, allowed=allowed)
+            only = secret_given(key, "--key") if key is not None else None
+            app: Any = Sandbox(key=only, state=state, goal=goal, allowed=allowed)
             hints: dict[str, str] = {}
         else:
             stand_in = load_sandbox(Plugins(), name)
@@ -206,7 +222,9 @@ def sandbox(
         if name == "sevenstamp":
             say(f"  export CONNECTORS_SEVENSTAMP_URL={origin}")
             any_key = "" if key else " (any that begins so; each is a business)"
-            say(f"  A key to sign in with: {key or '7loc_sc_mycafe'}{any_key}")
+            # a key from a file or from standard input is not shown again
+            shown = "7loc_sc_mycafe" if only is None else only if only == key else "the one that was given"
+            say(f"  A key to sign in with: {shown}{any_key}")
             say(f"  Faults: POST {origin}/_sandbox/faults, what was applied: GET {origin}/_sandbox/operations")
         else:
             for variable, value in stand_in.environment(origin).items():

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import keyword
 import re
 import sys
 from collections.abc import Iterator
@@ -45,6 +46,13 @@ _FILES = {
     "stub.py": "{package}/stub.py",
     "test_till.py": "tests/test_{package}.py",
 }
+
+
+_OTHERS = frozenset(
+    "connectors connector_sdk poster_connector serve_connector webhook_connector tests test conftest pip setuptools "
+    "pytest httpx pydantic pydantic_settings typer rich jinja2 pluggy".split()
+)
+"""Modules of ours, and those that a connector's own package imports: a package of that name would stand before them."""
 
 
 class Shape(StrEnum):
@@ -85,6 +93,11 @@ def _scaffold(name: str, shape: Shape, folder: Path) -> list[Path]:
     plain = re.sub(r"[^a-z0-9]", "", name.lower())
     if not re.fullmatch(r"[a-z][a-z0-9-]{1,31}", name) or not re.fullmatch(r"[a-z][a-z0-9]{1,31}", plain):
         raise Refusal(f"{name!r} is no name: small letters, digits and -, a letter first, as in my-till")
+    package = name.replace("-", "_")
+    if keyword.iskeyword(package):
+        raise Refusal(f"{name!r} is a word of Python's own, so nothing could import it: add to it, as in {name}-till")
+    if package in _OTHERS or package in sys.stdlib_module_names:
+        raise Refusal(f"{name!r} is the name of a module that is there already: add to it, as in {name}-till")
     if plain in Plugins().classes:
         raise Refusal(f"there is a connector named {plain!r} already: choose another name")
     if folder.exists() and any(folder.iterdir()):
@@ -323,7 +336,8 @@ def _show(report: Report, as_json: bool) -> None:
         )
     shown, failed = report.count(Outcome.passed), report.count(Outcome.failed)
     hidden, not_asked = report.count(Outcome.not_shown), report.count(Outcome.not_asked)
-    say(f"\n{report.connector}: {shown} shown, {failed} failed, {hidden} not shown, {not_asked} not asked.")
+    say("")
+    say(f"{report.connector}: {shown} shown, {failed} failed, {hidden} not shown, {not_asked} not asked.")
     if not report.conforms:
         say("It does not conform yet: see above.")
     elif len(report.results) < len(BEHAVIOURS):

@@ -1,12 +1,12 @@
 """How commands speak: tables for people, JSON for scripts, one plain sentence and a non-zero exit for what went wrong.
 
-Owns the way from a command to an event loop and back; what commands do is elsewhere.
+Owns the way from a command to an event loop and back, and that nothing a cafe or a till wrote steers the terminal:
+every text goes through here. What commands do is elsewhere.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from connector_sdk.errors import ConnectorError
-from connector_sdk.redaction import RedactingFormatter, redact
+from connector_sdk.redaction import RedactingFormatter, printable, printable_json, redact
 from connectors.desk import Refusal
 from connectors.host import Host
 from connectors.settings import Settings
@@ -73,14 +73,15 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 def fail(sentence: str) -> NoReturn:
     """Say what is wrong and end."""
-    _errors.print(f"[red]✗[/red] {escape(redact(sentence))}", highlight=False, soft_wrap=True)
+    _errors.print(f"[red]✗[/red] {escape(redact(' '.join(sentence.split(chr(10)))))}", highlight=False, soft_wrap=True)
     raise typer.Exit(1)
 
 
 def escape(text: str) -> str:
+    """A text as it may stand in what rich prints: no markup, and nothing that steers a terminal."""
     from rich.markup import escape as rich_escape
 
-    return rich_escape(text)
+    return rich_escape(printable(text))
 
 
 @asynccontextmanager
@@ -91,11 +92,21 @@ async def the_host() -> AsyncIterator[Host]:
 
 
 def say(text: str) -> None:
+    """One line."""
     console.print(escape(text), highlight=False, soft_wrap=True)
 
 
-def show_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+def show_json(value: Any, *, indent: int | None = 2) -> None:
+    """A value for scripts; without `indent` on one line. What steers a terminal stands as JSON's own escapes."""
+    sys.stdout.write(printable_json(value, indent=indent) + "\n")
+
+
+def show_bytes(body: bytes) -> None:
+    """What a till sent: as it came for a script, and as text on a terminal."""
+    if sys.stdout.isatty():
+        sys.stdout.write(printable(body.decode("utf-8", "replace"), lines=True) + "\n")
+    else:
+        sys.stdout.buffer.write(body)
 
 
 def show_table(columns: list[str], rows: list[list[str]], empty: str) -> None:
@@ -105,7 +116,7 @@ def show_table(columns: list[str], rows: list[list[str]], empty: str) -> None:
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(escape(column), overflow="fold")
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))
     console.print(table)
@@ -117,4 +128,4 @@ def confirm(question: str, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         fail(f"{question} Say --yes to go on.")
-    typer.confirm(question, abort=True)
+    typer.confirm(printable(question), abort=True)

@@ -35,11 +35,13 @@ from connector_sdk.testing.disguise import Undisguisable
 from connector_sdk.testing.recording import Exchange, Recorder, Replay, Seen, keep, read_once, recorded
 from connector_sdk.testing.tracing import Document, Trace, flat, trace
 from connector_sdk.till_client import unpaced
-from connectors.cli.connection import Set, SettingsFile, settings_given
+from connectors.cli.connection import Set, SettingsFile, names_given, settings_given
 from connectors.cli.kit import Target, connector_at, stub_of
 from connectors.cli.output import console, fail, run, say, show_json, show_table
+from connectors.cli.secrets import secrets_given
 from connectors.desk import Refusal, known_fields
 from connectors.sync.tills import app_settings, wrong_fields
+from connectors.web.console.forms import secret_fields
 
 _MOST_HOOK = 256 * 1024
 _LOOK_EVERY = 0.3
@@ -105,9 +107,8 @@ def try_(
         fail("--header belongs to a hook: give its body with --hook FILE")
     if watch and as_json:
         fail("--watch is for people: leave out --json")
-    asked = _Asked(
-        target, settings_given(setting, settings_file), _moment(since), _hook(hook, header or ()), stub, most
-    )
+    values = _settings(target, setting, settings_file)
+    asked = _Asked(target, values, _moment(since), _hook(hook, header or ()), stub, most)
     if watch:
         run(lambda: _watch(asked, hook, record), interrupted=0)
         return
@@ -131,6 +132,18 @@ def try_(
 
 
 # --- what was typed -------------------------------------------------------------------------------------------------
+
+
+def _settings(target: str, setting: list[str], file: Path | None) -> dict[str, str]:
+    """The settings as they were given, with the secrets that stand in files or come by standard input."""
+    values, given = settings_given(setting, file), names_given(setting)
+    if not any(values[name] == "-" or values[name].startswith("@") for name in given):
+        return values
+
+    async def work() -> set[str]:
+        return secret_fields(connector_at(target))
+
+    return secrets_given(values, given, run(work))
 
 
 def _moment(text: str | None) -> datetime:

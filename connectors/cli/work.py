@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from collections.abc import Mapping
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from connector_sdk.messages import Message
-from connectors.cli.output import confirm, console, run, say, show_json, show_table, the_host
+from connectors.cli.output import confirm, console, run, say, show_bytes, show_json, show_table, the_host
 from connectors.desk import Previewed
 from connectors.domain.clock import moment
 from connectors.host import Host
@@ -66,10 +65,9 @@ def preview(connection_id: str, since: Since, as_json: AsJson = False) -> None:
 
 def _previewed(host: Host, one: Previewed, zone: ZoneInfo) -> dict[str, Any]:
     if one.sale is None or one.earned is None:
-        assert one.unreadable is not None  # noqa: S101 - one of the two is there
-        why = f"{one.unreadable.where} {one.unreadable.why}"
+        why = f"{one.unreadable.where} {one.unreadable.why}" if one.unreadable else ""
         nothing = dict.fromkeys(("closed_at", "paid", "customer", "stamps"))
-        return {"receipt_id": one.unreadable.receipt_id, **nothing, "why": why}
+        return {"receipt_id": one.unreadable.receipt_id if one.unreadable else None, **nothing, "why": why}
     attached = bool(one.sale.customer)
     why = host.words.word(one.earned.why if attached or not one.earned.stamps else Message("why.nobody"))
     return {
@@ -183,7 +181,7 @@ def unread(
     async def work() -> None:
         async with the_host() as host:
             if show is not None:
-                sys.stdout.buffer.write(await host.desk.unread_body(connection_id, show))
+                show_bytes(await host.desk.unread_body(connection_id, show))
                 return
             if leave is not None:
                 await host.desk.leave_unread(connection_id, [leave])
@@ -236,7 +234,7 @@ def journal(
                     show_json(rows)
                 for row in rows:
                     if as_json and follow:
-                        sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")  # an object a line
+                        show_json(row, indent=None)  # an object a line
                     elif not as_json:
                         say(f"{row['at'][:19].replace('T', ' ')}  {row['text']}")
                 if not follow:

@@ -41,6 +41,7 @@ class Ground:
         hooks: HookDoor,
         runner: PluginRunner,
         public_url: Callable[[], str],
+        without_sevenstamp: str | None = None,
     ) -> None:
         self._store = store
         self._tills = tills
@@ -51,6 +52,7 @@ class Ground:
         self._hooks = hooks
         self._runner = runner
         self._public_url = public_url
+        self._without_sevenstamp = without_sevenstamp
         self._by: str | None = None
 
     def by(self, who: str) -> Self:
@@ -77,12 +79,14 @@ class Ground:
 
     @property
     def sevenstamp(self) -> SevenStamp:
+        """The client of 7stamp. Raises `Refusal` where its address is not set."""
         if self._sevenstamp is None:
-            raise Refusal(
-                "CONNECTORS_SEVENSTAMP_URL is not set: set it to the address of the 7stamp API "
-                "(to try things out: `connectors sandbox sevenstamp --port 8702` and its address)"
-            )
+            raise Refusal(self._without_sevenstamp or "CONNECTORS_SEVENSTAMP_URL is not set")
         return self._sevenstamp
+
+    def needs_sevenstamp(self) -> None:
+        """Refuse what cannot be done where the operator has not said where 7stamp is. Raises `Refusal`."""
+        _ = self.sevenstamp
 
     def settings_of(self, one: Connection) -> dict[str, Any]:
         """A connection's settings in the clear: never to be shown."""

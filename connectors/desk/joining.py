@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from connector_sdk.connector import TAUGHT, Connector, MenuItem, OAuth, TillAccount, Token, marked
+from connector_sdk.connector import CHOSEN, TAUGHT, Connector, MenuItem, OAuth, TillAccount, Token, marked
 from connector_sdk.errors import ConnectorError, MissingRight, NotAuthorised, NotConfigured
 from connector_sdk.hooks import HookRequest
 from connector_sdk.rule import StampRule
@@ -17,6 +17,7 @@ from connectors.desk.ground import Ground, nearest
 from connectors.desk.refusal import Refusal, Unfit, WrongFields
 from connectors.domain.clock import SECOND
 from connectors.domain.connection import Business, Connection
+from connectors.domain.secret import DISTINCT, easily_guessed
 from connectors.isolation import NoAnswer
 from connectors.sevenstamp.client import InvalidKey, SevenStampError
 from connectors.sevenstamp.models import Me
@@ -92,9 +93,12 @@ class Joining(Ground):
         made = (one for one, info in model.model_fields.items() if info.default_factory is not None)
         return {**{one: getattr(settings, one) for one in made}, **values}
 
-    async def check_till(self, name: str, values: Mapping[str, Any]) -> TillAccount:
-        """The account that settings open. Raises `Refusal`, `WrongFields`."""
+    async def check_till(
+        self, name: str, values: Mapping[str, Any], before: Mapping[str, Any] | None = None
+    ) -> TillAccount:
+        """The account that settings open; `before` are those that it has now. Raises `Refusal`, `WrongFields`."""
         found = self.connector(name)
+        _hard_to_guess(found, values, before or {})
         title = found.info.title
         where = " ".join(one.where_to_find for one in found.authorisation if isinstance(one, Token))
         try:
@@ -219,7 +223,7 @@ class Joining(Ground):
             known_fields(self.connector(kept.connector), values)
             before = self.settings_of(kept)
             settings = {**before, **values}
-            account = await self.check_till(kept.connector, settings)
+            account = await self.check_till(kept.connector, settings, before)
             await self._still_reads(kept, before, settings)
             if account.id != kept.account.id:
                 raise Refusal(
@@ -315,6 +319,18 @@ def known_fields(found: type[Connector[Any]], values: Mapping[str, str]) -> None
                 field_name=field,
                 known=", ".join(nearest(field, fields)[:_NEAREST]),
             )
+
+
+def _hard_to_guess(found: type[Connector[Any]], values: Mapping[str, Any], before: Mapping[str, Any]) -> None:
+    """Refuse a secret that somebody made up carelessly; one that a connection has already goes on. Raises `Refusal`."""
+    for field, info in found.settings_model.model_fields.items():
+        value = values.get(field)
+        if marked(info, CHOSEN) and value and value != before.get(field) and easily_guessed(str(value)):
+            text = (
+                "this secret is easily guessed: take one with at least {count} different signs that repeats nothing, "
+                "best a long one made by chance"
+            )
+            raise Refusal(text, field=field, count=DISTINCT)
 
 
 def _scope(account: TillAccount, wanted: Sequence[str]) -> tuple[str, ...]:

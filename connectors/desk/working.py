@@ -51,9 +51,9 @@ class Working(Ground):
     """Reading and sending on demand."""
 
     def _sender(self) -> tuple[Identifier, Deliverer]:
-        assert self.sevenstamp  # noqa: S101 - refuses where it is not set
+        self.needs_sevenstamp()
         if self._identifier is None or self._deliverer is None:
-            raise Refusal("CONNECTORS_SEVENSTAMP_URL is not set")
+            raise Refusal(self._without_sevenstamp or "CONNECTORS_SEVENSTAMP_URL is not set")
         return self._identifier, self._deliverer
 
     async def _working(self, connection_id: str) -> Connection:

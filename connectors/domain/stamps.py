@@ -79,7 +79,8 @@ def _by_kind(sale: Sale, rule: StampRule) -> Earned:
             return Earned(0, Message("why.refunded"))
         return Earned(1, Message("why.per_order"))
     if rule.kind == "by_amount":
-        assert rule.amount is not None  # noqa: S101 - StampRule holds to it
+        if rule.amount is None:
+            raise ValueError("a rule by amount has an amount")
         stamps = max(0, kept // rule.amount)
         if not stamps:
             return Earned(0, Message("why.under", {"kept": kept, "amount": rule.amount}))

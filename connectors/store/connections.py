@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import and_, bindparam, func, or_, select, true
+from sqlalchemy import and_, bindparam, case, func, or_, select, true
 
 from connector_sdk.connector import TillAccount
 from connector_sdk.messages import Message
@@ -468,6 +468,36 @@ def look_soon(tx: Transaction, connection_id: str, pause: int = 5 * SECOND, youn
         .values(next_poll_at=tx.now)
     )
     tx.wake.add("poll")
+
+
+def recheck(tx: Transaction, connection_id: str) -> None:
+    """Read the till at once, so that its own answer says how the connection is doing; at most every ten seconds.
+
+    A till that fails is read again with growing pauses, which a hook does not shorten.
+    """
+    due = func.coalesce(connection.c.last_poll_at, 0) + 10 * SECOND
+    tx.run(
+        connection.update()
+        .where(
+            connection.c.id == connection_id,
+            connection.c.health.in_(WORKING),
+            connection.c.failures == 0,
+            connection.c.next_poll_at > tx.now,
+        )
+        .values(next_poll_at=case((due > tx.now, due), else_=tx.now))
+    )
+    tx.wake.add("poll")
+
+
+def hook_name_learned(tx: Transaction, connection_id: str, name: str) -> None:
+    """Remember what the till's hooks call the account of a connection that was made before this was asked."""
+    kept = get(tx, connection_id)
+    account = kept.account.model_copy(update={"hook_name": name})
+    tx.run(
+        connection.update()
+        .where(connection.c.id == connection_id)
+        .values(account=account.model_dump_json(), generation=kept.generation + 1)
+    )
 
 
 def set_health_of_key(tx: Transaction, key_hash: str, health: Health, reason: Message) -> None:

@@ -162,7 +162,8 @@ class Store:
         return await job.future
 
     def _write_loop(self) -> None:
-        assert self._loop is not None  # noqa: S101 - open() set it
+        if self._loop is None:
+            raise RuntimeError("the store is not open")
         stopping = False
         while not stopping:
             jobs: list[_Job] = []

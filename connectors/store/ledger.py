@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 from sqlalchemy import Text, bindparam, case, cast, func, or_, select
@@ -509,6 +509,12 @@ def count_up(tx: Transaction, name: str, by: int = 1) -> None:
     """Raise a counter, made where there is none."""
     if tx.run(counter.update().where(counter.c.name == name).values(value=counter.c.value + by)).rowcount == 0:
         tx.run(counter.insert(), [{"name": name, "value": by}])
+
+
+def set_counters(tx: Transaction, values: Mapping[str, int]) -> None:
+    """Give counters these values, whatever they were."""
+    tx.run(counter.delete().where(counter.c.name.in_(sorted(values))))
+    tx.run(counter.insert(), [{"name": name, "value": value} for name, value in values.items()])
 
 
 def counters(tx: Transaction) -> dict[str, int]:

@@ -18,7 +18,7 @@ from connector_sdk.errors import BadPayload, Forged, NotConfigured, NotSupported
 from connector_sdk.hooks import Account, AccountChanged, Answer, Hints, HookRequest, Ignored, Received, Sales
 from connector_sdk.messages import Message
 from connector_sdk.sale import Sale
-from connectors.domain.clock import SECOND, micros
+from connectors.domain.clock import DAY, HOUR, MINUTE, SECOND, micros
 from connectors.domain.connection import Connection, Health
 from connectors.isolation import NoAnswer, PluginRunner, SetAside, Stumbled, Unread
 from connectors.store import captured, connections, drafts, hints, journal, ledger
@@ -35,6 +35,8 @@ _SAMPLE_EVERY = 60 * SECOND
 _REFUSED_EVERY = 600 * SECOND
 _AT_ONCE = 20
 _SEND_AGAIN = 60
+_NEWS_LIVES = 2 * DAY + HOUR  # Poster, the most patient of them, sends a hook again for two days
+_CLOCKS_DIFFER = 5 * MINUTE
 
 
 @dataclass(slots=True)
@@ -286,14 +288,18 @@ class HookDoor:
         return Again(1)
 
     def _account_changed(self, tx: Transaction, one: Connection, change: AccountChanged) -> None:
-        if not change.authorised:
-            # tills send again for days: an old farewell (said in whole seconds) says nothing of a newer token
-            said_at = micros(change.at) if change.at is not None else tx.now
-            if said_at + SECOND > one.authorised_at:
-                connections.found_unwell(tx, one, Health.needs_authorisation, Message("why.application_removed"))
+        if change.recheck:
+            connections.recheck(tx, one.id)
+        # tills send again for days: old news (said in whole seconds) says nothing of a newer token
+        said_at = micros(change.at) if change.at is not None else tx.now
+        if said_at + SECOND <= one.authorised_at:
             return
-        if change.settings:
+        if not change.authorised:
+            connections.found_unwell(tx, one, Health.needs_authorisation, Message("why.application_removed"))
+        elif change.settings and tx.now - _NEWS_LIVES <= said_at <= tx.now + _CLOCKS_DIFFER:
             connections.edit(tx, one.id, Edit(settings=self._merged(one, change)))
+        elif change.settings:
+            log.warning("connection %s: a hook with settings of another time is not believed", one.id)
 
     def _merged(self, one: Connection, change: AccountChanged) -> dict[str, Any]:
         kept: dict[str, Any] = json.loads(self._store.vault.decrypt(one.settings))

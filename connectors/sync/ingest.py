@@ -187,7 +187,8 @@ class _Ingest:
 
     def _customer_hash(self, arrival: Arrival) -> str:
         one, who = arrival.connection, arrival.sale.customer
-        assert who  # noqa: S101 - asked only where somebody is attached
+        if not who:
+            raise ValueError("nobody is attached to this sale")
         return cards.customer_hash(self.tx, one.connector, one.account.id, who)
 
     def _rule(self, row: SaleRow) -> RuleVersion:

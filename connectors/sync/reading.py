@@ -72,7 +72,21 @@ class Reader:
     async def look_back(self, turn: Turn) -> Seen:
         """The thorough read: the last three days whole, and all days on which no look-back was made."""
         one = turn.connection
-        return await self._read(turn, lambda till: till.look_back(self._lookback_from(one)), Source.lookback)
+        seen = await self._read(turn, lambda till: till.look_back(self._lookback_from(one)), Source.lookback)
+        await self._learn_hook_name(one)
+        return seen
+
+    async def _learn_hook_name(self, one: Connection) -> None:
+        """Ask once what the till's hooks call an account: connections from before this was asked do not know it."""
+        if one.account.hook_name is not None or not self._tills.classes[one.connector].can("route"):
+            return
+        try:
+            account = await self._tills.of(one).check()
+        except Exception as error:  # noqa: BLE001 - a plugin may raise anything; the next look-back asks again
+            log.info("connection %s: its account could not be asked: %s", one.id, type(error).__name__)
+            return
+        name = account.hook_name or ""
+        await self._store.write(lambda tx: connections.hook_name_learned(tx, one.id, name))
 
     def _lookback_from(self, one: Connection) -> datetime:
         now = self._store.clock.now()

@@ -15,6 +15,7 @@ from connector_sdk.hooks import Answer, HookRequest
 from connectors.host import Host
 from connectors.web.console.frame import make, mount
 from connectors.web.console.pages import PAGES
+from connectors.web.forwarded import NoticeForwarded
 from connectors.web.reading import read_body
 
 MOST_BODY = 256 * 1024
@@ -46,7 +47,7 @@ def application(host: Host) -> FastAPI:
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
-        return {"status": "alive"}
+        return {"status": "alive", "started": str(host.started)}
 
     @app.get("/readyz")
     async def readyz(response: Response) -> dict[str, str]:
@@ -56,6 +57,7 @@ def application(host: Host) -> FastAPI:
         return {"status": "not ready"}
 
     mount(app, make(host), *PAGES)
+    app.add_middleware(NoticeForwarded, host=host)
     return app
 
 

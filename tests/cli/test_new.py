@@ -57,6 +57,12 @@ def test_what_cannot_be_made_is_said_and_nothing_is_written(tmp_path: Path) -> N
         ("My Till", "is no name"),
         ("poster", "there is a connector named 'poster' already"),
         ("my-till", "is not empty: nothing is written over"),
+        ("class", "is a word of Python's own"),
+        ("json", "is the name of a module that is there already: add to it, as in json-till"),
+        ("connector-sdk", "is the name of a module that is there already"),
+        ("tests", "is the name of a module"),
+        ("httpx", "is the name of a module"),
+        ("sys", "is the name of a module"),
     ):
         refused = connectors("new", name, cwd=tmp_path)
         assert refused.returncode == 1

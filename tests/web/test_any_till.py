@@ -7,8 +7,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from connector_sdk.rule import StampRule
 from connector_sdk.signatures import BodyHmac
-from tests.town import Town
+from connectors.desk import Refusal
+from tests.town import KEY, Town
 from tests.web.visitor import Browsers, browsers
 from tests.webhook.test_way_of_a_request import READY, fresh
 
@@ -42,6 +44,9 @@ async def test_a_shop_is_connected_by_a_ready_made_mapping_and_its_sale_becomes_
     refused = await mine.post(f"{draft}/authorise", **{**typed, "set.secret": SECRET, "set.map_paid": "sum(total)"})
     assert re.search(r'id="wrong-map_paid">[^<]*no functions', refused.text)
     assert SECRET not in refused.text
+    for guessed in ("a" * 16, "abcabcabcabcabc", "12345678", "zyxwvuts", "aaaabbbbccccdddd", "ab12ab12ab12ab12"):
+        refused = await mine.post(f"{draft}/authorise", **{**typed, "set.secret": guessed})
+        assert re.search(r'id="wrong-secret">[^<]*easily guessed', refused.text), guessed
     assert (await mine.post(f"{draft}/authorise", **{**typed, "set.secret": SECRET})).status_code == 303
     assert (await mine.post(f"{draft}/key", use="own")).status_code == 303
     await mine.get(f"{draft}/where")
@@ -56,3 +61,20 @@ async def test_a_shop_is_connected_by_a_ready_made_mapping_and_its_sale_becomes_
     (town.connection,) = await town.host.desk.everyone()
     await town.sync()
     assert town.stamps("+34600111222") == 1
+
+
+async def test_a_secret_that_a_connection_has_goes_on_and_another_weak_one_is_refused(
+    town: Town, doors: Browsers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weak, values = "a" * 16, dict(READY["woocommerce"].settings)
+    values |= {"till_name": "Shop", "currency": "EUR", "zone": "Europe/Madrid", "secret": weak}
+    with monkeypatch.context() as before:  # as it was connected by an older version
+        before.setattr("connectors.desk.joining.easily_guessed", lambda _text: False)
+        one = await town.host.desk.add("webhook", values, KEY, lambda _account: StampRule())
+    assert (await town.host.desk.edit(one.id, {"till_name": "Another name"})).account.name == "Another name"
+    with pytest.raises(Refusal, match="easily guessed"):
+        await town.host.desk.edit(one.id, {"secret": "b" * 16})
+    token = town.host.store.vault.decrypt(one.hook_token)
+    body = fresh(READY["woocommerce"].sample)
+    signed = {"X-WC-Webhook-Signature": BodyHmac(weak, "base64").sign(body)}
+    assert (await town.hook(body, path=f"/hooks/tills/webhook/{token}", headers=signed)).status_code == 200

@@ -9,12 +9,25 @@ from typing import Any
 import httpx
 import pytest
 
-from connectors.store import hints, journal, ledger
+from connector_sdk.messages import Message
+from connectors.domain.clock import SECOND, SystemClock
+from connectors.domain.connection import Health
+from connectors.store import connections, hints, journal, ledger
+from connectors.store.connections import Edit
 from connectors.web.app import MOST_BODY
 from poster_connector.sandbox import SECRET, Account
 from tests.town import ANNA, Town, build
 
 ACCEPT = (200, {"status": "accept"})
+
+
+class Ahead(SystemClock):
+    """The machine's clock, so many seconds ahead."""
+
+    seconds = 0
+
+    def now(self) -> int:
+        return super().now() + self.seconds * SECOND
 
 
 def said(answer: httpx.Response) -> tuple[int, Any]:
@@ -134,15 +147,128 @@ async def test_without_its_secret_the_connector_asks_the_till_to_come_again(
             assert (await town.hook(town.cafe.hook(1, "closed"))).status_code == 503
 
 
-async def test_the_application_being_removed_stops_the_connection(town: Town) -> None:
+async def health(town: Town) -> str:
+    return (await town.host.desk.get(town.connection.id)).health.value
+
+
+async def polled(town: Town) -> None:
+    """Read whatever is due by now."""
+    for turn in await town.host.store.write(lambda tx: connections.due_polls(tx, 10)):
+        await town.host.reader.poll(turn)
+
+
+async def test_the_application_being_removed_is_asked_of_the_till_and_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Ahead()
+    async with build(tmp_path, monkeypatch, time=clock) as town:
+        await town.connect()
+        await polled(town)
+        removed = town.cafe.signed_hook("application", 76, "removed")
+        clock.seconds = 60
+        calls = town.cafe.calls
+        assert said(await town.hook(removed)) == ACCEPT
+        assert (await health(town), town.cafe.calls) == ("active", calls)  # answered without asking anybody
+        await polled(town)
+        assert await health(town) == "active"
+        assert town.cafe.calls > calls
+        town.cafe.fail_next = [11]  # now it is so: Poster refuses the token
+        clock.seconds = 120
+        assert said(await town.hook(removed)) == ACCEPT
+        await polled(town)
+        assert await health(town) == "needs_authorisation"
+
+
+async def test_a_removal_sent_again_and_again_costs_one_reading_in_ten_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Ahead()
+    async with build(tmp_path, monkeypatch, time=clock) as town:
+        await town.connect()
+        await polled(town)
+        clock.seconds = 60
+        removed = town.cafe.signed_hook("application", 76, "removed")
+        await town.hook(removed)
+        await polled(town)
+        calls = town.cafe.calls
+        for _ in range(5):
+            await town.hook(removed)
+            await polled(town)
+        assert town.cafe.calls == calls
+
+
+@pytest.mark.parametrize("action", ["removed", "closed"])
+async def test_the_unsigned_number_of_a_hook_leads_it_to_no_other_account(town: Town, action: str) -> None:
     await town.connect()
-    assert said(await town.hook(town.cafe.signed_hook("application", 76, "removed"))) == ACCEPT
-    assert (await town.host.desk.get(town.connection.id)).health == "needs_authorisation"
+    await town.sync()
+    other = Account(token="999:a", name="another-cafe")
+    body = json.loads(other.signed_hook("application" if action == "removed" else "transaction", 76, action))
+    answer = await town.hook(json.dumps({**body, "account_number": town.cafe.number}).encode())
+    assert answer.status_code == 401
+    one = await town.host.desk.get(town.connection.id)
+    assert (one.health, one.last_hook_at, await waiting(town)) == ("active", None, 0)
+
+
+async def test_a_signed_text_is_not_cut_anew_into_other_fields(town: Town) -> None:
+    await town.connect()
+    cafe = town.cafe
+    # one signature, and three ways to cut what it covers; the second and third are somebody's own
+    honest = json.loads(cafe.signed_hook("client", 38, "changed", data="x;76;removed"))
+    for cut in (
+        {"object": "client;38", "object_id": "changed", "action": "x", "data": "76;removed"},
+        {"account": f"{cafe.name};client", "object": "38", "object_id": "changed", "action": "x;76", "data": "removed"},
+        {"action": "changed;x;76;removed", "data": None},
+        {"data": "x;76", "time": f"removed;{honest['time']}"},
+    ):
+        body = {name: value for name, value in (honest | cut).items() if value is not None}
+        answer = await town.hook(json.dumps(body).encode())
+        assert answer.status_code == 400, cut
+    assert said(await town.hook(json.dumps(honest).encode())) == ACCEPT
+
+
+async def test_a_token_that_somebody_sends_again_replaces_no_newer_one_and_none_after_days(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Ahead()
+    async with build(tmp_path, monkeypatch, time=clock) as town:
+        await town.connect()
+        good = town.cafe.token
+        other = f"{town.cafe.number}:00000000000000000000000000000000"
+
+        async def given(token: str, at: int) -> str:
+            now = town.cafe.now().timestamp()
+            data = json.dumps({"user_id": "4", "access_token": token})
+            body = town.cafe.signed_hook("application", 76, "added", data=data, at=int(now) + at)
+            assert said(await town.hook(body)) == ACCEPT
+            one = await town.host.desk.get(town.connection.id)
+            return str(town.host.desk.settings_of(one)["access_token"])
+
+        assert await given(other, -3600) == good  # older than the cafe's own sign-in
+        clock.seconds = 3 * 86400
+        assert await given(other, 60) == good  # newer than that, but nobody sends for three days
+        assert await given(other, 4 * 86400) == good  # from tomorrow
+        assert await given(other, 3 * 86400 - 3600) == other
+        assert await given(good, 3 * 86400 - 7200) == other
+
+
+async def test_a_connection_that_does_not_know_its_name_in_hooks_learns_it_with_the_next_look_back(town: Town) -> None:
+    one = await town.connect()
+    before = one.account.model_copy(update={"hook_name": None})
+    await town.host.store.write(lambda tx: connections.edit(tx, one.id, Edit(account=before)))
+    assert (await town.hook(town.cafe.hook(330660, "closed"))).status_code == 503  # Poster sends it again
+    await town.sync()
+    assert said(await town.hook(town.cafe.hook(330660, "closed"))) == ACCEPT
+    assert await waiting(town) == 1
+
+
+async def test_a_token_that_is_added_puts_a_connection_right_again(town: Town) -> None:
+    await town.connect()
+    one = await town.host.desk.get(town.connection.id)
+    await town.host.store.write(
+        lambda tx: connections.found_unwell(tx, one, Health.needs_authorisation, Message("why.till_refuses"))
+    )
     token = json.dumps({"user_id": "4", "access_token": town.cafe.token})
     assert said(await town.hook(town.cafe.signed_hook("application", 76, "added", data=token))) == ACCEPT
-    assert (await town.host.desk.get(town.connection.id)).health == "active"
-    late = town.cafe.signed_hook("application", 76, "removed", at=1_000)
-    assert said(await town.hook(late)) == ACCEPT  # sent again two days later: it says nothing of the new token
     assert (await town.host.desk.get(town.connection.id)).health == "active"
     odd = json.dumps({"access_token": f"{town.cafe.number}:!! bad"})
     assert said(await town.hook(town.cafe.signed_hook("application", 76, "added", data=odd))) == ACCEPT

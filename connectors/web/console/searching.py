@@ -124,7 +124,10 @@ def _between(word: str, zone: ZoneInfo, today: date) -> tuple[tuple[int, int], .
         return minutes
     if day > today and day.year == today.year and not _DAY.fullmatch(word):  # said without its year
         day = date(day.year - 1, day.month, min(day.day, 28) if day.month == 2 else day.day)
-    return (*minutes, (_start(day, time(0), zone), _start(day + timedelta(days=1), time(0), zone)))
+    try:
+        return (*minutes, (_start(day, time(0), zone), _start(day + timedelta(days=1), time(0), zone)))
+    except OverflowError:  # the last day that there is has no day after it
+        return minutes
 
 
 def _start(day: date, at: time, zone: ZoneInfo) -> int:

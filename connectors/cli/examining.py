@@ -1,0 +1,108 @@
+"""What `connectors doctor` finds wrong with how a host is set up: files, addresses, proxies, and the way to it.
+
+Owns these findings; running them and showing what they say is `installation`'s.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from connector_sdk.http import exchange, production_transport
+from connectors.domain.addresses import in_the_clear
+from connectors.host import STARTED, UNTRUSTED_PROXY, Host
+from connectors.plugins import Plugins
+from connectors.settings import Settings
+from connectors.sync.tills import app_settings
+
+_DEADLINE = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line: `ok` is None for what is only worth knowing."""
+
+    check: str
+    ok: bool | None
+    text: str
+
+
+def files(settings: Settings) -> Iterator[Finding]:
+    """Whether others on this machine can read the database or the key to it."""
+    database = settings.database_file
+    if database is None or os.name != "posix":
+        return
+    beside = [Path(f"{database}{end}") for end in ("", "-wal", "-shm")]
+    for what, wanted in (("key file", [Path(f"{database}.key")]), ("database file", beside)):
+        for file in wanted:
+            if file.exists() and file.stat().st_mode & 0o077:
+                mode = f"{file.stat().st_mode & 0o777:04o}"
+                yield Finding(what, False, f"{file} has mode {mode}, so others can read it: chmod 600 {file}")
+
+
+def addresses(settings: Settings, plugins: Plugins) -> Iterator[Finding]:
+    """Addresses at which what is sent can be read on the way."""
+    ok = None if settings.allow_http else False
+    ours = {"CONNECTORS_SEVENSTAMP_URL": settings.sevenstamp_url, "CONNECTORS_PUBLIC_URL": settings.public_url}
+    for name, url in ours.items():
+        if url and in_the_clear(url):
+            yield Finding(
+                "addresses", ok, f"{name} begins with http://: whoever is on the way reads along; use https://"
+            )
+    for name, connector in sorted(plugins.classes.items()):
+        app = app_settings(connector)
+        for field in type(app).model_fields if app is not None else ():
+            value = getattr(app, field)
+            if isinstance(value, str) and in_the_clear(value):
+                variable = f"{app.model_config.get('env_prefix', '')}{field}".upper()
+                text = f"{variable} begins with http://: whoever is on the way reads along; use https://"
+                yield Finding(f"connector {name}", ok, text)
+
+
+def proxies(counters: Mapping[str, int]) -> Iterator[Finding]:
+    """Whether requests come through a proxy that nobody named."""
+    if counters.get(UNTRUSTED_PROXY):
+        yield Finding(
+            "proxies",
+            None,
+            "requests with X-Forwarded-For came, but CONNECTORS_TRUSTED_PROXIES is not set: behind a proxy all "
+            "visitors count as one, and one who guesses makes all of them wait; set it to the proxy's address",
+        )
+
+
+async def public_address(host: Host, counters: Mapping[str, int], running: bool) -> Finding | None:
+    """Whether the public address leads to this very host."""
+    url = host.settings.public_url
+    if not url:
+        return None
+    if not running:
+        return Finding("public address", None, f"{url} can be tried only while the host runs")
+    why = await _unreached(url, counters.get(STARTED))
+    if why is None:
+        return Finding("public address", True, f"{url} reaches this host")
+    return Finding("public address", False, f"{url} does not reach this host: {why}")
+
+
+async def _unreached(url: str, started: int | None) -> str | None:
+    transport = production_transport(1)
+    try:
+        reply = await exchange(transport, "GET", f"{url}/healthz", deadline=_DEADLINE)
+    except (httpx.HTTPError, TimeoutError, OSError) as error:
+        return f"nobody answers ({type(error).__name__}); does its name lead here, and does the proxy run?"
+    finally:
+        await transport.aclose()
+    if reply.status_code != 200:
+        return f"it answers {reply.status_code}; does the proxy lead to the address that `serve` listens on?"
+    try:
+        said: Any = json.loads(reply.content)
+    except ValueError:
+        said = None
+    if not isinstance(said, dict) or said.get("started") != str(started):
+        return "something else answers there, or another host"
+    return None

@@ -1,0 +1,154 @@
+"""No order of steps, no setting and no search makes the console stumble: each is walked, whatever it says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import urlencode
+
+import httpx
+import pytest
+
+from connectors.store import drafts
+from connectors.store.drafts import Draft
+from connectors.web.console.pages import PAGES
+from tests.town import ANNA, KEY, Town
+from tests.web.test_teaching_pages import FORM, SALE
+from tests.web.visitor import Browsers, Visitor, browsers
+from webhook_connector.settings import WebhookSettings
+
+AS_FORM = {"content-type": "application/x-www-form-urlencoded"}
+STEPS = [route for pages in PAGES for route in pages.routes if route.path.startswith("/connect/{draft}")]
+PATTERNS = [
+    "", "%", "%%", "%d %d", "%Y %Y", "%Q", "%999999999d", "%-d", "%s", "%c %d", "%G", "%d\x00", "\x00", "%\u0660d",
+    "d" * 5000, "%z %z", "%j %j", "%d.%m.%Y %H:%M", " ", "(", "[", "\ud800",
+]  # fmt: skip
+NASTY = [
+    "\x00", "\x1b[2J", "\u202e", "'", "%", "{", "\\", "0", "-1", "9" * 5000, "a" * 5000, "../../etc", "/", "Europe",
+    "\ud800", "\U0001f600", "[]", "a.b[", "@", "[?a=='b']", "null",
+]  # fmt: skip
+DAYS = [
+    "9999-12-31", "0001-01-01", "0000-00-00", "10000-01-01", "9999-12-30", "0001-01-02", "31.12.9999", "1.1.0001",
+    "1/1/9999", "31 December 9999", "December 31, 9999", "1 January 0", "29.02", "29.02.2026", "31.11", "0.0", "99.99",
+    "2026-11-25T00:00+14:00", "2026-11-25+99:99", "24:00", "23:59:60", "0:00 am", "99:59 pm", "9999-12-31 23:59",
+    "today yesterday", "hari ini", "9" * 120, "1e400", "-0", "0" * 100, "+" + "9" * 24, "1 250 000 000 000 000 000 000",
+    "\u0661\u0662", "\x00", "%", "_", "'", "\\", "\u202e", "NaN", "Infinity", "@", "#", "receipt", "\U0001f600", " ",
+]  # fmt: skip
+
+
+@pytest.fixture
+async def doors(town: Town) -> AsyncIterator[Browsers]:
+    async with browsers(town) as made:
+        yield made
+
+
+async def draft_of(town: Town, address: str) -> Draft:
+    wanted, owner = address.split("/")[2], await owner_of(town)
+    found = await town.host.store.read(lambda tx: drafts.get(tx, wanted, owner))
+    assert found is not None
+    return found
+
+
+async def owner_of(town: Town) -> str:
+    assert town.host.sevenstamp is not None
+    return (await town.host.sevenstamp.with_key(KEY).me()).business.id
+
+
+async def stations(town: Town, mine: Visitor, connector: str, first: dict[str, str]) -> dict[str, dict[str, Any]]:
+    """What a draft holds before the first step and after each."""
+    address = (await mine.post(f"/connect/{connector}")).headers["location"].removesuffix("/authorise")
+    station = {"begun": dict((await draft_of(town, address)).content)}
+    if connector == "webhook":
+        await mine.post(f"{address}/sample", pasted=json.dumps(SALE))
+        station["taught"] = dict((await draft_of(town, address)).content)
+    assert (await mine.post(f"{address}/authorise", **first)).headers["location"].endswith("/key")
+    station["joined"] = dict((await draft_of(town, address)).content)
+    await mine.post(f"{address}/key", use="own")
+    station["keyed"] = dict((await draft_of(town, address)).content)
+    await mine.get(f"{address}/where")
+    await mine.post(f"{address}/where", location="1")
+    station["placed"] = dict((await draft_of(town, address)).content)
+    assert "scope" in station["placed"]
+    # a step may be gone to with what later ones need, and without what earlier ones gave
+    whole = station["placed"]
+    station["key alone"] = {name: whole[name] for name in ("me", "key")}
+    station["places forgotten"] = {name: value for name, value in whole.items() if name != "scope"}
+    station["places without a till"] = {
+        name: value for name, value in whole.items() if name not in ("account", "values")
+    }
+    return station
+
+
+@pytest.mark.parametrize(("connector", "first"), [("poster", {}), ("webhook", FORM)])
+async def test_every_step_of_connecting_can_be_asked_for_before_and_after_every_other(
+    town: Town, doors: Browsers, connector: str, first: dict[str, str]
+) -> None:
+    mine = await doors.new().sign_in()
+    given = first or {"set.access_token": town.cafe.token}
+    stumbled = []
+    owner, proof = await owner_of(town), await mine.proof()
+    forms: list[dict[str, str]] = [
+        {},
+        {"key": "nonsense", "use": "own", "location": "1", "field": "map_paid"},
+        {"key": "?"},
+    ]
+    for station, content in (await stations(town, mine, connector, given)).items():
+        for route in STEPS:
+            for form in forms if route.method == "POST" else [{}]:
+                draft = await town.host.store.write(lambda tx: drafts.begin(tx, owner, connector))
+                made = await town.host.store.read(lambda tx, draft=draft: drafts.get(tx, draft, owner))  # type: ignore[misc]
+                assert made is not None
+                await town.host.store.write(lambda tx, made=made, content=content: drafts.keep(tx, made, content))  # type: ignore[misc]
+                path = route.path.format(draft=draft)
+                answer = await (mine.post(path, proof, **form) if route.method == "POST" else mine.get(path))
+                if answer.status_code >= 500:
+                    stumbled.append((station, route.method, route.path, form))
+                if (await mine.get(f"/connect/{draft}", follow_redirects=True)).status_code >= 500:
+                    stumbled.append((station, route.method, route.path, "cannot be opened any more"))
+    assert stumbled == []
+
+
+async def test_no_setting_of_any_till_keeps_its_draft_from_being_opened_again(town: Town, doors: Browsers) -> None:
+    mine = await doors.new().sign_in()
+    proof = await mine.proof()
+    address = (await mine.post("/connect/webhook")).headers["location"].removesuffix("/authorise")
+    await mine.post(f"{address}/sample", proof, pasted=json.dumps(SALE))
+    draft = await draft_of(town, address)
+    stumbled = []
+
+    async def saved(**values: str) -> httpx.Response:
+        body = urlencode({"proof": proof, **values}, errors="surrogatepass")
+        return await mine.client.post(f"{address}/authorise", content=body, headers=AS_FORM)
+
+    async def walked(name: str, values: dict[str, str]) -> None:
+        """Keep settings as they are and open the draft's pages again."""
+        await town.host.store.write(lambda tx: drafts.keep(tx, draft, draft.content))
+        answers = [await saved(then="teach", **values)]
+        answers += [await mine.get(f"{address}/{page}") for page in ("authorise", "teach?all=1")]
+        answers.append(await saved(**values))
+        if any(answer.status_code >= 500 for answer in answers):
+            stumbled.append((name, values, [answer.status_code for answer in answers]))
+
+    for pattern in PATTERNS:
+        await walked("date_pattern", {**FORM, "set.dates": "pattern", "set.date_pattern": pattern})
+    names = [f"set.{name}" for name in WebhookSettings.model_fields]
+    for value in NASTY:
+        await walked("all", dict.fromkeys(names, value))
+        for name in names:  # each by itself: what is wrong with one hides nothing of another
+            if (await saved(**{**FORM, name: value})).status_code >= 500:
+                stumbled.append((name, value, "saved"))
+    assert stumbled == []
+
+
+async def test_a_search_for_any_day_or_sign_is_answered(town: Town, doors: Browsers) -> None:
+    await town.connect()
+    town.cafe.sell(town.cafe.client(ANNA))
+    await town.sync()
+    mine, operator = await doors.new().sign_in(), await doors.new().as_operator()
+    stumbled = []
+    for visitor, path in ((mine, f"/connections/{town.connection.id}"), (operator, "/operator")):
+        for words in DAYS:
+            if (await visitor.get(path, params={"q": words})).status_code not in (200, 404):
+                stumbled.append((path, words))
+    assert stumbled == []
