@@ -110,7 +110,10 @@ class Settings(BaseSettings):
             _make_private(file)
         if self.secret_key is not None:
             former = self.secret_keys_old.get_secret_value().splitlines() if self.secret_keys_old else []
-            return Vault(self.secret_key.get_secret_value(), *(one.strip() for one in former if one.strip()))
+            vault = Vault(self.secret_key.get_secret_value(), *(one.strip() for one in former if one.strip()))
+            if file is not None and not file.stat().st_size:
+                vault.newest.refuse_weak()
+            return vault
         if file is None:
             raise StoreError("CONNECTORS_SECRET_KEY is not set: a database server needs it, the same on every machine")
         key = file.with_name(file.name + ".key")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import difflib
 import json
@@ -49,6 +50,7 @@ class Ground:
         self._hooks = hooks
         self._public_url = public_url
         self._by: str | None = None
+        self._rotation = asyncio.Lock()
 
     def by(self, who: str) -> Self:
         """The same desk for somebody: what changes is journalled with that name."""

@@ -8,12 +8,13 @@ Owns these rows of `setting`: `canary` (a known text; the key it is encrypted wi
 from __future__ import annotations
 
 import secrets
+from dataclasses import dataclass
 
 from sqlalchemy import Connection as Session
 from sqlalchemy import Select, inspect, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from connectors.store.errors import StoreError, WrongKey
+from connectors.store.errors import WrongKey
 from connectors.store.schema import setting
 from connectors.store.vault import CANARY, MAKE_ONE, Key, Vault
 
@@ -32,7 +33,7 @@ def recognise(session: Session, vault: Vault) -> None:
     """
     canary = session.execute(_value("canary")).scalar() if inspect(session).has_table("setting") else None
     if canary is None:
-        _refuse_weak(vault.newest)
+        vault.newest.refuse_weak()
         vault.hash_with(secrets.token_bytes(32))
         return
     _use(vault, canary)
@@ -45,11 +46,6 @@ def _use(vault: Vault, canary: str) -> None:
     vault.use(canary.partition(":")[0])
     if vault.decrypt(canary) != CANARY:
         raise WrongKey(vault.key_id)
-
-
-def _refuse_weak(key: Key) -> None:
-    if key.weakness is not None:
-        raise StoreError(f"the secret key {key.weakness}; {MAKE_ONE} and set CONNECTORS_SECRET_KEY to it")
 
 
 def establish(session: Session, vault: Vault) -> None:
@@ -75,7 +71,7 @@ def follow(session: Session, vault: Vault) -> None:
 
 def begin(session: Session, vault: Vault, key: Key) -> None:
     """Change the key in use; what is encrypted with another stays to be encrypted anew."""
-    _refuse_weak(key)
+    key.refuse_weak()
     vault.use(key.id)
     for name, value in (("canary", CANARY), ("hash_key", vault.hash_key.hex())):
         session.execute(setting.update().where(setting.c.name == name).values(value=vault.encrypt(value)))
@@ -90,3 +86,39 @@ def rotating(session: Session) -> bool:
 
 def end(session: Session) -> None:
     session.execute(setting.delete().where(setting.c.name == "rotating"))
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that an operator should know of the keys: wrong (`good` is false), or only worth knowing (`None`)."""
+
+    good: bool | None
+    text: str
+
+
+def findings(session: Session, vault: Vault) -> list[Finding]:
+    """What should be done about the keys; empty where nothing is to be done."""
+    found: list[Finding] = []
+    if vault.current.weakness is not None and vault.newest is vault.current:
+        found.append(Finding(False, f"the secret key {vault.current.weakness}; {_way_out(vault)}"))
+    if rotating(session):
+        text = "a change of keys has begun and not ended: `connectors keys rotate` goes on with it, and so does a host"
+        found.append(Finding(None, text))
+    elif vault.file is None and vault.newest is not vault.current:
+        text = (
+            "CONNECTORS_SECRET_KEY is newer than the key in use: `connectors keys rotate` encrypts everything with it"
+        )
+        found.append(Finding(None, text))
+    elif vault.file is None and vault.several:
+        text = "nothing is encrypted with a former key: CONNECTORS_SECRET_KEYS_OLD may be removed"
+        found.append(Finding(None, text))
+    return found
+
+
+def _way_out(vault: Vault) -> str:
+    if vault.file is not None:
+        return "run `connectors keys rotate`"
+    return (
+        f"{MAKE_ONE}, set CONNECTORS_SECRET_KEY to it and CONNECTORS_SECRET_KEYS_OLD to the one used so far, restart, "
+        "and run `connectors keys rotate`"
+    )

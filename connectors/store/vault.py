@@ -72,13 +72,18 @@ class Key:
     def of(cls, secret: str) -> Key:
         """Raises `StoreError` for a secret that no database can have."""
         if len(secret) < _SHORTEST:
-            raise StoreError(f"the secret key {weakness(secret)}: {MAKE_ONE}")
+            raise StoreError(f"the secret key {weakness(secret)}; {MAKE_ONE} and set CONNECTORS_SECRET_KEY to it")
         return cls(
             _derive(secret, b"key id").hex()[:8],
             Fernet(base64.urlsafe_b64encode(_derive(secret, b"encrypt"))),
             _derive(secret, b"hash"),
             weakness(secret),
         )
+
+    def refuse_weak(self) -> None:
+        """See that nothing new is encrypted with a weak key. Raises `StoreError`."""
+        if self.weakness is not None:
+            raise StoreError(f"the secret key {self.weakness}; {MAKE_ONE} and set CONNECTORS_SECRET_KEY to it")
 
 
 class KeyFile:
@@ -184,6 +189,11 @@ class Vault:
     def current(self) -> Key:
         """The key that new values are encrypted with."""
         return self._current
+
+    @property
+    def several(self) -> bool:
+        """Whether former keys are known, too."""
+        return len(self._keys) > 1
 
     @property
     def key_id(self) -> str:
