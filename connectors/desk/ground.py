@@ -51,6 +51,7 @@ class Ground:
         self._public_url = public_url
         self._by: str | None = None
         self._rotation = asyncio.Lock()
+        self._rotated: dict[str, Any] | None = None
 
     def by(self, who: str) -> Self:
         """The same desk for somebody: what changes is journalled with that name."""

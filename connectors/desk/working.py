@@ -239,7 +239,7 @@ class Working(Ground):
         return changes | await self._deliver(connection_id, began, Seen())
 
     async def rotate_keys(self, progress: Progress) -> dict[str, Any]:
-        """Encrypt everything with a newer key, or go on with that. Raises `StoreError`."""
+        """Encrypt everything with a newer key, or go on; who asks meanwhile shares it. Raises `StoreError`."""
         shown = -1.0
 
         async def tell(done: int, total: int) -> None:
@@ -249,14 +249,18 @@ class Working(Ground):
                 shown = share
                 await progress({"done": share, "encrypted": done})
 
+        shares = self._rotation.locked()
         async with self._rotation:
-            rotated = await rotation.rotate(self._store, tell)
-        return {
-            "key": rotated.key_id,
-            "encrypted": rotated.encrypted,
-            "unreadable": rotated.unreadable,
-            "former_keys": "yours to remove" if rotated.by_hand else "removed",
-        }
+            if not shares or self._rotated is None:
+                self._rotated = None
+                rotated = await rotation.rotate(self._store, tell)
+                self._rotated = {
+                    "key": rotated.key_id,
+                    "encrypted": rotated.encrypted,
+                    "unreadable": rotated.unreadable,
+                    "former_keys": "yours to remove" if rotated.by_hand else "removed",
+                }
+            return self._rotated
 
     async def perform(
         self, kind: str, connection_id: str, params: Mapping[str, Any], progress: Progress

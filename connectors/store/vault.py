@@ -95,7 +95,11 @@ class KeyFile:
     def read(self) -> tuple[str, ...]:
         """The secrets, newest first. Raises `StoreError`."""
         for _ in range(20):  # another process may be about to write the first
-            if kept := tuple(line.strip() for line in self.path.read_text().splitlines() if line.strip()):
+            try:
+                lines = self.path.read_text().splitlines()
+            except OSError as error:
+                raise StoreError(f"the key file {self.path.name} cannot be read: {error.strerror}") from None
+            if kept := tuple(line.strip() for line in lines if line.strip()):
                 return kept
             time.sleep(0.05)
         raise StoreError(f"the key file {self.path.name} is empty: put back the key this database was made with")
@@ -202,8 +206,8 @@ class Vault:
     def key(self, key_id: str) -> Key:
         """The key of that id. Raises `WrongKey`."""
         if key_id not in self._keys and self.file is not None:
-            with contextlib.suppress(OSError):
-                self._learn(self.file.read())
+            with contextlib.suppress(StoreError):
+                self.read_file()
         try:
             return self._keys[key_id]
         except KeyError:

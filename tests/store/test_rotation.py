@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import multiprocessing
@@ -120,6 +121,7 @@ async def test_every_column_that_holds_ciphertexts_is_marked_as_one(town: Town, 
     assert keys_in_use(tmp_path / "ledger.db") == {town.host.store.vault.key_id}
 
 
+@pytest.mark.slow
 async def test_a_rotation_killed_twenty_times_ends_complete_and_everything_is_readable_throughout(
     town: Town, tmp_path: Path
 ) -> None:
@@ -154,6 +156,7 @@ def _settings(town: Town) -> str:
     return town.host.store.vault.decrypt(town.connection.settings)
 
 
+@pytest.mark.slow
 async def test_killed_at_any_moment_of_writing_the_key_file_it_loses_no_key(town: Town, tmp_path: Path) -> None:
     database = tmp_path / "ledger.db"
     processes = multiprocessing.get_context("forkserver")
@@ -234,6 +237,13 @@ async def test_a_host_goes_on_with_a_change_that_was_killed(town: Town, tmp_path
         await host.stop()
     (secret,) = KeyFile(tmp_path / "ledger.db.key").read()
     assert keys_in_use(tmp_path / "ledger.db") == {Vault(secret).key_id}
+
+
+async def test_who_asks_for_a_change_while_one_is_under_way_shares_it(town: Town, tmp_path: Path) -> None:
+    results = await asyncio.gather(town.host.rotate_keys(_unheard), town.host.rotate_keys(_unheard))
+    assert results[0] == results[1]
+    (secret,) = KeyFile(tmp_path / "ledger.db.key").read()
+    assert results[0]["key"] == Vault(secret).key_id
 
 
 # --- keys in the environment ---------------------------------------------------------------------------------------
