@@ -123,7 +123,7 @@ async def measure(origin: str, folder: Path) -> None:
     settings = Settings(
         database_url=f"sqlite:///{folder / 'ledger.db'}",
         sevenstamp_url=origin,
-        secret_key=SecretStr("for the bench only"),
+        secret_key=SecretStr("a key for the bench only"),
     )
     async with Host(settings) as host, httpx.AsyncClient(base_url=origin, trust_env=False, timeout=60) as control:
         for number in range(ACCOUNTS):

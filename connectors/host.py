@@ -12,6 +12,7 @@ import logging
 import os
 import secrets
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -31,7 +32,7 @@ from connectors.running.clock import Clock
 from connectors.running.dispatcher import InProcess
 from connectors.settings import Settings
 from connectors.sevenstamp.client import SevenStamp
-from connectors.store import connections, drafts, errands, journal, ledger, operators, outbox
+from connectors.store import connections, drafts, errands, journal, keyring, ledger, operators, outbox, rotation
 from connectors.store.engine import Store, Transaction
 from connectors.store.errors import StoreError
 from connectors.sync.delivering import Deliverer, Timing
@@ -52,6 +53,10 @@ _WORKING_COMMAND_WAIT = 30.0
 
 REFUSED = "refused: "
 """What the counters of refused requests begin with; the name of the limit follows."""
+
+
+async def _unheard(_now: Mapping[str, Any]) -> None:
+    """Nobody waits for the progress of what goes on by itself."""
 
 
 class Host:
@@ -108,6 +113,7 @@ class Host:
         self._dispatcher = InProcess()
         self._clock: Clock | None = None
         self._delivery: asyncio.Task[None] | None = None
+        self._rotation: asyncio.Task[None] | None = None
         self._swept_at = 0
         self._telling: set[asyncio.Task[None]] = set()
         self._lock: FileLock | None = None
@@ -226,6 +232,24 @@ class Host:
         )
         self._delivery = asyncio.create_task(self.deliverer.run(), name="delivery")
         self._clock.start()
+        for finding in await self.key_findings():
+            if finding.good is False:
+                log.warning("%s", finding.text)
+        self._rotation = asyncio.create_task(self._finish_rotation(), name="rotation")
+
+    async def key_findings(self) -> list[keyring.Finding]:
+        """What an operator should know about the secret keys."""
+        return await self.store.read(lambda tx: keyring.findings(tx.session, tx.vault))
+
+    async def _finish_rotation(self) -> None:
+        """Go on with a change of keys that was begun and not ended."""
+        try:
+            if await rotation.unfinished(self.store):
+                log.warning("a change of keys was not ended: it goes on")
+                result = await self.desk.rotate_keys(_unheard)
+                log.warning("the change of keys has ended: everything is encrypted with key %s", result["key"])
+        except StoreError as error:
+            log.error("the change of keys stopped, and goes on at the next start: %s", error)
 
     async def _tidy(self) -> None:
         """What comes up once a minute beside the sales."""
@@ -267,6 +291,10 @@ class Host:
             self._clock = None
             with contextlib.suppress(StoreError):
                 await self._count_refused()
+        if self._rotation is not None:
+            self._rotation.cancel()
+            await asyncio.gather(self._rotation, return_exceptions=True)
+            self._rotation = None
         await self._dispatcher.close()
         if self.deliverer is not None:
             self.deliverer.stop()
@@ -287,6 +315,15 @@ class Host:
     ) -> dict[str, Any]:
         """Do a work here, or have the host do it that runs on the same database. Raises `Refusal`."""
         await self.desk.get(connection_id)
+        return await self._perform(kind, connection_id, params, progress)
+
+    async def rotate_keys(self, progress: Progress) -> dict[str, Any]:
+        """Encrypt everything with a newer key, here or in the host that runs. Raises `Refusal`, `StoreError`."""
+        return await self._perform("rotate", "", {}, progress)
+
+    async def _perform(
+        self, kind: str, connection_id: str, params: dict[str, Any], progress: Progress
+    ) -> dict[str, Any]:
         waited = 0.0
         while not self.hold(kind):
             if self.holder().get("role") == "host":

@@ -13,7 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from connectors.domain.addresses import in_the_clear
 from connectors.store.errors import StoreError
-from connectors.store.vault import Vault, key_file
+from connectors.store.vault import KeyFile, Vault
 
 
 class Settings(BaseSettings):
@@ -31,6 +31,8 @@ class Settings(BaseSettings):
     sevenstamp_url: str | None = None
     allow_http: bool = False
     secret_key: SecretStr | None = None
+    secret_keys_old: SecretStr | None = None
+    """Former secret keys, one a line, while `keys rotate` encrypts anew."""
     public_url: str = ""
     operator_password: SecretStr | None = None
     trusted_proxies: str = ""
@@ -131,7 +133,11 @@ class Settings(BaseSettings):
         if file is not None:
             _make_private(file)
         if self.secret_key is not None:
-            return Vault(self.secret_key.get_secret_value())
+            former = self.secret_keys_old.get_secret_value().splitlines() if self.secret_keys_old else []
+            vault = Vault(self.secret_key.get_secret_value(), *(one.strip() for one in former if one.strip()))
+            if file is not None and not file.stat().st_size:
+                vault.newest.refuse_weak()
+            return vault
         if file is None:
             raise StoreError("CONNECTORS_SECRET_KEY is not set: a database server needs it, the same on every machine")
         key = file.with_name(file.name + ".key")
@@ -140,7 +146,7 @@ class Settings(BaseSettings):
                 f"the key file {key.name} is missing beside the database: put it back, or set CONNECTORS_SECRET_KEY; "
                 "without it what the database holds cannot be read"
             )
-        return Vault(key_file(key))
+        return Vault(file=KeyFile(key))
 
 
 def _make_private(file: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import tempfile
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -51,7 +52,7 @@ async def play(connector: str, seconds: float) -> None:
         settings = Settings(
             database_url=f"sqlite:///{Path(folder) / 'demo.db'}",
             sevenstamp_url=stamps_origin,
-            secret_key=SecretStr("a key for the demo only"),
+            secret_key=SecretStr(secrets.token_urlsafe(32)),
             settle_seconds=1,
             call_deadline_seconds=2,
         )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from connectors.cli import connection, console, installation, kit, operations, trying, work
+from connectors.cli import connection, console, installation, keys, kit, operations, trying, work
 from connectors.cli.output import fail, log_to_stderr
 from connectors.plugins import Plugins
 
@@ -38,6 +38,7 @@ app.add_typer(connection.app, name="connection")
 app.add_typer(operations.app, name="operations")
 app.add_typer(console.app, name="console")
 app.add_typer(installation.database, name="db")
+app.add_typer(keys.app, name="keys")
 app.command()(work.sync)
 app.command()(work.preview)
 app.command()(work.backfill)

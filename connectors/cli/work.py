@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
@@ -50,7 +50,7 @@ def preview(connection_id: str, since: Since, as_json: AsJson = False) -> None:
 
     async def work() -> None:
         async with the_host() as host:
-            with _bar("preview") as tell:
+            with bar("preview") as tell:
                 found = [one async for one in host.desk.history(connection_id, since, tell)]
             zone = ZoneInfo((await host.desk.get(connection_id)).account.zone)
             rows = [_previewed(host, one, zone) for one in found]
@@ -80,18 +80,21 @@ def _previewed(host: Host, one: Previewed, zone: ZoneInfo) -> dict[str, Any]:
     }
 
 
+def _receipts(now: Mapping[str, Any]) -> str:
+    return f"{now.get('sales_seen', now.get('sales', 0))} receipts"
+
+
 @contextmanager
-def _bar(title: str) -> Any:
-    """A progress bar on a terminal, nothing elsewhere."""
+def bar(title: str, said: Callable[[Mapping[str, Any]], str] = _receipts) -> Any:
+    """A progress bar on a terminal, nothing elsewhere; `said` stands beside it."""
     with Progress(
         TextColumn(title), BarColumn(), TextColumn("{task.fields[seen]}"), TimeElapsedColumn(),
         console=console, disable=not sys.stdout.isatty(), transient=True,
-    ) as bar:  # fmt: skip
-        task = bar.add_task(title, total=1.0, seen="")
+    ) as shown:  # fmt: skip
+        task = shown.add_task(title, total=1.0, seen="")
 
         async def tell(now: Mapping[str, Any]) -> None:
-            seen = now.get("sales_seen", now.get("sales", 0))
-            bar.update(task, completed=float(now.get("done", 0.0)), seen=f"{seen} receipts")
+            shown.update(task, completed=float(now.get("done", 0.0)), seen=said(now))
 
         yield tell
 
@@ -108,7 +111,7 @@ def backfill(
 
     async def work() -> None:
         async with the_host() as host:
-            with _bar("backfill") as tell:
+            with bar("backfill") as tell:
                 result = await host.perform("backfill", connection_id, {"since": since}, tell)
             show_json(result) if as_json else say(_in_words(result))
 
@@ -119,7 +122,7 @@ def _backfill_dry(connection_id: str, since: str, as_json: bool) -> None:
     async def work() -> None:
         async with the_host() as host:
             counts = {"receipts": 0, "with_customer": 0, "stamps": 0, "unreadable": 0}
-            with _bar("backfill, dry run") as tell:
+            with bar("backfill, dry run") as tell:
                 async for one in host.desk.history(connection_id, since, tell):
                     counts["receipts"] += 1
                     counts["unreadable"] += int(one.unreadable is not None)
@@ -159,7 +162,7 @@ def replan(
 
     async def work() -> None:
         async with the_host() as host:
-            with _bar("replan") as tell:
+            with bar("replan") as tell:
                 result = await host.perform("replan", connection_id, {"since": since}, tell)
             show_json(result) if as_json else say(_in_words({**result, "sales_seen": result["sales"]}))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import difflib
 import json
@@ -54,6 +55,8 @@ class Ground:
         self._public_url = public_url
         self._without_sevenstamp = without_sevenstamp
         self._by: str | None = None
+        self._rotation = asyncio.Lock()
+        self._rotated: dict[str, Any] | None = None
 
     def by(self, who: str) -> Self:
         """The same desk for somebody: what changes is journalled with that name."""

@@ -19,7 +19,7 @@ from connectors.desk.refusal import Refusal
 from connectors.domain.clock import micros, moment
 from connectors.domain.connection import Connection, Health
 from connectors.domain.stamps import Earned, rule_in_force, stamps_for
-from connectors.store import connections, errands, hints, journal, ledger, outbox
+from connectors.store import connections, errands, hints, journal, ledger, outbox, rotation
 from connectors.store.connections import Turn
 from connectors.store.engine import Transaction
 from connectors.store.errands import Errand
@@ -238,6 +238,30 @@ class Working(Ground):
         self._sender()
         return changes | await self._deliver(connection_id, began, Seen())
 
+    async def rotate_keys(self, progress: Progress) -> dict[str, Any]:
+        """Encrypt everything with a newer key, or go on; who asks meanwhile shares it. Raises `StoreError`."""
+        shown = -1.0
+
+        async def tell(done: int, total: int) -> None:
+            nonlocal shown
+            share = done / total if total else 1.0
+            if share >= shown + 0.01:  # where a host does it, each is written down
+                shown = share
+                await progress({"done": share, "encrypted": done})
+
+        shares = self._rotation.locked()
+        async with self._rotation:
+            if not shares or self._rotated is None:
+                self._rotated = None
+                rotated = await rotation.rotate(self._store, tell)
+                self._rotated = {
+                    "key": rotated.key_id,
+                    "encrypted": rotated.encrypted,
+                    "unreadable": rotated.unreadable,
+                    "former_keys": "yours to remove" if rotated.by_hand else "removed",
+                }
+            return self._rotated
+
     async def perform(
         self, kind: str, connection_id: str, params: Mapping[str, Any], progress: Progress
     ) -> dict[str, Any]:
@@ -251,6 +275,8 @@ class Working(Ground):
                 return await self.try_again(connection_id, params.get("ids"))
             case "replan":
                 return await self.replan(connection_id, str(params["since"]), progress)
+            case "rotate":
+                return await self.rotate_keys(progress)
         raise Refusal(f"there is no errand {kind!r}")
 
     async def claim_errands(self) -> list[Errand]:

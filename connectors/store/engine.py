@@ -23,10 +23,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 
 from connectors.domain.clock import Clock, SystemClock
-from connectors.store import migrate
-from connectors.store.errors import StoreBusy, Unusable, WrongKey
-from connectors.store.schema import setting
-from connectors.store.vault import CANARY, Vault
+from connectors.store import keyring, migrate
+from connectors.store.errors import StoreBusy, StoreError, Unusable
+from connectors.store.vault import Vault
 
 log = logging.getLogger(__name__)
 
@@ -43,12 +42,22 @@ class Transaction:
 
     session: Session
     now: int
-    vault: Vault
+    known: Vault
     wake: set[str] = field(default_factory=set)
     told: list[tuple[Any, ...]] = field(default_factory=list)
     """Calls of plugin hooks to make after the commit: (hook name, arguments…)."""
     by: str | None = None
     """Who asked for what is written, for the journal; `None` where nobody did."""
+    writes: bool = False
+    _followed: bool = False
+
+    @property
+    def vault(self) -> Vault:
+        """The vault; before anything is written with it, it is asked once which key is in use now."""
+        if self.writes and not self._followed:
+            keyring.follow(self.session, self.known)
+            self._followed = True
+        return self.known
 
     def insert(self, table: Table) -> Any:
         """An insert that can say what to do where the row exists, in this database's own words."""
@@ -97,15 +106,45 @@ class Store:
     def prepare(self) -> None:
         """Bring the schema up to date and make sure that the key is the right one. Raises `StoreError`."""
         with _plain_errors():
-            migrate.upgrade(self._engine)
+            with self._read_engine.connect() as session:
+                keyring.recognise(session, self.vault)
+            migrate.upgrade(self._engine, self.vault)
             with self._engine.begin() as session:
-                kept = session.execute(
-                    sqlalchemy.select(setting.c.value).where(setting.c.name == "canary")
-                ).scalar_one_or_none()
-                if kept is None:
-                    session.execute(setting.insert(), [{"name": "canary", "value": self.vault.encrypt(CANARY)}])
-                elif self.vault.decrypt(kept) != CANARY:
-                    raise WrongKey(self.vault.key_id)
+                keyring.establish(session, self.vault)
+                rewrite = migrate.wants_rewriting(session)
+        if rewrite:
+            self._rewrite()
+
+    def _rewrite(self) -> None:
+        """Rewrite a database whose free space holds what is encrypted now; where that fails, the next start tries."""
+        try:
+            with _plain_errors():
+                self._alone("VACUUM" if self.embedded else "VACUUM FULL")
+                if not self.wipe_log():
+                    raise StoreBusy("another process reads it")
+                with self._engine.begin() as session:
+                    migrate.rewritten(session)
+        except StoreError as error:
+            log.warning("redeem codes of former versions may still be in the database's free space: %s", error)
+
+    def wipe_log(self) -> bool:
+        """Empty an embedded database's write-ahead log, where former texts still are; not while others read it."""
+        return not self.embedded or self._alone("PRAGMA wal_checkpoint(TRUNCATE)")[0][0] == 0
+
+    def _alone(self, statement: str) -> list[tuple[int, ...]]:
+        """Run a statement that no transaction can hold, and return what an embedded database says to it."""
+        if not self.embedded:
+            with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as session:
+                session.exec_driver_sql(statement)
+            return []
+        database = sqlite3.connect(self._engine.url.database or "", timeout=_BUSY_MILLISECONDS / 1000)
+        try:
+            database.isolation_level = None
+            return database.execute(statement).fetchall()
+        except sqlite3.Error as error:
+            raise Unusable(f"{statement} failed: {error}") from None
+        finally:
+            database.close()
 
     async def open(self) -> None:
         """`prepare`, then start the writer."""
@@ -199,7 +238,7 @@ class Store:
         for job in jobs:
             grouped.setdefault(job.work, []).append(job)
         with _plain_errors(), self._engine.begin() as session:
-            tx = Transaction(session, self.clock.now(), self.vault)
+            tx = Transaction(session, self.clock.now(), self.vault, writes=True)
             for work, group in grouped.items():
                 results = work(tx, [job.item for job in group])
                 outcome += [(job, result, None) for job, result in zip(group, results, strict=True)]
@@ -240,6 +279,7 @@ def _engine(url: str, begin: str) -> Engine:
         dbapi.execute("PRAGMA journal_mode=WAL")
         dbapi.execute("PRAGMA synchronous=FULL")
         dbapi.execute("PRAGMA foreign_keys=ON")
+        dbapi.execute("PRAGMA secure_delete=ON")  # what is deleted or encrypted anew is overwritten, not only let go
 
     @event.listens_for(engine, "begin")
     def _begin(session: Session) -> None:

@@ -21,7 +21,7 @@ class WrongKey(StoreError):
     def __init__(self, key_id: str) -> None:
         super().__init__(
             f"this database was made with another secret key (key id {key_id}): set CONNECTORS_SECRET_KEY to the one "
-            "it was made with, or put its key file back beside it"
+            "it was made with (or name that one in CONNECTORS_SECRET_KEYS_OLD), or put its key file back beside it"
         )
 
 

@@ -38,6 +38,17 @@ class Line:
     by: str | None = None
 
 
+def stored(tx: Transaction, message: Message) -> str:
+    """A line's message as it is kept: JSON text, encrypted where it names a redeem code."""
+    text = message.stored()
+    names_code = message.id == "sale.redeems" or message.id.endswith(".voucher_redeemed")
+    return tx.vault.encrypt(text) if names_code else text
+
+
+def _restored(tx: Transaction, text: str) -> Message:
+    return Message.restored(text if text.startswith("[") else tx.vault.decrypt(text))
+
+
 def insert_lines(tx: Transaction, lines: Sequence[dict[str, Any]]) -> None:
     tx.run(journal.insert(), lines)
     tx.wake.add("journal")
@@ -60,7 +71,7 @@ def note(
                 "sale_id": sale_id,
                 "receipt_id": receipt_id,
                 "at": tx.now,
-                "message": message.stored(),
+                "message": stored(tx, message),
                 "by": tx.by,
             }
         ],
@@ -76,11 +87,11 @@ def last(tx: Transaction, connection_id: str) -> int:
 def of_sale(tx: Transaction, sale_id: str, limit: int = 200) -> list[Line]:
     """The first `limit` lines about a sale, oldest first."""
     rows = tx.run(select(journal).where(journal.c.sale_id == sale_id).order_by(journal.c.seq).limit(limit))
-    return [_line(row) for row in rows]
+    return [_line(tx, row) for row in rows]
 
 
-def _line(row: Any) -> Line:
-    return Line(row.seq, row.at, row.receipt_id, Message.restored(row.message), row.sale_id, row.by)
+def _line(tx: Transaction, row: Any) -> Line:
+    return Line(row.seq, row.at, row.receipt_id, _restored(tx, row.message), row.sale_id, row.by)
 
 
 def lines(
@@ -97,7 +108,7 @@ def lines(
         .order_by(journal.c.seq.desc())
         .limit(limit)
     ).all()
-    return [_line(row) for row in reversed(rows)]
+    return [_line(tx, row) for row in reversed(rows)]
 
 
 class Origin(StrEnum):

@@ -90,7 +90,6 @@ class OperationRow:
     kind: str
     card_id: str | None
     count: int
-    redeem_code: str | None
     state: str
     hold: str | None
     lane: str
@@ -125,7 +124,6 @@ _OPERATIONS = (
         operation.c.kind,
         operation.c.card_id,
         operation.c.count,
-        operation.c.redeem_code,
         operation.c.state,
         operation.c.hold,
         operation.c.lane,
@@ -283,6 +281,10 @@ class Page:
         found: int | None = self.tx.run(newest).scalar()
         return found or 0
 
+    def voucher_lane(self, row: SaleRow, redeem_code: str) -> str:
+        """The lane of a voucher, by which a redeem code is looked up: the code itself is kept encrypted."""
+        return f"voucher:{self.tx.vault.hash('redeem code', row.business_id, redeem_code)}"
+
     def plan_operation(
         self,
         row: SaleRow,
@@ -302,9 +304,9 @@ class Page:
         n = row.next_n
         row.next_n += 1
         code = f"{row.code}:{n}"
-        lane = f"voucher:{redeem_code}" if redeem_code else f"card:{card_id}" if card_id else row.nobody
+        lane = self.voucher_lane(row, redeem_code) if redeem_code else f"card:{card_id}" if card_id else row.nobody
         state = State.held if hold else State.pending
-        planned = OperationRow(f"{row.id[:14]}-{n}", n, kind, card_id, count, redeem_code, state, hold, lane)
+        planned = OperationRow(f"{row.id[:14]}-{n}", n, kind, card_id, count, state, hold, lane)
         self.operations[row.id].append(planned)
         self._operations.append(
             {
@@ -319,7 +321,7 @@ class Page:
                 "card_hint": card_hint,
                 "kind": kind.value,
                 "count": count,
-                "redeem_code": redeem_code,
+                "redeem_code": self.tx.vault.encrypt(redeem_code) if redeem_code else None,
                 "code": code,
                 "key": code,
                 "attempt": 1,
@@ -432,7 +434,7 @@ class Page:
                 "sale_id": row.id,
                 "receipt_id": row.receipt_id,
                 "at": self.tx.now,
-                "message": message.stored(),
+                "message": journal.stored(self.tx, message),
                 "by": self.tx.by,
             }
         )

@@ -166,7 +166,7 @@ def _newest_operations(
         )
         for one in kinds
     ]
-    found = [operation_of(row) for row in tx.run(union_all(*parts))]
+    found = [operation_of(tx, row) for row in tx.run(union_all(*parts))]
     return sorted(found, key=lambda one: -one.seq)[:limit]
 
 

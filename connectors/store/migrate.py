@@ -11,9 +11,13 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, select
 
 from connectors.store.errors import NewerDatabase
+from connectors.store.schema import setting
+from connectors.store.vault import Vault
+
+_REWRITE = select(setting.c.value).where(setting.c.name == "rewrite")
 
 
 def _config() -> Config:
@@ -22,8 +26,8 @@ def _config() -> Config:
     return config
 
 
-def upgrade(engine: Engine) -> str:
-    """Upgrade to the newest schema and return its revision. Raises `NewerDatabase`."""
+def upgrade(engine: Engine, vault: Vault) -> str:
+    """Upgrade to the newest schema and return its revision; steps encrypt with `vault`. Raises `NewerDatabase`."""
     config = _config()
     head = ScriptDirectory.from_config(config).get_current_head()
     if head is None:
@@ -35,7 +39,7 @@ def upgrade(engine: Engine) -> str:
         current = revision(session)
         if current is not None and current not in known:
             raise NewerDatabase(current)
-        config.attributes["connection"] = session
+        config.attributes.update(connection=session, vault=vault)
         command.upgrade(config, "head")
     return head
 
@@ -54,3 +58,12 @@ def _revision(engine: Engine) -> str | None:
 def revision(session: Connection) -> str | None:
     """The schema a database is at; `None` for an empty one."""
     return MigrationContext.configure(session).get_current_revision()
+
+
+def wants_rewriting(session: Connection) -> bool:
+    """Whether an upgrade encrypted what stood in clear: the former text may be in the file's free space."""
+    return session.execute(_REWRITE).first() is not None
+
+
+def rewritten(session: Connection) -> None:
+    session.execute(setting.delete().where(setting.c.name == "rewrite"))

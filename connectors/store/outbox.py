@@ -6,7 +6,7 @@ Owns every change of an operation's state once it is planned; what an answer mea
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import Row, Text, and_, bindparam, case, cast, func, not_, or_, select
@@ -19,6 +19,7 @@ from connectors.domain.operation import UNSETTLED, Hold, Kind, State, outward
 from connectors.store import tallies
 from connectors.store.engine import Transaction
 from connectors.store.errors import NotFound
+from connectors.store.journal import stored
 from connectors.store.schema import attempt, business, connection, identify, journal, operation
 
 
@@ -38,7 +39,7 @@ class Operation:
     card_hint: str | None
     kind: Kind
     count: int
-    redeem_code: str | None
+    redeem_code: str | None = field(repr=False)
     code: str
     key: str
     attempt: int
@@ -64,12 +65,14 @@ class Operation:
 _OWN = frozenset(column.name for column in operation.c)
 
 
-def operation_of(row: Row[Any], columns: frozenset[str] | None = None) -> Operation:
+def operation_of(tx: Transaction, row: Row[Any], columns: frozenset[str] | None = None) -> Operation:
     """The value of a row with all columns of the table; `columns` where it has others too."""
     values = dict(row._mapping)  # by name: a row is a tuple, whose own `count` is a method
     if columns is not None:
         values = {name: value for name, value in values.items() if name in columns}
     del values["expires_at"]
+    if values["redeem_code"]:
+        values["redeem_code"] = tx.vault.decrypt(values["redeem_code"])
     values["kind"] = Kind(values["kind"])
     values["state"] = State(values["state"])
     values["reason"] = Message.restored(values["reason"]) if values["reason"] else None
@@ -166,7 +169,7 @@ def claim(tx: Transaction, ids: Sequence[str]) -> list[Operation]:
         if len(ids) == 1:
             return []
         return [one for some in ids for one in claim(tx, [some])]
-    return sorted((operation_of(row) for row in rows), key=lambda one: one.seq)
+    return sorted((operation_of(tx, row) for row in rows), key=lambda one: one.seq)
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,7 +317,7 @@ def _line(tx: Transaction, verdict: Verdict) -> dict[str, Any] | None:
         "sale_id": one.sale_id,
         "receipt_id": one.receipt_id,
         "at": tx.now,
-        "message": Message(f"operation.{verdict.state.value}.{one.kind.value}", params).stored(),
+        "message": stored(tx, Message(f"operation.{verdict.state.value}.{one.kind.value}", params)),
         "by": tx.by,
     }
 
@@ -322,7 +325,7 @@ def _line(tx: Transaction, verdict: Verdict) -> dict[str, Any] | None:
 def in_doubt_at_start(tx: Transaction) -> int:
     """Every operation found on the wire when a host starts is in doubt; how many there were."""
     reason = Message("why.in_doubt")
-    found = [operation_of(row) for row in tx.run(select(operation).where(operation.c.state == State.sending))]
+    found = [operation_of(tx, row) for row in tx.run(select(operation).where(operation.c.state == State.sending))]
     _remember_tries(tx, [Verdict(one, State.uncertain, reason) for one in found])
     changed = tx.run(
         operation.update()
@@ -348,7 +351,7 @@ def uncertain(tx: Transaction, limit: int, only: str | None = None) -> list[Oper
     )
     if only:
         wanted = wanted.where(operation.c.connection_id == only)
-    rows = [operation_of(row) for row in tx.run(wanted)]
+    rows = [operation_of(tx, row) for row in tx.run(wanted)]
     if rows:
         tx.run(
             operation.update().where(operation.c.id == bindparam("id_")).values(next_at=tx.now + 60_000_000),
@@ -415,7 +418,7 @@ def hold(tx: Transaction, one: Operation, reason: Hold, why: Message, expires_at
 def expire(tx: Transaction, limit: int = 200) -> int:
     """Reject holds that have run out; `retry` revives them."""
     rows = [
-        operation_of(row)
+        operation_of(tx, row)
         for row in tx.run(
             select(operation).where(operation.c.state == State.held, operation.c.expires_at <= tx.now).limit(limit)
         )
@@ -515,7 +518,7 @@ def listed(tx: Transaction, connection_id: str, *, state: str | None = None, lim
         inner = [one for one in State if outward(one) == state]
         wanted = wanted.where(operation.c.state.in_(inner))
     rows = tx.run(wanted.order_by(operation.c.seq.desc()).limit(limit)).all()
-    return [operation_of(row) for row in reversed(rows)]
+    return [operation_of(tx, row) for row in reversed(rows)]
 
 
 def counts(tx: Transaction, connection_id: str, since: int) -> dict[str, int]:
@@ -542,7 +545,7 @@ def get(tx: Transaction, connection_id: str, operation_id: str) -> Operation:
     ).first()
     if row is None:
         raise NotFound(f"connection {connection_id} has no operation {operation_id!r}: see `connectors operations`")
-    return operation_of(row)
+    return operation_of(tx, row)
 
 
 def retry(tx: Transaction, one: Operation) -> bool:
@@ -605,7 +608,7 @@ def _note(tx: Transaction, one: Operation, message: str) -> None:
         "sale_id": one.sale_id,
         "receipt_id": one.receipt_id,
         "at": tx.now,
-        "message": Message(message, {"receipt": one.receipt_id}).stored(),
+        "message": stored(tx, Message(message, {"receipt": one.receipt_id})),
         "by": tx.by,
     }
     tx.run(journal.insert(), [line])
@@ -640,7 +643,7 @@ def of_sale(tx: Transaction, sale_id: str) -> list[tuple[Operation, list[Try]]]:
     )
     found: dict[str, tuple[Operation, list[Try]]] = {}
     for row in rows:
-        one, tries = found.setdefault(row.id, (operation_of(row, _OWN), []))
+        one, tries = found.setdefault(row.id, (operation_of(tx, row, _OWN), []))
         if row.try_number is not None:
             reason = Message.restored(row.try_reason) if row.try_reason else None
             tries.append(Try(row.try_number, row.try_sent_at, row.try_at, State(row.try_state), reason))

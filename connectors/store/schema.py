@@ -30,6 +30,9 @@ metadata = MetaData(
 # SQLite numbers rows only in a column of type INTEGER
 Sequence = BigInteger().with_variant(Integer, "sqlite")
 
+_ENCRYPTED: dict[str, bool] = {"encrypted": True}
+"""Marks a column whose texts are ciphertexts (or, here and there, none): `rotation` encrypts them anew."""
+
 setting = Table(
     "setting",
     metadata,
@@ -82,10 +85,10 @@ connection = Table(
     Column("failures", Integer, nullable=False),
     Column("send_after", BigInteger, nullable=False, server_default="0"),
     Column("generation", Integer, nullable=False),
-    Column("settings", Text, nullable=False),
-    Column("sevenstamp_key", Text, nullable=False),
+    Column("settings", Text, nullable=False, info=_ENCRYPTED),
+    Column("sevenstamp_key", Text, nullable=False, info=_ENCRYPTED),
     Column("key_hash", Text, nullable=False),
-    Column("hook_token", Text, nullable=False),
+    Column("hook_token", Text, nullable=False, info=_ENCRYPTED),
     Column("hook_token_hash", Text, nullable=False, unique=True),
     Column("key_login", Text),
     Column("expires_at", BigInteger),
@@ -163,7 +166,7 @@ sale_version = Table(
     Column("source", Text, nullable=False),
     Column("seen_at", BigInteger, nullable=False),
     Column("stamps_by_plugin", Integer),
-    Column("content", Text, nullable=False),
+    Column("content", Text, nullable=False, info=_ENCRYPTED),
 )
 
 binding = Table(
@@ -190,7 +193,7 @@ operation = Table(
     Column("card_hint", Text),
     Column("kind", Text, nullable=False),
     Column("count", Integer, nullable=False),
-    Column("redeem_code", Text),
+    Column("redeem_code", Text, info=_ENCRYPTED),
     Column("code", Text, nullable=False),
     Column("key", Text, nullable=False),
     Column("attempt", Integer, nullable=False),
@@ -271,7 +274,7 @@ identify = Table(
     Column("sale_id", Text, ForeignKey("sale.id"), primary_key=True),
     Column("connection_id", Text, nullable=False),
     Column("customer_hash", Text, nullable=False),
-    Column("customer", Text, nullable=False),
+    Column("customer", Text, nullable=False, info=_ENCRYPTED),
     Column("next_at", BigInteger, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("expires_at", BigInteger),
@@ -302,7 +305,7 @@ till_customer = Table(
     metadata,
     Column("connection_id", Text, ForeignKey("connection.id"), primary_key=True),
     Column("customer_hash", Text, primary_key=True),
-    Column("customer", Text, nullable=False),
+    Column("customer", Text, nullable=False, info=_ENCRYPTED),
     Column("learned_at", BigInteger, nullable=False),
 )
 
@@ -328,7 +331,7 @@ kept = Table(
     Column("at", BigInteger, nullable=False),
     Column("place", Text, nullable=False),
     Column("why", Text, nullable=False),
-    Column("body", Text, nullable=False),
+    Column("body", Text, nullable=False, info=_ENCRYPTED),
     Column("source", Text, nullable=False, server_default="read"),
     Column("content", Text),
 )
@@ -341,7 +344,7 @@ kept_body = Table(
     Column("id", Text, primary_key=True),
     Column("connection_id", Text, nullable=False),
     Column("size", Integer, nullable=False),
-    Column("body", Text, nullable=False),
+    Column("body", Text, nullable=False, info=_ENCRYPTED),
 )
 Index("ix_kept_body_connection", kept_body.c.connection_id)
 
@@ -353,7 +356,7 @@ journal = Table(
     Column("sale_id", Text),
     Column("receipt_id", Text),
     Column("at", BigInteger, nullable=False),
-    Column("message", Text, nullable=False),
+    Column("message", Text, nullable=False, info=_ENCRYPTED),
     Column("by", Text),
 )
 Index("ix_journal_connection", journal.c.connection_id, journal.c.seq)
@@ -384,7 +387,7 @@ console_session = Table(
     Column("business_name", Text, nullable=False),
     Column("zone", Text, nullable=False),
     Column("login", Text, nullable=False),
-    Column("key", Text),
+    Column("key", Text, info=_ENCRYPTED),
     Column("key_hash", Text),
     Column("remembered", Integer, nullable=False),
     Column("device", Text, nullable=False),
@@ -403,7 +406,7 @@ console_link = Table(
     Column("business_id", Text),
     Column("key_hash", Text),
     Column("made_by", Text),
-    Column("content", Text, nullable=False),
+    Column("content", Text, nullable=False, info=_ENCRYPTED),
     Column("expires_at", BigInteger, nullable=False),
 )
 
@@ -413,7 +416,7 @@ draft = Table(
     Column("id", Text, primary_key=True),
     Column("owner", Text, nullable=False),
     Column("connector", Text, nullable=False),
-    Column("content", Text, nullable=False),
+    Column("content", Text, nullable=False, info=_ENCRYPTED),
     Column("made_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
     Column("hook_token_hash", Text),
@@ -428,7 +431,7 @@ captured = Table(
     Column("owner", Text, nullable=False),
     Column("at", BigInteger, nullable=False),
     Column("size", Integer, nullable=False),
-    Column("content", Text, nullable=False),
+    Column("content", Text, nullable=False, info=_ENCRYPTED),
 )
 Index("ix_captured_owner", captured.c.owner, captured.c.at)
 
@@ -437,7 +440,7 @@ consent = Table(
     metadata,
     Column("state_hash", Text, primary_key=True),
     Column("session_hash", Text, nullable=False),
-    Column("content", Text, nullable=False),
+    Column("content", Text, nullable=False, info=_ENCRYPTED),
     Column("made_at", BigInteger, nullable=False),
     Column("used_at", BigInteger),
 )
@@ -446,7 +449,7 @@ watch = Table(
     "watch",
     metadata,
     Column("connection_id", Text, primary_key=True),
-    Column("email", Text, nullable=False),
+    Column("email", Text, nullable=False, info=_ENCRYPTED),
     Column("language", Text, nullable=False),
     Column("since", BigInteger),
     Column("told_at", BigInteger),

@@ -171,15 +171,14 @@ def day_of(row: SaleRow, connection: Connection) -> str:
 def plan_redemptions(page: Page, row: SaleRow, connection: Connection, codes: Sequence[str]) -> None:
     """Redeem each code of a closed, admitted receipt once; take back what is not sent when a code is gone."""
     planned = {
-        o.redeem_code: o
-        for o in page.operations[row.id]
-        if o.kind == Kind.voucher_redeemed and o.state != State.cancelled
+        o.lane: o for o in page.operations[row.id] if o.kind == Kind.voucher_redeemed and o.state != State.cancelled
     }
-    wanted = tuple(codes) if row.admitted and row.status == "closed" else ()
-    gone = [o.id for code, o in planned.items() if code not in wanted and o.state in MOVABLE]
+    admitted = row.admitted and row.status == "closed"
+    wanted = {page.voucher_lane(row, code): code for code in codes} if admitted else {}
+    gone = [o.id for lane, o in planned.items() if lane not in wanted and o.state in MOVABLE]
     page.cancel(row, gone)
-    for code in dict.fromkeys(wanted):
-        if code in planned:
+    for lane, code in wanted.items():
+        if lane in planned:
             continue
         body: dict[str, object] = {"card_id": row.card_id} if row.identified and row.card_id else {}
         page.plan_operation(

@@ -10,7 +10,7 @@ import shutil
 import socket
 import sqlite3
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,11 @@ import sqlalchemy
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from pydantic import SecretStr
 
 from connector_sdk.rule import StampRule, UnknownCustomer
+from connectors.host import Host
+from connectors.settings import Settings
 from connectors.store import drafts, hints, journal, ledger, migrate, watches
 from connectors.store.engine import Store, Transaction
 from connectors.store.errors import StoreBusy, StoreError, WrongKey
@@ -66,7 +69,13 @@ VALUES ('s0', 'b', 'poster', 'a1', 's0', 'c', 1, '', 1, 'closed', 17640200000000
 INSERT INTO operation (id, sale_id, n, connection_id, business_id, receipt_id, lane, kind, count, code, key, attempt,
   request, state, waived, next_at, tries, conflicted, day, created_at, updated_at)
 VALUES ('o', 's0', 1, 'c', 'b', 's0', 'card\\:1', 'stamps_added', 3, 'x', 'x', 1, '', 'applied', 0, 0, 1, 0,
-  '2025-11-24', 0, 0)
+  '2025-11-24', 0, 0);
+INSERT INTO operation (id, sale_id, n, connection_id, business_id, receipt_id, lane, kind, count, redeem_code, code,
+  key, attempt, request, state, waived, next_at, tries, conflicted, day, created_at, updated_at)
+VALUES ('v', 's0', 2, 'c', 'b', 's0', 'voucher\\:FREECOFFEE9', 'voucher_redeemed', 1, 'FREECOFFEE9', 'y', 'y', 1, '{}',
+  'held', 0, 0, 1, 0, '2025-11-24', 0, 0);
+INSERT INTO journal (connection_id, at, message)
+VALUES ('c', 1, '["sale.redeems",{"receipt"\\:"s0","code"\\:"FREECOFFEE9"}]')
 """  # two receipts, closed at 23:33 and 01:01 in Kyiv
 
 
@@ -126,6 +135,18 @@ def test_receipts_from_before_the_console_are_counted_by_the_venues_days(tmp_pat
     engine = _at_0001(url)
     Store(url, VAULT).prepare()
     assert _counted(engine) == COUNTED
+
+
+def _redeem_codes(engine: sqlalchemy.Engine) -> tuple[object, ...]:
+    """The redeem code of the older version's operation, the one in its journal, and what is still to be done."""
+    with engine.connect() as session:
+        code, lane = session.execute(sqlalchemy.text("SELECT redeem_code, lane FROM operation WHERE id = 'v'")).one()
+        message = session.execute(sqlalchemy.text("SELECT message FROM journal")).scalar_one()
+        assert "FREECOFFEE9" not in f"{code} {lane} {message}"
+        assert lane == f"voucher:{VAULT.hash('redeem code', 'b', 'FREECOFFEE9')}"
+        (line,) = journal.lines(Transaction(session, 0, VAULT), "c")
+        left = session.execute(sqlalchemy.text("SELECT value FROM setting WHERE name = 'rewrite'")).scalar()
+    return VAULT.decrypt(code), line.message.params["code"], left
 
 
 @pytest.fixture(scope="module")
@@ -190,6 +211,7 @@ async def test_the_console_is_the_same_on_postgresql(
     engine.dispose()
     older = _at_0001(postgresql.replace("/postgres", "/older"))
     Store(postgresql.replace("/postgres", "/older"), VAULT).prepare()
+    assert _redeem_codes(older) == ("FREECOFFEE9", "FREECOFFEE9", None)
     assert _counted(older) == COUNTED
 
     url = postgresql.replace("/postgres", "/console")
@@ -216,6 +238,7 @@ async def test_the_console_is_the_same_on_postgresql(
         await mine.post(f"{base}/resume", pause="leave")
         assert (await mine.post(f"{base}/disconnect", secret=KEY)).status_code == 303
         await _an_unknown_till(town, mine)
+        await _new_keys(town)
 
 
 async def _an_unknown_till(town: Town, mine: Visitor) -> None:
@@ -240,6 +263,22 @@ async def _an_unknown_till(town: Town, mine: Visitor) -> None:
     assert (await mine.post(f"{base}/address")).status_code == 303
     assert (await town.hook(json.dumps(SALE).encode(), path=path)).status_code == 200
     await town.host.store.write(drafts.sweep)
+
+
+async def _new_keys(town: Town) -> None:
+    """Another secret key, on every machine: everything is encrypted anew."""
+    secrets = {"secret_key": SecretStr("another key, long enough"), "secret_keys_old": town.settings.secret_key}
+    async with Host(Settings(**town.settings.model_dump() | secrets)) as host:
+        result = await host.rotate_keys(unheard)
+    assert result["encrypted"] > 10
+    assert result["unreadable"] == 0
+    async with Host(Settings(**town.settings.model_dump() | secrets | {"secret_keys_old": None})) as host:
+        (one,) = await host.desk.everyone()
+        assert host.store.vault.decrypt(one.sevenstamp_key) == KEY
+
+
+async def unheard(_now: Mapping[str, Any]) -> None:
+    return
 
 
 async def _a_sale(world: World) -> None:

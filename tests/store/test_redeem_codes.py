@@ -1,0 +1,118 @@
+"""Redeem codes: nobody who reads the database's file reads one, and a database of before is brought there."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from connectors.domain.connection import Connection
+from connectors.host import Host
+from connectors.store import journal, outbox
+from connectors.store.vault import Vault
+from tests.town import KEY, Town
+from tests.web.visitor import browsers
+
+CODE = "FREECOFFEE9"
+
+
+def bytes_in(folder: Path) -> bytes:
+    """Everything in the files of the database."""
+    return b"".join(file.read_bytes() for file in folder.glob("ledger.db*") if file.is_file())
+
+
+async def a_voucher(town: Town) -> None:
+    assert town.host.sevenstamp is not None
+    client = town.host.sevenstamp.with_key(KEY)
+    await client.write("/v1/vouchers", f'{{"code":"x","title":"Coffee","redeem_code":"{CODE}"}}', "x", 5)
+
+
+async def test_a_redeem_code_is_used_and_shown_but_does_not_stand_in_the_file(town: Town, tmp_path: Path) -> None:
+    await town.connect()
+    await a_voucher(town)
+    town.cafe.sell(0, comment=CODE)
+    town.cafe.sell(0, comment=CODE)
+    await town.sync()
+    assert len(town.applied("voucher_redeemed")) == 1
+    assert CODE.encode() not in bytes_in(tmp_path)
+    assert [one.redeem_code for one in await town.operations()] == [CODE, CODE]
+    lines = "\n".join(await town.journal())
+    assert f"the voucher {CODE} is redeemed" in lines
+    assert f"the voucher {CODE} was not redeemed" in lines
+    async with browsers(town) as doors:
+        mine = await doors.new().sign_in()
+        assert f"Voucher {CODE}" in (await mine.get(f"/connections/{town.connection.id}")).text
+
+
+async def test_a_database_of_before_is_encrypted_and_sends_what_waited_as_it_was(town: Town, tmp_path: Path) -> None:
+    town.host.store.vault.hash_with(town.host.store.vault.current.hash_key)  # as hashes were keyed before
+    await town.connect()
+    await a_voucher(town)
+    with sqlite3.connect(tmp_path / "ledger.db") as database:  # nothing goes out for now
+        database.execute("UPDATE business SET paused_until = ?", (2**60,))
+    first, second = town.cafe.sell(0, comment=CODE), town.cafe.sell(0, comment=f"{CODE} {CODE}")
+    await town.sync()
+    wanted = [(str(first), "pending", CODE), (str(second), "pending", CODE)]
+    assert [(one.receipt_id, one.state, one.redeem_code) for one in await town.operations()] == wanted
+    as_before(tmp_path / "ledger.db", town.host.store.vault)
+    assert CODE.encode() in bytes_in(tmp_path)
+    requests = _requests(tmp_path / "ledger.db")
+
+    async with Host(town.settings) as host:
+        assert CODE.encode() not in bytes_in(tmp_path)
+        assert _requests(tmp_path / "ledger.db") == requests
+        found = await host.store.read(lambda tx: outbox.listed(tx, town.connection.id))
+        assert [(one.receipt_id, one.state, one.redeem_code) for one in found] == wanted
+        with sqlite3.connect(tmp_path / "ledger.db") as database:
+            database.execute("UPDATE business SET paused_until = 0")
+        await host.desk.sync(town.connection.id)
+        await host.desk.sync(town.connection.id)
+        assert [one["code"] for one in town.applied("voucher_redeemed")] == [f"poster:861052:{first}:1"]
+        found = await host.store.read(lambda tx: outbox.listed(tx, town.connection.id))
+        assert [one.state for one in found] == ["applied", "rejected"]
+        lines = await host.store.read(lambda tx: journal.lines(tx, town.connection.id))
+        assert any(CODE in host.words.word(line.message) for line in lines)
+
+
+async def test_the_free_space_is_wiped_at_the_next_start_where_it_could_not_be_at_once(
+    town: Town, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    vault = town.host.store.vault
+    vault.hash_with(vault.current.hash_key)
+    connection: Connection = await town.connect()
+    town.cafe.sell(0, comment=CODE)
+    await town.sync()
+    as_before(tmp_path / "ledger.db", vault)
+    reader = sqlite3.connect(tmp_path / "ledger.db")
+    reader.execute("PRAGMA busy_timeout = 0")
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM operation").fetchall()  # keeps what it saw in the file
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("connectors.store.engine._BUSY_MILLISECONDS", 10)
+        async with Host(town.settings) as host:
+            assert len(await host.store.read(lambda tx: outbox.listed(tx, connection.id))) == 1
+    reader.close()
+    async with Host(town.settings):
+        assert CODE.encode() not in bytes_in(tmp_path)
+
+
+def as_before(file: Path, vault: Vault) -> None:
+    """Bring a database back to the schema before redeem codes were encrypted."""
+    with sqlite3.connect(file) as database:
+        for seq, code in database.execute("SELECT seq, redeem_code FROM operation").fetchall():
+            if code:
+                plain = vault.decrypt(code)
+                database.execute(
+                    "UPDATE operation SET redeem_code = ?, lane = ? WHERE seq = ?", (plain, f"voucher:{plain}", seq)
+                )
+        for seq, message in database.execute("SELECT seq, message FROM journal").fetchall():
+            if not message.startswith("["):
+                database.execute("UPDATE journal SET message = ? WHERE seq = ?", (vault.decrypt(message), seq))
+        database.execute("DELETE FROM setting WHERE name = 'hash_key'")
+        database.execute("UPDATE alembic_version SET version_num = '0003'")
+
+
+def _requests(file: Path) -> list[tuple[str, ...]]:
+    with sqlite3.connect(file) as database:
+        return database.execute("SELECT id, n, code, key, request, state FROM operation ORDER BY seq").fetchall()
