@@ -29,7 +29,7 @@ from connectors.running.clock import Clock
 from connectors.running.dispatcher import InProcess
 from connectors.settings import Settings
 from connectors.sevenstamp.client import SevenStamp
-from connectors.store import connections, drafts, errands, journal, operators, outbox
+from connectors.store import connections, drafts, errands, operators, outbox
 from connectors.store.engine import Store
 from connectors.store.errors import StoreError
 from connectors.sync.delivering import Deliverer, Timing
@@ -37,6 +37,7 @@ from connectors.sync.hooking import HookDoor
 from connectors.sync.identifying import Identifier
 from connectors.sync.ingest import Door
 from connectors.sync.reading import Reader
+from connectors.sync.retention import Retention
 from connectors.sync.tills import Tills
 
 log = logging.getLogger(__name__)
@@ -87,6 +88,9 @@ class Host:
             self.deliverer,
             self.hooks,
             self._public,
+        )
+        self.retention = Retention(
+            self.store, bodies_days=settings.keep_bodies_days, journal_days=settings.keep_journal_days
         )
         self.notices = Notices(self.store, self.words, settings.smtp_url, self._public)
         self._dispatcher = InProcess()
@@ -214,7 +218,7 @@ class Host:
         now = self.store.clock.now()
         if now > self._swept_at + HOUR:
             self._swept_at = now
-            await self.store.write(journal.sweep)
+            await self.retention.round()
         await self.notices.round()
 
     async def _recover(self) -> None:

@@ -26,7 +26,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from connector_sdk.messages import Message
-from connectors.desk import Desk, Refusal
+from connectors.desk import Desk, Forgotten, Refusal
 from connectors.host import Host
 from connectors.store import looking
 from connectors.store.errors import NotFound, StoreError
@@ -118,6 +118,8 @@ class Console:
     """Syncs under way, by connection."""
     files: Mapping[str, tuple[str, bytes]]
     form_action: str
+    forgetting: dict[str, asyncio.Task[Forgotten]] = field(default_factory=dict)
+    """Customers being looked for or erased, by business."""
 
 
 @dataclass
