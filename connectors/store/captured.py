@@ -113,3 +113,10 @@ def requests_after(tx: Transaction, after: str, limit: int) -> list[StoredReques
 def delete(tx: Transaction, ids: Sequence[str]) -> None:
     """Delete captured requests."""
     tx.run(captured.delete().where(captured.c.id.in_(ids)))
+
+
+def sweep_samples(tx: Transaction, before: int, limit: int) -> int:
+    """Delete the samples of connections to which nothing came since a moment, at most so many; how many that were."""
+    old = list(tx.run(select(captured.c.id).where(captured.c.at < before).limit(limit)).scalars())
+    tx.run(captured.delete().where(captured.c.id.in_(old)))
+    return len(old)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from connectors.domain.clock import DAY
-from connectors.store import cards, journal, retention
+from connectors.store import captured, cards, journal, retention
 from connectors.store.engine import Store, Transaction
 
 ROWS_AT_ONCE = 500
@@ -25,10 +25,11 @@ class Swept:
     lines: int
     sales: int
     customers: int
+    samples: int
 
 
 class Retention:
-    """Deletes bodies that could not be read, lines of the journal, and customers of old sales."""
+    """Deletes bodies that could not be read, lines of the journal, customers of old sales, and old samples."""
 
     def __init__(self, store: Store, *, bodies_days: int, journal_days: int) -> None:
         self._store = store
@@ -44,6 +45,7 @@ class Retention:
             lines=await self._all(lambda tx: journal.sweep_lines(tx, journal_since, ROWS_AT_ONCE)),
             sales=await self._all(lambda tx: retention.sweep_sales(tx, journal_since, SALES_AT_ONCE)),
             customers=await self._all(lambda tx: cards.sweep(tx, journal_since, ROWS_AT_ONCE)),
+            samples=await self._all(lambda tx: captured.sweep_samples(tx, journal_since, ROWS_AT_ONCE)),
         )
 
     async def _all(self, some: Callable[[Transaction], int]) -> int:
