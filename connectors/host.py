@@ -217,8 +217,8 @@ class Host:
         await self.store.write(drafts.sweep)
         now = self.store.clock.now()
         if now > self._swept_at + HOUR:
-            self._swept_at = now
-            await self.retention.round()
+            swept = await self.retention.round()
+            self._swept_at = 0 if swept.unfinished else now  # the rest of much goes in a minute
         await self.notices.round()
 
     async def _recover(self) -> None:

@@ -1,6 +1,6 @@
 """What is kept too long is deleted, in transactions so small that no sale waits for them.
 
-Owns how much is deleted at once and that a round goes on until nothing is left; when there is a round is the host's.
+Owns how much is deleted at once and in one round; when there is a round is the host's.
 """
 
 from __future__ import annotations
@@ -15,17 +15,20 @@ from connectors.store.engine import Store, Transaction
 ROWS_AT_ONCE = 500
 SALES_AT_ONCE = 100
 """Each is read, stripped of its customer and encrypted anew: as long as some five rows that are only deleted."""
+TURNS = 50
+"""Transactions of a kind in one round; what is left waits for the next."""
 
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """How many rows a round deleted (of sales: stripped of their customers)."""
+    """How many rows a round deleted (of sales: stripped of their customers), and whether something is left."""
 
     bodies: int
     lines: int
     sales: int
     customers: int
     samples: int
+    unfinished: bool
 
 
 class Retention:
@@ -37,20 +40,22 @@ class Retention:
         self._journal_for = journal_days * DAY
 
     async def round(self) -> Swept:
-        """Delete everything that is kept too long."""
+        """Delete what is kept too long, so much of it as fits in a round."""
         now = self._store.clock.now()
         bodies, journal_since = now - self._bodies_for, now - self._journal_for
-        return Swept(
-            bodies=await self._all(lambda tx: journal.sweep_bodies(tx, bodies, ROWS_AT_ONCE)),
-            lines=await self._all(lambda tx: journal.sweep_lines(tx, journal_since, ROWS_AT_ONCE)),
-            sales=await self._all(lambda tx: retention.sweep_sales(tx, journal_since, SALES_AT_ONCE)),
-            customers=await self._all(lambda tx: cards.sweep(tx, journal_since, ROWS_AT_ONCE)),
-            samples=await self._all(lambda tx: captured.sweep_samples(tx, journal_since, ROWS_AT_ONCE)),
-        )
-
-    async def _all(self, some: Callable[[Transaction], int]) -> int:
-        """Delete some at a time, each in a transaction of its own, behind whatever waits to be written."""
-        deleted = 0
-        while number := await self._store.write(some):
-            deleted += number
-        return deleted
+        kinds: dict[str, Callable[[Transaction], int]] = {
+            "bodies": lambda tx: journal.sweep_bodies(tx, bodies, ROWS_AT_ONCE),
+            "lines": lambda tx: journal.sweep_lines(tx, journal_since, ROWS_AT_ONCE),
+            "sales": lambda tx: retention.sweep_sales(tx, journal_since, SALES_AT_ONCE),
+            "customers": lambda tx: cards.sweep(tx, journal_since, ROWS_AT_ONCE),
+            "samples": lambda tx: captured.sweep_samples(tx, journal_since, ROWS_AT_ONCE),
+        }
+        deleted, unfinished = dict.fromkeys(kinds, 0), False
+        for kind, some in kinds.items():
+            number, turns = 1, 0
+            while number and turns < TURNS:  # each behind whatever waits to be written
+                number = await self._store.write(some)
+                deleted[kind] += number
+                turns += 1
+            unfinished = unfinished or bool(number)
+        return Swept(**deleted, unfinished=unfinished)

@@ -25,7 +25,7 @@ from connectors.store.schema import kept, metadata
 from connectors.sync import forgetting
 from connectors.sync.retention import Retention
 from tests.sync.test_by_hand import sums_are_true
-from tests.town import ANNA, BORYS, KEY, Town
+from tests.town import ANNA, BORYS, KEY, Town, build
 from tests.webhook.test_mapping import BASE
 
 EMAIL, NAME = "anna.kovalenko@example.com", "Kovalenko"
@@ -405,8 +405,12 @@ async def test_a_round_of_retention_deletes_a_little_at_a_time_and_goes_on_to_th
 
     for module, name in ((journal, "sweep_bodies"), (journal, "sweep_lines"), (retention, "sweep_sales")):
         monkeypatch.setattr(module, name, bounded(getattr(module, name), name))
-    done = await swept.round()
-    assert (done.bodies, done.lines, done.sales) == (32, 0, 0)
+    monkeypatch.setattr("connectors.sync.retention.TURNS", 2)
+    rounds = [await swept.round()]
+    while rounds[-1].unfinished:
+        rounds.append(await swept.round())
+    assert [(one.bodies, one.lines, one.sales) for one in rounds] == [(14, 0, 0), (14, 0, 0), (4, 0, 0)]
+    monkeypatch.setattr("connectors.sync.retention.TURNS", 50)
     assert await town.host.store.read(lambda tx: tx.run(sqlalchemy.select(kept)).all()) == []
     assert traces_of_anna(await everything(town))  # sales stay as they are
     clock.ahead = 401 * DAY
@@ -438,3 +442,19 @@ async def test_a_sale_that_still_waits_keeps_its_customer(town: Town) -> None:
     await town.host.sevenstamp.with_key(KEY).issue_card(phone=ANNA)
     await town.sync()
     assert town.stamps(ANNA) == 1
+
+
+async def test_settings_say_how_long_things_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONNECTORS_KEEP_BODIES_DAYS", "5")
+    monkeypatch.setenv("CONNECTORS_KEEP_JOURNAL_DAYS", "7")
+    async with build(tmp_path, monkeypatch) as town:
+        await two_tills(town)
+        clock = town.host.store.clock = Later()
+        clock.ahead = 6 * DAY
+        await town.host._tidy()
+        assert await town.host.store.read(lambda tx: tx.run(sqlalchemy.select(kept)).all()) == []
+        assert traces_of_anna(await everything(town))
+        clock.ahead = 8 * DAY
+        await town.host._tidy()
+        assert traces_of_anna(await everything(town)) == []
+        assert await town.host.store.read(lambda tx: journal.lines(tx, town.connection.id)) == []
