@@ -32,7 +32,7 @@ from connectors.running.clock import Clock
 from connectors.running.dispatcher import InProcess
 from connectors.settings import Settings
 from connectors.sevenstamp.client import SevenStamp
-from connectors.store import connections, drafts, errands, journal, keyring, ledger, operators, outbox, rotation
+from connectors.store import connections, drafts, errands, keyring, ledger, operators, outbox, rotation
 from connectors.store.engine import Store, Transaction
 from connectors.store.errors import StoreError
 from connectors.sync.delivering import Deliverer, Timing
@@ -40,6 +40,7 @@ from connectors.sync.hooking import HookDoor
 from connectors.sync.identifying import Identifier
 from connectors.sync.ingest import Door
 from connectors.sync.reading import Reader
+from connectors.sync.retention import Retention
 from connectors.sync.tills import Tills
 
 log = logging.getLogger(__name__)
@@ -107,6 +108,9 @@ class Host:
             settings.without_sevenstamp,
         )
         self.started = secrets.randbits(62)
+        self.retention = Retention(
+            self.store, bodies_days=settings.keep_bodies_days, journal_days=settings.keep_journal_days
+        )
         self.notices = Notices(self.store, self.words, settings.smtp_url, self._public)
         self.refused: Counter[str] = Counter()
         """How many requests each limit of the server refused since they were last added to the counters."""
@@ -257,8 +261,8 @@ class Host:
         await self.store.write(drafts.sweep)
         now = self.store.clock.now()
         if now > self._swept_at + HOUR:
-            self._swept_at = now
-            await self.store.write(journal.sweep)
+            swept = await self.retention.round()
+            self._swept_at = 0 if swept.unfinished else now  # the rest of much goes in a minute
         await self.notices.round()
 
     async def _count_refused(self) -> None:

@@ -46,6 +46,8 @@ class Settings(BaseSettings):
     max_connections: Annotated[int, Field(ge=1, le=1_000_000)] = 4000
     max_connections_per_address: Annotated[int, Field(ge=1, le=1_000_000)] = 128
     unfinished_requests_mib: Annotated[int, Field(ge=1, le=65_536)] = 32
+    keep_bodies_days: Annotated[int, Field(ge=1, le=3650)] = 30
+    keep_journal_days: Annotated[int, Field(ge=7, le=3650)] = 400
 
     @field_validator("database_url")
     @classmethod

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from connectors.cli import connection, console, installation, keys, kit, operations, trying, work
+from connectors.cli import connection, console, forget, installation, keys, kit, operations, trying, work
 from connectors.cli.output import fail, log_to_stderr
 from connectors.plugins import Plugins
 
@@ -45,6 +45,7 @@ app.command()(work.backfill)
 app.command()(work.replan)
 app.command()(work.journal)
 app.command()(work.unread)
+app.command()(forget.forget)
 app.command()(installation.serve)
 app.command()(installation.plugins)
 app.command()(installation.doctor)

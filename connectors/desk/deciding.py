@@ -9,6 +9,7 @@ from connectors.desk.refusal import Refusal
 from connectors.domain.clock import DAY
 from connectors.domain.connection import Connection
 from connectors.domain.operation import Hold, State
+from connectors.domain.person import international
 from connectors.sevenstamp.client import InvalidKey, SevenStampError
 from connectors.sevenstamp.models import Card
 from connectors.store import ledger, outbox
@@ -16,7 +17,6 @@ from connectors.store.cards import KnownCard
 from connectors.store.engine import Transaction
 from connectors.store.ledger import Page
 from connectors.sync.giving import CannotGive, give
-from connectors.sync.identifying import international
 
 _PROGRESS_PATIENCE = 2.0
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -93,3 +93,30 @@ def sweep(tx: Transaction) -> None:
     of_drafts = captured.c.owner.like(f"{OF_DRAFT}%")
     gone = captured.c.owner.not_in(select(OF_DRAFT + draft.c.id))
     tx.run(captured.delete().where(of_drafts, (captured.c.at <= tx.now - LIVES) | gone))
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRequest:
+    """A captured request with whose it is: a connection's id, or a draft's after `OF_DRAFT`."""
+
+    id: str
+    owner: str
+    text: str = field(repr=False)
+
+
+def requests_after(tx: Transaction, after: str, limit: int) -> list[StoredRequest]:
+    """The next captured requests of whomever, in the order of their ids."""
+    rows = tx.run(select(captured).where(captured.c.id > after).order_by(captured.c.id).limit(limit))
+    return [StoredRequest(row.id, row.owner, json.loads(tx.vault.decrypt(row.content))["body"]) for row in rows]
+
+
+def delete(tx: Transaction, ids: Sequence[str]) -> None:
+    """Delete captured requests."""
+    tx.run(captured.delete().where(captured.c.id.in_(ids)))
+
+
+def sweep_samples(tx: Transaction, before: int, limit: int) -> int:
+    """Delete the samples of connections to which nothing came since a moment, at most so many; how many that were."""
+    old = list(tx.run(select(captured.c.id).where(captured.c.at < before).limit(limit)).scalars())
+    tx.run(captured.delete().where(captured.c.id.in_(old)))
+    return len(old)

@@ -5,16 +5,17 @@ Owns only positive answers; that somebody has no card is never remembered.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import bindparam, func, select
+from sqlalchemy import ColumnElement, Table, bindparam, func, select
 
 from connector_sdk.sale import Customer
 from connectors.domain.clock import DAY, HOUR, SECOND
 from connectors.domain.connection import WORKING
+from connectors.domain.person import Reference
 from connectors.store.engine import Transaction
-from connectors.store.schema import connection, customer_name, identify, known_card, till_customer
+from connectors.store.schema import connection, customer_name, identify, known_card, sale, till_customer
 
 # A till's own customer may be given another phone: what we know of them is looked at again after this long.
 TILL_CUSTOMER_FOR = HOUR
@@ -82,6 +83,14 @@ def remember_names(tx: Transaction, business_id: str, customer: str, names: Sequ
     ]
     if rows:
         tx.run(tx.insert(customer_name).on_conflict_do_nothing(), rows)
+
+
+def is_wanted(tx: Transaction, search: Search) -> bool:
+    """Whether some sale of the connection still waits for the customer of a search."""
+    waits = select(identify.c.sale_id).where(
+        identify.c.connection_id == search.connection_id, identify.c.customer_hash == search.customer_hash
+    )
+    return tx.run(waits.limit(1)).first() is not None
 
 
 def forget(tx: Transaction, business_id: str, card_id: str) -> None:
@@ -186,3 +195,113 @@ def same_customer(tx: Transaction, search: Search) -> list[str]:
             )
         ).scalars()
     )
+
+
+# --- erasing customers ----------------------------------------------------------------------------------------------
+
+
+def named(tx: Transaction, business_id: str, references: Collection[Reference]) -> set[str]:
+    """The customers (as hashes) of a business that were ever found by one of these names."""
+    hashes = [name_hash(tx, business_id, reference.kind, reference.value) for reference in references]
+    wanted = customer_name.c.name_hash.in_(hashes)
+    rows = tx.run(
+        select(customer_name.c.customer_hash).where(customer_name.c.business_id == business_id, wanted).distinct()
+    )
+    return set(rows.scalars())
+
+
+def of_tills(tx: Transaction, connection_ids: Sequence[str]) -> list[tuple[str, str, Customer]]:
+    """(connection, customer hash, what the till told) of every customer that these tills named by their own ids."""
+    rows = tx.run(select(till_customer).where(till_customer.c.connection_id.in_(connection_ids)))
+    return [
+        (row.connection_id, row.customer_hash, Customer.model_validate_json(tx.vault.decrypt(row.customer)))
+        for row in rows
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerCard:
+    """A customer (as a hash) and the card that was found for them."""
+
+    customer_hash: str
+    card: KnownCard
+
+
+def known_of(
+    tx: Transaction, business_id: str, hashes: Collection[str], card_ids: Collection[str]
+) -> list[CustomerCard]:
+    """What is known of these customers, and of whoever has one of these cards."""
+    found: list[CustomerCard] = []
+    for column, wanted in ((known_card.c.customer_hash, sorted(hashes)), (known_card.c.card_id, sorted(card_ids))):
+        for start in range(0, len(wanted), 400):
+            some = column.in_(wanted[start : start + 400])
+            rows = tx.run(select(known_card).where(known_card.c.business_id == business_id, some))
+            found += [CustomerCard(row.customer_hash, KnownCard(row.card_id, row.card_hint)) for row in rows]
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Whose:
+    """Some customers of a business: by their hashes, and by the names they are found by."""
+
+    business_id: str
+    connection_ids: tuple[str, ...]
+    hashes: frozenset[str]
+    references: frozenset[Reference]
+
+
+def _rows_of(tx: Transaction, whose: Whose) -> Iterator[tuple[Table, ColumnElement[bool]]]:
+    """Where something of these customers stands, without saying any row twice."""
+    names = [name_hash(tx, whose.business_id, name.kind, name.value) for name in whose.references]
+    customers = sorted(whose.hashes)
+    found = customer_name.c.business_id == whose.business_id
+    yield customer_name, found & customer_name.c.name_hash.in_(names)
+    for start in range(0, len(customers), 400):
+        some = customers[start : start + 400]
+        yield customer_name, found & customer_name.c.customer_hash.in_(some) & customer_name.c.name_hash.not_in(names)
+        yield known_card, (known_card.c.business_id == whose.business_id) & known_card.c.customer_hash.in_(some)
+        for table in (till_customer, identify):
+            yield table, table.c.connection_id.in_(whose.connection_ids) & table.c.customer_hash.in_(some)
+
+
+def count_of(tx: Transaction, whose: Whose) -> int:
+    """How many rows `erase` would delete."""
+    rows = (select(func.count()).select_from(table).where(mine) for table, mine in _rows_of(tx, whose))
+    return sum(int(tx.run(number).scalar_one()) for number in rows)
+
+
+def erase(tx: Transaction, whose: Whose) -> None:
+    """Delete what is known of some customers, and every search for them."""
+    for table, mine in _rows_of(tx, whose):
+        tx.run(table.delete().where(mine))
+
+
+def sweep(tx: Transaction, before: int, limit: int) -> int:
+    """Delete what was learned of customers before a moment, at most so many rows a table; how many that were.
+
+    Whoever comes again is looked up again.
+    """
+    old_cards = select(known_card.c.business_id, known_card.c.customer_hash).where(known_card.c.learned_at < before)
+    deleted = 0
+    for row in tx.run(old_cards.limit(limit)).all():
+        mine = (known_card.c.business_id == row.business_id) & (known_card.c.customer_hash == row.customer_hash)
+        deleted += tx.run(known_card.delete().where(mine)).rowcount
+    old_told = select(till_customer.c.connection_id, till_customer.c.customer_hash).where(
+        till_customer.c.learned_at < before
+    )
+    for row in tx.run(old_told.limit(limit)).all():
+        mine = (till_customer.c.connection_id == row.connection_id) & (
+            till_customer.c.customer_hash == row.customer_hash
+        )
+        deleted += tx.run(till_customer.delete().where(mine)).rowcount
+    return deleted
+
+
+def erase_names_without_sales(tx: Transaction, customers: Collection[tuple[str, str]]) -> None:
+    """Delete the names of those (business, customer hash) to whom no sale belongs any more."""
+    for business_id, customer in sorted(customers):
+        theirs = select(connection.c.id).where(connection.c.business_id == business_id)
+        left = select(sale.c.id).where(sale.c.connection_id.in_(theirs), sale.c.customer_hash == customer)
+        if tx.run(left.limit(1)).first() is None:
+            mine = (customer_name.c.business_id == business_id) & (customer_name.c.customer_hash == customer)
+            tx.run(customer_name.delete().where(mine))

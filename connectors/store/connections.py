@@ -275,6 +275,18 @@ def _store_business(tx: Transaction, new: Business) -> None:
         tx.run(business.insert(), [{"id": new.id, **values}])
 
 
+def every_business(tx: Transaction) -> list[Business]:
+    """All businesses that were ever connected, by id."""
+    rows = tx.run(select(business).order_by(business.c.id))
+    return [Business(row.id, row.name, row.country, row.currency, row.zone, row.language) for row in rows]
+
+
+def ever_of_business(tx: Transaction, business_id: str) -> list[Connection]:
+    """All connections of a business, the removed ones too."""
+    rows = tx.run(select(connection).where(connection.c.business_id == business_id).order_by(connection.c.id))
+    return [connection_of(row) for row in rows]
+
+
 def business_of(tx: Transaction, business_id: str) -> Business:
     row = tx.run(select(business).where(business.c.id == business_id)).one()
     return Business(row.id, row.name, row.country, row.currency, row.zone, row.language)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -108,3 +108,18 @@ def sweep(tx: Transaction) -> None:
     """Drafts older than a day are deleted, whether or not anybody begins another, and what they collected."""
     tx.run(draft.delete().where(draft.c.updated_at <= tx.now - LIVES))
     captured.sweep(tx)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDraft:
+    """A draft with its owner, and everything in it as one text."""
+
+    id: str
+    owner: str
+    text: str = field(repr=False)
+
+
+def drafts_of(tx: Transaction, owners: Collection[str]) -> list[StoredDraft]:
+    """All drafts of some owners; each has a few."""
+    rows = tx.run(select(draft.c.id, draft.c.owner, draft.c.content).where(draft.c.owner.in_(sorted(owners))))
+    return [StoredDraft(row.id, row.owner, tx.vault.decrypt(row.content)) for row in rows]

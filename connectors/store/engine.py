@@ -183,6 +183,21 @@ class Store:
         result: R = await self._submit(_Job(work, item, asyncio.get_running_loop().create_future()))
         return result
 
+    async def clear_log(self) -> None:
+        """Bring an embedded database's write-ahead log into the file and empty it, as far as readers let us.
+
+        What is erased stands in the log's older pages until then.
+        """
+        if self.embedded:
+            await asyncio.to_thread(self._checkpoint)
+
+    def _checkpoint(self) -> None:
+        session = self._engine.raw_connection()
+        try:
+            session.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
+        finally:
+            session.close()
+
     async def read(self, query: Callable[[Transaction], R]) -> R:
         """Run a query on a snapshot."""
         if self.inline:

@@ -5,23 +5,22 @@ Owns both tables; wording is done when read.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, delete, func, literal, not_, or_, select
+from sqlalchemy import ColumnElement, and_, bindparam, delete, func, literal, not_, or_, select
 
 from connector_sdk.errors import BadPayload
 from connector_sdk.messages import Message
 from connector_sdk.sale import Sale
-from connectors.domain.clock import DAY
 from connectors.domain.connection import Connection
+from connectors.domain.person import MASKED_CARD, Traces
 from connectors.store.engine import Transaction
 from connectors.store.schema import journal, kept, kept_body, sale, sale_version
 
 _KEPT_AT_MOST = 2000
-_KEPT_FOR = 90 * DAY
 _LONGEST_REASON = 4000
 _BYTES_AT_MOST = 64 * 1024 * 1024
 
@@ -45,8 +44,12 @@ def stored(tx: Transaction, message: Message) -> str:
     return tx.vault.encrypt(text) if names_code else text
 
 
+def _opened_text(tx: Transaction, text: str) -> str:
+    return text if text.startswith("[") else tx.vault.decrypt(text)
+
+
 def _restored(tx: Transaction, text: str) -> Message:
-    return Message.restored(text if text.startswith("[") else tx.vault.decrypt(text))
+    return Message.restored(_opened_text(tx, text))
 
 
 def insert_lines(tx: Transaction, lines: Sequence[dict[str, Any]]) -> None:
@@ -169,9 +172,8 @@ def _kept_reason(reason: BadPayload) -> str:
 
 
 def _prune(tx: Transaction, connection_id: str) -> None:
-    """Bounded in age, number and size, the oldest first to go."""
+    """Bounded in number and size, the oldest first to go; age is the sweep's."""
     mine = kept.c.connection_id == connection_id
-    tx.run(delete(kept).where(mine, kept.c.at < tx.now - _KEPT_FOR))
     number = tx.run(select(func.count()).select_from(kept).where(mine)).scalar_one()
     if number > _KEPT_AT_MOST:
         oldest = select(kept.c.id).where(mine).order_by(kept.c.at).limit(number - _KEPT_AT_MOST)
@@ -200,10 +202,22 @@ def _forget_bodies(tx: Transaction, *which: ColumnElement[bool]) -> None:
     tx.run(delete(kept_body).where(*which, not_(wanted)))
 
 
-def sweep(tx: Transaction) -> None:
-    """What is kept too long goes, also of connections to which nothing comes any more."""
-    if tx.run(delete(kept).where(kept.c.at < tx.now - _KEPT_FOR)).rowcount:
-        _forget_bodies(tx)
+def sweep_bodies(tx: Transaction, before: int, limit: int) -> int:
+    """Delete what was kept before a moment and could not be read, at most so many rows; how many that were."""
+    old = tx.run(select(kept.c.id, kept.c.content).where(kept.c.at < before).order_by(kept.c.at).limit(limit)).all()
+    if old:
+        tx.run(delete(kept).where(kept.c.id.in_([row.id for row in old])))
+        _forget_bodies(tx, kept_body.c.id.in_([row.content for row in old if row.content]))
+    return len(old)
+
+
+def sweep_lines(tx: Transaction, before: int, limit: int) -> int:
+    """Delete the oldest lines, those written before a moment, at most so many; how many that were."""
+    oldest = tx.run(select(journal.c.seq, journal.c.at).order_by(journal.c.seq).limit(limit)).all()
+    old = [row.seq for row in oldest if row.at < before]
+    if old:
+        tx.run(journal.delete().where(journal.c.seq.in_(old)))
+    return len(old)
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,3 +390,97 @@ def still_unread(
             keep(tx, connection_id, receipt, body, reason, Origin.hook, at=at)
     let_go(tx, connection_id, sorted(there - names.keys()))
     return bool(there)
+
+
+# --- erasing customers ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBody:
+    """What could not be read, opened; `id` is the body's, or in older databases the row's."""
+
+    id: str
+    connection_id: str
+    text: str = field(repr=False)
+
+
+def bodies_after(tx: Transaction, connection_ids: Sequence[str], after: str, limit: int) -> list[StoredBody]:
+    """The next kept bodies of some connections, in the order of their ids."""
+    rows = tx.run(
+        select(kept_body.c.id, kept_body.c.connection_id, kept_body.c.body)
+        .where(kept_body.c.connection_id.in_(connection_ids), kept_body.c.id > after)
+        .order_by(kept_body.c.id)
+        .limit(limit)
+    )
+    return [StoredBody(row.id, row.connection_id, tx.vault.decrypt(row.body)) for row in rows]
+
+
+def old_bodies_after(tx: Transaction, connection_ids: Sequence[str], after: str, limit: int) -> list[StoredBody]:
+    """The same of what an older version kept beside its reason."""
+    rows = tx.run(
+        select(kept.c.id, kept.c.connection_id, kept.c.body)
+        .where(kept.c.connection_id.in_(connection_ids), kept.c.content.is_(None), kept.c.id > after)
+        .order_by(kept.c.id)
+        .limit(limit)
+    )
+    return [StoredBody(row.id, row.connection_id, tx.vault.decrypt(row.body)) for row in rows]
+
+
+def delete_bodies(tx: Transaction, ids: Sequence[str]) -> None:
+    """Delete kept bodies, with the reasons why they could not be read."""
+    tx.run(delete(kept).where(or_(kept.c.content.in_(ids), kept.c.id.in_(ids))))
+    tx.run(delete(kept_body).where(kept_body.c.id.in_(ids)))
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLine:
+    """A line of the journal, its message as JSON text in the clear."""
+
+    seq: int
+    sale_id: str | None
+    text: str = field(repr=False)
+
+
+def lines_after(tx: Transaction, connection_ids: Sequence[str], after: int, limit: int) -> list[StoredLine]:
+    """The next lines of some connections, oldest first."""
+    rows = tx.run(
+        select(journal.c.seq, journal.c.sale_id, journal.c.message)
+        .where(journal.c.connection_id.in_(connection_ids), journal.c.seq > after)
+        .order_by(journal.c.seq)
+        .limit(limit)
+    )
+    return [StoredLine(row.seq, row.sale_id, _opened_text(tx, row.message)) for row in rows]
+
+
+def lines_of_sales(tx: Transaction, sale_ids: Sequence[str]) -> list[StoredLine]:
+    """All lines about some sales."""
+    rows = tx.run(select(journal.c.seq, journal.c.sale_id, journal.c.message).where(journal.c.sale_id.in_(sale_ids)))
+    return [StoredLine(row.seq, row.sale_id, _opened_text(tx, row.message)) for row in rows]
+
+
+def masked_lines(stored: Sequence[StoredLine], traces: Traces, cards: Collection[str]) -> list[StoredLine]:
+    """Those lines that show a person, with names masked, and the last digits of these cards in lines about sales."""
+    found: list[StoredLine] = []
+    for line in stored:
+        masked = _masked(Message.restored(line.text), traces, cards if line.sale_id is not None else ()).stored()
+        if masked != line.text:
+            found.append(StoredLine(line.seq, line.sale_id, masked))
+    return found
+
+
+def replace_lines(tx: Transaction, lines: Sequence[StoredLine]) -> None:
+    """Write lines anew, each in its place."""
+    change = journal.update().where(journal.c.seq == bindparam("seq_")).values(message=bindparam("message_"))
+    tx.run(change, [{"seq_": line.seq, "message_": stored(tx, Message.restored(line.text))} for line in lines])
+
+
+def _masked(message: Message, traces: Traces, cards: Collection[str]) -> Message:
+    params: dict[str, Any] = {}
+    for name, value in message.params.items():
+        if isinstance(value, Message):
+            params[name] = _masked(value, traces, cards)
+        elif name == "card" and value in cards:
+            params[name] = MASKED_CARD
+        else:
+            params[name] = traces.masked(value) if isinstance(value, str) else value
+    return Message(traces.masked(message.id), params)

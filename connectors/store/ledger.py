@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
-from sqlalchemy import Text, bindparam, case, cast, func, or_, select
+from sqlalchemy import Text, bindparam, case, cast, func, or_, select, text
 
 from connector_sdk.messages import Message
 from connector_sdk.sale import Customer, Sale, SaleStatus
 from connectors.domain.operation import MOVABLE, UNSETTLED, Kind, Planned, State
-from connectors.store import journal, tallies
+from connectors.domain.person import MASKED_CARD
+from connectors.store import cards, journal, tallies
 from connectors.store.engine import Transaction
 from connectors.store.schema import binding, counter, identify, operation, sale, sale_version
 
@@ -58,6 +59,8 @@ class SaleRow:
     changed_at: int
     day: str | None = None
     claimed: int = 0
+    anonymous: int = 0
+    """Whose it is was erased: what a till says of a customer is dropped, and the card keeps what it has."""
 
     @property
     def counted(self) -> tuple[str, str] | None:
@@ -115,7 +118,7 @@ def digest(tx: Transaction, content: Sale) -> str:
 
 
 _SALES = select(sale).where(sale.c.id.in_(bindparam("ids", expanding=True))).with_for_update()
-_DIGESTS = select(sale.c.id, sale.c.digest).where(sale.c.id.in_(bindparam("ids", expanding=True)))
+_DIGESTS = select(sale.c.id, sale.c.digest, sale.c.anonymous).where(sale.c.id.in_(bindparam("ids", expanding=True)))
 _OPERATIONS = (
     select(
         operation.c.sale_id,
@@ -167,11 +170,12 @@ _ADOPT = (
 _ASSIGN = operation.update().where(operation.c.id == bindparam("id_")).values(card_id=bindparam("card_id_"))
 
 
-def digests(tx: Transaction, ids: Sequence[str]) -> dict[str, str]:
-    """Sale id → digest of what is stored, for those that are."""
-    found: dict[str, str] = {}
+def digests(tx: Transaction, ids: Sequence[str]) -> dict[str, tuple[str, bool]]:
+    """Sale id → digest of what is stored, and whether its customer is erased, for those that are."""
+    found: dict[str, tuple[str, bool]] = {}
     for start in range(0, len(ids), _IN):
-        found.update({row.id: row.digest for row in tx.run(_DIGESTS, {"ids": list(ids[start : start + _IN])})})
+        rows = tx.run(_DIGESTS, {"ids": list(ids[start : start + _IN])})
+        found.update({row.id: (row.digest, bool(row.anonymous)) for row in rows})
     return found
 
 
@@ -384,7 +388,7 @@ class Page:
 
     def identify_later(self, row: SaleRow, who: Customer, at: int) -> None:
         """Leave the work of finding out whose card it is; what a person has said is not found out again."""
-        if row.claimed:
+        if row.claimed or row.anonymous:
             return
         self._identify[row.id] = {
             "sale_id": row.id,
@@ -578,3 +582,198 @@ def stamps_earned(tx: Transaction, connection_id: str) -> int:
             )
         ).scalar_one()
     )
+
+
+# --- erasing customers ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A stored version of a sale, as far as it names a customer; `of_sale` is the hash by which the sale is somebody's.
+
+    `account` is the till account that its customer's own id belongs to: connector and account id.
+    """
+
+    sale_id: str
+    number: int
+    account: tuple[str, str]
+    of_sale: str | None
+    customer: Customer
+
+
+def ids_of_business(tx: Transaction, business_id: str) -> list[str]:
+    """The ids of all sales of a business, of removed connections too."""
+    return list(tx.run(select(sale.c.id).where(sale.c.business_id == business_id)).scalars())
+
+
+def snapshots_with_customers(tx: Transaction, ids: Sequence[str]) -> list[Snapshot]:
+    """Every version of these sales that names a customer."""
+    rows = tx.run(
+        select(
+            sale_version.c.sale_id,
+            sale_version.c.number,
+            sale_version.c.content,
+            sale.c.connector,
+            sale.c.account_id,
+            sale.c.customer_hash,
+        )
+        .join(sale, sale.c.id == sale_version.c.sale_id)
+        .where(sale_version.c.sale_id.in_(ids))
+    )
+    contents = ((row, json.loads(tx.vault.decrypt(row.content)).get("customer")) for row in rows)
+    return [
+        Snapshot(
+            row.sale_id,
+            row.number,
+            (row.connector, row.account_id),
+            row.customer_hash,
+            Customer.model_validate(customer),
+        )
+        for row, customer in contents
+        if customer
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A customer whose card a sale is (or was) bound to."""
+
+    sale_id: str
+    customer_hash: str
+    card_id: str
+    card_hint: str
+
+
+def bound(tx: Transaction, business_id: str, hashes: Collection[str], card_ids: Collection[str]) -> list[Bound]:
+    """The sales of a business that are, or were, bound to one of these customers or cards."""
+    found: list[Bound] = []
+    for column, wanted in (("customer", hashes), ("card", card_ids)):
+        values = sorted(wanted)
+        for start in range(0, len(values), _IN):
+            some = values[start : start + _IN]
+            now = (sale.c.bound_hash if column == "customer" else sale.c.card_id).in_(some)
+            before = (binding.c.customer_hash if column == "customer" else binding.c.card_id).in_(some)
+            rows = [
+                *tx.run(
+                    select(sale.c.id, sale.c.bound_hash, sale.c.card_id, sale.c.card_hint).where(
+                        sale.c.business_id == business_id,
+                        now,
+                        sale.c.bound_hash.is_not(None),
+                        sale.c.card_id.is_not(None),
+                    )
+                ),
+                *tx.run(
+                    select(binding.c.sale_id, binding.c.customer_hash, binding.c.card_id, binding.c.card_hint)
+                    .join(sale, sale.c.id == binding.c.sale_id)
+                    .where(sale.c.business_id == business_id, before)
+                ),
+            ]
+            found += [Bound(one, customer, card, hint or "") for one, customer, card, hint in map(tuple, rows)]
+    return found
+
+
+def named(tx: Transaction, business_id: str, hashes: Collection[str]) -> list[str]:
+    """The ids of a business' sales whose newest version names one of these customers."""
+    values, found = sorted(hashes), list[str]()
+    for start in range(0, len(values), _IN):
+        some = sale.c.customer_hash.in_(values[start : start + _IN])
+        found += tx.run(select(sale.c.id).where(sale.c.business_id == business_id, some)).scalars()
+    return found
+
+
+def old_personal(tx: Transaction, before: int, limit: int) -> list[str]:
+    """The oldest sales closed before a moment whose customers are not erased yet and that have nothing left to do."""
+    open_ = select(operation.c.id).where(operation.c.sale_id == sale.c.id, operation.c.state.in_(sorted(UNSETTLED)))
+    waits = select(identify.c.sale_id).where(identify.c.sale_id == sale.c.id)
+    return list(
+        tx.run(
+            select(sale.c.id)
+            .where(
+                text("sale.anonymous = 0"),
+                sale.c.closed_at < before,
+                ~open_.correlate(sale).exists(),
+                ~waits.correlate(sale).exists(),
+            )
+            .order_by(sale.c.closed_at)
+            .limit(limit)
+        ).scalars()
+    )
+
+
+def opaque_customer(tx: Transaction, sale_id: str) -> str:
+    """What stands in place of a customer's hash once the customer is erased: says only that there was one."""
+    return tx.vault.hash("erased customer", sale_id)
+
+
+def erase_customers(tx: Transaction, ids: Sequence[str], hashes: Collection[str] | None) -> None:
+    """Take customers out of some sales: these customers, or all (`None`). What the sales earn, and whose card, stays.
+
+    A snapshot without its customer has another digest: what the till says again must be stripped the same way before
+    it is compared, which ingest does for sales that are anonymous and for customers who are marked as forgotten.
+    """
+    digests_now = _erase_from_versions(tx, ids, hashes)
+    rows = [SaleRow(**row._mapping) for row in tx.run(_SALES, {"ids": list(ids)})]
+    for row in rows:
+        values: dict[str, object] = {}
+        if (row.id, row.versions) in digests_now:
+            values["digest"] = digests_now[row.id, row.versions]
+        values |= _erased(tx, row, hashes)
+        if values:
+            tx.run(sale.update().where(sale.c.id == row.id).values(values))
+    former = binding.delete().where(binding.c.sale_id.in_(ids))
+    if hashes is not None:
+        former = former.where(binding.c.customer_hash.in_(sorted(hashes)))
+    tx.run(former)
+
+
+def _erase_from_versions(
+    tx: Transaction, ids: Sequence[str], hashes: Collection[str] | None
+) -> dict[tuple[str, int], str]:
+    """(sale id, version) → its digest without the customer, for each that named one to erase."""
+    rows = tx.run(
+        select(
+            sale_version.c.sale_id, sale_version.c.number, sale_version.c.content, sale.c.connector, sale.c.account_id
+        )
+        .join(sale, sale.c.id == sale_version.c.sale_id)
+        .where(sale_version.c.sale_id.in_(ids))
+    ).all()
+    changed: dict[tuple[str, int], str] = {}
+    for row in rows:
+        content = Sale.model_validate_json(tx.vault.decrypt(row.content))
+        if content.customer is None:
+            continue
+        if (
+            hashes is not None
+            and cards.customer_hash(tx, row.connector, row.account_id, content.customer) not in hashes
+        ):
+            continue
+        stripped = content.model_copy(update={"customer": None})
+        changed[row.sale_id, row.number] = digest(tx, stripped)
+        tx.run(
+            sale_version.update()
+            .where(sale_version.c.sale_id == row.sale_id, sale_version.c.number == row.number)
+            .values(digest=changed[row.sale_id, row.number], content=tx.vault.encrypt(stripped.model_dump_json()))
+        )
+    return changed
+
+
+def _erased(tx: Transaction, row: SaleRow, hashes: Collection[str] | None) -> dict[str, object]:
+    """The columns of a sale that change when these customers (or whoever it is) are erased."""
+
+    def erase(customer: str | None) -> bool:
+        return customer is not None and (hashes is None or customer in hashes)
+
+    opaque = opaque_customer(tx, row.id)
+    values: dict[str, object] = {}
+    if hashes is None or erase(row.customer_hash):
+        values["anonymous"] = 1
+    if erase(row.bound_hash) and row.card_id is not None:
+        # the card stays the sale's: a refund takes back what that card was given
+        values |= {"bound_hash": opaque, "card_hint": MASKED_CARD}
+        if erase(row.customer_hash):
+            values |= {"customer_hash": opaque, "wait": None}
+    elif erase(row.customer_hash):
+        values["customer_hash"] = None
+        if row.card_id is None:
+            values |= {"bound_hash": None, "wait": None}
+    return values

@@ -16,6 +16,7 @@ from connector_sdk.hookspecs import OperationFacts
 from connector_sdk.messages import Message
 from connectors.domain.connection import WORKING
 from connectors.domain.operation import UNSETTLED, Hold, Kind, State, outward
+from connectors.domain.person import MASKED_CARD
 from connectors.store import tallies
 from connectors.store.engine import Transaction
 from connectors.store.errors import NotFound
@@ -211,7 +212,7 @@ _NEW_KEY = (
 
 
 _STANDING = (
-    select(operation.c.id, operation.c.tries, operation.c.connection_id)
+    select(operation.c.id, operation.c.tries, operation.c.connection_id, operation.c.card_hint)
     .where(
         operation.c.id.in_(bindparam("ids", expanding=True)),
         or_(operation.c.state == State.sending, operation.c.state == State.uncertain),
@@ -228,12 +229,12 @@ def settle(tx: Transaction, verdicts: Sequence[Verdict]) -> list[Verdict]:
     if not verdicts:
         return []
     rows = tx.run(_STANDING, {"ids": [verdict.operation.id for verdict in verdicts]})
-    standing = {(row.id, row.tries): row.connection_id for row in rows}
-    # another connection may have taken the receipt over meanwhile
+    standing = {(row.id, row.tries): row for row in rows}
+    # another connection may have taken the receipt over meanwhile, or its customer may have been forgotten
     verdicts = [
-        replace(v, operation=replace(v.operation, connection_id=standing[v.operation.id, v.operation.tries]))
+        replace(v, operation=replace(v.operation, connection_id=now.connection_id, card_hint=now.card_hint))
         for v in verdicts
-        if (v.operation.id, v.operation.tries) in standing
+        if (now := standing.get((v.operation.id, v.operation.tries))) is not None
     ]
     if not verdicts:
         return []
@@ -650,3 +651,76 @@ def of_sale(tx: Transaction, sale_id: str) -> list[tuple[Operation, list[Try]]]:
         elif one.state is State.applied:
             tries.append(Try(1, one.sent_at, one.updated_at, State.applied, None))
     return list(found.values())
+
+
+# --- erasing customers ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Unsent:
+    """Operations of a person: additions that are `waiting` to be sent, and those that are on the wire or in doubt."""
+
+    waiting: tuple[str, ...]
+    being_sent: int
+
+
+def _of_person(
+    tx: Transaction, sale_ids: Sequence[str], hashes: Collection[str] | None, card_ids: Collection[str]
+) -> list[Operation]:
+    rows = tx.run(select(operation).where(operation.c.sale_id.in_(sale_ids)).order_by(operation.c.seq))
+    found = [operation_of(tx, row) for row in rows]
+    if hashes is None:
+        return found
+    lanes = {f"nobody:{sale_id}:{customer}" for sale_id in sale_ids for customer in hashes}
+    return [one for one in found if one.card_id in card_ids or one.lane in lanes]
+
+
+def of_cards(tx: Transaction, business_id: str, card_ids: Collection[str]) -> list[str]:
+    """The ids of the sales of a business that ever did something to one of these cards."""
+    mine = (operation.c.business_id == business_id) & operation.c.card_id.in_(sorted(card_ids))
+    return list(tx.run(select(operation.c.sale_id).where(mine).distinct()).scalars())
+
+
+def unsent(tx: Transaction, sale_ids: Sequence[str], hashes: Collection[str], card_ids: Collection[str]) -> Unsent:
+    """What of a person's is not settled. What takes stamps back and what uses a voucher is finished all the same."""
+    mine = _of_person(tx, sale_ids, hashes, card_ids)
+    waiting = tuple(o.id for o in mine if o.kind is Kind.stamps_added and o.state in (State.pending, State.held))
+    return Unsent(waiting, sum(o.state in (State.sending, State.uncertain) for o in mine))
+
+
+def erase_customers(
+    tx: Transaction,
+    sale_ids: Sequence[str],
+    hashes: Collection[str] | None,
+    card_ids: Collection[str],
+    opaque: Mapping[str, str],
+) -> None:
+    """Mask the cards of a person's operations (or of all of these sales, `None`), and end what was not sent yet.
+
+    What is ended is rejected, not cancelled: so it counts as planned, and nothing is planned in its place. `opaque` is
+    what stands for the customer of each sale.
+    """
+    mine = _of_person(tx, sale_ids, hashes, card_ids)
+    for one in mine:
+        values: dict[str, Any] = {}
+        if one.card_hint:
+            values["card_hint"] = MASKED_CARD
+        if one.lane.startswith("nobody:"):
+            values["lane"] = f"nobody:{one.sale_id}:{opaque[one.sale_id]}"
+        if values:
+            tx.run(operation.update().where(operation.c.id == one.id).values(values))
+    if hashes is None:
+        return
+    reason = Message("why.forgotten")
+    for one in mine:
+        if one.kind is not Kind.stamps_added or one.state not in (State.pending, State.held):
+            continue
+        ended = tx.run(
+            operation.update()
+            .where(operation.c.id == one.id, operation.c.state.in_([State.pending, State.held]))
+            .values(state=State.rejected, reason=reason.stored(), acknowledged=1, updated_at=tx.now)
+        )
+        if ended.rowcount:
+            line = _line(tx, Verdict(replace(one, card_hint=MASKED_CARD), State.rejected, reason))
+            tx.run(journal.insert(), [line])
+            tx.wake.add("journal")

@@ -147,6 +147,7 @@ sale = Table(
     Column("changed_at", BigInteger, nullable=False),
     Column("day", Text),
     Column("claimed", Integer, nullable=False, server_default="0"),
+    Column("anonymous", Integer, nullable=False, server_default="0"),
     UniqueConstraint("business_id", "connector", "account_id", "receipt_id"),
 )
 Index("ix_sale_connection_closed", sale.c.connection_id, sale.c.closed_at)
@@ -154,6 +155,13 @@ Index("ix_sale_connection_closed", sale.c.connection_id, sale.c.closed_at)
 Index("ix_sale_paid", sale.c.connection_id, sale.c.paid, sale.c.closed_at)
 Index("ix_sale_card", sale.c.connection_id, sale.c.card_hint, sale.c.closed_at)
 Index("ix_sale_customer", sale.c.connection_id, sale.c.customer_hash, sale.c.closed_at)
+# the sales whose customers may still be known, oldest first: what retention goes through
+Index(
+    "ix_sale_personal",
+    sale.c.closed_at,
+    sqlite_where=text("anonymous = 0"),
+    postgresql_where=text("anonymous = 0"),
+)
 
 sale_version = Table(
     "sale_version",
@@ -307,6 +315,14 @@ till_customer = Table(
     Column("customer_hash", Text, primary_key=True),
     Column("customer", Text, nullable=False, info=_ENCRYPTED),
     Column("learned_at", BigInteger, nullable=False),
+)
+
+forgotten = Table(
+    "forgotten",
+    metadata,
+    Column("business_id", Text, primary_key=True),
+    Column("name_hash", Text, primary_key=True),
+    Column("at", BigInteger, nullable=False),
 )
 
 hint = Table(

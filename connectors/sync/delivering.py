@@ -351,7 +351,7 @@ class Deliverer:
         cards.forget(tx, one.business_id, one.card_id or "")
         page = Page.load(tx, [one.sale_id])
         row = page.rows[one.sale_id]
-        if row.claimed and row.card_id == one.card_id:
+        if (row.claimed or row.anonymous) and row.card_id == one.card_id:
             unclaim(page, row)
             page.flush()
             return

@@ -39,7 +39,7 @@ def give(tx: Transaction, one: Connection, sale_id: str, card: KnownCard, names:
         raise CannotGive("give.earns_nothing")
     rule = rule_for(row, connections.rules(tx, row.rule_of or row.connection_id)).rule
     why = entitlement(row, ledger.content(tx, row), rule, one.account.zone).why
-    row.claimed = 1
+    row.claimed, row.anonymous = 1, 0  # somebody says anew whose it is
     row.customer_hash = tx.vault.hash("claim", one.business_id, card.id)
     bind(page, row, card.id, card.hint)
     page.note(row, Message("sale.claimed", {"receipt": row.receipt_id, "amount": amount(row), "card": card.hint}))

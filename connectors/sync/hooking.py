@@ -26,7 +26,7 @@ from connectors.store.connections import Edit
 from connectors.store.engine import Store, Transaction
 from connectors.store.hints import NewHint
 from connectors.store.journal import Kept, Origin
-from connectors.sync.ingest import Arrival, Door, Outcome, Source
+from connectors.sync.ingest import Arrival, Door, Outcome, Source, names_forgotten
 from connectors.sync.tills import NoConnector, Tills, app_settings, wrong_fields
 
 log = logging.getLogger(__name__)
@@ -176,7 +176,7 @@ class HookDoor:
                     ]
                 )
                 await self._door.keep(one, unreadable, Origin.hook, hook=hook.body, at=at)
-                await self._store.write(lambda tx: self._arrived(tx, one, hook if sales else None))
+                await self._store.write(lambda tx: self._arrived(tx, one, hook, sales))
             case AccountChanged():
                 await self._store.write(lambda tx: self._account_changed(tx, one, received))
             case Ignored(why):
@@ -188,13 +188,13 @@ class HookDoor:
             return {}
         return await self._store.read(lambda tx: journal.arrived_before(tx, one.id, sales, body))
 
-    def _arrived(self, tx: Transaction, one: Connection, sample: HookRequest | None) -> None:
+    def _arrived(self, tx: Transaction, one: Connection, hook: HookRequest, sales: Sequence[Sale]) -> None:
         """Sales arrived; now and then one is kept as the sample on which changed settings are tried."""
         connections.hooked(tx, [one.id])
-        if sample is None or self._tills.classes[one.connector].teaching is None:
+        if not sales or self._tills.classes[one.connector].teaching is None:
             return
-        if captured.last_at(tx, one.id) < tx.now - _SAMPLE_EVERY:
-            captured.keep(tx, one.id, sample, most=1)
+        if captured.last_at(tx, one.id) < tx.now - _SAMPLE_EVERY and not names_forgotten(tx, one, sales):
+            captured.keep(tx, one.id, hook, most=1)
 
     # --- what could not be read ---------------------------------------------------------------------------------
 

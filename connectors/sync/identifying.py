@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
-
-import phonenumbers
 
 from connector_sdk.errors import BadPayload, ConnectorError, NotAuthorised, NotSupported
 from connector_sdk.messages import Message
@@ -19,6 +16,7 @@ from connector_sdk.sale import Customer
 from connectors.domain.clock import DAY, SECOND
 from connectors.domain.connection import Connection, Health
 from connectors.domain.operation import Hold
+from connectors.domain.person import references
 from connectors.sevenstamp.client import InvalidKey, Limited, Refused, SevenStamp, SevenStampClient, SevenStampError
 from connectors.sevenstamp.models import Card
 from connectors.store import cards, connections, ledger
@@ -166,12 +164,17 @@ class Identifier:
                 known = None  # the till cannot name its customer in a way that can be read
             if known and (known.number or known.phone or known.email):
                 told = known
-                await self._store.write(
-                    lambda tx: cards.remember_customer(tx, connection.id, search.customer_hash, told)
-                )
+
+                def remember(tx: Transaction) -> None:
+                    if cards.is_wanted(tx, search):  # forgotten meanwhile: then nothing of it is kept
+                        cards.remember_customer(tx, connection.id, search.customer_hash, told)
+
+                await self._store.write(remember)
         return known or who
 
     def _conclude(self, tx: Transaction, connection: Connection, search: Search, answer: _Found | _Nobody) -> None:
+        if not cards.is_wanted(tx, search):  # every sale that waited names another customer now, or nobody any more
+            return
         cards.remember_names(tx, connection.business_id, search.customer_hash, answer.names)
         if isinstance(answer, _Found):
             cards.remember(tx, connection.business_id, search.customer_hash, answer.card)
@@ -220,29 +223,3 @@ def _may_issue(tx: Transaction, search: Search) -> bool:
         for row in page.rows.values()
         if row.customer_hash == search.customer_hash
     )
-
-
-def references(who: Customer, country: str | None) -> Sequence[tuple[str, str]]:
-    """The names 7stamp knows a customer by, best first; what cannot be one is left out.
-
-    A phone without a plus is read as a number of the account's country.
-    """
-    names: list[tuple[str, str]] = []
-    if who.number:
-        names.append(("number", who.number))
-    if who.phone and (phone := international(who.phone, country)):
-        names.append(("phone", phone))
-    if who.email and "@" in who.email:
-        names.append(("email", who.email.strip().lower()))
-    return names
-
-
-def international(text: str, country: str | None) -> str | None:
-    """A phone in E.164, or `None` where it cannot be a phone."""
-    try:
-        number = phonenumbers.parse(text, country)
-    except phonenumbers.NumberParseException:
-        return None
-    if not phonenumbers.is_possible_number(number):
-        return None
-    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)

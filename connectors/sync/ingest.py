@@ -6,7 +6,7 @@ Owns versions, admission and what a snapshot changes, by the law book; nothing h
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -17,8 +17,9 @@ from connector_sdk.sale import Sale, SaleStatus, Unreadable
 from connectors.domain.clock import micros
 from connectors.domain.connection import Connection, Health
 from connectors.domain.operation import Hold
+from connectors.domain.person import Reference, TillId, references
 from connectors.domain.stamps import Earned, RuleVersion, stamps_for
-from connectors.store import cards, connections, hints, journal, ledger
+from connectors.store import cards, connections, forgetting, hints, journal, ledger
 from connectors.store.engine import Store, Transaction
 from connectors.store.errors import StoreError
 from connectors.store.hints import NewHint
@@ -150,10 +151,52 @@ def _known(tx: Transaction, arrivals: Sequence[Arrival]) -> list[bool]:
     """Which arrivals say what is stored; a backfill may have to admit what it finds, so it always looks closer."""
     ids = [_id(tx, arrival) for arrival in arrivals]
     stored = ledger.digests(tx, ids)
+    anonymous = {one for one, (_, erased) in stored.items() if erased}
+    arrivals = without_forgotten(tx, ids, arrivals, anonymous)
     return [
-        arrival.source is not Source.backfill and stored.get(one) == ledger.digest(tx, arrival.sale)
+        arrival.source is not Source.backfill and one in stored and stored[one][0] == ledger.digest(tx, arrival.sale)
         for one, arrival in zip(ids, arrivals, strict=True)
     ]
+
+
+def without_forgotten(
+    tx: Transaction, ids: Sequence[str], arrivals: Sequence[Arrival], anonymous: Collection[str]
+) -> list[Arrival]:
+    """The arrivals without customers who were forgotten: those of `anonymous` sales, and whoever has a mark.
+
+    A mark counts for receipts that were closed before it was made, and for open ones: who comes back and gives their
+    name anew is a customer like any other.
+    """
+    names = [_marks_of(tx, arrival) for arrival in arrivals]
+    marks = forgetting.marks(tx, {mark for some in names for mark in some})
+    stripped: list[Arrival] = []
+    for sale_id, arrival, some in zip(ids, arrivals, names, strict=True):
+        sale, since = arrival.sale, max((marks[mark] for mark in some if mark in marks), default=None)
+        older = since is not None and (sale.closed_at is None or micros(sale.closed_at) <= since)
+        if sale.customer is not None and (older or sale_id in anonymous):
+            arrival = replace(arrival, sale=sale.model_copy(update={"customer": None}))
+        stripped.append(arrival)
+    return stripped
+
+
+def _marks_of(tx: Transaction, arrival: Arrival) -> list[str]:
+    """The hashes under which the customer of an arrival would be marked as forgotten."""
+    one, who = arrival.connection, arrival.sale.customer
+    if who is None:
+        return []
+    names: list[Reference | TillId] = [*references(who, one.account.country)]
+    if who.till_id:
+        names.append(TillId(one.connector, one.account.id, who.till_id))
+    return [forgetting.mark_hash(tx, one.business_id, name) for name in names]
+
+
+def names_forgotten(tx: Transaction, connection: Connection, sales: Sequence[Sale]) -> bool:
+    """Whether some of these sales name a customer who was forgotten since."""
+    arrivals = [Arrival(connection, sale, Source.push, None) for sale in sales]
+    ids = [_id(tx, arrival) for arrival in arrivals]
+    anonymous = {one for one, (_, erased) in ledger.digests(tx, ids).items() if erased}
+    stripped = without_forgotten(tx, ids, arrivals, anonymous)
+    return any(now.sale.customer != arrival.sale.customer for now, arrival in zip(stripped, arrivals, strict=True))
 
 
 class _Ingest:
@@ -173,6 +216,8 @@ class _Ingest:
         arrivals = [replace(arrival, connection=now[arrival.connection.id]) for arrival in arrivals]
         ids = [_id(self.tx, arrival) for arrival in arrivals]
         self.page = Page.load(self.tx, ids)
+        anonymous = {row.id for row in self.page.rows.values() if row.anonymous}
+        arrivals = without_forgotten(self.tx, ids, arrivals, anonymous)
         self._load(arrivals)
         outcomes = [self._one(one, arrival) for one, arrival in zip(ids, arrivals, strict=True)]
         self.page.flush()
@@ -322,7 +367,7 @@ class _Ingest:
         row.day = day_of(row, arrival.connection) if row.closed_at is not None else None
         if not row.admitted and sale.status is SaleStatus.closed and closed_at is not None:
             row.admitted = int(arrival.source is Source.backfill or arrival.connection.admits(closed_at))
-        if not row.claimed:  # whose it is was said in the console: no till undoes that
+        if not (row.claimed or row.anonymous):  # said in the console, or erased: no till undoes that
             row.customer_hash = self._customer_hash(arrival) if sale.customer else None
         rule = self._rule(row).rule
         row.stamps_by_plugin = self.stamps_by_plugin(arrival.connection.facts(), sale, rule)
@@ -345,7 +390,7 @@ class _Ingest:
     def _bind_known(self, row: SaleRow, arrival: Arrival) -> None:
         """Bind at once where the card is known, or leave the work of finding it; only for what earns something."""
         who = arrival.sale.customer
-        if row.claimed:
+        if row.claimed or row.anonymous:
             return
         if row.customer_hash is None or who is None:
             self.page.identified(row)

@@ -9,6 +9,7 @@ from playwright.async_api import Page
 
 from connector_sdk.rule import StampRule
 from tests.stage import KEY, PASSWORD, Stage
+from tests.town import ANNA
 
 
 async def every_page(stage: Stage, page: Page, operator: Page) -> AsyncIterator[tuple[str, Page]]:
@@ -52,8 +53,14 @@ async def every_page(stage: Stage, page: Page, operator: Page) -> AsyncIterator[
         "connection-welcome": "/welcome",
         "connection-disconnect": "/disconnect",
         "connection-diagnostics": "/diagnostics",
+        "connection-forget": "/forget",
     }.items():
         await page.goto(f"/connections/{one}{path}")
+        yield name, page
+    for name, who in (("connection-forget-wrong", "12"), ("connection-forget-what", ANNA)):
+        await page.goto(f"/connections/{one}/forget")
+        await page.locator("#who").fill(who)
+        await press(page, "form[action$='/forget'] button.go")
         yield name, page
     numbers = sorted(stage.town.cafe.receipts)
     await page.goto(await stage.receipt(numbers[-2]))

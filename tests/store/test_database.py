@@ -30,8 +30,10 @@ from connectors.store.errors import StoreBusy, StoreError, WrongKey
 from connectors.store.journal import Origin
 from connectors.store.schema import counter, kept, metadata
 from connectors.store.vault import Vault
+from connectors.sync.retention import Retention
 from tests.model import World, sale
-from tests.town import ANNA, KEY, Town, build
+from tests.sync.test_forget import everything, forget, planned, traces_of_anna, two_tills
+from tests.town import ANNA, BORYS, KEY, Town, build
 from tests.web.test_teaching_pages import FORM, SALE, begun
 from tests.web.visitor import Visitor, browsers
 
@@ -197,6 +199,31 @@ def test_postgresql_takes_the_schema_and_the_way_of_a_sale_unchanged(postgresql:
         world.run(_a_sale(world))
     finally:
         world.end()
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("postgresql")
+async def test_a_customer_is_forgotten_on_postgresql_too(
+    postgresql: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = sqlalchemy.create_engine(postgresql, isolation_level="AUTOCOMMIT")
+    with engine.connect() as session:
+        session.execute(sqlalchemy.text("CREATE DATABASE forgetting"))
+    engine.dispose()
+    url = postgresql.replace("/postgres", "/forgetting")
+    async with build(tmp_path, monkeypatch, database_url=url) as town:
+        await two_tills(town)
+        before = await planned(town)
+        assert traces_of_anna(await everything(town))
+        assert (await forget(town, ANNA)).receipts == 3
+        assert traces_of_anna(await everything(town)) == []
+        await town.sync()
+        assert await planned(town) == before
+        swept = await Retention(town.host.store, bodies_days=-1, journal_days=-1).round()
+        assert swept.sales == 2
+        assert swept.lines > 0
+        assert BORYS not in await everything(town)
+        assert await planned(town) == before
 
 
 @pytest.mark.slow

@@ -110,7 +110,16 @@ async def test_no_page_makes_more_than_five_queries(town: Town, doors: Browsers)
         ]
         + [
             f"{base}/{part}"
-            for part in ("rule", "settings", "welcome", "welcome?part=now", "disconnect", "diagnostics", "resume")
+            for part in (
+                "rule",
+                "settings",
+                "welcome",
+                "welcome?part=now",
+                "disconnect",
+                "diagnostics",
+                "resume",
+                "forget",
+            )
         ]
         + [f"{base}/receipts/{found[0].id}"],
         operator: ["/operator", "/operator?q=cafe", base],

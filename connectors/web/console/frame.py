@@ -27,7 +27,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from connector_sdk.connector import Connector
 from connector_sdk.messages import Message
-from connectors.desk import Desk, Refusal
+from connectors.desk import Desk, Forgotten, Refusal
 from connectors.host import Host
 from connectors.isolation import NoAnswer
 from connectors.isolation.runner import RemoteTeaching
@@ -122,6 +122,8 @@ class Console:
     """Syncs under way, by connection."""
     files: Mapping[str, tuple[str, bytes]]
     form_action: str
+    forgetting: dict[str, asyncio.Task[Forgotten]] = field(default_factory=dict)
+    """Customers being looked for or erased, by business."""
 
 
 @dataclass

@@ -497,7 +497,13 @@ async def unread_page(visit: Visit) -> Response:
     connector = visit.host.plugins.classes.get(found.connection.connector)
     teaches = connector is not None and connector.teaching is not None
     return visit.page(
-        "unread.html", one=found.connection, rows=rows, titles=titles, number=found.unread, teaches=teaches
+        "unread.html",
+        one=found.connection,
+        rows=rows,
+        titles=titles,
+        number=found.unread,
+        teaches=teaches,
+        days=visit.host.settings.keep_bodies_days,
     )
 
 

@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
-from connectors.web.console import connecting, doors, keeping, live, operating, receipts, teaching
+from connectors.web.console import connecting, doors, forgetting, keeping, live, operating, receipts, teaching
 
-PAGES = (doors.pages, connecting.pages, teaching.pages, live.pages, receipts.pages, keeping.pages, operating.pages)
+PAGES = (
+    doors.pages,
+    connecting.pages,
+    teaching.pages,
+    live.pages,
+    receipts.pages,
+    keeping.pages,
+    forgetting.pages,
+    operating.pages,
+)

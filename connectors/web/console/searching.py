@@ -14,8 +14,8 @@ from babel.numbers import get_currency_symbol
 
 from connector_sdk.money import Money
 from connectors.domain.clock import SECOND, micros, moment
+from connectors.domain.person import international
 from connectors.store.looking import Term
-from connectors.sync.identifying import international
 
 _MOST_WORDS = 5
 _DAYS_BACK = 28

@@ -1,0 +1,44 @@
+"""Marks of customers who asked to be forgotten: what tills say again of their older receipts is not stored again.
+
+Owns the marks. A mark is a keyed hash of a name within one business, and says nothing without the installation's key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+
+from sqlalchemy import bindparam, select
+
+from connectors.domain.person import Reference, TillId
+from connectors.store.engine import Transaction
+from connectors.store.schema import forgotten
+
+_MARKS = select(forgotten.c.name_hash, forgotten.c.at).where(
+    forgotten.c.name_hash.in_(bindparam("hashes", expanding=True))
+)
+
+
+def mark_hash(tx: Transaction, business_id: str, name: Reference | TillId) -> str:
+    """The same hash for the same name within a business."""
+    return tx.vault.hash("forgotten", business_id, type(name).__name__, *name)
+
+
+def mark(tx: Transaction, business_id: str, names: Iterable[Reference | TillId]) -> None:
+    """Remember that whoever has these names is forgotten as of now."""
+    rows = [
+        {"business_id": business_id, "name_hash": mark_hash(tx, business_id, name), "at": tx.now}
+        for name in dict.fromkeys(names)
+    ]
+    if rows:
+        insert = tx.insert(forgotten)
+        keys = [forgotten.c.business_id, forgotten.c.name_hash]
+        tx.run(insert.on_conflict_do_update(index_elements=keys, set_={"at": insert.excluded.at}), rows)
+
+
+def marks(tx: Transaction, hashes: Collection[str]) -> Mapping[str, int]:
+    """Which of these hashes are marks, and since when (UTC microseconds)."""
+    wanted, found = sorted(hashes), dict[str, int]()
+    for start in range(0, len(wanted), 400):
+        rows = tx.run(_MARKS, {"hashes": wanted[start : start + 400]})
+        found.update({row.name_hash: row.at for row in rows})
+    return found

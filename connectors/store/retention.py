@@ -1,0 +1,29 @@
+"""Erasing the customers of sales that are kept too long, a few sales at a time.
+
+Owns which sales those are at a moment; what erasing changes in each table is that table's module's.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import select
+
+from connectors.store import cards, ledger, outbox
+from connectors.store.engine import Transaction
+from connectors.store.schema import sale
+
+
+def sweep_sales(tx: Transaction, before: int, limit: int) -> int:
+    """Erase the customers of the oldest sales closed before a moment, at most so many sales; how many that were.
+
+    Stamps and cards stay: a refund of years ago still takes back what was given for it.
+    """
+    ids = ledger.old_personal(tx, before, limit)
+    if not ids:
+        return 0
+    rows = tx.run(select(sale.c.business_id, sale.c.customer_hash, sale.c.bound_hash).where(sale.c.id.in_(ids))).all()
+    customers = {(row.business_id, one) for row in rows for one in (row.customer_hash, row.bound_hash) if one}
+    opaque = {sale_id: ledger.opaque_customer(tx, sale_id) for sale_id in ids}
+    outbox.erase_customers(tx, ids, None, (), opaque)
+    ledger.erase_customers(tx, ids, None)
+    cards.erase_names_without_sales(tx, customers)
+    return len(ids)

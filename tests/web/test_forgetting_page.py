@@ -1,0 +1,86 @@
+"""A cafe forgets a customer of its own: it sees what goes and shows its key once more, and nobody else's go."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.sync.test_forget import BY_AMOUNT, EMAIL, THEIRS, everything, traces_of_anna, two_tills
+from tests.town import ANNA, BORYS, KEY, Town
+from tests.web.visitor import Browsers, Visitor, browsers
+
+
+@pytest.fixture
+async def doors(town: Town) -> AsyncIterator[Browsers]:
+    async with browsers(town) as made:
+        yield made
+
+
+def sealed_in(text: str) -> str:
+    found = re.search(r'name="person" value="([^"]+)"', text)
+    assert found, text
+    return found[1]
+
+
+async def asked(visitor: Visitor, path: str, who: str) -> str:
+    return (await visitor.post(path, who=who)).text
+
+
+async def test_a_cafe_forgets_its_customer_with_its_key(town: Town, doors: Browsers) -> None:
+    await two_tills(town)
+    mine = await doors.new().sign_in()
+    path = f"/connections/{town.connection.id}/forget"
+    receipt = re.findall(r"/connections/[\w-]+/receipts/[0-9a-f]+", (await mine.get(path[:-7] + f"?q={ANNA}")).text)
+    for page in (f"/connections/{town.connection.id}/settings", receipt[0]):
+        assert f'href="{path}"' in (await mine.get(page)).text
+    for odd in ("", "12", "anna", "+380"):
+        assert (await mine.post(path, who=odd)).status_code == 422, odd
+    assert "Nothing here names this customer." in await asked(mine, path, "+380509999999")
+    shown = await asked(mine, path, "050 111 22 01")
+    assert "Who it was, on 3 receipts." in shown
+    assert "3 requests of tills that name them." in shown
+    assert ANNA not in shown
+    assert EMAIL not in shown
+    person = sealed_in(shown)
+    wrong = await mine.post(path, person=person, secret=THEIRS)
+    assert wrong.status_code == 422
+    assert sealed_in(wrong.text)
+    assert traces_of_anna(await everything(town))
+    done = await mine.post(path, person=person, secret=KEY)
+    assert done.status_code == 303
+    assert "forgotten, on 3 receipts" in (await mine.get(done.headers["location"])).text
+    left = await everything(town)
+    assert traces_of_anna(left) == []
+    assert BORYS in left
+    assert "Nothing here names this customer." in await asked(mine, path, ANNA)
+    story = (await mine.get(receipt[0])).text
+    assert "····" in story
+    assert "Find the card" not in story
+
+
+async def test_another_cafe_cannot_use_what_was_sealed_here(town: Town, doors: Browsers) -> None:
+    await two_tills(town)
+    other = await town.host.desk.add(
+        "webhook",
+        {"till_name": "x", "currency": "EUR", "zone": "Europe/Madrid", "proof": "address", "map_receipt_id": "id",
+         "map_paid": "total", "map_closed_at": "at", "map_phone": "phone"},
+        THEIRS,
+        lambda _account: BY_AMOUNT.model_copy(update={"kind": "per_order", "amount": None}),
+    )  # fmt: skip
+    mine, theirs = await doors.new().sign_in(), await doors.new().sign_in(THEIRS)
+    person = sealed_in(await asked(mine, f"/connections/{town.connection.id}/forget", ANNA))
+    path = f"/connections/{other.id}/forget"
+    assert "Nothing here names this customer." in await asked(theirs, path, ANNA)
+    for sealed in (person, "x", "A" * 4000):
+        assert (await theirs.post(path, person=sealed, secret=THEIRS)).status_code == 404
+    assert traces_of_anna(await everything(town))
+
+
+async def test_looking_for_customers_is_bounded(town: Town, doors: Browsers) -> None:
+    await two_tills(town)
+    mine = await doors.new().sign_in()
+    path = f"/connections/{town.connection.id}/forget"
+    texts = [await asked(mine, path, f"{number:06d}") for number in range(25)]
+    assert "Too many tries" in texts[-1]
