@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from connector_sdk.messages import Catalogue, Message
 from connectors.desk import Desk, Progress, Refusal
-from connectors.domain.clock import HOUR
+from connectors.domain.clock import DAY, HOUR
 from connectors.domain.clock import Clock as Time
 from connectors.notices import Notices
 from connectors.plugins import Plugins
@@ -29,7 +29,7 @@ from connectors.running.clock import Clock
 from connectors.running.dispatcher import InProcess
 from connectors.settings import Settings
 from connectors.sevenstamp.client import SevenStamp
-from connectors.store import connections, drafts, errands, journal, operators, outbox
+from connectors.store import connections, drafts, errands, journal, operators, outbox, security
 from connectors.store.engine import Store
 from connectors.store.errors import StoreError
 from connectors.sync.delivering import Deliverer, Timing
@@ -37,6 +37,7 @@ from connectors.sync.hooking import HookDoor
 from connectors.sync.identifying import Identifier
 from connectors.sync.ingest import Door
 from connectors.sync.reading import Reader
+from connectors.sync.sampling import SampledEvents
 from connectors.sync.tills import Tills
 
 log = logging.getLogger(__name__)
@@ -76,7 +77,8 @@ class Host:
             self.deliverer = Deliverer(self.store, self.sevenstamp, timing)
         self.door = Door(self.store, self.plugins.stamps_for_sale)
         self.reader = Reader(self.store, self.tills, self.door)
-        self.hooks = HookDoor(self.store, self.tills, self.door)
+        self.security_events = SampledEvents(self.store)
+        self.hooks = HookDoor(self.store, self.tills, self.door, self.security_events)
         self.public_url = settings.public_url or "http://127.0.0.1:8700"
         self.desk = Desk(
             self.store,
@@ -134,6 +136,7 @@ class Host:
     async def __aexit__(self, *_: object) -> None:
         while self._telling:
             await asyncio.wait(set(self._telling))
+        await self.security_events.flush()
         await self.tills.aclose()
         if self.sevenstamp is not None:
             await self.sevenstamp.aclose()
@@ -210,11 +213,14 @@ class Host:
 
     async def _tidy(self) -> None:
         """What comes up once a minute beside the sales."""
+        await self.security_events.flush()
         await self.store.write(drafts.sweep)
         now = self.store.clock.now()
         if now > self._swept_at + HOUR:
             self._swept_at = now
             await self.store.write(journal.sweep)
+            keep_for = self.settings.security_log_days * DAY
+            await self.store.write(lambda tx: security.sweep(tx, keep_for))
         await self.notices.round()
 
     async def _recover(self) -> None:

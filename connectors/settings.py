@@ -35,6 +35,7 @@ class Settings(BaseSettings):
     smtp_url: SecretStr | None = None
     settle_seconds: Annotated[float, Field(gt=0, le=3600)] = 10.0
     call_deadline_seconds: Annotated[float, Field(gt=0, le=300)] = 15.0
+    security_log_days: Annotated[int, Field(ge=1, le=3650)] = 400
 
     @field_validator("database_url")
     @classmethod

@@ -9,10 +9,10 @@ from connectors.desk.deciding import Deciding
 from connectors.desk.ground import nearest
 from connectors.desk.joining import Joining, known_fields
 from connectors.desk.keeping import Keeping
-from connectors.desk.refusal import Refusal, Unfit, WrongFields
+from connectors.desk.refusal import KeyRefused, Refusal, Unfit, WrongFields
 from connectors.desk.working import Previewed, Progress, Working
 
-__all__ = ["Desk", "Previewed", "Progress", "Refusal", "Unfit", "WrongFields", "known_fields", "nearest"]
+__all__ = ["Desk", "KeyRefused", "Previewed", "Progress", "Refusal", "Unfit", "WrongFields", "known_fields", "nearest"]
 
 
 class Desk(Joining, Keeping, Working, Deciding):

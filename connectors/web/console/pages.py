@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
-from connectors.web.console import connecting, doors, keeping, live, operating, receipts, teaching
+from connectors.web.console import connecting, doors, keeping, live, operating, receipts, security_log, teaching
 
-PAGES = (doors.pages, connecting.pages, teaching.pages, live.pages, receipts.pages, keeping.pages, operating.pages)
+PAGES = (
+    doors.pages,
+    security_log.pages,
+    connecting.pages,
+    teaching.pages,
+    live.pages,
+    receipts.pages,
+    keeping.pages,
+    operating.pages,
+)
