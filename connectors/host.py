@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 
 from connector_sdk.messages import Catalogue, Message
 from connectors.desk import Desk, Progress, Refusal
-from connectors.domain.clock import HOUR
+from connectors.domain.clock import DAY, HOUR
 from connectors.domain.clock import Clock as Time
 from connectors.isolation import Limits, PluginRunner
 from connectors.notices import Notices
@@ -32,7 +32,7 @@ from connectors.running.clock import Clock
 from connectors.running.dispatcher import InProcess
 from connectors.settings import Settings
 from connectors.sevenstamp.client import SevenStamp
-from connectors.store import connections, drafts, errands, keyring, ledger, operators, outbox, rotation
+from connectors.store import connections, drafts, errands, keyring, ledger, operators, outbox, rotation, security
 from connectors.store.engine import Store, Transaction
 from connectors.store.errors import StoreError
 from connectors.sync.delivering import Deliverer, Timing
@@ -41,6 +41,7 @@ from connectors.sync.identifying import Identifier
 from connectors.sync.ingest import Door
 from connectors.sync.reading import Reader
 from connectors.sync.retention import Retention
+from connectors.sync.sampling import SampledEvents
 from connectors.sync.tills import Tills
 
 log = logging.getLogger(__name__)
@@ -93,7 +94,8 @@ class Host:
         self.runner = PluginRunner(limits, shipped=self.plugins.shipped, direct=inline or not settings.plugin_workers)
         self.door = Door(self.store, self.plugins.stamps_for_sale)
         self.reader = Reader(self.store, self.tills, self.door)
-        self.hooks = HookDoor(self.store, self.tills, self.door, self.runner)
+        self.security_events = SampledEvents(self.store)
+        self.hooks = HookDoor(self.store, self.tills, self.door, self.runner, self.security_events)
         self.public_url = settings.public_url or "http://127.0.0.1:8700"
         self.desk = Desk(
             self.store,
@@ -161,6 +163,7 @@ class Host:
         while self._telling:
             await asyncio.wait(set(self._telling))
         await self.runner.aclose()
+        await self.security_events.flush()
         await self.tills.aclose()
         if self.sevenstamp is not None:
             await self.sevenstamp.aclose()
@@ -258,11 +261,14 @@ class Host:
     async def _tidy(self) -> None:
         """What comes up once a minute beside the sales."""
         await self._count_refused()
+        await self.security_events.flush()
         await self.store.write(drafts.sweep)
         now = self.store.clock.now()
         if now > self._swept_at + HOUR:
             swept = await self.retention.round()
             self._swept_at = 0 if swept.unfinished else now  # the rest of much goes in a minute
+            keep_for = self.settings.security_log_days * DAY
+            await self.store.write(lambda tx: security.sweep(tx, keep_for))
         await self.notices.round()
 
     async def _count_refused(self) -> None:

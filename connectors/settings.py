@@ -48,6 +48,7 @@ class Settings(BaseSettings):
     unfinished_requests_mib: Annotated[int, Field(ge=1, le=65_536)] = 32
     keep_bodies_days: Annotated[int, Field(ge=1, le=3650)] = 30
     keep_journal_days: Annotated[int, Field(ge=7, le=3650)] = 400
+    security_log_days: Annotated[int, Field(ge=1, le=3650)] = 400
 
     @field_validator("database_url")
     @classmethod

@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
+from connector_sdk.messages import Message
 from connectors.cli.output import run, say, show_json, the_host
 from connectors.desk import Refusal
-from connectors.store import connections, sessions
+from connectors.store import connections, security, sessions
 from connectors.store.engine import Transaction
+from connectors.store.security import EventKind
 from connectors.store.sessions import OPERATOR, Visitor
 
 app = typer.Typer(no_args_is_help=True, help="The console in a browser.")
@@ -32,7 +34,7 @@ def link(
 
     async def work() -> None:
         async with the_host() as host:
-            token = await host.store.write(lambda tx: sessions.make_link(tx, _for(tx, connection)))
+            token = await host.store.write(lambda tx: _make_link(tx, connection))
             address = f"{host.public_url}/link/{token}"
             if as_json:
                 show_json({"url": address, "expires_in": sessions.LINK_FOR // 1_000_000})
@@ -43,6 +45,12 @@ def link(
                 say("  (CONNECTORS_PUBLIC_URL is not set: put the address at which this host is reached in its place)")
 
     run(work)
+
+
+def _make_link(tx: Transaction, connection: str | None) -> str:
+    visitor, message = _for(tx, connection), Message("security.link_made.command")
+    security.record(tx, EventKind.link_made, message, business_id=visitor.business_id, connection_id=connection)
+    return sessions.make_link(tx, visitor)
 
 
 def _for(tx: Transaction, connection: str | None) -> Visitor:

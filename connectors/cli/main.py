@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from connectors.cli import connection, console, forget, installation, keys, kit, operations, trying, work
+from connectors.cli import connection, console, forget, installation, keys, kit, operations, security, trying, work
 from connectors.cli.output import fail, log_to_stderr
 from connectors.plugins import Plugins
 
@@ -37,6 +37,7 @@ def _common(
 app.add_typer(connection.app, name="connection")
 app.add_typer(operations.app, name="operations")
 app.add_typer(console.app, name="console")
+app.add_typer(security.app, name="security")
 app.add_typer(installation.database, name="db")
 app.add_typer(keys.app, name="keys")
 app.command()(work.sync)

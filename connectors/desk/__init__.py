@@ -10,10 +10,21 @@ from connectors.desk.forgetting import Forgetting, Forgotten
 from connectors.desk.ground import nearest
 from connectors.desk.joining import Joining, known_fields
 from connectors.desk.keeping import Keeping
-from connectors.desk.refusal import Refusal, Unfit, WrongFields
+from connectors.desk.refusal import KeyRefused, Refusal, Unfit, WrongFields
 from connectors.desk.working import Previewed, Progress, Working
 
-__all__ = ["Desk", "Forgotten", "Previewed", "Progress", "Refusal", "Unfit", "WrongFields", "known_fields", "nearest"]
+__all__ = [
+    "Desk",
+    "Forgotten",
+    "KeyRefused",
+    "Previewed",
+    "Progress",
+    "Refusal",
+    "Unfit",
+    "WrongFields",
+    "known_fields",
+    "nearest",
+]
 
 
 class Desk(Joining, Keeping, Working, Deciding, Forgetting):

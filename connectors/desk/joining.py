@@ -14,7 +14,7 @@ from connector_sdk.hooks import HookRequest
 from connector_sdk.rule import StampRule
 from connector_sdk.teaching import Sketch, as_texts
 from connectors.desk.ground import Ground, nearest
-from connectors.desk.refusal import Refusal, Unfit, WrongFields
+from connectors.desk.refusal import KeyRefused, Refusal, Unfit, WrongFields
 from connectors.domain.clock import SECOND
 from connectors.domain.connection import Business, Connection
 from connectors.domain.secret import DISTINCT, easily_guessed
@@ -194,7 +194,7 @@ class Joining(Ground):
                 raise InvalidKey("no key looks like this")
             return await self.sevenstamp.with_key(key).me()
         except InvalidKey:
-            raise Refusal(
+            raise KeyRefused(
                 "7stamp refuses this key. A key begins with 7loc_sc_ and is shown in full once, in 7stamp under "
                 "Staff → API key; regenerate it there if it is lost.",
                 field="key",

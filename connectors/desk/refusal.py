@@ -25,6 +25,10 @@ class Refusal(Exception):
         super().__init__(ENGLISH.word(self.message))
 
 
+class KeyRefused(Refusal):
+    """7stamp knows no such key, or does not any more."""
+
+
 class WrongFields(Refusal):
     """Settings that a connector cannot take: what is wrong with each field."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import select
 
-from connectors.store import sessions
+from connectors.store import security, sessions
 from connectors.store.engine import Transaction
 from connectors.store.schema import setting
 
@@ -16,10 +16,12 @@ def password_hash(tx: Transaction) -> str | None:
 
 
 def set_password_hash(tx: Transaction, value: str) -> None:
-    """Keep a new one; whoever signed in with the old one is signed out."""
+    """Keep a new one; everything that the operator opened under the old one ends."""
+    if password_hash(tx) is not None:
+        sessions.end_operators(tx)
     tx.run(
         tx.insert(setting)
         .values(name=_NAME, value=value)
         .on_conflict_do_update(index_elements=[setting.c.name], set_={"value": value})
     )
-    sessions.end_operators(tx)
+    security.record(tx, security.EventKind.password_changed)

@@ -411,6 +411,7 @@ console_session = Table(
     Column("seen_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
     Column("checked_at", BigInteger, nullable=False),
+    Column("by_operator", Integer, nullable=False, server_default="0"),
 )
 Index("ix_console_session_business", console_session.c.business_id)
 Index("ix_console_session_key", console_session.c.key_hash)
@@ -424,7 +425,33 @@ console_link = Table(
     Column("made_by", Text),
     Column("content", Text, nullable=False, info=_ENCRYPTED),
     Column("expires_at", BigInteger, nullable=False),
+    Column("by_operator", Integer, nullable=False, server_default="0"),
 )
+
+security_event = Table(
+    "security_event",
+    metadata,
+    Column("seq", Sequence, primary_key=True, autoincrement=True),
+    Column("at", BigInteger, nullable=False),
+    Column("last_at", BigInteger, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("connection_id", Text),
+    Column("address", Text, nullable=False),
+    Column("device", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("times", Integer, nullable=False),
+)
+Index("ix_security_event_owner", security_event.c.owner, security_event.c.seq)
+Index("ix_security_event_kind", security_event.c.owner, security_event.c.kind, security_event.c.seq)
+Index(
+    "ix_security_event_same",
+    security_event.c.owner,
+    security_event.c.kind,
+    security_event.c.address,
+    security_event.c.at,
+)
+Index("ix_security_event_at", security_event.c.at)
 
 draft = Table(
     "draft",

@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, Table, or_, select
 
 from connectors.domain.clock import SECOND
 from connectors.store.engine import Transaction
-from connectors.store.schema import consent, console_link, console_session
+from connectors.store.schema import connection, consent, console_link, console_session
 
 OPERATOR = "operator"
 """The name under which the operator's changes are journalled."""
@@ -49,6 +49,8 @@ class Session:
     seen_at: int
     expires_at: int
     checked_at: int
+    by_operator: bool
+    """Whether the operator opened it: signed in as such, or let somebody in by a link."""
 
     @property
     def operator(self) -> bool:
@@ -68,6 +70,7 @@ def _session(tx: Transaction, row: Any) -> Session:
         row.seen_at,
         row.expires_at,
         row.checked_at,
+        bool(row.by_operator),
     )
 
 
@@ -77,10 +80,14 @@ def hashed(tx: Transaction, session_id: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """Whom a link lets in. Its key is looked at before anything is shown; `until` bounds a session without one."""
+    """Whom a link lets in. Its key is looked at before anything is shown; `until` bounds a session without one.
+
+    What a link `by_operator` opened ends with everything else that the operator opened.
+    """
 
     visitor: Visitor
     until: int | None
+    by_operator: bool
 
 
 def begin(
@@ -115,6 +122,7 @@ def begin(
                 "seen_at": tx.now,
                 "expires_at": expires_at,
                 "checked_at": 0 if by is not None else tx.now,
+                "by_operator": int(visitor.business_id is None or (by is not None and by.by_operator)),
             }
         ],
     )
@@ -171,16 +179,34 @@ def end(tx: Transaction, id_hash: str, business_id: str | None) -> bool:
     return True
 
 
-def end_of_key(tx: Transaction, key_hash: str) -> None:
-    """7stamp refuses the key: whoever signed in with it is signed out, and its links open nothing."""
+def end_of_key(tx: Transaction, key_hash: str) -> bool:
+    """7stamp refuses the key: whoever signed in with it is signed out, and its links open nothing; whether any was."""
+    ended = 0
     for table in (console_session, console_link):
-        tx.run(table.delete().where(table.c.key_hash == key_hash))
+        ended += tx.run(table.delete().where(table.c.key_hash == key_hash)).rowcount
+    return ended > 0
 
 
 def end_operators(tx: Transaction) -> None:
-    """The same for the operator, whose password changed."""
+    """End everything the operator opened: sessions, links for any business, and the sessions of such links."""
     for table in (console_session, console_link):
-        tx.run(table.delete().where(table.c.business_id.is_(None)))
+        tx.run(table.delete().where(or_(table.c.business_id.is_(None), table.c.by_operator == 1)))
+
+
+def end_everywhere(tx: Transaction, business_id: str | None) -> None:
+    """End all sessions and links of a business, whoever opened them, or everything the operator opened."""
+    if business_id is None:
+        end_operators(tx)
+        return
+    for table in (console_session, console_link):
+        tx.run(table.delete().where(table.c.business_id == business_id))
+
+
+def knows_key(tx: Transaction, key_hash: str) -> bool:
+    """Return whether a session or a connection has the 7stamp key with this keyed hash."""
+    signed_in = select(console_session.c.id_hash).where(console_session.c.key_hash == key_hash)
+    connected = select(connection.c.id).where(connection.c.key_hash == key_hash)
+    return tx.run(select(or_(signed_in.exists(), connected.exists()))).scalar_one() in (True, 1)
 
 
 # --- links ---------------------------------------------------------------------------------------------------------
@@ -189,7 +215,8 @@ def end_operators(tx: Transaction) -> None:
 def make_link(tx: Transaction, visitor: Visitor, maker: Session | None = None) -> str:
     """A token that opens one session within ten minutes; it ends with the session that made it.
 
-    Without a key to be looked at, what it opens lives no longer than its maker.
+    Without a `maker` the operator made it, by a command. Without a key to be looked at, what it opens lives no longer
+    than its maker.
     """
     token = secrets.token_urlsafe(24)
     tx.run(console_link.delete().where(console_link.c.expires_at <= tx.now))
@@ -214,23 +241,37 @@ def make_link(tx: Transaction, visitor: Visitor, maker: Session | None = None) -
                 "made_by": maker.id_hash if maker is not None else None,
                 "content": tx.vault.encrypt(json.dumps(content)),
                 "expires_at": tx.now + LINK_FOR,
+                "by_operator": int(maker is None or maker.operator or maker.by_operator),
             }
         ],
     )
     return token
 
 
+def link_of(tx: Transaction, token: str) -> Opened | None:
+    """Return whom a link lets in, without spending it; `None` where it is unknown, spent or too old."""
+    row = tx.run(select(console_link.c.content, console_link.c.by_operator).where(*_live_link(tx, token))).first()
+    return _opened(tx, row) if row is not None else None
+
+
 def spend_link(tx: Transaction, token: str) -> Opened | None:
     """Whose session a link opens, once; `None` where it is unknown, spent or too old."""
     row = tx.run(
         console_link.delete()
-        .where(console_link.c.token_hash == tx.vault.hash("console link", token), console_link.c.expires_at > tx.now)
-        .returning(console_link.c.content)
+        .where(*_live_link(tx, token))
+        .returning(console_link.c.content, console_link.c.by_operator)
     ).first()
-    if row is None:
-        return None
+    return _opened(tx, row) if row is not None else None
+
+
+def _live_link(tx: Transaction, token: str) -> tuple[ColumnElement[bool], ...]:
+    token_hash = tx.vault.hash("console link", token)
+    return console_link.c.token_hash == token_hash, console_link.c.expires_at > tx.now
+
+
+def _opened(tx: Transaction, row: Any) -> Opened:
     content = json.loads(tx.vault.decrypt(row.content))
-    return Opened(Visitor(**content["visitor"]), content["until"])
+    return Opened(Visitor(**content["visitor"]), content["until"], bool(row.by_operator))
 
 
 # --- consents ------------------------------------------------------------------------------------------------------

@@ -26,7 +26,9 @@ from connectors.store.connections import Edit
 from connectors.store.engine import Store, Transaction
 from connectors.store.hints import NewHint
 from connectors.store.journal import Kept, Origin
+from connectors.store.security import EventKind, NewEvent
 from connectors.sync.ingest import Arrival, Door, Outcome, Source, names_forgotten
+from connectors.sync.sampling import SampledEvents
 from connectors.sync.tills import NoConnector, Tills, app_settings, wrong_fields
 
 log = logging.getLogger(__name__)
@@ -59,11 +61,12 @@ UNKNOWN_ACCOUNT = "hooks for accounts we do not have"
 class HookDoor:
     """Takes hooks for connectors and connections."""
 
-    def __init__(self, store: Store, tills: Tills, door: Door, runner: PluginRunner) -> None:
+    def __init__(self, store: Store, tills: Tills, door: Door, runner: PluginRunner, events: SampledEvents) -> None:
         self._store = store
         self._tills = tills
         self._door = door
         self._runner = runner
+        self._events = events
         self._apps = {name: app_settings(found) for name, found in tills.classes.items()}
 
     async def for_connector(self, name: str, hook: HookRequest) -> Answer:
@@ -74,7 +77,8 @@ class HookDoor:
         try:
             whose = await self._runner.route(found, self._apps[name], hook)
         except (Forged, NotConfigured, BadPayload, NotSupported) as error:
-            return _unproven(name, error)
+            self._count_unproven(name, error)
+            return _unproven(error)
         except NoAnswer as error:
             return _later(name, error)
         if isinstance(whose, Answer):
@@ -135,7 +139,8 @@ class HookDoor:
             known = one.refused_at is not None and one.refused_at > self._store.clock.now() - _REFUSED_EVERY
             if isinstance(error, Forged) and own and not known:
                 await self._store.write(lambda tx: connections.refused(tx, one.id))
-            return _unproven(one.connector, error)
+            self._count_unproven(one.connector, error, one)
+            return _unproven(error)
         except ValidationError as error:
             log.error("connection %s: its settings do not fit its connector: %s", one.id, wrong_fields(error))
             return _refusal(503, "not set up yet: send it again later")
@@ -195,6 +200,15 @@ class HookDoor:
             return
         if captured.last_at(tx, one.id) < tx.now - _SAMPLE_EVERY and not names_forgotten(tx, one, sales):
             captured.keep(tx, one.id, hook, most=1)
+
+    def _count_unproven(self, connector: str, error: Exception, connection: Connection | None = None) -> None:
+        """Count a hook that nobody proves, of a connection or of all accounts of a connector."""
+        if not isinstance(error, Forged | NotConfigured):
+            return
+        name = "security.forged_hook" if isinstance(error, Forged) else "security.unverified_hook"
+        message = Message(name, {"connector": connector})
+        business_id, connection_id = (connection.business_id, connection.id) if connection else (None, None)
+        self._events.count(NewEvent(EventKind.forged_hook, message, business_id, connection_id))
 
     # --- what could not be read ---------------------------------------------------------------------------------
 
@@ -332,13 +346,11 @@ def _leave(tx: Transaction, batches: Sequence[Sequence[NewHint]]) -> list[None]:
     return [None] * len(batches)
 
 
-def _unproven(name: str, error: Exception) -> Answer:
+def _unproven(error: Exception) -> Answer:
     match error:
         case Forged():
-            log.warning("%s: a hook was refused: %s", name, error)
             return _refusal(401, "the signature does not hold")
         case NotConfigured():
-            log.error("%s: a hook cannot be verified: %s", name, error)
             return _refusal(503, "not set up yet: send it again later")
         case BadPayload(where=where, why=why):
             return _refusal(400, f"{where}: {why}")

@@ -8,6 +8,7 @@ import httpx
 from playwright.async_api import Page
 
 from connector_sdk.rule import StampRule
+from connectors.store.sessions import OPERATOR, Visitor, make_link
 from tests.stage import KEY, PASSWORD, Stage
 from tests.town import ANNA
 
@@ -24,9 +25,11 @@ async def every_page(stage: Stage, page: Page, operator: Page) -> AsyncIterator[
     await page.goto("/sign-in/operator")
     yield "sign-in-operator", page
     await page.goto("/link/none")
-    yield "link", page
-    await press(page, "main button.go")
     yield "link-used", page
+    business = Visitor(stage.town.connection.business_id, "Cafe", "Europe/Kyiv", OPERATOR)
+    token = await stage.town.host.store.write(lambda tx: make_link(tx, business))
+    await page.goto(f"/link/{token}")
+    yield "link", page
     await page.goto("/sign-in")
     await page.locator("#key").fill("7loc_no")
     await press(page, "main button.go")
@@ -40,6 +43,10 @@ async def every_page(stage: Stage, page: Page, operator: Page) -> AsyncIterator[
     await page.goto("/devices")
     await press(page, "form[action='/devices/link'] button")
     yield "devices", page
+    await page.goto(f"/link/{token}")
+    yield "link-replaces", page
+    await page.goto("/security")
+    yield "security", page
     await page.goto("/nowhere")
     yield "missing", page
     async for shown in _connecting(stage, page):
@@ -84,6 +91,8 @@ async def every_page(stage: Stage, page: Page, operator: Page) -> AsyncIterator[
     await operator.goto("/sign-in/operator")
     await as_operator_anywhere(operator)
     yield "operator", operator
+    await operator.goto("/security")
+    yield "operator-security", operator
 
 
 async def press(page: Page, selector: str) -> None:

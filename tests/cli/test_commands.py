@@ -306,6 +306,13 @@ def test_a_host_shows_the_operators_password_once_and_makes_links(terminal: Term
                 assert proof
                 page = browser.post("/sign-in/operator", data={"proof": proof[1], "password": password})
                 assert "1 connection on this installation" in page.text
+    events = terminal.json("security", "log", "--limit", "100")
+    kinds = [event["kind"] for event in events]
+    assert {"password_changed", "link_made", "link_used", "sign_in"} == set(kinds)
+    assert kinds[-1] == "password_changed"
+    assert "The operator made a sign-in link" in terminal("security", "log")
+    business = next(event["business"] for event in events if event["business"])
+    assert {event["business"] for event in terminal.json("security", "log", "--business", business)} == {business}
 
 
 def test_the_file_for_support_says_what_is_in_it_and_holds_no_secret(terminal: Terminal, tmp_path: Path) -> None:

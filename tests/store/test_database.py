@@ -100,6 +100,27 @@ INSERT INTO kept (id, connection_id, receipt_id, at, place, why, body) VALUES
 """
 
 
+LINKS_BEFORE = """
+INSERT INTO console_link (token_hash, business_id, key_hash, content, expires_at) VALUES
+  ('operators', NULL, NULL, '', 1), ('for a cafe', 'b', NULL, '', 1), ('a cafes own', 'b', 'k', '', 1)
+"""
+
+
+def test_what_the_operator_opened_before_is_known_for_it(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'x.db'}"
+    engine = _at_0001(url)
+    with engine.begin() as session:
+        config = migrate._config()
+        config.attributes["connection"] = session
+        command.upgrade(config, "0003")
+        session.execute(sqlalchemy.text(LINKS_BEFORE))
+    Store(url, VAULT).prepare()
+    with engine.connect() as session:
+        rows = session.execute(sqlalchemy.text("SELECT token_hash FROM console_link WHERE by_operator = 1")).scalars()
+        assert set(rows) == {"operators", "for a cafe"}
+    engine.dispose()
+
+
 def test_what_an_older_version_kept_is_known_for_what_it_is(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'x.db'}"
     engine = _at_0001(url)

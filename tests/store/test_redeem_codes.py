@@ -110,7 +110,10 @@ def as_before(file: Path, vault: Vault) -> None:
             if not message.startswith("["):
                 database.execute("UPDATE journal SET message = ? WHERE seq = ?", (vault.decrypt(message), seq))
         database.execute("DELETE FROM setting WHERE name = 'hash_key'")
-        database.execute("UPDATE alembic_version SET version_num = '0003'")
+        database.execute("DROP TABLE forgotten")
+        database.execute("DROP INDEX ix_sale_personal")
+        database.execute("ALTER TABLE sale DROP COLUMN anonymous")
+        database.execute("UPDATE alembic_version SET version_num = '0005'")
 
 
 def _requests(file: Path) -> list[tuple[str, ...]]:

@@ -81,8 +81,11 @@ async def test_every_route_of_another_business_is_404_and_changes_nothing(town: 
         tried += 1
     assert tried >= 25
     assert await _dump(town) == before
-    for path in ("/", "/devices"):
+    for path in ("/", "/devices", "/security"):
         assert town.connection.id not in (await theirs.get(path)).text
+    # one's own security log names one's own sign-in only, and signing out everywhere ends nobody else's session
+    assert (await theirs.get("/security")).text.count("<tr><td>") == 1
+    await theirs.post("/devices/sign-out-everywhere")
     assert device not in (await theirs.get("/devices")).text
     # and the draft is still its owner's
     assert (await mine.get(f"/connect/{ids['draft']}/authorise")).status_code == 200

@@ -26,8 +26,8 @@ from connectors.store.drafts import Draft
 from connectors.store.errors import Taken
 from connectors.sync.previewing import Forecast, Recent, forecast
 from connectors.web.console import forms, samples
+from connectors.web.console.attempts import TooMany
 from connectors.web.console.frame import Form, NotHere, Pages, Visit, Who
-from connectors.web.console.gate import TooMany
 from connectors.web.console.words import zone_of
 
 pages = Pages()
@@ -371,7 +371,7 @@ async def key(visit: Visit) -> Response:
     given = str(own or visit.form.get("key").strip())
     try:
         gate = visit.console.gate
-        me = await (gate.me(given) if own else gate.check_key(visit.request, given, inside=True))
+        me = await (gate.me(given) if own else gate.check_key(visit.request, given, session=visit.me))
         if visit.me.visitor.business_id not in (None, me.business.id):
             raise Refusal("this key is of another business: sign in with it to connect a till there", field="key")
     except (Refusal, TooMany) as error:

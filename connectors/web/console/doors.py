@@ -10,9 +10,12 @@ from starlette.responses import Response
 from connector_sdk.messages import Message
 from connectors.desk import Refusal
 from connectors.store import sessions
+from connectors.store.engine import Transaction
+from connectors.store.security import EventKind
 from connectors.store.sessions import OPERATOR, Visitor
+from connectors.web.console.attempts import TooMany
 from connectors.web.console.frame import NotHere, Pages, Visit, Who, local
-from connectors.web.console.gate import TooMany, visitor_of
+from connectors.web.console.gate import link_words, visitor_of
 
 pages = Pages()
 
@@ -44,7 +47,9 @@ async def sign_in(visit: Visit) -> Response:
         wanted = f"{wanted}{'&' if '?' in wanted else '?'}kept={kept}"
     response = visit.go(wanted)
     remember = visit.form.get("remember") == "1"
-    return await visit.console.gate.let_in(visit.request, response, visitor_of(me, key), remember=remember)
+    visitor = visitor_of(me, key)
+    how = Message("security.sign_in.key", {"login": visitor.login})
+    return await visit.console.gate.let_in(visit.request, response, visitor, remember=remember, how=how)
 
 
 @pages.get("/sign-in/operator", Who.anyone)
@@ -63,7 +68,8 @@ async def operator_sign_in(visit: Visit) -> Response:
         return visit.page("operator_sign_in.html", status, next=wanted, errors={"password": visit.why(error)})
     remember = visit.form.get("remember") == "1"
     response = visit.go(wanted if wanted != "/" else "/operator")
-    return await visit.console.gate.let_in(visit.request, response, operator(), remember=remember)
+    how = Message("security.sign_in.password")
+    return await visit.console.gate.let_in(visit.request, response, operator(), remember=remember, how=how)
 
 
 def operator() -> Visitor:
@@ -80,19 +86,26 @@ async def sign_out(visit: Visit) -> Response:
 
 @pages.get("/link/{token}", Who.anyone)
 async def link_page(visit: Visit) -> Response:
-    """Shows a button: whoever only looks at the address (a preview does) spends nothing."""
-    return visit.page("link.html", token=visit.path["token"], spent=False)
+    """Name whom the link lets in, and whose session that ends; whoever only looks (a preview does) spends nothing."""
+    return await _link(visit, 200)
+
+
+async def _link(visit: Visit, status: int) -> Response:
+    token = visit.path["token"]
+    opened = await visit.host.store.read(lambda tx: sessions.link_of(tx, token))
+    if opened is None:
+        return visit.page("link.html", 410, visitor=None)
+    replaces = visit.session.id_hash if visit.session is not None else ""
+    return visit.page("link.html", status, token=token, visitor=opened.visitor, replaces=replaces)
 
 
 @pages.post("/link/{token}", Who.anyone)
 async def link(visit: Visit) -> Response:
-    token = visit.path["token"]
-    opened = await visit.host.store.write(lambda tx: sessions.spend_link(tx, token))
-    if opened is None:
-        return visit.page("link.html", 410, token=token, spent=True)
-    response = visit.go("/operator" if opened.visitor.business_id is None else "/")
+    if visit.session is not None and visit.form.get("replaces") != visit.session.id_hash:
+        return await _link(visit, 409)  # the page that was shown named no session to end, or another
     remember = visit.form.get("remember") == "1"
-    return await visit.console.gate.let_in(visit.request, response, opened.visitor, remember=remember, by=opened)
+    response = await visit.console.gate.let_in_by_link(visit.request, visit.path["token"], remember=remember)
+    return response or visit.page("link.html", 410, visitor=None)
 
 
 # --- devices --------------------------------------------------------------------------------------------------------
@@ -114,18 +127,47 @@ async def _devices(visit: Visit, made: str | None) -> Response:
 async def make_link(visit: Visit) -> Response:
     """A link by which another device signs in."""
     me = visit.me
-    token = await visit.host.store.write(lambda tx: sessions.make_link(tx, me.visitor, me))
+
+    def work(tx: Transaction) -> str:
+        message, business_id = link_words("made", me.visitor.login), me.visitor.business_id
+        visit.console.gate.log(tx, visit.request, EventKind.link_made, message, business_id=business_id)
+        return sessions.make_link(tx, me.visitor, me)
+
+    token = await visit.host.store.write(work)
     return await _devices(visit, f"{visit.host.public_url}/link/{token}")
 
 
 @pages.post("/devices/{device}/sign-out")
 async def sign_device_out(visit: Visit) -> Response:
     device, mine = visit.path["device"], visit.me.visitor.business_id
-    if not await visit.host.store.write(lambda tx: sessions.end(tx, device, mine)):
-        raise NotHere
     if device == visit.me.id_hash:
-        return await visit.console.gate.let_out(visit.request, visit.go("/sign-in"), None)
+        return await visit.console.gate.let_out(visit.request, visit.go("/sign-in"), visit.me)
+    message = Message("security.sign_out.device", {"login": visit.me.visitor.login})
+
+    def work(tx: Transaction) -> bool:
+        ended = sessions.end(tx, device, mine)
+        if ended:
+            visit.console.gate.log(tx, visit.request, EventKind.sign_out, message, business_id=mine)
+        return ended
+
+    if not await visit.host.store.write(work):
+        raise NotHere
     return visit.go("/devices", Message("That device is signed out."))
+
+
+@pages.post("/devices/sign-out-everywhere", page="/devices")
+async def sign_out_everywhere(visit: Visit) -> Response:
+    """End all sessions and links of this business, or everything that the operator opened."""
+    mine, login = visit.me.visitor.business_id, visit.me.visitor.login
+
+    def work(tx: Transaction) -> None:
+        sessions.end_everywhere(tx, mine)
+        message = Message("security.signed_out_everywhere", {"login": login})
+        visit.console.gate.log(tx, visit.request, EventKind.signed_out_everywhere, message, business_id=mine)
+
+    await visit.host.store.write(work)
+    response = visit.go("/sign-in", Message("Every device is signed out, this one too."))
+    return await visit.console.gate.let_out(visit.request, response, None)
 
 
 # --- a new key for what a dead one stopped --------------------------------------------------------------------------

@@ -19,8 +19,8 @@ from connectors.domain.clock import MINUTE
 from connectors.domain.connection import Business, Connection
 from connectors.domain.person import Reference
 from connectors.store.errors import StoreError
+from connectors.web.console.attempts import TooMany
 from connectors.web.console.frame import NotHere, Pages, Visit
-from connectors.web.console.gate import TooMany
 from connectors.web.console.keeping import confirmed
 
 pages = Pages()

@@ -28,14 +28,17 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from connector_sdk.connector import Connector
 from connector_sdk.messages import Message
 from connectors.desk import Desk, Forgotten, Refusal
+from connectors.domain.connection import Connection
 from connectors.host import Host
 from connectors.isolation import NoAnswer
 from connectors.isolation.runner import RemoteTeaching
 from connectors.store import looking
 from connectors.store.errors import NotFound, StoreError
 from connectors.store.looking import Overview
+from connectors.store.security import EventKind, NewEvent
 from connectors.store.sessions import OPERATOR, Session
-from connectors.web.console.gate import Gate, TooMany
+from connectors.web.console.attempts import TooMany
+from connectors.web.console.gate import Gate, device_of
 from connectors.web.console.reads import TillReads
 from connectors.web.console.words import Words, language_for, zone_of
 from connectors.web.reading import cookie, read_body
@@ -173,10 +176,19 @@ class Visit:
         found = await self.host.store.read(lambda tx: looking.overview(tx, wanted))
         if found is None or self.me.visitor.business_id not in (None, found.connection.business_id):
             raise NotHere
+        if self.me.operator and "part" not in self.request.query_params:
+            self._count_visit(found.connection)
         self.words = Words(
             self.words.catalogue, self.words.language, zone_of(found.connection.account.zone), self.words.now
         )
         return found
+
+    def _count_visit(self, connection: Connection) -> None:
+        """Tell the security log that the operator looked at a business's connection, once however many pages it is."""
+        address, device = self.console.gate.address(self.request), device_of(self.request)
+        message, business_id = Message("security.operator_visit"), connection.business_id
+        event = NewEvent(EventKind.operator_visit, message, business_id, connection.id, address, device)
+        self.host.security_events.count(event)
 
     # --- answers ------------------------------------------------------------------------------------------------
 

@@ -12,22 +12,25 @@ import re
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 from starlette.requests import HTTPConnection
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
-from connectors.desk import Refusal
+from connector_sdk.messages import Message
+from connectors.desk import KeyRefused, Refusal
 from connectors.domain.clock import DAY, HOUR, SECOND
 from connectors.host import Host
 from connectors.sevenstamp.client import InvalidKey, SevenStampError
 from connectors.sevenstamp.models import Me
-from connectors.store import operators, sessions
+from connectors.store import operators, security, sessions
 from connectors.store.engine import Transaction
-from connectors.store.sessions import Opened, Session, Visitor
+from connectors.store.security import EventKind, NewEvent
+from connectors.store.sessions import OPERATOR, Opened, Session, Visitor
+from connectors.web.console.attempts import Bounds, Delays, FairQueue, TooMany, network_of
 from connectors.web.reading import cookie
 
 REMEMBERED = 90 * DAY
@@ -39,67 +42,21 @@ _RECHECK_PATIENCE = 5.0
 _RECHECK_AGAIN = 15.0
 _KEY = re.compile(r"7loc_sc_[!-~]{1,180}")
 _ADDRESSES = 10_000
-_FREE_TRIES = 3
-_LONGEST_DELAY = 300.0
-_FORGOTTEN = 1800.0  # so long after the last delay an address begins anew
-_AT_THE_DOOR = (2.0, 20)  # checks a second over all addresses, and how many at once
-_INSIDE = (5.0, 50)  # the same for who is signed in already: a crowd at the door does not shut them out
+_OF_NETWORK = (1.0, 20)  # tries a second of a stranger's network, or of a business, and how many at once
+_OF_KEY = (1.0, 10)  # how often 7stamp is asked about one key that this host knows
+_KEYS_AT_ONCE = 4  # calls of 7stamp for keys that this host does not know
+_PASSWORDS_AT_ONCE = 1  # argon2 takes memory and processors on purpose
 _REMEMBER_ME = 30.0
+_OPERATORS_BROWSER = "operator"
 
 
-class TooMany(Exception):
-    """Wait so many seconds."""
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a try is from: wrong ones count for its `name`, it waits by turns of `network`; no stranger is `known`."""
 
-    def __init__(self, seconds: float) -> None:
-        super().__init__(f"wait {seconds:.0f} seconds")
-        self.seconds = max(1, round(seconds))
-
-
-class Delays:
-    """Growing delays for each client address; a try counts before it is known to be wrong."""
-
-    def __init__(self) -> None:
-        self._tries: OrderedDict[str, tuple[int, float]] = OrderedDict()
-
-    def try_(self, address: str) -> None:
-        """Raises `TooMany`."""
-        now = time.monotonic()
-        count, not_before = self._tries.get(address, (0, 0.0))
-        if now < not_before:
-            raise TooMany(not_before - now)
-        if now > not_before + _FORGOTTEN and count:
-            count = 0
-        delay = 0.0 if count < _FREE_TRIES else min(2.0 ** (count - _FREE_TRIES + 1), _LONGEST_DELAY)
-        self._tries[address] = (count + 1, now + delay)
-        self._tries.move_to_end(address)
-        while len(self._tries) > _ADDRESSES:
-            self._tries.popitem(last=False)
-
-    def wait(self, address: str) -> None:
-        """Whether it must wait, without counting. Raises `TooMany`."""
-        _, not_before = self._tries.get(address, (0, 0.0))
-        if time.monotonic() < not_before:
-            raise TooMany(not_before - time.monotonic())
-
-    def right(self, address: str) -> None:
-        self._tries.pop(address, None)
-
-
-class Bound:
-    """At most so many a second over all addresses, after a burst."""
-
-    def __init__(self, per_second: float, burst: int) -> None:
-        self._per_second, self._burst = per_second, burst
-        self._left, self._at = float(burst), time.monotonic()
-
-    def take(self) -> None:
-        """Raises `TooMany`."""
-        now = time.monotonic()
-        self._left = min(self._burst, self._left + (now - self._at) * self._per_second)
-        self._at = now
-        if self._left < 1:
-            raise TooMany((1 - self._left) / self._per_second)
-        self._left -= 1
+    name: str
+    network: str
+    known: bool
 
 
 class Gate:
@@ -109,16 +66,16 @@ class Gate:
         self._host = host
         self._store = host.store
         self._key_delays, self._password_delays = Delays(), Delays()  # a right key must not pardon wrong passwords
-        self._key_checks, self._password_checks, self._inside = (
-            Bound(*_AT_THE_DOOR),
-            Bound(*_AT_THE_DOOR),
-            Bound(*_INSIDE),
-        )
-        self._searches: OrderedDict[str, Bound] = OrderedDict()
+        self._networks_keys, self._networks_passwords = Bounds(*_OF_NETWORK), Bounds(*_OF_NETWORK)
+        # strangers wait for strangers only: whoever this host knows has queues of their own
+        self._key_queues = {known: FairQueue(_KEYS_AT_ONCE) for known in (True, False)}
+        self._password_queues = {known: FairQueue(_PASSWORDS_AT_ONCE) for known in (True, False)}
+        self._searches = Bounds(0.5, 20)
+        self._key_asks = Bounds(*_OF_KEY)
+        self._asked: dict[str, asyncio.Task[Me]] = {}
         self._known: OrderedDict[str, tuple[float, Me]] = OrderedDict()
         self._rechecked: OrderedDict[str, tuple[float, asyncio.Task[bool | None]]] = OrderedDict()
         self._hasher = PasswordHasher()
-        self._hashing = asyncio.Semaphore(2)  # argon2 takes memory on purpose
 
     # --- where a request is from --------------------------------------------------------------------------------
 
@@ -186,8 +143,7 @@ class Gate:
         if found.visitor.key and found.key_hash and now - found.checked_at > _RECHECK:
             answer = await self._recheck(found.visitor.key, found.key_hash)
             if answer is False:
-                key_hash = found.key_hash
-                await self._store.write(lambda tx: sessions.end_of_key(tx, key_hash))
+                await self._end_of_key(found.key_hash, found.visitor.business_id)
                 return None
             if answer is None and not found.checked_at:  # it came by a link, and nobody has vouched for its key yet
                 return None
@@ -195,6 +151,13 @@ class Gate:
         if checked or (used and now - found.seen_at > _TOUCH):
             await self._store.write(lambda tx: sessions.seen(tx, found, used=used, checked=checked))
         return found
+
+    async def _end_of_key(self, key_hash: str, business_id: str | None) -> None:
+        def work(tx: Transaction) -> None:
+            if sessions.end_of_key(tx, key_hash):  # of several requests at once, one is first
+                security.record(tx, EventKind.key_refused, business_id=business_id)
+
+        await self._store.write(work)
 
     async def _recheck(self, key: str, key_hash: str) -> bool | None:
         """Whether 7stamp still knows a key; `None` where it does not say, which is not asked for at every click."""
@@ -224,30 +187,108 @@ class Gate:
         visitor: Visitor,
         *,
         remember: bool,
-        by: Opened | None = None,
+        how: Message | None = None,
     ) -> Response:
-        """Begin a session in this browser; one it had before ends."""
-        lives = REMEMBERED if remember else _ONE_DAY
-        device = _device(request.headers)
-        old = self._id(request)
+        """Begin a session in this browser; one it had before ends. The security log says `how`."""
 
         def work(tx: Transaction) -> str:
-            if old and (before := sessions.of(tx, old, _IDLE)) is not None:
-                sessions.end(tx, before.id_hash, before.visitor.business_id)
-            return sessions.begin(tx, visitor, device=device, remembered=remember, lives=lives, by=by)
+            self.log(tx, request, EventKind.sign_in, how, business_id=visitor.business_id)
+            return self._begin(tx, request, visitor, remember)
 
-        one = await self._store.write(work)
-        self._set(request, response, "console", one, lives // SECOND if remember else None)
+        session_id = await self._store.write(work)
+        return self._admit(request, response, visitor, session_id, remember)
+
+    async def let_in_by_link(self, request: HTTPConnection, token: str, *, remember: bool) -> Response | None:
+        """Spend a link and begin its session, both or neither; `None` where the link opens nothing."""
+
+        def work(tx: Transaction) -> tuple[Visitor, str] | None:
+            opened = sessions.spend_link(tx, token)
+            if opened is None:
+                return None
+            visitor = opened.visitor
+            self.log(
+                tx, request, EventKind.link_used, link_words("used", visitor.login), business_id=visitor.business_id
+            )
+            return visitor, self._begin(tx, request, visitor, remember, by=opened)
+
+        begun = await self._store.write(work)
+        if begun is None:
+            return None
+        visitor, session_id = begun
+        response = RedirectResponse("/operator" if visitor.business_id is None else "/", 303)
+        return self._admit(request, response, visitor, session_id, remember)
+
+    def _begin(
+        self, tx: Transaction, request: HTTPConnection, visitor: Visitor, remember: bool, by: Opened | None = None
+    ) -> str:
+        old, lives = self._id(request), REMEMBERED if remember else _ONE_DAY
+        if old and (before := sessions.of(tx, old, _IDLE)) is not None:
+            sessions.end(tx, before.id_hash, before.visitor.business_id)
+        return sessions.begin(tx, visitor, device=device_of(request), remembered=remember, lives=lives, by=by)
+
+    def _admit(
+        self, request: HTTPConnection, response: Response, visitor: Visitor, session_id: str, remember: bool
+    ) -> Response:
+        """Give this browser its session, and a sign that it was signed in, which outlives the session."""
+        lives = REMEMBERED if remember else _ONE_DAY
+        self._set(request, response, "console", session_id, lives // SECOND if remember else None)
+        whose = visitor.business_id or _OPERATORS_BROWSER
+        sign = f"{whose}.{self._sign(request, whose)}"
+        self._set(request, response, _sign_name(whose), sign, REMEMBERED // SECOND)
         return response
 
     async def let_out(self, request: HTTPConnection, response: Response, session: Session | None) -> Response:
         if session is not None:
             gone = session
-            await self._store.write(lambda tx: sessions.end(tx, gone.id_hash, gone.visitor.business_id))
+            business_id = gone.visitor.business_id
+
+            def work(tx: Transaction) -> None:
+                if sessions.end(tx, gone.id_hash, business_id):
+                    message = Message("security.sign_out", {"login": gone.visitor.login})
+                    self.log(tx, request, EventKind.sign_out, message, business_id=business_id)
+
+            await self._store.write(work)
         response.delete_cookie(
             self._cookie(request, "console"), path="/", secure=self.secure(request), httponly=True, samesite="lax"
         )
         return response
+
+    # --- the security log ---------------------------------------------------------------------------------------
+
+    def log(
+        self,
+        tx: Transaction,
+        request: HTTPConnection,
+        kind: EventKind,
+        message: Message | None = None,
+        *,
+        business_id: str | None,
+        connection_id: str | None = None,
+    ) -> None:
+        """Record an event with the address and the device that it came from."""
+        security.record(
+            tx,
+            kind,
+            message,
+            business_id=business_id,
+            connection_id=connection_id,
+            address=self.address(request),
+            device=device_of(request),
+        )
+
+    async def failed(self, request: HTTPConnection, what: str, business_id: str | None) -> None:
+        """Record that a wrong `key`, `password` or key of another business (`foreign`) was tried."""
+        message = Message(f"security.failed.{what}")
+        await self._store.write(
+            lambda tx: self.log(tx, request, EventKind.failed_sign_in, message, business_id=business_id)
+        )
+
+    def _refused(self, request: HTTPConnection, session: Session | None) -> None:
+        """Count a try that was not even checked; that costs no write of its own."""
+        business_id = session.visitor.business_id if session is not None else None
+        message = Message("security.quota_met.tries")
+        event = NewEvent(EventKind.quota_met, message, business_id, None, self.address(request), device_of(request))
+        self._host.security_events.count(event)
 
     # --- forms --------------------------------------------------------------------------------------------------
 
@@ -276,19 +317,65 @@ class Gate:
 
     # --- the two doors ------------------------------------------------------------------------------------------
 
-    async def check_key(self, request: HTTPConnection, key: str, *, inside: bool = False) -> Me:
-        """Whose key somebody gives, at the door or `inside`. Raises `Refusal`, `TooMany`."""
+    def _sign(self, request: HTTPConnection, whose: str) -> str:
+        browser = cookie(request, self._cookie(request, "visitor"))[:200]
+        return self._store.vault.hash("signed in before", whose, browser) if browser else ""
+
+    def _origin(self, request: HTTPConnection, session: Session | None, *, operator: bool) -> Origin:
+        """Whose try it is: a session's, a browser's in which a business (or the operator) was signed in, an address's.
+
+        Who signed in as a business is no known operator: anybody with a 7stamp key can be a business here. Wrong tries
+        count for the session or browser that makes them, so that a thief's do not delay the owner's.
+        """
+        if session is not None:
+            name = f"session {session.id_hash}"
+            business_id = session.visitor.business_id
+            return Origin(name, name if business_id is None else f"business {business_id}", known=True)
+        signed = cookie(request, self._cookie(request, _sign_name(_OPERATORS_BROWSER if operator else "")))
+        whose, _, sign = signed[:300].rpartition(".")
+        wanted = self._sign(request, whose)
+        if wanted and hmac.compare_digest(sign.encode(), wanted.encode()):
+            name = f"browser {wanted}"
+            return Origin(name, name if operator else f"business {whose}", known=True)
         address = self.address(request)
+        return Origin(address, network_of(address), known=False)
+
+    async def check_key(self, request: HTTPConnection, key: str, *, session: Session | None = None) -> Me:
+        """Whose key somebody gives, at the door or in a `session`. Raises `Refusal`, `TooMany`."""
         if not key:
             raise Refusal("paste your 7stamp key here", field="key")
         if not _KEY.fullmatch(key):
             raise Refusal("this is no 7stamp key: a key begins with 7loc_sc_", field="key")
-        self._key_delays.wait(address)
-        (self._inside if inside else self._key_checks).take()
-        self._key_delays.try_(address)
-        me = await self._host.desk.check_key(key)
-        self._key_delays.right(address)
+        business_id = session.visitor.business_id if session is not None else None
+        try:
+            key_hash = self._store.vault.hash("7stamp key", key)
+            if await self._store.read(lambda tx: sessions.knows_key(tx, key_hash)):
+                return await self._ask(key_hash, key)  # nobody guesses it: no wrong try stands in its way
+            return await self._check_unknown(self._origin(request, session, operator=False), key)
+        except TooMany:
+            self._refused(request, session)
+            raise
+        except KeyRefused:
+            await self.failed(request, "key", business_id)
+            raise
+
+    async def _check_unknown(self, origin: Origin, key: str) -> Me:
+        self._key_delays.wait(origin.name)
+        self._networks_keys.take(origin.network)
+        async with self._key_queues[origin.known].turn(origin.name, origin.network):
+            self._key_delays.try_(origin.name)
+            me = await self._host.desk.check_key(key)
+        self._key_delays.right(origin.name)
         return me
+
+    async def _ask(self, key_hash: str, key: str) -> Me:
+        """What 7stamp says of a key that this host knows; whoever asks meanwhile waits for the same answer."""
+        asked = self._asked.get(key_hash)
+        if asked is None:
+            self._key_asks.take(key_hash)
+            asked = self._asked[key_hash] = asyncio.create_task(self._host.desk.check_key(key))
+            asked.add_done_callback(lambda task: (self._asked.pop(key_hash), task.cancelled() or task.exception()))
+        return await asyncio.shield(asked)
 
     async def me(self, key: str) -> Me:
         """What 7stamp says of a key we have, asked at most twice a minute. Raises `Refusal`, `TooMany`."""
@@ -296,8 +383,7 @@ class Gate:
         until, kept = self._known.get(name, (0.0, None))
         if kept is not None and now < until:
             return kept
-        self._inside.take()
-        me = await self._host.desk.check_key(key)
+        me = await self._ask(name, key)
         self._known[name] = (now + _REMEMBER_ME, me)
         while len(self._known) > _ADDRESSES:
             self._known.popitem(last=False)
@@ -305,28 +391,45 @@ class Gate:
 
     def search(self, session: Session) -> None:
         """One look for somebody's card, of which a session has not too many. Raises `TooMany`."""
-        bound = self._searches.setdefault(session.id_hash, Bound(0.5, 20))
-        while len(self._searches) > _ADDRESSES:
-            self._searches.popitem(last=False)
-        bound.take()
+        self._searches.take(session.id_hash)
 
-    async def check_password(self, request: HTTPConnection, password: str) -> None:
+    async def check_password(self, request: HTTPConnection, password: str, *, session: Session | None = None) -> None:
         """Whether this is the operator's. Raises `Refusal`, `TooMany`."""
-        address = self.address(request)
-        self._password_delays.wait(address)
-        self._password_checks.take()
-        self._password_delays.try_(address)
-        kept = await self._store.read(operators.password_hash)
-        if kept is None or not await self._verified(kept, password):
+        origin = self._origin(request, session, operator=True)
+        try:
+            right = await self._right_password(origin, password)
+        except TooMany:
+            self._refused(request, None)
+            raise
+        if not right:
+            await self.failed(request, "password", None)
             raise Refusal("this is not the operator's password", field="password")
-        self._password_delays.right(address)
+        self._password_delays.right(origin.name)
+
+    async def _right_password(self, origin: Origin, password: str) -> bool:
+        self._password_delays.wait(origin.name)
+        self._networks_passwords.take(origin.network)
+        async with self._password_queues[origin.known].turn(origin.name, origin.network):
+            self._password_delays.try_(origin.name)
+            kept = await self._store.read(operators.password_hash)
+            return kept is not None and await self._verified(kept, password)
 
     async def _verified(self, kept: str, password: str) -> bool:
-        async with self._hashing:
-            try:
-                return await asyncio.to_thread(self._hasher.verify, kept, password[:1000])
-            except (VerificationError, InvalidHashError):
-                return False
+        try:
+            return await asyncio.to_thread(self._hasher.verify, kept, password[:1000])
+        except (VerificationError, InvalidHashError):
+            return False
+
+
+def _sign_name(whose: str) -> str:
+    return "operator-was-here" if whose == _OPERATORS_BROWSER else "business-was-here"
+
+
+def link_words(what: str, login: str) -> Message:
+    """That a sign-in link was `made` or `used`, and whose it is: the operator's, or a login's at 7stamp."""
+    if login == OPERATOR:
+        return Message(f"security.link_{what}.operator")
+    return Message(f"security.link_{what}", {"login": login})
 
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -359,8 +462,8 @@ _SYSTEMS = (
 )
 
 
-def _device(headers: Mapping[str, str]) -> str:
+def device_of(request: HTTPConnection) -> str:
     """What a browser calls itself, in two words people know."""
-    said = headers.get("user-agent", "")
+    said = request.headers.get("user-agent", "")
     words = [next((word for sign, word in known if sign in said), "") for known in (_BROWSERS, _SYSTEMS)]
     return " · ".join(word for word in words if word)

@@ -25,8 +25,8 @@ from connectors.store.outbox import Operation
 from connectors.store.tallies import Tally
 from connectors.sync.previewing import forecast
 from connectors.web.console import charts, connecting, forms, searching
+from connectors.web.console.attempts import TooMany
 from connectors.web.console.frame import Form, NotHere, Pages, Visit
-from connectors.web.console.gate import TooMany
 
 pages = Pages()
 
@@ -462,7 +462,7 @@ async def _change_key(visit: Visit, one: Connection) -> None:
     own = visit.me.visitor.key if visit.form.get("use") == "own" else None
     given = own or visit.form.get("key").strip()
     if own is None:
-        await visit.console.gate.check_key(visit.request, given, inside=True)
+        await visit.console.gate.check_key(visit.request, given, session=visit.me)
     await visit.desk.edit(one.id, {}, key=given)
 
 
@@ -544,12 +544,13 @@ async def confirmed(visit: Visit, one: Connection) -> str | None:
     """Whoever asks for this shows a key (the operator the password) once more; what is wrong otherwise."""
     try:
         if visit.me.operator:
-            await visit.console.gate.check_password(visit.request, visit.form.get("secret"))
+            await visit.console.gate.check_password(visit.request, visit.form.get("secret"), session=visit.me)
             return None
-        me = await visit.console.gate.check_key(visit.request, visit.form.get("secret").strip(), inside=True)
+        me = await visit.console.gate.check_key(visit.request, visit.form.get("secret").strip(), session=visit.me)
     except (Refusal, TooMany) as error:
         return visit.why(error)
     if me.business.id != one.business_id:
+        await visit.console.gate.failed(visit.request, "foreign", one.business_id)
         return visit.words.text("This key is of another business.")
     return None
 

@@ -13,8 +13,10 @@ from starlette.responses import Response
 
 from connectors.domain.connection import Health
 from connectors.store import connections, looking, sessions
+from connectors.store.security import EventKind
 from connectors.store.sessions import OPERATOR, Visitor
 from connectors.web.console.frame import NotHere, Pages, Visit, Who
+from connectors.web.console.gate import link_words
 
 pages = Pages()
 
@@ -69,6 +71,10 @@ async def link(visit: Visit) -> Response:
     def work(tx: Any) -> str:
         one = connections.get(tx, wanted)
         business = connections.business_of(tx, one.business_id)
+        message = link_words("made", OPERATOR)
+        visit.console.gate.log(
+            tx, visit.request, EventKind.link_made, message, business_id=business.id, connection_id=one.id
+        )
         return sessions.make_link(tx, Visitor(business.id, business.name, business.zone, OPERATOR), me)
 
     if await visit.host.store.read(lambda tx: looking.overview(tx, wanted)) is None:

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from connectors.web.console import connecting, doors, forgetting, keeping, live, operating, receipts, teaching
+from connectors.web.console import (
+    connecting,
+    doors,
+    forgetting,
+    keeping,
+    live,
+    operating,
+    receipts,
+    security_log,
+    teaching,
+)
 
 PAGES = (
     doors.pages,
+    security_log.pages,
     connecting.pages,
     teaching.pages,
     live.pages,

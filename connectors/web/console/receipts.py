@@ -22,8 +22,8 @@ from connectors.sevenstamp.models import Card
 from connectors.store import journal, looking, outbox
 from connectors.store.errors import StoreError
 from connectors.store.looking import Told, Version
+from connectors.web.console.attempts import TooMany
 from connectors.web.console.frame import NotHere, Pages, Visit
-from connectors.web.console.gate import TooMany
 from connectors.web.console.keeping import choices
 
 pages = Pages()
