@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import select
 
-from connectors.store import sessions
+from connectors.store import passkeys, sessions
 from connectors.store.engine import Transaction
 from connectors.store.schema import setting
 
@@ -16,10 +16,14 @@ def password_hash(tx: Transaction) -> str | None:
 
 
 def set_password_hash(tx: Transaction, value: str) -> None:
-    """Keep a new one; whoever signed in with the old one is signed out."""
+    """Keep a new one; whoever signed in with the old one is signed out, and the operator's passkeys are removed.
+
+    Whoever knew the old password may have added a passkey: a new password must end that, too.
+    """
     tx.run(
         tx.insert(setting)
         .values(name=_NAME, value=value)
         .on_conflict_do_update(index_elements=[setting.c.name], set_={"value": value})
     )
+    passkeys.remove_operators(tx)
     sessions.end_operators(tx)

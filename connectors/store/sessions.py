@@ -49,6 +49,8 @@ class Session:
     seen_at: int
     expires_at: int
     checked_at: int
+    confirmed: bool = False
+    """Whether somebody proved who they are when it began; a link that a signed-in device made proves nobody."""
 
     @property
     def operator(self) -> bool:
@@ -68,6 +70,7 @@ def _session(tx: Transaction, row: Any) -> Session:
         row.seen_at,
         row.expires_at,
         row.checked_at,
+        bool(row.confirmed),
     )
 
 
@@ -81,14 +84,23 @@ class Opened:
 
     visitor: Visitor
     until: int | None
+    confirmed: bool = False
+    """Whether `connectors console link` made it, which only the operator can run."""
 
 
 def begin(
-    tx: Transaction, visitor: Visitor, *, device: str, remembered: bool, lives: int, by: Opened | None = None
+    tx: Transaction,
+    visitor: Visitor,
+    *,
+    device: str,
+    remembered: bool,
+    lives: int,
+    by: Opened | None = None,
+    passkey_id: str | None = None,
 ) -> str:
     """A new session's id, said only here; those that have ended go, and an owner's idlest beyond a bound.
 
-    `by` is the link it is opened with.
+    `by` is the link it is opened with, `passkey_id` the passkey.
     """
     one = secrets.token_urlsafe(32)
     tx.run(console_session.delete().where(console_session.c.expires_at <= tx.now))
@@ -115,6 +127,8 @@ def begin(
                 "seen_at": tx.now,
                 "expires_at": expires_at,
                 "checked_at": 0 if by is not None else tx.now,
+                "confirmed": int(by is None or by.confirmed),
+                "passkey_id": passkey_id,
             }
         ],
     )
@@ -177,6 +191,14 @@ def end_of_key(tx: Transaction, key_hash: str) -> None:
         tx.run(table.delete().where(table.c.key_hash == key_hash))
 
 
+def end_of_passkey(tx: Transaction, passkey_id: str) -> None:
+    """End the sessions that a passkey opened, and the links they made."""
+    gone = tx.run(
+        console_session.delete().where(console_session.c.passkey_id == passkey_id).returning(console_session.c.id_hash)
+    )
+    tx.run(console_link.delete().where(console_link.c.made_by.in_(list(gone.scalars()))))
+
+
 def end_operators(tx: Transaction) -> None:
     """The same for the operator, whose password changed."""
     for table in (console_session, console_link):
@@ -203,6 +225,7 @@ def make_link(tx: Transaction, visitor: Visitor, maker: Session | None = None) -
             "key": visitor.key,
         },
         "until": maker.expires_at if maker is not None and visitor.key is None else None,
+        "confirmed": maker is None,
     }
     tx.run(
         console_link.insert(),
@@ -230,7 +253,7 @@ def spend_link(tx: Transaction, token: str) -> Opened | None:
     if row is None:
         return None
     content = json.loads(tx.vault.decrypt(row.content))
-    return Opened(Visitor(**content["visitor"]), content["until"])
+    return Opened(Visitor(**content["visitor"]), content["until"], content.get("confirmed", False))
 
 
 # --- consents ------------------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from connectors.domain.clock import DAY, HOUR, SECOND
 from connectors.host import Host
 from connectors.sevenstamp.client import InvalidKey, SevenStampError
 from connectors.sevenstamp.models import Me
-from connectors.store import operators, sessions
+from connectors.store import operators, passkeys, sessions
 from connectors.store.engine import Transaction
 from connectors.store.sessions import Opened, Session, Visitor
 
@@ -185,8 +185,7 @@ class Gate:
         if found.visitor.key and found.key_hash and now - found.checked_at > _RECHECK:
             answer = await self._recheck(found.visitor.key, found.key_hash)
             if answer is False:
-                key_hash = found.key_hash
-                await self._store.write(lambda tx: sessions.end_of_key(tx, key_hash))
+                await self._end_of_key(found.key_hash)
                 return None
             if answer is None and not found.checked_at:  # it came by a link, and nobody has vouched for its key yet
                 return None
@@ -194,6 +193,22 @@ class Gate:
         if checked or (used and now - found.seen_at > _TOUCH):
             await self._store.write(lambda tx: sessions.seen(tx, found, used=used, checked=checked))
         return found
+
+    async def vouched(self, key: str, key_hash: str) -> bool | None:
+        """Whether 7stamp takes a key now; `None` where it does not say. A refused key ends what stands on it."""
+        answer = await self._recheck(key, key_hash)
+        if answer is False:
+            await self._end_of_key(key_hash)
+        return answer
+
+    async def _end_of_key(self, key_hash: str) -> None:
+        """7stamp refuses a key: end its sessions and links, and let its passkeys open nothing."""
+
+        def work(tx: Transaction) -> None:
+            sessions.end_of_key(tx, key_hash)
+            passkeys.end_of_key(tx, key_hash)
+
+        await self._store.write(work)
 
     async def _recheck(self, key: str, key_hash: str) -> bool | None:
         """Whether 7stamp still knows a key; `None` where it does not say, which is not asked for at every click."""
@@ -224,6 +239,7 @@ class Gate:
         *,
         remember: bool,
         by: Opened | None = None,
+        passkey_id: str | None = None,
     ) -> Response:
         """Begin a session in this browser; one it had before ends."""
         lives = REMEMBERED if remember else _ONE_DAY
@@ -233,7 +249,11 @@ class Gate:
         def work(tx: Transaction) -> str:
             if old and (before := sessions.of(tx, old, _IDLE)) is not None:
                 sessions.end(tx, before.id_hash, before.visitor.business_id)
-            return sessions.begin(tx, visitor, device=device, remembered=remember, lives=lives, by=by)
+            if by is None:  # a key that came by a link is not looked at yet
+                passkeys.renew_key(tx, visitor)
+            return sessions.begin(
+                tx, visitor, device=device, remembered=remember, lives=lives, by=by, passkey_id=passkey_id
+            )
 
         one = await self._store.write(work)
         self._set(request, response, "console", one, lives // SECOND if remember else None)

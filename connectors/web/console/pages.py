@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
-from connectors.web.console import connecting, doors, keeping, live, operating, receipts, teaching
+from connectors.web.console import connecting, doors, keeping, live, operating, passkeys, receipts, teaching
 
-PAGES = (doors.pages, connecting.pages, teaching.pages, live.pages, receipts.pages, keeping.pages, operating.pages)
+PAGES = (
+    doors.pages,
+    passkeys.pages,
+    connecting.pages,
+    teaching.pages,
+    live.pages,
+    receipts.pages,
+    keeping.pages,
+    operating.pages,
+)
