@@ -19,7 +19,10 @@ from connector_sdk.money import Money
 from connector_sdk.rule import Refunds, StampRule, UnknownCustomer
 from connectors.cli.servers import limits_of, serving
 from connectors.domain.clock import moment
-from connectors.store import looking, operators
+from connectors.host import Host
+from connectors.store import looking, operators, passkeys
+from connectors.store.passkeys import Challenge, Credential
+from connectors.store.sessions import Visitor
 from connectors.web.app import application
 from poster_connector.sandbox import Account
 from tests.town import ANNA, BORYS, CHRYSTYNA, KEY, Town, build
@@ -128,6 +131,14 @@ async def as_operator(page: Page) -> Page:
     await page.get_by_role("button", name="Sign in").click()
     await page.wait_for_url("**/operator")
     return page
+
+
+async def keep_passkey(host: Host, visitor: Visitor, label: str) -> str:
+    """A passkey of somebody's that no authenticator holds, for looking at; its id."""
+    credential, challenge = Credential(label, "", "", 0, ()), Challenge(label, 0)
+    await host.store.write(lambda tx: passkeys.add(tx, credential, visitor, challenge, label=label, device=""))
+    there = await host.store.read(lambda tx: passkeys.of_owner(tx, visitor.business_id))
+    return next(one.id for one in there if one.label == label)
 
 
 async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 15) -> None:

@@ -21,6 +21,7 @@ TILLS = tuple(ROOT / name for name in ("poster_connector", "serve_connector", "w
 _TEXT_CALLS = {"text", "Refusal", "KeyRefused", "Message"}
 _ENGLISH_ONLY = {"cli", "store", "sevenstamp", "host.py", "plugins.py"}  # the command line, and what logs say
 _TABLES = {"_SOURCES", "_SIGNS", "CONTENTS", "_PROOF_WORDS", "_ENCODING_WORDS", "UNIT_WORDS", "DATE_WORDS"}
+_TABLES |= {"_NOT_ADDED", "_NOT_USED"}
 _FACTS = {"summary", "needs", "attach_customer", "title", "description", "caution"}
 
 

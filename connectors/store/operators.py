@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import select
 
-from connectors.store import security, sessions
+from connectors.store import passkeys, security, sessions
 from connectors.store.engine import Transaction
 from connectors.store.schema import setting
 
@@ -16,8 +16,12 @@ def password_hash(tx: Transaction) -> str | None:
 
 
 def set_password_hash(tx: Transaction, value: str) -> None:
-    """Keep a new one; everything that the operator opened under the old one ends."""
+    """Keep a new one; everything that the operator opened under the old one ends, and the operator's passkeys go.
+
+    Whoever knew the old password may have added a passkey: a new password must end that, too.
+    """
     if password_hash(tx) is not None:
+        passkeys.remove_operators(tx)
         sessions.end_operators(tx)
     tx.run(
         tx.insert(setting)

@@ -412,9 +412,46 @@ console_session = Table(
     Column("expires_at", BigInteger, nullable=False),
     Column("checked_at", BigInteger, nullable=False),
     Column("by_operator", Integer, nullable=False, server_default="0"),
+    Column("confirmed", Integer, nullable=False, server_default="0"),
+    Column("passkey_id", Text),
 )
 Index("ix_console_session_business", console_session.c.business_id)
 Index("ix_console_session_key", console_session.c.key_hash)
+
+Index("ix_console_session_passkey", console_session.c.passkey_id)
+
+passkey = Table(
+    "passkey",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("credential_id", Text, nullable=False),
+    Column("business_id", Text),
+    Column("business_name", Text, nullable=False),
+    Column("zone", Text, nullable=False),
+    Column("login", Text, nullable=False),
+    Column("key", Text, info=_ENCRYPTED),
+    Column("key_hash", Text),
+    Column("user_handle", Text, nullable=False),
+    Column("public_key", Text, nullable=False),
+    Column("sign_count", BigInteger, nullable=False),
+    Column("transports", Text, nullable=False),
+    Column("label", Text, nullable=False),
+    Column("device", Text, nullable=False),
+    Column("made_at", BigInteger, nullable=False),
+    Column("used_at", BigInteger),
+    Column("refused_at", BigInteger),
+)
+Index("ix_passkey_credential", passkey.c.credential_id, unique=True)
+Index("ix_passkey_business", passkey.c.business_id)
+Index("ix_passkey_key", passkey.c.key_hash)
+
+passkey_challenge = Table(
+    "passkey_challenge",
+    metadata,
+    Column("challenge", Text, primary_key=True),
+    Column("expires_at", BigInteger, nullable=False),
+)
+Index("ix_passkey_challenge_expires", passkey_challenge.c.expires_at)
 
 console_link = Table(
     "console_link",

@@ -47,6 +47,8 @@ class EventKind(StrEnum):
     """A hook came whose proof does not hold; it was refused."""
     password_changed = "password_changed"  # noqa: S105 - the name of an event
     """The operator's password was set; everything the operator had opened ended."""
+    passkey_changed = "passkey_changed"
+    """A passkey was added or removed."""
     signed_out_everywhere = "signed_out_everywhere"
     """A business, or the operator, ended all its sessions and links at once."""
 

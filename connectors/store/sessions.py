@@ -51,6 +51,8 @@ class Session:
     checked_at: int
     by_operator: bool
     """Whether the operator opened it: signed in as such, or let somebody in by a link."""
+    confirmed: bool = False
+    """Whether somebody proved who they are when it began; a link that a signed-in device made proves nobody."""
 
     @property
     def operator(self) -> bool:
@@ -71,6 +73,7 @@ def _session(tx: Transaction, row: Any) -> Session:
         row.expires_at,
         row.checked_at,
         bool(row.by_operator),
+        bool(row.confirmed),
     )
 
 
@@ -88,14 +91,23 @@ class Opened:
     visitor: Visitor
     until: int | None
     by_operator: bool
+    confirmed: bool = False
+    """Whether `connectors console link` made it, which only the operator can run."""
 
 
 def begin(
-    tx: Transaction, visitor: Visitor, *, device: str, remembered: bool, lives: int, by: Opened | None = None
+    tx: Transaction,
+    visitor: Visitor,
+    *,
+    device: str,
+    remembered: bool,
+    lives: int,
+    by: Opened | None = None,
+    passkey_id: str | None = None,
 ) -> str:
     """A new session's id, said only here; those that have ended go, and an owner's idlest beyond a bound.
 
-    `by` is the link it is opened with.
+    `by` is the link it is opened with, `passkey_id` the passkey.
     """
     one = secrets.token_urlsafe(32)
     tx.run(console_session.delete().where(console_session.c.expires_at <= tx.now))
@@ -123,6 +135,8 @@ def begin(
                 "expires_at": expires_at,
                 "checked_at": 0 if by is not None else tx.now,
                 "by_operator": int(visitor.business_id is None or (by is not None and by.by_operator)),
+                "confirmed": int(by is None or by.confirmed),
+                "passkey_id": passkey_id,
             }
         ],
     )
@@ -187,6 +201,14 @@ def end_of_key(tx: Transaction, key_hash: str) -> bool:
     return ended > 0
 
 
+def end_of_passkey(tx: Transaction, passkey_id: str) -> None:
+    """End the sessions that a passkey opened, and the links they made."""
+    gone = tx.run(
+        console_session.delete().where(console_session.c.passkey_id == passkey_id).returning(console_session.c.id_hash)
+    )
+    tx.run(console_link.delete().where(console_link.c.made_by.in_(list(gone.scalars()))))
+
+
 def end_operators(tx: Transaction) -> None:
     """End everything the operator opened: sessions, links for any business, and the sessions of such links."""
     for table in (console_session, console_link):
@@ -230,6 +252,7 @@ def make_link(tx: Transaction, visitor: Visitor, maker: Session | None = None) -
             "key": visitor.key,
         },
         "until": maker.expires_at if maker is not None and visitor.key is None else None,
+        "confirmed": maker is None,
     }
     tx.run(
         console_link.insert(),
@@ -271,7 +294,9 @@ def _live_link(tx: Transaction, token: str) -> tuple[ColumnElement[bool], ...]:
 
 def _opened(tx: Transaction, row: Any) -> Opened:
     content = json.loads(tx.vault.decrypt(row.content))
-    return Opened(Visitor(**content["visitor"]), content["until"], bool(row.by_operator))
+    return Opened(
+        Visitor(**content["visitor"]), content["until"], bool(row.by_operator), content.get("confirmed", False)
+    )
 
 
 # --- consents ------------------------------------------------------------------------------------------------------

@@ -8,8 +8,10 @@ import httpx
 from playwright.async_api import Page
 
 from connector_sdk.rule import StampRule
+from connectors.store import passkeys, sessions
+from connectors.store.passkeys import Challenge
 from connectors.store.sessions import OPERATOR, Visitor, make_link
-from tests.stage import KEY, PASSWORD, Stage
+from tests.stage import KEY, PASSWORD, Stage, keep_passkey
 from tests.town import ANNA
 
 
@@ -47,6 +49,8 @@ async def every_page(stage: Stage, page: Page, operator: Page) -> AsyncIterator[
     yield "link-replaces", page
     await page.goto("/security")
     yield "security", page
+    async for shown in _passkeys(stage, page):
+        yield shown
     await page.goto("/nowhere")
     yield "missing", page
     async for shown in _connecting(stage, page):
@@ -93,6 +97,31 @@ async def every_page(stage: Stage, page: Page, operator: Page) -> AsyncIterator[
     yield "operator", operator
     await operator.goto("/security")
     yield "operator-security", operator
+
+
+async def _passkeys(stage: Stage, page: Page) -> AsyncIterator[tuple[str, Page]]:
+    """A passkey that may have been copied and one whose key 7stamp refuses; adding, removing, being asked once more."""
+    host, business = stage.town.host, stage.town.connection.business_id
+    owner = Visitor(business, "Cafe Lviv", "UTC", "till", KEY)
+    copied = await keep_passkey(host, owner, "Corner")
+    for challenge in (Challenge("first", 0), Challenge("second", 0)):  # the same count twice
+        await host.store.write(lambda tx, answered=challenge: passkeys.use(tx, copied, 5, answered))
+    await keep_passkey(host, Visitor(business, "Cafe Lviv", "UTC", "till"), "Terrace")
+    await page.goto("/devices")
+    yield "devices-passkeys", page
+    await page.goto("/passkeys/add")
+    yield "passkey-add", page
+    await page.goto(f"/passkeys/{copied}/remove")
+    yield "passkey-remove", page
+    # a link of another device proves nobody: the key is asked for once more
+    maker = (await host.store.read(lambda tx: sessions.devices(tx, business)))[0]
+    token = await host.store.write(lambda tx: sessions.make_link(tx, owner, maker))
+    await page.goto(f"/link/{token}")
+    await press(page, "main button.go")
+    await page.goto("/passkeys/add")
+    yield "passkey-confirm", page
+    await page.locator("#secret").fill(KEY)
+    await press(page, "main button.go")
 
 
 async def press(page: Page, selector: str) -> None:

@@ -22,16 +22,20 @@ from alembic.runtime.migration import MigrationContext
 from pydantic import SecretStr
 
 from connector_sdk.rule import StampRule, UnknownCustomer
+from connectors.domain.clock import SECOND
 from connectors.host import Host
 from connectors.settings import Settings
-from connectors.store import drafts, hints, journal, ledger, migrate, watches
+from connectors.store import drafts, hints, journal, ledger, migrate, passkeys, watches
 from connectors.store.engine import Store, Transaction
 from connectors.store.errors import StoreBusy, StoreError, WrongKey
 from connectors.store.journal import Origin
+from connectors.store.passkeys import Challenge, Outcome
 from connectors.store.schema import counter, kept, metadata
+from connectors.store.sessions import Visitor as Somebody
 from connectors.store.vault import Vault
 from connectors.sync.retention import Retention
 from tests.model import World, sale
+from tests.stage import keep_passkey
 from tests.sync.test_forget import everything, forget, planned, traces_of_anna, two_tills
 from tests.town import ANNA, BORYS, KEY, Town, build
 from tests.web.test_teaching_pages import FORM, SALE, begun
@@ -222,6 +226,38 @@ def test_postgresql_takes_the_schema_and_the_way_of_a_sale_unchanged(postgresql:
         world.end()
 
 
+async def _a_passkey_lives_and_ends(town: Town) -> None:
+    """Added, used, refused, without its key and with another, removed: what a browser's answers make of the rows."""
+    store, business = town.host.store, town.connection.business_id
+    anna = Somebody(business, "Cafe Lviv", "UTC", "anna", KEY)
+    passkey = await keep_passkey(town.host, anna, "Phone")
+
+    async def use(sign_count: int, challenge: str) -> Outcome:
+        answered = Challenge(challenge, store.clock.now() + SECOND)
+        return await store.write(lambda tx: passkeys.use(tx, passkey, sign_count, answered))
+
+    async def of_anna() -> passkeys.Passkey | None:
+        return await store.read(lambda tx: passkeys.get(tx, passkey, business))
+
+    assert [await use(1, "a"), await use(2, "a"), await use(2, "b"), await use(2, "c"), await use(9, "d")] == [
+        Outcome.done,
+        Outcome.replayed,
+        Outcome.done,
+        Outcome.copied,
+        Outcome.gone,
+    ]
+    key_hash = store.vault.hash("7stamp key", KEY)
+    await store.write(lambda tx: passkeys.end_of_key(tx, key_hash))
+    assert (found := await of_anna()) is not None
+    assert found.keyless
+    await store.write(lambda tx: passkeys.renew_key(tx, anna))
+    assert (found := await of_anna()) is not None
+    assert found.visitor == anna
+    assert await store.write(lambda tx: passkeys.remove(tx, passkey, None)) is False
+    assert await store.write(lambda tx: passkeys.remove(tx, passkey, business)) is True
+    assert await of_anna() is None
+
+
 @pytest.mark.slow
 @pytest.mark.xdist_group("postgresql")
 async def test_a_customer_is_forgotten_on_postgresql_too(
@@ -279,6 +315,7 @@ async def test_the_console_is_the_same_on_postgresql(
         for path in ("/", "/devices"):
             assert (await mine.get(path)).status_code == 200
         assert (await operator.get("/operator?q=cafe")).status_code == 200
+        await _a_passkey_lives_and_ends(town)
         assert await town.host.store.write(watches.due) == []
         draft = (await mine.post("/connect/poster")).headers["location"]
         assert (await mine.get(draft)).status_code == 200

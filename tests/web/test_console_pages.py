@@ -19,10 +19,11 @@ from connector_sdk.money import Money
 from connector_sdk.rule import StampRule
 from connectors.domain.clock import MINUTE, SystemClock, moment
 from connectors.host import Host
-from connectors.store import connections, journal, looking
+from connectors.store import connections, journal, looking, sessions
 from poster_connector.connector import PosterConnector
 from poster_connector.sandbox import Account
 from poster_connector.settings import PosterSettings
+from tests.stage import keep_passkey
 from tests.texts import HOST, TILLS, lacking
 from tests.town import ANNA, KEY, Town
 from tests.web.visitor import Browsers, Visitor, browsers
@@ -97,11 +98,15 @@ async def test_no_page_makes_more_than_five_queries(town: Town, doors: Browsers)
     draft = (await mine.post("/connect/poster")).headers["location"]
     base = f"/connections/{town.connection.id}"
     found = await town.host.store.read(lambda tx: looking.find(tx, town.connection, [looking.Term(receipt="330661")]))
+    somebody = sessions.Visitor(town.connection.business_id, "Cafe Lviv", "UTC", "till", KEY)
+    passkey = await keep_passkey(town.host, somebody, "Phone")
     pages = {
         mine: [
             "/",
             "/devices",
             "/security",
+            "/passkeys/add",
+            f"/passkeys/{passkey}/remove",
             "/my-till",
             draft,
             base,
@@ -123,7 +128,7 @@ async def test_no_page_makes_more_than_five_queries(town: Town, doors: Browsers)
             )
         ]
         + [f"{base}/receipts/{found[0].id}"],
-        operator: ["/operator", "/operator?q=cafe", base, "/security", "/security?before=3"],
+        operator: ["/operator", "/operator?q=cafe", "/devices", base, "/security", "/security?before=3"],
     }
     for visitor, paths in pages.items():
         for path in paths:

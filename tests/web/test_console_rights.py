@@ -23,6 +23,7 @@ from connectors.web.console.frame import Who, local
 from connectors.web.console.gate import Gate
 from connectors.web.console.pages import PAGES
 from poster_connector.sandbox import Account
+from tests.stage import keep_passkey
 from tests.town import ANNA, KEY, Town, build
 from tests.web.visitor import Browsers, Visitor, browsers
 
@@ -45,7 +46,16 @@ async def _shop(town: Town) -> dict[str, str]:
     one = town.connection
     receipt = (await town.host.store.read(lambda tx: looking.find(tx, one, [looking.Term(receipt="330660")])))[0].id
     rejected = next(o.id for o in await town.operations() if o.state == "rejected")
-    return {"connection": one.id, "receipt": receipt, "operation": rejected, "act": "acknowledge", "part": "title"}
+    somebody = sessions.Visitor(one.business_id, "Cafe Lviv", "UTC", "till", KEY)
+    passkey = await keep_passkey(town.host, somebody, "Cafe Lviv's")
+    return {
+        "connection": one.id,
+        "receipt": receipt,
+        "operation": rejected,
+        "act": "acknowledge",
+        "part": "title",
+        "passkey": passkey,
+    }
 
 
 async def _dump(town: Town, *, without: tuple[str, ...] = ("console_session", "counter", "draft")) -> str:

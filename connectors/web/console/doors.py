@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from connector_sdk.messages import Message
 from connectors.desk import Refusal
-from connectors.store import sessions
+from connectors.store import passkeys, sessions
 from connectors.store.engine import Transaction
 from connectors.store.security import EventKind
 from connectors.store.sessions import OPERATOR, Visitor
@@ -120,7 +120,8 @@ async def _devices(visit: Visit, made: str | None) -> Response:
     mine = visit.me.visitor.business_id
     found = await visit.host.store.read(lambda tx: sessions.devices(tx, mine))
     found.sort(key=lambda one: one.id_hash != visit.me.id_hash)  # this device first
-    return visit.page("devices.html", devices=found, link=made)
+    there = await visit.host.store.read(lambda tx: passkeys.of_owner(tx, mine))
+    return visit.page("devices.html", devices=found, link=made, passkeys=there)
 
 
 @pages.post("/devices/link")

@@ -40,6 +40,7 @@ from connectors.store.sessions import OPERATOR, Session
 from connectors.web.console.attempts import TooMany
 from connectors.web.console.gate import Gate, device_of
 from connectors.web.console.reads import TillReads
+from connectors.web.console.relying_party import RelyingParty
 from connectors.web.console.words import Words, language_for, zone_of
 from connectors.web.reading import cookie, read_body
 
@@ -125,6 +126,7 @@ class Console:
     """Syncs under way, by connection."""
     files: Mapping[str, tuple[str, bytes]]
     form_action: str
+    passkeys: RelyingParty
     forgetting: dict[str, asyncio.Task[Forgotten]] = field(default_factory=dict)
     """Customers being looked for or erased, by business."""
 
@@ -205,6 +207,7 @@ class Visit:
             notice_kind=kind,
             here=self.request.url.path,
             version=_version(self.console.files),
+            passkey_site=self.console.passkeys.site,
             **values,
         )
         response = HTMLResponse(text.encode("utf-8", "replace"), status)
@@ -296,7 +299,19 @@ def make(host: Host) -> Console:
         auto_reload=False,
     )
     templates.globals["url"] = lambda text: quote(str(text), safe="")
-    return Console(host, Gate(host), templates, Parked(), TillReads(), Counter(), {}, _files(), _form_action(host))
+    gate = Gate(host)
+    return Console(
+        host,
+        gate,
+        templates,
+        Parked(),
+        TillReads(),
+        Counter(),
+        {},
+        _files(),
+        _form_action(host),
+        RelyingParty(host, gate),
+    )
 
 
 _KINDS = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8", "svg": "image/svg+xml"}

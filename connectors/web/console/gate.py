@@ -26,7 +26,7 @@ from connectors.domain.clock import DAY, HOUR, SECOND
 from connectors.host import Host
 from connectors.sevenstamp.client import InvalidKey, SevenStampError
 from connectors.sevenstamp.models import Me
-from connectors.store import operators, security, sessions
+from connectors.store import operators, passkeys, security, sessions
 from connectors.store.engine import Transaction
 from connectors.store.security import EventKind, NewEvent
 from connectors.store.sessions import OPERATOR, Opened, Session, Visitor
@@ -152,8 +152,18 @@ class Gate:
             await self._store.write(lambda tx: sessions.seen(tx, found, used=used, checked=checked))
         return found
 
+    async def vouched(self, key: str, key_hash: str, business_id: str | None) -> bool | None:
+        """Whether 7stamp takes a key now; `None` where it does not say. A refused key ends what stands on it."""
+        answer = await self._recheck(key, key_hash)
+        if answer is False:
+            await self._end_of_key(key_hash, business_id)
+        return answer
+
     async def _end_of_key(self, key_hash: str, business_id: str | None) -> None:
+        """7stamp refuses a key: end its sessions and links, and let its passkeys open nothing."""
+
         def work(tx: Transaction) -> None:
+            passkeys.end_of_key(tx, key_hash)
             if sessions.end_of_key(tx, key_hash):  # of several requests at once, one is first
                 security.record(tx, EventKind.key_refused, business_id=business_id)
 
@@ -188,12 +198,14 @@ class Gate:
         *,
         remember: bool,
         how: Message | None = None,
+        passkey_id: str | None = None,
     ) -> Response:
         """Begin a session in this browser; one it had before ends. The security log says `how`."""
 
         def work(tx: Transaction) -> str:
             self.log(tx, request, EventKind.sign_in, how, business_id=visitor.business_id)
-            return self._begin(tx, request, visitor, remember)
+            passkeys.renew_key(tx, visitor)
+            return self._begin(tx, request, visitor, remember, passkey_id=passkey_id)
 
         session_id = await self._store.write(work)
         return self._admit(request, response, visitor, session_id, remember)
@@ -219,12 +231,21 @@ class Gate:
         return self._admit(request, response, visitor, session_id, remember)
 
     def _begin(
-        self, tx: Transaction, request: HTTPConnection, visitor: Visitor, remember: bool, by: Opened | None = None
+        self,
+        tx: Transaction,
+        request: HTTPConnection,
+        visitor: Visitor,
+        remember: bool,
+        *,
+        by: Opened | None = None,
+        passkey_id: str | None = None,
     ) -> str:
         old, lives = self._id(request), REMEMBERED if remember else _ONE_DAY
         if old and (before := sessions.of(tx, old, _IDLE)) is not None:
             sessions.end(tx, before.id_hash, before.visitor.business_id)
-        return sessions.begin(tx, visitor, device=device_of(request), remembered=remember, lives=lives, by=by)
+        return sessions.begin(
+            tx, visitor, device=device_of(request), remembered=remember, lives=lives, by=by, passkey_id=passkey_id
+        )
 
     def _admit(
         self, request: HTTPConnection, response: Response, visitor: Visitor, session_id: str, remember: bool

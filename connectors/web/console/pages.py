@@ -9,6 +9,7 @@ from connectors.web.console import (
     keeping,
     live,
     operating,
+    passkeys,
     receipts,
     security_log,
     teaching,
@@ -16,6 +17,7 @@ from connectors.web.console import (
 
 PAGES = (
     doors.pages,
+    passkeys.pages,
     security_log.pages,
     connecting.pages,
     teaching.pages,

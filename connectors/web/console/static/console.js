@@ -154,6 +154,80 @@ every("[data-chooses]").forEach((part) => {
   });
 });
 
+// --- passkeys: a browser that has them shows the buttons; everything else works without them ------------------------
+
+const fromText = (text) =>
+  Uint8Array.from(atob(text.replaceAll("-", "+").replaceAll("_", "/")), (sign) => sign.charCodeAt(0));
+const toText = (buffer) =>
+  btoa(String.fromCharCode(...new Uint8Array(buffer))).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
+
+// the options of the server, as the browser takes them
+function publicKey(options) {
+  const ids = (list) => (list ?? []).map((credential) => ({ ...credential, id: fromText(credential.id) }));
+  const made = { ...options, challenge: fromText(options.challenge) };
+  if (options.user) made.user = { ...options.user, id: fromText(options.user.id) };
+  if (options.excludeCredentials) made.excludeCredentials = ids(options.excludeCredentials);
+  if (options.allowCredentials) made.allowCredentials = ids(options.allowCredentials);
+  return made;
+}
+
+// a credential of the browser, as the server takes it
+function credentialText(credential) {
+  const answer = credential.response;
+  const response = { clientDataJSON: toText(answer.clientDataJSON) };
+  for (const name of ["attestationObject", "authenticatorData", "signature", "userHandle"])
+    if (answer[name]) response[name] = toText(answer[name]);
+  if (answer.getTransports) response.transports = answer.getTransports();
+  const id = toText(credential.rawId);
+  return JSON.stringify({ id, rawId: id, type: credential.type, response });
+}
+
+// posts what is in a form with the credential, and without the key or password that may be typed there
+function postCredential(form, path, credential) {
+  const sent = document.createElement("form");
+  sent.method = "post";
+  sent.action = path;
+  sent.hidden = true;
+  const values = [...new FormData(form)].filter(([name]) => one(`[name="${name}"]`, form)?.type !== "password");
+  for (const [name, value] of [...values, ["credential", credentialText(credential)]]) {
+    const input = document.createElement("input");
+    input.type = "hidden";
+    input.name = name;
+    input.value = value;
+    sent.append(input);
+  }
+  document.body.append(sent);
+  sent.submit();
+}
+
+function passkey(button) {
+  if (!window.PublicKeyCredential || location.origin !== button.dataset.origin) return;
+  const { form } = button;
+  const said = one("[data-passkey-said]", form);
+  button.hidden = false;
+  const none = one("[data-passkey-none]", form);
+  if (none) none.hidden = true;
+  button.addEventListener("click", async (event) => {
+    event.preventDefault();
+    if (button.disabled) return;
+    button.disabled = true;
+    said.hidden = true;
+    try {
+      const body = new URLSearchParams({ proof: one("[name=proof]", form).value });
+      const answer = await fetch(button.dataset.challenge, { method: "POST", body });
+      if (!answer.ok) return location.reload(); // the page says what is the matter
+      const options = { publicKey: publicKey(await answer.json()) };
+      const ask = button.dataset.passkey === "create" ? "create" : "get";
+      postCredential(form, button.dataset.to, await navigator.credentials[ask](options));
+    } catch (error) {
+      said.textContent = error.name === "InvalidStateError" ? button.dataset.known : button.dataset.failed;
+      said.hidden = false;
+    }
+    button.disabled = false;
+  });
+}
+every("[data-passkey]").forEach(passkey);
+
 // --- small helps ---------------------------------------------------------------------------------------------------
 
 every("[data-copies]").forEach((button) => {

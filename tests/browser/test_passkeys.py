@@ -1,0 +1,233 @@
+"""Passkeys in Chromium, with its virtual authenticators: adding, signing in, a second device, loss and coming back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import CDPSession, Page, expect
+
+from connectors.cli.console import _for
+from connectors.store import passkeys, sessions
+from tests.stage import KEY, NARROW, Stage, as_operator, signed_in
+from tests.stage import stage as build_stage
+
+expect.set_options(timeout=15_000)
+
+WRONG = "No passkey was used. Try again, or sign in another way."
+
+
+@pytest.fixture
+async def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
+    """The console at `localhost`: browsers make no passkeys for an address without a name."""
+    async with build_stage(tmp_path, monkeypatch) as one:
+        one.origin = one.origin.replace("127.0.0.1", "localhost")
+        yield one
+
+
+class Device:
+    """A browser profile with an authenticator of its own, which verifies whoever holds it."""
+
+    def __init__(self, page: Page, devtools: CDPSession, authenticator: str) -> None:
+        self.page, self._devtools, self._authenticator = page, devtools, authenticator
+
+    @classmethod
+    async def new(cls, stage: Stage, **more: object) -> Device:
+        page = await stage.page(**more)  # type: ignore[arg-type]
+        devtools = await page.context.new_cdp_session(page)
+        await devtools.send("WebAuthn.enable")
+        options = {
+            "protocol": "ctap2",
+            "transport": "internal",
+            "hasResidentKey": True,
+            "hasUserVerification": True,
+            "isUserVerified": True,
+            "automaticPresenceSimulation": True,
+        }
+        made = await devtools.send("WebAuthn.addVirtualAuthenticator", {"options": options})
+        return cls(page, devtools, made["authenticatorId"])
+
+    async def credentials(self) -> int:
+        found = await self._devtools.send("WebAuthn.getCredentials", {"authenticatorId": self._authenticator})
+        return len(found["credentials"])
+
+    async def locked(self, is_locked: bool) -> None:
+        """Whether it verifies nobody."""
+        await self._devtools.send(
+            "WebAuthn.setUserVerified", {"authenticatorId": self._authenticator, "isUserVerified": not is_locked}
+        )
+
+    async def add(self, name: str) -> None:
+        """Add a passkey from the page of devices."""
+        await self.page.goto("/devices")
+        await self.page.get_by_role("link", name="Add a passkey").click()
+        await self.page.get_by_label("Name of this passkey").fill(name)
+        await self.page.get_by_role("button", name="Add a passkey").click()
+        await expect(self.page.get_by_text("The passkey was added.")).to_be_visible()
+        await expect(self.page.get_by_role("link", name=f"Remove {name}")).to_be_visible()
+
+    async def remove(self, name: str) -> None:
+        await self.page.goto("/devices")
+        await self.page.get_by_role("link", name=f"Remove {name}").click()
+        await expect(self.page.get_by_role("heading", name=f"Remove the passkey {name}?")).to_be_visible()
+        await self.page.get_by_role("button", name="Remove").click()
+        await expect(self.page.get_by_text("The passkey was removed.")).to_be_visible()
+
+    async def sign_out(self) -> None:
+        await self.page.get_by_role("button", name="Sign out", exact=True).first.click()
+        await self.page.wait_for_url("**/sign-in")
+
+    async def use(self, path: str = "/sign-in") -> None:
+        await self.page.goto(path)
+        await self.page.get_by_role("button", name="Use a passkey").click()
+
+    async def follow(self, link: str) -> None:
+        await self.page.goto(link)
+        await self.page.get_by_role("button", name="Sign in").click()
+        await self.page.wait_for_url(re.compile(r"/(operator)?$"))
+
+
+async def link_of_the_command_line(stage: Stage, connection: str | None = None) -> str:
+    """What `connectors console link` prints."""
+    token = await stage.town.host.store.write(lambda tx: sessions.make_link(tx, _for(tx, connection)))
+    return f"/link/{token}"
+
+
+async def test_the_operator_adds_a_passkey_loses_it_and_comes_back(stage: Stage) -> None:
+    first = await Device.new(stage)
+    await as_operator(first.page)
+    await first.page.get_by_role("link", name="Add a passkey").click()  # on the operator's own page, too
+    await first.page.get_by_label("Name of this passkey").fill("Laptop")
+    await first.page.get_by_role("button", name="Add a passkey").click()
+    await expect(first.page.get_by_text("The passkey was added.")).to_be_visible()
+    assert await first.credentials() == 1
+    await first.sign_out()
+    await first.use("/sign-in/operator")
+    await first.page.wait_for_url(f"{stage.origin}/operator")
+    await first.page.goto("/devices")
+    await expect(first.page.get_by_text(re.compile("Added today.*Last used"))).to_be_visible()
+
+    # a second device: it comes in by password, and has a passkey of its own from then on
+    second = await Device.new(stage, viewport=NARROW)
+    await as_operator(second.page)
+    await second.add("Phone")
+    await second.sign_out()
+    await second.use()  # the page for cafes takes the operator's as well
+    await second.page.wait_for_url(f"{stage.origin}/operator")
+
+    # the first is lost: what it opened ends, and it opens nothing
+    await second.remove("Laptop")
+    await first.page.goto("/operator")
+    await expect(first.page).to_have_url(re.compile("/sign-in"))
+    await first.use("/sign-in/operator")
+    await expect(first.page.get_by_text(re.compile("was removed"))).to_be_visible()
+    await expect(first.page.get_by_role("heading", name="Sign in as the operator")).to_be_visible()
+
+    # all are lost: by the command line, without the password
+    third = await Device.new(stage)
+    await third.follow(await link_of_the_command_line(stage))
+    await third.remove("Phone")
+    await third.add("New laptop")
+    await third.sign_out()
+    await third.use("/sign-in/operator")
+    await third.page.wait_for_url(f"{stage.origin}/operator")
+    await second.sign_out()
+    await second.use()
+    await expect(second.page.get_by_text(re.compile("was removed"))).to_be_visible()
+
+
+@pytest.mark.parametrize("language", ["en-GB", "ms-MY"])
+async def test_a_cafe_signs_in_by_passkey_on_a_device_that_is_remembered(stage: Stage, language: str) -> None:
+    await stage.town.connect()
+    device = await Device.new(stage, viewport=NARROW, locale=language)
+    page = device.page
+    await page.goto("/sign-in")
+    await page.locator("#key").fill(KEY)
+    await page.locator("main button.go").click()
+    await page.wait_for_url("**/")
+    await page.goto("/passkeys/add")
+    await page.locator("[data-passkey]").click()
+    await page.wait_for_url("**/devices")
+    await page.locator("header form button").click()
+    await page.wait_for_url("**/sign-in")
+    await page.goto(f"/sign-in?next=/connections/{stage.town.connection.id}")
+    await page.locator("[data-passkey]").click()
+    await page.wait_for_url(f"{stage.origin}/connections/{stage.town.connection.id}")
+    session = (await stage.town.host.store.read(lambda tx: sessions.devices(tx, stage.town.connection.business_id)))[0]
+    assert session.remembered
+    assert session.visitor.login == "till"
+
+    # lost: removed with a link of the operator's, and another is added with a key
+    other = await Device.new(stage)
+    await other.follow(await link_of_the_command_line(stage, stage.town.connection.id))
+    await other.page.goto("/devices")
+    await other.page.get_by_role("link", name=re.compile("^Remove")).click()
+    await other.page.get_by_role("button", name="Remove").click()
+    await page.reload()
+    await expect(page).to_have_url(re.compile("/sign-in"))
+    await page.locator("[data-passkey]").click()
+    await expect(page.locator("#wrong-passkey")).to_be_visible()
+    await other.page.goto("/passkeys/add")
+    await other.page.get_by_label("A 7stamp key of your business, once more").fill(KEY)
+    await other.page.get_by_role("button", name="Continue").click()
+    await other.page.get_by_role("button", name="Add a passkey").click()
+    await expect(other.page.get_by_text("The passkey was added.")).to_be_visible()
+
+
+async def test_what_goes_wrong_at_the_device_is_said_beside_the_button(stage: Stage) -> None:
+    device = await Device.new(stage)
+    page = device.page
+    await device.use()  # it has none
+    await expect(page.get_by_text(WRONG)).to_be_visible()
+    await signed_in(page)
+    await device.add("Tablet")
+    # the same account on the same device, once more
+    await page.get_by_role("link", name="Add a passkey").click()
+    await page.get_by_role("button", name="Add a passkey").click()
+    await expect(page.get_by_text("This device has a passkey for this account already.")).to_be_visible()
+    # whoever holds it cannot unlock it
+    await device.sign_out()
+    await device.locked(True)
+    await device.use()
+    await expect(page.get_by_text(WRONG)).to_be_visible()
+    # a page that is still open after its proof has gone is loaded anew, and works
+    await device.locked(False)
+    await page.context.clear_cookies()
+    await page.get_by_role("button", name="Use a passkey").click()
+    await page.wait_for_load_state()
+    await expect(page.get_by_text(WRONG)).to_be_hidden()
+    # what was typed as a key does not go along
+    posted: list[str] = []
+    page.on("request", lambda request: posted.append(request.post_data or ""))
+    await page.get_by_label("7stamp key").fill("7loc_sc_typed_and_left")
+    await page.get_by_role("button", name="Use a passkey").click()
+    await page.wait_for_url("**/")
+    assert any("credential=" in body for body in posted)
+    assert not any("7loc_sc_typed_and_left" in body for body in posted)
+
+
+async def test_the_buttons_are_for_everybody_and_only_where_they_work(stage: Stage) -> None:
+    page = await stage.page(viewport=NARROW)
+    for path in ("/sign-in", "/sign-in/operator"):
+        await page.goto(path)
+        await expect(page.get_by_role("button", name="Use a passkey")).to_be_visible()
+        answer = await Axe().run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa"]})
+        assert answer.response["violations"] == []
+        box = await page.get_by_role("button", name="Use a passkey").bounding_box()
+        assert box
+        assert box["height"] >= 44
+    # at another name of the same host no passkey would work
+    await page.goto(stage.origin.replace("localhost", "127.0.0.1") + "/sign-in")
+    await expect(page.get_by_role("button", name="Use a passkey")).to_be_hidden()
+    # without scripts nothing is promised, and a key opens as before
+    plain = await stage.page(java_script_enabled=False)
+    await plain.goto("/sign-in")
+    await expect(plain.get_by_role("button", name="Use a passkey")).to_be_hidden()
+    await signed_in(plain)
+    await plain.goto("/passkeys/add")
+    await expect(plain.get_by_text(re.compile("needs scripts, a browser that has passkeys"))).to_be_visible()
+    await expect(plain.get_by_role("button", name="Add a passkey")).to_be_hidden()
+    assert await stage.town.host.store.read(lambda tx: passkeys.of_owner(tx, None)) == []
