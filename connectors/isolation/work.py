@@ -57,7 +57,10 @@ def read_hook(till: Connector[Any], hook: HookRequest, *, proven: bool) -> Recei
     if not proven:
         till.prove(hook)
     try:
-        return till.receive(hook)
+        received = till.receive(hook)
+        if isinstance(received, Received):
+            return received
+        return Unread(BadPayload("body", f"the connector answered with {type(received).__name__}"))
     except BadPayload as error:
         return Unread(error)
     except Exception as error:  # noqa: BLE001 - a connector may raise anything; what came is kept

@@ -20,7 +20,7 @@ from connector_sdk.messages import Message
 from connector_sdk.sale import Sale
 from connectors.domain.clock import DAY, HOUR, MINUTE, SECOND, micros
 from connectors.domain.connection import Connection, Health
-from connectors.isolation import NoAnswer, PluginRunner, SetAside, Stumbled, Unread
+from connectors.isolation import NoAnswer, PluginRunner, SetAside, Stumbled, TooSlow, Unread
 from connectors.store import captured, connections, drafts, hints, journal, ledger
 from connectors.store.connections import Edit
 from connectors.store.engine import Store, Transaction
@@ -67,6 +67,7 @@ class HookDoor:
         self._door = door
         self._runner = runner
         self._events = events
+        self._cut_off_told: dict[str, int] = {}
         self._apps = {name: app_settings(found) for name, found in tills.classes.items()}
 
     async def for_connector(self, name: str, hook: HookRequest) -> Answer:
@@ -145,6 +146,8 @@ class HookDoor:
             log.error("connection %s: its settings do not fit its connector: %s", one.id, wrong_fields(error))
             return _refusal(503, "not set up yet: send it again later")
         except NoAnswer as error:
+            if isinstance(error, TooSlow):
+                await self._tell_cut_off(one)
             return _later(one.connector, error)
         if isinstance(received, Unread):
             _log_raised(one, received)
@@ -155,6 +158,14 @@ class HookDoor:
             return till.hook_answer
         await self._apply(one, received, hook)
         return till.hook_answer
+
+    async def _tell_cut_off(self, connection: Connection) -> None:
+        """Say in the journal that a request took too long to read; the same again is said an hour later."""
+        now = self._store.clock.now()
+        if now < self._cut_off_told.get(connection.id, 0) + HOUR:
+            return
+        self._cut_off_told[connection.id] = now
+        await self._store.write(lambda tx: journal.note(tx, connection.id, Message("hook.cut_off")))
 
     async def _keep(self, one: Connection, hook: HookRequest, error: BadPayload) -> None:
         def work(tx: Transaction) -> None:

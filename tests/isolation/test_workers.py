@@ -1,0 +1,196 @@
+"""A connector that computes or waits without end, or dies, is cut off and named; the host and the others go on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connector_sdk import Connector
+from connector_sdk.hooks import HookRequest
+from connector_sdk.rule import StampRule, UnknownCustomer
+from connectors.domain.connection import Connection
+from connectors.isolation.offences import NOBODY, Offences
+from connectors.isolation.pool import Busy, Limits, TooSlow, WorkerPool
+from connectors.isolation.work import ClassName, Done, Receive, TillState
+from tests.isolation.tills import PROOF, NoSettings, OddTill, OtherTill, SharedTill
+from tests.town import ANNA, KEY, Town, build
+from tests.web.visitor import browsers
+
+RULE = StampRule(unknown_customer=UnknownCustomer.issue)
+
+
+@pytest.fixture
+async def town(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Town]:
+    """A host with odd connectors in real workers; little time, so that the tests take little."""
+    async with build(tmp_path, monkeypatch, plugin_workers=2, plugin_seconds=0.3) as made:
+        for odd in (OddTill, OtherTill, SharedTill):
+            made.host.plugins.classes[odd.info.name] = odd
+            made.host.hooks._apps[odd.info.name] = None
+        yield made
+
+
+async def connect(town: Town, till: type[Connector[Any]] = OddTill) -> Connection:
+    return await town.host.desk.add(till.info.name, {}, KEY, lambda _account: RULE)
+
+
+async def send(town: Town, connection: Connection, body: bytes, proof: str = PROOF) -> tuple[int, str | None]:
+    path = str(town.host.desk.hook_url(connection)).removeprefix(town.host.public_url)
+    answer = await town.hook(body, path=path, headers={"x-proof": proof})
+    return answer.status_code, answer.headers.get("retry-after")
+
+
+async def test_a_hook_is_proven_and_read_in_a_worker_and_becomes_stamps(town: Town) -> None:
+    connection = await connect(town)
+    assert await send(town, connection, b"sale r1 " + ANNA.encode(), proof="bad") == (401, None)
+    assert await send(town, connection, b"sale r1 " + ANNA.encode()) == (200, None)
+    town.connection = connection
+    await town.sync()
+    assert town.stamps(ANNA) == 1
+
+
+@pytest.mark.parametrize("word", [b"compute", b"die"])
+async def test_a_connector_that_exceeds_its_limits_is_cut_off_and_named(
+    town: Town, caplog: pytest.LogCaptureFixture, word: bytes
+) -> None:
+    connection = await connect(town)
+    with caplog.at_level(logging.ERROR):
+        assert await send(town, connection, word) == (503, "60")
+    assert any("connector odd was cut off" in line.message for line in caplog.records)
+    assert await send(town, connection, b"sale r1 " + ANNA.encode()) == (200, None)
+
+
+async def test_a_connector_that_waits_is_cut_off_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pool = WorkerPool(Limits(processor_seconds=5, seconds=0.5))
+    state = TillState("k", NoSettings(), None, None)
+    hook = HookRequest("POST", {"x-proof": PROOF}, {}, b"wait")
+    with pytest.raises(TooSlow):
+        await pool.call("t", ClassName.of(OddTill), Receive(state, hook))
+    await pool.aclose()
+
+
+async def test_more_memory_than_a_worker_may_have_is_the_connectors_error(town: Town) -> None:
+    connection = await connect(town)
+    assert await send(town, connection, b"memory") == (200, None)  # kept for a person, as other errors are
+    assert [str(kept.why.id) for kept in await town.host.desk.unread(connection.id)] == [
+        "the connector raised MemoryError"
+    ]
+
+
+async def test_what_a_connector_raises_prints_or_returns_is_no_harm(
+    town: Town, caplog: pytest.LogCaptureFixture
+) -> None:
+    connection = await connect(town)
+    for body in (b"raise somebody's phone", b"print", b"answer"):
+        assert (await send(town, connection, body))[0] == 200
+    assert "somebody's phone" not in caplog.text
+    assert sorted(str(kept.why.id) for kept in await town.host.desk.unread(connection.id)) == [
+        "the connector answered with object",
+        "the connector raised KeyError",
+    ]
+    assert await send(town, connection, b"sale r1 " + ANNA.encode()) == (200, None)
+
+
+async def test_another_cafe_is_answered_while_one_connector_computes(town: Town) -> None:
+    """Each sender waits for its own turn: three floods of the odd till, and a sale of the other one between them."""
+    odd, other = await connect(town), await connect(town, OtherTill)
+    flood = [asyncio.create_task(send(town, odd, b"compute")) for _ in range(6)]
+    assert await send(town, other, b"sale r1 " + ANNA.encode()) == (200, None)
+    assert not all(task.done() for task in flood)
+    statuses = {status for status, _ in await asyncio.gather(*flood)}
+    assert statuses == {503}
+
+
+async def test_a_connection_that_keeps_exceeding_is_left_alone_and_others_of_its_connector_are_not(
+    town: Town,
+) -> None:
+    one = await connect(town)
+    for _ in range(3):
+        await send(town, one, b"compute")
+    status, again = await send(town, one, b"sale r1 " + ANNA.encode())
+    assert status == 503
+    assert again is not None
+    assert 0 < int(again) <= 60
+    assert town.host.runner.set_aside("odd") == 0
+
+
+async def test_a_connector_that_stumbles_before_anybody_is_known_is_set_aside_and_its_tile_says_so(
+    town: Town,
+) -> None:
+    await connect(town, SharedTill)
+    for _ in range(3):
+        assert (await town.hook(b"compute", path="/hooks/tills/shared")).status_code == 503
+    assert (await town.hook(b"quick", path="/hooks/tills/shared")).status_code == 503
+    assert town.host.runner.set_aside("shared") > 0
+    async with browsers(town) as doors:
+        mine = await doors.new().sign_in()
+        assert "It took too long to read what tills sent" in (await mine.get("/")).text
+
+
+def test_three_offences_within_ten_minutes_make_a_pause_and_each_is_longer() -> None:
+    now = [0.0]
+    offences = Offences(lambda: now[0])
+    assert [offences.add("c", "t") for _ in range(3)] == [False, False, True]
+    assert offences.pause("c", "t") == 60
+    assert offences.pause("c", "u") == 0
+    now[0] = 61
+    assert offences.pause("c", "t") == 0
+    assert offences.add("c", "t")
+    assert offences.pause("c", "t") == 120
+    now[0] = 10_000
+    assert not offences.add("c", "t")  # long ago: it begins anew
+
+
+def test_several_tenants_offences_set_a_connector_aside_for_all() -> None:
+    offences = Offences(lambda: 0.0)
+    for tenant in ("a", "b"):
+        for _ in range(3):
+            offences.add("c", tenant)
+    assert offences.pause("c", "z") == 0
+    for _ in range(3):
+        offences.add("c", "d")
+    assert offences.pause("c", "z") == 60
+    for _ in range(3):
+        offences.add("x", NOBODY)
+    assert offences.pause("x", "z") == 60
+    assert offences.pause("y", "z") == 0
+
+
+async def test_what_waits_is_bounded_for_a_tenant_and_in_all() -> None:
+    pool = WorkerPool(Limits(processor_seconds=0.3, waiting=2, waiting_in_all=3, workers=1))
+    state = TillState("k", NoSettings(), None, None)
+
+    def hook(body: bytes) -> Receive:
+        return Receive(state, HookRequest("POST", {"x-proof": PROOF}, {}, body))
+
+    name = ClassName.of(OddTill)
+    running = asyncio.create_task(pool.call("a", name, hook(b"compute")))
+    await asyncio.sleep(0)
+    waiting = [asyncio.create_task(pool.call("a", name, hook(b"quick"))) for _ in range(2)]
+    await asyncio.sleep(0)
+    with pytest.raises(Busy):
+        await pool.call("a", name, hook(b"quick"))
+    other = asyncio.create_task(pool.call("b", name, hook(b"quick")))
+    await asyncio.sleep(0)
+    with pytest.raises(Busy):
+        await pool.call("c", name, hook(b"quick"))
+    waiting[0].cancel()  # whoever asked has gone: it is not read
+    with pytest.raises(TooSlow):
+        await running
+    assert isinstance(await other, Done)
+    assert isinstance(await waiting[1], Done)
+    await pool.aclose()
+
+
+async def test_no_worker_is_left_behind(town: Town) -> None:
+    connection = await connect(town)
+    await send(town, connection, b"quick")
+    (worker, _timer) = town.host.runner._pool._idle[0]
+    await town.host.runner.aclose()
+    assert worker._process.returncode is not None
