@@ -77,7 +77,7 @@ class Host:
         self.settings = settings
         self.plugins = plugins or Plugins()
         vault = settings.vault()
-        self.store = Store(settings.database_url, vault, clock=time, inline=inline)
+        self.store = Store(settings.database_url, vault, clock=time, inline=inline, quotas=settings.quotas)
         self.words = Catalogue(self.plugins.packages)
         self.tills = Tills(self.plugins.classes, vault, transport=till_transport)
         self.sevenstamp: SevenStamp | None = None

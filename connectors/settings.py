@@ -12,8 +12,11 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from connectors.domain.addresses import in_the_clear
+from connectors.domain.quotas import MIB, Quotas
 from connectors.store.errors import StoreError
 from connectors.store.vault import KeyFile, Vault
+
+_USUAL = Quotas()
 
 
 class Settings(BaseSettings):
@@ -46,6 +49,14 @@ class Settings(BaseSettings):
     max_connections: Annotated[int, Field(ge=1, le=1_000_000)] = 4000
     max_connections_per_address: Annotated[int, Field(ge=1, le=1_000_000)] = 128
     unfinished_requests_mib: Annotated[int, Field(ge=1, le=65_536)] = 32
+    hooks_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] = _USUAL.hooks_a_minute
+    hook_mib_per_day: Annotated[int, Field(ge=1, le=1_000_000)] = _USUAL.hook_bytes_a_day // MIB
+    max_tills_per_business: Annotated[int, Field(ge=1, le=100_000)] = _USUAL.tills
+    max_drafts: Annotated[int, Field(ge=1, le=10_000)] = _USUAL.drafts
+    captured_requests: Annotated[int, Field(ge=1, le=1000)] = _USUAL.captured
+    captured_mib: Annotated[int, Field(ge=1, le=1000)] = _USUAL.captured_bytes // MIB
+    kept_requests: Annotated[int, Field(ge=1, le=1_000_000)] = _USUAL.kept
+    kept_mib: Annotated[int, Field(ge=1, le=100_000)] = _USUAL.kept_bytes // MIB
     keep_bodies_days: Annotated[int, Field(ge=1, le=3650)] = 30
     keep_journal_days: Annotated[int, Field(ge=7, le=3650)] = 400
     security_log_days: Annotated[int, Field(ge=1, le=3650)] = 400
@@ -118,6 +129,20 @@ class Settings(BaseSettings):
                 "use https://, or set CONNECTORS_ALLOW_HTTP=1 where the whole way is your own"
             )
         return None
+
+    @property
+    def quotas(self) -> Quotas:
+        """How much one business, connection or hook address may use."""
+        return Quotas(
+            tills=self.max_tills_per_business,
+            drafts=self.max_drafts,
+            captured=self.captured_requests,
+            captured_bytes=self.captured_mib * MIB,
+            kept=self.kept_requests,
+            kept_bytes=self.kept_mib * MIB,
+            hooks_a_minute=self.hooks_per_minute,
+            hook_bytes_a_day=self.hook_mib_per_day * MIB,
+        )
 
     @property
     def proxies(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:

@@ -24,6 +24,7 @@ from connectors.sevenstamp.models import Me
 from connectors.store import captured, connections, journal, looking
 from connectors.store.connections import Edit, NewConnection
 from connectors.store.engine import Transaction
+from connectors.store.errors import QuotaMet
 from connectors.sync.tills import app_settings
 
 _NEAREST = 8
@@ -81,7 +82,13 @@ class Joining(Ground):
                 captured.keep(tx, made.id, sample, most=1)
             return made
 
-        return await self._write(work)
+        try:
+            return await self._write(work)
+        except QuotaMet as error:
+            raise Refusal(
+                "a business has at most {number} tills here: disconnect one first, or ask the operator for more",
+                number=error.most,
+            ) from None
 
     def completed(self, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
         """Settings with those that the connector makes up itself, so that it makes them up once."""

@@ -11,18 +11,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import case, func, select
 
 from connector_sdk.hooks import HookRequest
 from connectors.domain.clock import DAY
 from connectors.store.engine import Transaction
 from connectors.store.schema import captured, draft
 
-AT_MOST = 20
 LIVES = DAY
 OF_DRAFT = "draft:"
 """What stands before a draft's id as an owner; a connection's is its id."""
-_BYTES_AT_MOST = 2 * 1024 * 1024
+_MOST_HEADERS = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,33 +38,47 @@ class Captured:
         return HookRequest("POST", self.headers, {}, self.body)
 
 
-def keep(tx: Transaction, owner: str, hook: HookRequest, *, most: int = AT_MOST) -> None:
-    """Keep a request for a draft or a connection: the newest few, and no more than fit."""
-    content = {"headers": dict(hook.headers), "body": hook.body.decode("latin-1")}
-    tx.run(
-        captured.insert(),
-        [
-            {
-                "id": secrets.token_hex(8),
-                "owner": owner,
-                "at": tx.now,
-                "size": len(hook.body),
-                "content": tx.vault.encrypt(json.dumps(content)),
-            }
-        ],
-    )
+def keep(tx: Transaction, owner: str, hook: HookRequest, *, most: int | None = None) -> None:
+    """Keep a request for a draft or a connection, no more of them than its quota.
+
+    What was chosen stays. Of the others the newest and the oldest stay in turn: whoever knows the address can push
+    neither the till's first request out, nor its latest.
+    """
+    stored = tx.vault.encrypt(json.dumps({"headers": _headers(hook.headers), "body": hook.body.decode("latin-1")}))
+    new = {"id": secrets.token_hex(8), "owner": owner, "at": tx.now, "size": len(stored), "content": stored}
+    tx.run(captured.insert(), [new])
     rows = tx.run(
-        select(captured.c.id, captured.c.size)
+        select(captured.c.id, captured.c.size, captured.c.chosen)
         .where(captured.c.owner == owner)
         .order_by(captured.c.at.desc(), captured.c.id)
     ).all()
+    chosen, others = [row for row in rows if row.chosen], [row for row in rows if not row.chosen]
+    in_turn = [row for pair in zip(others, reversed(others), strict=True) for row in pair]
+    wanted = list({row.id: row for row in (*chosen, *in_turn)}.values())
     size, old = 0, []
-    for number, row in enumerate(rows):
+    for number, row in enumerate(wanted):
         size += row.size
-        if number >= most or (number and size > _BYTES_AT_MOST):
+        if number >= (most or tx.quotas.captured) or (number and size > tx.quotas.captured_bytes):
             old.append(row.id)
     if old:
         tx.run(captured.delete().where(captured.c.id.in_(old)))
+
+
+def _headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers that teaching may look at: no cookies, and no more than a till's own would be."""
+    found: dict[str, str] = {}
+    left = _MOST_HEADERS
+    for name, value in headers.items():
+        left -= len(name) + len(value)
+        if name != "cookie" and left >= 0:
+            found[name] = value
+    return found
+
+
+def choose(tx: Transaction, owner: str, request_id: str) -> None:
+    """Keep this request whatever else comes; the one chosen before is one of the others again."""
+    mine = captured.c.owner == owner
+    tx.run(captured.update().where(mine).values(chosen=case((captured.c.id == request_id, 1), else_=0)))
 
 
 def of(tx: Transaction, owner: str) -> list[Captured]:
@@ -77,6 +90,11 @@ def of(tx: Transaction, owner: str) -> list[Captured]:
 def _captured(tx: Transaction, row: Any) -> Captured:
     content = json.loads(tx.vault.decrypt(row.content))
     return Captured(row.id, row.at, content["headers"], content["body"].encode("latin-1"))
+
+
+def stored_bytes(tx: Transaction, owner: str) -> int:
+    """How many bytes are stored for a draft or a connection."""
+    return int(tx.run(select(func.sum(captured.c.size)).where(captured.c.owner == owner)).scalar() or 0)
 
 
 def last_at(tx: Transaction, owner: str) -> int:

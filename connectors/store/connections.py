@@ -23,7 +23,7 @@ from connectors.domain.connection import WORKING, Business, Connection, Health, 
 from connectors.domain.stamps import RuleVersion
 from connectors.store import captured, journal, tallies
 from connectors.store.engine import Transaction
-from connectors.store.errors import NotFound, Taken
+from connectors.store.errors import NotFound, QuotaMet, Taken
 from connectors.store.ledger import tickets
 from connectors.store.schema import (
     business,
@@ -165,7 +165,10 @@ class NewConnection:
 
 
 def add(tx: Transaction, new: NewConnection) -> Connection:
-    """Store a connection, adopting what a removed one to the same account left. Raises `Taken`."""
+    """Store a connection, adopting what a removed one to the same account left. Raises `Taken`, `QuotaMet`."""
+    mine = (connection.c.business_id == new.business.id) & (connection.c.health != Health.removed)
+    if tx.run(select(func.count()).select_from(connection).where(mine)).scalar_one() >= tx.quotas.tills:
+        raise QuotaMet(tx.quotas.tills)
     _refuse_overlap(tx, new.connector, new.account, new.scope, new.business.id, ignoring=None)
     _store_business(tx, new.business)
     one = f"{new.connector}-{secrets.token_hex(3)}"

@@ -19,7 +19,6 @@ from connectors.store.engine import Transaction
 from connectors.store.schema import draft
 
 LIVES = DAY
-_AT_MOST = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +38,8 @@ def begin(tx: Transaction, owner: str, connector: str, *, listens: bool = False)
     One that `listens` has an address of its own (`content["hook_token"]`), at which it collects what a till sends.
     """
     tx.run(draft.delete().where(draft.c.updated_at <= tx.now - LIVES))
-    mine = select(draft.c.id).where(draft.c.owner == owner).order_by(draft.c.updated_at.desc()).offset(_AT_MOST - 1)
-    old = list(tx.run(mine.limit(1000)).scalars())
+    newest = select(draft.c.id).where(draft.c.owner == owner).order_by(draft.c.updated_at.desc())
+    old = list(tx.run(newest.offset(tx.quotas.drafts - 1).limit(1000)).scalars())
     tx.run(draft.delete().where(draft.c.id.in_(old)))
     one, token = secrets.token_urlsafe(9), secrets.token_urlsafe(24)
     tx.run(

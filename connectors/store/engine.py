@@ -23,6 +23,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 
 from connectors.domain.clock import Clock, SystemClock
+from connectors.domain.quotas import Quotas
 from connectors.store import keyring, migrate
 from connectors.store.errors import StoreBusy, StoreError, Unusable
 from connectors.store.vault import Vault
@@ -48,6 +49,7 @@ class Transaction:
     """Calls of plugin hooks to make after the commit: (hook name, arguments…)."""
     by: str | None = None
     """Who asked for what is written, for the journal; `None` where nobody did."""
+    quotas: Quotas = field(default_factory=Quotas)
     writes: bool = False
     _followed: bool = False
 
@@ -81,10 +83,19 @@ class Store:
     `inline` runs everything in the caller's thread instead, for tests that bring their own time.
     """
 
-    def __init__(self, url: str, vault: Vault, *, clock: Clock | None = None, inline: bool = False) -> None:
+    def __init__(
+        self,
+        url: str,
+        vault: Vault,
+        *,
+        clock: Clock | None = None,
+        inline: bool = False,
+        quotas: Quotas | None = None,
+    ) -> None:
         self.url = url
         self.vault = vault
         self.clock = clock or SystemClock()
+        self.quotas = quotas or Quotas()
         self.inline = inline
         self.listeners: list[Callable[[set[str], list[tuple[Any, ...]]], None]] = []
         self._engine = _engine(url, "BEGIN IMMEDIATE")
@@ -206,7 +217,7 @@ class Store:
 
     def _read(self, query: Callable[[Transaction], R]) -> R:
         with _plain_errors(), self._read_engine.connect() as session:
-            return query(Transaction(session, self.clock.now(), self.vault))
+            return query(Transaction(session, self.clock.now(), self.vault, quotas=self.quotas))
 
     async def _submit(self, job: _Job) -> Any:
         if self.inline:
@@ -253,7 +264,7 @@ class Store:
         for job in jobs:
             grouped.setdefault(job.work, []).append(job)
         with _plain_errors(), self._engine.begin() as session:
-            tx = Transaction(session, self.clock.now(), self.vault, writes=True)
+            tx = Transaction(session, self.clock.now(), self.vault, quotas=self.quotas, writes=True)
             for work, group in grouped.items():
                 results = work(tx, [job.item for job in group])
                 outcome += [(job, result, None) for job, result in zip(group, results, strict=True)]

@@ -36,6 +36,14 @@ class NotFound(StoreError):
     """No row of that name."""
 
 
+class QuotaMet(StoreError):
+    """A quota of the business is used up: `most` connections."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"a business has at most {most} connections here")
+        self.most = most
+
+
 class Taken(StoreError):
     """The till account or location belongs to another connection: `connection_id` where it is the same business'."""
 

@@ -15,14 +15,14 @@ from sqlalchemy import ColumnElement, and_, bindparam, delete, func, literal, no
 from connector_sdk.errors import BadPayload
 from connector_sdk.messages import Message
 from connector_sdk.sale import Sale
+from connectors.domain.clock import HOUR
 from connectors.domain.connection import Connection
 from connectors.domain.person import MASKED_CARD, Traces
 from connectors.store.engine import Transaction
 from connectors.store.schema import journal, kept, kept_body, sale, sale_version
 
-_KEPT_AT_MOST = 2000
 _LONGEST_REASON = 4000
-_BYTES_AT_MOST = 64 * 1024 * 1024
+_LOOKED_BACK = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,9 +175,10 @@ def _prune(tx: Transaction, connection_id: str) -> None:
     """Bounded in number and size, the oldest first to go; age is the sweep's."""
     mine = kept.c.connection_id == connection_id
     number = tx.run(select(func.count()).select_from(kept).where(mine)).scalar_one()
-    if number > _KEPT_AT_MOST:
-        oldest = select(kept.c.id).where(mine).order_by(kept.c.at).limit(number - _KEPT_AT_MOST)
+    if number > tx.quotas.kept:
+        oldest = select(kept.c.id).where(mine).order_by(kept.c.at).limit(number - tx.quotas.kept)
         tx.run(delete(kept).where(kept.c.id.in_(oldest)))
+        _tell_full(tx, connection_id)
     _forget_bodies(tx, kept_body.c.connection_id == connection_id)
     bodies = (
         select(kept_body.c.id, kept_body.c.size)
@@ -189,11 +190,20 @@ def _prune(tx: Transaction, connection_id: str) -> None:
     size, old = 0, []
     for row in tx.run(bodies):
         size += row.size
-        if size > _BYTES_AT_MOST:
+        if size > tx.quotas.kept_bytes:
             old.append(row.id)
     if old:
         tx.run(delete(kept).where(mine, kept.c.content.in_(old)))
         _forget_bodies(tx, kept_body.c.connection_id == connection_id)
+        _tell_full(tx, connection_id)
+
+
+def _tell_full(tx: Transaction, connection_id: str) -> None:
+    """Say that the oldest of what could not be read went to make room; the same again is said an hour later."""
+    recent = lines(tx, connection_id, limit=_LOOKED_BACK)
+    if any(line.message.id == "hook.kept_full" and line.at > tx.now - HOUR for line in recent):
+        return
+    note(tx, connection_id, Message("hook.kept_full"))
 
 
 def _forget_bodies(tx: Transaction, *which: ColumnElement[bool]) -> None:

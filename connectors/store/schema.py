@@ -512,6 +512,7 @@ captured = Table(
     Column("at", BigInteger, nullable=False),
     Column("size", Integer, nullable=False),
     Column("content", Text, nullable=False, info=_ENCRYPTED),
+    Column("chosen", Integer, nullable=False, server_default="0"),
 )
 Index("ix_captured_owner", captured.c.owner, captured.c.at)
 

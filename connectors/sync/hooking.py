@@ -28,6 +28,7 @@ from connectors.store.hints import NewHint
 from connectors.store.journal import Kept, Origin
 from connectors.store.security import EventKind, NewEvent
 from connectors.sync.ingest import Arrival, Door, Outcome, Source, names_forgotten
+from connectors.sync.rates import HookRates
 from connectors.sync.sampling import SampledEvents
 from connectors.sync.tills import NoConnector, Tills, app_settings, wrong_fields
 
@@ -37,6 +38,7 @@ _SAMPLE_EVERY = 60 * SECOND
 _REFUSED_EVERY = 600 * SECOND
 _AT_ONCE = 20
 _SEND_AGAIN = 60
+_TOO_MUCH = "more than may be sent here in so short a time: send it again later"
 _NEWS_LIVES = 2 * DAY + HOUR  # Poster, the most patient of them, sends a hook again for two days
 _CLOCKS_DIFFER = 5 * MINUTE
 
@@ -67,7 +69,8 @@ class HookDoor:
         self._door = door
         self._runner = runner
         self._events = events
-        self._cut_off_told: dict[str, int] = {}
+        self._said_at: dict[tuple[str, str], int] = {}
+        self._rates = HookRates(store.quotas, store.clock.now)
         self._apps = {name: app_settings(found) for name, found in tills.classes.items()}
 
     async def for_connector(self, name: str, hook: HookRequest) -> Answer:
@@ -92,9 +95,9 @@ class HookDoor:
         if not joined:
             await self._store.write(lambda tx: ledger.count_up(tx, UNKNOWN_ACCOUNT))
             return found.hook_answer
-        for one in joined:
-            answer = await self._take(one, hook, own=False)
-        return answer
+        answers = [await self._take(one, hook, own=False) for one in joined]
+        # one that could not take it has the till send again; the others have seen it then
+        return next((answer for answer in answers if answer.status >= 300), answers[0])
 
     async def for_connection(self, name: str, token: str, hook: HookRequest) -> Answer:
         """A hook at a connection's own address."""
@@ -117,10 +120,14 @@ class HookDoor:
             one, draft = connections.of_hook_token(tx, name, token), drafts.of_hook_token(tx, name, token)
             if one is None and draft is not None and collects:
                 captured.keep(tx, f"{captured.OF_DRAFT}{draft}", hook)
+                self._rates.count(f"{captured.OF_DRAFT}{draft}", len(hook.body))
             return one or draft
 
         # most that come here are nobody's: they must not wait for the writer, nor the writer for them
-        if await self._store.read(lambda tx: drafts.of_hook_token(tx, name, token)) is None:
+        listening = await self._store.read(lambda tx: drafts.of_hook_token(tx, name, token))
+        if listening is not None and (wait := self._rates.wait(f"{captured.OF_DRAFT}{listening}")):
+            return _refusal(429, _TOO_MUCH, wait)
+        if listening is None:
             late = await self._store.read(lambda tx: connections.of_hook_token(tx, name, token))
             return await self._take(late, hook) if late is not None else _refusal(404, "no such address")
         whose = await self._store.write(work)
@@ -133,6 +140,8 @@ class HookDoor:
 
         Whoever knows its `own` address may be its till with another secret: what is refused there is told to the cafe.
         """
+        if wait := self._rates.wait(one.id, one.business_id):
+            return await self._beyond(one, wait)
         try:
             till = self._tills.of(one)
             received = await self._runner.receive(till, _state(one), hook, tenant=one.id)
@@ -147,8 +156,9 @@ class HookDoor:
             return _refusal(503, "not set up yet: send it again later")
         except NoAnswer as error:
             if isinstance(error, TooSlow):
-                await self._tell_cut_off(one)
+                await self._say_hourly(one, Message("hook.cut_off"))
             return _later(one.connector, error)
+        self._rates.count(one.id, len(hook.body), one.business_id)
         if isinstance(received, Unread):
             _log_raised(one, received)
             await self._keep(one, hook, received.reason)
@@ -159,13 +169,20 @@ class HookDoor:
         await self._apply(one, received, hook)
         return till.hook_answer
 
-    async def _tell_cut_off(self, connection: Connection) -> None:
-        """Say in the journal that a request took too long to read; the same again is said an hour later."""
-        now = self._store.clock.now()
-        if now < self._cut_off_told.get(connection.id, 0) + HOUR:
+    async def _beyond(self, connection: Connection, wait: int) -> Answer:
+        """Have the till send again later what is beyond a quota; its cafe and the operator are told."""
+        message = Message("security.quota_met.hooks")
+        self._events.count(NewEvent(EventKind.quota_met, message, connection.business_id, connection.id))
+        await self._say_hourly(connection, Message("hook.too_many"))
+        return _refusal(429, _TOO_MUCH, wait)
+
+    async def _say_hourly(self, connection: Connection, message: Message) -> None:
+        """Write a line about a connection, unless the same was written within the hour."""
+        now, key = self._store.clock.now(), (connection.id, message.id)
+        if now < self._said_at.get(key, 0) + HOUR:
             return
-        self._cut_off_told[connection.id] = now
-        await self._store.write(lambda tx: journal.note(tx, connection.id, Message("hook.cut_off")))
+        self._said_at[key] = now
+        await self._store.write(lambda tx: journal.note(tx, connection.id, message))
 
     async def _keep(self, one: Connection, hook: HookRequest, error: BadPayload) -> None:
         def work(tx: Transaction) -> None:

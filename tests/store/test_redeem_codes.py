@@ -110,6 +110,7 @@ def as_before(file: Path, vault: Vault) -> None:
             if not message.startswith("["):
                 database.execute("UPDATE journal SET message = ? WHERE seq = ?", (vault.decrypt(message), seq))
         database.execute("DELETE FROM setting WHERE name = 'hash_key'")
+        database.execute("ALTER TABLE captured DROP COLUMN chosen")
         database.execute("DROP TABLE forgotten")
         database.execute("DROP INDEX ix_sale_personal")
         database.execute("ALTER TABLE sale DROP COLUMN anonymous")

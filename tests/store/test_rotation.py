@@ -26,6 +26,7 @@ from connectors.store.engine import Store, Transaction
 from connectors.store.errors import StoreError, WrongKey
 from connectors.store.schema import metadata
 from connectors.store.vault import KeyFile, Vault
+from tests.stage import keep_passkey
 from tests.store import rotating
 from tests.store.test_redeem_codes import CODE, a_voucher, bytes_in
 from tests.town import ANNA, BORYS, KEY, Town, build
@@ -67,6 +68,8 @@ async def _fill(town: Town) -> None:
         lambda tx: sessions.ask_consent(tx, _there(sessions.of(tx, session, 2**40)), {"connector": "poster"})
     )
     await store.write(lambda tx: captured.keep(tx, one, HookRequest("POST", {"x": "y"}, {}, b"{}")))
+    cafe = sessions.Visitor(town.connection.business_id, "Cafe", "Europe/Kyiv", "till", KEY)
+    await keep_passkey(town.host, cafe, "phone")
 
 
 def _keep_bodies(tx: Transaction, connection_id: str) -> None:

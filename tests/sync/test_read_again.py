@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,7 +15,7 @@ from connector_sdk import Money
 from connector_sdk.rule import StampRule, UnknownCustomer
 from connectors.desk import Refusal
 from connectors.domain.clock import SystemClock
-from connectors.store import connections, drafts, journal
+from connectors.store import connections, drafts
 from connectors.store.schema import kept_body
 from tests.town import ANNA, KEY, Town
 from tests.webhook.test_way_of_a_request import connect, send
@@ -432,10 +433,8 @@ async def test_a_till_without_seconds_gives_its_first_stamp(town: Town) -> None:
     assert town.stamps(PHONE) == 2
 
 
-async def test_what_is_kept_of_hooks_that_are_read_in_part_is_bounded(
-    town: Town, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(journal, "_KEPT_AT_MOST", 3)
+async def test_what_is_kept_of_hooks_that_are_read_in_part_is_bounded(town: Town) -> None:
+    town.host.store.quotas = replace(town.host.store.quotas, kept=3)
     await connect(town, {**BASE, "map_receipts": "all"})
     for number in range(6):
         rows = [json.loads(sale(sum="1.00", id=f"good-{number}")), json.loads(sale("1.00", id=f"bad-{number}"))]

@@ -48,13 +48,15 @@ async def kept(town: Town, draft: str) -> list[captured.Captured]:
     return await town.host.store.read(lambda tx: captured.of(tx, owner))
 
 
-async def test_only_the_newest_twenty_requests_are_kept_and_nothing_comes_of_them(town: Town, doors: Browsers) -> None:
+async def test_only_the_first_and_the_newest_ten_requests_are_kept_and_nothing_comes_of_them(
+    town: Town, doors: Browsers
+) -> None:
     mine = await doors.new().sign_in()
     draft, address = await begun(mine)
     for number in range(23):
         assert (await town.hook(json.dumps({**SALE, "id": str(number)}).encode(), path=address)).status_code == 200
     ids = [json.loads(one.body)["id"] for one in await kept(town, draft)]
-    assert ids == [str(number) for number in range(22, 2, -1)]
+    assert ids == [str(number) for number in (*range(22, 12, -1), *range(9, -1, -1))]
     assert town.applied() == []
     assert await town.host.desk.everyone() == []
 

@@ -114,7 +114,7 @@ async def shown(
         "address": visit.desk.draft_hook_url(one.connector, token),
         "requests": requests,
         "read": await read(visit, one, found, values or one.content.get("values", {})),
-        "lives": captured.AT_MOST,
+        "lives": visit.host.store.quotas.captured,
     }
 
 

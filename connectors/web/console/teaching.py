@@ -55,6 +55,8 @@ async def sample(visit: Visit) -> Response:
         if request is None:
             raise NotHere
         chosen = samples.as_sample(request.body, request.headers, request.id)
+        owner, name = f"{captured.OF_DRAFT}{one.id}", request.id
+        await visit.host.store.write(lambda tx: captured.choose(tx, owner, name))
         hook = request.request
     else:
         body = pasted.encode()

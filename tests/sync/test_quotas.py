@@ -1,0 +1,147 @@
+"""Quotas: what lies beyond one is asked for later or refused with a sentence; what was accepted is never dropped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from connectors.desk import Refusal
+from connectors.domain.clock import DAY, SECOND
+from connectors.domain.quotas import MIB, Quotas
+from connectors.store import captured, security
+from connectors.sync.rates import HookRates
+from tests.sync.test_read_again import BASE, PHONE, again, sale
+from tests.town import Town, build
+from tests.web.test_teaching_pages import begun
+from tests.web.visitor import browsers
+from tests.webhook.test_way_of_a_request import connect
+
+NORMAL = {**BASE, "map_paid": "sum"}
+
+
+@pytest.fixture
+async def town(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Town]:
+    few = {"hooks_per_minute": 5, "hook_mib_per_day": 1, "max_tills_per_business": 2, "kept_requests": 3}
+    async with build(tmp_path, monkeypatch, **few, captured_requests=6, captured_mib=1) as made:
+        yield made
+
+
+async def post(town: Town, body: bytes, path: str = "") -> httpx.Response:
+    path = path or str(town.host.desk.hook_url(town.connection)).removeprefix(town.host.public_url)
+    return await town.hook(body, path=path)
+
+
+async def test_hooks_beyond_a_minutes_worth_are_asked_for_again_and_none_that_was_taken_is_lost(town: Town) -> None:
+    await connect(town, NORMAL)
+    answers = [await post(town, sale(sum="1.00", id=f"r{number}")) for number in range(8)]
+    assert [answer.status_code for answer in answers] == [200] * 5 + [429] * 3
+    assert 0 < int(answers[-1].headers["retry-after"]) <= 12
+    await town.sync()
+    assert town.stamps(PHONE) == 5
+    said = [line for line in await town.journal() if "sends more than this host takes" in line]
+    assert len(said) == 1
+    await town.host.security_events.flush()
+    business = town.connection.business_id
+    events = await town.host.store.read(lambda tx: security.listed(tx, business))
+    assert [(event.kind, event.count) for event in events if event.kind == "quota_met"] == [("quota_met", 3)]
+
+
+async def test_what_is_not_proven_uses_up_nothing(town: Town) -> None:
+    secret = "a long enough secret 7"
+    await connect(town, {**NORMAL, "proof": "header", "proof_header": "X-Key", "secret": secret})
+    path = str(town.host.desk.hook_url(town.connection)).removeprefix(town.host.public_url)
+    for _ in range(20):
+        assert (await town.hook(sale(sum="1.00"), path=path, headers={"X-Key": "guessed"})).status_code == 401
+    assert (await town.hook(sale(sum="1.00"), path=path, headers={"X-Key": secret})).status_code == 200
+
+
+async def test_a_business_sends_no_more_bytes_a_day_than_its_quota_over_all_its_tills(town: Town) -> None:
+    await connect(town, NORMAL)
+    first = town.connection
+    await connect(town, {**NORMAL, "till_name": "Second"})
+    big = sale(sum="1.00", note="x" * 250_000)
+    for number in range(5):
+        town.connection = first if number % 2 else town.connection
+        assert (await post(town, big)).status_code == (200 if number < 5 else 429)
+    answer = await post(town, big)
+    assert answer.status_code == 429
+    assert int(answer.headers["retry-after"]) <= 3600
+
+
+async def test_a_business_has_no_more_tills_than_its_quota_and_is_told(town: Town) -> None:
+    for name in ("One", "Two"):
+        await connect(town, {**NORMAL, "till_name": name})
+    with pytest.raises(Refusal, match="at most 2 tills"):
+        await connect(town, {**NORMAL, "till_name": "Three"})
+    await town.host.desk.remove(town.connection.id)
+    await connect(town, {**NORMAL, "till_name": "Three"})
+
+
+async def test_what_could_not_be_read_beyond_its_quota_goes_oldest_first_and_the_cafe_is_told_once(town: Town) -> None:
+    await connect(town, {**NORMAL, "map_paid": "total"})
+    for number in range(5):
+        assert (await post(town, sale(sum="1.00", id=f"r{number}"))).status_code == 200
+    kept = [one.receipt_id for one in await town.host.desk.unread(town.connection.id)]
+    assert kept == ["r4", "r3", "r2"]
+    assert len([line for line in await town.journal() if "the oldest of it was let go" in line]) == 1
+    await town.host.desk.edit(town.connection.id, {"map_paid": "sum"})
+    assert (await again(town))["read"] == 3
+
+
+async def test_whoever_knows_a_drafts_address_pushes_neither_the_first_nor_the_chosen_request_out(town: Town) -> None:
+    async with browsers(town) as doors:
+        visitor = await doors.new().sign_in()
+        draft, path = await begun(visitor)
+        owner = f"{captured.OF_DRAFT}{draft.rsplit('/', 1)[1]}"
+        ids: list[str] = []
+        for number in range(5):
+            assert (await post(town, json.dumps({"real": number}).encode(), path)).status_code == 200
+            ids.append((await town.host.store.read(lambda tx: captured.of(tx, owner)))[0].id)
+        chosen = ids[2]
+        await visitor.post(f"{draft}/sample", {"request": chosen})
+        for number in range(30):
+            town.host.hooks._rates = HookRates(Quotas(), town.host.store.clock.now)
+            await post(town, json.dumps({"junk": number, "fill": "x" * 90_000}).encode(), path)
+        there = await town.host.store.read(lambda tx: captured.of(tx, owner))
+        assert {chosen, ids[0]} <= {request.id for request in there}
+        assert len(there) <= 6
+
+
+async def test_a_drafts_bytes_are_bounded_with_headers_and_all(town: Town) -> None:
+    async with browsers(town) as doors:
+        visitor = await doors.new().sign_in()
+        draft, path = await begun(visitor)
+        for number in range(6):
+            town.host.hooks._rates = HookRates(Quotas(), town.host.store.clock.now)
+            headers = {f"x-{at}": "y" * 7_000 for at in range(8)} | {"cookie": "z" * 1000, "x-signature": "s"}
+            await town.hook(b"{" + b"\xff" * 100_000 + b"%d" % number, path=path, headers=headers)
+        owner = f"{captured.OF_DRAFT}{draft.rsplit('/', 1)[1]}"
+        kept = await town.host.store.read(lambda tx: captured.stored_bytes(tx, owner))
+        assert 0 < kept <= MIB
+        (request, *_others) = await town.host.store.read(lambda tx: captured.of(tx, owner))
+        assert "cookie" not in request.headers
+
+
+async def test_requests_to_a_drafts_address_are_bounded_in_a_minute_too(town: Town) -> None:
+    async with browsers(town) as doors:
+        _, path = await begun(await doors.new().sign_in())
+        statuses = [(await post(town, b'{"a": 1}', path)).status_code for _ in range(7)]
+    assert statuses == [200] * 5 + [429] * 2
+
+
+def test_rates_refill_with_time_and_days_begin_anew() -> None:
+    now = [10 * DAY + DAY // 2]
+    rates = HookRates(Quotas(hooks_a_minute=2, hook_bytes_a_day=100), lambda: now[0])
+    rates.count("a", 60, "b")
+    rates.count("a", 60, "b")
+    assert rates.wait("a") == 30
+    assert rates.wait("other", "b") == 3600  # until midnight, but asked again within the hour
+    assert rates.wait("other", "c") == 0
+    now[0] += 31 * SECOND
+    assert rates.wait("a") == 0
+    now[0] += DAY // 2
+    assert rates.wait("other", "b") == 0
