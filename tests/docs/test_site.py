@@ -27,7 +27,7 @@ from tests.docs.steps import blocks
 from webhook_connector import ready_made
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
 INTEGRATORS = [ROOT / "docs" / f"{name}.md" for name in ("writing-a-connector", "tutorial", "sale")]
 INTEGRATORS += sorted((ROOT / "docs" / "howto").glob("*.md"))
 OF_OTHERS = {*dir(builtins), "SecretStr", "Literal"}

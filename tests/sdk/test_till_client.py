@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
@@ -18,6 +19,7 @@ from connector_sdk import (
     TillClient,
     TillUnavailable,
 )
+from connector_sdk.http import exchange, production_transport
 
 TOKEN = "861052:02391570ff9af128e93c5a771055ba88"
 
@@ -98,6 +100,25 @@ async def test_an_answer_too_large_is_not_read_to_its_end(monkeypatch: pytest.Mo
     large = httpx.MockTransport(lambda _request: httpx.Response(200, content=b"[" + b"1," * 1000 + b"1]"))
     with pytest.raises(TillUnavailable):
         await client(transport=large, attempts=1).get("x")
+
+
+async def test_a_redirect_is_an_answer_and_not_followed() -> None:
+    asked: list[str] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append((await reader.readuntil(b"\r\n\r\n")).decode().split()[1])
+        writer.write(b"HTTP/1.1 302 Found\r\nLocation: /inside\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    transport = production_transport(1)
+    address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/x"
+    assert (await exchange(transport, "GET", address, deadline=10)).status_code == 302
+    assert asked == ["/x"]
+    await transport.aclose()
+    server.close()
+    await server.wait_closed()
 
 
 async def test_the_rate_limit_is_the_accounts_whoever_calls() -> None:

@@ -85,6 +85,15 @@ def test_everything_else_is_refused_in_words(path: str, said: str) -> None:
         settings(map_version=path)
 
 
+def test_a_path_that_costs_too_much_to_follow_is_refused_by_its_name() -> None:
+    costly = "x[?" + "||".join(["a=='b'"] * 30) + "]||id"
+    body = {**BODY, "x": [{"a": "c"}] * 10_000}
+    where, why = refused(body, map_receipt_id=costly)
+    assert where == "receipt_id"
+    assert costly in why
+    assert mapped({**BODY, "x": [{"a": "c"}] * 100}, map_receipt_id=costly).receipt_id == "7"
+
+
 @pytest.mark.parametrize(
     ("value", "more", "minor"),
     [
