@@ -94,8 +94,8 @@ class Settings(BaseSettings):
     @field_validator("operator_password")
     @classmethod
     def _long_enough(cls, password: SecretStr | None) -> SecretStr | None:
-        if password is not None and len(password.get_secret_value()) < 10:
-            raise ValueError("at least 10 characters: it opens every cafe's connection")
+        if password is not None and not 10 <= len(password.get_secret_value()) <= 1000:
+            raise ValueError("10 to 1,000 characters: it opens every cafe's connection")
         return password
 
     @field_validator("smtp_url")

@@ -21,7 +21,8 @@ from connectors.isolation.worker import LENGTH, READY
 _START_SECONDS = 60.0
 _IDLE_SECONDS = 600.0
 _LONGEST_ANSWER = 32 * 1024 * 1024
-_SECRET = "CONNECTORS_"  # noqa: S105 - the beginning of names of variables that are the host's alone
+_KEPT = frozenset("PATH HOME LANG TZ TMPDIR TEMP SYSTEMROOT LD_LIBRARY_PATH VIRTUAL_ENV".split())
+"""What a worker has of the host's environment: nothing in which there may be a secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ class _Worker:
     @classmethod
     async def start(cls, limits: Limits) -> _Worker:
         """Begin a process and wait until it is ready. Raises `RuntimeError` where it does not get there."""
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(_SECRET)}
+        environment = {name: value for name, value in os.environ.items() if name in _KEPT or name.startswith("LC_")}
         environment["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)
         process = await asyncio.create_subprocess_exec(
             sys.executable,

@@ -209,11 +209,23 @@ def sweep(tx: Transaction, keep_for: int) -> None:
     tx.run(delete(security_event).where(security_event.c.seq.in_(oldest)))
 
 
-def listed(tx: Transaction, business_id: str | None, *, before: int | None = None, limit: int = 50) -> list[Event]:
-    """The events of a business, or of everybody, newest first; `before` is the row at which the last page ended."""
+def listed(
+    tx: Transaction,
+    business_id: str | None,
+    *,
+    before: int | None = None,
+    limit: int = 50,
+    kind: EventKind | None = None,
+) -> list[Event]:
+    """The events of a business, or of everybody, newest first; of one `kind`, where it is given.
+
+    `before` is the row at which the last page ended.
+    """
     wanted = []
     if business_id is not None:
         wanted.append(security_event.c.owner == business_id)
+    if kind is not None:
+        wanted.append(security_event.c.kind == kind)
     if before is not None:
         wanted.append(security_event.c.seq < before)
     rows = tx.run(

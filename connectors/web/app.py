@@ -81,5 +81,7 @@ async def _hook(request: Request) -> HookRequest | None:
 
 
 def _response(answer: Answer) -> Response:
-    headers = {"Retry-After": str(answer.retry_after)} if answer.retry_after is not None else None
+    headers = {"X-Content-Type-Options": "nosniff"}
+    if answer.retry_after is not None:
+        headers["Retry-After"] = str(answer.retry_after)
     return Response(answer.body, answer.status, headers, answer.content_type)

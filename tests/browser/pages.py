@@ -97,6 +97,8 @@ async def every_page(stage: Stage, page: Page, operator: Page) -> AsyncIterator[
     yield "operator", operator
     await operator.goto("/security")
     yield "operator-security", operator
+    await operator.goto("/operator/quotas")
+    yield "operator-quotas", operator
 
 
 async def _passkeys(stage: Stage, page: Page) -> AsyncIterator[tuple[str, Page]]:

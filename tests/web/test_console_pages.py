@@ -128,7 +128,15 @@ async def test_no_page_makes_more_than_five_queries(town: Town, doors: Browsers)
             )
         ]
         + [f"{base}/receipts/{found[0].id}"],
-        operator: ["/operator", "/operator?q=cafe", "/devices", base, "/security", "/security?before=3"],
+        operator: [
+            "/operator",
+            "/operator?q=cafe",
+            "/devices",
+            base,
+            "/security",
+            "/security?before=3",
+            "/operator/quotas",
+        ],
     }
     for visitor, paths in pages.items():
         for path in paths:

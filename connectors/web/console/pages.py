@@ -10,6 +10,7 @@ from connectors.web.console import (
     live,
     operating,
     passkeys,
+    quotas_page,
     receipts,
     security_log,
     teaching,
@@ -26,4 +27,5 @@ PAGES = (
     keeping.pages,
     forgetting.pages,
     operating.pages,
+    quotas_page.pages,
 )
