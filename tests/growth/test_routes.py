@@ -1,0 +1,204 @@
+"""Every route costs twice as much for a request twice as long, not four times: found by walking the routes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.routing import Route
+
+from connector_sdk import TillAccount
+from connector_sdk.errors import BadPayload
+from connector_sdk.hooks import HookRequest
+from connectors.web import app as web
+from serve_connector.sandbox import Cafe
+from tests.growth.work import steps
+from tests.sync.test_read_again import BASE
+from tests.town import Town, build
+from tests.web.test_teaching_pages import begun
+from tests.web.visitor import Browsers, Visitor, browsers
+from tests.webhook.test_way_of_a_request import connect
+from webhook_connector import ready_made
+from webhook_connector.teaching import TEACHING
+
+SHORT = 2500
+SLACK = 4000  # steps that come or not whatever is sent: a cache that is cold, a session that is touched
+Text = Callable[[int], bytes]
+
+BODIES: dict[str, Text] = {
+    "white space": lambda n: b" \t\r\n" * (n // 4),
+    "one letter": lambda n: b"a" * n,
+    "numbers": lambda n: b"[" + b"1," * (n // 2) + b"1]",
+    "a deep list": lambda n: b"[" * (n // 2) + b"]" * (n // 2),
+    "a deep object": lambda n: b'{"id":' * (n // 7) + b"1" + b"}" * (n // 7),
+    "many names": lambda n: json.dumps({f"n{number}": "x" for number in range(n // 12)}).encode(),
+    "one long value": lambda n: json.dumps({"id": "1", "sum": "Anna Smith" * (n // 10), "phone": "a@" * n}).encode(),
+    "many receipts": lambda n: json.dumps([{"id": str(at), "sum": "x"} for at in range(n // 24)]).encode(),
+    "many lines": lambda n: json.dumps(
+        {"id": "1", "at": "2026-11-20T08:15:30Z", "sum": "1.00", "lines": [{"sku": "A"} for _ in range(n // 14)]}
+    ).encode(),
+    "escapes": lambda n: b'"' + b"\\u0041" * (n // 6) + b'"',
+    "a form": lambda n: b"a=1&" * (n // 4),
+    "a form of escapes": lambda n: b"a=" + b"%41" * (n // 3),
+}
+IN_ADDRESSES: dict[str, Text] = {
+    "fields": lambda n: b"a=1&" * (n // 4),
+    "escapes": lambda n: b"q=" + b"%2B" * (n // 3),
+    "words": lambda n: b"q=" + b"12.50+" * (n // 6),
+}
+COOKIES: dict[str, Text] = {
+    "pairs": lambda n: b"a=b; " * (n // 5),
+    "escapes": lambda n: b'console="' + b"\\073" * (n // 4) + b'"',
+    "equals": lambda n: b"=;" * (n // 2),
+}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a request goes: a route with its parts filled in."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+
+
+def places(town: Town, visitor: Visitor, draft: str, hook: str) -> list[Place]:
+    """Every route of the application, and every way of its hooks."""
+    one = town.connection.id
+    own = str(town.host.desk.hook_url(town.connection)).removeprefix(town.host.public_url)
+    values = {"connection": one, "draft": draft, "connector": "webhook", "token": "x" * 32, "part": "title"}
+    found: list[Place] = []
+    for route in visitor.client._transport.app.routes:  # type: ignore[attr-defined]
+        if not isinstance(route, Route) or route.path.endswith("/events"):
+            continue
+        path = route.path
+        for name in route.param_convertors:
+            path = path.replace(f"{{{name}}}", values.get(name, "x")).replace(f"{{{name}:path}}", "x")
+        found += [Place(method, path, {}) for method in sorted(route.methods or ()) if method in ("GET", "POST")]
+    hooks = [own, hook, *(f"/hooks/tills/{name}" for name in ("poster", "serve", "webhook"))]
+    return found + [Place("POST", path, {}) for path in hooks]
+
+
+@pytest.fixture
+async def town(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Town]:
+    quotas = {"hooks_per_minute": 1_000_000, "hook_mib_per_day": 100_000}
+    async with build(tmp_path, monkeypatch, **quotas) as made:
+        yield made
+
+
+@pytest.fixture
+async def doors(town: Town) -> AsyncIterator[Browsers]:
+    async with browsers(town) as made:
+        yield made
+
+
+async def too_costly(visitor: Visitor, place: Place) -> list[str]:
+    """In which ways a longer request costs more than it is longer."""
+    bad: list[str] = []
+    families = [("body", BODIES)] if place.method == "POST" else [("address", IN_ADDRESSES)]
+    for what, texts in [*families, ("cookie", COOKIES)]:
+        for name, text in texts.items():
+            await _send(visitor, place, what, text(64))  # whatever is only done once
+            short = await steps(lambda what=what, text=text: _send(visitor, place, what, text(SHORT)))  # type: ignore[misc]
+            long = await steps(lambda what=what, text=text: _send(visitor, place, what, text(2 * SHORT)))  # type: ignore[misc]
+            if long > 2.2 * short + SLACK:
+                bad.append(f"{place.method} {place.path}: {what} of {name}: {short} steps, then {long}")
+    return bad
+
+
+async def _send(visitor: Visitor, place: Place, what: str, text: bytes) -> None:
+    headers = dict(place.headers)
+    path, body = place.path, b""
+    if what == "address":
+        path = f"{path}?{text.decode()}"
+    elif what == "cookie":
+        headers["cookie"] = "; ".join(
+            [text.decode(), *(f"{one.name}={one.value}" for one in visitor.client.cookies.jar)]
+        )
+    else:
+        body = text
+        if b"=" in text[:2]:
+            headers["content-type"] = "application/x-www-form-urlencoded"
+            body = f"proof={await visitor.proof()}&".encode() + text
+    await visitor.client.request(place.method, path, content=body, headers=headers)
+
+
+async def test_no_route_costs_more_than_what_is_sent_is_long(town: Town, doors: Browsers) -> None:
+    await connect(town, {**BASE, "map_paid": "sum", "map_lines": "lines", "map_product": "sku"})
+    visitor = await doors.new().sign_in()
+    draft, hook = await begun(visitor)
+    bad: list[str] = []
+    tried = places(town, visitor, draft.rsplit("/", 1)[1], hook)
+    for place in tried:
+        if place.path not in ("/sign-out", "/devices/sign-out-everywhere"):
+            bad += await too_costly(visitor, place)
+    assert len(tried) > 60
+    assert bad == []
+
+
+async def test_a_route_that_is_quadratic_is_found(town: Town, doors: Browsers, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = web._hook
+
+    async def slow(request: Any) -> Any:
+        hook = await read(request)
+        if isinstance(hook, HookRequest):
+            _quadratic(hook.body)
+        return hook
+
+    monkeypatch.setattr(web, "_hook", slow)
+    await connect(town, {**BASE, "map_paid": "sum"})
+    own = str(town.host.desk.hook_url(town.connection)).removeprefix(town.host.public_url)
+    assert await too_costly(doors.new(), Place("POST", own, {})) != []
+
+
+def _quadratic(body: bytes) -> None:
+    for start in range(0, len(body), 16):
+        for _ in range(start, len(body), 16):
+            pass
+
+
+async def test_a_proven_check_of_serve_costs_what_it_is_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from serve_connector.connector import ServeConnector
+    from serve_connector.settings import ServeSettings
+
+    account = Cafe()
+    settings = ServeSettings(access_token=account.token, signing_secret=account.secret)
+    place = TillAccount(id="1", name="Cafe", currency="EUR", zone="UTC")
+    till = ServeConnector(settings, account=place)
+
+    async def read(body: bytes) -> None:
+        hook = HookRequest("POST", account.signed(body), {}, body)
+        till.prove(hook)
+        with suppress(BadPayload):
+            till.receive(hook)
+
+    for name, text in BODIES.items():
+        wrapped = lambda n, text=text: b'{"type": "check.closed", "check": ' + text(n) + b"}"  # type: ignore[misc]  # noqa: E731
+        await read(wrapped(64))
+        short = await steps(lambda wrapped=wrapped: read(wrapped(SHORT)))  # type: ignore[misc]
+        long = await steps(lambda wrapped=wrapped: read(wrapped(2 * SHORT)))  # type: ignore[misc]
+        assert long <= 2.2 * short + SLACK, name
+
+
+@pytest.mark.parametrize("ready", ready_made.ALL, ids=lambda one: one.name)
+async def test_teaching_costs_what_a_request_is_long(ready: Any) -> None:
+    values = dict(ready.settings)
+
+    async def ask(body: bytes) -> None:
+        TEACHING.questions(values, body)
+        TEACHING.sketch(values, body)
+        for field in ("map_receipts", "map_paid", "map_closed_at"):
+            TEACHING.leaves(values, body, field)
+            TEACHING.taken(values, body, field, "id")
+        TEACHING.proof(HookRequest("POST", {"x-signature": body.decode("latin-1")}, {}, body))
+
+    for name, text in BODIES.items():
+        await ask(text(64))
+        short = await steps(lambda text=text: ask(text(SHORT)))  # type: ignore[misc]
+        long = await steps(lambda text=text: ask(text(2 * SHORT)))  # type: ignore[misc]
+        assert long <= 2.4 * short + SLACK, (name, short, long)
