@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -92,9 +91,8 @@ def test_a_path_is_never_told_apart_by_whose_it_is() -> None:
     assert paths["7"] == "kinds[?type=='guest'].v"
 
 
-def test_odd_texts_cost_no_time() -> None:
-    """Bounds, not seconds: each of these once took minutes, or would have taken hours."""
-    began = time.monotonic()
+def test_odd_texts_are_read_within_bounds() -> None:
+    """Each of these once took minutes, or would have taken hours; how work grows is in `tests/growth`."""
     long = {"date": "1" * 100_000 + "\nx", "total": "1" * 100_000 + "x", "phone": "1 " * 50_000 + "x"}
     many = {"all": [{"key": f"k{number}", "n" * 300: "1", "b": "2", "c": "3"} for number in range(600)]}
     for body in (long, many, {"l": [many["all"]] * 30}):
@@ -104,7 +102,6 @@ def test_odd_texts_cost_no_time() -> None:
     assert len(TEACHING.leaves({}, sent(many), "map_paid")) <= 400
     with pytest.raises(ValueError, match="at most 12 lists"):
         compiled("l" + "[]" * 13)
-    assert time.monotonic() - began < 30
 
 
 @pytest.mark.parametrize(
