@@ -35,6 +35,12 @@ def mark(tx: Transaction, business_id: str, names: Iterable[Reference | TillId])
         tx.run(insert.on_conflict_do_update(index_elements=keys, set_={"at": insert.excluded.at}), rows)
 
 
+def businesses_with_marks(tx: Transaction, business_ids: Collection[str]) -> set[str]:
+    """Which of these businesses have forgotten anybody: most have not, and their receipts need no look at names."""
+    wanted = select(forgotten.c.business_id).where(forgotten.c.business_id.in_(sorted(business_ids))).distinct()
+    return set(tx.run(wanted).scalars())
+
+
 def marks(tx: Transaction, hashes: Collection[str]) -> Mapping[str, int]:
     """Which of these hashes are marks, and since when (UTC microseconds)."""
     wanted, found = sorted(hashes), dict[str, int]()

@@ -167,7 +167,8 @@ def without_forgotten(
     A mark counts for receipts that were closed before it was made, and for open ones: who comes back and gives their
     name anew is a customer like any other.
     """
-    names = [_marks_of(tx, arrival) for arrival in arrivals]
+    forgetful = forgetting.businesses_with_marks(tx, {arrival.connection.business_id for arrival in arrivals})
+    names = [_marks_of(tx, arrival) if arrival.connection.business_id in forgetful else [] for arrival in arrivals]
     marks = forgetting.marks(tx, {mark for some in names for mark in some})
     stripped: list[Arrival] = []
     for sale_id, arrival, some in zip(ids, arrivals, names, strict=True):
