@@ -162,6 +162,8 @@ async def _look(host: Host, find: Any) -> None:
     file = host.settings.database_file
     counters = await host.store.read(ledger.counters)
     find("database", True, f"{file or 'server'}, schema up to date, key {host.store.vault.key_id}")
+    for finding in await host.key_findings():
+        find("keys", finding.good, finding.text)
     running = host.a_host_runs()
     find("host", True if running else None, "running" if running else "not running on this database")
     if unknown := counters.get(UNKNOWN_ACCOUNT):

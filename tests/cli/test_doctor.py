@@ -91,3 +91,11 @@ def test_a_public_address_that_leads_elsewhere_and_a_proxy_that_is_not_trusted_a
             assert found["public address"][0][0] is False
             assert why in found["public address"][0][1]
         assert "CONNECTORS_TRUSTED_PROXIES is not set" in found["proxies"][0][1]
+
+
+def test_a_key_that_is_being_changed_is_said(tmp_path: Path) -> None:
+    first, second = ("Xq7Zr2Lw9Tn4Vb6Ky1Hd8Fs3" + str(number) for number in range(2))
+    with installation(tmp_path) as env:
+        assert "keys" not in findings({**env, "CONNECTORS_SECRET_KEY": first})[1]
+        _, found = findings({**env, "CONNECTORS_SECRET_KEY": second, "CONNECTORS_SECRET_KEYS_OLD": first})
+        assert "connectors keys rotate" in " ".join(text for _, text in found["keys"])
