@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,6 +39,7 @@ _SAMPLE_EVERY = 60 * SECOND
 _REFUSED_EVERY = 600 * SECOND
 _AT_ONCE = 20
 _SEND_AGAIN = 60
+_MOST_SAID = 10_000
 _TOO_MUCH = "more than may be sent here in so short a time: send it again later"
 _NEWS_LIVES = 2 * DAY + HOUR  # Poster, the most patient of them, sends a hook again for two days
 _CLOCKS_DIFFER = 5 * MINUTE
@@ -178,11 +180,15 @@ class HookDoor:
 
     async def _say_hourly(self, connection: Connection, message: Message) -> None:
         """Write a line about a connection, unless the same was written within the hour."""
-        now, key = self._store.clock.now(), (connection.id, message.id)
-        if now < self._said_at.get(key, 0) + HOUR:
-            return
-        self._said_at[key] = now
-        await self._store.write(lambda tx: journal.note(tx, connection.id, message))
+        if self._is_first_in_an_hour(connection.id, message.id):
+            await self._store.write(lambda tx: journal.note(tx, connection.id, message))
+
+    def _is_first_in_an_hour(self, whose: str, what: str) -> bool:
+        now = self._store.clock.now()
+        if now < self._said_at.get((whose, what), 0) + HOUR or len(self._said_at) >= _MOST_SAID:
+            return False
+        self._said_at[whose, what] = now
+        return True
 
     async def _keep(self, one: Connection, hook: HookRequest, error: BadPayload) -> None:
         def work(tx: Transaction) -> None:
@@ -230,9 +236,12 @@ class HookDoor:
             captured.keep(tx, one.id, hook, most=1)
 
     def _count_unproven(self, connector: str, error: Exception, connection: Connection | None = None) -> None:
-        """Count a hook that nobody proves, of a connection or of all accounts of a connector."""
+        """Count a hook that nobody proves, of a connection or of all accounts of a connector; log one of an hour."""
         if not isinstance(error, Forged | NotConfigured):
             return
+        sort = re.sub(r"[0-9]+", "0", str(error)[:100])  # however many seconds a clock is off
+        if self._is_first_in_an_hour(connection.id if connection else connector, sort):
+            log.warning("%s: a hook was refused: %s", connection.id if connection else connector, error)
         name = "security.forged_hook" if isinstance(error, Forged) else "security.unverified_hook"
         message = Message(name, {"connector": connector})
         business_id, connection_id = (connection.business_id, connection.id) if connection else (None, None)
