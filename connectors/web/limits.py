@@ -16,9 +16,9 @@ from enum import Enum, StrEnum
 from typing import Any, ClassVar
 
 import httptools
-from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, Scope
+from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, ASGISendEvent, Scope
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from connectors.settings import Settings
@@ -224,14 +224,30 @@ class _Request:
 
     def __init__(self, app: ASGI3Application, usage: Usage) -> None:
         self.size = 0
+        self.cycle: RequestResponseCycle | None = None
+        """What uvicorn does for this request; set when its headers are complete."""
         self._app, self._usage = app, usage
         self._held = 0
 
     async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        async def send_if_open(message: ASGISendEvent) -> None:
+            await self._notice_closed()
+            await send(message)
+
         try:
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, send_if_open)
         finally:
             self.release()
+
+    async def _notice_closed(self) -> None:
+        """Tell uvicorn that the client has gone, which it notices only of the last request on a connection.
+
+        It would write to the closed connection, and log the error of each.
+        """
+        if self.cycle is not None:
+            await self.cycle.flow.drain()
+            if self.cycle.transport.is_closing():
+                self.cycle.disconnected = True
 
     def hold(self) -> bool:
         """Count the body, which has arrived in full."""
@@ -417,6 +433,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._request = _Request(self._application, self.usage)
         self.app = self._request
         super().on_headers_complete()
+        self._request.cycle = self.cycle
         self._phase = _Phase.body
         self._ended_parts += 1
         self._head_bytes = 0
