@@ -31,6 +31,8 @@ _SLICE = 16 * 1024
 """How many bytes are parsed before they are counted: a limit is exceeded by no more than this."""
 _LINGER_SECONDS = 2.0
 """How long what a refused client still sends is thrown away, so that it reads why instead of a reset connection."""
+_MOST_LINGERING = 64
+"""How many connections beyond the limit do so at once; it takes of the descriptors that are spared."""
 _MOST_DISCARDED = 16 * MIB
 """After so much thrown away a client is not read any more."""
 _FRAMING_PER_BYTE = 16
@@ -135,6 +137,8 @@ class Usage:
         self.refused = refused
         """How many requests or connections each limit refused, by `Limit`; the host adds them to its counters."""
         self._proxies = proxies
+        self.lingering = 0
+        """Connections beyond the limit whose clients may still read why; they are counted nowhere else."""
         self._connections = 0
         self._connections_by_address: Counter[str] = Counter()
         self._unfinished = 0
@@ -168,6 +172,13 @@ class Usage:
         self._connections += 1
         self._connections_by_address[address] += 1
         return None
+
+    def linger(self) -> bool:
+        """Count a refused connection that stays until its client has read why; whether there may be one more."""
+        if self.lingering >= _MOST_LINGERING:
+            return False
+        self.lingering += 1
+        return True
 
     def disconnect(self, address: str) -> None:
         """Forget a connection that was counted."""
@@ -285,7 +296,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._application = self.app
         self._limits = self.usage.limits
         self._address = ""
-        self._counted = False
+        self._counted = self._lingers = False
         self._phase = _Phase.idle
         self._request = _Request(self._application, self.usage)
         self._completed = 0
@@ -311,7 +322,12 @@ class LimitedProtocol(HttpToolsProtocol):
             self.usage.refused[limit] += 1
             self._deaf = self._refused = True
             transport.write(self._answer(limit))
-            transport.close()
+            self._lingers = transport.can_write_eof() and self.usage.linger()
+            if self._lingers:
+                transport.write_eof()
+                self._deadline = self.loop.call_later(_LINGER_SECONDS, transport.abort)
+            else:
+                transport.close()
             return
         self._counted = True
         self._set_deadline(self._limits.header_seconds)
@@ -321,6 +337,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self.resume_writing()
         if self._counted:
             self.usage.disconnect(self._address)
+        if self._lingers:
+            self.usage.lingering -= 1
         self._count_unfinished(0)
         for _, application in self.pipeline:
             if isinstance(application, _Request):
