@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: install demo test fuzz lint docs bench screenshots lock clean
+.PHONY: install demo test fuzz lint docs bench attacks screenshots lock clean
 
 install: $(READY)
 
@@ -42,6 +42,11 @@ bench: $(READY)
 	@$(BIN)/python -m bench.idle
 	@$(BIN)/python -m bench.pages
 	@$(BIN)/python -m bench.delivery
+	@$(BIN)/python -m bench.attacks --quick
+
+# What others notice while one client does its worst, as a table: ten minutes. ATTACKS=--quick for two.
+attacks: $(READY)
+	@$(BIN)/python -m bench.attacks $(ATTACKS)
 
 # Every page of the console as a picture: light and dark, wide and narrow.
 screenshots: $(READY)

@@ -159,7 +159,10 @@ def money_in(amount: Money, language: str) -> str:
 @lru_cache(maxsize=256)
 def _translations(package: str, language: str) -> gettext.NullTranslations:
     """A package's catalogue, read from its `.po` file at first use: no build step, real gettext plurals."""
-    source = resources.files(package).joinpath("locale", language, "messages.po")
+    try:
+        source = resources.files(package).joinpath("locale", language, "messages.po")
+    except TypeError:  # before Python 3.12 a plugin that is a single module has no files, so no words of its own
+        return gettext.NullTranslations()
     if not language.isalnum() or not source.is_file():
         return gettext.NullTranslations()
     compiled = io.BytesIO()

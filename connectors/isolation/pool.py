@@ -154,6 +154,12 @@ class WorkerPool:
         self._begin()
         return await waiting.answer
 
+    def refuse_waiting(self, tenant: str) -> None:
+        """Let whoever waits with work for a tenant try again later."""
+        for waiting in self._queues.pop(tenant, ()):
+            if not waiting.answer.done():
+                waiting.answer.set_exception(Busy("what came before it took too long"))
+
     def _begin(self) -> None:
         """Begin as much as there are workers for, a tenant after another."""
         for tenant in list(self._queues):
@@ -189,7 +195,8 @@ class WorkerPool:
             del self._running[waiting.tenant]
             if not waiting.answer.done():
                 waiting.answer.cancel()
-            self._begin()
+            # whoever waited for this answer goes first: it may refuse what else waits for the tenant
+            asyncio.get_running_loop().call_soon(self._begin)
 
     async def _ask(self, body: bytes) -> Answer:
         worker = await self._worker()

@@ -122,6 +122,8 @@ class PluginRunner:
             answer = await self._pool.call(f"{name} {tenant}", ClassName.of(connector_class), work)
         except TooSlow as error:
             begins = self.offences.add(name, tenant)
+            if begins:
+                self._pool.refuse_waiting(f"{name} {tenant}")
             log.error(
                 "connector %s was cut off: %s while reading %d bytes%s",
                 name,

@@ -16,9 +16,9 @@ from enum import Enum, StrEnum
 from typing import Any, ClassVar
 
 import httptools
-from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, Scope
+from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, ASGISendEvent, Scope
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from connectors.settings import Settings
@@ -31,6 +31,8 @@ _SLICE = 16 * 1024
 """How many bytes are parsed before they are counted: a limit is exceeded by no more than this."""
 _LINGER_SECONDS = 2.0
 """How long what a refused client still sends is thrown away, so that it reads why instead of a reset connection."""
+_MOST_LINGERING = 64
+"""How many connections beyond the limit do so at once; it takes of the descriptors that are spared."""
 _MOST_DISCARDED = 16 * MIB
 """After so much thrown away a client is not read any more."""
 _FRAMING_PER_BYTE = 16
@@ -135,6 +137,8 @@ class Usage:
         self.refused = refused
         """How many requests or connections each limit refused, by `Limit`; the host adds them to its counters."""
         self._proxies = proxies
+        self.lingering = 0
+        """Connections beyond the limit whose clients may still read why; they are counted nowhere else."""
         self._connections = 0
         self._connections_by_address: Counter[str] = Counter()
         self._unfinished = 0
@@ -168,6 +172,13 @@ class Usage:
         self._connections += 1
         self._connections_by_address[address] += 1
         return None
+
+    def linger(self) -> bool:
+        """Count a refused connection that stays until its client has read why; whether there may be one more."""
+        if self.lingering >= _MOST_LINGERING:
+            return False
+        self.lingering += 1
+        return True
 
     def disconnect(self, address: str) -> None:
         """Forget a connection that was counted."""
@@ -224,14 +235,30 @@ class _Request:
 
     def __init__(self, app: ASGI3Application, usage: Usage) -> None:
         self.size = 0
+        self.cycle: RequestResponseCycle | None = None
+        """What uvicorn does for this request; set when its headers are complete."""
         self._app, self._usage = app, usage
         self._held = 0
 
     async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        async def send_if_open(message: ASGISendEvent) -> None:
+            await self._notice_closed()
+            await send(message)
+
         try:
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, send_if_open)
         finally:
             self.release()
+
+    async def _notice_closed(self) -> None:
+        """Tell uvicorn that the client has gone, which it notices only of the last request on a connection.
+
+        It would write to the closed connection, and log the error of each.
+        """
+        if self.cycle is not None:
+            await self.cycle.flow.drain()
+            if self.cycle.transport.is_closing():
+                self.cycle.disconnected = True
 
     def hold(self) -> bool:
         """Count the body, which has arrived in full."""
@@ -269,7 +296,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._application = self.app
         self._limits = self.usage.limits
         self._address = ""
-        self._counted = False
+        self._counted = self._lingers = False
         self._phase = _Phase.idle
         self._request = _Request(self._application, self.usage)
         self._completed = 0
@@ -295,7 +322,12 @@ class LimitedProtocol(HttpToolsProtocol):
             self.usage.refused[limit] += 1
             self._deaf = self._refused = True
             transport.write(self._answer(limit))
-            transport.close()
+            self._lingers = transport.can_write_eof() and self.usage.linger()
+            if self._lingers:
+                transport.write_eof()
+                self._deadline = self.loop.call_later(_LINGER_SECONDS, transport.abort)
+            else:
+                transport.close()
             return
         self._counted = True
         self._set_deadline(self._limits.header_seconds)
@@ -305,6 +337,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self.resume_writing()
         if self._counted:
             self.usage.disconnect(self._address)
+        if self._lingers:
+            self.usage.lingering -= 1
         self._count_unfinished(0)
         for _, application in self.pipeline:
             if isinstance(application, _Request):
@@ -417,6 +451,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._request = _Request(self._application, self.usage)
         self.app = self._request
         super().on_headers_complete()
+        self._request.cycle = self.cycle
         self._phase = _Phase.body
         self._ended_parts += 1
         self._head_bytes = 0

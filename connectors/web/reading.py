@@ -14,12 +14,17 @@ async def read_body(request: Request, most: int) -> bytes | None:
     length = request.headers.get("content-length", "")
     if length.isascii() and length.isdigit() and (len(length) > 18 or int(length) > most):
         return None
-    body = bytearray()
+    size, whole, body = 0, b"", bytearray()
     async for chunk in request.stream():
-        body += chunk
-        if len(body) > most:
+        size += len(chunk)
+        if size > most:
             return None
-    return bytes(body)
+        if size == len(chunk):
+            whole = chunk  # most bodies come in one piece, which is not copied
+        elif chunk:
+            body += whole + chunk
+            whole = b""
+    return whole or bytes(body)
 
 
 def cookie(request: HTTPConnection, name: str) -> str:

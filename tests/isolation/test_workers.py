@@ -120,6 +120,16 @@ async def test_a_connection_that_keeps_exceeding_is_left_alone_and_others_of_its
     assert town.host.runner.set_aside("odd") == 0
 
 
+async def test_what_waits_for_a_connection_is_not_read_once_it_is_left_alone(
+    town: Town, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = await connect(town)
+    with caplog.at_level(logging.ERROR):
+        answers = await asyncio.gather(*(send(town, one, b"compute") for _ in range(10)))
+    assert {status for status, _ in answers} == {503}
+    assert caplog.text.count("was cut off") == 3
+
+
 async def test_a_connector_that_stumbles_before_anybody_is_known_is_set_aside_and_its_tile_says_so(
     town: Town,
 ) -> None:

@@ -30,6 +30,12 @@ def test_plurals_unknown_languages_and_unknown_messages() -> None:
     assert WORDS.word(Message("why.nobody"), "../../etc") == "nobody is attached"
 
 
+def test_a_plugin_that_is_a_single_module_has_no_words_and_stands_in_nobodys_way() -> None:
+    words = Catalogue(["connectors", "this"])
+    assert words.word(Message("why.nobody")) == "nobody is attached"
+    assert words.word(Message("no.such"), "ms") == "no.such"
+
+
 def test_every_message_that_is_used_has_words() -> None:
     import re
     from pathlib import Path

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import http.cookies
 import signal
+import socket
+import struct
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -536,6 +538,45 @@ async def test_reading_a_form_or_a_query_takes_work_that_grows_as_it_does(town: 
         return lambda: _ignore(QueryParams((piece * size)[:size]))
 
     assert _calls(read(8 * KIB)) <= 2 * _calls(read(4 * KIB)) + 50
+
+
+def test_a_client_that_leaves_before_its_answers_is_no_error_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """The loop that `connectors serve` runs on raises where something is written to a closed connection."""
+    uvloop = pytest.importorskip("uvloop")
+
+    async def leave() -> None:
+        asked, left, answered = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            if scope["type"] == "lifespan":
+                await _lifespan(receive, send)
+                return
+            asked.set()
+            await left.wait()
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            for _ in range(10):
+                await asyncio.sleep(0)  # what was written meets the reset
+            await send({"type": "http.response.body", "body": b"late"})
+            answered.set()
+
+        async with served(app) as server:
+            host, _, port = server.origin.removeprefix("http://").rpartition(":")
+            with socket.create_connection((host, int(port))) as client:
+                client.sendall((HEALTH + b"\r\n") * 2)  # while one is answered, nothing more is read of a connection
+                await asked.wait()
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset, at once
+            left.set()
+            await answered.wait()
+
+    uvloop.run(leave())
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+async def _lifespan(receive: Any, send: Any) -> None:
+    while (message := await receive())["type"]:
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return
 
 
 # --- as an operator starts it -----------------------------------------------------------------------------------

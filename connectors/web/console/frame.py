@@ -41,6 +41,7 @@ from connectors.web.console.attempts import TooMany
 from connectors.web.console.gate import Gate, device_of
 from connectors.web.console.reads import TillReads
 from connectors.web.console.relying_party import RelyingParty
+from connectors.web.console.turns import Turns
 from connectors.web.console.words import Words, language_for, zone_of
 from connectors.web.reading import cookie, read_body
 
@@ -127,6 +128,8 @@ class Console:
     files: Mapping[str, tuple[str, bytes]]
     form_action: str
     passkeys: RelyingParty
+    turns: Turns = field(default_factory=Turns)
+    """Requests that are being answered, by visitor."""
     forgetting: dict[str, asyncio.Task[Forgotten]] = field(default_factory=dict)
     """Customers being looked for or erased, by business."""
 
@@ -379,6 +382,21 @@ async def _answer(console: Console, route: Route, request: Request) -> Response:
         return Response(status_code=404)
     by_itself = "part" in request.query_params or request.url.path.endswith("/events")
     session = await console.gate.session(request, used=not by_itself)
+    async with console.turns.turn(_visitor(console, request, session)):
+        return await _page(console, route, request, session, values)
+
+
+def _visitor(console: Console, request: Request, session: Session | None) -> str:
+    """Name whose request this is among those that wait: a business's, a session's or an address's."""
+    if session is None:
+        return f"address {console.gate.address(request)}"
+    business_id = session.visitor.business_id
+    return f"session {session.id_hash}" if business_id is None else f"business {business_id}"
+
+
+async def _page(
+    console: Console, route: Route, request: Request, session: Session | None, values: dict[str, list[str]]
+) -> Response:
     proof, fresh = console.gate.proof(request)
     visit = Visit(console, request, session, _words(console, request, session), Form(values), proof, fresh)
     response = await _within(visit, route)
