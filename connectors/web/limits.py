@@ -28,6 +28,7 @@ MIB = 1024 * 1024
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _SLICE = 16 * 1024
+_SMALL_BODY = 8 * 1024
 """How many bytes are parsed before they are counted: a limit is exceeded by no more than this."""
 _LINGER_SECONDS = 2.0
 """How long what a refused client still sends is thrown away, so that it reads why instead of a reset connection."""
@@ -199,9 +200,13 @@ class Usage:
         return self._unfinished <= self.limits.unfinished_bytes
 
     def hold_answering(self, size: int) -> bool:
-        """Add to the bytes of requests that are being answered; whether they are within limits."""
+        """Add to the bytes of requests that are being answered; whether they are within limits.
+
+        A small one always is: a till's hook must not wait because others send large bodies, and a few thousand
+        connections of them are a bound of their own.
+        """
         self._answering += size
-        return size <= 0 or self._answering <= self.limits.unfinished_bytes
+        return size <= _SMALL_BODY or self._answering <= self.limits.unfinished_bytes
 
 
 def _subtract(counter: Counter[str], key: str, count: int) -> None:
