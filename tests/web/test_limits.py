@@ -542,6 +542,7 @@ async def test_reading_a_form_or_a_query_takes_work_that_grows_as_it_does(town: 
     def read(size: int) -> Callable[[], None]:
         return lambda: _ignore(QueryParams((piece * size)[:size]))
 
+    read(64)()  # what is made once, as the table of escapes
     assert _calls(read(8 * KIB)) <= 2 * _calls(read(4 * KIB)) + 50
 
 
