@@ -139,6 +139,12 @@ class _Follower(TreeInterpreter):
         self._budget.spend(1)
         return super().visit(node, *args, **kwargs)
 
+    def visit_comparator(self, node: Any, value: Any) -> Any:
+        left, right = (self.visit(side, value) for side in node["children"])
+        # texts only: two large values would be compared in one visit
+        same = isinstance(left, str) and isinstance(right, str) and left == right
+        return same is (node["value"] == "eq")
+
     def visit_flatten(self, node: Any, value: Any) -> Any:
         merged = super().visit_flatten(node, value)
         self._budget.spend(len(merged or ()))  # it goes through its elements without visiting them

@@ -52,7 +52,7 @@ def sales_of(
         try:
             sales.append(sale_of(raw, settings, budget))
         except BadPayload as error:
-            unreadable.append(Unreadable.of(error, _named(raw, settings), body))
+            unreadable.append(Unreadable.of(error, _named(raw, settings, budget), body))
     return sales, unreadable
 
 
@@ -127,9 +127,10 @@ def _quoted(text: str) -> str:
     return f"“{shown}”"
 
 
-def _named(raw: Any, settings: WebhookSettings) -> str | None:
+def _named(raw: Any, settings: WebhookSettings, budget: Budget) -> str | None:
+    """The id of a receipt that does not fit, if it can still be read within the budget of its request."""
     try:
-        return _Receipt(raw, settings).value("receipt_id") or None if isinstance(raw, dict) else None
+        return _Receipt(raw, settings, budget).value("receipt_id") or None if isinstance(raw, dict) else None
     except BadPayload:
         return None
 

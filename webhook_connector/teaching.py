@@ -27,7 +27,16 @@ from connector_sdk.teaching import Leaf, Question, Sketch, Teaching, Values
 from webhook_connector import expressions, proofs
 from webhook_connector.expressions import Budget, TooCostly, compiled, parsed
 from webhook_connector.mapping import amount_of, examined, receipts_in, sale_of
-from webhook_connector.settings import SIGN_WORDS, UNIT_WORDS, Dates, DecimalSign, Proof, Units, WebhookSettings
+from webhook_connector.settings import (
+    SIGN_WORDS,
+    UNIT_WORDS,
+    Dates,
+    DecimalSign,
+    Proof,
+    Units,
+    WebhookApp,
+    WebhookSettings,
+)
 
 _QUESTIONS = (
     Question("map_receipt_id", "Which of these is the number of the receipt?", needed=True),
@@ -360,7 +369,7 @@ def _dates_of(text: str) -> dict[str, str]:
 
 def sketch(values: Values, body: bytes) -> Sketch:
     """The sales of a request by settings that may lack anything, and what is wrong or missing, by setting."""
-    settings, budget = _lenient(values), Budget()
+    settings, budget = _lenient(values), Budget(WebhookApp().path_budget)
     wrong = _missing(settings)
     try:
         receipts = receipts_in(body, settings, budget)

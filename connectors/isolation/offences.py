@@ -57,10 +57,9 @@ class Offences:
         return True
 
     def pause(self, connector: str, tenant: str) -> float:
-        """How many seconds a tenant's work by a connector is not done; 0 where it is."""
-        now = self._now()
+        """How many seconds one tenant's work by a connector is not done; 0 where it is."""
         record = self._records.get((connector, tenant))
-        return max(0.0, record.until - now if record else 0.0, self.pause_for_all(connector))
+        return max(0.0, record.until - self._now() if record else 0.0)
 
     def pause_for_all(self, connector: str) -> float:
         """How many seconds a connector is set aside for everybody; 0 where it is not."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import pickle
 import signal
@@ -16,7 +17,9 @@ from collections import Counter, OrderedDict, deque
 from dataclasses import dataclass
 
 from connectors.isolation.work import Answer, ClassName, Work
-from connectors.isolation.worker import LENGTH, READY
+from connectors.isolation.worker import IMPORT_SECONDS, LENGTH, READY
+
+log = logging.getLogger(__name__)
 
 _START_SECONDS = 60.0
 _IDLE_SECONDS = 600.0
@@ -89,6 +92,11 @@ class _Worker:
             raise RuntimeError("a worker process did not start")
         return worker
 
+    @property
+    def lives(self) -> bool:
+        """Whether the process has not ended meanwhile, by whatever hand."""
+        return self._process.returncode is None
+
     async def ask(self, body: bytes, seconds: float) -> bytes:
         """Hand over work and wait for its answer. Raises `TooSlow`; the process is then no longer of use."""
         stdin = self._process.stdin
@@ -102,9 +110,18 @@ class _Worker:
         except TimeoutError:
             raise TooSlow("it did not answer in time") from None
         except (asyncio.IncompleteReadError, ConnectionError):
-            code = await self._process.wait()
+            code = await self._ended()
             slow = code in (-getattr(signal, "SIGPROF", 27), -getattr(signal, "SIGALRM", 14))
             raise TooSlow("it computed for too long" if slow else "it ended its process") from None
+
+    async def _ended(self) -> int:
+        """How the process ended; one that only closed its pipes is ended now."""
+        try:
+            async with asyncio.timeout(1):
+                return await self._process.wait()
+        except TimeoutError:
+            await self.end()
+            return 0
 
     async def _read(self) -> bytes:
         stdout = self._process.stdout
@@ -144,11 +161,17 @@ class WorkerPool:
 
     async def call(self, tenant: str, name: ClassName, work: Work) -> Answer:
         """Do work for a tenant when its turn comes. Raises `Busy`, `TooSlow`."""
+        try:
+            body = pickle.dumps(name) + pickle.dumps(work, pickle.HIGHEST_PROTOCOL)
+        except Exception as error:  # noqa: BLE001 - what a plugin's settings are made of is its own
+            raise NoAnswer(
+                f"what {name.connector} needs cannot be handed to a worker: {type(error).__name__}"
+            ) from None
         queue = self._queues.setdefault(tenant, deque())
-        waiting_in_all = sum(len(other) for other in self._queues.values())
-        if len(queue) >= self._limits.waiting or waiting_in_all >= self._limits.waiting_in_all:
+        if len(queue) >= self._limits.waiting:
             raise Busy("too much waits to be read")
-        body = pickle.dumps((name, work), pickle.HIGHEST_PROTOCOL)
+        if sum(len(other) for other in self._queues.values()) >= self._limits.waiting_in_all:
+            self._make_room(queue)
         waiting = _Waiting(tenant, name.connector, body, asyncio.get_running_loop().create_future())
         queue.append(waiting)
         self._begin()
@@ -159,6 +182,15 @@ class WorkerPool:
         for waiting in self._queues.pop(tenant, ()):
             if not waiting.answer.done():
                 waiting.answer.set_exception(Busy("what came before it took too long"))
+
+    def _make_room(self, mine: deque[_Waiting]) -> None:
+        """Have the longest queue give up its newest piece, unless it is hardly longer than the one that asks."""
+        longest = max(self._queues.values(), key=len)
+        if len(longest) <= len(mine) + 1:
+            raise Busy("too much waits to be read")
+        given_up = longest.pop()
+        if not given_up.answer.done():
+            given_up.answer.set_exception(Busy("too much waits to be read"))
 
     def _begin(self) -> None:
         """Begin as much as there are workers for, a tenant after another."""
@@ -183,9 +215,13 @@ class WorkerPool:
     async def _run(self, waiting: _Waiting) -> None:
         try:
             answer = await self._ask(waiting.body)
-        except (TooSlow, RuntimeError, OSError) as error:
+        except NoAnswer as error:
             if not waiting.answer.done():
                 waiting.answer.set_exception(error)
+        except Exception as error:  # no process could be begun, or its answer cannot be read
+            log.exception("a worker gave no answer: %s", type(error).__name__)
+            if not waiting.answer.done():
+                waiting.answer.set_exception(NoAnswer(f"no worker: {type(error).__name__}"))
         else:
             if not waiting.answer.done():
                 waiting.answer.set_result(answer)
@@ -201,7 +237,7 @@ class WorkerPool:
     async def _ask(self, body: bytes) -> Answer:
         worker = await self._worker()
         try:
-            answer = await worker.ask(body, self._limits.seconds + 1)
+            answer = await worker.ask(body, self._limits.seconds + IMPORT_SECONDS)
         except BaseException:
             self._end(worker)
             raise
@@ -211,10 +247,11 @@ class WorkerPool:
         return unpacked
 
     async def _worker(self) -> _Worker:
-        if self._idle:
+        while self._idle:
             worker, timer = self._idle.pop()
             timer.cancel()
-            return worker
+            if worker.lives:
+                return worker
         return await _Worker.start(self._limits)
 
     def _retire(self, worker: _Worker) -> None:

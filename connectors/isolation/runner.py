@@ -98,8 +98,12 @@ class PluginRunner:
         return RemoteTeaching(self, connector_class, connector_class.teaching, tenant)
 
     def set_aside(self, connector: str) -> float:
-        """For how many seconds a connector is set aside for everybody; 0 where it is not."""
-        return self.offences.pause_for_all(connector)
+        """For how many seconds a connector is set aside for everybody; 0 where it is not.
+
+        Never one that came with the host: its cost is bounded by its own code, and a few cafes with strange mappings
+        must not stop all others.
+        """
+        return 0.0 if connector in self._shipped else self.offences.pause_for_all(connector)
 
     async def _do(
         self,
@@ -116,7 +120,7 @@ class PluginRunner:
             if isinstance(work, Receive) and till is not None:
                 return read_hook(till, work.hook, proven=work.proven)
             return work.perform(connector_class)
-        if pause := self.offences.pause(name, tenant):
+        if pause := max(self.offences.pause(name, tenant), self.set_aside(name)):
             raise SetAside(pause)
         try:
             answer = await self._pool.call(f"{name} {tenant}", ClassName.of(connector_class), work)

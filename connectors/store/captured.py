@@ -92,11 +92,6 @@ def _captured(tx: Transaction, row: Any) -> Captured:
     return Captured(row.id, row.at, content["headers"], content["body"].encode("latin-1"))
 
 
-def stored_bytes(tx: Transaction, owner: str) -> int:
-    """How many bytes are stored for a draft or a connection."""
-    return int(tx.run(select(func.sum(captured.c.size)).where(captured.c.owner == owner)).scalar() or 0)
-
-
 def last_at(tx: Transaction, owner: str) -> int:
     """When the newest was kept; 0 where there is none."""
     return int(tx.run(select(func.max(captured.c.at)).where(captured.c.owner == owner)).scalar() or 0)

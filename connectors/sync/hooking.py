@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,7 @@ from connector_sdk.hooks import Account, AccountChanged, Answer, Hints, HookRequ
 from connector_sdk.messages import Message
 from connector_sdk.sale import Sale
 from connectors.domain.clock import DAY, HOUR, MINUTE, SECOND, micros
-from connectors.domain.connection import Connection, Health
+from connectors.domain.connection import WORKING, Connection, Health
 from connectors.isolation import NoAnswer, PluginRunner, SetAside, Stumbled, TooSlow, Unread
 from connectors.store import captured, connections, drafts, hints, journal, ledger
 from connectors.store.connections import Edit
@@ -71,7 +72,7 @@ class HookDoor:
         self._door = door
         self._runner = runner
         self._events = events
-        self._said_at: dict[tuple[str, str], int] = {}
+        self._said_at: OrderedDict[tuple[str, str], int] = OrderedDict()
         self._rates = HookRates(store.quotas, store.clock.now)
         self._apps = {name: app_settings(found) for name, found in tills.classes.items()}
 
@@ -97,9 +98,14 @@ class HookDoor:
         if not joined:
             await self._store.write(lambda tx: ledger.count_up(tx, UNKNOWN_ACCOUNT))
             return found.hook_answer
-        answers = [await self._take(one, hook, own=False) for one in joined]
-        # one that could not take it has the till send again; the others have seen it then
-        return next((answer for answer in answers if answer.status >= 300), answers[0])
+        answers: list[tuple[Connection, Answer]] = []
+        counted: set[str] = set()
+        for one in joined:  # a business that has several connections of the account is sent a hook once
+            answers.append((one, await self._take(one, hook, own=False, counts=one.business_id not in counted)))
+            counted.add(one.business_id)
+        # one that works and could not take it has the till send again; the others have seen it then
+        working = [answer for one, answer in answers if one.health in WORKING] or [answer for _, answer in answers]
+        return next((answer for answer in working if answer.status >= 300), working[0])
 
     async def for_connection(self, name: str, token: str, hook: HookRequest) -> Answer:
         """A hook at a connection's own address."""
@@ -122,7 +128,6 @@ class HookDoor:
             one, draft = connections.of_hook_token(tx, name, token), drafts.of_hook_token(tx, name, token)
             if one is None and draft is not None and collects:
                 captured.keep(tx, f"{captured.OF_DRAFT}{draft}", hook)
-                self._rates.count(f"{captured.OF_DRAFT}{draft}", len(hook.body))
             return one or draft
 
         # most that come here are nobody's: they must not wait for the writer, nor the writer for them
@@ -133,11 +138,13 @@ class HookDoor:
             late = await self._store.read(lambda tx: connections.of_hook_token(tx, name, token))
             return await self._take(late, hook) if late is not None else _refusal(404, "no such address")
         whose = await self._store.write(work)
+        if isinstance(whose, str) and collects:
+            self._rates.count(f"{captured.OF_DRAFT}{whose}", len(hook.body))
         if isinstance(whose, Connection):
             return await self._take(whose, hook)
         return found.hook_answer if whose is not None else _refusal(404, "no such address")
 
-    async def _take(self, one: Connection, hook: HookRequest, *, own: bool = True) -> Answer:
+    async def _take(self, one: Connection, hook: HookRequest, *, own: bool = True, counts: bool = True) -> Answer:
         """Keep what a hook says to one connection. A proof that holds and a body that does not: kept, and accepted.
 
         Whoever knows its `own` address may be its till with another secret: what is refused there is told to the cafe.
@@ -146,7 +153,7 @@ class HookDoor:
             return await self._beyond(one, wait)
         try:
             till = self._tills.of(one)
-            received = await self._runner.receive(till, _state(one), hook, tenant=one.id)
+            received = await self._runner.receive(till, _state(one), hook, tenant=one.business_id)
         except (Forged, NotConfigured, NotSupported, NoConnector, BadPayload) as error:
             known = one.refused_at is not None and one.refused_at > self._store.clock.now() - _REFUSED_EVERY
             if isinstance(error, Forged) and own and not known:
@@ -160,7 +167,7 @@ class HookDoor:
             if isinstance(error, TooSlow):
                 await self._say_hourly(one, Message("hook.cut_off"))
             return _later(one.connector, error)
-        self._rates.count(one.id, len(hook.body), one.business_id)
+        self._rates.count(one.id, len(hook.body) if counts else 0, one.business_id)
         if isinstance(received, Unread):
             _log_raised(one, received)
             await self._keep(one, hook, received.reason)
@@ -185,9 +192,12 @@ class HookDoor:
 
     def _is_first_in_an_hour(self, whose: str, what: str) -> bool:
         now = self._store.clock.now()
-        if now < self._said_at.get((whose, what), 0) + HOUR or len(self._said_at) >= _MOST_SAID:
+        if now < self._said_at.get((whose, what), 0) + HOUR:
             return False
         self._said_at[whose, what] = now
+        self._said_at.move_to_end((whose, what))
+        if len(self._said_at) > _MOST_SAID:
+            self._said_at.popitem(last=False)
         return True
 
     async def _keep(self, one: Connection, hook: HookRequest, error: BadPayload) -> None:
@@ -280,7 +290,7 @@ class HookDoor:
         wrong: list[tuple[str | None, BadPayload]] = []
         taken, aside = 1, 0
         try:
-            received = await self._runner.receive(till, _state(one), hook, tenant=one.id, proven=True)
+            received = await self._runner.receive(till, _state(one), hook, tenant=one.business_id, proven=True)
             if isinstance(received, Unread):
                 _log_raised(one, received)
                 wrong = [(None, received.reason)]
@@ -298,8 +308,8 @@ class HookDoor:
                         await self._apply(one, received, hook)
             else:
                 await self._apply(one, received, hook)
-        except NoAnswer:
-            wrong = [(None, BadPayload("body", "took too long to read"))]
+        except NoAnswer:  # nothing is known that was not known before
+            return Again(0, len(rows))
         if None in (receipt for receipt, _ in wrong):
             taken = 0
         elif all(row.receipt_id is not None for row in rows):  # the others of the request were read when it came

@@ -288,8 +288,7 @@ class _Ingest:
         is_new = self.page.remember_seen(row, sale=arrival.sale, digest=digest, at=at)
         if is_new:
             self.page.note(row, Message(why, {"receipt": row.receipt_id, "amount": arrival.sale.paid}))
-        by_ticket = row.version is None or arrival.sale.version is None
-        if arrival.fetches and arrival.source is not Source.hint and (is_new or by_ticket):
+        if arrival.fetches and arrival.source is not Source.hint and (is_new or not _ordered(row, arrival)):
             self._hint(arrival, said=arrival.source is Source.push)
         return Outcome.lost
 

@@ -78,15 +78,17 @@ class Reader:
 
     async def _learn_hook_name(self, one: Connection) -> None:
         """Ask once what the till's hooks call an account: connections from before this was asked do not know it."""
-        if one.account.hook_name is not None or not self._tills.classes[one.connector].can("route"):
+        connector_class = self._tills.classes.get(one.connector)
+        if one.account.hook_name or connector_class is None or not connector_class.can("route"):
             return
         try:
             account = await self._tills.of(one).check()
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything; the next look-back asks again
             log.info("connection %s: its account could not be asked: %s", one.id, type(error).__name__)
             return
-        name = account.hook_name or ""
-        await self._store.write(lambda tx: connections.hook_name_learned(tx, one.id, name))
+        name = account.hook_name
+        if name:
+            await self._store.write(lambda tx: connections.hook_name_learned(tx, one.id, name))
 
     def _lookback_from(self, one: Connection) -> datetime:
         now = self._store.clock.now()

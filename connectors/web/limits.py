@@ -28,8 +28,9 @@ MIB = 1024 * 1024
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _SLICE = 16 * 1024
-_SMALL_BODY = 8 * 1024
 """How many bytes are parsed before they are counted: a limit is exceeded by no more than this."""
+_SMALL_BODY = 8 * 1024
+"""Up to so many bytes a body is answered however much else waits for its answer."""
 _LINGER_SECONDS = 2.0
 """How long what a refused client still sends is thrown away, so that it reads why instead of a reset connection."""
 _MOST_LINGERING = 64

@@ -16,6 +16,7 @@ from connector_sdk.rule import StampRule, UnknownCustomer
 from connectors.domain.connection import Connection
 from connectors.isolation.offences import NOBODY, Offences
 from connectors.isolation.pool import Busy, Limits, TooSlow, WorkerPool
+from connectors.isolation.runner import PluginRunner
 from connectors.isolation.work import ClassName, Done, Receive, TillState
 from tests.isolation.tills import PROOF, NoSettings, OddTill, OtherTill, SharedTill
 from tests.town import ANNA, KEY, Town, build
@@ -162,14 +163,17 @@ def test_several_tenants_offences_set_a_connector_aside_for_all() -> None:
     for tenant in ("a", "b"):
         for _ in range(3):
             offences.add("c", tenant)
-    assert offences.pause("c", "z") == 0
+    assert offences.pause_for_all("c") == 0
     for _ in range(3):
         offences.add("c", "d")
-    assert offences.pause("c", "z") == 60
+    assert offences.pause_for_all("c") == 60
+    assert offences.pause("c", "z") == 0
     for _ in range(3):
         offences.add("x", NOBODY)
-    assert offences.pause("x", "z") == 60
-    assert offences.pause("y", "z") == 0
+    assert offences.pause_for_all("x") == 60
+    assert offences.pause_for_all("y") == 0
+    runner = PluginRunner(Limits(), shipped={"c"}, offences=offences)
+    assert (runner.set_aside("c"), runner.set_aside("x")) == (0, 60)  # what came with the host stops for nobody else
 
 
 async def test_what_waits_is_bounded_for_a_tenant_and_in_all() -> None:
@@ -188,13 +192,17 @@ async def test_what_waits_is_bounded_for_a_tenant_and_in_all() -> None:
         await pool.call("a", name, hook(b"quick"))
     other = asyncio.create_task(pool.call("b", name, hook(b"quick")))
     await asyncio.sleep(0)
+    third = asyncio.create_task(pool.call("c", name, hook(b"quick")))  # the longest queue makes room for it
+    await asyncio.sleep(0)
     with pytest.raises(Busy):
-        await pool.call("c", name, hook(b"quick"))
+        await waiting[1]
+    with pytest.raises(Busy):
+        await pool.call("d", name, hook(b"quick"))  # no queue is longer than one
     waiting[0].cancel()  # whoever asked has gone: it is not read
     with pytest.raises(TooSlow):
         await running
     assert isinstance(await other, Done)
-    assert isinstance(await waiting[1], Done)
+    assert isinstance(await third, Done)
     await pool.aclose()
 
 
@@ -204,3 +212,18 @@ async def test_no_worker_is_left_behind(town: Town) -> None:
     (worker, _timer) = town.host.runner._pool._idle[0]
     await town.host.runner.aclose()
     assert worker._process.returncode is not None
+
+
+async def test_a_worker_that_was_ended_by_somebody_else_is_nobodys_offence(town: Town) -> None:
+    connection = await connect(town)
+    await send(town, connection, b"quick")
+    (worker, _timer) = town.host.runner._pool._idle[0]
+    worker._process.kill()
+    await worker._process.wait()
+    assert await send(town, connection, b"sale r1 " + ANNA.encode()) == (200, None)
+
+
+async def test_what_a_worker_cannot_be_handed_is_answered_503(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    connection = await connect(town)
+    monkeypatch.setattr(town.host.tills.of(connection), "settings", lambda: None)  # it cannot be pickled
+    assert (await send(town, connection, b"quick"))[0] == 503

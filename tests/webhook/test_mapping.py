@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from connector_sdk import BadPayload, Money, SaleStatus
+from webhook_connector import expressions
 from webhook_connector.expressions import compiled, parsed
 from webhook_connector.mapping import sales_of
 from webhook_connector.settings import WebhookSettings
@@ -238,3 +239,34 @@ def test_settings_that_make_no_sense_are_refused_in_words(more: dict[str, str], 
     with pytest.raises(ValidationError) as caught:
         settings(**more)
     assert said in str(caught.value)
+
+
+def test_what_many_receipts_cost_together_is_one_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The id of a receipt that costs too much is not followed once more for each of five hundred."""
+    visits = 0
+    visit = expressions._Follower.visit
+
+    def counted(self: Any, node: Any, *args: Any, **kwargs: Any) -> Any:
+        nonlocal visits
+        visits += 1
+        return visit(self, node, *args, **kwargs)
+
+    monkeypatch.setattr(expressions._Follower, "visit", counted)
+    costly = "x[?" + "||".join(["a!=b"] * 40) + "]||id"
+    settings = WebhookSettings.model_validate(BASE | {"map_receipts": "all", "map_receipt_id": costly})
+    row = {
+        "id": "1",
+        "x": [{"a": "1", "b": "1"}] * 100,
+        "at": "2026-11-20T08:15:30Z",
+        "total": "3.00",
+        "phone": "600111222",
+    }
+    sales, unreadable = sales_of(json.dumps({"all": [row] * 200}).encode(), settings, expressions.Budget(50_000))
+    assert len(sales) + len(unreadable) == 200
+    assert visits < 55_000
+
+
+def test_large_values_are_not_compared_with_each_other() -> None:
+    assert expressions.found_in("x[?a==b].id", {"x": [{"a": [1], "b": [1], "id": "1"}]}) == []
+    assert expressions.found_in("x[?a=='b'].id", {"x": [{"a": "b", "id": "1"}]}) == ["1"]
+    assert expressions.found_in("x[?a!='b'].id", {"x": [{"a": None, "id": "1"}]}) == ["1"]
