@@ -43,14 +43,19 @@ class Forgetting(Ground):
 
     async def forget_person(self, given: Reference, business: Business, told: Told) -> Forgotten:
         """Erase everything of whoever has this name in a business; what was erased."""
-        found = await forgetting.find(self._store, business, given, draft_owners=self._owners(business), told=told)
+        owners = self._owners(business)
+        found = await forgetting.find(self._store, business, given, draft_owners=owners, told=told)
         if found.counts:
             await forgetting.erase(self._store, found.person, self._by, told)
+            # what arrived while it was looked for; from the first erasing on, nothing of theirs is stored any more
+            late = await forgetting.find(self._store, business, given, draft_owners=owners, told=told)
+            if late.person.has_more_than(found.person):
+                await forgetting.erase(self._store, late.person, self._by, told)
         return Forgotten(business, found.counts)
 
     def _owners(self, business: Business) -> tuple[str, ...]:
         """Whose drafts are looked through: the operator's are the operator's alone."""
-        return (business.id,) if self._by is not None else (business.id, OPERATOR)
+        return (business.id, OPERATOR) if self._by in (None, OPERATOR) else (business.id,)
 
 
 def read_name(text: str, country: str | None) -> Reference:

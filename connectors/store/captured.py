@@ -102,7 +102,7 @@ def forget(tx: Transaction, owner: str) -> None:
 
 
 def sweep(tx: Transaction) -> None:
-    """A draft's requests go after a day, and with their draft; a connection's sample stays as long as it does."""
+    """A draft's requests go after a day, and with their draft; the samples of connections are `sweep_samples`'."""
     of_drafts = captured.c.owner.like(f"{OF_DRAFT}%")
     gone = captured.c.owner.not_in(select(OF_DRAFT + draft.c.id))
     tx.run(captured.delete().where(of_drafts, (captured.c.at <= tx.now - LIVES) | gone))
@@ -117,9 +117,10 @@ class StoredRequest:
     text: str = field(repr=False)
 
 
-def requests_after(tx: Transaction, after: str, limit: int) -> list[StoredRequest]:
-    """The next captured requests of whomever, in the order of their ids."""
-    rows = tx.run(select(captured).where(captured.c.id > after).order_by(captured.c.id).limit(limit))
+def requests_after(tx: Transaction, owners: Sequence[str], after: str, limit: int) -> list[StoredRequest]:
+    """The next captured requests of these drafts and connections, in the order of their ids."""
+    mine = captured.c.owner.in_(owners)
+    rows = tx.run(select(captured).where(mine, captured.c.id > after).order_by(captured.c.id).limit(limit))
     return [StoredRequest(row.id, row.owner, json.loads(tx.vault.decrypt(row.content))["body"]) for row in rows]
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import bindparam, select
 
 from connectors.domain.person import Reference, TillId
 from connectors.store.engine import Transaction
-from connectors.store.schema import forgotten
+from connectors.store.schema import business, forgotten
 
 _MARKS = select(forgotten.c.name_hash, forgotten.c.at).where(
     forgotten.c.name_hash.in_(bindparam("hashes", expanding=True))
@@ -35,10 +35,11 @@ def mark(tx: Transaction, business_id: str, names: Iterable[Reference | TillId])
         tx.run(insert.on_conflict_do_update(index_elements=keys, set_={"at": insert.excluded.at}), rows)
 
 
-def businesses_with_marks(tx: Transaction, business_ids: Collection[str]) -> set[str]:
-    """Which of these businesses have forgotten anybody: most have not, and their receipts need no look at names."""
-    wanted = select(forgotten.c.business_id).where(forgotten.c.business_id.in_(sorted(business_ids))).distinct()
-    return set(tx.run(wanted).scalars())
+def businesses_with_marks(tx: Transaction, business_ids: Collection[str]) -> dict[str, str]:
+    """Those of these businesses that have forgotten anybody, with their country: others need no look at names."""
+    marked = select(forgotten.c.business_id).where(forgotten.c.business_id == business.c.id).exists()
+    wanted = select(business.c.id, business.c.country).where(business.c.id.in_(sorted(business_ids)), marked)
+    return {row.id: row.country for row in tx.run(wanted)}
 
 
 def marks(tx: Transaction, hashes: Collection[str]) -> Mapping[str, int]:

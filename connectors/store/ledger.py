@@ -682,7 +682,10 @@ def named(tx: Transaction, business_id: str, hashes: Collection[str]) -> list[st
 
 
 def old_personal(tx: Transaction, before: int, limit: int) -> list[str]:
-    """The oldest sales closed before a moment whose customers are not erased yet and that have nothing left to do."""
+    """The oldest sales of before a moment whose customers are not erased yet and that have nothing left to do.
+
+    Of before: closed then, or never closed and last changed then.
+    """
     open_ = select(operation.c.id).where(operation.c.sale_id == sale.c.id, operation.c.state.in_(sorted(UNSETTLED)))
     waits = select(identify.c.sale_id).where(identify.c.sale_id == sale.c.id)
     return list(
@@ -690,7 +693,7 @@ def old_personal(tx: Transaction, before: int, limit: int) -> list[str]:
             select(sale.c.id)
             .where(
                 text("sale.anonymous = 0"),
-                sale.c.closed_at < before,
+                or_(sale.c.closed_at < before, sale.c.closed_at.is_(None) & (sale.c.changed_at < before)),
                 ~open_.correlate(sale).exists(),
                 ~waits.correlate(sale).exists(),
             )

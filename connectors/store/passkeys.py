@@ -201,9 +201,15 @@ def remove_operators(tx: Transaction) -> None:
     tx.run(passkey.delete().where(passkey.c.business_id.is_(None)))
 
 
-def end_of_key(tx: Transaction, key_hash: str) -> None:
-    """Forget a key that 7stamp refuses: passkeys that stand on it open nothing until `renew_key`."""
-    tx.run(passkey.update().where(passkey.c.key_hash == key_hash).values(key=None, key_hash=None))
+def opens(tx: Transaction, passkey_id: str) -> bool:
+    """Whether a passkey is still there and not closed."""
+    there = select(passkey.c.id).where(passkey.c.id == passkey_id, passkey.c.refused_at.is_(None))
+    return tx.run(there).first() is not None
+
+
+def end_of_key(tx: Transaction, key_hash: str) -> bool:
+    """Forget a key that 7stamp refuses: passkeys that stand on it open nothing until `renew_key`; whether any did."""
+    return tx.run(passkey.update().where(passkey.c.key_hash == key_hash).values(key=None, key_hash=None)).rowcount > 0
 
 
 def renew_key(tx: Transaction, visitor: Visitor) -> None:

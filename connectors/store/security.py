@@ -40,7 +40,7 @@ class EventKind(StrEnum):
     link_used = "link_used"
     """A sign-in link was spent and its session began."""
     key_refused = "key_refused"
-    """7stamp refuses a key that sessions were opened with: those sessions and their links ended."""
+    """7stamp refuses a key: the sessions and links of it ended, and passkeys that stand on it open nothing."""
     quota_met = "quota_met"
     """Somebody met a bound and was told to wait or refused."""
     forged_hook = "forged_hook"

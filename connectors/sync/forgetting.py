@@ -18,6 +18,7 @@ from connectors.store.engine import Store, Transaction
 from connectors.store.journal import StoredBody, StoredLine
 
 _READ_AT_ONCE = 400  # sales, bodies or lines in one reading
+_BODIES_AT_ONCE = 16  # of at most 256 KiB each: what is in the clear at one time is bounded
 _ERASED_AT_ONCE = 50  # sales in one transaction: no sale at the till waits longer for it than for a busy commit
 
 Told = Callable[[float], Awaitable[None]]
@@ -87,6 +88,15 @@ class Person:
     @property
     def connection_ids(self) -> list[str]:
         return [one.id for one in self.connections]
+
+    def has_more_than(self, earlier: Person) -> bool:
+        """Whether there is something of theirs that an earlier look did not find."""
+        return bool(
+            set(self.sales) - set(earlier.sales)
+            or set(self.bodies) - set(earlier.bodies)
+            or set(self.requests) - set(earlier.requests)
+            or set(self.drafts) - set(earlier.drafts)
+        )
 
     @property
     def traces(self) -> Traces:
@@ -227,9 +237,9 @@ async def _bodies(store: Store, connection_ids: Sequence[str], traces: Mapping[s
     for reader in readers:
 
         def look(tx: Transaction, after: str, reader: _ReadBodies = reader) -> _Looked:
-            rows = reader(tx, connection_ids, after, _READ_AT_ONCE)
+            rows = reader(tx, connection_ids, after, _BODIES_AT_ONCE)
             theirs = [row.id for row in rows if traces[row.connection_id].found_in(row.text)]
-            return _Looked(tuple(theirs), rows[-1].id if len(rows) == _READ_AT_ONCE else None)
+            return _Looked(tuple(theirs), rows[-1].id if len(rows) == _BODIES_AT_ONCE else None)
 
         found += await _all(store, look)
     return found
@@ -239,9 +249,9 @@ async def _requests(store: Store, traces: Mapping[str, Traces]) -> list[str]:
     """The ids of the captured requests, of these connections and drafts, that name the person."""
 
     def look(tx: Transaction, after: str) -> _Looked:
-        rows = captured.requests_after(tx, after, _READ_AT_ONCE)
-        theirs = [row.id for row in rows if row.owner in traces and traces[row.owner].found_in(row.text)]
-        return _Looked(tuple(theirs), rows[-1].id if len(rows) == _READ_AT_ONCE else None)
+        rows = captured.requests_after(tx, list(traces), after, _BODIES_AT_ONCE)
+        theirs = [row.id for row in rows if traces[row.owner].found_in(row.text)]
+        return _Looked(tuple(theirs), rows[-1].id if len(rows) == _BODIES_AT_ONCE else None)
 
     return await _all(store, look)
 
@@ -312,8 +322,8 @@ def _parts(ids: Sequence[str], size: int) -> list[Sequence[str]]:
 async def erase(store: Store, person: Person, by: str | None, told: Told) -> None:
     """Erase everything of a person, in many small transactions; ended in the middle, it can be run again.
 
-    What leads from one of their names to the others goes last. The mark comes first: whatever a till says meanwhile of
-    their older receipts is not stored.
+    What leads from one of their names to the others goes last. The mark comes before all: whatever a till says from
+    then on of their older receipts is not stored.
     """
     await store.write(
         lambda tx: forgetting.mark(tx, person.business.id, [*sorted(person.references), *sorted(person.till_ids)])

@@ -168,7 +168,12 @@ def without_forgotten(
     name anew is a customer like any other.
     """
     forgetful = forgetting.businesses_with_marks(tx, {arrival.connection.business_id for arrival in arrivals})
-    names = [_marks_of(tx, arrival) if arrival.connection.business_id in forgetful else [] for arrival in arrivals]
+    names = [
+        _marks_of(tx, arrival, forgetful[arrival.connection.business_id])
+        if arrival.connection.business_id in forgetful
+        else []
+        for arrival in arrivals
+    ]
     marks = forgetting.marks(tx, {mark for some in names for mark in some})
     stripped: list[Arrival] = []
     for sale_id, arrival, some in zip(ids, arrivals, names, strict=True):
@@ -180,12 +185,15 @@ def without_forgotten(
     return stripped
 
 
-def _marks_of(tx: Transaction, arrival: Arrival) -> list[str]:
-    """The hashes under which the customer of an arrival would be marked as forgotten."""
+def _marks_of(tx: Transaction, arrival: Arrival, country: str) -> list[str]:
+    """The hashes under which the customer of an arrival would be marked as forgotten.
+
+    A phone without its country's code is of the account's country, or else the business's (`country`).
+    """
     one, who = arrival.connection, arrival.sale.customer
     if who is None:
         return []
-    names: list[Reference | TillId] = [*references(who, one.account.country)]
+    names: list[Reference | TillId] = [*references(who, one.account.country or country)]
     if who.till_id:
         names.append(TillId(one.connector, one.account.id, who.till_id))
     return [forgetting.mark_hash(tx, one.business_id, name) for name in names]

@@ -20,7 +20,7 @@ from connectors.domain.connection import Connection
 from connectors.domain.operation import State
 from connectors.domain.person import MASKED_CARD, Reference, Traces
 from connectors.sevenstamp.sandbox import Faults
-from connectors.store import drafts, journal, ledger, retention
+from connectors.store import captured, drafts, journal, ledger, retention
 from connectors.store.schema import kept, metadata
 from connectors.sync import forgetting
 from connectors.sync.retention import Retention
@@ -428,6 +428,38 @@ async def test_a_round_of_retention_deletes_a_little_at_a_time_and_goes_on_to_th
     assert (town.stamps(ANNA), town.stamps(BORYS)) == (stamps[0] - 2, stamps[1])
     assert traces_of_anna(await everything(town), number_of(town, ANNA)) == []
     await sums_are_true(town, town.connection.id, any_till.id)
+
+
+async def test_a_sale_that_was_never_closed_keeps_its_customer_no_longer(town: Town) -> None:
+    values = {**ANY_TILL, "map_status": "state", "closed_statuses": "paid", "open_statuses": "pending"}
+    await town.connect(BY_AMOUNT)
+    any_till = await town.host.desk.add("webhook", values, KEY, lambda _account: BY_AMOUNT)
+    assert await hook(town, any_till, sent("w1", state="pending")) == 200
+    assert traces_of_anna(await everything(town))
+    clock = town.host.store.clock = Later()
+    clock.ahead = 401 * DAY
+    assert (await Retention(town.host.store, bodies_days=30, journal_days=400).round()).sales == 1
+    await town.host.store.write(lambda tx: captured.sweep_samples(tx, tx.now, 100))
+    assert traces_of_anna(await everything(town)) == []
+
+
+async def test_what_arrives_while_a_person_is_looked_for_is_forgotten_too(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    any_till = await two_tills(town)
+    find, arrived = forgetting.find, []
+
+    async def slow(*arguments: Any, **more: Any) -> forgetting.Found:
+        found = await find(*arguments, **more)
+        if not arrived:
+            arrived.append(await hook(town, any_till, sent("late")))
+            arrived.append(await hook(town, any_till, sent("later", total="much")))
+        return found
+
+    monkeypatch.setattr(forgetting, "find", slow)
+    await forget(town, ANNA)
+    assert arrived == [200, 200]
+    assert traces_of_anna(await everything(town)) == []
 
 
 async def test_a_sale_that_still_waits_keeps_its_customer(town: Town) -> None:

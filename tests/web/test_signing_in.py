@@ -179,6 +179,16 @@ async def test_a_browser_signed_in_as_a_cafe_is_a_stranger_to_the_operators_pass
     assert (await other.post("/sign-in/operator", password=PASSWORD, next="/")).status_code == 429
 
 
+async def test_a_cafes_sign_of_having_been_here_is_not_taken_for_the_operators(proxied: Town, doors: Browsers) -> None:
+    cafe = await at(doors, "203.0.113.9").sign_in()
+    await cafe.post("/sign-out")
+    cafe.client.cookies.set("operator-was-here", cafe.client.cookies["business-was-here"])
+    answers = [(await cafe.post("/sign-in/operator", password="guessed", next="/")).status_code for _ in range(6)]
+    assert answers[-1] == 429
+    other = at(doors, "203.0.113.9")  # it was a stranger's address that tried, and that has to wait
+    assert (await other.post("/sign-in/operator", password=PASSWORD, next="/")).status_code == 429
+
+
 async def test_few_tries_of_strangers_are_checked_at_once_and_whoever_is_known_does_not_wait_for_them(
     proxied: Town, doors: Browsers
 ) -> None:

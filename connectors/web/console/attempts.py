@@ -40,7 +40,7 @@ class TooMany(Exception):
 
 
 class Delays:
-    """Growing delays for each client address; a try counts before it is known to be wrong."""
+    """Growing delays for each address, session or browser; a try counts before it is known to be wrong."""
 
     def __init__(self) -> None:
         self._tries: OrderedDict[str, tuple[int, float]] = OrderedDict()

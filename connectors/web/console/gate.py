@@ -163,8 +163,8 @@ class Gate:
         """7stamp refuses a key: end its sessions and links, and let its passkeys open nothing."""
 
         def work(tx: Transaction) -> None:
-            passkeys.end_of_key(tx, key_hash)
-            if sessions.end_of_key(tx, key_hash):  # of several requests at once, one is first
+            ended = passkeys.end_of_key(tx, key_hash), sessions.end_of_key(tx, key_hash)
+            if any(ended):  # of several requests at once, one is first
                 security.record(tx, EventKind.key_refused, business_id=business_id)
 
         await self._store.write(work)
@@ -200,14 +200,21 @@ class Gate:
         how: Message | None = None,
         passkey_id: str | None = None,
     ) -> Response:
-        """Begin a session in this browser; one it had before ends. The security log says `how`."""
+        """Begin a session in this browser; one it had before ends. The security log says `how`.
 
-        def work(tx: Transaction) -> str:
+        Raises `Refusal` where the passkey that opens it was removed or closed meanwhile.
+        """
+
+        def work(tx: Transaction) -> str | None:
+            if passkey_id is not None and not passkeys.opens(tx, passkey_id):
+                return None
             self.log(tx, request, EventKind.sign_in, how, business_id=visitor.business_id)
             passkeys.renew_key(tx, visitor)
             return self._begin(tx, request, visitor, remember, passkey_id=passkey_id)
 
         session_id = await self._store.write(work)
+        if session_id is None:
+            raise Refusal("this passkey was removed: sign in another way, and delete it from your device")
         return self._admit(request, response, visitor, session_id, remember)
 
     async def let_in_by_link(self, request: HTTPConnection, token: str, *, remember: bool) -> Response | None:
@@ -304,6 +311,12 @@ class Gate:
             lambda tx: self.log(tx, request, EventKind.failed_sign_in, message, business_id=business_id)
         )
 
+    def count_failed(self, request: HTTPConnection, what: str) -> None:
+        """Count a failed try that costs its sender nothing; it is written with others once a minute."""
+        message = Message(f"security.failed.{what}")
+        event = NewEvent(EventKind.failed_sign_in, message, None, None, self.address(request), device_of(request))
+        self._host.security_events.count(event)
+
     def _refused(self, request: HTTPConnection, session: Session | None) -> None:
         """Count a try that was not even checked; that costs no write of its own."""
         business_id = session.visitor.business_id if session is not None else None
@@ -355,7 +368,9 @@ class Gate:
         signed = cookie(request, self._cookie(request, _sign_name(_OPERATORS_BROWSER if operator else "")))
         whose, _, sign = signed[:300].rpartition(".")
         wanted = self._sign(request, whose)
-        if wanted and hmac.compare_digest(sign.encode(), wanted.encode()):
+        # the cookie's name is the browser's to choose, so what was signed must say whose it is
+        is_theirs = (whose == _OPERATORS_BROWSER) is operator
+        if wanted and is_theirs and hmac.compare_digest(sign.encode(), wanted.encode()):
             name = f"browser {wanted}"
             return Origin(name, name if operator else f"business {whose}", known=True)
         address = self.address(request)

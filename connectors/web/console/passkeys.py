@@ -44,7 +44,7 @@ async def sign_in(visit: Visit) -> Response:
         )
     except (Refusal, TooMany) as error:
         if isinstance(error, Refusal):
-            await gate.failed(visit.request, "passkey", None)
+            gate.count_failed(visit.request, "passkey")
         return _not_signed_in(visit, wanted, error)
     operator = passkey.visitor.business_id is None
     if operator and wanted == "/":

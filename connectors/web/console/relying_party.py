@@ -22,7 +22,7 @@ from connectors.host import Host
 from connectors.store import passkeys
 from connectors.store.passkeys import Challenge, Credential, Outcome, Passkey
 from connectors.store.sessions import OPERATOR, Session, Visitor
-from connectors.web.console.attempts import Delays
+from connectors.web.console.attempts import Bounds, Delays, network_of
 from connectors.web.console.gate import Gate
 
 log = logging.getLogger(__name__)
@@ -82,6 +82,7 @@ class RelyingParty:
         self._host, self._gate = host, gate
         self._store = host.store
         self._delays = Delays()
+        self._networks = Bounds(1.0, 20)
 
     @property
     def site(self) -> Site | None:
@@ -156,6 +157,7 @@ class RelyingParty:
 
     async def authenticate(self, address: str, proof: str, answer: str) -> Passkey:
         """Return the passkey that a browser signed with. Raises `Refusal`, `TooMany`."""
+        self._networks.take(network_of(address))
         self._delays.try_(address)
         site = self._site()
         assertion = await _checked(lambda: _assertion(answer))
