@@ -14,7 +14,7 @@ import pytest
 from connector_sdk.signatures import BodyHmac
 from tests.processes import origin_in, run, started, wait_ready
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("commands")]
+pytestmark = pytest.mark.slow
 SECRET = "a long secret of the till"
 MAPPING = f"""
 till_name = "Corner"

@@ -15,7 +15,7 @@ import pytest
 from tests.cli.test_any_till import MAPPING
 from tests.processes import origin_in, run, started, wait_ready
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("commands")]
+pytestmark = pytest.mark.slow
 
 
 @contextmanager

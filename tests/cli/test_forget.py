@@ -16,7 +16,7 @@ from connectors.store.vault import Vault
 from poster_connector.sandbox import SECRET, Account
 from tests.processes import origin_in, run, started, wait_ready
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("commands")]
+pytestmark = pytest.mark.slow
 ANNA, BORYS, EMAIL = "+380501112201", "+380671239876", "anna.kovalenko@example.com"
 SPELLINGS = (ANNA, ANNA[1:], ANNA[3:], ANNA[4:], "(050) 111-22-01", EMAIL, "Kovalenko")
 MASTER = "the master key of this test run"

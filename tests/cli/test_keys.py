@@ -12,7 +12,7 @@ from tests.processes import origin_in, run, started, wait_ready
 from tests.store.test_rotation import keys_in_use
 from tests.web.test_any_till import SECRET
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("commands")]
+pytestmark = pytest.mark.slow
 WEAK, FIRST, SECOND = "a" * 16, "fC2b7xq0LrW9uYt1sKeZ5hVnJ8mDgPaQ", "Zk4w8Rj2mXs6Tn0cBv9LyHq3FdGp7UeA"
 
 

@@ -11,7 +11,7 @@ import pytest
 from poster_connector.sandbox import Account
 from tests.processes import CONNECTORS, environment, origin_in, started
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("commands")]
+pytestmark = pytest.mark.slow
 KEY, TOKEN = "7loc_sc_by_file", Account().token
 
 

@@ -26,7 +26,7 @@ from connectors.settings import Settings
 from connectors.store import connections
 from tests.processes import CONNECTORS, environment, origin_in, started
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("commands")]
+pytestmark = pytest.mark.slow
 # clears the screen, renames the window, writes backwards, hides what follows, begins a sequence in one byte
 EVIL = "\x1b[2J\x1b]0;gone\x07\u202e\u2066\x9b31m\u200f\U000e0041\x7fX"
 UNSEEN = "\u202e\u2066\x9b31m\u200f\U000e0041X"
