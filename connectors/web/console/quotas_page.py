@@ -54,7 +54,7 @@ async def quotas(visit: Visit) -> Response:
 
     met, refused = await visit.host.store.read(query)
     rows = [
-        Row(visit.words.sentence(what), getattr(visit.host.settings, name), f"CONNECTORS_{name.upper()}")
+        Row(visit.words.text(what.id), getattr(visit.host.settings, name), f"CONNECTORS_{name.upper()}")
         for what, name in _QUOTAS
     ]
     return visit.page("quotas.html", rows=rows, met=met, refused=sorted(refused.items()))
