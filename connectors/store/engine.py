@@ -195,19 +195,16 @@ class Store:
         return result
 
     async def clear_log(self) -> None:
-        """Bring an embedded database's write-ahead log into the file and empty it, as far as readers let us.
+        """Empty an embedded database's write-ahead log; say so in ours where another process reads it meanwhile.
 
-        What is erased stands in the log's older pages until then.
+        What is erased or encrypted anew stands in the log's older pages until then.
         """
-        if self.embedded:
-            await asyncio.to_thread(self._checkpoint)
-
-    def _checkpoint(self) -> None:
-        session = self._engine.raw_connection()
         try:
-            session.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
-        finally:
-            session.close()
+            emptied = await asyncio.to_thread(self.wipe_log)
+        except StoreError:
+            emptied = False
+        if not emptied:
+            log.warning("former texts may still be in the database's write-ahead log: it empties when nobody reads it")
 
     async def read(self, query: Callable[[Transaction], R]) -> R:
         """Run a query on a snapshot."""

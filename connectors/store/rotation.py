@@ -80,7 +80,7 @@ async def rotate(store: Store, progress: Progress, *, rows: int = ROWS_AT_ONCE) 
     if file is not None:
         await asyncio.to_thread(file.keep_newest)
     await store.write(lambda tx: keyring.end(tx.session))
-    await asyncio.to_thread(store.wipe_log)
+    await store.clear_log()
     return Rotated(key.id, encrypted, unreadable, by_hand=file is None)
 
 
