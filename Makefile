@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: install demo test fuzz lint docs bench attacks screenshots lock clean
+.PHONY: install demo test fuzz lint figures docs bench attacks screenshots lock clean
 
 install: $(READY)
 
@@ -32,6 +32,10 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+# How the code reads: sizes, docstrings, comments, complexity and `Any`, beside codebases we learn from.
+figures: $(READY)
+	@$(BIN)/python -m tools.figures
 
 # The documentation as a site, in `site/`; anything that leads nowhere is an error.
 docs: $(READY)
