@@ -18,7 +18,7 @@ from connectors.desk.refusal import KeyRefused, Refusal, Unfit, WrongFields
 from connectors.domain.clock import SECOND
 from connectors.domain.connection import Business, Connection
 from connectors.domain.secret import DISTINCT, easily_guessed
-from connectors.isolation import NoAnswer
+from connectors.isolation import CallFailed
 from connectors.sevenstamp.client import InvalidKey, SevenStampError
 from connectors.sevenstamp.models import Me
 from connectors.store import captured, connections, journal, looking
@@ -140,7 +140,7 @@ class Joining(Ground):
         for one in samples:
             try:
                 made = await teaching.sketch(as_texts(values), one)
-            except NoAnswer:
+            except CallFailed:
                 raise Refusal(
                     "{title}: reading what the till sent took too long with these settings", title=found.info.title
                 ) from None

@@ -30,7 +30,7 @@ from connector_sdk.messages import Message
 from connectors.desk import Desk, Forgotten, Refusal
 from connectors.domain.connection import Connection
 from connectors.host import Host
-from connectors.isolation import NoAnswer
+from connectors.isolation import CallFailed
 from connectors.isolation.runner import RemoteTeaching
 from connectors.store import looking
 from connectors.store.errors import NotFound, StoreError
@@ -422,7 +422,7 @@ async def _within(visit: Visit, route: Route) -> Response:
         return response
     except Refusal as error:
         return visit.page("refused.html", 422, why=visit.words.sentence(error.message))
-    except NoAnswer:
+    except CallFailed:
         why = visit.words.text(
             "Reading what the till sent took too long. Try again in a minute; simpler paths are quicker."
         )
