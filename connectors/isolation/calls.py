@@ -111,6 +111,7 @@ class TeachCall:
 
     def make(self, connector_class: ConnectorClass) -> object:
         """Call the method of `Connector.teaching`."""
+        # the host sends names of `Teaching` only, and never one that a stranger chose
         method: Callable[..., object] = getattr(connector_class.teaching, self.method)
         return method(*self.arguments)
 
@@ -150,6 +151,7 @@ _instances: OrderedDict[str, AnyConnector] = OrderedDict()
 
 def _instance(connector_class: ConnectorClass, arguments: ConnectorArguments) -> AnyConnector:
     """Return the connection's connector, made once for the same settings."""
+    # a connection's key changes with its settings: an instance of former ones is not asked for any more, and falls out
     instance = _instances.get(arguments.key)
     if instance is None:
         instance = connector_class(arguments.settings, app=arguments.app, account=arguments.account)

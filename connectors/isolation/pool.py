@@ -26,6 +26,7 @@ _IDLE_SECONDS = 600.0
 _LONGEST_RESULT = 32 * 1024 * 1024
 _ENVIRONMENT = frozenset("PATH HOME LANG TZ TMPDIR TEMP SYSTEMROOT LD_LIBRARY_PATH VIRTUAL_ENV".split())
 """What a worker has of the host's environment: nothing in which there may be a secret."""
+# Windows knows neither signal: no exit code is equal to these there
 _TIMER_SIGNALS = (-getattr(signal, "SIGPROF", 27), -getattr(signal, "SIGALRM", 14))
 """The exit codes of a process that the system ended when its time was over."""
 
@@ -87,6 +88,7 @@ class _Worker:
                 is_ready = await worker._read() == READY
         except (asyncio.IncompleteReadError, TimeoutError):
             is_ready = False
+        # no offence: a process that does not begin says nothing of any connector
         if not is_ready:
             await worker.end()
             raise RuntimeError("a worker process did not start")
@@ -104,6 +106,7 @@ class _Worker:
             raise RuntimeError("a worker process has no standard input")
         try:
             async with asyncio.timeout(seconds):
+                # the worker has its own timers, which end it sooner; this is for one that stops them, or sleeps
                 stdin.write(LENGTH.pack(len(message)) + message)
                 await stdin.drain()
                 return await self._read()
@@ -182,6 +185,7 @@ class WorkerPool:
 
     async def call(self, tenant: str, reference: ClassReference, call: Call) -> Result:
         """Make a call for a tenant when its turn comes. Raises `CallFailed`, `LimitExceeded`, `QueueFull`."""
+        # pickled at once: what the call holds may change while it waits, and one that cannot be sent takes no place
         message = _pack(reference, call)
         queue = self._queues.setdefault(tenant, deque())
         if len(queue) >= self._limits.waiting:
@@ -207,6 +211,7 @@ class WorkerPool:
 
     def _start_calls(self) -> None:
         """Begin as many calls as there are workers for, one tenant's after another's."""
+        # the order of the queues is whose turn it is; starting one moves it to the end, hence the copy
         for tenant in list(self._queues):
             self._drop_abandoned(tenant)
             if len(self._running) >= self._limits.workers:
@@ -266,6 +271,7 @@ class WorkerPool:
         try:
             packed = await worker.exchange(message, self._limits.seconds + IMPORT_SECONDS)
         except BaseException:
+            # cancelled too: the process may be in the middle of the call, and its answer would be the next one's
             self._end(worker)
             raise
         timer = asyncio.get_running_loop().call_later(_IDLE_SECONDS, self._retire, worker)
@@ -295,6 +301,7 @@ class WorkerPool:
     async def aclose(self) -> None:
         """End all workers and cancel whoever waits."""
         running = list(self._running.values())
+        # running calls first: a cancelled one ends its worker, one that was just done leaves its worker among the idle
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)

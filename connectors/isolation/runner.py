@@ -76,6 +76,7 @@ class PluginRunner:
     async def route(self, connector_class: ConnectorClass, app: object, hook: HookRequest) -> Account | Answer:
         """Say whose a hook at a connector's one address is. Raises what `Connector.route` does."""
         answer = await self.call(connector_class, NO_TENANT, RouteCall(app, hook), len(hook.body))
+        # a plugin's method may return anything
         if not isinstance(answer, Account | Answer):
             raise ConnectorCrashed("TypeError", f"route answered with {type(answer).__name__}")
         return answer
@@ -87,6 +88,7 @@ class PluginRunner:
 
         `key` names the connection's settings as they are now, so that a worker makes their connector once.
         """
+        # here the connection's own instance is at hand, and need not be made from its settings
         size = len(hook.body)
         if self._runs_here(type(till), size):
             return read_hook(till, hook, proven=proven)
@@ -115,6 +117,7 @@ class PluginRunner:
         """
         if self._runs_here(connector_class, size):
             return call.make(connector_class)
+        # looked at before anything is queued: a connector that is left alone costs nothing
         name = connector_class.info.name
         if pause := max(self.offences.pause(name, tenant), self.suspended_for(name)):
             raise ConnectorSuspended(pause)

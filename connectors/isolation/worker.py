@@ -27,8 +27,9 @@ IMPORT_SECONDS = 60.0
 def main() -> None:
     """Serve calls until standard input ends. Arguments: seconds of processor time, seconds in all, bytes of memory."""
     processor_seconds, total_seconds, memory = float(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
+    # standard output is for results alone: the descriptor is kept here, and what prints goes where errors go
     results = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a plugin prints must not be taken for a result
+    os.dup2(2, 1)
     _bound_memory(memory)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the host ends its workers itself
     _write(results, READY)
@@ -72,6 +73,7 @@ def _bound_memory(most: int) -> None:
         import resource
     except ImportError:  # Windows
         return
+    # of data, not of addresses: an interpreter with its libraries maps far more than it uses
     resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 
 

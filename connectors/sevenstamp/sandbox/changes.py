@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
+# `do` tells the kinds apart in a file. Its values, and the names of all members, are those that stored files have.
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Change:

@@ -22,7 +22,7 @@ from connectors.sevenstamp.sandbox.changes import (
     VoucherIssued,
     VoucherRedeemed,
 )
-from connectors.sevenstamp.sandbox.state import Card, JsonObject, State
+from connectors.sevenstamp.sandbox.state import Card, HistoryEvent, JsonObject, State
 
 _MOST_STAMPS = 10_000
 _LONGEST_TEXT = 400
@@ -97,6 +97,7 @@ class Endpoints:
 
     def find(self, method: str, segments: tuple[str, ...]) -> Handler:
         """Find the handler of a path. Raises `Refusal` where there is none."""
+        # by segments and not by a pattern over the path: a segment may hold an escaped slash
         match (method, *segments):
             case ("GET", "v1", "me"):
                 return self.get_me
@@ -177,9 +178,11 @@ class Endpoints:
         if bool(phone) == bool(email):
             raise Refusal(422, "invalid", detail="exactly one of phone, email")
         name = _phone(str(phone)) if phone else _email(str(email))
+        # not refused: a caller that lost the answer may issue again, and has the same card
         card = self._state.by_name.get((call.business, name))
         if card is not None:
             return Answer(200, self._state.card_as_json(card))
+        # numbered by how many there are, so that a state read back from its file goes on where it was
         number = len(self._state.cards)
         change = CardIssued(
             **self._request(call),
@@ -200,19 +203,16 @@ class Endpoints:
     def get_history(self, call: Call) -> Answer:
         """Show a card's history, as far as it is visible: all of it, or what has a code, a receipt, or is newer."""
         now_ms = self._now() * 1000
-        events = [event for event in self._own_card(call).events if event.visible_at <= now_ms]
-        if "code" in call.query:
-            events = [event for event in events if event.code == call.query["code"]]
-        if "receipt" in call.query:
-            events = [event for event in events if event.receipt == call.query["receipt"]]
-        if "after" in call.query:
-            events = [event for event in events if event.at > call.query["after"]]
-        return Answer(200, [event.as_json() for event in events])
+        events = self._own_card(call).events
+        return Answer(
+            200, [event.as_json() for event in events if event.visible_at <= now_ms and _fits(event, call.query)]
+        )
 
     def add_stamps(self, call: Call) -> Answer:
         """Add stamps for a receipt."""
         card, count = self._own_card(call), _count(call.body)
         code, receipt = _text(call.body, "code"), _text(call.body, "receipt")
+        # the plan is looked at last: what is wrong with a call is said whatever the plan
         self._refuse_beyond_plan(call.business)
         change = StampsAdded(
             **self._request(call), card_id=card.id, kind="stamps_added", count=count, code=code, receipt=receipt
@@ -223,6 +223,7 @@ class Endpoints:
         """Take a receipt's stamps back: all that is asked for, or nothing where a reward has used some of them."""
         card, count = self._own_card(call), _count(call.body)
         code, receipt = _text(call.body, "code"), _text(call.body, "receipt")
+        # a part is never taken back: the caller's code stands for the whole of its operation
         if card.reversible(receipt) < count:
             raise Refusal(409, "nothing_to_reverse")
         self._refuse_beyond_plan(call.business)
@@ -234,6 +235,7 @@ class Endpoints:
     def _own_card(self, call: Call) -> Card:
         """Find the card that a path names. Raises `Refusal` where there is none, or it is another business's."""
         card = self._state.cards.get(call.segments[2])
+        # another business's card is answered like none, or ids could be tried out
         if card is None or card.business != call.business:
             raise Refusal(404, "card_not_found")
         return card
@@ -284,6 +286,7 @@ class Endpoints:
     def redeem_voucher(self, call: Call) -> Answer:
         """Use a voucher up."""
         voucher, code = self._own_voucher(call), _text(call.body, "code")
+        # the code by which it was redeemed lets a caller tell its own lost answer from somebody else's redeeming
         if voucher.status == "redeemed":
             raise Refusal(
                 409,
@@ -320,6 +323,16 @@ class Endpoints:
             at=datetime.fromtimestamp(now, UTC).isoformat(),
             visible_at=now * 1000 + self._history_lag(call.late_ms),
         )
+
+
+def _fits(event: HistoryEvent, query: Mapping[str, str]) -> bool:
+    """Tell whether a line of history has the code and receipt that are asked for, and is newer than `after`."""
+    return (
+        query.get("code", event.code) == event.code
+        and query.get("receipt", event.receipt) == event.receipt
+        # times of one zone and format are in the order of their texts; every time is later than an empty one
+        and event.at > query.get("after", "")
+    )
 
 
 def _count(body: JsonObject) -> int:

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
+# 7stamp's promise (`wire/sevenstamp.md`): so long after its caller gave up a write has taken effect and stands in the
+# card's history, or never will. Faults may use all of that time and no more, or a host could not be right.
 SETTLE_MS = 10_000
-"""After so many milliseconds a write has surely taken effect and stands in the history, or never will."""
 _LONGEST_LATENCY_MS = 60_000
 _RANGES = {"latency_ms": _LONGEST_LATENCY_MS, "apply_late_ms": SETTLE_MS, "history_lag_ms": SETTLE_MS}
 """Each range in milliseconds with its upper bound."""
@@ -63,6 +64,7 @@ def _parse_value(name: str, value: object) -> object:
 
 
 def _parse_range(name: str, value: object) -> tuple[float, float]:
+    # one number is a range of its own
     bounds = value if isinstance(value, list | tuple) else (value, value)
     numbers = [bound for bound in bounds if isinstance(bound, int | float)]
     most = _RANGES[name]

@@ -97,6 +97,7 @@ class Card:
 
     def take_back(self, receipt: str, count: int) -> None:
         """Take `count` stamps off a receipt's lots, the newest first."""
+        # rewards use the oldest stamps, so the newest are those that a receipt still has
         for lot in reversed(self.lots):
             if lot.receipt == receipt:
                 taken = min(count, lot.stamps)
@@ -146,6 +147,7 @@ class State:
     def record(self, change: Change) -> JsonObject:
         """Apply a change, append it to the file, and return the answer to it."""
         answer = self.apply(change)
+        # appended and closed at once: a sandbox that is killed has lost nothing that it answered
         if self.file is not None:
             with self.file.open("a") as file:
                 file.write(write_change(change) + "\n")
@@ -153,6 +155,7 @@ class State:
 
     def apply(self, change: Change) -> JsonObject:
         """Make a change take effect and return the answer to it, which its idempotency key is answered from now on."""
+        # the answer is made before the operation is listed: operation ids count from 0
         answer = self._carry_out(change)
         self.operations.append(
             Operation(
@@ -166,6 +169,7 @@ class State:
         )
         if not isinstance(change, CardIssued):  # cards cost nothing of a plan
             self.used[change.business] = self.used.get(change.business, 0) + 1
+        # refusals are not kept: a caller that corrects what was wrong may use its key again
         if change.idempotency_key:
             self.answers[change.business, change.idempotency_key] = StoredAnswer(change.digest, answer)
         return answer
@@ -188,6 +192,7 @@ class State:
         card = Card(change.card_id, change.business, change.number, change.phone, change.email, change.at)
         self.cards[card.id] = card
         for name in (card.number, card.phone, card.email):
+            # a name that a card has stays that card's: the oldest is found by it
             if name:
                 self.by_name.setdefault((card.business, name), card)
         card.record_event(change, "card_issued", 0)
@@ -198,6 +203,7 @@ class State:
         card.stamps += change.count
         card.lots.append(StampLot(change.receipt, change.count))
         card.record_event(change, "stamp_added", change.count, change.receipt)
+        # one receipt may fill a card several times
         rewards = []
         while card.stamps >= self.goal:
             rewards.append(self._give_reward(card, change.code))
