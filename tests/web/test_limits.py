@@ -503,11 +503,13 @@ def _calls(work: Callable[[], None]) -> int:
 def test_reading_a_cookie_takes_work_that_grows_as_its_header_does(piece: str) -> None:
     from starlette.requests import HTTPConnection
 
-    from connectors.web.reading import cookie
+    from connectors.web.request_input import read_cookie
 
     def read(size: int) -> Callable[[], None]:
         header = (piece * size)[:size].encode()
-        return lambda: _ignore(cookie(HTTPConnection({"type": "http", "headers": [(b"cookie", header)]}), "visitor"))
+        return lambda: _ignore(
+            read_cookie(HTTPConnection({"type": "http", "headers": [(b"cookie", header)]}), "visitor")
+        )
 
     assert _calls(read(32 * KIB)) <= 2 * _calls(read(16 * KIB)) + 50
 

@@ -43,7 +43,7 @@ from connectors.web.console.reads import TillReads
 from connectors.web.console.relying_party import RelyingParty
 from connectors.web.console.turns import Turns
 from connectors.web.console.words import Words, language_for, zone_of
-from connectors.web.reading import cookie, read_body
+from connectors.web.request_input import read_body, read_cookie
 
 log = logging.getLogger(__name__)
 
@@ -228,7 +228,7 @@ class Visit:
         return response
 
     def _notice(self) -> tuple[str, str]:
-        sealed = cookie(self.request, "notice")
+        sealed = read_cookie(self.request, "notice")
         if not sealed or self.request.query_params.get("part"):
             return "", ""
         try:
@@ -465,7 +465,9 @@ async def _posted(request: Request, most: int) -> dict[str, list[str]] | None:
 
 
 def _words(console: Console, request: Request, session: Session | None) -> Words:
-    language = language_for(console.host.words, cookie(request, "language"), request.headers.get("accept-language", ""))
+    language = language_for(
+        console.host.words, read_cookie(request, "language"), request.headers.get("accept-language", "")
+    )
     zone = zone_of(session.visitor.zone) if session else zone_of("UTC")
     return Words(console.host.words, language, zone, console.host.store.clock.now())
 
