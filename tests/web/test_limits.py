@@ -26,7 +26,8 @@ from connectors.store import ledger
 from connectors.web.app import MOST_BODY, application
 from connectors.web.console.frame import MOST_FORM
 from connectors.web.console.pages import PAGES
-from connectors.web.limits import Limits, limited
+from connectors.web.limited_protocol import limited
+from connectors.web.limits import Limits
 from tests.processes import origin_in, run, started
 from tests.stage import until
 from tests.town import KEY, Town
