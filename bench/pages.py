@@ -33,7 +33,7 @@ from connectors.sevenstamp.sandbox import Sandbox
 from connectors.store import tallies
 from connectors.store.engine import Transaction
 from connectors.store.ledger import SaleRow
-from connectors.store.schema import journal, operation, sale, sale_version
+from connectors.store.schema import journal_table, operation_table, sale_table, sale_version_table
 from connectors.web.app import application
 from poster_connector.sandbox import Account, PosterSandbox
 
@@ -126,12 +126,14 @@ def fill(tx: Transaction, one: Connection, receipts: int, lines: int) -> None:
     for low in range(0, receipts, 10_000):
         some = range(low, min(low + 10_000, receipts))
         rows = [_row(one, ids[number], number, start + number * step) for number in some]
-        tx.run(sale.insert(), [asdict(row) for row in rows])
-        tx.run(sale_version.insert(), [_version(row, sealed, tx.now) for row in rows])
-        tx.run(operation.insert(), [_operation(row, number, tx.now) for number, row in zip(some, rows, strict=True)])
+        tx.run(sale_table.insert(), [asdict(row) for row in rows])
+        tx.run(sale_version_table.insert(), [_version(row, sealed, tx.now) for row in rows])
+        tx.run(
+            operation_table.insert(), [_operation(row, number, tx.now) for number, row in zip(some, rows, strict=True)]
+        )
     for low in range(0, lines, 50_000):
         tx.run(
-            journal.insert(),
+            journal_table.insert(),
             [
                 {
                     "connection_id": one.id,

@@ -16,7 +16,7 @@ from sqlalchemy import case, func, select
 from connector_sdk.hooks import HookRequest
 from connectors.domain.clock import DAY
 from connectors.store.engine import Transaction
-from connectors.store.schema import captured, draft
+from connectors.store.schema import captured_table, draft_table
 
 LIVES = DAY
 OF_DRAFT = "draft:"
@@ -46,11 +46,11 @@ def keep(tx: Transaction, owner: str, hook: HookRequest, *, most: int | None = N
     """
     stored = tx.vault.encrypt(json.dumps({"headers": _headers(hook.headers), "body": hook.body.decode("latin-1")}))
     new = {"id": secrets.token_hex(8), "owner": owner, "at": tx.now, "size": len(stored), "content": stored}
-    tx.run(captured.insert(), [new])
+    tx.run(captured_table.insert(), [new])
     rows = tx.run(
-        select(captured.c.id, captured.c.size, captured.c.chosen)
-        .where(captured.c.owner == owner)
-        .order_by(captured.c.at.desc(), captured.c.id)
+        select(captured_table.c.id, captured_table.c.size, captured_table.c.chosen)
+        .where(captured_table.c.owner == owner)
+        .order_by(captured_table.c.at.desc(), captured_table.c.id)
     ).all()
     chosen, others = [row for row in rows if row.chosen], [row for row in rows if not row.chosen]
     in_turn = [row for pair in zip(others, reversed(others), strict=True) for row in pair]
@@ -61,7 +61,7 @@ def keep(tx: Transaction, owner: str, hook: HookRequest, *, most: int | None = N
         if number >= (most or tx.quotas.captured) or (number and size > tx.quotas.captured_bytes):
             old.append(row.id)
     if old:
-        tx.run(captured.delete().where(captured.c.id.in_(old)))
+        tx.run(captured_table.delete().where(captured_table.c.id.in_(old)))
 
 
 def _headers(headers: Mapping[str, str]) -> dict[str, str]:
@@ -77,13 +77,17 @@ def _headers(headers: Mapping[str, str]) -> dict[str, str]:
 
 def choose(tx: Transaction, owner: str, request_id: str) -> None:
     """Keep this request whatever else comes; the one chosen before is one of the others again."""
-    mine = captured.c.owner == owner
-    tx.run(captured.update().where(mine).values(chosen=case((captured.c.id == request_id, 1), else_=0)))
+    mine = captured_table.c.owner == owner
+    tx.run(captured_table.update().where(mine).values(chosen=case((captured_table.c.id == request_id, 1), else_=0)))
 
 
 def of(tx: Transaction, owner: str) -> list[Captured]:
     """What is kept for a draft or a connection, newest first."""
-    rows = tx.run(select(captured).where(captured.c.owner == owner).order_by(captured.c.at.desc(), captured.c.id))
+    rows = tx.run(
+        select(captured_table)
+        .where(captured_table.c.owner == owner)
+        .order_by(captured_table.c.at.desc(), captured_table.c.id)
+    )
     return [_captured(tx, row) for row in rows]
 
 
@@ -94,18 +98,18 @@ def _captured(tx: Transaction, row: Any) -> Captured:
 
 def last_at(tx: Transaction, owner: str) -> int:
     """When the newest was kept; 0 where there is none."""
-    return int(tx.run(select(func.max(captured.c.at)).where(captured.c.owner == owner)).scalar() or 0)
+    return int(tx.run(select(func.max(captured_table.c.at)).where(captured_table.c.owner == owner)).scalar() or 0)
 
 
 def forget(tx: Transaction, owner: str) -> None:
-    tx.run(captured.delete().where(captured.c.owner == owner))
+    tx.run(captured_table.delete().where(captured_table.c.owner == owner))
 
 
 def sweep(tx: Transaction) -> None:
     """A draft's requests go after a day, and with their draft; the samples of connections are `sweep_samples`'."""
-    of_drafts = captured.c.owner.like(f"{OF_DRAFT}%")
-    gone = captured.c.owner.not_in(select(OF_DRAFT + draft.c.id))
-    tx.run(captured.delete().where(of_drafts, (captured.c.at <= tx.now - LIVES) | gone))
+    of_drafts = captured_table.c.owner.like(f"{OF_DRAFT}%")
+    gone = captured_table.c.owner.not_in(select(OF_DRAFT + draft_table.c.id))
+    tx.run(captured_table.delete().where(of_drafts, (captured_table.c.at <= tx.now - LIVES) | gone))
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,18 +123,20 @@ class StoredRequest:
 
 def requests_after(tx: Transaction, owners: Sequence[str], after: str, limit: int) -> list[StoredRequest]:
     """The next captured requests of these drafts and connections, in the order of their ids."""
-    mine = captured.c.owner.in_(owners)
-    rows = tx.run(select(captured).where(mine, captured.c.id > after).order_by(captured.c.id).limit(limit))
+    mine = captured_table.c.owner.in_(owners)
+    rows = tx.run(
+        select(captured_table).where(mine, captured_table.c.id > after).order_by(captured_table.c.id).limit(limit)
+    )
     return [StoredRequest(row.id, row.owner, json.loads(tx.vault.decrypt(row.content))["body"]) for row in rows]
 
 
 def delete(tx: Transaction, ids: Sequence[str]) -> None:
     """Delete captured requests."""
-    tx.run(captured.delete().where(captured.c.id.in_(ids)))
+    tx.run(captured_table.delete().where(captured_table.c.id.in_(ids)))
 
 
 def sweep_samples(tx: Transaction, before: int, limit: int) -> int:
     """Delete the samples of connections to which nothing came since a moment, at most so many; how many that were."""
-    old = list(tx.run(select(captured.c.id).where(captured.c.at < before).limit(limit)).scalars())
-    tx.run(captured.delete().where(captured.c.id.in_(old)))
+    old = list(tx.run(select(captured_table.c.id).where(captured_table.c.at < before).limit(limit)).scalars())
+    tx.run(captured_table.delete().where(captured_table.c.id.in_(old)))
     return len(old)

@@ -15,7 +15,14 @@ from connectors.domain.clock import DAY, HOUR, SECOND
 from connectors.domain.connection import WORKING
 from connectors.domain.person import Reference
 from connectors.store.engine import Transaction
-from connectors.store.schema import connection, customer_name, identify, known_card, sale, till_customer
+from connectors.store.schema import (
+    connection_table,
+    customer_name_table,
+    identify_table,
+    known_card_table,
+    sale_table,
+    till_customer_table,
+)
 
 # A till's own customer may be given another phone: what we know of them is looked at again after this long.
 TILL_CUSTOMER_FOR = HOUR
@@ -49,7 +56,7 @@ def customer_hash(tx: Transaction, connector: str, account_id: str, who: Custome
     )
 
 
-_KNOWN = select(known_card).where(known_card.c.customer_hash.in_(bindparam("hashes", expanding=True)))
+_KNOWN = select(known_card_table).where(known_card_table.c.customer_hash.in_(bindparam("hashes", expanding=True)))
 
 
 def known(tx: Transaction, hashes: Sequence[str]) -> dict[tuple[str, str], tuple[KnownCard, int]]:
@@ -64,9 +71,11 @@ def known(tx: Transaction, hashes: Sequence[str]) -> dict[tuple[str, str], tuple
 def remember(tx: Transaction, business_id: str, customer: str, card: KnownCard) -> None:
     values = {"card_id": card.id, "card_hint": card.hint, "learned_at": tx.now}
     tx.run(
-        tx.insert(known_card)
+        tx.insert(known_card_table)
         .values(business_id=business_id, customer_hash=customer, **values)
-        .on_conflict_do_update(index_elements=[known_card.c.business_id, known_card.c.customer_hash], set_=values)
+        .on_conflict_do_update(
+            index_elements=[known_card_table.c.business_id, known_card_table.c.customer_hash], set_=values
+        )
     )
 
 
@@ -82,29 +91,33 @@ def remember_names(tx: Transaction, business_id: str, customer: str, names: Sequ
         for kind, value in dict.fromkeys(names)
     ]
     if rows:
-        tx.run(tx.insert(customer_name).on_conflict_do_nothing(), rows)
+        tx.run(tx.insert(customer_name_table).on_conflict_do_nothing(), rows)
 
 
 def is_wanted(tx: Transaction, search: Search) -> bool:
     """Whether some sale of the connection still waits for the customer of a search."""
-    waits = select(identify.c.sale_id).where(
-        identify.c.connection_id == search.connection_id, identify.c.customer_hash == search.customer_hash
+    waits = select(identify_table.c.sale_id).where(
+        identify_table.c.connection_id == search.connection_id, identify_table.c.customer_hash == search.customer_hash
     )
     return tx.run(waits.limit(1)).first() is not None
 
 
 def forget(tx: Transaction, business_id: str, card_id: str) -> None:
     """7stamp knows no such card any more."""
-    tx.run(known_card.delete().where(known_card.c.business_id == business_id, known_card.c.card_id == card_id))
+    tx.run(
+        known_card_table.delete().where(
+            known_card_table.c.business_id == business_id, known_card_table.c.card_id == card_id
+        )
+    )
 
 
 def known_customer(tx: Transaction, connection_id: str, customer: str) -> Customer | None:
     """What the till told of its own customer, if that is recent."""
     row = tx.run(
-        select(till_customer.c.customer).where(
-            till_customer.c.connection_id == connection_id,
-            till_customer.c.customer_hash == customer,
-            till_customer.c.learned_at > tx.now - TILL_CUSTOMER_FOR,
+        select(till_customer_table.c.customer).where(
+            till_customer_table.c.connection_id == connection_id,
+            till_customer_table.c.customer_hash == customer,
+            till_customer_table.c.learned_at > tx.now - TILL_CUSTOMER_FOR,
         )
     ).first()
     return Customer.model_validate_json(tx.vault.decrypt(row.customer)) if row else None
@@ -113,10 +126,10 @@ def known_customer(tx: Transaction, connection_id: str, customer: str) -> Custom
 def remember_customer(tx: Transaction, connection_id: str, customer: str, who: Customer) -> None:
     values = {"customer": tx.vault.encrypt(who.model_dump_json(exclude_none=True)), "learned_at": tx.now}
     tx.run(
-        tx.insert(till_customer)
+        tx.insert(till_customer_table)
         .values(connection_id=connection_id, customer_hash=customer, **values)
         .on_conflict_do_update(
-            index_elements=[till_customer.c.connection_id, till_customer.c.customer_hash], set_=values
+            index_elements=[till_customer_table.c.connection_id, till_customer_table.c.customer_hash], set_=values
         )
     )
 
@@ -124,17 +137,21 @@ def remember_customer(tx: Transaction, connection_id: str, customer: str, who: C
 def claim(tx: Transaction, limit: int, only: str | None = None) -> list[Search]:
     """Claim searches that are due; with `only`, all of that connection, due or not (somebody asked)."""
     wanted = (
-        select(identify)
-        .join(connection, connection.c.id == identify.c.connection_id)
-        .where(connection.c.health.in_(WORKING), connection.c.send_after <= tx.now)
-        .order_by(identify.c.next_at)
+        select(identify_table)
+        .join(connection_table, connection_table.c.id == identify_table.c.connection_id)
+        .where(connection_table.c.health.in_(WORKING), connection_table.c.send_after <= tx.now)
+        .order_by(identify_table.c.next_at)
         .limit(limit)
     )
-    wanted = wanted.where(identify.c.connection_id == only) if only else wanted.where(identify.c.next_at <= tx.now)
+    wanted = (
+        wanted.where(identify_table.c.connection_id == only)
+        if only
+        else wanted.where(identify_table.c.next_at <= tx.now)
+    )
     rows = tx.run(wanted).all()
     if rows:
         tx.run(
-            identify.update().where(identify.c.sale_id == bindparam("id_")).values(next_at=tx.now + _LEASE),
+            identify_table.update().where(identify_table.c.sale_id == bindparam("id_")).values(next_at=tx.now + _LEASE),
             [{"id_": row.sale_id} for row in rows],
         )
     return [
@@ -152,35 +169,40 @@ def claim(tx: Transaction, limit: int, only: str | None = None) -> list[Search]:
 def look_again(tx: Transaction, search: Search, at: int) -> None:
     """Leave the search for a customer, for all sales that wait for it, for later; none goes on for ever."""
     tx.run(
-        identify.update()
-        .where(identify.c.connection_id == search.connection_id, identify.c.customer_hash == search.customer_hash)
+        identify_table.update()
+        .where(
+            identify_table.c.connection_id == search.connection_id,
+            identify_table.c.customer_hash == search.customer_hash,
+        )
         .values(
             next_at=at,
-            attempts=identify.c.attempts + 1,
-            expires_at=func.coalesce(identify.c.expires_at, tx.now + _AT_MOST),
+            attempts=identify_table.c.attempts + 1,
+            expires_at=func.coalesce(identify_table.c.expires_at, tx.now + _AT_MOST),
         )
     )
 
 
 def wait(tx: Transaction, sale_id: str, customer_hash: str, at: int, hold: int) -> None:
     """One sale waits for its customer to have a card: looked for again at `at`, for `hold` microseconds in all."""
-    mine = (identify.c.sale_id == sale_id) & (identify.c.customer_hash == customer_hash)
+    mine = (identify_table.c.sale_id == sale_id) & (identify_table.c.customer_hash == customer_hash)
     tx.run(
-        identify.update()
+        identify_table.update()
         .where(mine)
         .values(
             next_at=at,
-            attempts=identify.c.attempts + 1,
-            expires_at=func.coalesce(identify.c.expires_at, tx.now + hold),
+            attempts=identify_table.c.attempts + 1,
+            expires_at=func.coalesce(identify_table.c.expires_at, tx.now + hold),
         )
     )
-    tx.run(identify.delete().where(mine, identify.c.expires_at <= tx.now))
+    tx.run(identify_table.delete().where(mine, identify_table.c.expires_at <= tx.now))
 
 
 def drop(tx: Transaction, search: Search) -> None:
     """Nothing is left to find out for this sale."""
     tx.run(
-        identify.delete().where(identify.c.sale_id == search.sale_id, identify.c.customer_hash == search.customer_hash)
+        identify_table.delete().where(
+            identify_table.c.sale_id == search.sale_id, identify_table.c.customer_hash == search.customer_hash
+        )
     )
 
 
@@ -188,10 +210,10 @@ def same_customer(tx: Transaction, search: Search) -> list[str]:
     """Other sales waiting for the same customer of the same connection: one answer serves them all."""
     return list(
         tx.run(
-            select(identify.c.sale_id).where(
-                identify.c.connection_id == search.connection_id,
-                identify.c.customer_hash == search.customer_hash,
-                identify.c.sale_id != search.sale_id,
+            select(identify_table.c.sale_id).where(
+                identify_table.c.connection_id == search.connection_id,
+                identify_table.c.customer_hash == search.customer_hash,
+                identify_table.c.sale_id != search.sale_id,
             )
         ).scalars()
     )
@@ -203,16 +225,18 @@ def same_customer(tx: Transaction, search: Search) -> list[str]:
 def named(tx: Transaction, business_id: str, references: Collection[Reference]) -> set[str]:
     """The customers (as hashes) of a business that were ever found by one of these names."""
     hashes = [name_hash(tx, business_id, reference.kind, reference.value) for reference in references]
-    wanted = customer_name.c.name_hash.in_(hashes)
+    wanted = customer_name_table.c.name_hash.in_(hashes)
     rows = tx.run(
-        select(customer_name.c.customer_hash).where(customer_name.c.business_id == business_id, wanted).distinct()
+        select(customer_name_table.c.customer_hash)
+        .where(customer_name_table.c.business_id == business_id, wanted)
+        .distinct()
     )
     return set(rows.scalars())
 
 
 def of_tills(tx: Transaction, connection_ids: Sequence[str]) -> list[tuple[str, str, Customer]]:
     """(connection, customer hash, what the till told) of every customer that these tills named by their own ids."""
-    rows = tx.run(select(till_customer).where(till_customer.c.connection_id.in_(connection_ids)))
+    rows = tx.run(select(till_customer_table).where(till_customer_table.c.connection_id.in_(connection_ids)))
     return [
         (row.connection_id, row.customer_hash, Customer.model_validate_json(tx.vault.decrypt(row.customer)))
         for row in rows
@@ -232,10 +256,13 @@ def known_of(
 ) -> list[CustomerCard]:
     """What is known of these customers, and of whoever has one of these cards."""
     found: list[CustomerCard] = []
-    for column, wanted in ((known_card.c.customer_hash, sorted(hashes)), (known_card.c.card_id, sorted(card_ids))):
+    for column, wanted in (
+        (known_card_table.c.customer_hash, sorted(hashes)),
+        (known_card_table.c.card_id, sorted(card_ids)),
+    ):
         for start in range(0, len(wanted), 400):
             some = column.in_(wanted[start : start + 400])
-            rows = tx.run(select(known_card).where(known_card.c.business_id == business_id, some))
+            rows = tx.run(select(known_card_table).where(known_card_table.c.business_id == business_id, some))
             found += [CustomerCard(row.customer_hash, KnownCard(row.card_id, row.card_hint)) for row in rows]
     return found
 
@@ -254,13 +281,19 @@ def _rows_of(tx: Transaction, whose: Whose) -> Iterator[tuple[Table, ColumnEleme
     """Where something of these customers stands, without saying any row twice."""
     names = [name_hash(tx, whose.business_id, name.kind, name.value) for name in whose.references]
     customers = sorted(whose.hashes)
-    found = customer_name.c.business_id == whose.business_id
-    yield customer_name, found & customer_name.c.name_hash.in_(names)
+    found = customer_name_table.c.business_id == whose.business_id
+    yield customer_name_table, found & customer_name_table.c.name_hash.in_(names)
     for start in range(0, len(customers), 400):
         some = customers[start : start + 400]
-        yield customer_name, found & customer_name.c.customer_hash.in_(some) & customer_name.c.name_hash.not_in(names)
-        yield known_card, (known_card.c.business_id == whose.business_id) & known_card.c.customer_hash.in_(some)
-        for table in (till_customer, identify):
+        yield (
+            customer_name_table,
+            found & customer_name_table.c.customer_hash.in_(some) & customer_name_table.c.name_hash.not_in(names),
+        )
+        yield (
+            known_card_table,
+            (known_card_table.c.business_id == whose.business_id) & known_card_table.c.customer_hash.in_(some),
+        )
+        for table in (till_customer_table, identify_table):
             yield table, table.c.connection_id.in_(whose.connection_ids) & table.c.customer_hash.in_(some)
 
 
@@ -281,27 +314,35 @@ def sweep(tx: Transaction, before: int, limit: int) -> int:
 
     Whoever comes again is looked up again.
     """
-    old_cards = select(known_card.c.business_id, known_card.c.customer_hash).where(known_card.c.learned_at < before)
+    old_cards = select(known_card_table.c.business_id, known_card_table.c.customer_hash).where(
+        known_card_table.c.learned_at < before
+    )
     deleted = 0
     for row in tx.run(old_cards.limit(limit)).all():
-        mine = (known_card.c.business_id == row.business_id) & (known_card.c.customer_hash == row.customer_hash)
-        deleted += tx.run(known_card.delete().where(mine)).rowcount
-    old_told = select(till_customer.c.connection_id, till_customer.c.customer_hash).where(
-        till_customer.c.learned_at < before
+        mine = (known_card_table.c.business_id == row.business_id) & (
+            known_card_table.c.customer_hash == row.customer_hash
+        )
+        deleted += tx.run(known_card_table.delete().where(mine)).rowcount
+    old_told = select(till_customer_table.c.connection_id, till_customer_table.c.customer_hash).where(
+        till_customer_table.c.learned_at < before
     )
     for row in tx.run(old_told.limit(limit)).all():
-        mine = (till_customer.c.connection_id == row.connection_id) & (
-            till_customer.c.customer_hash == row.customer_hash
+        mine = (till_customer_table.c.connection_id == row.connection_id) & (
+            till_customer_table.c.customer_hash == row.customer_hash
         )
-        deleted += tx.run(till_customer.delete().where(mine)).rowcount
+        deleted += tx.run(till_customer_table.delete().where(mine)).rowcount
     return deleted
 
 
 def erase_names_without_sales(tx: Transaction, customers: Collection[tuple[str, str]]) -> None:
     """Delete the names of those (business, customer hash) to whom no sale belongs any more."""
     for business_id, customer in sorted(customers):
-        theirs = select(connection.c.id).where(connection.c.business_id == business_id)
-        left = select(sale.c.id).where(sale.c.connection_id.in_(theirs), sale.c.customer_hash == customer)
+        theirs = select(connection_table.c.id).where(connection_table.c.business_id == business_id)
+        left = select(sale_table.c.id).where(
+            sale_table.c.connection_id.in_(theirs), sale_table.c.customer_hash == customer
+        )
         if tx.run(left.limit(1)).first() is None:
-            mine = (customer_name.c.business_id == business_id) & (customer_name.c.customer_hash == customer)
-            tx.run(customer_name.delete().where(mine))
+            mine = (customer_name_table.c.business_id == business_id) & (
+                customer_name_table.c.customer_hash == customer
+            )
+            tx.run(customer_name_table.delete().where(mine))

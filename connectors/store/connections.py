@@ -26,15 +26,15 @@ from connectors.store.engine import Transaction
 from connectors.store.errors import NotFound, QuotaMet, Taken
 from connectors.store.ledger import tickets
 from connectors.store.schema import (
-    business,
-    connection,
-    hint,
-    identify,
-    kept,
-    kept_body,
-    operation,
-    rule_version,
-    sale,
+    business_table,
+    connection_table,
+    hint_table,
+    identify_table,
+    kept_body_table,
+    kept_table,
+    operation_table,
+    rule_version_table,
+    sale_table,
 )
 
 LOOKBACK_EVERY = HOUR
@@ -86,7 +86,9 @@ def connection_of(row: Any) -> Connection:
 def get(tx: Transaction, connection_id: str) -> Connection:
     """Raises `NotFound`, which names the known ones."""
     row = tx.run(
-        select(connection).where(connection.c.id == connection_id, connection.c.health != Health.removed)
+        select(connection_table).where(
+            connection_table.c.id == connection_id, connection_table.c.health != Health.removed
+        )
     ).first()
     if row is None:
         known = [one.id for one in everyone(tx)]
@@ -100,16 +102,18 @@ def get(tx: Transaction, connection_id: str) -> Connection:
 def everyone(tx: Transaction) -> list[Connection]:
     """All connections that are not removed, oldest first."""
     rows = tx.run(
-        select(connection).where(connection.c.health != Health.removed).order_by(connection.c.began_at, connection.c.id)
+        select(connection_table)
+        .where(connection_table.c.health != Health.removed)
+        .order_by(connection_table.c.began_at, connection_table.c.id)
     )
     return [connection_of(row) for row in rows]
 
 
 def count(tx: Transaction) -> int:
-    return int(tx.run(select(func.count()).select_from(connection)).scalar_one())
+    return int(tx.run(select(func.count()).select_from(connection_table)).scalar_one())
 
 
-_OF_IDS = select(connection).where(connection.c.id.in_(bindparam("ids", expanding=True)))
+_OF_IDS = select(connection_table).where(connection_table.c.id.in_(bindparam("ids", expanding=True)))
 
 
 def of_ids(tx: Transaction, ids: Sequence[str]) -> dict[str, Connection]:
@@ -120,10 +124,10 @@ def of_ids(tx: Transaction, ids: Sequence[str]) -> dict[str, Connection]:
 def of_account(tx: Transaction, connector: str, account_id: str) -> list[Connection]:
     """The connections, not removed, of a till account."""
     rows = tx.run(
-        select(connection).where(
-            connection.c.connector == connector,
-            connection.c.account_id == account_id,
-            connection.c.health != Health.removed,
+        select(connection_table).where(
+            connection_table.c.connector == connector,
+            connection_table.c.account_id == account_id,
+            connection_table.c.health != Health.removed,
         )
     )
     return [connection_of(row) for row in rows]
@@ -133,13 +137,13 @@ def of_hook_token(tx: Transaction, connector: str, token: str) -> Connection | N
     """The connection at an address of its own, or at the one it had before while that still lives."""
     shown = tx.vault.hash("hook token", token)
     row = tx.run(
-        select(connection).where(
+        select(connection_table).where(
             or_(
-                connection.c.hook_token_hash == shown,
-                and_(connection.c.former_hook_token_hash == shown, connection.c.former_hook_until > tx.now),
+                connection_table.c.hook_token_hash == shown,
+                and_(connection_table.c.former_hook_token_hash == shown, connection_table.c.former_hook_until > tx.now),
             ),
-            connection.c.connector == connector,
-            connection.c.health != Health.removed,
+            connection_table.c.connector == connector,
+            connection_table.c.health != Health.removed,
         )
     ).first()
     return connection_of(row) if row else None
@@ -166,8 +170,8 @@ class NewConnection:
 
 def add(tx: Transaction, new: NewConnection) -> Connection:
     """Store a connection, adopting what a removed one to the same account left. Raises `Taken`, `QuotaMet`."""
-    mine = (connection.c.business_id == new.business.id) & (connection.c.health != Health.removed)
-    if tx.run(select(func.count()).select_from(connection).where(mine)).scalar_one() >= tx.quotas.tills:
+    mine = (connection_table.c.business_id == new.business.id) & (connection_table.c.health != Health.removed)
+    if tx.run(select(func.count()).select_from(connection_table).where(mine)).scalar_one() >= tx.quotas.tills:
         raise QuotaMet(tx.quotas.tills)
     _refuse_overlap(tx, new.connector, new.account, new.scope, new.business.id, ignoring=None)
     _store_business(tx, new.business)
@@ -175,7 +179,7 @@ def add(tx: Transaction, new: NewConnection) -> Connection:
     token = new.hook_token or secrets.token_urlsafe(24)
     former = _former(tx, new)
     tx.run(
-        connection.insert(),
+        connection_table.insert(),
         [
             {
                 "id": one,
@@ -242,25 +246,27 @@ def _refuse_overlap(
 def _former(tx: Transaction, new: NewConnection) -> list[str]:
     """Removed connections of the same business to the same account whose locations this one takes over."""
     rows = tx.run(
-        select(connection.c.id, connection.c.scope)
+        select(connection_table.c.id, connection_table.c.scope)
         .where(
-            connection.c.connector == new.connector,
-            connection.c.account_id == new.account.id,
-            connection.c.business_id == new.business.id,
-            connection.c.health == Health.removed,
+            connection_table.c.connector == new.connector,
+            connection_table.c.account_id == new.account.id,
+            connection_table.c.business_id == new.business.id,
+            connection_table.c.health == Health.removed,
         )
-        .order_by(connection.c.health_since.desc())
+        .order_by(connection_table.c.health_since.desc())
     )
     return [row.id for row in rows if overlap(tuple(json.loads(row.scope)), new.scope)]
 
 
 def _adopt(tx: Transaction, one: str, former: Sequence[str], scope: tuple[str, ...]) -> None:
-    mine = sale.c.connection_id.in_(list(former)) & (sale.c.location_id.in_(list(scope)) if scope else true())
-    moved = select(sale.c.id).where(mine).scalar_subquery()
-    for table in (operation, identify):
+    mine = sale_table.c.connection_id.in_(list(former)) & (
+        sale_table.c.location_id.in_(list(scope)) if scope else true()
+    )
+    moved = select(sale_table.c.id).where(mine).scalar_subquery()
+    for table in (operation_table, identify_table):
         tx.run(table.update().where(table.c.sale_id.in_(moved)).values(connection_id=one))
-    tx.run(sale.update().where(mine).values(connection_id=one))
-    for table in (kept, kept_body):  # what could not be read waits on, for the new connection
+    tx.run(sale_table.update().where(mine).values(connection_id=one))
+    for table in (kept_table, kept_body_table):  # what could not be read waits on, for the new connection
         tx.run(table.update().where(table.c.connection_id.in_(list(former))).values(connection_id=one))
     for changed in (one, *former):
         tallies.recount(tx, changed)
@@ -274,24 +280,26 @@ def _store_business(tx: Transaction, new: Business) -> None:
         "zone": new.zone,
         "language": new.language,
     }
-    if tx.run(business.update().where(business.c.id == new.id).values(values)).rowcount == 0:
-        tx.run(business.insert(), [{"id": new.id, **values}])
+    if tx.run(business_table.update().where(business_table.c.id == new.id).values(values)).rowcount == 0:
+        tx.run(business_table.insert(), [{"id": new.id, **values}])
 
 
 def every_business(tx: Transaction) -> list[Business]:
     """All businesses that were ever connected, by id."""
-    rows = tx.run(select(business).order_by(business.c.id))
+    rows = tx.run(select(business_table).order_by(business_table.c.id))
     return [Business(row.id, row.name, row.country, row.currency, row.zone, row.language) for row in rows]
 
 
 def ever_of_business(tx: Transaction, business_id: str) -> list[Connection]:
     """All connections of a business, the removed ones too."""
-    rows = tx.run(select(connection).where(connection.c.business_id == business_id).order_by(connection.c.id))
+    rows = tx.run(
+        select(connection_table).where(connection_table.c.business_id == business_id).order_by(connection_table.c.id)
+    )
     return [connection_of(row) for row in rows]
 
 
 def business_of(tx: Transaction, business_id: str) -> Business:
-    row = tx.run(select(business).where(business.c.id == business_id)).one()
+    row = tx.run(select(business_table).where(business_table.c.id == business_id)).one()
     return Business(row.id, row.name, row.country, row.currency, row.zone, row.language)
 
 
@@ -301,9 +309,9 @@ def rules(tx: Transaction, connection_id: str) -> list[RuleVersion]:
 
 
 _RULES = (
-    select(rule_version)
-    .where(rule_version.c.connection_id.in_(bindparam("ids", expanding=True)))
-    .order_by(rule_version.c.connection_id, rule_version.c.number)
+    select(rule_version_table)
+    .where(rule_version_table.c.connection_id.in_(bindparam("ids", expanding=True)))
+    .order_by(rule_version_table.c.connection_id, rule_version_table.c.number)
 )
 
 
@@ -317,7 +325,7 @@ def rules_of(tx: Transaction, ids: Sequence[str]) -> dict[str, list[RuleVersion]
 
 def _write_rules(tx: Transaction, connection_id: str, versions: Sequence[RuleVersion]) -> None:
     tx.run(
-        rule_version.insert(),
+        rule_version_table.insert(),
         [
             {
                 "connection_id": connection_id,
@@ -336,7 +344,7 @@ def set_rule(tx: Transaction, connection_id: str, rule: StampRule) -> bool:
     if versions and versions[-1].rule == rule:
         return False
     tx.run(
-        rule_version.insert(),
+        rule_version_table.insert(),
         [
             {
                 "connection_id": connection_id,
@@ -384,7 +392,7 @@ def edit(tx: Transaction, connection_id: str, change: Edit) -> Connection:
         values["sevenstamp_key"] = tx.vault.encrypt(change.sevenstamp_key)
         values["key_hash"] = tx.vault.hash("7stamp key", change.sevenstamp_key)
         values["key_login"] = change.key_login
-    tx.run(connection.update().where(connection.c.id == connection_id).values(values))
+    tx.run(connection_table.update().where(connection_table.c.id == connection_id).values(values))
     if change.rule is not None and set_rule(tx, connection_id, change.rule):
         journal.note(tx, connection_id, Message("connection.rule"))
     for what, changed in (
@@ -409,7 +417,7 @@ FORMER_ADDRESS_LIVES = 24 * HOUR
 
 def refused(tx: Transaction, connection_id: str) -> None:
     """A hook came whose proof does not hold: its cafe should know, for its sales may be among them."""
-    tx.run(connection.update().where(connection.c.id == connection_id).values(refused_at=tx.now))
+    tx.run(connection_table.update().where(connection_table.c.id == connection_id).values(refused_at=tx.now))
     journal.note(tx, connection_id, Message("hook.refused"))
 
 
@@ -417,12 +425,12 @@ def renew_address(tx: Transaction, connection_id: str) -> Connection:
     """Another hook address; the one it had lives a day longer, and the one before that no longer. Raises `NotFound`."""
     kept, token = get(tx, connection_id), secrets.token_urlsafe(24)
     tx.run(
-        connection.update()
-        .where(connection.c.id == connection_id)
+        connection_table.update()
+        .where(connection_table.c.id == connection_id)
         .values(
             hook_token=tx.vault.encrypt(token),
             hook_token_hash=tx.vault.hash("hook token", token),
-            former_hook_token_hash=connection.c.hook_token_hash,
+            former_hook_token_hash=connection_table.c.hook_token_hash,
             former_hook_until=tx.now + FORMER_ADDRESS_LIVES,
             generation=kept.generation + 1,
         )
@@ -433,7 +441,9 @@ def renew_address(tx: Transaction, connection_id: str) -> Connection:
 
 def found_unwell(tx: Transaction, seen: Connection, health: Health, reason: Message) -> None:
     """A call made with what `seen` was then says so: it counts unless a person changed something meanwhile."""
-    row = tx.run(select(connection.c.generation, connection.c.health).where(connection.c.id == seen.id)).first()
+    row = tx.run(
+        select(connection_table.c.generation, connection_table.c.health).where(connection_table.c.id == seen.id)
+    ).first()
     if row is not None and row.generation == seen.generation and row.health in WORKING:
         set_health(tx, seen.id, health, reason)
 
@@ -444,8 +454,12 @@ def set_health(tx: Transaction, connection_id: str, health: Health, reason: Mess
     if health is Health.active:
         values.update(failures=0, next_poll_at=tx.now, next_lookback_at=tx.now + SECOND)
     changed = tx.run(
-        connection.update()
-        .where(connection.c.id == connection_id, connection.c.health != health, connection.c.health != Health.removed)
+        connection_table.update()
+        .where(
+            connection_table.c.id == connection_id,
+            connection_table.c.health != health,
+            connection_table.c.health != Health.removed,
+        )
         .values(values)
     )
     if changed.rowcount:
@@ -457,28 +471,28 @@ def set_health(tx: Transaction, connection_id: str, health: Health, reason: Mess
 def leave_out_pause(tx: Transaction, kept: Connection) -> None:
     """The receipts closed since a connection was paused earn nothing: only a backfill admits them."""
     skipped = [*kept.skipped, (kept.health_since, tx.now)][-100:]
-    tx.run(connection.update().where(connection.c.id == kept.id).values(skipped=json.dumps(skipped)))
+    tx.run(connection_table.update().where(connection_table.c.id == kept.id).values(skipped=json.dumps(skipped)))
     journal.note(tx, kept.id, Message("connection.pause_left_out"))
 
 
 def look_back_now(tx: Transaction, connection_id: str) -> None:
     """Read the last business days whole as soon as may be."""
-    tx.run(connection.update().where(connection.c.id == connection_id).values(next_lookback_at=tx.now))
+    tx.run(connection_table.update().where(connection_table.c.id == connection_id).values(next_lookback_at=tx.now))
     tx.wake.add("poll")
 
 
 def look_soon(tx: Transaction, connection_id: str, pause: int = 5 * SECOND, young: int = HOUR) -> None:
     """Read a young connection's till again `pause` after the last read: somebody waits for its first receipt."""
-    soon = func.coalesce(connection.c.last_poll_at, 0) + pause
+    soon = func.coalesce(connection_table.c.last_poll_at, 0) + pause
     tx.run(
-        connection.update()
+        connection_table.update()
         .where(
-            connection.c.id == connection_id,
-            connection.c.health == Health.active,
-            connection.c.failures == 0,
-            connection.c.began_at > tx.now - young,
+            connection_table.c.id == connection_id,
+            connection_table.c.health == Health.active,
+            connection_table.c.failures == 0,
+            connection_table.c.began_at > tx.now - young,
             soon <= tx.now,
-            connection.c.next_poll_at > tx.now,
+            connection_table.c.next_poll_at > tx.now,
         )
         .values(next_poll_at=tx.now)
     )
@@ -490,14 +504,14 @@ def recheck(tx: Transaction, connection_id: str) -> None:
 
     A till that fails is read again with growing pauses, which a hook does not shorten.
     """
-    due = func.coalesce(connection.c.last_poll_at, 0) + 10 * SECOND
+    due = func.coalesce(connection_table.c.last_poll_at, 0) + 10 * SECOND
     tx.run(
-        connection.update()
+        connection_table.update()
         .where(
-            connection.c.id == connection_id,
-            connection.c.health.in_(WORKING),
-            connection.c.failures == 0,
-            connection.c.next_poll_at > tx.now,
+            connection_table.c.id == connection_id,
+            connection_table.c.health.in_(WORKING),
+            connection_table.c.failures == 0,
+            connection_table.c.next_poll_at > tx.now,
         )
         .values(next_poll_at=case((due > tx.now, due), else_=tx.now))
     )
@@ -509,15 +523,19 @@ def hook_name_learned(tx: Transaction, connection_id: str, name: str) -> None:
     kept = get(tx, connection_id)
     account = kept.account.model_copy(update={"hook_name": name})
     tx.run(
-        connection.update()
-        .where(connection.c.id == connection_id)
+        connection_table.update()
+        .where(connection_table.c.id == connection_id)
         .values(account=account.model_dump_json(), generation=kept.generation + 1)
     )
 
 
 def set_health_of_key(tx: Transaction, key_hash: str, health: Health, reason: Message) -> None:
     """The same for every working connection that uses a 7stamp key."""
-    rows = tx.run(select(connection.c.id).where(connection.c.key_hash == key_hash, connection.c.health.in_(WORKING)))
+    rows = tx.run(
+        select(connection_table.c.id).where(
+            connection_table.c.key_hash == key_hash, connection_table.c.health.in_(WORKING)
+        )
+    )
     for one in rows.scalars().all():
         set_health(tx, one, health, reason)
 
@@ -528,8 +546,8 @@ def remove(tx: Transaction, connection_id: str) -> None:
     journal.note(tx, connection_id, Message("connection.removed"))
     nothing = tx.vault.encrypt("{}")
     tx.run(
-        connection.update()
-        .where(connection.c.id == connection_id)
+        connection_table.update()
+        .where(connection_table.c.id == connection_id)
         .values(
             health=Health.removed,
             health_since=tx.now,
@@ -541,18 +559,18 @@ def remove(tx: Transaction, connection_id: str) -> None:
             hook_token_hash=tx.vault.hash("hook token", secrets.token_hex(16)),
             former_hook_token_hash=None,
             former_hook_until=None,
-            generation=connection.c.generation + 1,
+            generation=connection_table.c.generation + 1,
         )
     )
-    tx.run(hint.delete().where(hint.c.connection_id == connection_id))
+    tx.run(hint_table.delete().where(hint_table.c.connection_id == connection_id))
     captured.forget(tx, connection_id)
 
 
 def pause_key(tx: Transaction, key_hash: str, until: int) -> None:
     """Send nothing with a 7stamp key before `until`: it asked for that (429)."""
     tx.run(
-        connection.update()
-        .where(connection.c.key_hash == key_hash, connection.c.send_after < until)
+        connection_table.update()
+        .where(connection_table.c.key_hash == key_hash, connection_table.c.send_after < until)
         .values(send_after=until)
     )
 
@@ -560,13 +578,13 @@ def pause_key(tx: Transaction, key_hash: str, until: int) -> None:
 def sendable(tx: Transaction, ids: Collection[str]) -> dict[str, int]:
     """Those of these connections for which something may be sent now, with their generations."""
     rows = tx.run(
-        select(connection.c.id, connection.c.generation)
-        .join(business, business.c.id == connection.c.business_id)
+        select(connection_table.c.id, connection_table.c.generation)
+        .join(business_table, business_table.c.id == connection_table.c.business_id)
         .where(
-            connection.c.id.in_(sorted(ids)),
-            connection.c.health.in_(WORKING),
-            connection.c.send_after <= tx.now,
-            business.c.paused_until <= tx.now,
+            connection_table.c.id.in_(sorted(ids)),
+            connection_table.c.health.in_(WORKING),
+            connection_table.c.send_after <= tx.now,
+            business_table.c.paused_until <= tx.now,
         )
     )
     return {row.id: row.generation for row in rows}
@@ -596,22 +614,24 @@ def _jittered(pause: int) -> int:
 
 def due_polls(tx: Transaction, limit: int, only: str | None = None) -> list[Turn]:
     """Claim the polls that are due (or one connection's, due or not) and say when each is next."""
-    return _claim(tx, connection.c.next_poll_at, limit, only, _poll_pause)
+    return _claim(tx, connection_table.c.next_poll_at, limit, only, _poll_pause)
 
 
 def due_lookbacks(tx: Transaction, limit: int, only: str | None = None) -> list[Turn]:
     """The same for look-backs."""
-    return _claim(tx, connection.c.next_lookback_at, limit, only, lambda _one, _now: _jittered(LOOKBACK_EVERY))
+    return _claim(tx, connection_table.c.next_lookback_at, limit, only, lambda _one, _now: _jittered(LOOKBACK_EVERY))
 
 
 def _claim(tx: Transaction, column: Any, limit: int, only: str | None, pause: Any) -> list[Turn]:
-    wanted = select(connection).where(connection.c.health.in_(WORKING))
-    wanted = wanted.where(connection.c.id == only) if only else wanted.where(column <= tx.now)
+    wanted = select(connection_table).where(connection_table.c.health.in_(WORKING))
+    wanted = wanted.where(connection_table.c.id == only) if only else wanted.where(column <= tx.now)
     rows = [connection_of(row) for row in tx.run(wanted.order_by(column).limit(limit))]
     if not rows:
         return []
     tx.run(
-        connection.update().where(connection.c.id == bindparam("id_")).values({column.name: bindparam("next_at")}),
+        connection_table.update()
+        .where(connection_table.c.id == bindparam("id_"))
+        .values({column.name: bindparam("next_at")}),
         [{"id_": one.id, "next_at": tx.now + pause(one, tx.now)} for one in rows],
     )
     first = tickets(tx, len(rows))
@@ -620,12 +640,12 @@ def _claim(tx: Transaction, column: Any, limit: int, only: str | None, pause: An
 
 def hooked(tx: Transaction, ids: Sequence[str]) -> None:
     """Note that hooks arrive."""
-    tx.run(connection.update().where(connection.c.id.in_(sorted(set(ids)))).values(last_hook_at=tx.now))
+    tx.run(connection_table.update().where(connection_table.c.id.in_(sorted(set(ids)))).values(last_hook_at=tx.now))
 
 
 def reached(tx: Transaction, connection_id: str, checkpoint_at: int) -> None:
     """Everything changed at the till before then has been ingested."""
-    tx.run(connection.update().where(connection.c.id == connection_id).values(checkpoint_at=checkpoint_at))
+    tx.run(connection_table.update().where(connection_table.c.id == connection_id).values(checkpoint_at=checkpoint_at))
 
 
 def read_well(tx: Transaction, connection_id: str, *, lookback: bool) -> None:
@@ -633,8 +653,8 @@ def read_well(tx: Transaction, connection_id: str, *, lookback: bool) -> None:
     values: dict[str, Any] = {"last_poll_at": tx.now, "failures": 0}
     if lookback:
         values["last_lookback_at"] = tx.now
-    tx.run(connection.update().where(connection.c.id == connection_id).values(values))
-    row = tx.run(select(connection.c.health).where(connection.c.id == connection_id)).one()
+    tx.run(connection_table.update().where(connection_table.c.id == connection_id).values(values))
+    row = tx.run(select(connection_table.c.health).where(connection_table.c.id == connection_id)).one()
     if row.health == Health.failing:
         set_health(tx, connection_id, Health.active, None)
 
@@ -643,15 +663,15 @@ def read_badly(tx: Transaction, seen: Connection, reason: Message, *, retry_afte
     """A read failed: try later, and say so once it keeps failing."""
     connection_id = seen.id
     failures = tx.run(
-        connection.update()
-        .where(connection.c.id == connection_id)
-        .values(failures=connection.c.failures + 1)
-        .returning(connection.c.failures)
+        connection_table.update()
+        .where(connection_table.c.id == connection_id)
+        .values(failures=connection_table.c.failures + 1)
+        .returning(connection_table.c.failures)
     ).scalar_one()
     if retry_after is not None:
         tx.run(
-            connection.update()
-            .where(connection.c.id == connection_id)
+            connection_table.update()
+            .where(connection_table.c.id == connection_id)
             .values(next_poll_at=tx.now + int(retry_after * SECOND))
         )
     if failures >= 3:
@@ -666,8 +686,8 @@ def read_badly(tx: Transaction, seen: Connection, reason: Message, *, retry_afte
 def pause_business(tx: Transaction, business_id: str, until: int) -> bool:
     """Send nothing for a business before `until`; whether it was not paused before."""
     changed = tx.run(
-        business.update()
-        .where(business.c.id == business_id, business.c.paused_until < tx.now)
+        business_table.update()
+        .where(business_table.c.id == business_id, business_table.c.paused_until < tx.now)
         .values(paused_until=until, plan_checked_at=tx.now)
     )
     return changed.rowcount > 0
@@ -676,14 +696,14 @@ def pause_business(tx: Transaction, business_id: str, until: int) -> bool:
 def paused_businesses(tx: Transaction, checked_before: int, limit: int = 50) -> list[tuple[str, str, int]]:
     """Paused businesses not looked at since: (business id, id of a connection to ask with, paused until)."""
     rows = tx.run(
-        select(business.c.id, func.min(connection.c.id).label("asked"), business.c.paused_until)
-        .join(connection, connection.c.business_id == business.c.id)
+        select(business_table.c.id, func.min(connection_table.c.id).label("asked"), business_table.c.paused_until)
+        .join(connection_table, connection_table.c.business_id == business_table.c.id)
         .where(
-            business.c.paused_until > 0,
-            business.c.plan_checked_at <= checked_before,
-            connection.c.health.in_(WORKING),
+            business_table.c.paused_until > 0,
+            business_table.c.plan_checked_at <= checked_before,
+            connection_table.c.health.in_(WORKING),
         )
-        .group_by(business.c.id, business.c.paused_until)
+        .group_by(business_table.c.id, business_table.c.paused_until)
         .limit(limit)
     )
     return [(row.id, row.asked, row.paused_until) for row in rows]
@@ -694,4 +714,4 @@ def plan_checked(tx: Transaction, business_id: str, *, resumes: bool) -> None:
     if resumes:
         values["paused_until"] = 0
         tx.wake.add("deliver")
-    tx.run(business.update().where(business.c.id == business_id).values(values))
+    tx.run(business_table.update().where(business_table.c.id == business_id).values(values))

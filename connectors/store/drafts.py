@@ -16,7 +16,7 @@ from sqlalchemy import select
 from connectors.domain.clock import DAY
 from connectors.store import captured
 from connectors.store.engine import Transaction
-from connectors.store.schema import draft
+from connectors.store.schema import draft_table
 
 LIVES = DAY
 
@@ -37,13 +37,13 @@ def begin(tx: Transaction, owner: str, connector: str, *, listens: bool = False)
 
     One that `listens` has an address of its own (`content["hook_token"]`), at which it collects what a till sends.
     """
-    tx.run(draft.delete().where(draft.c.updated_at <= tx.now - LIVES))
-    newest = select(draft.c.id).where(draft.c.owner == owner).order_by(draft.c.updated_at.desc())
+    tx.run(draft_table.delete().where(draft_table.c.updated_at <= tx.now - LIVES))
+    newest = select(draft_table.c.id).where(draft_table.c.owner == owner).order_by(draft_table.c.updated_at.desc())
     old = list(tx.run(newest.offset(tx.quotas.drafts - 1).limit(1000)).scalars())
-    tx.run(draft.delete().where(draft.c.id.in_(old)))
+    tx.run(draft_table.delete().where(draft_table.c.id.in_(old)))
     one, token = secrets.token_urlsafe(9), secrets.token_urlsafe(24)
     tx.run(
-        draft.insert(),
+        draft_table.insert(),
         [
             {
                 "id": one,
@@ -62,7 +62,9 @@ def begin(tx: Transaction, owner: str, connector: str, *, listens: bool = False)
 def get(tx: Transaction, draft_id: str, owner: str) -> Draft | None:
     """An owner's draft; nobody else's."""
     row = tx.run(
-        select(draft).where(draft.c.id == draft_id, draft.c.owner == owner, draft.c.updated_at > tx.now - LIVES)
+        select(draft_table).where(
+            draft_table.c.id == draft_id, draft_table.c.owner == owner, draft_table.c.updated_at > tx.now - LIVES
+        )
     ).first()
     if row is None:
         return None
@@ -72,40 +74,40 @@ def get(tx: Transaction, draft_id: str, owner: str) -> Draft | None:
 def of_hook_token(tx: Transaction, connector: str, token: str) -> str | None:
     """The id of the draft that listens at an address."""
     return tx.run(
-        select(draft.c.id).where(
-            draft.c.hook_token_hash == tx.vault.hash("hook token", token),
-            draft.c.connector == connector,
-            draft.c.updated_at > tx.now - LIVES,
+        select(draft_table.c.id).where(
+            draft_table.c.hook_token_hash == tx.vault.hash("hook token", token),
+            draft_table.c.connector == connector,
+            draft_table.c.updated_at > tx.now - LIVES,
         )
     ).scalar()
 
 
 def keep(tx: Transaction, one: Draft, content: Mapping[str, Any]) -> None:
     tx.run(
-        draft.update()
-        .where(draft.c.id == one.id)
+        draft_table.update()
+        .where(draft_table.c.id == one.id)
         .values(content=tx.vault.encrypt(json.dumps(dict(content))), updated_at=tx.now)
     )
 
 
 def discard(tx: Transaction, draft_id: str, owner: str) -> None:
-    if tx.run(draft.delete().where(draft.c.id == draft_id, draft.c.owner == owner)).rowcount:
+    if tx.run(draft_table.delete().where(draft_table.c.id == draft_id, draft_table.c.owner == owner)).rowcount:
         captured.forget(tx, f"{captured.OF_DRAFT}{draft_id}")
 
 
 def of_owner(tx: Transaction, owner: str) -> list[tuple[str, str, int]]:
     """(id, connector, when it was last touched) of an owner's drafts, newest first."""
     rows = tx.run(
-        select(draft.c.id, draft.c.connector, draft.c.updated_at)
-        .where(draft.c.owner == owner, draft.c.updated_at > tx.now - LIVES)
-        .order_by(draft.c.updated_at.desc())
+        select(draft_table.c.id, draft_table.c.connector, draft_table.c.updated_at)
+        .where(draft_table.c.owner == owner, draft_table.c.updated_at > tx.now - LIVES)
+        .order_by(draft_table.c.updated_at.desc())
     )
     return [(row.id, row.connector, row.updated_at) for row in rows]
 
 
 def sweep(tx: Transaction) -> None:
     """Drafts older than a day are deleted, whether or not anybody begins another, and what they collected."""
-    tx.run(draft.delete().where(draft.c.updated_at <= tx.now - LIVES))
+    tx.run(draft_table.delete().where(draft_table.c.updated_at <= tx.now - LIVES))
     captured.sweep(tx)
 
 
@@ -120,5 +122,9 @@ class StoredDraft:
 
 def drafts_of(tx: Transaction, owners: Collection[str]) -> list[StoredDraft]:
     """All drafts of some owners; each has a few."""
-    rows = tx.run(select(draft.c.id, draft.c.owner, draft.c.content).where(draft.c.owner.in_(sorted(owners))))
+    rows = tx.run(
+        select(draft_table.c.id, draft_table.c.owner, draft_table.c.content).where(
+            draft_table.c.owner.in_(sorted(owners))
+        )
+    )
     return [StoredDraft(row.id, row.owner, tx.vault.decrypt(row.content)) for row in rows]

@@ -10,20 +10,20 @@ from sqlalchemy import BindParameter, bindparam, exists, select
 from connectors.domain.connection import WORKING
 from connectors.domain.operation import State
 from connectors.store.engine import Transaction
-from connectors.store.schema import connection, errand, hint, identify, operation
+from connectors.store.schema import connection_table, errand_table, hint_table, identify_table, operation_table
 
 _now: BindParameter[int] = bindparam("now")
-_working = connection.c.health.in_(WORKING)
+_working = connection_table.c.health.in_(WORKING)
 
 _LOOK = select(
     exists()
-    .where(_working, (connection.c.next_poll_at <= _now) | (connection.c.next_lookback_at <= _now))
+    .where(_working, (connection_table.c.next_poll_at <= _now) | (connection_table.c.next_lookback_at <= _now))
     .label("poll"),
-    exists().where(hint.c.next_at <= _now).label("hints"),
-    exists().where(identify.c.next_at <= _now).label("identify"),
-    exists().where(operation.c.state == State.pending, operation.c.next_at <= _now).label("deliver"),
-    exists().where(operation.c.state == State.uncertain, operation.c.next_at <= _now).label("resolve"),
-    exists().where(errand.c.state == "asked").label("errands"),
+    exists().where(hint_table.c.next_at <= _now).label("hints"),
+    exists().where(identify_table.c.next_at <= _now).label("identify"),
+    exists().where(operation_table.c.state == State.pending, operation_table.c.next_at <= _now).label("deliver"),
+    exists().where(operation_table.c.state == State.uncertain, operation_table.c.next_at <= _now).label("resolve"),
+    exists().where(errand_table.c.state == "asked").label("errands"),
 )
 
 

@@ -15,7 +15,7 @@ from sqlalchemy import and_, or_, select
 
 from connectors.domain.clock import DAY, SECOND
 from connectors.store.engine import Transaction
-from connectors.store.schema import errand
+from connectors.store.schema import errand_table
 
 _PATIENCE = 60 * SECOND
 
@@ -48,9 +48,9 @@ def _errand(row: Any) -> Errand:
 def ask(tx: Transaction, connection_id: str, kind: str, params: Mapping[str, Any]) -> str:
     """Ask for an errand; its id."""
     one = secrets.token_hex(6)
-    tx.run(errand.delete().where(errand.c.updated_at < tx.now - 7 * DAY))
+    tx.run(errand_table.delete().where(errand_table.c.updated_at < tx.now - 7 * DAY))
     tx.run(
-        errand.insert(),
+        errand_table.insert(),
         [
             {
                 "id": one,
@@ -68,38 +68,42 @@ def ask(tx: Transaction, connection_id: str, kind: str, params: Mapping[str, Any
 
 def claim(tx: Transaction) -> list[Errand]:
     """Take all errands that are asked for."""
-    rows = tx.run(select(errand).where(errand.c.state == "asked").order_by(errand.c.created_at)).all()
+    rows = tx.run(select(errand_table).where(errand_table.c.state == "asked").order_by(errand_table.c.created_at)).all()
     if rows:
         tx.run(
-            errand.update().where(errand.c.id.in_([row.id for row in rows])).values(state="running", updated_at=tx.now)
+            errand_table.update()
+            .where(errand_table.c.id.in_([row.id for row in rows]))
+            .values(state="running", updated_at=tx.now)
         )
     return [_errand(row) for row in rows]
 
 
 def progress(tx: Transaction, errand_id: str, now: Mapping[str, Any]) -> None:
-    tx.run(errand.update().where(errand.c.id == errand_id).values(progress=json.dumps(now), updated_at=tx.now))
+    tx.run(
+        errand_table.update().where(errand_table.c.id == errand_id).values(progress=json.dumps(now), updated_at=tx.now)
+    )
 
 
 def finish(tx: Transaction, errand_id: str, state: str, result: Mapping[str, Any]) -> None:
     tx.run(
-        errand.update()
-        .where(errand.c.id == errand_id)
+        errand_table.update()
+        .where(errand_table.c.id == errand_id)
         .values(state=state, result=json.dumps(result), updated_at=tx.now)
     )
 
 
 def get(tx: Transaction, errand_id: str) -> Errand:
-    return _errand(tx.run(select(errand).where(errand.c.id == errand_id)).one())
+    return _errand(tx.run(select(errand_table).where(errand_table.c.id == errand_id)).one())
 
 
 def abandon(tx: Transaction) -> None:
     """Errands that a host left running when it ended are said to have failed: whoever waits may ask again."""
     tx.run(
-        errand.update()
+        errand_table.update()
         .where(
             or_(
-                errand.c.state == "running",
-                and_(errand.c.state == "asked", errand.c.created_at < tx.now - _PATIENCE),
+                errand_table.c.state == "running",
+                and_(errand_table.c.state == "asked", errand_table.c.created_at < tx.now - _PATIENCE),
             )
         )
         .values(state="failed", result=json.dumps({"error": "the host was stopped meanwhile"}), updated_at=tx.now)
@@ -108,4 +112,4 @@ def abandon(tx: Transaction) -> None:
 
 def any_asked(tx: Transaction) -> bool:
     """Whether somebody waits for an errand; a cheap look before the write lock."""
-    return tx.run(select(errand.c.id).where(errand.c.state == "asked").limit(1)).first() is not None
+    return tx.run(select(errand_table.c.id).where(errand_table.c.state == "asked").limit(1)).first() is not None

@@ -11,10 +11,10 @@ from sqlalchemy import bindparam, select
 
 from connectors.domain.person import Reference, TillId
 from connectors.store.engine import Transaction
-from connectors.store.schema import business, forgotten
+from connectors.store.schema import business_table, forgotten_table
 
-_MARKS = select(forgotten.c.name_hash, forgotten.c.at).where(
-    forgotten.c.name_hash.in_(bindparam("hashes", expanding=True))
+_MARKS = select(forgotten_table.c.name_hash, forgotten_table.c.at).where(
+    forgotten_table.c.name_hash.in_(bindparam("hashes", expanding=True))
 )
 
 
@@ -30,15 +30,17 @@ def mark(tx: Transaction, business_id: str, names: Iterable[Reference | TillId])
         for name in dict.fromkeys(names)
     ]
     if rows:
-        insert = tx.insert(forgotten)
-        keys = [forgotten.c.business_id, forgotten.c.name_hash]
+        insert = tx.insert(forgotten_table)
+        keys = [forgotten_table.c.business_id, forgotten_table.c.name_hash]
         tx.run(insert.on_conflict_do_update(index_elements=keys, set_={"at": insert.excluded.at}), rows)
 
 
 def businesses_with_marks(tx: Transaction, business_ids: Collection[str]) -> dict[str, str]:
     """Those of these businesses that have forgotten anybody, with their country: others need no look at names."""
-    marked = select(forgotten.c.business_id).where(forgotten.c.business_id == business.c.id).exists()
-    wanted = select(business.c.id, business.c.country).where(business.c.id.in_(sorted(business_ids)), marked)
+    marked = select(forgotten_table.c.business_id).where(forgotten_table.c.business_id == business_table.c.id).exists()
+    wanted = select(business_table.c.id, business_table.c.country).where(
+        business_table.c.id.in_(sorted(business_ids)), marked
+    )
     return {row.id: row.country for row in tx.run(wanted)}
 
 

@@ -14,7 +14,7 @@ from connectors.domain.clock import DAY, SECOND
 from connectors.domain.connection import WORKING
 from connectors.store.engine import Transaction
 from connectors.store.ledger import tickets
-from connectors.store.schema import connection, hint
+from connectors.store.schema import connection_table, hint_table
 
 _PAUSES = (2, 5, 15, 60, 300, 900, 3600)
 GIVE_UP = 3 * DAY
@@ -52,10 +52,10 @@ def leave(tx: Transaction, new: Sequence[NewHint]) -> None:
     """Leave hints, or raise the generation of those that are there."""
     said = _merged(tx, [left for left in new if left.said])
     doubted = _merged(tx, [left for left in new if not left.said])
-    insert = tx.insert(hint)
+    insert = tx.insert(hint_table)
     raised = {
-        "generation": hint.c.generation + 1,
-        "closed": case((insert.excluded.closed == 1, 1), else_=hint.c.closed),
+        "generation": hint_table.c.generation + 1,
+        "closed": case((insert.excluded.closed == 1, 1), else_=hint_table.c.closed),
     }
     anew = {
         "next_at": insert.excluded.next_at,
@@ -64,7 +64,7 @@ def leave(tx: Transaction, new: Sequence[NewHint]) -> None:
     }
     for rows, changes in ((said, raised | anew), (doubted, raised)):
         if rows:
-            keys = [hint.c.connection_id, hint.c.receipt_id]
+            keys = [hint_table.c.connection_id, hint_table.c.receipt_id]
             tx.run(insert.on_conflict_do_update(index_elements=keys, set_=changes), rows)
             tx.wake.add("hints")
 
@@ -92,22 +92,22 @@ def _merged(tx: Transaction, new: Sequence[NewHint]) -> list[dict[str, object]]:
 def claim(tx: Transaction, limit: int, only: str | None = None, *, without: Collection[str] = ()) -> list[DueHint]:
     """Claim due hints of working connections (of one; not of some), with a ticket for each."""
     wanted = (
-        select(hint)
-        .join(connection, connection.c.id == hint.c.connection_id)
-        .where(connection.c.health.in_(WORKING), hint.c.next_at <= tx.now)
-        .order_by(hint.c.next_at)
+        select(hint_table)
+        .join(connection_table, connection_table.c.id == hint_table.c.connection_id)
+        .where(connection_table.c.health.in_(WORKING), hint_table.c.next_at <= tx.now)
+        .order_by(hint_table.c.next_at)
         .limit(limit)
     )
     if only:
-        wanted = wanted.where(hint.c.connection_id == only)
+        wanted = wanted.where(hint_table.c.connection_id == only)
     if without:
-        wanted = wanted.where(hint.c.connection_id.not_in(sorted(without)))
+        wanted = wanted.where(hint_table.c.connection_id.not_in(sorted(without)))
     rows = tx.run(wanted).all()
     if not rows:
         return []
     tx.run(
-        hint.update()
-        .where(hint.c.connection_id == bindparam("connection"), hint.c.receipt_id == bindparam("receipt"))
+        hint_table.update()
+        .where(hint_table.c.connection_id == bindparam("connection"), hint_table.c.receipt_id == bindparam("receipt"))
         .values(next_at=tx.now + _LEASE),
         [{"connection": row.connection_id, "receipt": row.receipt_id} for row in rows],
     )
@@ -124,12 +124,12 @@ def done(tx: Transaction, hints: Sequence[DueHint]) -> None:
     """Delete hints whose generation did not change since they were claimed; the others are due at once."""
     if not hints:
         return
-    mine = (hint.c.connection_id == bindparam("connection")) & (hint.c.receipt_id == bindparam("receipt"))
+    mine = (hint_table.c.connection_id == bindparam("connection")) & (hint_table.c.receipt_id == bindparam("receipt"))
     keys = [{"connection": h.connection_id, "receipt": h.receipt_id, "seen": h.generation} for h in hints]
-    result = tx.run(hint.delete().where(mine, hint.c.generation == bindparam("seen")), keys)
+    result = tx.run(hint_table.delete().where(mine, hint_table.c.generation == bindparam("seen")), keys)
     if result.rowcount != len(hints):
         tx.run(
-            hint.update().where(mine, hint.c.generation != bindparam("seen")).values(next_at=tx.now),
+            hint_table.update().where(mine, hint_table.c.generation != bindparam("seen")).values(next_at=tx.now),
             keys,
         )
         tx.wake.add("hints")
@@ -140,18 +140,22 @@ def later(tx: Transaction, one: DueHint, *, after: float | None = None) -> bool:
 
     A hook that came meanwhile makes it due at once: the till has something new to show.
     """
-    mine = (hint.c.connection_id == one.connection_id) & (hint.c.receipt_id == one.receipt_id)
+    mine = (hint_table.c.connection_id == one.connection_id) & (hint_table.c.receipt_id == one.receipt_id)
     if tx.now - one.created_at > GIVE_UP:
-        return tx.run(hint.delete().where(mine, hint.c.created_at == one.created_at)).rowcount == 0
+        return tx.run(hint_table.delete().where(mine, hint_table.c.created_at == one.created_at)).rowcount == 0
     pause = after if after is not None else _PAUSES[min(one.attempts, len(_PAUSES) - 1)]
     tx.run(
-        hint.update()
-        .where(mine, hint.c.created_at == one.created_at)
+        hint_table.update()
+        .where(mine, hint_table.c.created_at == one.created_at)
         .values(next_at=tx.now + int(pause * SECOND), attempts=one.attempts + 1)
     )
-    tx.run(hint.update().where(mine, hint.c.created_at != one.created_at).values(next_at=tx.now))
+    tx.run(hint_table.update().where(mine, hint_table.c.created_at != one.created_at).values(next_at=tx.now))
     return True
 
 
 def waiting(tx: Transaction, connection_id: str) -> int:
-    return int(tx.run(select(func.count()).select_from(hint).where(hint.c.connection_id == connection_id)).scalar_one())
+    return int(
+        tx.run(
+            select(func.count()).select_from(hint_table).where(hint_table.c.connection_id == connection_id)
+        ).scalar_one()
+    )

@@ -19,7 +19,7 @@ from connectors.domain.clock import HOUR
 from connectors.domain.connection import Connection
 from connectors.domain.person import MASKED_CARD, Traces
 from connectors.store.engine import Transaction
-from connectors.store.schema import journal, kept, kept_body, sale, sale_version
+from connectors.store.schema import journal_table, kept_body_table, kept_table, sale_table, sale_version_table
 
 _LONGEST_REASON = 4000
 _LOOKED_BACK = 200
@@ -53,7 +53,7 @@ def _restored(tx: Transaction, text: str) -> Message:
 
 
 def insert_lines(tx: Transaction, lines: Sequence[dict[str, Any]]) -> None:
-    tx.run(journal.insert(), lines)
+    tx.run(journal_table.insert(), lines)
     tx.wake.add("journal")
 
 
@@ -83,13 +83,19 @@ def note(
 
 def last(tx: Transaction, connection_id: str) -> int:
     """The sequence number of a connection's newest line; 0 where there is none."""
-    newest = select(journal.c.seq).where(journal.c.connection_id == connection_id).order_by(journal.c.seq.desc())
+    newest = (
+        select(journal_table.c.seq)
+        .where(journal_table.c.connection_id == connection_id)
+        .order_by(journal_table.c.seq.desc())
+    )
     return tx.run(newest.limit(1)).scalar() or 0
 
 
 def of_sale(tx: Transaction, sale_id: str, limit: int = 200) -> list[Line]:
     """The first `limit` lines about a sale, oldest first."""
-    rows = tx.run(select(journal).where(journal.c.sale_id == sale_id).order_by(journal.c.seq).limit(limit))
+    rows = tx.run(
+        select(journal_table).where(journal_table.c.sale_id == sale_id).order_by(journal_table.c.seq).limit(limit)
+    )
     return [_line(tx, row) for row in rows]
 
 
@@ -102,13 +108,13 @@ def lines(
 ) -> list[Line]:
     """The last `limit` lines of a connection after a sequence number (and before another), oldest first."""
     rows = tx.run(
-        select(journal)
+        select(journal_table)
         .where(
-            journal.c.connection_id == connection_id,
-            journal.c.seq > after,
-            *([journal.c.seq < before] if before is not None else []),
+            journal_table.c.connection_id == connection_id,
+            journal_table.c.seq > after,
+            *([journal_table.c.seq < before] if before is not None else []),
         )
-        .order_by(journal.c.seq.desc())
+        .order_by(journal_table.c.seq.desc())
         .limit(limit)
     ).all()
     return [_line(tx, row) for row in reversed(rows)]
@@ -150,14 +156,14 @@ def keep(
         "source": origin.value,
         "content": content,
     }
-    if tx.run(tx.insert(kept).values(values).on_conflict_do_nothing()).rowcount == 0:
+    if tx.run(tx.insert(kept_table).values(values).on_conflict_do_nothing()).rowcount == 0:
         return False
     # of 500 receipts in one body, 499 find it kept: it is encrypted once
-    touched = tx.run(kept_body.update().where(kept_body.c.id == content).values(size=len(body)))
+    touched = tx.run(kept_body_table.update().where(kept_body_table.c.id == content).values(size=len(body)))
     if touched.rowcount == 0:
         row = {"id": content, "connection_id": connection_id, "size": len(body), "body": tx.vault.encrypt(text)}
-        insert = tx.insert(kept_body).values(row)  # another writer may be as quick
-        tx.run(insert.on_conflict_do_update(index_elements=[kept_body.c.id], set_={"size": len(body)}))
+        insert = tx.insert(kept_body_table).values(row)  # another writer may be as quick
+        tx.run(insert.on_conflict_do_update(index_elements=[kept_body_table.c.id], set_={"size": len(body)}))
         _prune(tx, connection_id)
     return True
 
@@ -173,19 +179,19 @@ def _kept_reason(reason: BadPayload) -> str:
 
 def _prune(tx: Transaction, connection_id: str) -> None:
     """Bounded in number and size, the oldest first to go; age is the sweep's."""
-    mine = kept.c.connection_id == connection_id
-    number = tx.run(select(func.count()).select_from(kept).where(mine)).scalar_one()
+    mine = kept_table.c.connection_id == connection_id
+    number = tx.run(select(func.count()).select_from(kept_table).where(mine)).scalar_one()
     if number > tx.quotas.kept:
-        oldest = select(kept.c.id).where(mine).order_by(kept.c.at).limit(number - tx.quotas.kept)
-        tx.run(delete(kept).where(kept.c.id.in_(oldest)))
+        oldest = select(kept_table.c.id).where(mine).order_by(kept_table.c.at).limit(number - tx.quotas.kept)
+        tx.run(delete(kept_table).where(kept_table.c.id.in_(oldest)))
         _tell_full(tx, connection_id)
-    _forget_bodies(tx, kept_body.c.connection_id == connection_id)
+    _forget_bodies(tx, kept_body_table.c.connection_id == connection_id)
     bodies = (
-        select(kept_body.c.id, kept_body.c.size)
-        .join(kept, kept.c.content == kept_body.c.id)
-        .where(kept_body.c.connection_id == connection_id)
-        .group_by(kept_body.c.id, kept_body.c.size)
-        .order_by(func.max(kept.c.at).desc())
+        select(kept_body_table.c.id, kept_body_table.c.size)
+        .join(kept_table, kept_table.c.content == kept_body_table.c.id)
+        .where(kept_body_table.c.connection_id == connection_id)
+        .group_by(kept_body_table.c.id, kept_body_table.c.size)
+        .order_by(func.max(kept_table.c.at).desc())
     )
     size, old = 0, []
     for row in tx.run(bodies):
@@ -193,8 +199,8 @@ def _prune(tx: Transaction, connection_id: str) -> None:
         if size > tx.quotas.kept_bytes:
             old.append(row.id)
     if old:
-        tx.run(delete(kept).where(mine, kept.c.content.in_(old)))
-        _forget_bodies(tx, kept_body.c.connection_id == connection_id)
+        tx.run(delete(kept_table).where(mine, kept_table.c.content.in_(old)))
+        _forget_bodies(tx, kept_body_table.c.connection_id == connection_id)
         _tell_full(tx, connection_id)
 
 
@@ -208,25 +214,32 @@ def _tell_full(tx: Transaction, connection_id: str) -> None:
 
 def _forget_bodies(tx: Transaction, *which: ColumnElement[bool]) -> None:
     """Bodies of which nothing is kept any more go."""
-    wanted = select(kept.c.id).where(kept.c.content == kept_body.c.id).correlate(kept_body).exists()
-    tx.run(delete(kept_body).where(*which, not_(wanted)))
+    wanted = (
+        select(kept_table.c.id).where(kept_table.c.content == kept_body_table.c.id).correlate(kept_body_table).exists()
+    )
+    tx.run(delete(kept_body_table).where(*which, not_(wanted)))
 
 
 def sweep_bodies(tx: Transaction, before: int, limit: int) -> int:
     """Delete what was kept before a moment and could not be read, at most so many rows; how many that were."""
-    old = tx.run(select(kept.c.id, kept.c.content).where(kept.c.at < before).order_by(kept.c.at).limit(limit)).all()
+    old = tx.run(
+        select(kept_table.c.id, kept_table.c.content)
+        .where(kept_table.c.at < before)
+        .order_by(kept_table.c.at)
+        .limit(limit)
+    ).all()
     if old:
-        tx.run(delete(kept).where(kept.c.id.in_([row.id for row in old])))
-        _forget_bodies(tx, kept_body.c.id.in_([row.content for row in old if row.content]))
+        tx.run(delete(kept_table).where(kept_table.c.id.in_([row.id for row in old])))
+        _forget_bodies(tx, kept_body_table.c.id.in_([row.content for row in old if row.content]))
     return len(old)
 
 
 def sweep_lines(tx: Transaction, before: int, limit: int) -> int:
     """Delete the oldest lines, those written before a moment, at most so many; how many that were."""
-    oldest = tx.run(select(journal.c.seq, journal.c.at).order_by(journal.c.seq).limit(limit)).all()
+    oldest = tx.run(select(journal_table.c.seq, journal_table.c.at).order_by(journal_table.c.seq).limit(limit)).all()
     old = [row.seq for row in oldest if row.at < before]
     if old:
-        tx.run(journal.delete().where(journal.c.seq.in_(old)))
+        tx.run(journal_table.delete().where(journal_table.c.seq.in_(old)))
     return len(old)
 
 
@@ -255,28 +268,37 @@ def _reason(text: str) -> Message:
         return Message(text)
 
 
-_REASON = (kept.c.id, kept.c.receipt_id, kept.c.at, kept.c.place, kept.c.why, kept.c.source)
-_WITH_BODY = (*_REASON, kept.c.content, kept.c.body)
+_REASON = (
+    kept_table.c.id,
+    kept_table.c.receipt_id,
+    kept_table.c.at,
+    kept_table.c.place,
+    kept_table.c.why,
+    kept_table.c.source,
+)
+_WITH_BODY = (*_REASON, kept_table.c.content, kept_table.c.body)
 
 
 def kept_bodies(tx: Transaction, connection_id: str, ids: Sequence[str] | None = None) -> list[Kept]:
     """What was kept, with its bodies, oldest first: all of it, or some ids and whatever came in the same body."""
-    mine = [kept.c.connection_id == connection_id]
+    mine = [kept_table.c.connection_id == connection_id]
     if ids is not None:
-        together = select(kept.c.content).where(kept.c.id.in_(ids), *mine)
-        mine.append(or_(kept.c.id.in_(ids), and_(kept.c.source == Origin.hook, kept.c.content.in_(together))))
-    rows = tx.run(select(*_WITH_BODY).where(*mine).order_by(kept.c.at, kept.c.id)).all()
+        together = select(kept_table.c.content).where(kept_table.c.id.in_(ids), *mine)
+        mine.append(
+            or_(kept_table.c.id.in_(ids), and_(kept_table.c.source == Origin.hook, kept_table.c.content.in_(together)))
+        )
+    rows = tx.run(select(*_WITH_BODY).where(*mine).order_by(kept_table.c.at, kept_table.c.id)).all()
     return _with_bodies(tx, rows)
 
 
 def newest_hooks(tx: Transaction, connection_id: str, limit: int, most_bytes: int) -> list[bytes]:
     """The last hooks that could not be understood, each once, newest first, and no more than fit."""
     newest = (
-        select(kept_body.c.body, kept_body.c.size)
-        .join(kept, kept.c.content == kept_body.c.id)
-        .where(kept.c.connection_id == connection_id, kept.c.source == Origin.hook)
-        .group_by(kept_body.c.id, kept_body.c.body, kept_body.c.size)
-        .order_by(func.max(kept.c.at).desc())
+        select(kept_body_table.c.body, kept_body_table.c.size)
+        .join(kept_table, kept_table.c.content == kept_body_table.c.id)
+        .where(kept_table.c.connection_id == connection_id, kept_table.c.source == Origin.hook)
+        .group_by(kept_body_table.c.id, kept_body_table.c.body, kept_body_table.c.size)
+        .order_by(func.max(kept_table.c.at).desc())
         .limit(limit)
     )
     found: list[bytes] = []
@@ -293,7 +315,7 @@ def _with_bodies(tx: Transaction, rows: Sequence[Any]) -> list[Kept]:
     wanted = {row.content for row in rows if row.content}
     bodies = {
         row.id: _opened(tx, row.body)
-        for row in tx.run(select(kept_body.c.id, kept_body.c.body).where(kept_body.c.id.in_(wanted)))
+        for row in tx.run(select(kept_body_table.c.id, kept_body_table.c.body).where(kept_body_table.c.id.in_(wanted)))
     }
     return [
         # an older version kept each body beside its reason
@@ -316,7 +338,7 @@ def arrived_before(tx: Transaction, connection_id: str, sales: Sequence[Sale], b
         _kept_id(tx, connection_id, one.receipt_id, one.model_dump_json().encode()): one.receipt_id for one in sales
     }
     whole = _kept_id(tx, connection_id, None, body)
-    rows = tx.run(select(kept.c.id, kept.c.at).where(kept.c.id.in_([*names, whole])))
+    rows = tx.run(select(kept_table.c.id, kept_table.c.at).where(kept_table.c.id.in_([*names, whole])))
     found = {row.id: row.at for row in rows}
     if whole in found:
         return dict.fromkeys(receipts, found[whole])
@@ -325,19 +347,21 @@ def arrived_before(tx: Transaction, connection_id: str, sales: Sequence[Sale], b
 
 def kept_reasons(tx: Transaction, connection_id: str) -> list[Kept]:
     """What could not be understood, without its bodies, newest first."""
-    mine = select(*_REASON).where(kept.c.connection_id == connection_id)
-    return [_kept(row) for row in tx.run(mine.order_by(kept.c.at.desc(), kept.c.id))]
+    mine = select(*_REASON).where(kept_table.c.connection_id == connection_id)
+    return [_kept(row) for row in tx.run(mine.order_by(kept_table.c.at.desc(), kept_table.c.id))]
 
 
 def unread(tx: Transaction, one: Connection, limit: int) -> list[Kept]:
     """What waits for a person, newest first: not what a later reading of the till itself has overtaken."""
     waits = select(*_REASON).where(*_waits(one))
-    return [_kept(row) for row in tx.run(waits.order_by(kept.c.at.desc(), kept.c.id).limit(limit))]
+    return [_kept(row) for row in tx.run(waits.order_by(kept_table.c.at.desc(), kept_table.c.id).limit(limit))]
 
 
 def unread_ids(tx: Transaction, one: Connection) -> list[str]:
     """All that waits, in the order in which it arrived."""
-    return list(tx.run(select(kept.c.id).where(*_waits(one)).order_by(kept.c.at, kept.c.id)).scalars())
+    return list(
+        tx.run(select(kept_table.c.id).where(*_waits(one)).order_by(kept_table.c.at, kept_table.c.id)).scalars()
+    )
 
 
 def _waits(one: Connection) -> tuple[ColumnElement[bool], ...]:
@@ -355,29 +379,32 @@ def waiting(
     Only a reading of the till itself overtakes: what was pushed later may be older, or lack a refund.
     """
     overtaken = (
-        select(sale.c.id)
-        .join(sale_version, (sale_version.c.sale_id == sale.c.id) & (sale_version.c.number == sale.c.versions))
-        .where(
-            sale.c.business_id == business_id,
-            sale.c.connector == connector,
-            sale.c.account_id == account_id,
-            sale.c.receipt_id == kept.c.receipt_id,
-            sale_version.c.ticket.is_not(None),
-            sale_version.c.seen_at > kept.c.at,
+        select(sale_table.c.id)
+        .join(
+            sale_version_table,
+            (sale_version_table.c.sale_id == sale_table.c.id) & (sale_version_table.c.number == sale_table.c.versions),
         )
-        .correlate_except(sale, sale_version)
+        .where(
+            sale_table.c.business_id == business_id,
+            sale_table.c.connector == connector,
+            sale_table.c.account_id == account_id,
+            sale_table.c.receipt_id == kept_table.c.receipt_id,
+            sale_version_table.c.ticket.is_not(None),
+            sale_version_table.c.seen_at > kept_table.c.at,
+        )
+        .correlate_except(sale_table, sale_version_table)
         .exists()
     )
-    return kept.c.connection_id == connection_id, not_(overtaken)
+    return kept_table.c.connection_id == connection_id, not_(overtaken)
 
 
 def let_go(tx: Transaction, connection_id: str, ids: Sequence[str]) -> int:
     """What was understood after all, or is not wanted, is kept no longer; how many there were."""
-    mine = (kept.c.connection_id == connection_id) & kept.c.id.in_(ids)
-    contents = [one for one in tx.run(select(kept.c.content).where(mine)).scalars() if one]
-    number = tx.run(kept.delete().where(mine)).rowcount
+    mine = (kept_table.c.connection_id == connection_id) & kept_table.c.id.in_(ids)
+    contents = [one for one in tx.run(select(kept_table.c.content).where(mine)).scalars() if one]
+    number = tx.run(kept_table.delete().where(mine)).rowcount
     if contents:
-        _forget_bodies(tx, kept_body.c.id.in_(contents))
+        _forget_bodies(tx, kept_body_table.c.id.in_(contents))
     return number
 
 
@@ -391,11 +418,15 @@ def still_unread(
 ) -> bool:
     """A hook was tried again: its rows go, but for the receipts that are still `wrong`; whether they were there."""
     names = {_kept_id(tx, connection_id, receipt, body): (receipt, reason) for receipt, reason in wrong}
-    there = set(tx.run(select(kept.c.id).where(kept.c.connection_id == connection_id, kept.c.id.in_(ids))).scalars())
+    there = set(
+        tx.run(
+            select(kept_table.c.id).where(kept_table.c.connection_id == connection_id, kept_table.c.id.in_(ids))
+        ).scalars()
+    )
     for name, (receipt, reason) in names.items():
         if name in there:
             said = {"place": reason.where[:200], "why": _kept_reason(reason)}
-            tx.run(kept.update().where(kept.c.id == name).values(said))
+            tx.run(kept_table.update().where(kept_table.c.id == name).values(said))
         else:
             keep(tx, connection_id, receipt, body, reason, Origin.hook, at=at)
     let_go(tx, connection_id, sorted(there - names.keys()))
@@ -417,9 +448,9 @@ class StoredBody:
 def bodies_after(tx: Transaction, connection_ids: Sequence[str], after: str, limit: int) -> list[StoredBody]:
     """The next kept bodies of some connections, in the order of their ids."""
     rows = tx.run(
-        select(kept_body.c.id, kept_body.c.connection_id, kept_body.c.body)
-        .where(kept_body.c.connection_id.in_(connection_ids), kept_body.c.id > after)
-        .order_by(kept_body.c.id)
+        select(kept_body_table.c.id, kept_body_table.c.connection_id, kept_body_table.c.body)
+        .where(kept_body_table.c.connection_id.in_(connection_ids), kept_body_table.c.id > after)
+        .order_by(kept_body_table.c.id)
         .limit(limit)
     )
     return [StoredBody(row.id, row.connection_id, tx.vault.decrypt(row.body)) for row in rows]
@@ -428,9 +459,9 @@ def bodies_after(tx: Transaction, connection_ids: Sequence[str], after: str, lim
 def old_bodies_after(tx: Transaction, connection_ids: Sequence[str], after: str, limit: int) -> list[StoredBody]:
     """The same of what an older version kept beside its reason."""
     rows = tx.run(
-        select(kept.c.id, kept.c.connection_id, kept.c.body)
-        .where(kept.c.connection_id.in_(connection_ids), kept.c.content.is_(None), kept.c.id > after)
-        .order_by(kept.c.id)
+        select(kept_table.c.id, kept_table.c.connection_id, kept_table.c.body)
+        .where(kept_table.c.connection_id.in_(connection_ids), kept_table.c.content.is_(None), kept_table.c.id > after)
+        .order_by(kept_table.c.id)
         .limit(limit)
     )
     return [StoredBody(row.id, row.connection_id, tx.vault.decrypt(row.body)) for row in rows]
@@ -438,8 +469,8 @@ def old_bodies_after(tx: Transaction, connection_ids: Sequence[str], after: str,
 
 def delete_bodies(tx: Transaction, ids: Sequence[str]) -> None:
     """Delete kept bodies, with the reasons why they could not be read."""
-    tx.run(delete(kept).where(or_(kept.c.content.in_(ids), kept.c.id.in_(ids))))
-    tx.run(delete(kept_body).where(kept_body.c.id.in_(ids)))
+    tx.run(delete(kept_table).where(or_(kept_table.c.content.in_(ids), kept_table.c.id.in_(ids))))
+    tx.run(delete(kept_body_table).where(kept_body_table.c.id.in_(ids)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -454,9 +485,9 @@ class StoredLine:
 def lines_after(tx: Transaction, connection_ids: Sequence[str], after: int, limit: int) -> list[StoredLine]:
     """The next lines of some connections, oldest first."""
     rows = tx.run(
-        select(journal.c.seq, journal.c.sale_id, journal.c.message)
-        .where(journal.c.connection_id.in_(connection_ids), journal.c.seq > after)
-        .order_by(journal.c.seq)
+        select(journal_table.c.seq, journal_table.c.sale_id, journal_table.c.message)
+        .where(journal_table.c.connection_id.in_(connection_ids), journal_table.c.seq > after)
+        .order_by(journal_table.c.seq)
         .limit(limit)
     )
     return [StoredLine(row.seq, row.sale_id, _opened_text(tx, row.message)) for row in rows]
@@ -464,7 +495,11 @@ def lines_after(tx: Transaction, connection_ids: Sequence[str], after: int, limi
 
 def lines_of_sales(tx: Transaction, sale_ids: Sequence[str]) -> list[StoredLine]:
     """All lines about some sales."""
-    rows = tx.run(select(journal.c.seq, journal.c.sale_id, journal.c.message).where(journal.c.sale_id.in_(sale_ids)))
+    rows = tx.run(
+        select(journal_table.c.seq, journal_table.c.sale_id, journal_table.c.message).where(
+            journal_table.c.sale_id.in_(sale_ids)
+        )
+    )
     return [StoredLine(row.seq, row.sale_id, _opened_text(tx, row.message)) for row in rows]
 
 
@@ -480,7 +515,9 @@ def masked_lines(stored: Sequence[StoredLine], traces: Traces, cards: Collection
 
 def replace_lines(tx: Transaction, lines: Sequence[StoredLine]) -> None:
     """Write lines anew, each in its place."""
-    change = journal.update().where(journal.c.seq == bindparam("seq_")).values(message=bindparam("message_"))
+    change = (
+        journal_table.update().where(journal_table.c.seq == bindparam("seq_")).values(message=bindparam("message_"))
+    )
     tx.run(change, [{"seq_": line.seq, "message_": stored(tx, Message.restored(line.text))} for line in lines])
 
 

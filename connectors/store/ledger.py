@@ -19,7 +19,14 @@ from connectors.domain.operation import MOVABLE, UNSETTLED, Kind, Planned, State
 from connectors.domain.person import MASKED_CARD
 from connectors.store import cards, journal, tallies
 from connectors.store.engine import Transaction
-from connectors.store.schema import binding, counter, identify, operation, sale, sale_version
+from connectors.store.schema import (
+    binding_table,
+    counter_table,
+    identify_table,
+    operation_table,
+    sale_table,
+    sale_version_table,
+)
 
 _IN = 400  # ids a query, below SQLite's oldest bound of variables
 
@@ -117,37 +124,41 @@ def digest(tx: Transaction, content: Sale) -> str:
     return tx.vault.hash("digest", content.model_dump_json())
 
 
-_SALES = select(sale).where(sale.c.id.in_(bindparam("ids", expanding=True))).with_for_update()
-_DIGESTS = select(sale.c.id, sale.c.digest, sale.c.anonymous).where(sale.c.id.in_(bindparam("ids", expanding=True)))
+_SALES = select(sale_table).where(sale_table.c.id.in_(bindparam("ids", expanding=True))).with_for_update()
+_DIGESTS = select(sale_table.c.id, sale_table.c.digest, sale_table.c.anonymous).where(
+    sale_table.c.id.in_(bindparam("ids", expanding=True))
+)
 _OPERATIONS = (
     select(
-        operation.c.sale_id,
-        operation.c.id,
-        operation.c.n,
-        operation.c.kind,
-        operation.c.card_id,
-        operation.c.count,
-        operation.c.state,
-        operation.c.hold,
-        operation.c.lane,
+        operation_table.c.sale_id,
+        operation_table.c.id,
+        operation_table.c.n,
+        operation_table.c.kind,
+        operation_table.c.card_id,
+        operation_table.c.count,
+        operation_table.c.state,
+        operation_table.c.hold,
+        operation_table.c.lane,
     )
-    .where(operation.c.sale_id.in_(bindparam("ids", expanding=True)))
-    .order_by(operation.c.sale_id, operation.c.n)
+    .where(operation_table.c.sale_id.in_(bindparam("ids", expanding=True)))
+    .order_by(operation_table.c.sale_id, operation_table.c.n)
     .with_for_update()
 )
 _UPDATE_SALE = (
-    sale.update()
-    .where(sale.c.id == bindparam("id_"))
-    .values({column.name: bindparam(column.name) for column in sale.c if column.name != "id"})
+    sale_table.update()
+    .where(sale_table.c.id == bindparam("id_"))
+    .values({column.name: bindparam(column.name) for column in sale_table.c if column.name != "id"})
 )
 _CANCEL = (
-    operation.update()
-    .where(operation.c.id == bindparam("id_"), or_(*(operation.c.state == state for state in sorted(MOVABLE))))
+    operation_table.update()
+    .where(
+        operation_table.c.id == bindparam("id_"), or_(*(operation_table.c.state == state for state in sorted(MOVABLE)))
+    )
     .values(state=State.cancelled, hold=None, reason=None, updated_at=bindparam("now"))
 )
 _ADOPT = (
-    operation.update()
-    .where(operation.c.id == bindparam("id_"), operation.c.state == State.held)
+    operation_table.update()
+    .where(operation_table.c.id == bindparam("id_"), operation_table.c.state == State.held)
     .values(
         state=State.pending,
         hold=None,
@@ -156,10 +167,10 @@ _ADOPT = (
         card_id=bindparam("card_id_"),
         card_hint=bindparam("card_hint_"),
         lane=bindparam("lane_"),
-        attempt=operation.c.attempt + bindparam("again"),
+        attempt=operation_table.c.attempt + bindparam("again"),
         key=case(
-            (bindparam("again") == 1, operation.c.code + "." + cast(operation.c.attempt + 1, Text)),
-            else_=operation.c.key,
+            (bindparam("again") == 1, operation_table.c.code + "." + cast(operation_table.c.attempt + 1, Text)),
+            else_=operation_table.c.key,
         ),
         next_at=bindparam("now"),
         updated_at=bindparam("now"),
@@ -167,7 +178,7 @@ _ADOPT = (
 )
 
 
-_ASSIGN = operation.update().where(operation.c.id == bindparam("id_")).values(card_id=bindparam("card_id_"))
+_ASSIGN = operation_table.update().where(operation_table.c.id == bindparam("id_")).values(card_id=bindparam("card_id_"))
 
 
 def digests(tx: Transaction, ids: Sequence[str]) -> dict[str, tuple[str, bool]]:
@@ -248,7 +259,7 @@ class Page:
         """Keep a state that came too late to count, below all versions; whether it was not seen before."""
         if self.seen_before(row, digest):
             return False
-        lowest = select(func.min(sale_version.c.number)).where(sale_version.c.sale_id == row.id)
+        lowest = select(func.min(sale_version_table.c.number)).where(sale_version_table.c.sale_id == row.id)
         number = min(self.tx.run(lowest).scalar() or 0, 0) - 1
         seen = {
             "sale_id": row.id,
@@ -261,15 +272,15 @@ class Page:
             "stamps_by_plugin": None,
             "content": self.tx.vault.encrypt(sale.model_dump_json()),
         }
-        self.tx.run(sale_version.insert(), [seen])
+        self.tx.run(sale_version_table.insert(), [seen])
         return True
 
     def seen_before(self, row: SaleRow, wanted: str, *, but_not_at: int | None = None) -> bool:
         """Whether some version of this sale had that content; not counting what arrived at one moment."""
-        mine = [sale_version.c.sale_id == row.id, sale_version.c.digest == wanted]
+        mine = [sale_version_table.c.sale_id == row.id, sale_version_table.c.digest == wanted]
         if but_not_at is not None:
-            mine.append(sale_version.c.seen_at != but_not_at)
-        found = self.tx.run(select(sale_version.c.number).where(*mine))
+            mine.append(sale_version_table.c.seen_at != but_not_at)
+        found = self.tx.run(select(sale_version_table.c.number).where(*mine))
         return found.first() is not None or any(
             v["sale_id"] == row.id and v["digest"] == wanted and v["seen_at"] != but_not_at for v in self._versions
         )
@@ -279,8 +290,8 @@ class Page:
         for version in reversed(self._versions):
             if version["sale_id"] == row.id and isinstance(at := version["seen_at"], int):
                 return at
-        newest = select(sale_version.c.seen_at).where(
-            sale_version.c.sale_id == row.id, sale_version.c.number == row.versions
+        newest = select(sale_version_table.c.seen_at).where(
+            sale_version_table.c.sale_id == row.id, sale_version_table.c.number == row.versions
         )
         found: int | None = self.tx.run(newest).scalar()
         return found or 0
@@ -424,8 +435,8 @@ class Page:
             if kept["sale_id"] == row.id and kept["customer_hash"] == customer_hash:
                 return str(kept["card_id"]), str(kept["card_hint"])
         found = self.tx.run(
-            select(binding.c.card_id, binding.c.card_hint).where(
-                binding.c.sale_id == row.id, binding.c.customer_hash == customer_hash
+            select(binding_table.c.card_id, binding_table.c.card_hint).where(
+                binding_table.c.sale_id == row.id, binding_table.c.customer_hash == customer_hash
             )
         ).first()
         return (found.card_id, found.card_hint) if found else None
@@ -459,14 +470,14 @@ class Page:
         tx = self.tx
         self._tally()
         if self._new:
-            tx.run(sale.insert(), [asdict(self.rows[one]) for one in sorted(self._new)])
+            tx.run(sale_table.insert(), [asdict(self.rows[one]) for one in sorted(self._new)])
         if self._changed:
             updates = [asdict(self.rows[one]) for one in sorted(self._changed)]
             tx.run(_UPDATE_SALE, [{**values, "id_": values.pop("id")} for values in updates])
         if self._versions:
-            tx.run(sale_version.insert(), self._versions)
+            tx.run(sale_version_table.insert(), self._versions)
         if self._bindings:
-            tx.run(tx.insert(binding).on_conflict_do_nothing(), self._bindings)
+            tx.run(tx.insert(binding_table).on_conflict_do_nothing(), self._bindings)
         if self._cancelled:
             tx.run(_CANCEL, [{"id_": one, "now": tx.now} for one in self._cancelled])
         if self._adopted:
@@ -475,7 +486,7 @@ class Page:
             tx.run(_ASSIGN, self._assigned)
         if self._moved:
             tallies.move(tx, self._moved)
-        for table in (operation, identify):
+        for table in (operation_table, identify_table):
             if self._moved:
                 tx.run(
                     table.update()
@@ -484,15 +495,15 @@ class Page:
                     [{"id_": one, "connection_id_": other} for one, (_, other) in self._moved.items()],
                 )
         if self._operations:
-            tx.run(operation.insert(), self._operations)
+            tx.run(operation_table.insert(), self._operations)
         if self._identify:
             tx.run(
-                identify.delete().where(identify.c.sale_id == bindparam("id_")),
+                identify_table.delete().where(identify_table.c.sale_id == bindparam("id_")),
                 [{"id_": one} for one in self._identify],
             )
             work = [values for values in self._identify.values() if values is not None]
             if work:
-                tx.run(identify.insert(), work)
+                tx.run(identify_table.insert(), work)
         if self._journal:
             journal.insert_lines(tx, self._journal)
 
@@ -500,37 +511,44 @@ class Page:
 def tickets(tx: Transaction, count: int) -> int:
     """The first of `count` tickets, each greater than any issued before: the order of reads."""
     value = tx.run(
-        counter.update()
-        .where(counter.c.name == "ticket")
-        .values(value=counter.c.value + count)
-        .returning(counter.c.value)
+        counter_table.update()
+        .where(counter_table.c.name == "ticket")
+        .values(value=counter_table.c.value + count)
+        .returning(counter_table.c.value)
     ).scalar_one_or_none()
     if value is None:
-        tx.run(counter.insert(), [{"name": "ticket", "value": count}])
+        tx.run(counter_table.insert(), [{"name": "ticket", "value": count}])
         value = count
     return int(value) - count + 1
 
 
 def count_up(tx: Transaction, name: str, by: int = 1) -> None:
     """Raise a counter, made where there is none."""
-    if tx.run(counter.update().where(counter.c.name == name).values(value=counter.c.value + by)).rowcount == 0:
-        tx.run(counter.insert(), [{"name": name, "value": by}])
+    if (
+        tx.run(
+            counter_table.update().where(counter_table.c.name == name).values(value=counter_table.c.value + by)
+        ).rowcount
+        == 0
+    ):
+        tx.run(counter_table.insert(), [{"name": name, "value": by}])
 
 
 def set_counters(tx: Transaction, values: Mapping[str, int]) -> None:
     """Give counters these values, whatever they were."""
-    tx.run(counter.delete().where(counter.c.name.in_(sorted(values))))
-    tx.run(counter.insert(), [{"name": name, "value": value} for name, value in values.items()])
+    tx.run(counter_table.delete().where(counter_table.c.name.in_(sorted(values))))
+    tx.run(counter_table.insert(), [{"name": name, "value": value} for name, value in values.items()])
 
 
 def counters(tx: Transaction) -> dict[str, int]:
-    return {row.name: row.value for row in tx.run(select(counter))}
+    return {row.name: row.value for row in tx.run(select(counter_table))}
 
 
 def content(tx: Transaction, row: SaleRow) -> Sale:
     """The sale's last version, as the till told it."""
     kept = tx.run(
-        select(sale_version.c.content).where(sale_version.c.sale_id == row.id, sale_version.c.number == row.versions)
+        select(sale_version_table.c.content).where(
+            sale_version_table.c.sale_id == row.id, sale_version_table.c.number == row.versions
+        )
     ).scalar_one()
     return Sale.model_validate_json(tx.vault.decrypt(kept))
 
@@ -538,10 +556,13 @@ def content(tx: Transaction, row: SaleRow) -> Sale:
 def newest(tx: Transaction, connection_id: str, limit: int = 100) -> list[Sale]:
     """The newest closed sales of a connection, as the till last told them."""
     rows = tx.run(
-        select(sale_version.c.content)
-        .join(sale, (sale.c.id == sale_version.c.sale_id) & (sale.c.versions == sale_version.c.number))
-        .where(sale.c.connection_id == connection_id, sale.c.closed_at.is_not(None))
-        .order_by(sale.c.closed_at.desc())
+        select(sale_version_table.c.content)
+        .join(
+            sale_table,
+            (sale_table.c.id == sale_version_table.c.sale_id) & (sale_table.c.versions == sale_version_table.c.number),
+        )
+        .where(sale_table.c.connection_id == connection_id, sale_table.c.closed_at.is_not(None))
+        .order_by(sale_table.c.closed_at.desc())
         .limit(limit)
     )
     return [Sale.model_validate_json(tx.vault.decrypt(row.content)) for row in rows]
@@ -551,9 +572,9 @@ def sales_closed_since(tx: Transaction, connection_id: str, since: int) -> list[
     """Ids of the sales of a connection closed at or after `since`, oldest first."""
     return list(
         tx.run(
-            select(sale.c.id)
-            .where(sale.c.connection_id == connection_id, sale.c.closed_at >= since)
-            .order_by(sale.c.closed_at)
+            select(sale_table.c.id)
+            .where(sale_table.c.connection_id == connection_id, sale_table.c.closed_at >= since)
+            .order_by(sale_table.c.closed_at)
         ).scalars()
     )
 
@@ -563,8 +584,8 @@ def unsettled(tx: Transaction, connection_id: str) -> int:
     return int(
         tx.run(
             select(func.count())
-            .select_from(operation)
-            .where(operation.c.connection_id == connection_id, operation.c.state.in_(sorted(UNSETTLED)))
+            .select_from(operation_table)
+            .where(operation_table.c.connection_id == connection_id, operation_table.c.state.in_(sorted(UNSETTLED)))
         ).scalar_one()
     )
 
@@ -573,12 +594,12 @@ def stamps_earned(tx: Transaction, connection_id: str) -> int:
     """What the receipts of a connection that are bound to a card come to."""
     return int(
         tx.run(
-            select(func.coalesce(func.sum(sale.c.stamps), 0)).where(
-                sale.c.connection_id == connection_id,
-                sale.c.admitted == 1,
-                sale.c.customer_hash.is_not(None),
-                sale.c.customer_hash == sale.c.bound_hash,
-                sale.c.card_id.is_not(None),
+            select(func.coalesce(func.sum(sale_table.c.stamps), 0)).where(
+                sale_table.c.connection_id == connection_id,
+                sale_table.c.admitted == 1,
+                sale_table.c.customer_hash.is_not(None),
+                sale_table.c.customer_hash == sale_table.c.bound_hash,
+                sale_table.c.card_id.is_not(None),
             )
         ).scalar_one()
     )
@@ -603,22 +624,22 @@ class Snapshot:
 
 def ids_of_business(tx: Transaction, business_id: str) -> list[str]:
     """The ids of all sales of a business, of removed connections too."""
-    return list(tx.run(select(sale.c.id).where(sale.c.business_id == business_id)).scalars())
+    return list(tx.run(select(sale_table.c.id).where(sale_table.c.business_id == business_id)).scalars())
 
 
 def snapshots_with_customers(tx: Transaction, ids: Sequence[str]) -> list[Snapshot]:
     """Every version of these sales that names a customer."""
     rows = tx.run(
         select(
-            sale_version.c.sale_id,
-            sale_version.c.number,
-            sale_version.c.content,
-            sale.c.connector,
-            sale.c.account_id,
-            sale.c.customer_hash,
+            sale_version_table.c.sale_id,
+            sale_version_table.c.number,
+            sale_version_table.c.content,
+            sale_table.c.connector,
+            sale_table.c.account_id,
+            sale_table.c.customer_hash,
         )
-        .join(sale, sale.c.id == sale_version.c.sale_id)
-        .where(sale_version.c.sale_id.in_(ids))
+        .join(sale_table, sale_table.c.id == sale_version_table.c.sale_id)
+        .where(sale_version_table.c.sale_id.in_(ids))
     )
     contents = ((row, json.loads(tx.vault.decrypt(row.content)).get("customer")) for row in rows)
     return [
@@ -651,21 +672,28 @@ def bound(tx: Transaction, business_id: str, hashes: Collection[str], card_ids: 
         values = sorted(wanted)
         for start in range(0, len(values), _IN):
             some = values[start : start + _IN]
-            now = (sale.c.bound_hash if column == "customer" else sale.c.card_id).in_(some)
-            before = (binding.c.customer_hash if column == "customer" else binding.c.card_id).in_(some)
+            now = (sale_table.c.bound_hash if column == "customer" else sale_table.c.card_id).in_(some)
+            before = (binding_table.c.customer_hash if column == "customer" else binding_table.c.card_id).in_(some)
             rows = [
                 *tx.run(
-                    select(sale.c.id, sale.c.bound_hash, sale.c.card_id, sale.c.card_hint).where(
-                        sale.c.business_id == business_id,
+                    select(
+                        sale_table.c.id, sale_table.c.bound_hash, sale_table.c.card_id, sale_table.c.card_hint
+                    ).where(
+                        sale_table.c.business_id == business_id,
                         now,
-                        sale.c.bound_hash.is_not(None),
-                        sale.c.card_id.is_not(None),
+                        sale_table.c.bound_hash.is_not(None),
+                        sale_table.c.card_id.is_not(None),
                     )
                 ),
                 *tx.run(
-                    select(binding.c.sale_id, binding.c.customer_hash, binding.c.card_id, binding.c.card_hint)
-                    .join(sale, sale.c.id == binding.c.sale_id)
-                    .where(sale.c.business_id == business_id, before)
+                    select(
+                        binding_table.c.sale_id,
+                        binding_table.c.customer_hash,
+                        binding_table.c.card_id,
+                        binding_table.c.card_hint,
+                    )
+                    .join(sale_table, sale_table.c.id == binding_table.c.sale_id)
+                    .where(sale_table.c.business_id == business_id, before)
                 ),
             ]
             found += [Bound(one, customer, card, hint or "") for one, customer, card, hint in map(tuple, rows)]
@@ -676,8 +704,8 @@ def named(tx: Transaction, business_id: str, hashes: Collection[str]) -> list[st
     """The ids of a business' sales whose newest version names one of these customers."""
     values, found = sorted(hashes), list[str]()
     for start in range(0, len(values), _IN):
-        some = sale.c.customer_hash.in_(values[start : start + _IN])
-        found += tx.run(select(sale.c.id).where(sale.c.business_id == business_id, some)).scalars()
+        some = sale_table.c.customer_hash.in_(values[start : start + _IN])
+        found += tx.run(select(sale_table.c.id).where(sale_table.c.business_id == business_id, some)).scalars()
     return found
 
 
@@ -686,18 +714,23 @@ def old_personal(tx: Transaction, before: int, limit: int) -> list[str]:
 
     Of before: closed then, or never closed and last changed then.
     """
-    open_ = select(operation.c.id).where(operation.c.sale_id == sale.c.id, operation.c.state.in_(sorted(UNSETTLED)))
-    waits = select(identify.c.sale_id).where(identify.c.sale_id == sale.c.id)
+    open_ = select(operation_table.c.id).where(
+        operation_table.c.sale_id == sale_table.c.id, operation_table.c.state.in_(sorted(UNSETTLED))
+    )
+    waits = select(identify_table.c.sale_id).where(identify_table.c.sale_id == sale_table.c.id)
     return list(
         tx.run(
-            select(sale.c.id)
+            select(sale_table.c.id)
             .where(
                 text("sale.anonymous = 0"),
-                or_(sale.c.closed_at < before, sale.c.closed_at.is_(None) & (sale.c.changed_at < before)),
-                ~open_.correlate(sale).exists(),
-                ~waits.correlate(sale).exists(),
+                or_(
+                    sale_table.c.closed_at < before,
+                    sale_table.c.closed_at.is_(None) & (sale_table.c.changed_at < before),
+                ),
+                ~open_.correlate(sale_table).exists(),
+                ~waits.correlate(sale_table).exists(),
             )
-            .order_by(sale.c.closed_at)
+            .order_by(sale_table.c.closed_at)
             .limit(limit)
         ).scalars()
     )
@@ -722,10 +755,10 @@ def erase_customers(tx: Transaction, ids: Sequence[str], hashes: Collection[str]
             values["digest"] = digests_now[row.id, row.versions]
         values |= _erased(tx, row, hashes)
         if values:
-            tx.run(sale.update().where(sale.c.id == row.id).values(values))
-    former = binding.delete().where(binding.c.sale_id.in_(ids))
+            tx.run(sale_table.update().where(sale_table.c.id == row.id).values(values))
+    former = binding_table.delete().where(binding_table.c.sale_id.in_(ids))
     if hashes is not None:
-        former = former.where(binding.c.customer_hash.in_(sorted(hashes)))
+        former = former.where(binding_table.c.customer_hash.in_(sorted(hashes)))
     tx.run(former)
 
 
@@ -735,10 +768,14 @@ def _erase_from_versions(
     """(sale id, version) → its digest without the customer, for each that named one to erase."""
     rows = tx.run(
         select(
-            sale_version.c.sale_id, sale_version.c.number, sale_version.c.content, sale.c.connector, sale.c.account_id
+            sale_version_table.c.sale_id,
+            sale_version_table.c.number,
+            sale_version_table.c.content,
+            sale_table.c.connector,
+            sale_table.c.account_id,
         )
-        .join(sale, sale.c.id == sale_version.c.sale_id)
-        .where(sale_version.c.sale_id.in_(ids))
+        .join(sale_table, sale_table.c.id == sale_version_table.c.sale_id)
+        .where(sale_version_table.c.sale_id.in_(ids))
     ).all()
     changed: dict[tuple[str, int], str] = {}
     for row in rows:
@@ -753,8 +790,8 @@ def _erase_from_versions(
         stripped = content.model_copy(update={"customer": None})
         changed[row.sale_id, row.number] = digest(tx, stripped)
         tx.run(
-            sale_version.update()
-            .where(sale_version.c.sale_id == row.sale_id, sale_version.c.number == row.number)
+            sale_version_table.update()
+            .where(sale_version_table.c.sale_id == row.sale_id, sale_version_table.c.number == row.number)
             .values(digest=changed[row.sale_id, row.number], content=tx.vault.encrypt(stripped.model_dump_json()))
         )
     return changed

@@ -22,22 +22,22 @@ from connectors.store.connections import connection_of, rule_of
 from connectors.store.engine import Transaction
 from connectors.store.outbox import Operation, operation_of
 from connectors.store.schema import (
-    business,
-    connection,
-    customer_name,
-    hint,
-    identify,
-    kept,
-    operation,
-    rule_version,
-    sale,
-    sale_version,
+    business_table,
+    connection_table,
+    customer_name_table,
+    hint_table,
+    identify_table,
+    kept_table,
+    operation_table,
+    rule_version_table,
+    sale_table,
+    sale_version_table,
 )
 from connectors.store.watches import held, rejected, stopped
 
 MOST = 50
 # in the words of the index
-on_its_way = operation.c.state.in_(
+on_its_way = operation_table.c.state.in_(
     [literal(one.value, literal_execute=True) for one in (State.pending, State.sending, State.uncertain)]
 )
 
@@ -63,41 +63,51 @@ class Overview:
 
 
 _NEWEST_RULE = (
-    select(rule_version.c.rule)
-    .where(rule_version.c.connection_id == connection.c.id)
-    .order_by(rule_version.c.number.desc())
+    select(rule_version_table.c.rule)
+    .where(rule_version_table.c.connection_id == connection_table.c.id)
+    .order_by(rule_version_table.c.number.desc())
     .limit(1)
-    .correlate(connection)
+    .correlate(connection_table)
     .scalar_subquery()
 )
 
 
 def _overviews(*wanted: ColumnElement[bool]) -> Select[Any]:
     def number(*those: ColumnElement[bool]) -> Any:
-        mine = operation.c.connection_id == connection.c.id
-        return select(func.count()).where(mine, *those).correlate(connection).scalar_subquery()
+        mine = operation_table.c.connection_id == connection_table.c.id
+        return select(func.count()).where(mine, *those).correlate(connection_table).scalar_subquery()
 
-    columns = (connection.c.id, connection.c.business_id, connection.c.connector, connection.c.account_id)
-    unread = select(func.count()).select_from(kept).where(*journal.waiting(*columns)).correlate(connection)
-    waits = select(hint.c.receipt_id).where(hint.c.connection_id == connection.c.id).correlate(connection).exists()
+    columns = (
+        connection_table.c.id,
+        connection_table.c.business_id,
+        connection_table.c.connector,
+        connection_table.c.account_id,
+    )
+    unread = select(func.count()).select_from(kept_table).where(*journal.waiting(*columns)).correlate(connection_table)
+    waits = (
+        select(hint_table.c.receipt_id)
+        .where(hint_table.c.connection_id == connection_table.c.id)
+        .correlate(connection_table)
+        .exists()
+    )
     return (
         select(
-            connection,
-            business.c.name.label("business_name"),
-            business.c.country.label("business_country"),
-            business.c.currency.label("business_currency"),
-            business.c.zone.label("business_zone"),
-            business.c.language.label("business_language"),
-            business.c.paused_until.label("paused_until"),
+            connection_table,
+            business_table.c.name.label("business_name"),
+            business_table.c.country.label("business_country"),
+            business_table.c.currency.label("business_currency"),
+            business_table.c.zone.label("business_zone"),
+            business_table.c.language.label("business_language"),
+            business_table.c.paused_until.label("paused_until"),
             _NEWEST_RULE.label("rule"),
             (number(stopped[0]) + number(stopped[1])).label("stopped"),
-            number(held, operation.c.hold == Hold.no_card).label("without_card"),
+            number(held, operation_table.c.hold == Hold.no_card).label("without_card"),
             number(on_its_way).label("on_its_way"),
             waits.label("hints"),
             unread.scalar_subquery().label("unread"),
         )
-        .join(business, business.c.id == connection.c.business_id)
-        .where(connection.c.health != Health.removed, *wanted)
+        .join(business_table, business_table.c.id == connection_table.c.business_id)
+        .where(connection_table.c.health != Health.removed, *wanted)
     )
 
 
@@ -124,23 +134,27 @@ def _overview(row: Any) -> Overview:
 
 def overview(tx: Transaction, connection_id: str) -> Overview | None:
     """One connection that is not removed."""
-    row = tx.run(_overviews(connection.c.id == connection_id)).first()
+    row = tx.run(_overviews(connection_table.c.id == connection_id)).first()
     return _overview(row) if row else None
 
 
 def overviews(tx: Transaction, business_id: str | None, *, search: str = "", limit: int = 200) -> list[Overview]:
     """The connections of a business (or of all, those that need somebody first), by name with `search`."""
-    wanted = [connection.c.business_id == business_id] if business_id else []
+    wanted = [connection_table.c.business_id == business_id] if business_id else []
     if search:
         like = f"%{search.lower()}%"
-        wanted.append(or_(func.lower(connection.c.title).like(like), func.lower(business.c.name).like(like)))
-    unwell = connection.c.health.in_([Health.needs_authorisation, Health.failing])
-    rows = tx.run(_overviews(*wanted).order_by(unwell.desc(), connection.c.began_at, connection.c.id).limit(limit))
+        wanted.append(
+            or_(func.lower(connection_table.c.title).like(like), func.lower(business_table.c.name).like(like))
+        )
+    unwell = connection_table.c.health.in_([Health.needs_authorisation, Health.failing])
+    rows = tx.run(
+        _overviews(*wanted).order_by(unwell.desc(), connection_table.c.began_at, connection_table.c.id).limit(limit)
+    )
     return [_overview(row) for row in rows]
 
 
 # each reason by itself: asked for several at once, SQLite goes through all operations to have them in order
-_STOPPED = [*(held & (operation.c.hold == one.value) for one in Hold if one is not Hold.no_card), rejected]
+_STOPPED = [*(held & (operation_table.c.hold == one.value) for one in Hold if one is not Hold.no_card), rejected]
 
 
 def waiting(tx: Transaction, connection_id: str, limit: int = MOST) -> list[Operation]:
@@ -150,7 +164,7 @@ def waiting(tx: Transaction, connection_id: str, limit: int = MOST) -> list[Oper
 
 def without_card(tx: Transaction, connection_id: str, limit: int = MOST) -> list[Operation]:
     """The operations that wait for their customers to have a card, newest first."""
-    return _newest_operations(tx, connection_id, [held & (operation.c.hold == Hold.no_card)], limit)
+    return _newest_operations(tx, connection_id, [held & (operation_table.c.hold == Hold.no_card)], limit)
 
 
 def _newest_operations(
@@ -158,9 +172,9 @@ def _newest_operations(
 ) -> list[Operation]:
     parts = [
         select(
-            select(operation)
-            .where(operation.c.connection_id == connection_id, one)
-            .order_by(operation.c.seq.desc())
+            select(operation_table)
+            .where(operation_table.c.connection_id == connection_id, one)
+            .order_by(operation_table.c.seq.desc())
             .limit(limit)
             .subquery()
         )
@@ -218,9 +232,9 @@ def find(tx: Transaction, one: Connection, terms: Sequence[Term], limit: int = M
     others = [or_(*side) for at, side in enumerate(sides) if at != leading]
     parts = [
         select(
-            select(sale)
-            .where(sale.c.connection_id == one.id, condition, *others)
-            .order_by(sale.c.closed_at.desc())
+            select(sale_table)
+            .where(sale_table.c.connection_id == one.id, condition, *others)
+            .order_by(sale_table.c.closed_at.desc())
             .limit(limit)
             .subquery()
         )
@@ -241,35 +255,35 @@ def _conditions(tx: Transaction, one: Connection, term: Term) -> list[ColumnElem
     if term.receipt is not None:
         conditions.append(
             and_(
-                sale.c.business_id == one.business_id,
-                sale.c.connector == one.connector,
-                sale.c.account_id == one.account.id,
-                sale.c.receipt_id == term.receipt,
+                sale_table.c.business_id == one.business_id,
+                sale_table.c.connector == one.connector,
+                sale_table.c.account_id == one.account.id,
+                sale_table.c.receipt_id == term.receipt,
             )
         )
     if term.paid is not None:
-        conditions.append(sale.c.paid == term.paid)
+        conditions.append(sale_table.c.paid == term.paid)
     if term.card_ending is not None:
-        conditions.append(sale.c.card_hint == term.card_ending)
+        conditions.append(sale_table.c.card_hint == term.card_ending)
     for kind, value in term.names:
-        named = select(customer_name.c.customer_hash).where(
-            customer_name.c.business_id == one.business_id,
-            customer_name.c.name_hash == cards.name_hash(tx, one.business_id, kind, value),
+        named = select(customer_name_table.c.customer_hash).where(
+            customer_name_table.c.business_id == one.business_id,
+            customer_name_table.c.name_hash == cards.name_hash(tx, one.business_id, kind, value),
         )
-        conditions.append(sale.c.customer_hash.in_(named))
+        conditions.append(sale_table.c.customer_hash.in_(named))
         with suppress(ValidationError):  # too long or short to be one: then no till said it either
             who = Customer.model_validate({kind: value})
-            conditions.append(sale.c.customer_hash == cards.customer_hash(tx, one.connector, one.account.id, who))
-    conditions += [and_(sale.c.closed_at >= start, sale.c.closed_at < end) for start, end in term.between]
+            conditions.append(sale_table.c.customer_hash == cards.customer_hash(tx, one.connector, one.account.id, who))
+    conditions += [and_(sale_table.c.closed_at >= start, sale_table.c.closed_at < end) for start, end in term.between]
     return conditions
 
 
 def latest(tx: Transaction, connection_id: str, since: int) -> Receipt | None:
     """The first receipt of a connection that was closed since then."""
     row = tx.run(
-        select(sale)
-        .where(sale.c.connection_id == connection_id, sale.c.closed_at >= since)
-        .order_by(sale.c.closed_at)
+        select(sale_table)
+        .where(sale_table.c.connection_id == connection_id, sale_table.c.closed_at >= since)
+        .order_by(sale_table.c.closed_at)
         .limit(1)
     ).first()
     return _receipt(row) if row else None
@@ -319,23 +333,26 @@ class Told:
 def receipt(tx: Transaction, connection_id: str, sale_id: str) -> Told | None:
     """One receipt of a connection, its newest versions last."""
     planned_by = (
-        select(rule_version.c.rule)
-        .where(rule_version.c.connection_id == sale.c.rule_of, rule_version.c.number == sale.c.rule_number)
-        .correlate(sale)
+        select(rule_version_table.c.rule)
+        .where(
+            rule_version_table.c.connection_id == sale_table.c.rule_of,
+            rule_version_table.c.number == sale_table.c.rule_number,
+        )
+        .correlate(sale_table)
         .scalar_subquery()
     )
     rows = tx.run(
         select(
-            sale,
+            sale_table,
             planned_by.label("rule"),
-            sale_version.c.number,
-            sale_version.c.seen_at,
-            sale_version.c.source,
-            sale_version.c.content,
+            sale_version_table.c.number,
+            sale_version_table.c.seen_at,
+            sale_version_table.c.source,
+            sale_version_table.c.content,
         )
-        .join(sale_version, (sale_version.c.sale_id == sale.c.id) & (sale_version.c.number > 0))
-        .where(sale.c.id == sale_id, sale.c.connection_id == connection_id)
-        .order_by(sale_version.c.number.desc())
+        .join(sale_version_table, (sale_version_table.c.sale_id == sale_table.c.id) & (sale_version_table.c.number > 0))
+        .where(sale_table.c.id == sale_id, sale_table.c.connection_id == connection_id)
+        .order_by(sale_version_table.c.number.desc())
         .limit(MOST)
     ).all()
     if not rows:
@@ -372,11 +389,11 @@ class Queue:
 def queues(tx: Transaction) -> list[Queue]:
     """Receipts to read again, customers to find, operations to send, in one query."""
     asked = {
-        "hints": (select(func.count()).select_from(hint), select(func.min(hint.c.created_at))),
-        "identify": (select(func.count()).select_from(identify), select(func.min(identify.c.created_at))),
+        "hints": (select(func.count()).select_from(hint_table), select(func.min(hint_table.c.created_at))),
+        "identify": (select(func.count()).select_from(identify_table), select(func.min(identify_table.c.created_at))),
         "operations": (
-            select(func.count()).select_from(operation).where(on_its_way),
-            select(func.min(operation.c.created_at)).where(on_its_way),
+            select(func.count()).select_from(operation_table).where(on_its_way),
+            select(func.min(operation_table.c.created_at)).where(on_its_way),
         ),
     }
     columns = [
@@ -391,9 +408,9 @@ def queues(tx: Transaction) -> list[Queue]:
 def health_counts(tx: Transaction) -> dict[str, int]:
     """How many connections are how."""
     rows = tx.run(
-        select(connection.c.health, func.count().label("number"))
-        .where(connection.c.health != Health.removed)
-        .group_by(connection.c.health)
+        select(connection_table.c.health, func.count().label("number"))
+        .where(connection_table.c.health != Health.removed)
+        .group_by(connection_table.c.health)
     )
     return {row.health: row.number for row in rows}
 
@@ -401,9 +418,9 @@ def health_counts(tx: Transaction) -> dict[str, int]:
 def last_hooks(tx: Transaction) -> dict[str, int]:
     """Connector → when its last hook came."""
     rows = tx.run(
-        select(connection.c.connector, func.max(connection.c.last_hook_at).label("at"))
-        .where(connection.c.last_hook_at.is_not(None))
-        .group_by(connection.c.connector)
+        select(connection_table.c.connector, func.max(connection_table.c.last_hook_at).label("at"))
+        .where(connection_table.c.last_hook_at.is_not(None))
+        .group_by(connection_table.c.connector)
     )
     return {row.connector: row.at for row in rows}
 
@@ -411,11 +428,11 @@ def last_hooks(tx: Transaction) -> dict[str, int]:
 def dead_keys(tx: Transaction, business_id: str, key_hash: str) -> list[Connection]:
     """The connections of a business that need authorisation and use another key than this."""
     rows = tx.run(
-        select(connection).where(
-            connection.c.business_id == business_id,
-            connection.c.health == Health.needs_authorisation,
-            connection.c.key_hash != key_hash,
-            connection.c.reason.like('["why.key_refused"%'),
+        select(connection_table).where(
+            connection_table.c.business_id == business_id,
+            connection_table.c.health == Health.needs_authorisation,
+            connection_table.c.key_hash != key_hash,
+            connection_table.c.reason.like('["why.key_refused"%'),
         )
     )
     return [connection_of(row) for row in rows]

@@ -6,13 +6,13 @@ from sqlalchemy import select
 
 from connectors.store import passkeys, security, sessions
 from connectors.store.engine import Transaction
-from connectors.store.schema import setting
+from connectors.store.schema import setting_table
 
 _NAME = "operator password"
 
 
 def password_hash(tx: Transaction) -> str | None:
-    return tx.run(select(setting.c.value).where(setting.c.name == _NAME)).scalar()
+    return tx.run(select(setting_table.c.value).where(setting_table.c.name == _NAME)).scalar()
 
 
 def set_password_hash(tx: Transaction, value: str) -> None:
@@ -24,8 +24,8 @@ def set_password_hash(tx: Transaction, value: str) -> None:
         passkeys.remove_operators(tx)
         sessions.end_operators(tx)
     tx.run(
-        tx.insert(setting)
+        tx.insert(setting_table)
         .values(name=_NAME, value=value)
-        .on_conflict_do_update(index_elements=[setting.c.name], set_={"value": value})
+        .on_conflict_do_update(index_elements=[setting_table.c.name], set_={"value": value})
     )
     security.record(tx, security.EventKind.password_changed)

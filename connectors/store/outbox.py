@@ -21,7 +21,14 @@ from connectors.store import tallies
 from connectors.store.engine import Transaction
 from connectors.store.errors import NotFound
 from connectors.store.journal import stored
-from connectors.store.schema import attempt, business, connection, identify, journal, operation
+from connectors.store.schema import (
+    attempt_table,
+    business_table,
+    connection_table,
+    identify_table,
+    journal_table,
+    operation_table,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +70,7 @@ class Operation:
         return OperationFacts(self.id, self.receipt_id, self.kind.value, self.count, state, self.code)
 
 
-_OWN = frozenset(column.name for column in operation.c)
+_OWN = frozenset(column.name for column in operation_table.c)
 
 
 def operation_of(tx: Transaction, row: Row[Any], columns: frozenset[str] | None = None) -> Operation:
@@ -83,24 +90,24 @@ def operation_of(tx: Transaction, row: Row[Any], columns: frozenset[str] | None 
     return Operation(**values)
 
 
-_earlier = operation.alias("earlier")
-_same_lane = operation.alias("same_lane")
+_earlier = operation_table.alias("earlier")
+_same_lane = operation_table.alias("same_lane")
 
 _DUE = (
-    select(operation.c.id, operation.c.business_id, operation.c.lane, operation.c.connection_id)
-    .join(connection, connection.c.id == operation.c.connection_id)
-    .join(business, business.c.id == operation.c.business_id)
+    select(operation_table.c.id, operation_table.c.business_id, operation_table.c.lane, operation_table.c.connection_id)
+    .join(connection_table, connection_table.c.id == operation_table.c.connection_id)
+    .join(business_table, business_table.c.id == operation_table.c.business_id)
     .where(
-        operation.c.state == State.pending,
-        operation.c.next_at <= bindparam("now"),
-        connection.c.health.in_(WORKING),
-        connection.c.send_after <= bindparam("now"),
-        business.c.paused_until <= bindparam("now"),
+        operation_table.c.state == State.pending,
+        operation_table.c.next_at <= bindparam("now"),
+        connection_table.c.health.in_(WORKING),
+        connection_table.c.send_after <= bindparam("now"),
+        business_table.c.paused_until <= bindparam("now"),
         not_(
             select(_same_lane.c.id)
             .where(
-                _same_lane.c.business_id == operation.c.business_id,
-                _same_lane.c.lane == operation.c.lane,
+                _same_lane.c.business_id == operation_table.c.business_id,
+                _same_lane.c.lane == operation_table.c.lane,
                 _same_lane.c.state == State.sending,
             )
             .exists()
@@ -110,16 +117,16 @@ _DUE = (
         not_(
             select(_earlier.c.id)
             .where(
-                _earlier.c.sale_id == operation.c.sale_id,
-                _earlier.c.n < operation.c.n,
-                operation.c.kind != Kind.voucher_redeemed,
+                _earlier.c.sale_id == operation_table.c.sale_id,
+                _earlier.c.n < operation_table.c.n,
+                operation_table.c.kind != Kind.voucher_redeemed,
                 _earlier.c.kind != Kind.voucher_redeemed,
                 _earlier.c.state.in_(sorted(UNSETTLED)),
             )
             .exists()
         ),
     )
-    .order_by(operation.c.seq)
+    .order_by(operation_table.c.seq)
     .limit(bindparam("most"))
 )
 
@@ -135,9 +142,9 @@ class Candidate:
 
 def due(tx: Transaction, most: int, only: str | None = None, *, without: Collection[str] = ()) -> list[Candidate]:
     """The oldest due operation of each lane, oldest first, from the `most` oldest due ones."""
-    wanted = _DUE.where(operation.c.connection_id == only) if only else _DUE
+    wanted = _DUE.where(operation_table.c.connection_id == only) if only else _DUE
     if without:
-        wanted = wanted.where(operation.c.connection_id.not_in(sorted(without)))
+        wanted = wanted.where(operation_table.c.connection_id.not_in(sorted(without)))
     oldest: dict[tuple[str, str], Candidate] = {}
     for row in tx.run(wanted, {"now": tx.now, "most": most}):
         lane = (row.business_id, row.lane)
@@ -146,15 +153,15 @@ def due(tx: Transaction, most: int, only: str | None = None, *, without: Collect
 
 
 _CLAIM = (
-    operation.update()
-    .where(operation.c.id.in_(bindparam("ids", expanding=True)), operation.c.state == State.pending)
+    operation_table.update()
+    .where(operation_table.c.id.in_(bindparam("ids", expanding=True)), operation_table.c.state == State.pending)
     .values(
         state=State.sending,
         sent_at=bindparam("now"),
         updated_at=bindparam("now"),
-        tries=operation.c.tries + 1,
+        tries=operation_table.c.tries + 1,
     )
-    .returning(operation)
+    .returning(operation_table)
 )
 
 
@@ -187,35 +194,35 @@ class Verdict:
 
 
 _SETTLE = (
-    operation.update()
+    operation_table.update()
     .where(
-        operation.c.id == bindparam("id_"),
-        operation.c.tries == bindparam("tries_"),
+        operation_table.c.id == bindparam("id_"),
+        operation_table.c.tries == bindparam("tries_"),
         # not IN: an expanding list cannot be executed for many rows at once
-        or_(operation.c.state == State.sending, operation.c.state == State.uncertain),
+        or_(operation_table.c.state == State.sending, operation_table.c.state == State.uncertain),
     )
     .values(
         state=bindparam("state_"),
         hold=bindparam("hold_"),
         reason=bindparam("reason_"),
         next_at=bindparam("next_at_"),
-        attempt=operation.c.attempt + bindparam("again"),
+        attempt=operation_table.c.attempt + bindparam("again"),
         conflicted=bindparam("conflicted_"),
         updated_at=bindparam("now"),
     )
 )
 _NEW_KEY = (
-    operation.update()
-    .where(operation.c.id == bindparam("id_"), operation.c.attempt > 1)
-    .values(key=operation.c.code + "." + cast(operation.c.attempt, Text))
+    operation_table.update()
+    .where(operation_table.c.id == bindparam("id_"), operation_table.c.attempt > 1)
+    .values(key=operation_table.c.code + "." + cast(operation_table.c.attempt, Text))
 )
 
 
 _STANDING = (
-    select(operation.c.id, operation.c.tries, operation.c.connection_id, operation.c.card_hint)
+    select(operation_table.c.id, operation_table.c.tries, operation_table.c.connection_id, operation_table.c.card_hint)
     .where(
-        operation.c.id.in_(bindparam("ids", expanding=True)),
-        or_(operation.c.state == State.sending, operation.c.state == State.uncertain),
+        operation_table.c.id.in_(bindparam("ids", expanding=True)),
+        or_(operation_table.c.state == State.sending, operation_table.c.state == State.uncertain),
     )
     .with_for_update()
 )
@@ -262,7 +269,7 @@ def settle(tx: Transaction, verdicts: Sequence[Verdict]) -> list[Verdict]:
         tx.run(_NEW_KEY, [{"id_": one} for one in again])
     lines = [line for verdict in verdicts if (line := _line(tx, verdict)) is not None]
     if lines:
-        tx.run(journal.insert(), lines)
+        tx.run(journal_table.insert(), lines)
         tx.wake.add("journal")
     for verdict in verdicts:
         if verdict.state in (State.applied, State.held, State.rejected):
@@ -289,9 +296,14 @@ def _remember_tries(tx: Transaction, verdicts: Sequence[Verdict]) -> None:
     ]
     if tries:
         # a try in doubt is told of twice: what became of it in the end replaces the doubt
-        said = tx.insert(attempt)
+        said = tx.insert(attempt_table)
         told = {name: said.excluded[name] for name in ("at", "state", "reason")}
-        tx.run(said.on_conflict_do_update(index_elements=[attempt.c.operation_id, attempt.c.number], set_=told), tries)
+        tx.run(
+            said.on_conflict_do_update(
+                index_elements=[attempt_table.c.operation_id, attempt_table.c.number], set_=told
+            ),
+            tries,
+        )
 
 
 def _tally(tx: Transaction, verdicts: Sequence[Verdict]) -> None:
@@ -326,11 +338,13 @@ def _line(tx: Transaction, verdict: Verdict) -> dict[str, Any] | None:
 def in_doubt_at_start(tx: Transaction) -> int:
     """Every operation found on the wire when a host starts is in doubt; how many there were."""
     reason = Message("why.in_doubt")
-    found = [operation_of(tx, row) for row in tx.run(select(operation).where(operation.c.state == State.sending))]
+    found = [
+        operation_of(tx, row) for row in tx.run(select(operation_table).where(operation_table.c.state == State.sending))
+    ]
     _remember_tries(tx, [Verdict(one, State.uncertain, reason) for one in found])
     changed = tx.run(
-        operation.update()
-        .where(operation.c.state == State.sending)
+        operation_table.update()
+        .where(operation_table.c.state == State.sending)
         .values(state=State.uncertain, next_at=tx.now, updated_at=tx.now)
     )
     return changed.rowcount
@@ -339,23 +353,25 @@ def in_doubt_at_start(tx: Transaction) -> int:
 def uncertain(tx: Transaction, limit: int, only: str | None = None) -> list[Operation]:
     """Operations in doubt that are due for a look into the card's history, leased for a minute."""
     wanted = (
-        select(operation)
-        .join(connection, connection.c.id == operation.c.connection_id)
+        select(operation_table)
+        .join(connection_table, connection_table.c.id == operation_table.c.connection_id)
         .where(
-            operation.c.state == State.uncertain,
-            operation.c.next_at <= tx.now,
-            connection.c.health.in_(WORKING),
-            connection.c.send_after <= tx.now,
+            operation_table.c.state == State.uncertain,
+            operation_table.c.next_at <= tx.now,
+            connection_table.c.health.in_(WORKING),
+            connection_table.c.send_after <= tx.now,
         )
-        .order_by(operation.c.next_at)
+        .order_by(operation_table.c.next_at)
         .limit(limit)
     )
     if only:
-        wanted = wanted.where(operation.c.connection_id == only)
+        wanted = wanted.where(operation_table.c.connection_id == only)
     rows = [operation_of(tx, row) for row in tx.run(wanted)]
     if rows:
         tx.run(
-            operation.update().where(operation.c.id == bindparam("id_")).values(next_at=tx.now + 60_000_000),
+            operation_table.update()
+            .where(operation_table.c.id == bindparam("id_"))
+            .values(next_at=tx.now + 60_000_000),
             [{"id_": row.id} for row in rows],
         )
     return rows
@@ -364,8 +380,12 @@ def uncertain(tx: Transaction, limit: int, only: str | None = None) -> list[Oper
 def look_later(tx: Transaction, one: Operation, at: int) -> None:
     """The history said nothing yet: look again then."""
     tx.run(
-        operation.update()
-        .where(operation.c.id == one.id, operation.c.state == State.uncertain, operation.c.tries == one.tries)
+        operation_table.update()
+        .where(
+            operation_table.c.id == one.id,
+            operation_table.c.state == State.uncertain,
+            operation_table.c.tries == one.tries,
+        )
         .values(next_at=at)
     )
 
@@ -373,11 +393,11 @@ def look_later(tx: Transaction, one: Operation, at: int) -> None:
 def release_plan_limit(tx: Transaction, business_id: str) -> int:
     """The plan allows operations again: what was held for it goes out under a new key, oldest first."""
     held = and_(
-        operation.c.business_id == business_id,
-        operation.c.state == State.held,
-        operation.c.hold == Hold.plan_limit,
+        operation_table.c.business_id == business_id,
+        operation_table.c.state == State.held,
+        operation_table.c.hold == Hold.plan_limit,
     )
-    ids = list(tx.run(select(operation.c.id).where(held)).scalars())
+    ids = list(tx.run(select(operation_table.c.id).where(held)).scalars())
     _release(tx, ids)
     return len(ids)
 
@@ -390,14 +410,14 @@ def _release(tx: Transaction, ids: Sequence[str], *, waived: bool = False) -> No
         "expires_at": None,
         "next_at": tx.now,
         "updated_at": tx.now,
-        "attempt": operation.c.attempt + 1,
+        "attempt": operation_table.c.attempt + 1,
         "acknowledged": 0,
     }
     if waived:
         values["waived"] = 1
     for start in range(0, len(ids), 400):
         some = list(ids[start : start + 400])
-        tx.run(operation.update().where(operation.c.id.in_(some)).values(values))
+        tx.run(operation_table.update().where(operation_table.c.id.in_(some)).values(values))
     if ids:
         tx.run(_NEW_KEY, [{"id_": one} for one in ids])
     tx.wake.add("deliver")
@@ -406,13 +426,13 @@ def _release(tx: Transaction, ids: Sequence[str], *, waived: bool = False) -> No
 def hold(tx: Transaction, one: Operation, reason: Hold, why: Message, expires_at: int | None) -> None:
     """Hold a pending operation back, with a reason that a person can act on."""
     changed = tx.run(
-        operation.update()
-        .where(operation.c.id == one.id, operation.c.state == State.pending)
+        operation_table.update()
+        .where(operation_table.c.id == one.id, operation_table.c.state == State.pending)
         .values(state=State.held, hold=reason, reason=why.stored(), expires_at=expires_at, updated_at=tx.now)
     )
     if changed.rowcount:
         line = _line(tx, Verdict(one, State.held, why))
-        tx.run(journal.insert(), [line])
+        tx.run(journal_table.insert(), [line])
         tx.wake.add("journal")
 
 
@@ -421,14 +441,16 @@ def expire(tx: Transaction, limit: int = 200) -> int:
     rows = [
         operation_of(tx, row)
         for row in tx.run(
-            select(operation).where(operation.c.state == State.held, operation.c.expires_at <= tx.now).limit(limit)
+            select(operation_table)
+            .where(operation_table.c.state == State.held, operation_table.c.expires_at <= tx.now)
+            .limit(limit)
         )
     ]
     reason = Message("why.hold_expired")
     for one in rows:
         tx.run(
-            operation.update()
-            .where(operation.c.id == one.id, operation.c.state == State.held)
+            operation_table.update()
+            .where(operation_table.c.id == one.id, operation_table.c.state == State.held)
             .values(
                 state=State.rejected,
                 hold=one.hold,
@@ -438,7 +460,7 @@ def expire(tx: Transaction, limit: int = 200) -> int:
             )
         )
         line = _line(tx, Verdict(one, State.rejected, reason))
-        tx.run(journal.insert(), [line])
+        tx.run(journal_table.insert(), [line])
         _stop_looking(tx, one)
     if rows:
         tx.wake.add("journal")
@@ -449,12 +471,18 @@ def _stop_looking(tx: Transaction, one: Operation) -> None:
     """Nobody waits for this customer's card any more, unless something else of theirs does."""
     if one.hold not in (Hold.no_card, Hold.conflict) or one.card_id is not None:
         return
-    waits = select(operation.c.id).where(
-        operation.c.sale_id == one.sale_id, operation.c.lane == one.lane, operation.c.state == State.held
+    waits = select(operation_table.c.id).where(
+        operation_table.c.sale_id == one.sale_id,
+        operation_table.c.lane == one.lane,
+        operation_table.c.state == State.held,
     )
     if tx.run(waits.limit(1)).first() is None:
         customer = one.lane.rpartition(":")[2]
-        tx.run(identify.delete().where(identify.c.sale_id == one.sale_id, identify.c.customer_hash == customer))
+        tx.run(
+            identify_table.delete().where(
+                identify_table.c.sale_id == one.sale_id, identify_table.c.customer_hash == customer
+            )
+        )
 
 
 def stamps_today(tx: Transaction, wanted: Sequence[Operation]) -> Mapping[str, int]:
@@ -466,23 +494,26 @@ def stamps_today(tx: Transaction, wanted: Sequence[Operation]) -> Mapping[str, i
                 select(
                     func.coalesce(
                         func.sum(
-                            case((operation.c.kind == Kind.stamps_added, operation.c.count), else_=-operation.c.count)
+                            case(
+                                (operation_table.c.kind == Kind.stamps_added, operation_table.c.count),
+                                else_=-operation_table.c.count,
+                            )
                         ),
                         0,
                     )
                 ).where(
-                    operation.c.business_id == one.business_id,
-                    operation.c.card_id == one.card_id,
-                    operation.c.day == one.day,
+                    operation_table.c.business_id == one.business_id,
+                    operation_table.c.card_id == one.card_id,
+                    operation_table.c.day == one.day,
                     # what may have been given counts, and only what surely was taken back does not
                     or_(
                         and_(
-                            operation.c.kind == Kind.stamps_added,
-                            operation.c.state.in_([State.applied, State.sending, State.uncertain]),
+                            operation_table.c.kind == Kind.stamps_added,
+                            operation_table.c.state.in_([State.applied, State.sending, State.uncertain]),
                         ),
-                        and_(operation.c.kind == Kind.stamps_reversed, operation.c.state == State.applied),
+                        and_(operation_table.c.kind == Kind.stamps_reversed, operation_table.c.state == State.applied),
                     ),
-                    operation.c.id != one.id,
+                    operation_table.c.id != one.id,
                 )
             ).scalar_one()
         )
@@ -492,20 +523,20 @@ def stamps_today(tx: Transaction, wanted: Sequence[Operation]) -> Mapping[str, i
 def unclaim(tx: Transaction, ids: Sequence[str]) -> None:
     """Take back a claim in the transaction that made it."""
     tx.run(
-        operation.update()
-        .where(operation.c.id.in_(list(ids)), operation.c.state == State.sending)
-        .values(state=State.pending, tries=operation.c.tries - 1)
+        operation_table.update()
+        .where(operation_table.c.id.in_(list(ids)), operation_table.c.state == State.sending)
+        .values(state=State.pending, tries=operation_table.c.tries - 1)
     )
 
 
 def busy(tx: Transaction, connection_id: str | None) -> bool:
     """Whether something (of one connection) is due now, or on the wire."""
-    due_now = _DUE.where(operation.c.connection_id == connection_id) if connection_id else _DUE
+    due_now = _DUE.where(operation_table.c.connection_id == connection_id) if connection_id else _DUE
     if tx.run(due_now, {"now": tx.now, "most": 1}).first() is not None:
         return True
-    sending = select(operation.c.id).where(operation.c.state == State.sending)
+    sending = select(operation_table.c.id).where(operation_table.c.state == State.sending)
     if connection_id:
-        sending = sending.where(operation.c.connection_id == connection_id)
+        sending = sending.where(operation_table.c.connection_id == connection_id)
     return tx.run(sending.limit(1)).first() is not None
 
 
@@ -514,23 +545,23 @@ def busy(tx: Transaction, connection_id: str | None) -> bool:
 
 def listed(tx: Transaction, connection_id: str, *, state: str | None = None, limit: int = 1000) -> list[Operation]:
     """A connection's newest operations, newest last; `state` as the outside names it."""
-    wanted = select(operation).where(operation.c.connection_id == connection_id)
+    wanted = select(operation_table).where(operation_table.c.connection_id == connection_id)
     if state is not None:
         inner = [one for one in State if outward(one) == state]
-        wanted = wanted.where(operation.c.state.in_(inner))
-    rows = tx.run(wanted.order_by(operation.c.seq.desc()).limit(limit)).all()
+        wanted = wanted.where(operation_table.c.state.in_(inner))
+    rows = tx.run(wanted.order_by(operation_table.c.seq.desc()).limit(limit)).all()
     return [operation_of(tx, row) for row in reversed(rows)]
 
 
 def counts(tx: Transaction, connection_id: str, since: int) -> dict[str, int]:
     """Outward state → how many operations changed since then, or are still open."""
     rows = tx.run(
-        select(operation.c.state, func.count())
+        select(operation_table.c.state, func.count())
         .where(
-            operation.c.connection_id == connection_id,
-            or_(operation.c.updated_at >= since, operation.c.state.in_(sorted(UNSETTLED))),
+            operation_table.c.connection_id == connection_id,
+            or_(operation_table.c.updated_at >= since, operation_table.c.state.in_(sorted(UNSETTLED))),
         )
-        .group_by(operation.c.state)
+        .group_by(operation_table.c.state)
     )
     found = dict.fromkeys(("applied", "pending", "held", "rejected", "cancelled"), 0)
     for row in rows:
@@ -542,7 +573,9 @@ def counts(tx: Transaction, connection_id: str, since: int) -> dict[str, int]:
 def get(tx: Transaction, connection_id: str, operation_id: str) -> Operation:
     """Raises `NotFound`."""
     row = tx.run(
-        select(operation).where(operation.c.connection_id == connection_id, operation.c.id == operation_id)
+        select(operation_table).where(
+            operation_table.c.connection_id == connection_id, operation_table.c.id == operation_id
+        )
     ).first()
     if row is None:
         raise NotFound(f"connection {connection_id} has no operation {operation_id!r}: see `connectors operations`")
@@ -561,8 +594,8 @@ def retry(tx: Transaction, one: Operation) -> bool:
 def hold_again(tx: Transaction, one: Operation, expires_at: int) -> None:
     """Revive an operation that has no card yet: it waits for one again."""
     tx.run(
-        operation.update()
-        .where(operation.c.id == one.id, operation.c.state.in_([State.held, State.rejected]))
+        operation_table.update()
+        .where(operation_table.c.id == one.id, operation_table.c.state.in_([State.held, State.rejected]))
         .values(
             state=State.held,
             hold=Hold.no_card,
@@ -579,13 +612,13 @@ def dismiss(tx: Transaction, one: Operation) -> bool:
     """A person decided that a held operation is not to be sent. Whether it was still held."""
     reason = Message("why.dismissed")
     changed = tx.run(
-        operation.update()
-        .where(operation.c.id == one.id, operation.c.state == State.held)
+        operation_table.update()
+        .where(operation_table.c.id == one.id, operation_table.c.state == State.held)
         .values(state=State.rejected, reason=reason.stored(), acknowledged=1, updated_at=tx.now)
     )
     if changed.rowcount:
         line = _line(tx, Verdict(one, State.rejected, reason))
-        tx.run(journal.insert(), [line])
+        tx.run(journal_table.insert(), [line])
         tx.wake.add("journal")
         _stop_looking(tx, one)
     return changed.rowcount > 0
@@ -594,8 +627,12 @@ def dismiss(tx: Transaction, one: Operation) -> bool:
 def acknowledge(tx: Transaction, one: Operation) -> bool:
     """A person has seen that an operation was rejected, and leaves it at that. Whether it was."""
     changed = tx.run(
-        operation.update()
-        .where(operation.c.id == one.id, operation.c.state == State.rejected, operation.c.acknowledged == 0)
+        operation_table.update()
+        .where(
+            operation_table.c.id == one.id,
+            operation_table.c.state == State.rejected,
+            operation_table.c.acknowledged == 0,
+        )
         .values(acknowledged=1, updated_at=tx.now)
     )
     if changed.rowcount:
@@ -612,7 +649,7 @@ def _note(tx: Transaction, one: Operation, message: str) -> None:
         "message": stored(tx, Message(message, {"receipt": one.receipt_id})),
         "by": tx.by,
     }
-    tx.run(journal.insert(), [line])
+    tx.run(journal_table.insert(), [line])
     tx.wake.add("journal")
 
 
@@ -631,16 +668,16 @@ def of_sale(tx: Transaction, sale_id: str) -> list[tuple[Operation, list[Try]]]:
     """A receipt's operations in their order, each with its tries; in one query."""
     rows = tx.run(
         select(
-            operation,
-            attempt.c.number.label("try_number"),
-            attempt.c.sent_at.label("try_sent_at"),
-            attempt.c.at.label("try_at"),
-            attempt.c.state.label("try_state"),
-            attempt.c.reason.label("try_reason"),
+            operation_table,
+            attempt_table.c.number.label("try_number"),
+            attempt_table.c.sent_at.label("try_sent_at"),
+            attempt_table.c.at.label("try_at"),
+            attempt_table.c.state.label("try_state"),
+            attempt_table.c.reason.label("try_reason"),
         )
-        .outerjoin(attempt, attempt.c.operation_id == operation.c.id)
-        .where(operation.c.sale_id == sale_id)
-        .order_by(operation.c.n, attempt.c.number)
+        .outerjoin(attempt_table, attempt_table.c.operation_id == operation_table.c.id)
+        .where(operation_table.c.sale_id == sale_id)
+        .order_by(operation_table.c.n, attempt_table.c.number)
     )
     found: dict[str, tuple[Operation, list[Try]]] = {}
     for row in rows:
@@ -667,7 +704,9 @@ class Unsent:
 def _of_person(
     tx: Transaction, sale_ids: Sequence[str], hashes: Collection[str] | None, card_ids: Collection[str]
 ) -> list[Operation]:
-    rows = tx.run(select(operation).where(operation.c.sale_id.in_(sale_ids)).order_by(operation.c.seq))
+    rows = tx.run(
+        select(operation_table).where(operation_table.c.sale_id.in_(sale_ids)).order_by(operation_table.c.seq)
+    )
     found = [operation_of(tx, row) for row in rows]
     if hashes is None:
         return found
@@ -677,8 +716,8 @@ def _of_person(
 
 def of_cards(tx: Transaction, business_id: str, card_ids: Collection[str]) -> list[str]:
     """The ids of the sales of a business that ever did something to one of these cards."""
-    mine = (operation.c.business_id == business_id) & operation.c.card_id.in_(sorted(card_ids))
-    return list(tx.run(select(operation.c.sale_id).where(mine).distinct()).scalars())
+    mine = (operation_table.c.business_id == business_id) & operation_table.c.card_id.in_(sorted(card_ids))
+    return list(tx.run(select(operation_table.c.sale_id).where(mine).distinct()).scalars())
 
 
 def unsent(tx: Transaction, sale_ids: Sequence[str], hashes: Collection[str], card_ids: Collection[str]) -> Unsent:
@@ -708,7 +747,7 @@ def erase_customers(
         if one.lane.startswith("nobody:"):
             values["lane"] = f"nobody:{one.sale_id}:{opaque[one.sale_id]}"
         if values:
-            tx.run(operation.update().where(operation.c.id == one.id).values(values))
+            tx.run(operation_table.update().where(operation_table.c.id == one.id).values(values))
     if hashes is None:
         return
     reason = Message("why.forgotten")
@@ -716,11 +755,11 @@ def erase_customers(
         if one.kind is not Kind.stamps_added or one.state not in (State.pending, State.held):
             continue
         ended = tx.run(
-            operation.update()
-            .where(operation.c.id == one.id, operation.c.state.in_([State.pending, State.held]))
+            operation_table.update()
+            .where(operation_table.c.id == one.id, operation_table.c.state.in_([State.pending, State.held]))
             .values(state=State.rejected, reason=reason.stored(), acknowledged=1, updated_at=tx.now)
         )
         if ended.rowcount:
             line = _line(tx, Verdict(replace(one, card_hint=MASKED_CARD), State.rejected, reason))
-            tx.run(journal.insert(), [line])
+            tx.run(journal_table.insert(), [line])
             tx.wake.add("journal")

@@ -17,7 +17,7 @@ from sqlalchemy import func, select
 
 from connectors.store import sessions
 from connectors.store.engine import Transaction
-from connectors.store.schema import passkey, passkey_challenge
+from connectors.store.schema import passkey_challenge_table, passkey_table
 from connectors.store.sessions import Visitor
 
 MOST = 10
@@ -101,20 +101,24 @@ def _passkey(tx: Transaction, row: Any) -> Passkey:
 def of_owner(tx: Transaction, business_id: str | None) -> list[Passkey]:
     """Return the passkeys of a business (or of the operator), newest first."""
     rows = tx.run(
-        select(passkey).where(passkey.c.business_id == business_id).order_by(passkey.c.made_at.desc(), passkey.c.id)
+        select(passkey_table)
+        .where(passkey_table.c.business_id == business_id)
+        .order_by(passkey_table.c.made_at.desc(), passkey_table.c.id)
     ).all()
     return [_passkey(tx, row) for row in rows]
 
 
 def get(tx: Transaction, passkey_id: str, business_id: str | None) -> Passkey | None:
     """Return that passkey, if it is this owner's."""
-    row = tx.run(select(passkey).where(passkey.c.id == passkey_id, passkey.c.business_id == business_id)).first()
+    row = tx.run(
+        select(passkey_table).where(passkey_table.c.id == passkey_id, passkey_table.c.business_id == business_id)
+    ).first()
     return _passkey(tx, row) if row else None
 
 
 def of_credential(tx: Transaction, credential_id: str) -> Passkey | None:
     """Return the passkey of a credential, whoever's it is."""
-    row = tx.run(select(passkey).where(passkey.c.credential_id == credential_id)).first()
+    row = tx.run(select(passkey_table).where(passkey_table.c.credential_id == credential_id)).first()
     return _passkey(tx, row) if row else None
 
 
@@ -122,15 +126,15 @@ def add(
     tx: Transaction, credential: Credential, visitor: Visitor, challenge: Challenge, *, label: str, device: str
 ) -> Outcome:
     """Keep a new passkey of `visitor`; the challenge is used up."""
-    mine = passkey.c.business_id == visitor.business_id
+    mine = passkey_table.c.business_id == visitor.business_id
     if not _use(tx, challenge):
         return Outcome.replayed
-    if tx.run(select(func.count()).select_from(passkey).where(mine)).scalar_one() >= MOST:
+    if tx.run(select(func.count()).select_from(passkey_table).where(mine)).scalar_one() >= MOST:
         return Outcome.too_many
     if of_credential(tx, credential.credential_id) is not None:
         return Outcome.known
     tx.run(
-        passkey.insert(),
+        passkey_table.insert(),
         [
             {
                 "id": secrets.token_hex(8),
@@ -163,33 +167,33 @@ def use(tx: Transaction, passkey_id: str, sign_count: int, challenge: Challenge)
     if not _use(tx, challenge):
         return Outcome.replayed
     count = tx.run(
-        select(passkey.c.sign_count).where(passkey.c.id == passkey_id, passkey.c.refused_at.is_(None))
+        select(passkey_table.c.sign_count).where(passkey_table.c.id == passkey_id, passkey_table.c.refused_at.is_(None))
     ).scalar()
     if count is None:
         return Outcome.gone
     if sign_count <= count and (sign_count or count):
-        tx.run(passkey.update().where(passkey.c.id == passkey_id).values(refused_at=tx.now))
+        tx.run(passkey_table.update().where(passkey_table.c.id == passkey_id).values(refused_at=tx.now))
         sessions.end_of_passkey(tx, passkey_id)
         return Outcome.copied
-    tx.run(passkey.update().where(passkey.c.id == passkey_id).values(sign_count=sign_count, used_at=tx.now))
+    tx.run(passkey_table.update().where(passkey_table.c.id == passkey_id).values(sign_count=sign_count, used_at=tx.now))
     return Outcome.done
 
 
 def _use(tx: Transaction, challenge: Challenge) -> bool:
     """Use a challenge up; whether it was unused. A row is kept only of those that were answered rightly."""
-    tx.run(passkey_challenge.delete().where(passkey_challenge.c.expires_at <= tx.now))
+    tx.run(passkey_challenge_table.delete().where(passkey_challenge_table.c.expires_at <= tx.now))
     added = tx.run(
-        tx.insert(passkey_challenge)
+        tx.insert(passkey_challenge_table)
         .values(challenge=challenge.text, expires_at=challenge.expires_at)
         .on_conflict_do_nothing()
-        .returning(passkey_challenge.c.challenge)
+        .returning(passkey_challenge_table.c.challenge)
     ).first()
     return added is not None
 
 
 def remove(tx: Transaction, passkey_id: str, business_id: str | None) -> bool:
     """Remove a passkey of this owner, and sign out whoever came by it; whether there was one."""
-    gone = passkey.delete().where(passkey.c.id == passkey_id, passkey.c.business_id == business_id)
+    gone = passkey_table.delete().where(passkey_table.c.id == passkey_id, passkey_table.c.business_id == business_id)
     if tx.run(gone).rowcount == 0:
         return False
     sessions.end_of_passkey(tx, passkey_id)
@@ -198,18 +202,23 @@ def remove(tx: Transaction, passkey_id: str, business_id: str | None) -> bool:
 
 def remove_operators(tx: Transaction) -> None:
     """Remove all passkeys of the operator, whose password changed."""
-    tx.run(passkey.delete().where(passkey.c.business_id.is_(None)))
+    tx.run(passkey_table.delete().where(passkey_table.c.business_id.is_(None)))
 
 
 def opens(tx: Transaction, passkey_id: str) -> bool:
     """Whether a passkey is still there and not closed."""
-    there = select(passkey.c.id).where(passkey.c.id == passkey_id, passkey.c.refused_at.is_(None))
+    there = select(passkey_table.c.id).where(passkey_table.c.id == passkey_id, passkey_table.c.refused_at.is_(None))
     return tx.run(there).first() is not None
 
 
 def end_of_key(tx: Transaction, key_hash: str) -> bool:
     """Forget a key that 7stamp refuses: passkeys that stand on it open nothing until `renew_key`; whether any did."""
-    return tx.run(passkey.update().where(passkey.c.key_hash == key_hash).values(key=None, key_hash=None)).rowcount > 0
+    return (
+        tx.run(
+            passkey_table.update().where(passkey_table.c.key_hash == key_hash).values(key=None, key_hash=None)
+        ).rowcount
+        > 0
+    )
 
 
 def renew_key(tx: Transaction, visitor: Visitor) -> None:
@@ -220,11 +229,11 @@ def renew_key(tx: Transaction, visitor: Visitor) -> None:
     if visitor.business_id is None or visitor.key is None:
         return
     tx.run(
-        passkey.update()
+        passkey_table.update()
         .where(
-            passkey.c.business_id == visitor.business_id,
-            passkey.c.login == visitor.login,
-            passkey.c.key_hash.is_(None),
+            passkey_table.c.business_id == visitor.business_id,
+            passkey_table.c.login == visitor.login,
+            passkey_table.c.key_hash.is_(None),
         )
         .values(key=tx.vault.encrypt(visitor.key), key_hash=tx.vault.hash("7stamp key", visitor.key))
     )

@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from connectors.store import cards, ledger, outbox
 from connectors.store.engine import Transaction
-from connectors.store.schema import sale
+from connectors.store.schema import sale_table
 
 
 def sweep_sales(tx: Transaction, before: int, limit: int) -> int:
@@ -20,7 +20,11 @@ def sweep_sales(tx: Transaction, before: int, limit: int) -> int:
     ids = ledger.old_personal(tx, before, limit)
     if not ids:
         return 0
-    rows = tx.run(select(sale.c.business_id, sale.c.customer_hash, sale.c.bound_hash).where(sale.c.id.in_(ids))).all()
+    rows = tx.run(
+        select(sale_table.c.business_id, sale_table.c.customer_hash, sale_table.c.bound_hash).where(
+            sale_table.c.id.in_(ids)
+        )
+    ).all()
     customers = {(row.business_id, one) for row in rows for one in (row.customer_hash, row.bound_hash) if one}
     opaque = {sale_id: ledger.opaque_customer(tx, sale_id) for sale_id in ids}
     outbox.erase_customers(tx, ids, None, (), opaque)

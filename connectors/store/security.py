@@ -19,7 +19,7 @@ from connector_sdk.messages import Message
 from connector_sdk.redaction import redact
 from connectors.domain.clock import HOUR
 from connectors.store.engine import Transaction
-from connectors.store.schema import business, connection, security_event
+from connectors.store.schema import business_table, connection_table, security_event_table
 
 log = logging.getLogger("connectors.security")
 
@@ -149,26 +149,26 @@ def _redacted(message: Message) -> Message:
 def _record(tx: Transaction, event: NewEvent) -> None:
     message = event.message.stored()
     same = (
-        select(security_event.c.seq, security_event.c.times)
+        select(security_event_table.c.seq, security_event_table.c.times)
         .where(
-            security_event.c.owner == event.owner,
-            security_event.c.kind == event.kind,
-            security_event.c.at > tx.now - _SAME_FOR,
-            security_event.c.connection_id == event.connection_id,
-            security_event.c.address == event.address,
-            security_event.c.device == event.device,
-            security_event.c.message == message,
+            security_event_table.c.owner == event.owner,
+            security_event_table.c.kind == event.kind,
+            security_event_table.c.at > tx.now - _SAME_FOR,
+            security_event_table.c.connection_id == event.connection_id,
+            security_event_table.c.address == event.address,
+            security_event_table.c.device == event.device,
+            security_event_table.c.message == message,
         )
-        .order_by(security_event.c.seq.desc())
+        .order_by(security_event_table.c.seq.desc())
         .limit(1)
     )
     row = tx.run(same).first()
     before = row.times if row is not None else 0
     if row is not None:
         raised = {"times": before + event.count, "last_at": tx.now}
-        tx.run(security_event.update().where(security_event.c.seq == row.seq).values(raised))
+        tx.run(security_event_table.update().where(security_event_table.c.seq == row.seq).values(raised))
     else:
-        tx.run(security_event.insert(), [_values(tx, event, message)])
+        tx.run(security_event_table.insert(), [_values(tx, event, message)])
         _prune(tx, event)
     # a line for the first of an hour, then at 10, 100, 1000 …: a flood does not fill the disk with its log
     if len(str(before + event.count)) > len(str(before)) or not before:
@@ -195,18 +195,18 @@ def _values(tx: Transaction, event: NewEvent, message: str) -> dict[str, Any]:
 def _prune(tx: Transaction, event: NewEvent) -> None:
     """Delete the oldest events of this kind and owner beyond the bound."""
     most = _OF_BUSINESS_AT_MOST if event.business_id is not None else _OF_OTHERS_AT_MOST
-    mine = (security_event.c.owner == event.owner) & (security_event.c.kind == event.kind)
-    newest = select(security_event.c.seq).where(mine).order_by(security_event.c.seq.desc())
+    mine = (security_event_table.c.owner == event.owner) & (security_event_table.c.kind == event.kind)
+    newest = select(security_event_table.c.seq).where(mine).order_by(security_event_table.c.seq.desc())
     old = list(tx.run(newest.offset(most).limit(_PRUNED_AT_ONCE)).scalars())
     if old:
-        tx.run(delete(security_event).where(security_event.c.seq.in_(old)))
+        tx.run(delete(security_event_table).where(security_event_table.c.seq.in_(old)))
 
 
 def sweep(tx: Transaction, keep_for: int) -> None:
     """Delete some of the events that are older than `keep_for` microseconds; the next sweep goes on."""
-    old = select(security_event.c.seq).where(security_event.c.at < tx.now - keep_for)
-    oldest = old.order_by(security_event.c.at).limit(_SWEPT_AT_ONCE)
-    tx.run(delete(security_event).where(security_event.c.seq.in_(oldest)))
+    old = select(security_event_table.c.seq).where(security_event_table.c.at < tx.now - keep_for)
+    oldest = old.order_by(security_event_table.c.at).limit(_SWEPT_AT_ONCE)
+    tx.run(delete(security_event_table).where(security_event_table.c.seq.in_(oldest)))
 
 
 def listed(
@@ -223,17 +223,21 @@ def listed(
     """
     wanted = []
     if business_id is not None:
-        wanted.append(security_event.c.owner == business_id)
+        wanted.append(security_event_table.c.owner == business_id)
     if kind is not None:
-        wanted.append(security_event.c.kind == kind)
+        wanted.append(security_event_table.c.kind == kind)
     if before is not None:
-        wanted.append(security_event.c.seq < before)
+        wanted.append(security_event_table.c.seq < before)
     rows = tx.run(
-        select(security_event, business.c.name.label("business_name"), connection.c.title.label("connection_title"))
-        .outerjoin(business, business.c.id == security_event.c.owner)
-        .outerjoin(connection, connection.c.id == security_event.c.connection_id)
+        select(
+            security_event_table,
+            business_table.c.name.label("business_name"),
+            connection_table.c.title.label("connection_title"),
+        )
+        .outerjoin(business_table, business_table.c.id == security_event_table.c.owner)
+        .outerjoin(connection_table, connection_table.c.id == security_event_table.c.connection_id)
         .where(*wanted)
-        .order_by(security_event.c.seq.desc())
+        .order_by(security_event_table.c.seq.desc())
         .limit(limit)
     )
     return [_event(row) for row in rows]

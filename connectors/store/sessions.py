@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, Table, or_, select
 
 from connectors.domain.clock import SECOND
 from connectors.store.engine import Transaction
-from connectors.store.schema import connection, consent, console_link, console_session
+from connectors.store.schema import connection_table, consent_table, console_link_table, console_session_table
 
 OPERATOR = "operator"
 """The name under which the operator's changes are journalled."""
@@ -110,15 +110,15 @@ def begin(
     `by` is the link it is opened with, `passkey_id` the passkey.
     """
     one = secrets.token_urlsafe(32)
-    tx.run(console_session.delete().where(console_session.c.expires_at <= tx.now))
-    mine = console_session.c.business_id == visitor.business_id
-    gone = _bound(tx, console_session, mine, "seen_at", _SESSIONS_AT_MOST)
-    tx.run(console_link.delete().where(console_link.c.made_by.in_(gone)))
+    tx.run(console_session_table.delete().where(console_session_table.c.expires_at <= tx.now))
+    mine = console_session_table.c.business_id == visitor.business_id
+    gone = _bound(tx, console_session_table, mine, "seen_at", _SESSIONS_AT_MOST)
+    tx.run(console_link_table.delete().where(console_link_table.c.made_by.in_(gone)))
     expires_at = tx.now + lives
     if by is not None and by.until is not None:
         expires_at = min(expires_at, by.until)
     tx.run(
-        console_session.insert(),
+        console_session_table.insert(),
         [
             {
                 "id_hash": hashed(tx, one),
@@ -156,10 +156,10 @@ def _bound(tx: Transaction, table: Table, mine: ColumnElement[bool], age: str, m
 def of(tx: Transaction, session_id: str, idle: int) -> Session | None:
     """The session of that id, unless it has ended or has not been used for `idle` (a remembered one may be)."""
     row = tx.run(
-        select(console_session).where(
-            console_session.c.id_hash == hashed(tx, session_id),
-            console_session.c.expires_at > tx.now,
-            or_(console_session.c.remembered == 1, console_session.c.seen_at > tx.now - idle),
+        select(console_session_table).where(
+            console_session_table.c.id_hash == hashed(tx, session_id),
+            console_session_table.c.expires_at > tx.now,
+            or_(console_session_table.c.remembered == 1, console_session_table.c.seen_at > tx.now - idle),
         )
     ).first()
     return _session(tx, row) if row else None
@@ -168,15 +168,15 @@ def of(tx: Transaction, session_id: str, idle: int) -> Session | None:
 def seen(tx: Transaction, one: Session, *, used: bool, checked: bool) -> None:
     """It was used, or its key was looked at."""
     values = ({"seen_at": tx.now} if used else {}) | ({"checked_at": tx.now} if checked else {})
-    tx.run(console_session.update().where(console_session.c.id_hash == one.id_hash).values(values))
+    tx.run(console_session_table.update().where(console_session_table.c.id_hash == one.id_hash).values(values))
 
 
 def devices(tx: Transaction, business_id: str | None) -> list[Session]:
     """The sessions of a business (or of the operator), last used first."""
     rows = tx.run(
-        select(console_session)
-        .where(console_session.c.business_id == business_id, console_session.c.expires_at > tx.now)
-        .order_by(console_session.c.seen_at.desc())
+        select(console_session_table)
+        .where(console_session_table.c.business_id == business_id, console_session_table.c.expires_at > tx.now)
+        .order_by(console_session_table.c.seen_at.desc())
         .limit(100)
     ).all()
     return [_session(tx, row) for row in rows]
@@ -184,19 +184,19 @@ def devices(tx: Transaction, business_id: str | None) -> list[Session]:
 
 def end(tx: Transaction, id_hash: str, business_id: str | None) -> bool:
     """Sign a device of that business out; whether there was one."""
-    gone = console_session.delete().where(
-        console_session.c.id_hash == id_hash, console_session.c.business_id == business_id
+    gone = console_session_table.delete().where(
+        console_session_table.c.id_hash == id_hash, console_session_table.c.business_id == business_id
     )
     if tx.run(gone).rowcount == 0:
         return False
-    tx.run(console_link.delete().where(console_link.c.made_by == id_hash))
+    tx.run(console_link_table.delete().where(console_link_table.c.made_by == id_hash))
     return True
 
 
 def end_of_key(tx: Transaction, key_hash: str) -> bool:
     """7stamp refuses the key: whoever signed in with it is signed out, and its links open nothing; whether any was."""
     ended = 0
-    for table in (console_session, console_link):
+    for table in (console_session_table, console_link_table):
         ended += tx.run(table.delete().where(table.c.key_hash == key_hash)).rowcount
     return ended > 0
 
@@ -204,14 +204,16 @@ def end_of_key(tx: Transaction, key_hash: str) -> bool:
 def end_of_passkey(tx: Transaction, passkey_id: str) -> None:
     """End the sessions that a passkey opened, and the links they made."""
     gone = tx.run(
-        console_session.delete().where(console_session.c.passkey_id == passkey_id).returning(console_session.c.id_hash)
+        console_session_table.delete()
+        .where(console_session_table.c.passkey_id == passkey_id)
+        .returning(console_session_table.c.id_hash)
     )
-    tx.run(console_link.delete().where(console_link.c.made_by.in_(list(gone.scalars()))))
+    tx.run(console_link_table.delete().where(console_link_table.c.made_by.in_(list(gone.scalars()))))
 
 
 def end_operators(tx: Transaction) -> None:
     """End everything the operator opened: sessions, links for any business, and the sessions of such links."""
-    for table in (console_session, console_link):
+    for table in (console_session_table, console_link_table):
         tx.run(table.delete().where(or_(table.c.business_id.is_(None), table.c.by_operator == 1)))
 
 
@@ -220,14 +222,14 @@ def end_everywhere(tx: Transaction, business_id: str | None) -> None:
     if business_id is None:
         end_operators(tx)
         return
-    for table in (console_session, console_link):
+    for table in (console_session_table, console_link_table):
         tx.run(table.delete().where(table.c.business_id == business_id))
 
 
 def knows_key(tx: Transaction, key_hash: str) -> bool:
     """Return whether a session or a connection has the 7stamp key with this keyed hash."""
-    signed_in = select(console_session.c.id_hash).where(console_session.c.key_hash == key_hash)
-    connected = select(connection.c.id).where(connection.c.key_hash == key_hash)
+    signed_in = select(console_session_table.c.id_hash).where(console_session_table.c.key_hash == key_hash)
+    connected = select(connection_table.c.id).where(connection_table.c.key_hash == key_hash)
     return tx.run(select(or_(signed_in.exists(), connected.exists()))).scalar_one() in (True, 1)
 
 
@@ -241,8 +243,10 @@ def make_link(tx: Transaction, visitor: Visitor, maker: Session | None = None) -
     than its maker.
     """
     token = secrets.token_urlsafe(24)
-    tx.run(console_link.delete().where(console_link.c.expires_at <= tx.now))
-    _bound(tx, console_link, console_link.c.business_id == visitor.business_id, "expires_at", _LINKS_AT_MOST)
+    tx.run(console_link_table.delete().where(console_link_table.c.expires_at <= tx.now))
+    _bound(
+        tx, console_link_table, console_link_table.c.business_id == visitor.business_id, "expires_at", _LINKS_AT_MOST
+    )
     content = {
         "visitor": {
             "business_id": visitor.business_id,
@@ -255,7 +259,7 @@ def make_link(tx: Transaction, visitor: Visitor, maker: Session | None = None) -
         "confirmed": maker is None,
     }
     tx.run(
-        console_link.insert(),
+        console_link_table.insert(),
         [
             {
                 "token_hash": tx.vault.hash("console link", token),
@@ -273,23 +277,25 @@ def make_link(tx: Transaction, visitor: Visitor, maker: Session | None = None) -
 
 def link_of(tx: Transaction, token: str) -> Opened | None:
     """Return whom a link lets in, without spending it; `None` where it is unknown, spent or too old."""
-    row = tx.run(select(console_link.c.content, console_link.c.by_operator).where(*_live_link(tx, token))).first()
+    row = tx.run(
+        select(console_link_table.c.content, console_link_table.c.by_operator).where(*_live_link(tx, token))
+    ).first()
     return _opened(tx, row) if row is not None else None
 
 
 def spend_link(tx: Transaction, token: str) -> Opened | None:
     """Whose session a link opens, once; `None` where it is unknown, spent or too old."""
     row = tx.run(
-        console_link.delete()
+        console_link_table.delete()
         .where(*_live_link(tx, token))
-        .returning(console_link.c.content, console_link.c.by_operator)
+        .returning(console_link_table.c.content, console_link_table.c.by_operator)
     ).first()
     return _opened(tx, row) if row is not None else None
 
 
 def _live_link(tx: Transaction, token: str) -> tuple[ColumnElement[bool], ...]:
     token_hash = tx.vault.hash("console link", token)
-    return console_link.c.token_hash == token_hash, console_link.c.expires_at > tx.now
+    return console_link_table.c.token_hash == token_hash, console_link_table.c.expires_at > tx.now
 
 
 def _opened(tx: Transaction, row: Any) -> Opened:
@@ -305,10 +311,10 @@ def _opened(tx: Transaction, row: Any) -> Opened:
 def ask_consent(tx: Transaction, session: Session, content: Mapping[str, str]) -> str:
     """The state of an OAuth journey of this session, good once and for ten minutes."""
     state = secrets.token_urlsafe(24)
-    tx.run(consent.delete().where(consent.c.made_at <= tx.now - 6 * _CONSENT_FOR))
-    _bound(tx, consent, consent.c.session_hash == session.id_hash, "made_at", _CONSENTS_AT_MOST)
+    tx.run(consent_table.delete().where(consent_table.c.made_at <= tx.now - 6 * _CONSENT_FOR))
+    _bound(tx, consent_table, consent_table.c.session_hash == session.id_hash, "made_at", _CONSENTS_AT_MOST)
     tx.run(
-        consent.insert(),
+        consent_table.insert(),
         [
             {
                 "state_hash": tx.vault.hash("consent", state),
@@ -323,15 +329,15 @@ def ask_consent(tx: Transaction, session: Session, content: Mapping[str, str]) -
 
 def use_consent(tx: Transaction, session: Session, state: str) -> tuple[str, dict[str, str]]:
     """`("good", content)` once; else `forged`, `used` or `stale`, with the content where it was this session's."""
-    found = tx.run(select(consent).where(consent.c.state_hash == tx.vault.hash("consent", state))).first()
+    found = tx.run(select(consent_table).where(consent_table.c.state_hash == tx.vault.hash("consent", state))).first()
     if found is None or found.session_hash != session.id_hash:
         return "forged", {}
     content: dict[str, str] = json.loads(tx.vault.decrypt(found.content))
     if found.made_at <= tx.now - _CONSENT_FOR:
         return "stale", content
     used = tx.run(
-        consent.update()
-        .where(consent.c.state_hash == found.state_hash, consent.c.used_at.is_(None))
+        consent_table.update()
+        .where(consent_table.c.state_hash == found.state_hash, consent_table.c.used_at.is_(None))
         .values(used_at=tx.now)
     )
     return ("good" if used.rowcount else "used"), content

@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 
 from connectors.domain.operation import Kind, State
 from connectors.store.engine import Transaction
-from connectors.store.schema import operation, sale, tally
+from connectors.store.schema import operation_table, sale_table, tally_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +52,17 @@ def add(tx: Transaction, change: Mapping[tuple[str, str], Tally]) -> None:
     ]
     if not rows:
         return
-    said = tx.insert(tally)
-    sums = {name: tally.c[name] + said.excluded[name] for name in ("receipts", "stamps", "redemptions")}
-    tx.run(said.on_conflict_do_update(index_elements=[tally.c.connection_id, tally.c.day], set_=sums), rows)
+    said = tx.insert(tally_table)
+    sums = {name: tally_table.c[name] + said.excluded[name] for name in ("receipts", "stamps", "redemptions")}
+    tx.run(said.on_conflict_do_update(index_elements=[tally_table.c.connection_id, tally_table.c.day], set_=sums), rows)
 
 
 def move(tx: Transaction, moved: Mapping[str, tuple[str, str]]) -> None:
     """Take what was given for receipts along: sale id → (the connection it leaves, the one it goes to)."""
     change: dict[tuple[str, str], Tally] = {}
-    applied = select(operation).where(operation.c.sale_id.in_(list(moved)), operation.c.state == State.applied)
+    applied = select(operation_table).where(
+        operation_table.c.sale_id.in_(list(moved)), operation_table.c.state == State.applied
+    )
     for row in tx.run(applied):
         one = of_operation(Kind(row.kind), row._mapping["count"])
         for connection_id, sign in zip(moved[row.sale_id], (-1, 1), strict=True):
@@ -71,26 +73,29 @@ def move(tx: Transaction, moved: Mapping[str, tuple[str, str]]) -> None:
 
 def recount(tx: Transaction, connection_id: str) -> None:
     """Count a connection's days anew: its receipts have come from another one, or gone to it."""
-    tx.run(tally.delete().where(tally.c.connection_id == connection_id))
+    tx.run(tally_table.delete().where(tally_table.c.connection_id == connection_id))
     change: dict[tuple[str, str], Tally] = {}
     receipts = (
-        select(sale.c.day, func.count().label("number"))
+        select(sale_table.c.day, func.count().label("number"))
         .where(
-            sale.c.connection_id == connection_id,
-            sale.c.admitted == 1,
-            sale.c.status == "closed",
-            sale.c.day.is_not(None),
+            sale_table.c.connection_id == connection_id,
+            sale_table.c.admitted == 1,
+            sale_table.c.status == "closed",
+            sale_table.c.day.is_not(None),
         )
-        .group_by(sale.c.day)
+        .group_by(sale_table.c.day)
     )
     for row in tx.run(receipts):
         change[connection_id, row.day] = Tally(receipts=row.number)
     applied = (
         select(
-            operation.c.day, operation.c.kind, func.sum(operation.c.count).label("total"), func.count().label("number")
+            operation_table.c.day,
+            operation_table.c.kind,
+            func.sum(operation_table.c.count).label("total"),
+            func.count().label("number"),
         )
-        .where(operation.c.connection_id == connection_id, operation.c.state == State.applied)
-        .group_by(operation.c.day, operation.c.kind)
+        .where(operation_table.c.connection_id == connection_id, operation_table.c.state == State.applied)
+        .group_by(operation_table.c.day, operation_table.c.kind)
     )
     for row in tx.run(applied):
         used = row.kind == Kind.voucher_redeemed
@@ -102,7 +107,7 @@ def recount(tx: Transaction, connection_id: str) -> None:
 def days(tx: Transaction, connection_ids: list[str], since: str) -> dict[str, dict[str, Tally]]:
     """Connection id → day → sums, for the days from `since` on that have any."""
     found: dict[str, dict[str, Tally]] = {one: {} for one in connection_ids}
-    wanted = select(tally).where(tally.c.connection_id.in_(connection_ids), tally.c.day >= since)
+    wanted = select(tally_table).where(tally_table.c.connection_id.in_(connection_ids), tally_table.c.day >= since)
     for row in tx.run(wanted):
         found[row.connection_id][row.day] = Tally(row.receipts, row.stamps, row.redemptions)
     return found

@@ -13,17 +13,17 @@ from connectors.domain.clock import SECOND
 from connectors.domain.connection import Health
 from connectors.domain.operation import Hold, State
 from connectors.store.engine import Transaction
-from connectors.store.schema import connection, operation, watch
+from connectors.store.schema import connection_table, operation_table, watch_table
 
 PATIENCE = 900 * SECOND
 _UNWELL = (Health.needs_authorisation, Health.failing)
 
 _HELD, _REJECTED, _NO = (literal(one, literal_execute=True) for one in (State.held.value, State.rejected.value, 0))
 # in the words of the indexes, so that both databases use them
-held = operation.c.state == _HELD
-rejected = (operation.c.state == _REJECTED) & (operation.c.acknowledged == _NO)
+held = operation_table.c.state == _HELD
+rejected = (operation_table.c.state == _REJECTED) & (operation_table.c.acknowledged == _NO)
 # a customer without a card is waited for; that needs nobody
-stopped = (held & operation.c.hold.in_([one.value for one in Hold if one is not Hold.no_card]), rejected)
+stopped = (held & operation_table.c.hold.in_([one.value for one in Hold if one is not Hold.no_card]), rejected)
 """The operations that need a person: two conditions, each with an index of its own."""
 
 
@@ -42,37 +42,37 @@ class Telling:
 def set_email(tx: Transaction, connection_id: str, email: str | None, language: str) -> None:
     """Whom to tell; nobody with `None`."""
     if email is None:
-        tx.run(watch.delete().where(watch.c.connection_id == connection_id))
+        tx.run(watch_table.delete().where(watch_table.c.connection_id == connection_id))
         return
     values = {"email": tx.vault.encrypt(email), "language": language}
     tx.run(
-        tx.insert(watch)
+        tx.insert(watch_table)
         .values(connection_id=connection_id, **values)
-        .on_conflict_do_update(index_elements=[watch.c.connection_id], set_=values)
+        .on_conflict_do_update(index_elements=[watch_table.c.connection_id], set_=values)
     )
 
 
 def email(tx: Transaction, connection_id: str) -> str | None:
-    kept = tx.run(select(watch.c.email).where(watch.c.connection_id == connection_id)).scalar()
+    kept = tx.run(select(watch_table.c.email).where(watch_table.c.connection_id == connection_id)).scalar()
     return tx.vault.decrypt(kept) if kept else None
 
 
 def due(tx: Transaction, limit: int = 50) -> list[Telling]:
     """Notice what has gone wrong or well since the last look, and claim the messages to send now."""
-    unwell = connection.c.health.in_(_UNWELL)
-    waits = [exists().where(operation.c.connection_id == connection.c.id, one) for one in stopped]
+    unwell = connection_table.c.health.in_(_UNWELL)
+    waits = [exists().where(operation_table.c.connection_id == connection_table.c.id, one) for one in stopped]
     trouble = or_(unwell, *waits)
-    watched = select(watch, connection.c.title, connection.c.business_id, trouble.label("trouble")).join(
-        connection, connection.c.id == watch.c.connection_id
-    )
+    watched = select(
+        watch_table, connection_table.c.title, connection_table.c.business_id, trouble.label("trouble")
+    ).join(connection_table, connection_table.c.id == watch_table.c.connection_id)
     rows = tx.run(
         watched.where(
             # somebody who pauses has seen it: nothing is news until the connection works again
-            connection.c.health.not_in([Health.removed, Health.paused]),
+            connection_table.c.health.not_in([Health.removed, Health.paused]),
             or_(
-                trouble & watch.c.since.is_(None),
-                ~trouble & watch.c.since.is_not(None),
-                trouble & watch.c.told_at.is_(None) & (watch.c.since <= tx.now - PATIENCE),
+                trouble & watch_table.c.since.is_(None),
+                ~trouble & watch_table.c.since.is_not(None),
+                trouble & watch_table.c.told_at.is_(None) & (watch_table.c.since <= tx.now - PATIENCE),
             ),
         ).limit(limit)
     ).all()
@@ -101,12 +101,14 @@ def due(tx: Transaction, limit: int = 50) -> list[Telling]:
 def not_told(tx: Transaction, telling: Telling) -> None:
     """A message surely did not go out: it is due again."""
     if telling.trouble:
-        mine = (watch.c.connection_id == telling.connection_id) & watch.c.told_at.is_not(None)
-        tx.run(watch.update().where(mine).values(told_at=None))
+        mine = (watch_table.c.connection_id == telling.connection_id) & watch_table.c.told_at.is_not(None)
+        tx.run(watch_table.update().where(mine).values(told_at=None))
     else:  # as if the trouble, told of, had ended only now
-        mine = (watch.c.connection_id == telling.connection_id) & watch.c.since.is_(None)
-        tx.run(watch.update().where(mine).values(since=tx.now, told_at=tx.now))
+        mine = (watch_table.c.connection_id == telling.connection_id) & watch_table.c.since.is_(None)
+        tx.run(watch_table.update().where(mine).values(since=tx.now, told_at=tx.now))
 
 
 def _set(tx: Transaction, connection_id: str, *, since: int | None, told_at: int | None) -> None:
-    tx.run(watch.update().where(watch.c.connection_id == connection_id).values(since=since, told_at=told_at))
+    tx.run(
+        watch_table.update().where(watch_table.c.connection_id == connection_id).values(since=since, told_at=told_at)
+    )

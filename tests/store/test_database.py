@@ -30,7 +30,7 @@ from connectors.store.engine import Store, Transaction
 from connectors.store.errors import StoreBusy, StoreError, WrongKey
 from connectors.store.journal import Origin
 from connectors.store.passkeys import Challenge, Outcome
-from connectors.store.schema import counter, kept, metadata
+from connectors.store.schema import counter_table, kept_table, metadata
 from connectors.store.sessions import Visitor as Somebody
 from connectors.store.vault import Vault
 from connectors.sync.retention import Retention
@@ -133,7 +133,7 @@ def test_what_an_older_version_kept_is_known_for_what_it_is(tmp_path: Path) -> N
     store = Store(url, VAULT)
     store.prepare()
     with engine.connect() as session:
-        session.execute(kept.update().values(body=VAULT.encrypt("as it came")))
+        session.execute(kept_table.update().values(body=VAULT.encrypt("as it came")))
         rows = journal.kept_bodies(Transaction(session, 0, VAULT), "c")
     engine.dispose()
     assert [(one.id, one.origin, one.why.id, one.body) for one in rows] == [
@@ -389,7 +389,7 @@ async def _a_sale(world: World) -> None:
 def _add(tx: Transaction, names: Any) -> list[str]:
     if "poison" in names:
         raise ValueError("poison")
-    tx.run(counter.insert(), [{"name": name, "value": 1} for name in names])
+    tx.run(counter_table.insert(), [{"name": name, "value": 1} for name in names])
     return [f"{name} of {len(names)}" for name in names]
 
 
@@ -422,7 +422,7 @@ async def test_an_error_of_the_database_does_not_say_what_a_statement_was_given(
     await store.open()
     twice = [{"name": "+380501112233", "value": 1}] * 2
     with pytest.raises(sqlalchemy.exc.IntegrityError) as raised:
-        await store.write(lambda tx: tx.run(counter.insert(), twice))
+        await store.write(lambda tx: tx.run(counter_table.insert(), twice))
     assert "380501112233" not in str(raised.value)
     await store.close()
 
@@ -433,7 +433,7 @@ async def test_a_full_disk_is_a_plain_sentence(tmp_path: Path) -> None:
 
     def fill(tx: Transaction) -> None:
         tx.run(sqlalchemy.text("PRAGMA max_page_count = 1"))
-        tx.run(counter.insert(), [{"name": "x" * 1000 + str(n), "value": 1} for n in range(1000)])
+        tx.run(counter_table.insert(), [{"name": "x" * 1000 + str(n), "value": 1} for n in range(1000)])
 
     with pytest.raises(StoreBusy, match="the disk is full: nothing was written"):
         await store.write(fill)

@@ -21,7 +21,7 @@ from connectors.domain.operation import State
 from connectors.domain.person import MASKED_CARD, Reference, Traces
 from connectors.sevenstamp.sandbox import Faults
 from connectors.store import captured, drafts, journal, ledger, retention
-from connectors.store.schema import kept, metadata
+from connectors.store.schema import kept_table, metadata
 from connectors.sync import forgetting
 from connectors.sync.retention import Retention
 from tests.sync.test_by_hand import sums_are_true
@@ -411,7 +411,7 @@ async def test_a_round_of_retention_deletes_a_little_at_a_time_and_goes_on_to_th
         rounds.append(await swept.round())
     assert [(one.bodies, one.lines, one.sales) for one in rounds] == [(14, 0, 0), (14, 0, 0), (4, 0, 0)]
     monkeypatch.setattr("connectors.sync.retention.TURNS", 50)
-    assert await town.host.store.read(lambda tx: tx.run(sqlalchemy.select(kept)).all()) == []
+    assert await town.host.store.read(lambda tx: tx.run(sqlalchemy.select(kept_table)).all()) == []
     assert traces_of_anna(await everything(town))  # sales stay as they are
     clock.ahead = 401 * DAY
     done = await swept.round()
@@ -484,7 +484,7 @@ async def test_settings_say_how_long_things_are_kept(tmp_path: Path, monkeypatch
         clock = town.host.store.clock = Later()
         clock.ahead = 6 * DAY
         await town.host._tidy()
-        assert await town.host.store.read(lambda tx: tx.run(sqlalchemy.select(kept)).all()) == []
+        assert await town.host.store.read(lambda tx: tx.run(sqlalchemy.select(kept_table)).all()) == []
         assert traces_of_anna(await everything(town))
         clock.ahead = 8 * DAY
         await town.host._tidy()

@@ -107,7 +107,7 @@ async def test_only_a_history_that_was_read_proves_absence(town: Town) -> None:
 
 
 def _due_now(tx: Any) -> None:
-    from connectors.store.schema import operation as table
+    from connectors.store.schema import operation_table as table
 
     tx.run(table.update().where(table.c.state == State.uncertain).values(next_at=0))
 

@@ -16,7 +16,7 @@ from connector_sdk.rule import StampRule, UnknownCustomer
 from connectors.desk import Refusal
 from connectors.domain.clock import SystemClock
 from connectors.store import connections, drafts
-from connectors.store.schema import kept_body
+from connectors.store.schema import kept_body_table
 from tests.town import ANNA, KEY, Town
 from tests.webhook.test_way_of_a_request import connect, send
 
@@ -271,11 +271,11 @@ async def test_a_body_is_kept_once_however_many_of_its_receipts_cannot_be_read(t
     rows = [json.loads(sale("1.00", id=str(number), note="x" * 200)) for number in range(300)]
     assert await send(town, json.dumps({"all": rows}).encode(), {}) == 200
     assert len(await town.host.desk.unread(town.connection.id, 500)) == 300
-    (number,) = await town.host.store.read(lambda tx: tx.run(select(func.count()).select_from(kept_body)).one())
+    (number,) = await town.host.store.read(lambda tx: tx.run(select(func.count()).select_from(kept_body_table)).one())
     assert number == 1
     await town.host.desk.edit(town.connection.id, MENDED)
     assert (await again(town))["read"] == 300
-    (number,) = await town.host.store.read(lambda tx: tx.run(select(func.count()).select_from(kept_body)).one())
+    (number,) = await town.host.store.read(lambda tx: tx.run(select(func.count()).select_from(kept_body_table)).one())
     assert number == 0
 
 

@@ -17,7 +17,7 @@ import sqlalchemy
 from connector_sdk.rule import StampRule
 from connectors.domain.clock import DAY, HOUR, MINUTE, SystemClock
 from connectors.store import security
-from connectors.store.schema import security_event
+from connectors.store.schema import security_event_table
 from tests.stage import PASSWORD
 from tests.town import KEY, Town, build
 from tests.web.visitor import Browsers, Visitor, browsers
@@ -49,7 +49,7 @@ async def log_of(visitor: Visitor, path: str = "/security") -> list[str]:
 
 
 async def stored(town: Town) -> list[Any]:
-    query = sqlalchemy.select(security_event).order_by(security_event.c.seq)
+    query = sqlalchemy.select(security_event_table).order_by(security_event_table.c.seq)
     return await town.host.store.read(lambda tx: list(tx.run(query)))
 
 
