@@ -10,8 +10,8 @@ import time
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from connectors.host import UNTRUSTED_PROXY, Host
-from connectors.store import ledger
+from connectors.runtime.host import UNTRUSTED_PROXY, Host
+from connectors.store import counters
 
 _EVERY_SECONDS = 3600.0
 _HEADERS = (b"x-forwarded-for", b"forwarded")
@@ -39,7 +39,7 @@ class UntrustedProxyCounter:
         """Count in the background: the request does not wait for the database."""
         # before the write has even begun, or every request of a burst would count
         self._not_before = time.monotonic() + _EVERY_SECONDS
-        task = asyncio.create_task(self._host.store.write(lambda tx: ledger.count_up(tx, UNTRUSTED_PROXY)))
+        task = asyncio.create_task(self._host.store.write(lambda tx: counters.raise_counter(tx, UNTRUSTED_PROXY)))
         # the loop itself holds a task only weakly
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)

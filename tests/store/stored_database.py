@@ -31,23 +31,10 @@ from connector_sdk.rule import Refunds, StampRule, UnknownCustomer
 from connectors.cli.servers import serving
 from connectors.domain.clock import SECOND, micros, moment
 from connectors.domain.connection import Connection
-from connectors.host import Host
+from connectors.runtime.host import Host
 from connectors.settings import Settings
 from connectors.sevenstamp.sandbox import Faults, Sandbox
-from connectors.store import (
-    connections,
-    drafts,
-    hints,
-    journal,
-    ledger,
-    looking,
-    outbox,
-    passkeys,
-    security,
-    sessions,
-    tallies,
-    watches,
-)
+from connectors.store import access, connections, inbox, ledger, queries
 from connectors.store.engine import Transaction
 from connectors.web.app import application
 from poster_connector.sandbox import Account, PosterSandbox
@@ -194,7 +181,7 @@ class Installation:
         (await self.hook(self._hook_path(connection), UNREADABLE)).raise_for_status()
 
     def _hook_path(self, connection: Connection) -> str:
-        return str(self.host.desk.hook_url(connection)).removeprefix(self.host.public_url)
+        return str(self.host.services.connections.hook_url(connection)).removeprefix(self.host.public_url)
 
     def sandbox_stamps(self) -> dict[str, int]:
         """The stamps that 7stamp put on each customer's cards, less those taken back, by phone."""
@@ -202,7 +189,7 @@ class Installation:
         stamps: dict[str, int] = {}
         for operation in state.operations:
             if operation["kind"] in signs:
-                phone = state.cards[operation["card_id"]].phone or ""
+                phone = state.cards[operation["card_id"] or ""].phone or ""
                 stamps[phone] = stamps.get(phone, 0) + signs[operation["kind"]] * operation["count"]
         return stamps
 
@@ -236,7 +223,7 @@ async def installation(folder: Path, monkeypatch: pytest.MonkeyPatch, tills: Til
             public_url="http://host",
             plugin_workers=0,
         )
-        host = await stack.enter_async_context(Host(settings, time=tills.clock))
+        host = await stack.enter_async_context(Host(settings, clock=tills.clock))
         yield Installation(host, tills, sevenstamp)
 
 
@@ -248,7 +235,7 @@ async def make(folder: Path, target: Path) -> None:
     with pytest.MonkeyPatch.context() as monkeypatch:
         async with installation(folder, monkeypatch, Tills()) as place:
             cookies = await _live(place)
-            task = asyncio.create_task(place.host.desk.sync((await _connected(place, "Lviv")).id))
+            task = asyncio.create_task(place.host.services.sync.run((await _connected(place, "Lviv")).id))
             await place.sevenstamp.waiting.wait()
             await _write(place, folder, target, cookies)
             place.sevenstamp.release()
@@ -267,8 +254,10 @@ async def _live(place: Installation) -> Mapping[str, str]:
     tills.noon()
     await place.corner_unreadable(corner)
     await _sync(host, *everyone)
-    await host.desk.edit(lviv.id, {}, rule=lambda _account, rule: rule.model_copy(update={"amount": Money(500, "UAH")}))
-    await host.desk.remove(kiosk.id)
+    await host.services.connections.edit(
+        lviv.id, {}, rule=lambda _account, rule: rule.model_copy(update={"amount": Money(500, "UAH")})
+    )
+    await host.services.connections.remove(kiosk.id)
     tills.afternoon()
     await _sync(host, lviv)
     sandbox.faults = Faults(drop_after=1.0, history_lag_ms=(10_000, 10_000))
@@ -279,7 +268,7 @@ async def _live(place: Installation) -> Mapping[str, str]:
     sandbox.state.allowed = sandbox.state.used[madrid.business_id]
     await place.corner_sale(corner, "C-2", "3.00", ELENA)
     await _sync(host, corner)
-    await host.desk.pause(corner.id)
+    await host.services.connections.pause(corner.id)
     await place.corner_sale(corner, "C-3", "1.50", ELENA)
     table = tills.lviv.hook(int(tills.receipts["still open"]), "closed")
     (await place.hook("/hooks/tills/poster", table)).raise_for_status()
@@ -300,36 +289,36 @@ async def _issue_cards(host: Host) -> None:
 
 async def _connect_all(place: Installation) -> tuple[Connection, Connection, Connection, Connection]:
     """Poster and a second account of it for Lviv, Serve and a till that was taught for Madrid."""
-    desk, tills = place.host.desk, place.tills
+    connect, tills = place.host.services.onboarding.connect, place.tills
     per_ten = StampRule(kind="by_amount", amount=Money(1000, "UAH"), unknown_customer=UnknownCustomer.issue)
     per_order = StampRule(
         kind="per_order", unknown_customer=UnknownCustomer.hold, refunds=Refunds.flag, max_per_card_per_day=2
     )
     per_euro = StampRule(kind="by_amount", amount=Money(100, "EUR"), unknown_customer=UnknownCustomer.issue)
     serve = {"access_token": tills.madrid.token, "signing_secret": tills.madrid.secret}
-    lviv = await desk.add("poster", {"access_token": tills.lviv.token}, LVIV_KEY, lambda _: per_ten, title="Lviv")
-    madrid = await desk.add("serve", serve, MADRID_KEY, lambda _: per_order, title="Madrid")
-    corner = await desk.add("webhook", CORNER, MADRID_KEY, lambda _: per_euro, title="Corner")
-    kiosk = await desk.add("poster", {"access_token": tills.kiosk.token}, LVIV_KEY, lambda _: per_ten, title="Kiosk")
+    lviv = await connect("poster", {"access_token": tills.lviv.token}, LVIV_KEY, lambda _: per_ten, title="Lviv")
+    madrid = await connect("serve", serve, MADRID_KEY, lambda _: per_order, title="Madrid")
+    corner = await connect("webhook", CORNER, MADRID_KEY, lambda _: per_euro, title="Corner")
+    kiosk = await connect("poster", {"access_token": tills.kiosk.token}, LVIV_KEY, lambda _: per_ten, title="Kiosk")
     return lviv, madrid, corner, kiosk
 
 
 async def _sync(host: Host, *wanted: Connection) -> None:
     for connection in wanted:
-        await host.desk.sync(connection.id)
+        await host.services.sync.run(connection.id)
 
 
 async def _use_the_console(place: Installation, lviv: Connection) -> Mapping[str, str]:
     """Sign in, whose cookies are returned, and leave a draft that a till posted to, a link, a passkey and an email."""
     host = place.host
-    await host.desk.tell_by_email(lviv.id, "owner@example.com", "en")
-    cafe = sessions.Visitor(lviv.business_id, "Cafe", "Europe/Kyiv", "till", LVIV_KEY)
+    await host.services.connections.set_alert_email(lviv.id, "owner@example.com", "en")
+    cafe = access.sessions.Visitor(lviv.business_id, "Cafe", "Europe/Kyiv", "till", LVIV_KEY)
     await keep_passkey(host, cafe, "Corner phone")
     browsers = Browsers(host)
     browser = await browsers.new().sign_in(LVIV_KEY, remember="1")
     await browser.post("/devices/link")
     draft = (await browser.post("/connect/webhook")).headers["location"].split("/")[2]
-    owned = await host.store.read(lambda tx: drafts.get(tx, draft, lviv.business_id))
+    owned = await host.store.read(lambda tx: connections.drafts.get(tx, draft, lviv.business_id))
     if owned is None:
         raise RuntimeError("the console began no draft")
     body = json.dumps({"number": "1", "sum": "2.50"}).encode()
@@ -341,7 +330,9 @@ async def _use_the_console(place: Installation, lviv: Connection) -> Mapping[str
 
 async def _connected(place: Installation, title: str) -> Connection:
     """The connection of that title."""
-    return next(connection for connection in await place.host.desk.everyone() if connection.title == title)
+    return next(
+        connection for connection in await place.host.services.connections.list_all() if connection.title == title
+    )
 
 
 async def _write(place: Installation, folder: Path, target: Path, cookies: Mapping[str, str]) -> None:
@@ -367,10 +358,10 @@ async def readings(host: Host) -> dict[str, Any]:
     read: dict[str, Any] = {"installation": await host.store.read(_installation)}
     for connection in await host.store.read(_connections_ever):
         read[connection.title] = await host.store.read(partial(_of_connection, connection=connection))
-    for connection in await host.desk.everyone():
-        read[connection.title]["shown"] = await host.desk.shown(connection)
-        unread = await host.desk.unread(connection.id)
-        bodies = [await host.desk.unread_body(connection.id, item.id) for item in unread]
+    for connection in await host.services.connections.list_all():
+        read[connection.title]["shown"] = await host.services.connections.as_json(connection)
+        unread = await host.services.review.list_unread(connection.id)
+        bodies = [await host.services.review.unread_body(connection.id, item.id) for item in unread]
         read[connection.title]["unread bodies"] = [hashlib.sha256(body).hexdigest()[:16] for body in bodies]
     # tuples become lists and enums texts, as in the file they are compared with
     return json.loads(json.dumps(read, default=str))  # type: ignore[no-any-return]
@@ -378,49 +369,60 @@ async def readings(host: Host) -> dict[str, Any]:
 
 def _connections_ever(tx: Transaction) -> list[Connection]:
     """All connections of all businesses, removed ones too."""
-    businesses = connections.every_business(tx)
-    return [connection for business in businesses for connection in connections.ever_of_business(tx, business.id)]
+    businesses = connections.businesses.list_all(tx)
+    return [
+        connection for business in businesses for connection in connections.registry.all_of_business(tx, business.id)
+    ]
 
 
 def _installation(tx: Transaction) -> dict[str, Any]:
-    businesses = connections.every_business(tx)
+    businesses = connections.businesses.list_all(tx)
     ids = sorted(business.id for business in businesses)
     return {
         "businesses": sorted((business.id, business.name, business.currency, business.zone) for business in businesses),
-        "health": looking.health_counts(tx),
+        "health": queries.installation.health_counts(tx),
         "overviews": sorted(
             (row.connection.title, row.stopped, row.without_card, row.on_its_way, row.hints, row.unread)
-            for row in looking.overviews(tx, None)
+            for row in queries.overviews.overviews(tx, None)
         ),
-        "devices": [(session.device, session.remembered) for owner in ids for session in sessions.devices(tx, owner)],
-        "passkeys": [passkey.label for owner in ids for passkey in passkeys.of_owner(tx, owner)],
-        "drafts": [(connector, at) for owner in ids for _, connector, at in drafts.of_owner(tx, owner)],
-        "security log": [(event.kind, event.message.id) for owner in ids for event in security.listed(tx, owner)],
+        "devices": [
+            (session.device, session.remembered) for owner in ids for session in access.sessions.devices(tx, owner)
+        ],
+        "passkeys": [passkey.label for owner in ids for passkey in access.passkeys.of_owner(tx, owner)],
+        "drafts": [(connector, at) for owner in ids for _, connector, at in connections.drafts.of_owner(tx, owner)],
+        "security log": [
+            (event.kind, event.message.id) for owner in ids for event in access.security_log.list_newest(tx, owner)
+        ],
     }
 
 
 def _of_connection(tx: Transaction, connection: Connection) -> dict[str, Any]:
-    operations = outbox.listed(tx, connection.id)
+    operations = ledger.operations.list_newest(tx, connection.id)
     sale_ids = sorted({operation.sale_id for operation in operations})
-    days = tallies.days(tx, [connection.id], "2026-01-01")[connection.id]
+    days = ledger.daily_totals.of_days(tx, [connection.id], "2026-01-01")[connection.id]
     return {
         "health": connection.health,
-        "rules": [(version.number, version.rule.model_dump_json()) for version in connections.rules(tx, connection.id)],
-        "journal": [(line.receipt_id, line.message.id) for line in journal.lines(tx, connection.id)],
+        "rules": [
+            (version.number, version.rule.model_dump_json())
+            for version in connections.rules.of_connection(tx, connection.id)
+        ],
+        "journal": [(line.receipt_id, line.message.id) for line in ledger.journal.of_connection(tx, connection.id)],
         "operations": sorted(_operation(operation) for operation in operations),
         "tries": sorted(
-            (operation.code, len(tries)) for sale_id in sale_ids for operation, tries in outbox.of_sale(tx, sale_id)
+            (operation.code, len(tries))
+            for sale_id in sale_ids
+            for operation, tries in ledger.operations.with_attempts(tx, sale_id)
         ),
         "receipts": sorted(_receipt(tx, connection, sale_id) for sale_id in sale_ids),
-        "unread": [(item.where, item.why.id, item.origin) for item in journal.unread(tx, connection, 200)],
+        "unread": [(item.where, item.why.id, item.origin) for item in inbox.unreadable.waiting(tx, connection, 200)],
         "days": {day: [sums.receipts, sums.stamps, sums.redemptions] for day, sums in days.items()},
-        "email": watches.email(tx, connection.id),
-        "hints": hints.waiting(tx, connection.id),
-        "unsettled": ledger.unsettled(tx, connection.id),
+        "email": connections.alerts.email_of(tx, connection.id),
+        "hints": inbox.hints.count_of(tx, connection.id),
+        "unsettled": ledger.operations.count_unsettled(tx, connection.id),
     }
 
 
-def _operation(operation: outbox.Operation) -> tuple[object, ...]:
+def _operation(operation: ledger.operations.Operation) -> tuple[object, ...]:
     """An operation in an order in which operations can be sorted, with the exact request that it sends."""
     return (
         operation.receipt_id,
@@ -437,7 +439,7 @@ def _operation(operation: outbox.Operation) -> tuple[object, ...]:
 
 def _receipt(tx: Transaction, connection: Connection, sale_id: str) -> tuple[object, ...]:
     """What a receipt's page shows, with every version that the till told."""
-    page = looking.receipt(tx, connection.id, sale_id)
+    page = queries.receipts.details(tx, connection.id, sale_id)
     if page is None:
         raise LookupError(f"sale {sale_id} has operations and no receipt")
     return (

@@ -20,8 +20,8 @@ from connectors.cli.main import app
 from connectors.domain.clock import SystemClock
 from connectors.domain.connection import Connection
 from connectors.domain.operation import State
-from connectors.store import journal, outbox, tallies
-from connectors.store.outbox import Operation
+from connectors.store import ledger
+from connectors.store.ledger.operations import Operation
 from tests.stage import until
 from tests.store.stored_database import (
     DIEGO,
@@ -54,13 +54,13 @@ class Reopened:
     async def sync(self, title: str) -> None:
         """What `connectors sync` does, a minute later."""
         self.place.tills.clock.advance(60)
-        await self.place.host.desk.sync(self.connections[title].id)
+        await self.place.host.services.sync.run(self.connections[title].id)
 
     async def operations(self, title: str, receipt: str) -> list[Operation]:
         """The operations of a receipt, by what happened to it on the day that was stored; the first one first."""
         receipt_id = str(self.place.tills.receipts.get(receipt, receipt))
         connection_id = self.connections[title].id
-        listed = await self.place.host.store.read(lambda tx: outbox.listed(tx, connection_id))
+        listed = await self.place.host.store.read(lambda tx: ledger.operations.list_newest(tx, connection_id))
         of_receipt = [operation for operation in listed if operation.receipt_id == receipt_id]
         return sorted(of_receipt, key=lambda operation: operation.seq)
 
@@ -73,7 +73,7 @@ class Reopened:
     async def retry(self, title: str, receipt: str) -> None:
         """Let the last operation of a receipt go out again."""
         operation = (await self.operations(title, receipt))[-1]
-        await self.place.host.desk.retry(self.connections[title].id, operation.id)
+        await self.place.host.services.review.retry(self.connections[title].id, operation.id)
 
     async def raise_plan(self) -> None:
         """Give the businesses a 7stamp plan without a limit, and have the host notice it an hour later."""
@@ -101,7 +101,7 @@ async def reopened(
     tills = Tills()
     tills.whole_day()
     async with installation(tmp_path, monkeypatch, tills) as place:
-        connections = {connection.title: connection for connection in await place.host.desk.everyone()}
+        connections = {connection.title: connection for connection in await place.host.services.connections.list_all()}
         yield Reopened(place, json.loads((stored / "recorded.json").read_text()), connections)
 
 
@@ -116,7 +116,7 @@ async def test_everything_reads_as_it_did_when_it_was_stored(reopened: Reopened)
 async def test_every_line_of_the_journal_has_words(reopened: Reopened) -> None:
     host = reopened.place.host
     for connection in reopened.connections.values():
-        lines = await host.store.read(partial(journal.lines, connection_id=connection.id))
+        lines = await host.store.read(partial(ledger.journal.of_connection, connection_id=connection.id))
         assert lines
         for line in lines:
             text = host.words.word(line.message)
@@ -190,7 +190,7 @@ async def test_reading_the_whole_day_again_changes_nothing(reopened: Reopened) -
     place = reopened.place
     before = await place.host.store.read(lambda tx: _versions(tx, reopened))
     for title in ("Lviv", "Madrid"):
-        await place.host.desk.backfill(reopened.connections[title].id, DAY, _quietly)
+        await place.host.services.sync.backfill(reopened.connections[title].id, DAY, _quietly)
     assert await place.host.store.read(lambda tx: _versions(tx, reopened)) == before
 
 
@@ -198,7 +198,7 @@ def _versions(tx: Any, reopened: Reopened) -> list[tuple[str, int]]:
     """How many lines about sales each connection's journal has: a version that is new writes one."""
     counts = []
     for title in ("Lviv", "Madrid"):
-        lines = journal.lines(tx, reopened.connections[title].id)
+        lines = ledger.journal.of_connection(tx, reopened.connections[title].id)
         counts.append((title, sum(line.message.id.startswith("sale.") for line in lines)))
     return counts
 
@@ -221,14 +221,14 @@ async def test_new_sales_earn_stamps_and_a_refund_of_an_old_one_takes_its_stamps
     assert given[ANNA] == before[ANNA] - 3
     assert given[DIEGO] == before[DIEGO]
     lviv = reopened.connections["Lviv"].id
-    day = (await place.host.store.read(lambda tx: tallies.days(tx, [lviv], DAY)))[lviv][DAY]
+    day = (await place.host.store.read(lambda tx: ledger.daily_totals.of_days(tx, [lviv], DAY)))[lviv][DAY]
     # one receipt more and one refunded, each of three stamps
     assert (day.receipts, day.stamps) == (8, 22)
 
 
 async def test_a_hook_of_the_taught_till_is_received_at_the_address_it_had(reopened: Reopened) -> None:
     place, corner = reopened.place, reopened.connections["Corner"]
-    await place.host.desk.resume(corner.id)
+    await place.host.services.connections.resume(corner.id)
     await reopened.raise_plan()
     await place.corner_sale(corner, "C-4", "2.00", GLORIA)
     await reopened.sync("Corner")
@@ -254,20 +254,22 @@ async def test_what_is_held_can_be_retried(reopened: Reopened) -> None:
 
 
 async def test_what_could_not_be_read_is_there_as_it_came_and_is_tried_again(reopened: Reopened) -> None:
-    desk, corner = reopened.place.host.desk, reopened.connections["Corner"].id
-    unread = await desk.unread(corner)
-    assert [await desk.unread_body(corner, item.id) for item in unread] == [UNREADABLE]
-    await desk.edit(corner, {"map_paid": "total", "units": "minor"})
-    assert (await desk.try_again(corner))["read"] == 1
-    assert await desk.unread(corner) == []
+    services, corner = reopened.place.host.services, reopened.connections["Corner"].id
+    unread = await services.review.list_unread(corner)
+    assert [await services.review.unread_body(corner, item.id) for item in unread] == [UNREADABLE]
+    await services.connections.edit(corner, {"map_paid": "total", "units": "minor"})
+    assert (await services.review.retry_unread(corner))["read"] == 1
+    assert await services.review.list_unread(corner) == []
 
 
 async def test_the_account_of_a_removed_connection_is_adopted_with_its_ledger(reopened: Reopened) -> None:
     place, tills = reopened.place, reopened.place.tills
     lviv = reopened.connections["Lviv"]
     key = place.host.store.vault.decrypt(lviv.sevenstamp_key)
-    rule = await place.host.desk.rule(lviv)
-    kiosk = await place.host.desk.add("poster", {"access_token": tills.kiosk.token}, key, lambda _: rule, title="Kiosk")
+    rule = await place.host.services.connections.current_rule(lviv)
+    kiosk = await place.host.services.onboarding.connect(
+        "poster", {"access_token": tills.kiosk.token}, key, lambda _: rule, title="Kiosk"
+    )
     reopened.connections["Kiosk"] = kiosk
     tills.kiosk.refund(int(tills.receipts["of the kiosk"]))
     await reopened.sync("Kiosk")
