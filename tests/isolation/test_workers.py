@@ -18,7 +18,7 @@ from connectors.isolation.calls import ClassReference, ConnectorArguments, Recei
 from connectors.isolation.offences import NO_TENANT, Offences
 from connectors.isolation.pool import LimitExceeded, Limits, QueueFull, WorkerPool
 from connectors.isolation.runner import PluginRunner
-from tests.isolation.tills import PROOF, NoSettings, OddTill, OtherTill, SharedTill
+from tests.isolation.misbehaving_tills import PROOF, NoSettings, OddTill, OtherTill, SharedTill
 from tests.town import ANNA, KEY, Town, build
 from tests.web.visitor import browsers
 
@@ -78,8 +78,8 @@ async def test_a_connector_that_waits_is_cut_off_too(
 
 async def test_more_memory_than_a_worker_may_have_is_the_connectors_error(town: Town) -> None:
     connection = await connect(town)
-    assert await send(town, connection, b"memory") == (200, None)  # kept for a person, as other errors are
-    assert [str(kept.why.id) for kept in await town.host.services.review.list_unread(connection.id)] == [
+    assert await send(town, connection, b"memory") == (200, None)  # entry for a person, as other errors are
+    assert [str(entry.why.id) for entry in await town.host.services.review.list_unread(connection.id)] == [
         "the connector raised MemoryError"
     ]
 
@@ -91,7 +91,7 @@ async def test_what_a_connector_raises_prints_or_returns_is_no_harm(
     for body in (b"raise somebody's phone", b"print", b"answer"):
         assert (await send(town, connection, body))[0] == 200
     assert "somebody's phone" not in caplog.text
-    assert sorted(str(kept.why.id) for kept in await town.host.services.review.list_unread(connection.id)) == [
+    assert sorted(str(entry.why.id) for entry in await town.host.services.review.list_unread(connection.id)) == [
         "the connector answered with object",
         "the connector raised KeyError",
     ]

@@ -412,7 +412,7 @@ async def test_chunk_extensions_and_trailers_count_as_headers_do(town: Town, end
 
 
 async def test_trailers_do_not_become_headers() -> None:
-    async def told(scope: Any, receive: Any, send: Any) -> None:
+    async def informed_app(scope: Any, receive: Any, send: Any) -> None:
         while (await receive()).get("more_body"):
             pass
         names = b" ".join(name for name, _ in scope["headers"])
@@ -420,7 +420,7 @@ async def test_trailers_do_not_become_headers() -> None:
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": names})
 
-    async with served(_without_lifespan(told)) as server:
+    async with served(_without_lifespan(informed_app)) as server:
         head = b"POST / HTTP/1.1\r\nHost: host\r\nTransfer-Encoding: chunked\r\n\r\n"
         answer = await server.ask(head + b"0\r\nX-Forwarded-For: 10.0.0.1\r\n\r\n")
         assert answer.body == "host transfer-encoding"
