@@ -112,8 +112,8 @@ def show(rows: list[list[str]], console: Console) -> None:
     table = Table("attack", caption="/healthz in ms, then sales and their way to a stamp in s, then the host")
     for name in short:
         table.add_column(name, justify="right")
-    for title, _, *measurements in rows:
-        table.add_row(title, *measurements)
+    for title, _, *cells in rows:
+        table.add_row(title, *cells)
     console.print(table)
 
 

@@ -78,7 +78,7 @@ async def test_a_connector_that_waits_is_cut_off_too(
 
 async def test_more_memory_than_a_worker_may_have_is_the_connectors_error(town: Town) -> None:
     connection = await connect(town)
-    assert await send(town, connection, b"memory") == (200, None)  # entry for a person, as other errors are
+    assert await send(town, connection, b"memory") == (200, None)  # kept for a person, as other errors are
     assert [str(entry.why.id) for entry in await town.host.services.review.list_unread(connection.id)] == [
         "the connector raised MemoryError"
     ]
