@@ -15,7 +15,7 @@ from connectors.cli.servers import serving
 from connectors.runtime.host import Host
 from connectors.settings import Settings
 from connectors.sevenstamp.sandbox import Sandbox
-from connectors.store import ledger
+from connectors.store import ledger, queries
 from connectors.web.app import application
 
 SAMPLES = Path(__file__).parent / "samples" / "poster"
@@ -106,7 +106,7 @@ async def test_the_documented_samples_earn_nothing_until_somebody_is_attached(
             )  # the samples also remove and add the application
             assert (await host.services.sync.run(one.id))["operations"]["applied"] == 0
             assert sevenstamp.state.operations == []
-            assert await host.store.read(lambda tx: ledger.operations.list_newest(tx, one.id)) == []
+            assert await host.store.read(lambda tx: queries.operations.list_newest(tx, one.id)) == []
             lines = await host.store.read(lambda tx: ledger.journal.of_connection(tx, one.id))
             assert (
                 "Receipt 330660, UAH\xa027.50, earned no stamps: nobody is attached, and it was closed on "
