@@ -1,4 +1,7 @@
-"""What a cafe gives for its Poster connection, and what the operator sets once for all of them."""
+"""The settings of a Poster connection, and those the operator makes once for all of them.
+
+Owns their names, form texts and checks; calling Poster with them is `client`'s and `oauth`'s.
+"""
 
 from __future__ import annotations
 
@@ -45,11 +48,12 @@ class PosterSettings(BaseModel):
 
     @property
     def account_number(self) -> str:
+        """The account's number, with which every token begins."""
         return self.access_token.get_secret_value().partition(":")[0]
 
 
 class PosterApp(BaseSettings):
-    """The operator's: `POSTER_API_URL`, `POSTER_APPLICATION_ID`, `POSTER_APPLICATION_SECRET`."""
+    """The operator's settings: `POSTER_API_URL`, `POSTER_APPLICATION_ID`, `POSTER_APPLICATION_SECRET`."""
 
     model_config = SettingsConfigDict(env_prefix="POSTER_", extra="ignore")
 
@@ -58,10 +62,11 @@ class PosterApp(BaseSettings):
     application_secret: SecretStr | None = None
 
     def secret(self) -> str | None:
+        """Return the application's secret, which signs hooks; `None` where the operator has set none."""
         return self.application_secret.get_secret_value() if self.application_secret else None
 
     def origin_of(self, account: str) -> str:
-        """Where an account's own API is; a sandbox plays all accounts at its one address."""
+        """Return the origin of an account's own API; a sandbox plays all accounts at its one address."""
         if self.api_url == API_URL:
             return f"https://{account}.joinposter.com"
         parts = urlsplit(self.api_url)
