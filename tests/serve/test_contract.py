@@ -40,8 +40,8 @@ async def test_every_exchange_is_as_the_file_says() -> None:
     assert await till.fetch("chk_1") is None
     sandbox.cafe.fail_next = [503, 429]
     assert await till.fetch(checks[0]) is not None
+    wrong = ServeSettings.model_validate({"access_token": "wrong"})
     with pytest.raises(NotAuthorised):
-        wrong = ServeSettings.model_validate({"access_token": "wrong"})
         await ServeConnector(wrong, app=till.app, transport=contract).check()
     assert contract.used == {
         ("listVenues", 200),

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from connector_sdk import BadPayload, Money, SaleStatus
 from webhook_connector import expressions
-from webhook_connector.expressions import compiled, parsed
+from webhook_connector.expressions import compile_path, parse_json
 from webhook_connector.mapping import sales_of
 from webhook_connector.settings import WebhookSettings
 
@@ -49,7 +49,7 @@ def refused(body: Any, **more: Any) -> tuple[str, str]:
      "r[?kind=='refund'].amount", "r[?kind=='refund' && ok!='no'].amount[]", "@"],
 )  # fmt: skip
 def test_paths_indexes_projections_text_filters_and_alternatives_are_allowed(path: str) -> None:
-    compiled(path)
+    compile_path(path)
 
 
 @pytest.mark.parametrize(
@@ -77,10 +77,10 @@ def test_paths_indexes_projections_text_filters_and_alternatives_are_allowed(pat
 )
 def test_everything_else_is_refused_in_words(path: str, said: str) -> None:
     if not said:
-        compiled(path)  # brackets only: as deep as the length allows, and no harm
+        compile_path(path)  # brackets only: as deep as the length allows, and no harm
         return
     with pytest.raises(ValueError, match=r".") as caught:
-        compiled(path)
+        compile_path(path)
     assert said in str(caught.value)
     with pytest.raises(ValidationError):
         settings(map_version=path)
@@ -217,7 +217,7 @@ def test_tips_other_currencies_and_lists_where_one_value_is_wanted() -> None:
 )
 def test_bodies_that_cannot_be_read(body: bytes, where: str) -> None:
     with pytest.raises(BadPayload) as caught:
-        parsed(body)
+        parse_json(body)
     assert caught.value.where == where
 
 
@@ -244,14 +244,14 @@ def test_settings_that_make_no_sense_are_refused_in_words(more: dict[str, str], 
 def test_what_many_receipts_cost_together_is_one_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     """The id of a receipt that costs too much is not followed once more for each of five hundred."""
     visits = 0
-    visit = expressions._Follower.visit
+    visit = expressions._CountingInterpreter.visit
 
     def counted(self: Any, node: Any, *args: Any, **kwargs: Any) -> Any:
         nonlocal visits
         visits += 1
         return visit(self, node, *args, **kwargs)
 
-    monkeypatch.setattr(expressions._Follower, "visit", counted)
+    monkeypatch.setattr(expressions._CountingInterpreter, "visit", counted)
     costly = "x[?" + "||".join(["a!=b"] * 40) + "]||id"
     settings = WebhookSettings.model_validate(BASE | {"map_receipts": "all", "map_receipt_id": costly})
     row = {
@@ -267,6 +267,6 @@ def test_what_many_receipts_cost_together_is_one_budget(monkeypatch: pytest.Monk
 
 
 def test_large_values_are_not_compared_with_each_other() -> None:
-    assert expressions.found_in("x[?a==b].id", {"x": [{"a": [1], "b": [1], "id": "1"}]}) == []
-    assert expressions.found_in("x[?a=='b'].id", {"x": [{"a": "b", "id": "1"}]}) == ["1"]
-    assert expressions.found_in("x[?a!='b'].id", {"x": [{"a": None, "id": "1"}]}) == ["1"]
+    assert expressions.follow_path("x[?a==b].id", {"x": [{"a": [1], "b": [1], "id": "1"}]}) == []
+    assert expressions.follow_path("x[?a=='b'].id", {"x": [{"a": "b", "id": "1"}]}) == ["1"]
+    assert expressions.follow_path("x[?a!='b'].id", {"x": [{"a": None, "id": "1"}]}) == ["1"]

@@ -15,7 +15,7 @@ from connector_sdk.hooks import HookRequest
 from connector_sdk.messages import Catalogue
 from connector_sdk.signatures import BodyHmac, StandardWebhooks
 from webhook_connector import ready_made
-from webhook_connector.expressions import compiled, found_in, parsed
+from webhook_connector.expressions import compile_path, follow_path, parse_json
 from webhook_connector.teaching import TEACHING
 
 ENGLISH = Catalogue(["connectors", "webhook_connector"])
@@ -50,7 +50,7 @@ def test_a_tap_becomes_a_path_that_leads_to_what_was_tapped() -> None:
     assert path_to("anna@example.com", "map_email") == "order.attributes[?key=='mail'].value"
     assert path_to("12,50", "map_status", {"payments": [{"sum": "12,50"}]}) == "payments[0].sum"
     for leaf in TEACHING.leaves({}, sent(BODY), "map_phone"):
-        found = found_in(leaf.path, parsed(sent(BODY)))
+        found = follow_path(leaf.path, parse_json(sent(BODY)))
         assert leaf.value in (found if isinstance(found, list) else [found])
 
 
@@ -101,7 +101,7 @@ def test_odd_texts_are_read_within_bounds() -> None:
                 TEACHING.taken({}, sent(body), field, leaf.path)
     assert len(TEACHING.leaves({}, sent(many), "map_paid")) <= 400
     with pytest.raises(ValueError, match="at most 12 lists"):
-        compiled("l" + "[]" * 13)
+        compile_path("l" + "[]" * 13)
 
 
 @pytest.mark.parametrize(
@@ -272,7 +272,7 @@ def test_no_body_and_no_settings_make_teaching_raise_and_every_path_is_allowed(
     for raw in (sent(body), json.dumps(body).encode()[:7], b"\xff"):
         TEACHING.questions(values, raw)
         for leaf in TEACHING.leaves(values, raw, field):
-            compiled(leaf.path)
+            compile_path(leaf.path)
             taken = TEACHING.taken(values, raw, field, leaf.path)
             TEACHING.sketch(taken, raw)
         TEACHING.sketch(values, raw)
