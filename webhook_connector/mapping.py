@@ -125,7 +125,7 @@ def _receipt_id(raw: object, settings: WebhookSettings, budget: Budget) -> str |
     if not isinstance(raw, dict):
         return None
     try:
-        return _Receipt(raw, settings, budget).text("receipt_id") or None
+        return _Receipt(raw, settings, budget).read_text("receipt_id") or None
     except BadPayload:
         return None
 
@@ -152,7 +152,7 @@ class _Receipt:
         if status is SaleStatus.closed and closed_at is None:
             raise self._nothing("closed_at")
         return Sale(
-            receipt_id=self.needed_text("receipt_id"),
+            receipt_id=self.read_needed_text("receipt_id"),
             version=self.version(),
             status=status,
             closed_at=None if status is SaleStatus.open else closed_at,
@@ -161,7 +161,7 @@ class _Receipt:
             customer=self._customer(),
             lines=tuple(self.lines()),
             redeem_codes=self.codes(),
-            location_id=self.text("location") or None,
+            location_id=self.read_text("location") or None,
         )
 
     def readers(self) -> Iterator[tuple[str, Callable[[], str]]]:
@@ -188,7 +188,7 @@ class _Receipt:
     def _nothing(self, field: str, where: str = "") -> BadPayload:
         return bad_payload(where or field, "nothing is at {path}", path=self._path(field))
 
-    def text(self, field: str, within: object = None) -> str:
+    def read_text(self, field: str, within: object = None) -> str:
         """Read one text; empty where there is nothing. Several different values are refused, as is what is no text."""
         value = self._follow(field, self._raw if within is None else within)
         if isinstance(value, list):
@@ -207,9 +207,9 @@ class _Receipt:
             raise bad_payload(field, "{number} values are at {path}", number=len(different), path=self._path(field))
         return present[0] if present else None
 
-    def needed_text(self, field: str) -> str:
+    def read_needed_text(self, field: str) -> str:
         """Read one text that must be there."""
-        text = self.text(field)
+        text = self.read_text(field)
         if not text:
             raise self._nothing(field)
         return text
@@ -218,7 +218,7 @@ class _Receipt:
 
     def currency(self) -> str:
         """Read the receipt's own currency, where it says one; another than the till's is refused."""
-        currency = self.text("currency").upper()
+        currency = self.read_text("currency").upper()
         if self._settings.map_currency and currency != self._settings.currency:
             raise bad_payload("currency", "is not {currency}", currency=self._settings.currency)
         return currency
@@ -260,7 +260,7 @@ class _Receipt:
     # --- time and state ---------------------------------------------------------------------------------------
 
     def _time(self, field: str) -> datetime | None:
-        text = self.text(field)
+        text = self.read_text(field)
         if not text:
             return None
         at = parse_time(text, self._settings)
@@ -276,11 +276,15 @@ class _Receipt:
     def closed_at(self) -> str:
         """Read when it was closed, as the till's clock shows it."""
         at = self._time("closed_at")
-        return f"{at.astimezone(ZoneInfo(self._settings.zone)):%Y-%m-%d %H:%M}" if at else self.needed_text("closed_at")
+        return (
+            f"{at.astimezone(ZoneInfo(self._settings.zone)):%Y-%m-%d %H:%M}"
+            if at
+            else self.read_needed_text("closed_at")
+        )
 
     def version(self) -> int | None:
         """Read a whole number, or a time as microseconds; `None` where the till has neither."""
-        text = self.text("version")
+        text = self.read_text("version")
         if not text:
             return None
         if text.isdigit():
@@ -293,7 +297,7 @@ class _Receipt:
 
     def status(self) -> _Status:
         """Read the status by the words that the cafe explained; without a path for it, what is sent is closed."""
-        word = self.text("status").lower()
+        word = self.read_text("status").lower()
         if not self._settings.map_status:
             return _Status(SaleStatus.closed)
         if word in self._settings.statuses("voided_statuses"):
@@ -315,7 +319,7 @@ class _Receipt:
 
     def _customer(self) -> Customer | None:
         """Read who bought; a name that cannot be one is left out, and the others are still good."""
-        phone, email, number = self.text("phone"), self.text("email"), self.text("number")
+        phone, email, number = self.read_text("phone"), self.read_text("email"), self.read_text("number")
         customer = Customer(
             number=number if _NUMBER.fullmatch(number) else None,
             phone=phone if _may_be_phone(phone) else None,
@@ -337,31 +341,31 @@ class _Receipt:
             yield self._line(line, at)
 
     def _line(self, raw: object, at: int) -> Line:
-        product = self.text("product", raw) if isinstance(raw, dict) else ""
+        product = self.read_text("product", raw) if isinstance(raw, dict) else ""
         if not product:
             raise self._nothing("product", f"lines.{at}.product")
-        quantity = self.text("quantity", raw) or "1"
+        quantity = self.read_text("quantity", raw) or "1"
         try:
             exact = parse_quantity(quantity, self._settings)
         except ValueError:
             raise bad_payload(f"lines.{at}.quantity", "{found} is no quantity", found=quote(quantity)) from None
-        return Line(product_id=product, category_id=self.text("category", raw) or None, quantity=exact)
+        return Line(product_id=product, category_id=self.read_text("category", raw) or None, quantity=exact)
 
 
 _READERS: Mapping[str, Callable[[_Receipt], str]] = {
-    "receipt_id": lambda receipt: receipt.needed_text("receipt_id"),
+    "receipt_id": lambda receipt: receipt.read_needed_text("receipt_id"),
     "paid": lambda receipt: str(receipt.paid()),
     "tip": lambda receipt: str(receipt.money("tip") or ""),
     "refunded": lambda receipt: str(receipt.money("refunded") or ""),
     "closed_at": _Receipt.closed_at,
-    "version": lambda receipt: receipt.text("version") if receipt.version() is not None else "",
-    "status": lambda receipt: receipt.status().status.value if receipt.text("status") else "",
+    "version": lambda receipt: receipt.read_text("version") if receipt.version() is not None else "",
+    "status": lambda receipt: receipt.status().status.value if receipt.read_text("status") else "",
     "codes": lambda receipt: ", ".join(receipt.codes()),
     "lines": lambda receipt: ", ".join(f"{line.quantity} × {line.product_id}" for line in receipt.lines()),
-    "phone": lambda receipt: receipt.text("phone"),
-    "email": lambda receipt: receipt.text("email"),
-    "number": lambda receipt: receipt.text("number"),
-    "location": lambda receipt: receipt.text("location"),
+    "phone": lambda receipt: receipt.read_text("phone"),
+    "email": lambda receipt: receipt.read_text("email"),
+    "number": lambda receipt: receipt.read_text("number"),
+    "location": lambda receipt: receipt.read_text("location"),
     "currency": _Receipt.currency,
 }
 """How a field of a receipt is read as text, to be shown; what does not belong to a whole receipt is not among them."""

@@ -34,12 +34,12 @@ def sketch(values: Values, body: bytes) -> Sketch:
         return Sketch(wrong={**missing, "map_receipts": Message("the list is empty here")})
     examination = examine(receipts[0], settings)
     wrong = missing | _wrong_in_first(settings, receipts[0], examination)
-    found = {f"map_{field}": text for field, text in examination.texts.items()} | _format_words(values)
+    readings = {f"map_{field}": text for field, text in examination.texts.items()} | _format_words(values)
     if missing or "map_receipts" in wrong:
-        return Sketch(found=found, wrong=wrong)
+        return Sketch(found=readings, wrong=wrong)
     sales, errors = _map_all(receipts, settings, budget)
     # what is wrong with the first receipt says more than what is wrong with a later one
-    return Sketch(sales, found, {**errors, **wrong})
+    return Sketch(sales, readings, {**errors, **wrong})
 
 
 def _wrong_in_first(settings: WebhookSettings, receipt: object, examination: Examination) -> dict[str, Message]:
