@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from connector_sdk import Account, Connector, Forged, Hint, Hints, HookRequest, TillAccount
 from connector_sdk.signatures import OrderedFieldsMd5
-from connectors.store import hints
+from connectors.store import inbox
 from poster_connector import PosterConnector, verification, wire
 from poster_connector.sandbox import SECRET
 from poster_connector.sandbox import Account as SandboxAccount
@@ -62,7 +62,7 @@ async def test_a_hook_at_the_hosts_address_is_parsed_and_verified_once(town: Tow
     receipt = town.cafe.sell()
     assert (await town.hook(town.cafe.hook(receipt, "closed"))).status_code == 200
     assert counts == {"parsed": 1, "verified": 1}
-    assert await town.host.store.read(lambda tx: hints.waiting(tx, town.connection.id)) == 1
+    assert await town.host.store.read(lambda tx: inbox.hints.count_of(tx, town.connection.id)) == 1
 
 
 def test_several_connections_of_one_account_share_the_work(counts: Counter[str]) -> None:
