@@ -18,7 +18,7 @@ from poster_connector.wire import JsonObject, NoRecord, judge, read_text, respon
 # Poster publishes no limit. One reading goes one request after the other, so a slow Poster is asked less; this bounds
 # what all of a connection's work together may ask of one account.
 CALLS_PER_SECOND = 50.0
-_MOST_PAGES = 10_000
+_MOST_PAGES = 10_000  # of three days at most: a reading that goes on for ever must end
 # As a filter, 0 means all; as a receipt's own status it means an online order that waits for confirmation.
 ALL, CLOSED = "0", "2"
 _RECEIPT_NUMBER = re.compile(r"[0-9]{1,18}")

@@ -48,7 +48,7 @@ from poster_connector.settings import PosterApp, PosterSettings
 
 _SLICE_DAYS = 3  # what Poster reads at once (error 52)
 _MENU_SECONDS = 3600.0  # products change their category seldom, and reading them costs a call
-_LONGEST_ID = 128
+_LONGEST_ID = 128  # as long as a key of the host
 _ACCEPT = Answer(200, b'{"status":"accept"}')
 
 
@@ -167,9 +167,11 @@ class PosterConnector(Connector[PosterSettings]):
         They are read from business days widened by one each side: a day of the account begins and ends at another
         moment than a day in UTC.
         """
+        # taken before the first call: what is closed while pages are read belongs to the next poll
         began = datetime.now(UTC)
         at = since.at if since is not None else began
         async for records in self._read_days(at, began, CLOSED):
+            # the days asked for hold much that an earlier poll has seen
             recent = [record for record in records if _closed_since(record, at)]
             yield await self._page(recent)
         yield SalePage(checkpoint=Checkpoint(at=began))
@@ -183,6 +185,7 @@ class PosterConnector(Connector[PosterSettings]):
         for first, last in self._slices(since, now):
             async for records in self._client.receipts(first, last, ALL):
                 yield await self._page(records)
+            # the last day of a slice may have begun only: all before it is read for good
             end = datetime.combine(last, datetime.min.time(), ZoneInfo(self.account.zone))
             yield SalePage(checkpoint=Checkpoint(at=min(end, now)))
 
@@ -241,6 +244,7 @@ class PosterConnector(Connector[PosterSettings]):
         The account's number is not signed: it only finds the connections, each of which then sees in `prove` whether
         the signed name is its account's.
         """
+        # the developer site tries the address with a GET first, and wants 200
         if hook.method in ("GET", "HEAD"):
             return _ACCEPT
         verified = verification.verify(app, hook.body)
@@ -265,6 +269,7 @@ class PosterConnector(Connector[PosterSettings]):
         parsed = verification.parse(hook.body)
         if parsed.is_test:
             return Ignored("the developer site's check")
+        # Poster sends many kinds of things; of all but receipts and the application nothing is kept
         match parsed.object, parsed.action:
             case "transaction", _:
                 return _hint(parsed)

@@ -82,6 +82,7 @@ def _map_receipt(raw: JsonObject, currency: str, settings: PosterSettings, categ
     if status is SaleStatus.closed and closed_at is None:
         raise BadPayload("date_close", "is missing from a closed receipt")
     return Sale(
+        # no version: Poster has no revision, and the host orders its readings itself
         receipt_id=read_text(raw, "transaction_id"),
         status=status,
         closed_at=None if status is SaleStatus.open else closed_at,

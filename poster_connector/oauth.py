@@ -62,6 +62,7 @@ async def exchange(app: PosterApp, returned: Mapping[str, str], redirect_uri: st
 
 async def _post(url: str, form: Mapping[str, str]) -> bytes:
     """Post a form, once: a code is good for one trade only. Raises `TillUnavailable`."""
+    # a transport of its own: the address is that of an account, and nothing is asked there twice
     transport = production_transport(1)
     try:
         reply = await call(transport, "POST", url, deadline=_DEADLINE, data=form)

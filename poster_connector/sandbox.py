@@ -83,6 +83,7 @@ class PosterSandbox(TillSandbox):
 
     def _call_method(self, path: str, query: Mapping[str, str]) -> Response:
         """Answer a method of the API, or fail as the account was told to. A wrong token is the first account's."""
+        # the account itself refuses a token that is not its own
         account = self.accounts.get(query.get("token", ""), self.account)
         if account.fail_next:
             return _failed_response(account.fail_next.pop(0))

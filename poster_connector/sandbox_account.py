@@ -138,6 +138,7 @@ class Account:
         for client_id, client in self.clients.items():
             if client["phone_number"] == digits:
                 return client_id
+        # ids grow and are never given again, as no client is ever removed
         client_id = _FIRST_CLIENT + len(self.clients)
         self.clients[client_id] = {
             "client_id": str(client_id),
@@ -154,6 +155,7 @@ class Account:
 
     def open(self, client_id: int = 0, *, spot: int = 1) -> int:
         """Open a table and return the receipt's id, which Poster gives now and not when it is closed."""
+        # receipts may be put in by a test, so the next id is found and not counted
         receipt_id = max(self.receipts, default=_FIRST_RECEIPT - 1) + 1
         self.receipts[receipt_id] = {
             "transaction_id": str(receipt_id),
@@ -249,6 +251,7 @@ class Account:
 
     def answer(self, method: str, query: Mapping[str, str]) -> object:
         """Return the `response` of a method. Raises `PosterError`."""
+        # counted before the token is looked at: a refused call is one, too
         self.calls += 1
         if query.get("token") != self.token:
             raise PosterError(11 if query.get("token") else 10, "Bad access token")
@@ -299,6 +302,7 @@ class Account:
 
     def _list_receipts(self, query: Mapping[str, str]) -> object:
         """Return a page of receipts with a greater id than `next_tr`, of some business days, by status."""
+        # Poster limits days and not receipts, so the days are looked at before anything else
         first, last = _days(query)
         if (last - first).days >= _MOST_DAYS:
             raise PosterError(52, "Date range is too long")
@@ -308,6 +312,7 @@ class Account:
             for receipt_id, receipt in self._arrived_after(after)
             if status in ("0", receipt["status"]) and first <= self._business_day(receipt) <= last
         ]
+        # the cut is by id in both orders: the cursor asks for greater ids
         page = matches[: self.page_size]
         return page[::-1] if self.newest_first else page
 
@@ -341,10 +346,11 @@ class Account:
         at: int | None = None,
     ) -> bytes:
         """Return a signed hook; `data` is sent as a string of JSON where it is given as text, else as itself."""
+        # signed as sent: as text, and in seconds
         time = str(at if at is not None else int(self.now().timestamp()))
         fields = [self.name, object_, str(object_id), action]
         if data is not None:
-            fields.append(data if isinstance(data, str) else json.dumps(data))
+            fields.append(_as_sent(data))
         body: dict[str, object] = {
             "account": self.name,
             "account_number": self.number,
@@ -369,6 +375,11 @@ _METHODS: Mapping[str, Callable[[Account, Mapping[str, str]], object]] = {
     "dash.getTransaction": Account._find_receipt,
     "dash.getTransactions": Account._list_receipts,
 }
+
+
+def _as_sent(data: object) -> str:
+    """Return `data` byte for byte as the hook holds it, which is what Poster signs."""
+    return data if isinstance(data, str) else json.dumps(data)
 
 
 def _number(query: Mapping[str, str], name: str) -> int:

@@ -41,6 +41,7 @@ class PosterSettings(BaseModel):
     @field_validator("access_token")
     @classmethod
     def _looks_right(cls, token: SecretStr) -> SecretStr:
+        # the number before the colon is the identity of the account: nothing works without it
         number, colon, secret = token.get_secret_value().partition(":")
         if not (number.isascii() and number.isdigit() and colon and secret.isalnum()):
             raise ValueError("a token is the account number, a colon and a secret, as in 861052:0239…")
@@ -69,5 +70,6 @@ class PosterApp(BaseSettings):
         """Return the origin of an account's own API; a sandbox plays all accounts at its one address."""
         if self.api_url == API_URL:
             return f"https://{account}.joinposter.com"
+        # an address of the operator: it is followed without a look at the account
         parts = urlsplit(self.api_url)
         return f"{parts.scheme}://{parts.netloc}"

@@ -64,6 +64,7 @@ class PosterStub(TillStub):
 
     def sell(self, sold: Sold) -> str:
         """Sell as a cashier does, at the sale's own moment; return the receipt's id."""
+        # receipts take their times from the clock of the account
         account, clock = self._account, self._account.now
         account.now = lambda: sold.at
         try:

@@ -16,7 +16,7 @@ from connector_sdk.till_client import RateLimit, TillClient
 from serve_connector.wire import MOST_PER_PAGE, judge, parse_page
 
 CALLS_PER_SECOND = 10.0  # Serve names no limit: what a patient till bears, and 429 says the rest
-_MOST_PAGES = 10_000
+_MOST_PAGES = 10_000  # two million checks: a reading that goes on for ever must end
 
 
 class ServeClient:
@@ -42,6 +42,7 @@ class ServeClient:
     async def check(self, check_id: str) -> object | None:
         """Read one check as it is now; `None` where Serve knows none of that id."""
         try:
+            # an id comes from outside and must stay one part of the path
             check: object = await self._client.get(f"v1/checks/{quote(check_id, safe='')}")
         except NotFound:
             return None
@@ -63,6 +64,7 @@ class ServeClient:
             cursor = page.next_cursor
             if cursor is None:
                 return
+            # Serve would be asked for the same pages until the limit above
             if cursor in seen:
                 raise TillUnavailable(f"{path}: the cursor goes in a circle")
             seen.add(cursor)

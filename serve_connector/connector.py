@@ -90,6 +90,7 @@ class ServeConnector(Connector[ServeSettings]):
 
     async def aclose(self) -> None:
         """Close the client, if one was made."""
+        # a connector that only received hooks never opened one
         if self._opened_client is not None:
             await self._opened_client.aclose()
 
@@ -114,6 +115,7 @@ class ServeConnector(Connector[ServeSettings]):
 
     async def poll(self, since: Checkpoint | None) -> AsyncIterator[SalePage]:
         """Read checks changed since `since.at`, whatever their state."""
+        # taken before the first call: what changes while pages are read belongs to the next poll
         began = datetime.now(UTC)
         at = since.at if since is not None else began
         async for records in self._client.checks(at):
@@ -149,6 +151,7 @@ class ServeConnector(Connector[ServeSettings]):
 
     def receive(self, hook: HookRequest) -> Received:
         """Read the check in an event; one that cannot be read is reported by its field. Raises `BadPayload`."""
+        # only the event of a check holds a whole check; others are told by their type and left
         event = wire.parse_event(hook.body)
         kind = event.get("type")
         if not isinstance(kind, str):

@@ -81,6 +81,7 @@ def venue_of(event: JsonObject) -> str | None:
 
 
 def _map_check(raw: JsonObject, currency: str, settings: ServeSettings, venue_id: str | None) -> Sale:
+    # first of all: amounts of another currency must never be read as the account's own
     if raw.get("currency") != currency:
         raise BadPayload("currency", f"is not the account's, {currency}")
     status = _status(raw)
@@ -197,6 +198,7 @@ def _without_money(raw: JsonObject, currency: str) -> Money:
     for at, payment in enumerate(payments):
         if not isinstance(payment, dict) or not isinstance(payment.get("kind"), str):
             raise BadPayload(f"payments.{at}", "is not an object with a kind")
+        # a kind that nobody has named yet counts as money: a stamp must not be lost over it
         if payment.get("kind") not in NOT_MONEY:
             continue
         try:
@@ -240,6 +242,7 @@ def _line(raw: object, where: str) -> Line:
         category_id=_optional_text(raw, "category"),
         quantity=_quantity(raw, "quantity", where),
         refunded_quantity=_quantity(raw, "refunded_quantity", where, "0"),
+        # a line without a total is no gift: nobody said that it was free
         gift=raw.get("total") is not None and _decimal(raw["total"], f"{where}.total") == 0,
     )
 

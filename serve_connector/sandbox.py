@@ -68,6 +68,7 @@ class ServeSandbox(TillSandbox):
         cafe = self.cafes.get(token)
         if cafe is None:
             return _error(401, "unauthorized", "this token opens nothing")
+        # a call with a token that opens nothing is nobody's
         cafe.calls += 1
         return _failed_response(cafe.fail_next.pop(0)) if cafe.fail_next else cafe
 
@@ -206,6 +207,7 @@ def _read_page(cafe: Cafe, query: QueryParams) -> CheckPage:
     """Return the page that a query asks for. Raises `ValueError` or `TypeError` where it cannot be understood."""
     since = datetime.fromisoformat(query.get("updated_since", write_time(_MONTHS_AGO)))
     limit = int(query.get("limit", "50"))
+    # as strict as the contract, so that what the connector sends is held to it
     if not 1 <= limit <= MOST_PER_PAGE or since.tzinfo is None:
         raise ValueError
     return cafe.page(since, query.get("cursor", ""), limit)

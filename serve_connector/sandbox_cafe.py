@@ -183,6 +183,7 @@ class Cafe:
         record = self.checks[check]
         record["total"] = self.money(total) if total is not None else record["total"]
         record["tip"], record["promo_codes"] = self.money(tip), list(codes)
+        # the card pays the tip too, though the total does not hold it
         record["payments"] = [{"kind": "card", "amount": str(Decimal(record["total"]) + Decimal(record["tip"]))}]
         record["status"], record["closed_at"] = "closed", write_time(self.now())
         self._note_change(check)
@@ -224,6 +225,7 @@ class Cafe:
     def _note_change(self, check: str) -> None:
         """Raise a check's revision and move it to the end of the changes."""
         record = self.checks[check]
+        # a new record: what was sent of the old one must not change afterwards
         self.checks[check] = {**record, "revision": record["revision"] + 1}
         self.changes = [(at, changed) for at, changed in self.changes if changed != check]
         self.changes.append((self.now(), check))
@@ -250,6 +252,7 @@ class Cafe:
 
         Raises `ValueError` or `TypeError` for a cursor that is none.
         """
+        # the time and the id of the last change on the page before: two changes may have the same time
         after = json.loads(urlsafe_b64decode(cursor)) if cursor else None
         size = min(limit, self.page_size)
         matches = [

@@ -59,6 +59,7 @@ class ServeStub(TillStub):
 
     def sell(self, sold: Sold) -> str:
         """Sell as a waiter does, at the sale's own moment; return the check's id."""
+        # checks take their times from the clock of the cafe
         clock = self._cafe.now
         self._cafe.now = lambda: sold.at
         try:
@@ -101,6 +102,7 @@ class ServeStub(TillStub):
 
     def age(self, hook: HookRequest, seconds: int) -> HookRequest:
         """Return the same event, well signed, but so many seconds ago."""
+        # real time: the signature is looked at by the clock of the machine
         at = int(time.time()) - seconds
         return HookRequest(hook.method, self._cafe.signed(hook.body, at=at), {}, hook.body)
 

@@ -34,6 +34,7 @@ def add_answer(values: Values, body: bytes, field: str, path: str) -> dict[str, 
         return {**values, field: path}
     if field == "map_receipts":
         return {**_begin_within(values, path), field: path}
+    # with the new answer already in it: it may say which list the receipts are
     answered = {**values, field: path}
     receipt = first_receipt(answered, parse_request(body)).value
     if _is_of_other_requests(values.get(field, ""), path, receipt):
@@ -56,6 +57,7 @@ def _begin_within(values: Values, path: str) -> dict[str, str]:
     """Rewrite answers that were given before the list was named, as paths within one of its receipts."""
     rewritten = dict(values)
     for name, value in values.items():
+        # the two ways in which a path goes into a list before anybody said that it is one of receipts
         for start in (f"{path}[0].", f"{path}[]."):
             if name.startswith("map_") and value.startswith(start):
                 rewritten[name] = value.removeprefix(start)
@@ -72,12 +74,14 @@ def _first_text(value: object) -> str:
 
 def _see_amount(values: Values, text: str) -> dict[str, str]:
     """Set the decimal sign and the units where the amount shows them; what is in doubt is left to a question."""
+    # units that were told of another amount say nothing of this one
     seen = {name: value for name, value in values.items() if name != "units"}
     if _COMMA.fullmatch(text):
         seen["decimal_sign"] = DecimalSign.comma.value
     elif _DOT.fullmatch(text):
         seen["decimal_sign"] = DecimalSign.dot.value
     doubts = ask_of_doubt(text)
+    # 1.250 fits a sign and may mean the other: a person says
     if SIGN in doubts:
         del seen["decimal_sign"]
     if UNITS not in doubts:

@@ -28,7 +28,7 @@ from webhook_connector.settings import WebhookSettings
 mapping = typer.Typer(no_args_is_help=True, help="Mappings of the any-till connector.")
 _CONNECTION = {"till_name": "Try", "currency": "EUR", "zone": "UTC", "proof": "address"}
 """What a connection's settings need besides the mapping."""
-_MOST_BYTES = 256 * 1024
+_MOST_BYTES = 256 * 1024  # as the host takes of a hook
 _WIDTH = 160  # columns of a table that no terminal shows, so that a script finds it on one line
 
 
@@ -67,6 +67,7 @@ def try_(
         _print_json(mapped)
     else:
         _print_tables(mapped, settings)
+    # for scripts: a sample that gives no sale is as wrong as one that does not fit
     if mapped.unreadable or not mapped.sales:
         raise typer.Exit(1)
 
@@ -102,6 +103,7 @@ def _choose_mapping(file: Path | None, ready: str | None) -> _ChosenMapping:
     """Return the mapping with what a connection needs besides; the proof plays no part in trying it."""
     if (file is None) == (ready is None):
         _end("give either --map FILE or --ready NAME")
+    # one of the two is given, as was seen above
     chosen = _read_mapping(file) if file is not None else _find_ready(ready or "")
     values = _CONNECTION | {name: value for name, value in chosen.items() if name not in ("proof", "secret")}
     try:
@@ -149,21 +151,30 @@ def _print_tables(mapped: MappedRequest, settings: WebhookSettings) -> None:
 
 
 def _rows(sale: Sale, settings: WebhookSettings) -> list[_Row]:
-    version = str(sale.version if sale.version is not None else "none: order cannot be told")
-    paid_by = " − ".join(filter(None, (settings.map_paid, settings.map_tip)))
-    lines = ", ".join(f"{line.quantity} × {line.product_id}" for line in sale.lines)
     return [
         _Row("receipt", sale.receipt_id, settings.map_receipt_id),
-        _Row("version", version, settings.map_version),
+        _Row("version", _version_words(sale), settings.map_version),
         _Row("status", sale.status.value, settings.map_status),
         _Row("closed at", sale.closed_at.isoformat() if sale.closed_at else "", settings.map_closed_at),
-        _Row("paid", str(sale.paid), paid_by),
-        _Row("refunded", str(sale.refunded), settings.map_refunded),
+        *_money_rows(sale, settings),
         *_customer_rows(sale.customer, settings),
         _Row("redeem codes", ", ".join(sale.redeem_codes), settings.map_codes),
         _Row("place", sale.location_id or "", settings.map_location),
-        _Row("lines", lines, settings.map_lines),
+        _Row("lines", _line_words(sale), settings.map_lines),
     ]
+
+
+def _version_words(sale: Sale) -> str:
+    return str(sale.version) if sale.version is not None else "none: order cannot be told"
+
+
+def _line_words(sale: Sale) -> str:
+    return ", ".join(f"{line.quantity} × {line.product_id}" for line in sale.lines)
+
+
+def _money_rows(sale: Sale, settings: WebhookSettings) -> list[_Row]:
+    paid_by = " − ".join(filter(None, (settings.map_paid, settings.map_tip)))
+    return [_Row("paid", str(sale.paid), paid_by), _Row("refunded", str(sale.refunded), settings.map_refunded)]
 
 
 def _customer_rows(customer: Customer | None, settings: WebhookSettings) -> list[_Row]:

@@ -57,6 +57,7 @@ class WebhookConnector(Connector[WebhookSettings]):
 
     def receive(self, hook: HookRequest) -> Received:
         """Read the sales of a request; what does not fit is reported by its field. Raises `BadPayload`."""
+        # a ping was let in without a proof, so that nothing of it may be kept
         if proofs.is_ping(hook):
             return Ignored("a ping")
         # one budget for the whole request, however many receipts it holds

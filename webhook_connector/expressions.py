@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     # private, and the only name that the stubs of jmespath give a node of a parsed path
     from jmespath.visitor import _TreeNode as Node
 
-MOST_CHARACTERS = 300
-MOST_DEPTH = 64
-MOST_LISTS = 12
+MOST_CHARACTERS = 300  # of a path: its parser goes down into brackets by calling itself
+MOST_DEPTH = 64  # of what a till sends
+MOST_LISTS = 12  # of a path: each costs as much as what was sent is long
 _LISTS = frozenset({"projection", "value_projection", "flatten", "filter_projection"})
 _ALLOWED = frozenset(
     {
@@ -172,6 +172,7 @@ def follow_path(path: str, value: object, budget: Budget | None = None) -> objec
         return None
     try:
         return _CountingInterpreter(budget or Budget()).visit(compile_path(path).parsed, value)
+    # jmespath raises for values of a kind that a step cannot take: there is nothing at such a path
     except (JMESPathError, ValueError, TypeError, RecursionError):
         return None
 
@@ -198,6 +199,7 @@ def _is_deeper_than(value: object, most: int) -> bool:
     level = [value]
     for _ in range(most + 1):
         level = [child for parent in level for child in _children(parent)]
+        # each level is at most as long as the body, and there are so many at most
         if not level:
             return False
     return True

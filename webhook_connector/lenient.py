@@ -23,11 +23,7 @@ _NEVER_TAKEN = ("secret", "till_id")  # neither is needed to read a request
 
 def lenient_settings(values: Values) -> WebhookSettings:
     """Make settings of whatever of these makes sense by itself, and of what is usual for the rest."""
-    chosen: dict[str, object] = {"till_name": "?", "currency": "EUR", "zone": "UTC", "proof": Proof.address}
-    fields = WebhookSettings.model_fields
-    for name, info in fields.items():
-        if name not in chosen:
-            chosen[name] = "" if info.is_required() else info.get_default(call_default_factory=True)
+    fields, chosen = WebhookSettings.model_fields, _usual_values()
     for name, value in values.items():
         if name in fields and name not in _NEVER_TAKEN:
             chosen[name] = _validated(fields[name], value, chosen[name])
@@ -37,6 +33,15 @@ def lenient_settings(values: Values) -> WebhookSettings:
     # without validation: as a whole, these settings would be refused
     construct: Callable[..., WebhookSettings] = WebhookSettings.model_construct
     return construct(**chosen)
+
+
+def _usual_values() -> dict[str, object]:
+    """Return a value for every setting: its default, or one that stands in where the cafe must say something."""
+    usual: dict[str, object] = {"till_name": "?", "currency": "EUR", "zone": "UTC", "proof": Proof.address}
+    for name, info in WebhookSettings.model_fields.items():
+        if name not in usual:
+            usual[name] = "" if info.is_required() else info.get_default(call_default_factory=True)
+    return usual
 
 
 def _validated(info: FieldInfo, value: str, otherwise: object) -> object:

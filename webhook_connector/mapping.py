@@ -24,7 +24,7 @@ from webhook_connector.expressions import Budget, TooCostly, follow_path, parse_
 from webhook_connector.formats import EPOCH, bad_payload, parse_amount, parse_quantity, parse_time, quote
 from webhook_connector.settings import DATE_WORDS, WebhookSettings
 
-MOST_RECEIPTS = 500
+MOST_RECEIPTS = 500  # of one request: each is a version of a sale, written in one transaction
 COSTLY = "following {path} in what was sent costs too much: say a shorter way"
 _EMAIL = re.compile(r"[!-?A-~]{1,64}@[!-?A-~]{3,180}")
 _NUMBER = re.compile(r"[0-9]{6}")
@@ -144,6 +144,7 @@ class _Receipt:
 
     def sale(self) -> Sale:
         """Map the receipt. Raises also pydantic's `ValidationError`."""
+        # first of all: amounts of another currency must never be read as the till's own
         self.currency()
         paid = self.paid()
         status, all_refunded = self.status()
@@ -219,6 +220,7 @@ class _Receipt:
     def currency(self) -> str:
         """Read the receipt's own currency, where it says one; another than the till's is refused."""
         currency = self.read_text("currency").upper()
+        # a receipt that says none is refused too, where the cafe said that each says one
         if self._settings.map_currency and currency != self._settings.currency:
             raise bad_payload("currency", "is not {currency}", currency=self._settings.currency)
         return currency

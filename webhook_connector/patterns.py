@@ -9,7 +9,7 @@ import re
 from datetime import UTC, datetime
 from functools import lru_cache
 
-_LONGEST = 100
+_LONGEST = 100  # of a pattern, which a form sends
 # no width and no flag between % and its letter: strftime would write as many signs as a width says
 _WRITTEN = re.compile(r"(?:[^%\x00-\x1f]|%[A-Za-z%])+")
 _EXAMPLE = datetime(2026, 11, 20, 8, 15, tzinfo=UTC)

@@ -165,6 +165,7 @@ class PathWriter:
         """Return what chooses an entry: a filter by a text that no other entry has, or its position."""
         entry = entries[at]
         if isinstance(entry, dict) and len(entries) > 1:
+            # not counted anew for each of its values: a long list would cost its square
             counts = self._telling.setdefault(id(entries), _count_telling(entries))
             for name in _TELLING:
                 text = entry.get(name)

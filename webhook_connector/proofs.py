@@ -27,6 +27,7 @@ def is_ping(hook: HookRequest) -> bool:
 def prove(hook: HookRequest, settings: WebhookSettings) -> None:
     """Verify a request by the connection's own proof. Raises `Forged`."""
     secret = settings.secret.get_secret_value() if settings.secret is not None else ""
+    # names of headers come in small letters; one that is missing is empty, and equals no secret
     header = hook.headers.get(settings.proof_header.lower(), "")
     match settings.proof:
         case Proof.address:

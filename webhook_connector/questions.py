@@ -136,6 +136,7 @@ def _amount_leaves(values: Values, amount: str, field: str) -> tuple[Leaf, ...]:
     """Offer both ways of reading an amount that is in doubt."""
     leaves: list[Leaf] = []
     for reading in Units if field == "units" else DecimalSign:
+        # one reading at a time: the other of the two formats is as usual meanwhile
         settings = lenient_settings({**values, "units": Units.major.value, field: reading.value})
         try:
             money = parse_amount(amount, "paid", settings)
@@ -149,6 +150,7 @@ def _text_leaves(values: Values, request: object, field: str) -> Iterator[Leaf]:
     """Offer each value of the first receipt to which a path can lead."""
     receipt = first_receipt(values, request)
     writer = PathWriter(receipt.value, field)
+    # more of them than a person looks at, and few enough for a page
     for text in islice(find_texts(receipt.value), _MOST_LEAVES):
         path = writer.path_to(text.place)
         if is_allowed(path):
@@ -157,6 +159,7 @@ def _text_leaves(values: Values, request: object, field: str) -> Iterator[Leaf]:
 
 def _is_likely(field: str, text: Text) -> bool:
     """Say whether a value looks like the answer, by its name and by how it is written."""
+    # a receipt has one number, and its lines have theirs
     if field == "map_receipt_id" and _is_in_list(text.place):
         return False  # the number of a line, more likely
     names, looks = _NAMES.get(field), _LOOKS.get(field)

@@ -43,6 +43,7 @@ def recognise_proof(request: HookRequest) -> dict[str, str]:
     scheme, _, credentials = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "basic":
         return {"proof": Proof.basic.value, "proof_user": _user_in(credentials)}
+    # a signature is told by its length, for many headers have such names
     for name, value in headers.items():
         if _SIGNED.search(name) and (encoding := _encoding_of(value)):
             return {"proof": Proof.hmac.value, "proof_header": name, "proof_encoding": encoding}
@@ -73,6 +74,7 @@ def _encoding_of(signature: str) -> str:
 def explain_unproven(values: Values, request: HookRequest) -> Message | None:
     """Say what stands against a request's proof by these settings, its age aside; `None` for one that was pasted."""
     settings, headers = lenient_settings(values), request.headers
+    # a pasted request has no headers, and nothing can stand against it
     if not headers or settings.proof is Proof.address:
         return None
     header = _header_of(settings)
@@ -97,6 +99,7 @@ def _is_proven(settings: WebhookSettings, secret: str, request: HookRequest) -> 
         if settings.proof is Proof.standard:
             return _has_standard_signature(secret, request)
         proofs.prove(request, settings.model_copy(update={"secret": SecretStr(secret)}))
+    # a secret that is no key and a time beyond the calendar prove as little as a wrong signature
     except (Forged, NotConfigured, ValueError, OverflowError, OSError):
         return False
     return True

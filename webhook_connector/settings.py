@@ -139,6 +139,7 @@ class WebhookSettings(BaseModel):
         ),
     ] = Field(default_factory=lambda: f"till-{secrets.token_hex(6)}")
 
+    # how a request proves itself: a proof without what it needs is refused below
     proof: Annotated[
         Proof,
         Field(
@@ -165,6 +166,7 @@ class WebhookSettings(BaseModel):
     ] = Encoding.hex
     proof_user: Annotated[str, Field(title="User", description="For basic authentication.", max_length=200)] = ""
 
+    # where things are in what the till sends: all paths, and all with `map_` before the name of what they lead to
     map_receipts: Annotated[str, _path("Receipts", "Where the receipts are, if one request holds several.")] = ""
     map_receipt_id: Annotated[str, _path("Receipt number", "What no two receipts share.")]
     map_version: Annotated[
@@ -186,6 +188,7 @@ class WebhookSettings(BaseModel):
     map_category: Annotated[str, _path("Category", "Within a line.")] = ""
     map_quantity: Annotated[str, _path("Quantity", "Within a line; without one, it is 1.")] = ""
 
+    # how the texts at those paths are meant
     closed_statuses: Annotated[str, _path("Closed means", "The statuses of a paid receipt, with commas between.")] = ""
     open_statuses: Annotated[
         str,
@@ -227,6 +230,7 @@ class WebhookSettings(BaseModel):
     )
     @classmethod
     def _is_a_path(cls, text: str) -> str:
+        # an empty one leads nowhere, and is a setting that was not made
         if text.strip():
             compile_path(text.strip())
         return text.strip()
@@ -281,5 +285,6 @@ class WebhookSettings(BaseModel):
 def _require_standard_secret(secret: str) -> None:
     try:
         StandardWebhooks(secret)
+    # the sentence is the cafe's: the error names what an operator sets
     except NotConfigured:
         raise ValueError("secret: it is base64, perhaps with whsec_ before it") from None

@@ -22,6 +22,7 @@ _COUNTED_OFF = re.compile(r"(.+?)\[\d+\]")
 
 def sketch(values: Values, body: bytes) -> Sketch:
     """Map a request by settings that may lack anything; say, by setting, what each reads as and what is wrong."""
+    # the operator's budget is for a request of the till; this one may cost no more
     settings, budget = lenient_settings(values), Budget(WebhookApp().path_budget)
     missing = find_missing(settings)
     try:
@@ -32,6 +33,12 @@ def sketch(values: Values, body: bytes) -> Sketch:
         return Sketch(wrong={**missing, where: error.said})
     if not receipts:
         return Sketch(wrong={**missing, "map_receipts": Message("the list is empty here")})
+    return _sketch_receipts(values, receipts, settings, budget)
+
+
+def _sketch_receipts(values: Values, receipts: list[object], settings: WebhookSettings, budget: Budget) -> Sketch:
+    """Read the first receipt field by field, and map all of them unless something is missing."""
+    missing = find_missing(settings)
     examination = examine(receipts[0], settings)
     wrong = missing | _wrong_in_first(settings, receipts[0], examination)
     readings = {f"map_{field}": text for field, text in examination.texts.items()} | _format_words(values)

@@ -107,6 +107,7 @@ class WebhookStub(TillStub):
             "stand": 1,
             "status": "offen" if sold.open else "bezahlt",
             "zeit": sold.at.astimezone(ZoneInfo(self.zone)).strftime("%d.%m.%Y %H:%M:%S"),
+            # this till counts the tip into the sum, which the mapping takes off
             "summe": _with_comma(sold.paid + tip),
             "trinkgeld": _with_comma(tip),
             "erstattet": [],
