@@ -50,7 +50,7 @@ def of_code(folder: Path) -> Iterator[str]:
                         yield from _strings(args[:1])
                     if name == "_path" and file.name == "settings.py":
                         yield from _strings(args)
-                    if name == "wrong" and folder in TILLS:
+                    if name == "bad_payload" and folder in TILLS:
                         yield from _strings(args[1:2])
                     if name == "BadPayload" and folder in TILLS:
                         yield from _strings(args[1:2])

@@ -14,6 +14,7 @@ from connectors.domain.clock import SECOND, SystemClock
 from connectors.domain.connection import Health
 from connectors.store import connections, counters, inbox
 from connectors.store.connections.registry import ConnectionChange
+from connectors.sync import health as health_records
 from connectors.sync import lifecycle
 from connectors.web.app import MOST_BODY
 from poster_connector.sandbox import SECRET, Account
