@@ -14,7 +14,7 @@ import pytest
 
 from connector_sdk import Checkpoint, Connector, ConnectorInfo, SalePage, TillAccount
 from connector_sdk.testing import BEHAVIOURS, Conformance, Level, Outcome, Report, TillStub, examine
-from connector_sdk.testing.suite import judged, unknown_excuses
+from connector_sdk.testing.suite import judge, unknown_excuses
 from connectors.plugins import CONFORMANCE
 from poster_connector.stub import PosterStub
 from serve_connector import ServeConnector
@@ -55,7 +55,7 @@ def test_every_required_behaviour_has_its_broken_twin() -> None:
 
 @pytest.mark.parametrize("name", REQUIRED)
 async def test_a_broken_twin_fails_by_the_behaviour_it_breaks(name: str) -> None:
-    result = await judged(stub_of(TWINS[name])(), BY_NAME[name])
+    result = await judge(stub_of(TWINS[name])(), BY_NAME[name])
     assert result.outcome is Outcome.failed
     assert "Error" not in result.why, result.why  # it is judged, it did not fall over
 
@@ -76,7 +76,7 @@ class ListsByClosing(ServeConnector):
 
 @pytest.mark.parametrize(("twin", "name"), [(PromisesAtItsEnd, "checkpoint"), (ListsByClosing, "late_refund")])
 async def test_mistakes_that_an_integrator_made_are_found(twin: type[ServeConnector], name: str) -> None:
-    result = await judged(stub_of(twin)(), BY_NAME[name])
+    result = await judge(stub_of(twin)(), BY_NAME[name])
     assert result.outcome is Outcome.failed
 
 

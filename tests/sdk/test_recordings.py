@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from connector_sdk.testing import Fault, Faulty, awkward_moments, written
 from connector_sdk.testing.disguise import Disguise, Undisguisable
-from connector_sdk.testing.recording import Exchange, Recorder, Recording, Replay, read_once, recorded
+from connector_sdk.testing.recording import Exchange, Recorder, Recording, Replay, make_recording, read_once
 from poster_connector import PosterConnector
 from poster_connector.sandbox import Account, PosterSandbox
 from poster_connector.settings import PosterApp, PosterSettings
@@ -29,7 +29,7 @@ async def record(account: Account) -> Recording:
     found = await PosterConnector(settings, app=app, transport=transport).check()
     till = PosterConnector(settings, app=app, account=found, transport=transport)
     await read_once(till, SINCE)
-    return await recorded(PosterConnector, settings, app, found, transport.exchanges, SINCE)
+    return await make_recording(PosterConnector, settings, app, found, transport.exchanges, SINCE)
 
 
 async def test_a_recording_tells_no_secret_and_nobody_and_is_read_as_the_account_was() -> None:
@@ -38,11 +38,11 @@ async def test_a_recording_tells_no_secret_and_nobody_and_is_read_as_the_account
         client = account.client("+380501112201", email="anna@example.com")
         account.sell(client, paid=12750 + number, comment="voucher FREECOFFEE9 for Anna")
     one = await record(account)
-    text = one.written()
+    text = one.to_text()
     token = PosterSandbox(account).settings()["access_token"]
     for hidden in (token, token.partition(":")[2], "anna@example.com", "+380501112201", "501112201", "FREECOFFEE9"):
         assert hidden not in text
-    again = Recording.of(text)
+    again = Recording.from_text(text)
     assert [sale["paid"]["minor"] for sale in again.sales] == [12750, 12751, 12752]
     assert await again.difference(PosterConnector) == ""
 
@@ -51,18 +51,18 @@ async def test_what_is_read_otherwise_than_then_is_named() -> None:
     account = Account()
     account.sell(0, paid=4500)
     one = await record(account)
-    raw = json.loads(one.written())
+    raw = json.loads(one.to_text())
     raw["sales"][0]["paid"]["minor"] = 45
-    said = await Recording.of(json.dumps(raw)).difference(PosterConnector)
+    said = await Recording.from_text(json.dumps(raw)).difference(PosterConnector)
     assert said.startswith(f"receipt {raw['sales'][0]['receipt_id']}: paid was")
     raw["sales"] = []
-    assert "0 receipts were read from it, and 1 are now" in await Recording.of(json.dumps(raw)).difference(
+    assert "0 receipts were read from it, and 1 are now" in await Recording.from_text(json.dumps(raw)).difference(
         PosterConnector
     )
     raw["settings"] = {"access_token": "no token"}
-    assert "its settings do not fit any more" in await Recording.of(json.dumps(raw)).difference(PosterConnector)
+    assert "its settings do not fit any more" in await Recording.from_text(json.dumps(raw)).difference(PosterConnector)
     with pytest.raises(ValueError, match="this is no recording"):
-        Recording.of("{}")
+        Recording.from_text("{}")
 
 
 SECRET = "sk_live_9f8e7d6c5b4a"
