@@ -43,8 +43,8 @@ _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 class Trace:
     """The sources of every item that was read, by the item's position.
 
-    `fields` maps the names of `sale_fields` to the paths from which the field was read. `needed` are paths without which the
-    item could not be read, though it cannot be seen for which field.
+    `fields` maps the names of `sale_fields` to the paths from which the field was read. `needed` are paths without
+    which the item could not be read, though it cannot be seen for which field.
     """
 
     fields: list[dict[str, list[str]]]
