@@ -163,10 +163,10 @@ async def test_the_rate_limit_is_the_accounts_whoever_calls(monkeypatch: pytest.
     clock = PauseRecorder()
     monkeypatch.setattr("connector_sdk.till_client.time", clock)
     monkeypatch.setattr("connector_sdk.till_client.asyncio", clock)
-    first, second = RateLimit.shared("account-1", 5), RateLimit.shared("account-1", 5)
+    first, second = RateLimit.shared("account-1", 4), RateLimit.shared("account-1", 4)
     assert first is second
-    assert RateLimit.shared("account-2", 5) is not first
+    assert RateLimit.shared("account-2", 4) is not first
     for limit in (first, second) * 7:
         await limit.turn()
-    # fourteen calls at five a second: ten in a burst, and each further one a fifth of a second after the one before
-    assert clock.pauses == pytest.approx([0.2] * 4)
+    # fourteen calls at four a second: ten in a burst, and each further call a quarter of a second after the last
+    assert clock.pauses == [0.25] * 4
