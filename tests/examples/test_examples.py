@@ -51,14 +51,14 @@ async def test_the_chat_hears_of_a_till_that_stops_and_works_again(town: Town, m
     async with serving(chat) as origin:
         monkeypatch.setenv("HEALTH_TO_CHAT_URL", f"{origin}/hook/secret")
         connection = await town.connect(title="Main bar")
-        await town.host.desk.pause(connection.id)
+        await town.host.services.connections.pause(connection.id)
         await wait_for_plugins(town)
-        await town.host.desk.resume(connection.id)
+        await town.host.services.connections.resume(connection.id)
         await wait_for_plugins(town)
         assert [text.partition(".")[0] for text in posts] == ["⏸ Main bar: paused", "🟢 Main bar: active"]
-        await town.host.desk.pause(connection.id)  # the chat answers 500, and nothing comes of it
+        await town.host.services.connections.pause(connection.id)  # the chat answers 500, and nothing comes of it
         await wait_for_plugins(town)
-    assert (await town.host.desk.get(connection.id)).health == "paused"
+    assert (await town.host.services.connections.get(connection.id)).health == "paused"
 
 
 async def test_the_venues_birthday_doubles_what_the_rule_gives(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
