@@ -155,6 +155,7 @@ class TillAccount(Frozen):
     currency: Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
     zone: str
     country: str | None = None
+    # far more than any chain has; a bound, because each becomes a row of a form
     locations: tuple[Location, ...] = Field(default=(), max_length=5000)
     hook_name: Annotated[str, StringConstraints(max_length=128)] | None = None
 

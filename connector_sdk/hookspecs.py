@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pluggy
-from pydantic import BaseModel
 
 from connector_sdk.rule import StampRule
 from connector_sdk.sale import Sale
 
+# for type checkers only: a plugin that is no till needs neither the connector's imports nor the command line's
 if TYPE_CHECKING:
     import typer
+    from pydantic import BaseModel
 
     from connector_sdk.connector import Connector
 
@@ -58,6 +59,7 @@ def register_connectors(register: Register) -> None:
     """Register connector classes: `register(MyTill)`."""
 
 
+# `firstresult`: pluggy asks plugin after plugin until one answers, and that answer stands
 @hookspec(firstresult=True)
 def stamps_for_sale(connection: ConnectionFacts, sale: Sale, rule: StampRule, stamps: int) -> int | None:
     """Decide a sale's stamps instead of the rule, which would give `stamps`; pure; `None` leaves it to others."""

@@ -156,6 +156,7 @@ def _fill(template: str, params: Mapping[str, object]) -> str:
         return f"{template} {dict(params)}"
 
 
+# Both caches are bounded: a language comes from a request's header, and may be anything.
 @lru_cache(maxsize=256)
 def locale_of(language: str) -> Locale:
     """Return Babel's locale of a language (`ms`, `en-GB`); English for a language that Babel does not know."""
@@ -181,6 +182,7 @@ def _translations(package: str, language: str) -> gettext.NullTranslations:
     # a language comes from a request's header: one that is no plain word must not lead out of the folder
     if not language.isalnum() or not source.is_file():
         return gettext.NullTranslations()
+    # gettext reads compiled catalogues only, so the text is compiled in memory
     compiled = io.BytesIO()
     write_mo(compiled, read_po(io.BytesIO(source.read_bytes()), locale=language))
     compiled.seek(0)

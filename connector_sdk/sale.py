@@ -15,6 +15,7 @@ from connector_sdk.errors import BadPayload
 from connector_sdk.messages import Message
 from connector_sdk.money import Money
 
+# no control characters: ids are printed in terminals, and stand in operation codes and log lines
 Key = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+$")]
 """An identifier of the till's own: always text, whether or not the wire has a number there."""
 
@@ -81,6 +82,7 @@ class Sale(Frozen):
     paid: Money
     refunded: Money
     customer: Customer | None = None
+    # bounds of what a till, or somebody who posts as one, can make the host store for one receipt
     lines: Annotated[tuple[Line, ...], Field(max_length=2000)] = ()
     redeem_codes: Annotated[tuple[Key, ...], Field(max_length=20)] = ()
     location_id: Key | None = None
@@ -90,6 +92,7 @@ class Sale(Frozen):
     def _consistent(self) -> Self:
         if self.status is SaleStatus.closed and self.closed_at is None:
             raise ValueError("closed_at: a closed sale says when it was closed")
+        # what remains is `paid - refunded`, which amounts of two currencies do not have
         if self.paid.currency != self.refunded.currency:
             raise ValueError("refunded: not in the currency of what was paid")
         return self

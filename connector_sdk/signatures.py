@@ -39,6 +39,7 @@ class OrderedFieldsMd5:
 
     def sign(self, fields: Iterable[str]) -> str:
         """Return the signature of these fields, in hex."""
+        # MD5 is the till's choice, not ours; builds of Python for FIPS refuse it for security
         joined = self.separator.join([*fields, self.secret])
         return hashlib.md5(joined.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()
 
@@ -120,6 +121,7 @@ class StandardWebhooks:
     secret: str
 
     def __post_init__(self) -> None:
+        # tried at once: a secret that cannot be decoded must stop the setting, not every later delivery
         try:
             Webhook(self.secret)
         except (EmptyWebhookSecretError, ValueError):
@@ -137,6 +139,7 @@ class StandardWebhooks:
     def verify(self, body: bytes, headers: Mapping[str, str]) -> None:
         """Verify a delivery by its headers, whose names are lower-case. Raises `Forged`."""
         try:
+            # the package checks the age as well; it must not parse the body, whose numbers would become floats
             Webhook(self.secret).verify(body, dict(headers), json_parse=False)
         except (WebhookVerificationError, ValueError) as error:
             raise Forged("the signature does not match") from error

@@ -22,6 +22,7 @@ from connector_sdk.redaction import personal_name, secret_name
 _EMAIL = re.compile(r"[\w.+%-]{1,64}(?:@|%40)[\w-]+(?:\.[\w-]+)+")
 _PHONE = re.compile(r"(?:\+|%2B|\b00)[1-9][\d ()-]{7,18}\d")
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+# a form, or the query of a URL: names and values without spaces, angle brackets and braces, so no text and no markup
 _FORM = re.compile(r"[\w.%\[\]-]+=[^\s<>{}]*")
 # fields whose value may be the name of another field's value: {"key": "phone", "value": "600111222"}
 _NAMING_FIELDS = ("key", "name", "type", "kind", "code", "label")
@@ -64,6 +65,7 @@ class Disguise:
         for secret in self._secrets:
             if secret in text:
                 text = text.replace(secret, self._replace(secret))
+        # after the secrets, one of which may be an email
         text = _EMAIL.sub(lambda match: self._replace_email(match[0]), text)
         return _PHONE.sub(lambda match: self._replace(match[0], prefix=_PREFIX_LENGTH), text)
 

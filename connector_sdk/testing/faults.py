@@ -13,6 +13,7 @@ from connector_sdk.testing.stub import Fault
 
 ORDINARY: Mapping[Fault, Callable[[], httpx.Response]] = {
     Fault.unavailable: lambda: httpx.Response(503),
+    # one second is the shortest pause that the header can ask for, and the suite sits it out
     Fault.rate_limited: lambda: httpx.Response(429, headers={"Retry-After": "1"}),
     Fault.garbage: lambda: httpx.Response(200, content=b"<html>"),
     Fault.refused: lambda: httpx.Response(401, json={}),
@@ -36,6 +37,7 @@ class Faulty(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Answer with the next fault, or pass the request on."""
+        # before the inner transport: while it fails, a till does not see the request either
         if self._next:
             return self._answers[self._next.pop(0)]()
         return await self._inner.handle_async_request(request)

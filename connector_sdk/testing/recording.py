@@ -164,6 +164,7 @@ async def read_once(connector: Connector[BaseModel], since: datetime, hook: Hook
             return Seen((*sales, *unreadable))
         case Hints(hints):
             return await _fetch_hinted(connector, tuple(hint.receipt_id for hint in hints))
+        # `Ignored` says why; of `AccountChanged` only its name can be told, for it may carry a token
         case other:
             return Seen(ignored=getattr(other, "why", type(other).__name__))
 
@@ -219,6 +220,7 @@ class Recording:
         )
         hook = HookRequest("POST", {}, {}, self.hook) if self.hook is not None else None
         try:
+            # no rate limit and no retries: a recorded 429 would otherwise be waited for
             with unpaced():
                 return await read_once(connector, datetime.fromisoformat(self.since), hook)
         finally:

@@ -63,6 +63,7 @@ class TillStub(ABC):
     currency: ClassVar[str] = "EUR"
     page_size: ClassVar[int | None] = None
     customers: ClassVar[tuple[Customer, ...]] = ()
+    # many tills have numeric ids and refuse any other with an error of its own, which is not what is asked here
     unknown_receipt: ClassVar[str] = "999999999"
     """An id of the till's usual form that no receipt has."""
     till_has_no: ClassVar[Mapping[str, str]] = {}

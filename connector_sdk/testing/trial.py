@@ -130,6 +130,7 @@ class Trial:
 
     def __init__(self, stub: TillStub) -> None:
         self.stub = stub
+        # whole seconds: some tills know no finer ones, and `closed_at` is compared with what was sold
         self.now = datetime.now(UTC).replace(microsecond=0)
         self.answer_delay = 0.0
         self._slow_transport: _SlowTransport | None = None
@@ -150,6 +151,7 @@ class Trial:
 
     async def connect(self) -> Connector[BaseModel]:
         """Build a connector that is joined to the account of its own `check`."""
+        # two instances, as in the host: `check` runs before there is an account, and all else with it
         return self.build(account=await self.build().check())
 
     async def aclose(self) -> None:

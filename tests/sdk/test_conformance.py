@@ -52,6 +52,7 @@ def test_our_connectors_keep_every_promise(stub: type[TillStub], name: str) -> N
         pytest.skip(result.why)
 
 
+# A behaviour that no faulty connector fails shows nothing: each required one has a twin that breaks just that.
 def test_every_required_behaviour_has_its_broken_twin() -> None:
     assert sorted(TWINS) == sorted(REQUIRED)
 
@@ -133,6 +134,7 @@ async def test_what_a_connector_does_not_claim_is_not_asked_and_what_a_stub_cann
     assert [result.outcome for result in report.results] == [Outcome.passed, Outcome.not_asked, Outcome.not_asked]
     assert report.conforms
 
+    # the connector claims pages and customers, and this stub has neither to show
     class Small(ServeStub):
         page_size = None
         customers = ()

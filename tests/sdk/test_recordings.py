@@ -75,6 +75,7 @@ BODIES = st.recursive(
 
 @given(BODIES, TEXTS)
 def test_no_body_keeps_a_secret_and_all_stay_what_they_were(body: object, around: str) -> None:
+    # the secret stands within a longer text, the phone under a telling name; total and id must stay as they are
     sent = {"data": body, "note": f"{around}{SECRET}", "phone": "+34600111222", "total": "12.50", "id": 1234567890123}
     disguised = Disguise([SECRET]).body(json.dumps(sent).encode())
     assert SECRET.encode() not in disguised
@@ -110,6 +111,7 @@ def test_the_same_person_is_the_same_everywhere_and_another_is_another() -> None
 async def test_a_replay_answers_by_query_and_then_by_turn_and_asks_nobody() -> None:
     pages = [Exchange("GET", "/r", (("cursor", str(page)),), 200, {}, f"[{page}]".encode()) for page in range(3)]
     async with httpx.AsyncClient(transport=Replay(pages), base_url="http://till") as client:
+        # by its query, out of turn; then by turn, for a query that was not recorded; then by its query again
         assert (await client.get("/r?cursor=1")).json() == [1]
         assert (await client.get("/r?cursor=of-today")).json() == [0]
         assert (await client.get("/r?cursor=2")).json() == [2]
@@ -129,7 +131,9 @@ def test_awkward_moments_hold_the_hour_that_comes_twice_and_the_one_that_never_w
     assert datetime(2026, 11, 23, 23, 0, tzinfo=UTC) in moments  # midnight
     texts = [written(moment, "Europe/Madrid") for moment in moments]
     assert "2026-10-25 02:30:00" in texts
-    assert len(texts) - len(set(texts)) == 1  # 02:30 of that night, twice
+    # the clock went back in October: 02:30 came twice, and both moments read the same
+    assert len(texts) - len(set(texts)) == 1
+    # it went forward in March: no time from 02:00 to 03:00 was ever shown
     assert not [text for text in texts if text.startswith("2026-03-29 02:")]
     assert moments == tuple(sorted(moments))
 

@@ -54,9 +54,11 @@ async def test_a_write_is_never_tried_again() -> None:
     with pytest.raises(Ambiguous):
         await client().post("x", {"a": "1"})
     assert route.call_count == 1
+    # never connected, so the write surely has not taken effect
     respx.post("https://till.test/api/x").mock(side_effect=httpx.ConnectError("no"))
     with pytest.raises(TillUnavailable):
         await client().post("x", {})
+    # an answer nobody understands: the till may well have done it
     respx.post("https://till.test/api/x").mock(return_value=httpx.Response(200, content=b"ok"))
     with pytest.raises(Ambiguous):
         await client().post("x", {})
@@ -79,6 +81,7 @@ async def test_errors_say_what_to_do_and_never_the_token(answer: Any, error: typ
     respx.get("https://till.test/api/x").mock(**mock)
     with pytest.raises(error) as raised:
         await client(deadline=1.0).get("x")
+    # a traceback prints the errors behind an error, too, unless they are suppressed
     chain: BaseException | None = raised.value
     while chain is not None:
         assert TOKEN not in str(chain)
@@ -134,6 +137,7 @@ async def test_a_redirect_is_an_answer_and_not_followed() -> None:
         await writer.drain()
         writer.close()
 
+    # the production transport over a real socket: it is this one that must not follow
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     transport = production_transport(1)
     address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/x"

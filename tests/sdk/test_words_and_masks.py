@@ -28,6 +28,7 @@ def test_plurals_unknown_languages_and_unknown_messages() -> None:
     assert "earned 1 stamp for" in WORDS.word(Message("sale.earned", params), "tlh-XX")
     assert WORDS.word(Message("no.such", {"a": 1})) == "no.such"
     assert WORDS.word(Message("sale.earned", {"count": 1})).startswith("Receipt {receipt}")
+    # a language comes from a request's header, and must not lead out of the folder of catalogues
     assert WORDS.word(Message("why.nobody"), "../../etc") == "nobody is attached"
 
 

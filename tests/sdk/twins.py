@@ -146,6 +146,7 @@ class FloatsMoney(_Twin):
     """Computes money in floats."""
 
     def spoiled(self, sale: Sale) -> Sale:
+        # 0.29 times 100 is 28.999999999999996, and `int` cuts it off
         floated = int(float(sale.paid.decimal) * 100)
         return sale.model_copy(update={"paid": Money(floated, sale.paid.currency)})
 
@@ -156,6 +157,7 @@ class IgnoresTheZone(_Twin):
     def spoiled(self, sale: Sale) -> Sale:
         if sale.closed_at is None:
             return sale
+        # the wall clock's figures stay, under the account's zone: an hour or two off
         naive = sale.closed_at.replace(tzinfo=None)
         return sale.model_copy(update={"closed_at": naive.replace(tzinfo=ZoneInfo("Europe/Madrid"))})
 
@@ -185,6 +187,7 @@ class CountsTips(_Twin):
 class ReadsOnlyOnce(_Twin):
     """Reports every receipt for ever as it was first."""
 
+    # on the class: the suite reads with a new instance each time
     _first: dict[str, Sale] = {}
 
     def spoiled(self, sale: Sale) -> Sale:
