@@ -397,7 +397,7 @@ def _installation(tx: Transaction) -> dict[str, Any]:
 
 
 def _of_connection(tx: Transaction, connection: Connection) -> dict[str, Any]:
-    operations = ledger.operations.list_newest(tx, connection.id)
+    operations = queries.operations.list_newest(tx, connection.id)
     sale_ids = sorted({operation.sale_id for operation in operations})
     days = ledger.daily_totals.of_days(tx, [connection.id], "2026-01-01")[connection.id]
     return {
@@ -409,7 +409,7 @@ def _of_connection(tx: Transaction, connection: Connection) -> dict[str, Any]:
         "journal": [(line.receipt_id, line.message.id) for line in ledger.journal.of_connection(tx, connection.id)],
         "operations": sorted(_operation(operation) for operation in operations),
         "tries": sorted(
-            (operation.code, len(tries))
+            
             for sale_id in sale_ids
             for operation, tries in ledger.operations.with_attempts(tx, sale_id)
         ),
@@ -418,7 +418,7 @@ def _of_connection(tx: Transaction, connection: Connection) -> dict[str, Any]:
         "days": {day: [sums.receipts, sums.stamps, sums.redemptions] for day, sums in days.items()},
         "email": connections.alerts.email_of(tx, connection.id),
         "hints": inbox.hints.count_of(tx, connection.id),
-        "unsettled": ledger.operations.count_unsettled(tx, connection.id),
+        "unsettled": queries.operations.count_unsettled(tx, connection.id),
     }
 
 

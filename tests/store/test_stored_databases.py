@@ -20,7 +20,7 @@ from connectors.cli.main import app
 from connectors.domain.clock import SystemClock
 from connectors.domain.connection import Connection
 from connectors.domain.operation import State
-from connectors.store import ledger
+from connectors.store import ledger, queries
 from connectors.store.ledger.operations import Operation
 from tests.stage import until
 from tests.store.stored_database import (
@@ -60,7 +60,7 @@ class Reopened:
         """The operations of a receipt, by what happened to it on the day that was stored; the first one first."""
         receipt_id = str(self.place.tills.receipts.get(receipt, receipt))
         connection_id = self.connections[title].id
-        listed = await self.place.host.store.read(lambda tx: ledger.operations.list_newest(tx, connection_id))
+        listed = await self.place.host.store.read(lambda tx: queries.operations.list_newest(tx, connection_id))
         of_receipt = [operation for operation in listed if operation.receipt_id == receipt_id]
         return sorted(of_receipt, key=lambda operation: operation.seq)
 
@@ -81,7 +81,7 @@ class Reopened:
         assert deliverer is not None
         self.place.sevenstamp.sandbox.state.allowed = None
         self.place.tills.clock.advance(3700)
-        await deliverer.watch_plans()
+        await deliverer.check_paused_businesses()
 
     def browser(self) -> Visitor:
         """The browser that was signed in when the database was stored."""
