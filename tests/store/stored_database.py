@@ -409,9 +409,9 @@ def _of_connection(tx: Transaction, connection: Connection) -> dict[str, Any]:
         "journal": [(line.receipt_id, line.message.id) for line in ledger.journal.of_connection(tx, connection.id)],
         "operations": sorted(_operation(operation) for operation in operations),
         "tries": sorted(
-            
+            (history.operation.code, len(history.attempts))
             for sale_id in sale_ids
-            for operation, tries in ledger.operations.with_attempts(tx, sale_id)
+            for history in queries.operations.of_sale(tx, sale_id)
         ),
         "receipts": sorted(_receipt(tx, connection, sale_id) for sale_id in sale_ids),
         "unread": [(item.where, item.why.id, item.origin) for item in inbox.unreadable.waiting(tx, connection, 200)],
