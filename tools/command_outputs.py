@@ -132,7 +132,7 @@ class OperationCounts(Output):
     """Cancelled in this run, before they were sent."""
 
 
-class Synced(Output):
+class SyncResult(Output):
     """What a run read and did."""
 
     sales_seen: int
@@ -145,7 +145,7 @@ class Synced(Output):
     """The connection's state, only where it is neither active nor paused."""
 
 
-class Previewed(Output):
+class PreviewRow(Output):
     """A receipt and what it would earn."""
 
     receipt_id: str | None
@@ -186,7 +186,7 @@ class ReplanCounts(Output):
     """Stamps fewer than before."""
 
 
-class Replanned(ReplanCounts):
+class ReplanResult(ReplanCounts):
     """What planning again changed and what was delivered."""
 
     sales_seen: Literal[0]
@@ -227,14 +227,14 @@ class UnreadRequest(Output):
     """What is wrong with it."""
 
 
-class Unread(Output):
+class UnreadList(Output):
     """What could not be read."""
 
     unread: list[UnreadRequest]
     """Newest first."""
 
 
-class TriedAgain(Unread):
+class UnreadRetryResult(UnreadList):
     """What reading again came to, and what is left."""
 
     read: int
@@ -267,7 +267,7 @@ class OperationOutput(Output):
 # --- the installation ------------------------------------------------------------------------------------------------
 
 
-class Finding(Output):
+class DoctorFinding(Output):
     """One thing that was looked at."""
 
     check: str
@@ -295,7 +295,7 @@ class PluginOutput(Output):
     """What its package says of the conformance of each connector."""
 
 
-class RotatedKeys(Output):
+class KeyRotation(Output):
     """What changing the secret key came to."""
 
     key: str
@@ -361,7 +361,7 @@ class ForgetCounts(Output):
     """Operations on the wire or in doubt, which are finished."""
 
 
-class ForgottenInBusiness(ForgetCounts):
+class BusinessForgetCounts(ForgetCounts):
     """The counts of one business."""
 
     business: str
@@ -370,12 +370,12 @@ class ForgottenInBusiness(ForgetCounts):
     """Name of the business."""
 
 
-class Forgotten(Output):
+class ForgetResult(Output):
     """What was erased, or would be."""
 
     dry_run: bool
     """Whether nothing was changed."""
-    businesses: list[ForgottenInBusiness]
+    businesses: list[BusinessForgetCounts]
     """Businesses that know the customer."""
     total: ForgetCounts
     """The sums over all businesses."""
@@ -432,7 +432,7 @@ class RecordingResult(Output):
     """What is read differently now; null if nothing is."""
 
 
-class CheckReport(Output):
+class CheckResult(Output):
     """The result of the conformance suite."""
 
     connector: str
@@ -464,7 +464,7 @@ class BehaviourName(Output):
     """What a connector promises by it."""
 
 
-class TriedSale(Output):
+class TrySale(Output):
     """A sale that was read."""
 
     sale: Sale
@@ -486,7 +486,7 @@ class UnreadableReceipt(Output):
     """What is wrong with it."""
 
 
-class Tried(Output):
+class TryResult(Output):
     """What a connector reads of a till."""
 
     connector: str
@@ -499,13 +499,13 @@ class Tried(Output):
     """Receipts that the hook names for fetching."""
     ignored: str | None
     """Why the hook is about no sale."""
-    sales: list[TriedSale]
+    sales: list[TrySale]
     """Sales that were read."""
     unreadable: list[UnreadableReceipt]
     """Receipts that could not be read."""
 
 
-class MappedSample(Output):
+class MappingResult(Output):
     """What a mapping makes of a sample."""
 
     sales: list[Sale]
@@ -551,19 +551,19 @@ OUTPUTS: Mapping[str, tuple[JsonOutput, ...]] = {
     "operations list": (JsonOutput(list[OperationOutput]),),
     "console link": (JsonOutput(SignInLink),),
     "security log": (JsonOutput(list[SecurityEvent]),),
-    "keys rotate": (JsonOutput(RotatedKeys),),
-    "sync": (JsonOutput(Synced),),
-    "preview": (JsonOutput(list[Previewed]),),
-    "backfill": (JsonOutput(Synced), JsonOutput(BackfillCounts, "--dry-run")),
-    "replan": (JsonOutput(Replanned), JsonOutput(ReplanCounts, "--dry-run")),
+    "keys rotate": (JsonOutput(KeyRotation),),
+    "sync": (JsonOutput(SyncResult),),
+    "preview": (JsonOutput(list[PreviewRow]),),
+    "backfill": (JsonOutput(SyncResult), JsonOutput(BackfillCounts, "--dry-run")),
+    "replan": (JsonOutput(ReplanResult), JsonOutput(ReplanCounts, "--dry-run")),
     "journal": (JsonOutput(list[JournalLine]), JsonOutput(JournalLine, "--follow", a_line_each=True)),
-    "unread": (JsonOutput(Unread), JsonOutput(TriedAgain, "--try-again")),
-    "forget": (JsonOutput(Forgotten),),
+    "unread": (JsonOutput(UnreadList), JsonOutput(UnreadRetryResult, "--try-again")),
+    "forget": (JsonOutput(ForgetResult),),
     "plugins": (JsonOutput(list[PluginOutput]),),
-    "doctor": (JsonOutput(list[Finding]),),
+    "doctor": (JsonOutput(list[DoctorFinding]),),
     "new": (JsonOutput(NewPackage),),
-    "check": (JsonOutput(CheckReport), JsonOutput(list[BehaviourName], "--list")),
-    "try": (JsonOutput(Tried),),
-    "mapping try": (JsonOutput(MappedSample),),
+    "check": (JsonOutput(CheckResult), JsonOutput(list[BehaviourName], "--list")),
+    "try": (JsonOutput(TryResult),),
+    "mapping try": (JsonOutput(MappingResult),),
 }
 """What each command prints with `--json`, by its name."""

@@ -260,11 +260,17 @@ def _key_rows(model: type[Output], prefix: str = "") -> Iterator[tuple[str, str,
     """Yield a row for each key; objects of ours are followed by the rows of their own keys."""
     for name, field in model.model_fields.items():
         key = f"{prefix}{field.alias or name}"
-        optional = "" if field.is_required() else ", may be absent"
-        yield f"`{key}`", _type_words(field.annotation) + optional, " ".join((field.description or "").split())
+        yield f"`{key}`", _field_type(field), " ".join((field.description or "").split())
         nested = _nested_model(field)
         if nested is not None:
             yield from _key_rows(nested, f"{key}{'[]' if get_origin(field.annotation) is list else ''}.")
+
+
+def _field_type(field: FieldInfo) -> str:
+    if field.is_required():
+        return _type_words(field.annotation)
+    # what may be absent is never printed as null
+    return f"{_type_words(field.annotation).removesuffix(' or null')}, may be absent"
 
 
 def _nested_model(field: FieldInfo) -> type[Output] | None:
