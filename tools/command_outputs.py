@@ -519,50 +519,43 @@ class MappingResult(Output):
 
 @dataclass(frozen=True, slots=True)
 class JsonOutput:
-    """One form of a command's JSON: `form` is an `Output` or a list of it, `when` the options that lead to it."""
+    """One form of a command's JSON: an object or a list of them, printed when the options in `when` are given."""
 
-    form: type[Output] | type[list[Output]]
+    model: type[Output]
+    is_list: bool = False
     when: str = ""
     a_line_each: bool = False
     """Whether objects are printed one a line as they come."""
 
-    @property
-    def model(self) -> type[Output]:
-        """The object that is printed, or of which a list is printed."""
-        arguments: tuple[type[Output], ...] = getattr(self.form, "__args__", ())
-        return arguments[0] if arguments else self.form  # type: ignore[return-value] # a list has one argument
-
-    @property
-    def is_list(self) -> bool:
-        """Whether a list of objects is printed."""
-        return self.model is not self.form
-
     def validate(self, printed: str) -> None:
         """Check what a command printed. Raises `pydantic.ValidationError` for a missing, extra or wrong key."""
-        TypeAdapter(self.form).validate_json(printed)
+        if self.is_list:
+            TypeAdapter(list[self.model]).validate_json(printed)  # type: ignore[name-defined] # known when it runs
+        else:
+            self.model.model_validate_json(printed)
 
 
 OUTPUTS: Mapping[str, tuple[JsonOutput, ...]] = {
     "connection add": (JsonOutput(ConnectionOutput),),
-    "connection list": (JsonOutput(list[ConnectionOutput]),),
+    "connection list": (JsonOutput(ConnectionOutput, is_list=True),),
     "connection show": (JsonOutput(ConnectionOutput),),
     "connection edit": (JsonOutput(ConnectionOutput),),
     "connection renew-address": (JsonOutput(ConnectionOutput),),
-    "operations list": (JsonOutput(list[OperationOutput]),),
+    "operations list": (JsonOutput(OperationOutput, is_list=True),),
     "console link": (JsonOutput(SignInLink),),
-    "security log": (JsonOutput(list[SecurityEvent]),),
+    "security log": (JsonOutput(SecurityEvent, is_list=True),),
     "keys rotate": (JsonOutput(KeyRotation),),
     "sync": (JsonOutput(SyncResult),),
-    "preview": (JsonOutput(list[PreviewRow]),),
-    "backfill": (JsonOutput(SyncResult), JsonOutput(BackfillCounts, "--dry-run")),
-    "replan": (JsonOutput(ReplanResult), JsonOutput(ReplanCounts, "--dry-run")),
-    "journal": (JsonOutput(list[JournalLine]), JsonOutput(JournalLine, "--follow", a_line_each=True)),
-    "unread": (JsonOutput(UnreadList), JsonOutput(UnreadRetryResult, "--try-again")),
+    "preview": (JsonOutput(PreviewRow, is_list=True),),
+    "backfill": (JsonOutput(SyncResult), JsonOutput(BackfillCounts, when="--dry-run")),
+    "replan": (JsonOutput(ReplanResult), JsonOutput(ReplanCounts, when="--dry-run")),
+    "journal": (JsonOutput(JournalLine, is_list=True), JsonOutput(JournalLine, when="--follow", a_line_each=True)),
+    "unread": (JsonOutput(UnreadList), JsonOutput(UnreadRetryResult, when="--try-again")),
     "forget": (JsonOutput(ForgetResult),),
-    "plugins": (JsonOutput(list[PluginOutput]),),
-    "doctor": (JsonOutput(list[DoctorFinding]),),
+    "plugins": (JsonOutput(PluginOutput, is_list=True),),
+    "doctor": (JsonOutput(DoctorFinding, is_list=True),),
     "new": (JsonOutput(NewPackage),),
-    "check": (JsonOutput(CheckResult), JsonOutput(list[BehaviourName], "--list")),
+    "check": (JsonOutput(CheckResult), JsonOutput(BehaviourName, is_list=True, when="--list")),
     "try": (JsonOutput(TryResult),),
     "mapping try": (JsonOutput(MappingResult),),
 }

@@ -19,7 +19,7 @@ from typing import Literal, Union, get_args, get_origin
 
 import typer.main
 from pydantic.fields import FieldInfo
-from typer.core import TyperArgument, TyperGroup, TyperOption
+from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from connectors.cli.main import app
 from connectors.plugins import Plugins
@@ -28,7 +28,7 @@ from tools.command_outputs import OUTPUTS, JsonOutput, Output
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "commands.md"
 PROGRAM = "connectors"
 Parameter = TyperArgument | TyperOption
-Command = typer.core.TyperCommand | TyperGroup
+Command = TyperCommand | TyperGroup
 
 MEANINGS = {
     "connection_id": "The connection, as `connectors connection list` shows it.",
@@ -80,9 +80,19 @@ class CommandEntry:
         return isinstance(self.command, TyperGroup)
 
     @property
+    def parameters(self) -> Sequence[Parameter]:
+        """The command's arguments and options, in the order in which it declares them."""
+        return parameters_of(self.command)
+
+    @property
     def purpose(self) -> str:
         """The command's help on one line."""
         return " ".join((self.command.help or "").split())
+
+
+def parameters_of(command: Command) -> Sequence[Parameter]:
+    """Return the arguments and options of a command or group."""
+    return [parameter for parameter in command.params if isinstance(parameter, Parameter)]
 
 
 def load_root() -> TyperGroup:
@@ -103,7 +113,7 @@ def walk_commands(group: TyperGroup, prefix: str = "") -> Iterator[CommandEntry]
     context = typer.Context(group)
     for name in group.list_commands(context):
         command = group.get_command(context, name)
-        if command is None or command.hidden:
+        if not isinstance(command, Command) or command.hidden:
             continue
         entry = CommandEntry(f"{prefix}{name}", command)
         yield entry
@@ -116,7 +126,7 @@ def render_page() -> str:
     root = load_root()
     entries = list(walk_commands(root))
     parts = [_INTRODUCTION, _overview(entries)]
-    parts += ["## Options of every command\n", _parameter_table(PROGRAM, root.params)]
+    parts += ["## Options of every command\n", _parameter_table(PROGRAM, parameters_of(root))]
     for entry in entries:
         parts.append(_group_section(entry) if entry.is_group else _command_section(entry))
     parts.append(_JSON_INTRODUCTION)
@@ -157,17 +167,20 @@ def _command_section(entry: CommandEntry) -> str:
     if entry.name in NOTES:
         lines += ["", NOTES[entry.name]]
     lines += ["", "```", _usage(entry), "```", ""]
-    table = _parameter_table(entry.name, entry.command.params)
+    table = _parameter_table(entry.name, entry.parameters)
     return "\n".join([*lines, table])
 
 
 def _usage(entry: CommandEntry) -> str:
-    arguments = [parameter for parameter in entry.command.params if isinstance(parameter, TyperArgument)]
-    options = [parameter for parameter in entry.command.params if isinstance(parameter, TyperOption)]
-    names = [_label(argument) if argument.required else f"[{_label(argument)}]" for argument in arguments]
+    arguments = [_argument_usage(parameter) for parameter in entry.parameters if isinstance(parameter, TyperArgument)]
+    options = [parameter for parameter in entry.parameters if isinstance(parameter, TyperOption)]
     required = [f"{option.opts[0]} {option.metavar or 'VALUE'}" for option in options if option.required]
-    optional = ["[OPTIONS]"] if any(not option.required for option in options) else []
-    return " ".join([PROGRAM, entry.name, *names, *required, *optional])
+    optional = ["[OPTIONS]"] if len(options) > len(required) else []
+    return " ".join([PROGRAM, entry.name, *arguments, *required, *optional])
+
+
+def _argument_usage(argument: TyperArgument) -> str:
+    return _label(argument) if argument.required else f"[{_label(argument)}]"
 
 
 def _parameter_table(command: str, parameters: Sequence[Parameter]) -> str:
@@ -187,19 +200,24 @@ def _label(parameter: Parameter) -> str:
 
 def _value(parameter: Parameter) -> str:
     """Say what may be given: the choices, a range, or the kind of value."""
-    if isinstance(parameter, TyperOption) and parameter.is_flag:
-        return "–"
-    if isinstance(parameter, TyperOption) and parameter.metavar and "|" in parameter.metavar:
-        return _choices(parameter.metavar.split("|"))
+    if isinstance(parameter, TyperOption):
+        if parameter.is_flag:
+            return "–"
+        # a metavar says more than a type: its choices, or how a value is written
+        if parameter.metavar and "|" in parameter.metavar:
+            return _choices(parameter.metavar.split("|"))
+    return _kind(parameter) + (", may be repeated" if parameter.multiple else "")
+
+
+def _kind(parameter: Parameter) -> str:
     annotation = parameter.type_descriptor.annotation
-    repeated = ", may be repeated" if parameter.multiple else ""
     if isinstance(annotation, type) and issubclass(annotation, Enum):
-        return _choices(str(member.value) for member in annotation) + repeated
+        return _choices(str(member.value) for member in annotation)
     if annotation in (int, float):
-        return _number_range(parameter) + repeated
-    kind = "path" if annotation is Path else "text"
-    metavar = parameter.metavar if isinstance(parameter, TyperOption) else None
-    return (f"`{metavar}`" if metavar else kind) + repeated
+        return _number_range(parameter)
+    if isinstance(parameter, TyperOption) and parameter.metavar:
+        return f"`{parameter.metavar}`"
+    return "path" if annotation is Path else "text"
 
 
 def _choices(values: Iterable[str]) -> str:
@@ -290,19 +308,20 @@ _WORDS: dict[object, str] = {
 
 def _type_words(annotation: object) -> str:
     """Name a JSON type in words: "text or null", "list of objects"."""
-    if annotation in _WORDS:
-        return _WORDS[annotation]
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin in (Union, types.UnionType):
         return " or ".join(_type_words(argument) for argument in arguments)
-    if origin is list:
-        inner = _type_words(arguments[0])
-        return f"list of {inner if inner in ('text', 'true or false') else f'{inner}s'}"
     if origin is Literal:
         return _choices(str(argument) for argument in arguments)
+    if origin is list:
+        return f"list of {_plural(_type_words(arguments[0]))}"
     if isinstance(annotation, type) and issubclass(annotation, Enum):
         return _choices(str(member.value) for member in annotation)
-    return "object"
+    return _WORDS.get(annotation, "object")
+
+
+def _plural(words: str) -> str:
+    return words if words in ("text", "true or false") else f"{words}s"
 
 
 # --- Markdown --------------------------------------------------------------------------------------------------------

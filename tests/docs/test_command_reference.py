@@ -18,11 +18,11 @@ from typer.testing import CliRunner
 from connector_sdk.rule import Multiplier, StampRule
 from connectors.cli.main import app
 from connectors.cli.servers import serving
+from connectors.plugins import Plugins
 from connectors.sevenstamp.sandbox import Sandbox
 from poster_connector.sandbox import PosterSandbox
-from tools import command_reference
 from tools.command_outputs import OUTPUTS, Output, Rule, RuleWindow, SyncResult
-from tools.command_reference import MEANINGS, PAGE, load_root, render_page, shapes, walk_commands
+from tools.command_reference import MEANINGS, PAGE, load_root, render_page, shape_title, shapes, walk_commands
 from webhook_connector import ready_made
 
 PHONE = "+380501112244"
@@ -38,7 +38,7 @@ def test_every_command_and_only_commands_that_print_json_have_a_shape() -> None:
     with_json = {
         entry.name
         for entry in walk_commands(load_root())
-        if any(parameter.name == "as_json" for parameter in entry.command.params)
+        if any(parameter.name == "as_json" for parameter in entry.parameters)
     }
     assert with_json == set(OUTPUTS)
 
@@ -48,7 +48,7 @@ def test_every_parameter_and_every_key_has_a_meaning() -> None:
         f"{entry.name} {parameter.name}"
         for entry in walk_commands(load_root())
         if not entry.is_group
-        for parameter in entry.command.params
+        for parameter in entry.parameters
         if not getattr(parameter, "help", None) and parameter.name not in MEANINGS
     }
     assert parameters == set()
@@ -67,7 +67,7 @@ def _all_models() -> list[type[Output]]:
 
 
 def test_no_two_shapes_share_a_heading() -> None:
-    titles = [command_reference.shape_title(model) for model in shapes()]
+    titles = [shape_title(model) for model in shapes()]
     assert len(titles) == len(set(titles))
 
 
@@ -135,7 +135,7 @@ class JsonRunner:
 def with_plugin_commands() -> Iterator[TyperGroup]:
     """Register the commands of plugins for the length of a test."""
     groups, commands = list(app.registered_groups), list(app.registered_commands)
-    for implementation in command_reference.Plugins().manager.hook.register_commands.get_hookimpls():
+    for implementation in Plugins().manager.hook.register_commands.get_hookimpls():
         implementation.function(cli=app)
     yield load_root()
     app.registered_groups, app.registered_commands = groups, commands

@@ -15,7 +15,7 @@ from connectors.plugins import Plugins
 from connectors.settings import Settings
 from tests.docs.tables import rows_of
 from tests.docs.test_site import PAGES, ROOT
-from tools.command_reference import load_root, walk_commands
+from tools.command_reference import load_root, parameters_of, walk_commands
 
 CONFIGURATION = ROOT / "docs" / "operating" / "configuration.md"
 _SETTING = re.compile(r"\b(?:CONNECTORS|POSTER|SERVE|WEBHOOK|SQUARE)_[A-Z][A-Z_]*[A-Z]\b")
@@ -35,7 +35,8 @@ def settings_in_code() -> Mapping[str, FieldInfo]:
 def variables_of_commands() -> set[str]:
     """Every environment variable that takes the place of a command's option."""
     root = load_root()
-    parameters = [*root.params, *(parameter for entry in walk_commands(root) for parameter in entry.command.params)]
+    inner = (parameter for entry in walk_commands(root) for parameter in entry.parameters)
+    parameters = [*parameters_of(root), *inner]
     variables: set[str] = set()
     for parameter in parameters:
         names = parameter.envvar or ()

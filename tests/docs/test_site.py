@@ -23,7 +23,7 @@ import connector_sdk
 from connector_sdk import Customer, Line, Sale
 from connector_sdk.testing import BEHAVIOURS
 from tests.docs.steps import blocks
-from tools.command_reference import load_root
+from tools.command_reference import Command, load_root, parameters_of
 from webhook_connector import ready_made
 
 ROOT = Path(__file__).parents[2]
@@ -65,8 +65,10 @@ def find_mistake(line: str, commands: TyperGroup) -> str | None:
     words = line.partition(" #")[0].split()
     if not words or Path(words[0]).name != "connectors" or words[1:2] == ["COMMAND"]:
         return None
-    group, words = commands, words[1:]
-    while isinstance(group, TyperGroup):
+    command: Command = commands
+    words = words[1:]
+    while isinstance(command, TyperGroup):
+        group = command
         words = _after_options(words, group)
         if not words or words[0] in ("…", "--help"):
             return None
@@ -77,9 +79,9 @@ def find_mistake(line: str, commands: TyperGroup) -> str | None:
         if missing:
             return f"there is no command {missing[0]!r}"
         chosen = group.get_command(typer.Context(group), choices[0])
-        assert chosen is not None
-        group, words = chosen, words[1:]
-    known = set(_option_names(group))
+        assert isinstance(chosen, Command)
+        command, words = chosen, words[1:]
+    known = set(_option_names(command))
     options = re.findall(r"(?<![\w-])--[a-z][\w-]*", " ".join(words))
     unknown = [option for option in options if option not in known]
     return f"there is no {unknown[0]}" if unknown else None
@@ -87,7 +89,9 @@ def find_mistake(line: str, commands: TyperGroup) -> str | None:
 
 def _after_options(words: list[str], group: TyperGroup) -> list[str]:
     """Leave out a group's own options: a flag alone, any other with its value."""
-    flags = {name for parameter in group.params if getattr(parameter, "is_flag", False) for name in parameter.opts}
+    flags = {
+        name for parameter in parameters_of(group) if getattr(parameter, "is_flag", False) for name in parameter.opts
+    }
     while words and words[0] in set(_option_names(group)):
         words = words[1:] if words[0] in flags else words[2:]
     return words
@@ -100,8 +104,8 @@ def _with_the_action_first(words: list[str], names: Iterable[str]) -> list[str]:
     return words[1:] if words[1:2] and words[1] in names else ["list", *words[1:]]
 
 
-def _option_names(command: typer.core.TyperCommand | TyperGroup) -> Iterator[str]:
-    for parameter in command.params:
+def _option_names(command: Command) -> Iterator[str]:
+    for parameter in parameters_of(command):
         yield from (*parameter.opts, *parameter.secondary_opts)
 
 
