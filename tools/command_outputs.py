@@ -20,6 +20,7 @@ from connector_sdk.rule import Refunds, UnknownCustomer
 from connector_sdk.sale import Sale
 from connector_sdk.testing import Level, Outcome
 from connectors.domain.operation import Kind
+from connectors.store.security import EventKind
 
 
 class Output(BaseModel):
@@ -324,8 +325,8 @@ class SecurityEvent(Output):
     """When it happened first."""
     last_at: datetime
     """When it happened last."""
-    kind: str
-    """What happened, as a stable name."""
+    kind: EventKind
+    """What happened; see the [security log](../operating/console-access.md#security-log)."""
     business: str | None
     """The business it is about."""
     connection: str | None

@@ -22,7 +22,9 @@ from typer.core import TyperGroup
 import connector_sdk
 from connector_sdk import Customer, Line, Sale
 from connector_sdk.testing import BEHAVIOURS
+from connectors.store.security import EventKind
 from tests.docs.steps import blocks
+from tests.docs.tables import rows_of
 from tools.command_reference import Command, load_root, parameters_of
 from webhook_connector import ready_made
 
@@ -193,6 +195,12 @@ def test_the_former_page_for_operators_keeps_its_addresses() -> None:
         "JSON of commands",
         "Passkeys",
     }
+
+
+def test_every_kind_of_security_event_is_explained() -> None:
+    text = (ROOT / "docs" / "operating" / "console-access.md").read_text(encoding="utf-8")
+    kinds = {row.cells["`kind`"].strip("`") for row in rows_of(text) if "`kind`" in row.cells}
+    assert kinds == {kind.value for kind in EventKind}
 
 
 @pytest.mark.parametrize("picture", PICTURES, ids=lambda picture: picture.name)
