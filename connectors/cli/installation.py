@@ -20,15 +20,15 @@ from connectors.cli.output import console, escape, log_to_stderr, run, say, show
 from connectors.cli.secrets import SPELLING, secret_given
 from connectors.cli.servers import limits_of, listening
 from connectors.cli.servers import serve as serve_application
-from connectors.desk import Refusal, nearest
-from connectors.host import REFUSED, Host
 from connectors.plugins import Plugins, checked
+from connectors.runtime.host import REFUSED, Host
+from connectors.services import Refusal, nearest
 from connectors.settings import Settings
 from connectors.sevenstamp.client import InvalidKey, SevenStampError
 from connectors.sevenstamp.sandbox import Sandbox
-from connectors.store import ledger
+from connectors.store import counters
 from connectors.store.errors import StoreError
-from connectors.sync.hooking import UNKNOWN_ACCOUNT
+from connectors.sync.hooks import UNKNOWN_ACCOUNT
 from connectors.sync.tills import app_settings
 from connectors.web.app import application
 
@@ -127,9 +127,9 @@ def doctor(as_json: AsJson = False) -> None:
             async with Host(settings, plugins=loaded) as host:
                 await _look(host, find)
                 say_of(examining.files(settings))
-                counters = await host.store.read(ledger.counters)
-                say_of(examining.proxies(counters))
-                reached = await examining.public_address(host, counters, host.a_host_runs())
+                counted = await host.store.read(counters.read_counters)
+                say_of(examining.proxies(counted))
+                reached = await examining.public_address(host, counted, host.a_host_runs())
                 say_of([reached] if reached is not None else [])
         except StoreError as error:
             find("database", False, str(error))
@@ -160,15 +160,15 @@ def _operator_settings(loaded: Plugins, find: Any) -> None:
 
 async def _look(host: Host, find: Any) -> None:
     file = host.settings.database_file
-    counters = await host.store.read(ledger.counters)
+    counted = await host.store.read(counters.read_counters)
     find("database", True, f"{file or 'server'}, schema up to date, key {host.store.vault.key_id}")
     for finding in await host.key_findings():
         find("keys", finding.good, finding.text)
     running = host.a_host_runs()
     find("host", True if running else None, "running" if running else "not running on this database")
-    if unknown := counters.get(UNKNOWN_ACCOUNT):
+    if unknown := counted.get(UNKNOWN_ACCOUNT):
         find("hooks", None, f"{unknown} hooks came for accounts that are not connected here")
-    for name, count in sorted(counters.items()):
+    for name, count in sorted(counted.items()):
         if name.startswith(REFUSED):
             find("limits", None, f"{name} ({count} times)")
     if host.sevenstamp is None:
@@ -181,7 +181,7 @@ async def _look(host: Host, find: Any) -> None:
         find("7stamp", True, "answers")
     except SevenStampError as error:
         find("7stamp", False, f"{error}: is CONNECTORS_SEVENSTAMP_URL right?")
-    for one in await host.desk.everyone():
+    for one in await host.services.connections.list_all():
         try:
             host.tills.of(one)
             find(f"connection {one.id}", one.health in ("active", "paused"), one.health.value)

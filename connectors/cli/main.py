@@ -1,6 +1,6 @@
 """The command line: `connectors …`.
 
-Owns names and options of commands; each is a few lines over the desk.
+Owns names and options of commands; each is a few lines over the services.
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ from rich.table import Table
 
 from connector_sdk.errors import ConnectorError
 from connector_sdk.redaction import RedactingFormatter, printable, printable_json, redact
-from connectors.desk import Refusal
-from connectors.host import Host
+from connectors.runtime.host import Host
+from connectors.services import Refusal
 from connectors.settings import Settings
 from connectors.sevenstamp.client import SevenStampError
 from connectors.store.errors import StoreError

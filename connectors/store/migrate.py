@@ -14,10 +14,10 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, select
 
 from connectors.store.errors import NewerDatabase
-from connectors.store.schema import setting
+from connectors.store.schema import setting_table
 from connectors.store.vault import Vault
 
-_REWRITE = select(setting.c.value).where(setting.c.name == "rewrite")
+_REWRITE = select(setting_table.c.value).where(setting_table.c.name == "rewrite")
 
 
 def _config() -> Config:
@@ -66,4 +66,4 @@ def wants_rewriting(session: Connection) -> bool:
 
 
 def rewritten(session: Connection) -> None:
-    session.execute(setting.delete().where(setting.c.name == "rewrite"))
+    session.execute(setting_table.delete().where(setting_table.c.name == "rewrite"))
