@@ -20,7 +20,7 @@ from connector_sdk.rule import Refunds, UnknownCustomer
 from connector_sdk.sale import Sale
 from connector_sdk.testing import Level, Outcome
 from connectors.domain.operation import Kind
-from connectors.store.security import EventKind
+from connectors.store.access.security_log import EventKind
 
 
 class Output(BaseModel):

@@ -22,7 +22,7 @@ from typer.core import TyperGroup
 import connector_sdk
 from connector_sdk import Customer, Line, Sale
 from connector_sdk.testing import BEHAVIOURS
-from connectors.store.security import EventKind
+from connectors.store.access.security_log import EventKind
 from tests.docs.steps import blocks
 from tests.docs.tables import rows_of
 from tools.command_reference import Command, load_root, parameters_of
