@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -174,21 +175,22 @@ def _run_connection_commands(runner: JsonRunner, poster: PosterSandbox) -> None:
     )
     assert isinstance(added, Mapping)
     connection = str(added["id"])
+    since = ("--since", (datetime.now(UTC) - timedelta(days=2)).date().isoformat())
     first = poster.account.sell(poster.account.client(PHONE))
     spoiled = poster.account.sell(poster.account.client(PHONE))
     poster.account.receipts[spoiled]["payed_sum"] = "twelve"
-    runner.run("preview", connection, "--since", "2026-01-01")
+    runner.run("preview", connection, *since)
     runner.run("sync", connection)
     poster.account.refund(first)
     runner.run("sync", connection)
     for listing in ("operations list", "journal", "unread"):
         assert runner.run(listing, connection), listing
     runner.run("unread", connection, when="--try-again")
-    runner.run("backfill", connection, "--since", "2026-01-01", when="--dry-run")
-    runner.run("backfill", connection, "--since", "2026-01-01")
+    runner.run("backfill", connection, *since, when="--dry-run")
+    runner.run("backfill", connection, *since)
     runner.run("connection edit", connection, "--rule", "per-order")
-    runner.run("replan", connection, "--since", "2026-01-01", when="--dry-run")
-    runner.run("replan", connection, "--since", "2026-01-01")
+    runner.run("replan", connection, *since, when="--dry-run")
+    runner.run("replan", connection, *since)
     runner.run("connection show", connection)
     runner.run("connection list")
     runner.run("forget", "--phone", PHONE, "--yes")
