@@ -71,7 +71,7 @@ def _beyond_quota(tx: Transaction, owner: str, most: int) -> list[str]:
 
 
 def _by_rank(rows: Sequence[AnyRow]) -> list[AnyRow]:
-    """Sort an owner's requests, newest first as given, by what stays longest: the chosen, then from both ends in turn."""
+    """Sort an owner's requests, given newest first, by what stays longest: the chosen, then from either end in turn."""
     others = [row for row in rows if not row.chosen]
     in_turn = (row for pair in zip(others, reversed(others), strict=True) for row in pair)
     # each of the others comes twice, once from either end: its first place counts
