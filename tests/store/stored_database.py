@@ -41,7 +41,7 @@ from poster_connector.sandbox import Account, PosterSandbox
 from serve_connector.sandbox import Cafe, ServeSandbox
 from tests.stage import OTHER, keep_passkey
 from tests.town import ANNA, BORYS, CHRYSTYNA
-from tests.web.visitor import Browsers
+from tests.web.browser import Browsers
 
 SECRET_KEY = "a key that only tests use"
 LVIV_KEY, MADRID_KEY = "7loc_sc_stored_lviv", "7loc_sc_stored_madrid"
@@ -312,7 +312,7 @@ async def _use_the_console(place: Installation, lviv: Connection) -> Mapping[str
     """Sign in, whose cookies are returned, and leave a draft that a till posted to, a link, a passkey and an email."""
     host = place.host
     await host.services.connections.set_alert_email(lviv.id, "owner@example.com", "en")
-    cafe = access.sessions.Visitor(lviv.business_id, "Cafe", "Europe/Kyiv", "till", LVIV_KEY)
+    cafe = access.sessions.Principal(lviv.business_id, "Cafe", "Europe/Kyiv", "till", LVIV_KEY)
     await keep_passkey(host, cafe, "Corner phone")
     browsers = Browsers(host)
     browser = await browsers.new().sign_in(LVIV_KEY, remember="1")

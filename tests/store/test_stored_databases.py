@@ -36,7 +36,7 @@ from tests.store.stored_database import (
     readings,
 )
 from tests.town import ANNA, BORYS, CHRYSTYNA
-from tests.web.visitor import Browsers, Visitor
+from tests.web.browser import Browser, Browsers
 
 STORED = Path(__file__).parent.parent / "samples" / "databases"
 DAY = "2026-11-23"
@@ -83,12 +83,12 @@ class Reopened:
         self.place.tills.clock.advance(3700)
         await deliverer.check_paused_businesses()
 
-    def browser(self) -> Visitor:
+    def browser(self) -> Browser:
         """The browser that was signed in when the database was stored."""
-        visitor = Browsers(self.place.host).new()
+        browser = Browsers(self.place.host).new()
         for name, value in self.recorded["cookies"].items():
-            visitor.client.cookies.set(name, value)
-        return visitor
+            browser.client.cookies.set(name, value)
+        return browser
 
 
 @pytest.fixture(params=sorted(path.name for path in STORED.iterdir()))

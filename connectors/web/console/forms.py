@@ -19,7 +19,7 @@ from connector_sdk.messages import Message
 from connector_sdk.money import Money
 from connector_sdk.rule import Refunds, StampRule, UnknownCustomer
 from connectors.sync.tills import located, plain_reason
-from connectors.web.console.frame import Form
+from connectors.web.console.posted_form import PostedForm
 from connectors.web.console.searching import amount
 
 
@@ -100,7 +100,7 @@ def is_secret(found: type[Connector[Any]], name: str) -> bool:
     )
 
 
-def settings_from(form: Form, found: type[Connector[Any]], kept: Mapping[str, Any]) -> dict[str, Any]:
+def settings_from(form: PostedForm, found: type[Connector[Any]], kept: Mapping[str, Any]) -> dict[str, Any]:
     """The settings as typed; a secret left empty is the one kept, and an optional text that was emptied is none."""
     values: dict[str, Any] = {}
     for one in fields_of(found, {}):
@@ -152,7 +152,7 @@ def rule_values(rule: StampRule) -> dict[str, list[str]]:
     }
 
 
-def rule_from(form: Form, currency: str, current: StampRule) -> tuple[StampRule, dict[str, Message]]:
+def rule_from(form: PostedForm, currency: str, current: StampRule) -> tuple[StampRule, dict[str, Message]]:
     """The rule as chosen, over the parts that the form does not show; and what is wrong, by field."""
     errors: dict[str, Message] = {}
     kind = form.get("kind") if form.get("kind") in ("per_order", "by_amount", "per_item") else "per_order"

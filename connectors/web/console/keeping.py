@@ -26,10 +26,12 @@ from connectors.store.ledger.operations import Operation
 from connectors.store.queries.overviews import Overview
 from connectors.sync.previews import forecast
 from connectors.web.console import charts, connecting, forms, searching
-from connectors.web.console.attempts import TooMany
-from connectors.web.console.frame import Form, NotHere, Pages, Visit
+from connectors.web.console.posted_form import PostedForm
+from connectors.web.console.routing import Router
+from connectors.web.console.sign_in_limits import TooManyAttempts
+from connectors.web.console.visit import PageNotFound, Visit
 
-pages = Pages()
+router = Router()
 
 _DAYS = 14
 _LINES = 20
@@ -41,38 +43,38 @@ _QUIET = frozenset({"sale.identifying"})  # what only says that work goes on
 # --- the page -------------------------------------------------------------------------------------------------------
 
 
-@pages.get("/connections/{connection}")
+@router.get("/connections/{connection}")
 async def connection(visit: Visit) -> Response:
     query = visit.request.query_params.get("q", "").strip()[:120]
     # before everything else: whatever is committed while the page is put together is news to it
     lines = await _lines(visit) if not query else []
-    found = await visit.overview()
+    found = await visit.load_overview()
     one = found.connection
     if visit.request.query_params.get("show") == "without-card":
         waiting = await visit.host.store.read(lambda tx: queries.operations.without_card(tx, one.id))
-        return visit.page("without_card.html", one=one, waiting=waiting, number=found.without_card)
+        return visit.render("without_card.html", one=one, waiting=waiting, number=found.without_card)
     values = await _now(visit, found, lines)
     if visit.request.query_params.get("part") == "now":
-        return visit.page("_now.html", **values)
+        return visit.render("_now.html", **values)
     receipts = None
     if query:
         wanted = searching.terms(
             query,
-            zone=visit.words.zone,
-            now=visit.words.now,
+            zone=visit.localizer.zone,
+            now=visit.localizer.now,
             currency=one.account.currency,
             country=one.account.country,
-            locale=visit.words.locale,
+            locale=visit.localizer.locale,
         )
         receipts = await visit.host.store.read(lambda tx: queries.receipts.search(tx, one, wanted))
-    return visit.page(
+    return visit.render(
         "connection.html", **{**values, "query": query, "receipts": receipts, "most": queries.operations.MOST}
     )
 
 
 async def _lines(visit: Visit) -> list[ledger.journal.JournalLine]:
     """The newest lines of the journal, or those before the one that the address names."""
-    wanted, upto = visit.path["connection"], _before(visit)
+    wanted, upto = visit.path_params["connection"], _before(visit)
     return await visit.host.store.read(
         lambda tx: ledger.journal.of_connection(tx, wanted, before=upto, limit=_LINES * 2)
     )
@@ -86,7 +88,7 @@ def _before(visit: Visit) -> int | None:
 async def _now(visit: Visit, found: Overview, newest: list[ledger.journal.JournalLine]) -> dict[str, Any]:
     """What changes while somebody looks, with these lines of the journal."""
     one = found.connection
-    today = date.fromisoformat(visit.words.today())
+    today = date.fromisoformat(visit.localizer.today())
     days = [(today - timedelta(days=ago)).isoformat() for ago in range(_DAYS - 1, -1, -1)]
     counted = (await visit.host.store.read(lambda tx: ledger.daily_totals.of_days(tx, [one.id], days[0])))[one.id]
     waiting = (
@@ -105,7 +107,7 @@ async def _now(visit: Visit, found: Overview, newest: list[ledger.journal.Journa
         "least": min(day.stamps for day in sums),
         "most": max(day.stamps for day in sums),
         "query": "",
-        "chart": charts.fortnight(
+        "chart": charts.chart_of_days(
             [day.receipts for day in sums], [day.stamps for day in sums], [day.redemptions for day in sums]
         ),
         "waiting": [(operation, choices(operation)) for operation in waiting],
@@ -116,7 +118,7 @@ async def _now(visit: Visit, found: Overview, newest: list[ledger.journal.Journa
         "state": _state(visit, found),
         "lacks": _lacks(visit, one),
         "here_it_is": one.connector in visit.host.plugins.classes,
-        "expires": one.expires_at if one.expires_at and one.expires_at - visit.words.now < _EXPIRES_SOON else None,
+        "expires": one.expires_at if one.expires_at and one.expires_at - visit.localizer.now < _EXPIRES_SOON else None,
     }
 
 
@@ -132,7 +134,7 @@ def _lacks(visit: Visit, one: Connection) -> list[str]:
 
 def _state(visit: Visit, found: Overview) -> str:
     """Which sentence is true of a connection now, as the template words them."""
-    one, now = found.connection, visit.words.now
+    one, now = found.connection, visit.localizer.now
     connector = visit.host.plugins.classes.get(one.connector)
     polled = connector is None or connector.can("poll")
     if one.health is not Health.active:
@@ -177,13 +179,13 @@ _ACTS: Mapping[str, Message] = {
 }
 
 
-@pages.post("/connections/{connection}/operations/{operation}/{act}", page="/connections/{connection}")
+@router.post("/connections/{connection}/operations/{operation}/{act}", page="/connections/{connection}")
 async def resolve(visit: Visit) -> Response:
     """One of the buttons that resolve an operation."""
-    one = (await visit.overview()).connection
-    act, operation = visit.path["act"], visit.path["operation"]
+    one = (await visit.load_overview()).connection
+    act, operation = visit.path_params["act"], visit.path_params["operation"]
     if act not in _ACTS:
-        raise NotHere
+        raise PageNotFound
     back = f"/connections/{one.id}"
     if visit.form.get("receipt"):
         back = f"{back}/receipts/{visit.form.get('receipt')}" if visit.form.get("receipt").isalnum() else back
@@ -196,88 +198,90 @@ async def resolve(visit: Visit) -> Response:
             case _:
                 await visit.services.review.acknowledge(one.id, operation)
     except Refusal as error:
-        return visit.go(back, error.message, "bad")
-    return visit.go(back, _ACTS[act])
+        return visit.redirect(back, error.message, "bad")
+    return visit.redirect(back, _ACTS[act])
 
 
 # --- now ------------------------------------------------------------------------------------------------------------
 
 
-@pages.post("/connections/{connection}/sync", page="/connections/{connection}")
+@router.post("/connections/{connection}/sync", page="/connections/{connection}")
 async def sync(visit: Visit) -> Response:
-    one = (await visit.overview()).connection
+    one = (await visit.load_overview()).connection
     back = f"/connections/{one.id}"
-    syncs = visit.console.syncs
+    syncs = visit.console.sync_tasks
     if one.id not in syncs:  # however often it is pressed, a till is read once at a time
         syncs[one.id] = work = asyncio.create_task(visit.services.sync.run(one.id))
         work.add_done_callback(lambda task: (syncs.pop(one.id, None), task.cancelled() or task.exception()))
     try:
         result = await asyncio.wait_for(asyncio.shield(syncs[one.id]), _SYNC_PATIENCE)
     except TimeoutError:
-        return visit.go(back, Message("Still reading: what it brings shows here as it comes."))
+        return visit.redirect(back, Message("Still reading: what it brings shows here as it comes."))
     except Refusal as error:
-        return visit.go(back, error.message, "bad")
+        return visit.redirect(back, error.message, "bad")
     if result.get("status"):
-        return visit.go(back, Message("The till or 7stamp could not be reached: see below."), "bad")
-    return visit.go(back, Message("sync.done", {"count": result["sales_seen"], "changed": result["sales_changed"]}))
+        return visit.redirect(back, Message("The till or 7stamp could not be reached: see below."), "bad")
+    return visit.redirect(
+        back, Message("sync.done", {"count": result["sales_seen"], "changed": result["sales_changed"]})
+    )
 
 
-@pages.post("/connections/{connection}/pause", page="/connections/{connection}")
+@router.post("/connections/{connection}/pause", page="/connections/{connection}")
 async def pause(visit: Visit) -> Response:
-    one = (await visit.overview()).connection
+    one = (await visit.load_overview()).connection
     await visit.services.connections.pause(one.id)
-    return visit.go(f"/connections/{one.id}", Message("Paused. Nothing is read and nothing is sent."))
+    return visit.redirect(f"/connections/{one.id}", Message("Paused. Nothing is read and nothing is sent."))
 
 
-@pages.get("/connections/{connection}/resume")
+@router.get("/connections/{connection}/resume")
 async def resume_page(visit: Visit) -> Response:
-    found = await visit.overview()
+    found = await visit.load_overview()
     if found.connection.health is not Health.paused:
-        return visit.go(f"/connections/{found.connection.id}")
+        return visit.redirect(f"/connections/{found.connection.id}")
     missed = await visit.services.sync.count_since_pause(found.connection)
-    return visit.page("resume.html", one=found.connection, missed=missed, plan=await _plan(visit, found.connection))
+    return visit.render("resume.html", one=found.connection, missed=missed, plan=await _plan(visit, found.connection))
 
 
 async def _plan(visit: Visit, one: Connection) -> tuple[int, int | None] | None:
     """Card operations used and allowed this month; `None` where 7stamp does not say so now."""
     try:
         key = visit.host.store.vault.decrypt(one.sevenstamp_key)
-        usage = (await visit.console.gate.me(key)).operations
-    except (Refusal, TooMany):
+        usage = (await visit.console.credentials.find_key_owner(key)).operations
+    except (Refusal, TooManyAttempts):
         return None
     return usage.used, usage.allowed
 
 
-@pages.post("/connections/{connection}/resume")
+@router.post("/connections/{connection}/resume")
 async def resume(visit: Visit) -> Response:
-    one = (await visit.overview()).connection
+    one = (await visit.load_overview()).connection
     try:
         await visit.services.connections.resume(one.id, leave_out=visit.form.get("pause") == "leave")
     except Refusal as error:
-        return visit.go(f"/connections/{one.id}", error.message, "bad")
-    return visit.go(f"/connections/{one.id}", Message("Working again."))
+        return visit.redirect(f"/connections/{one.id}", error.message, "bad")
+    return visit.redirect(f"/connections/{one.id}", Message("Working again."))
 
 
-@pages.post("/connections/{connection}/consent", page="/connections/{connection}")
+@router.post("/connections/{connection}/consent", page="/connections/{connection}")
 async def authorise_again(visit: Visit) -> Response:
-    one = (await visit.overview()).connection
+    one = (await visit.load_overview()).connection
     return await connecting.leave_for_consent(visit, one.connector, connection=one.id)
 
 
 # --- done, and the first receipt ------------------------------------------------------------------------------------
 
 
-@pages.get("/connections/{connection}/welcome")
+@router.get("/connections/{connection}/welcome")
 async def welcome(visit: Visit) -> Response:
-    found = await visit.overview()
+    found = await visit.load_overview()
     lamp = await _lamp(visit, found)
     if visit.request.query_params.get("part") == "now":
-        return visit.page("_lamp.html", **lamp)
+        return visit.render("_lamp.html", **lamp)
     email = await visit.host.store.read(lambda tx: connections.alerts.email_of(tx, found.connection.id))
     hook = visit.services.connections.hook_url(found.connection)
     info = visit.services.connector_class(found.connection.connector).info
     own = info.hook_address == "connection"
-    return visit.page(
+    return visit.render(
         "welcome.html",
         title=info.title,
         attach=info.attach_customer,
@@ -298,27 +302,27 @@ async def _lamp(visit: Visit, found: Overview) -> dict[str, Any]:
     return {"first": first, "one": one, "unread": found.unread}
 
 
-@pages.post("/connections/{connection}/email", page="/connections/{connection}/settings")
+@router.post("/connections/{connection}/email", page="/connections/{connection}/settings")
 async def email(visit: Visit) -> Response:
     """Whom to tell when something needs a person."""
-    one = (await visit.overview()).connection
+    one = (await visit.load_overview()).connection
     back = f"/connections/{one.id}/{'welcome' if visit.form.get('back') == 'welcome' else 'settings'}"
     try:
-        await visit.services.connections.set_alert_email(one.id, visit.form.get("email"), visit.words.language)
+        await visit.services.connections.set_alert_email(one.id, visit.form.get("email"), visit.localizer.language)
     except Refusal as error:
-        return await _settings(visit, {"email": visit.words.sentence(error.message)})
+        return await _settings(visit, {"email": visit.localizer.sentence(error.message)})
     said = Message("We will write there.") if visit.form.get("email").strip() else Message("Nobody is written to.")
-    return visit.go(back, said)
+    return visit.redirect(back, said)
 
 
 # --- rule -----------------------------------------------------------------------------------------------------------
 
 
-@pages.get("/connections/{connection}/rule")
+@router.get("/connections/{connection}/rule")
 async def rule_page(visit: Visit) -> Response:
-    found = await visit.overview()
-    kept = visit.console.parked.take(visit.request.query_params.get("kept", ""), visit.request.url.path)
-    visit.form = Form(kept or forms.rule_values(found.rule))
+    found = await visit.load_overview()
+    kept = visit.console.saved_forms.take(visit.request.query_params.get("kept", ""), visit.request.url.path)
+    visit.form = PostedForm(kept or forms.rule_values(found.rule))
     return await _rule(visit, found, {})
 
 
@@ -327,7 +331,7 @@ async def _rule(visit: Visit, found: Overview, errors: Mapping[str, str]) -> Res
     recent, menu = await connecting.read_for(visit, one)
     chosen, wrong = forms.rule_from(visit.form, one.account.currency, found.rule)
     made = forecast(recent, chosen, one.account.zone, one.scope)
-    return visit.page(
+    return visit.render(
         "rule.html",
         422 if errors else 200,
         one=one,
@@ -348,47 +352,47 @@ async def _allowed(visit: Visit, one: Connection) -> Mapping[str, Any] | None:
     return {"allowed": plan[1]} if plan else None
 
 
-@pages.post("/connections/{connection}/preview", page="/connections/{connection}/rule")
+@router.post("/connections/{connection}/preview", page="/connections/{connection}/rule")
 async def preview(visit: Visit) -> Response:
-    found = await visit.overview()
+    found = await visit.load_overview()
     one = found.connection
     recent, _ = await connecting.read_for(visit, one)
     chosen, wrong = forms.rule_from(visit.form, one.account.currency, found.rule)
     made = forecast(recent, chosen, one.account.zone, one.scope)
     connector = visit.services.connector_class(one.connector)
     values = connecting.preview_values(visit, made, one.account, connector, None, wrong)
-    return visit.page("_preview.html", **values)
+    return visit.render("_preview.html", **values)
 
 
-@pages.post("/connections/{connection}/rule")
+@router.post("/connections/{connection}/rule")
 async def rule(visit: Visit) -> Response:
-    found = await visit.overview()
+    found = await visit.load_overview()
     one = found.connection
     chosen, wrong = forms.rule_from(visit.form, one.account.currency, found.rule)
     if wrong:
-        return await _rule(visit, found, {name: visit.words.sentence(said) for name, said in wrong.items()})
+        return await _rule(visit, found, {name: visit.localizer.sentence(said) for name, said in wrong.items()})
     try:
         await visit.services.connections.edit(one.id, {}, rule=lambda _account, _current: chosen)
     except Refusal as error:
-        return await _rule(visit, found, {error.field or "": visit.words.sentence(error.message)})
-    return visit.go(f"/connections/{one.id}", Message("The rule counts for receipts closed from now on."))
+        return await _rule(visit, found, {error.field or "": visit.localizer.sentence(error.message)})
+    return visit.redirect(f"/connections/{one.id}", Message("The rule counts for receipts closed from now on."))
 
 
 # --- settings -------------------------------------------------------------------------------------------------------
 
 
-@pages.get("/connections/{connection}/settings")
+@router.get("/connections/{connection}/settings")
 async def settings_page(visit: Visit) -> Response:
     return await _settings(visit, {})
 
 
 async def _settings(visit: Visit, errors: Mapping[str, str]) -> Response:
-    found = await visit.overview()
+    found = await visit.load_overview()
     one = found.connection
     connector = visit.services.connector_class(one.connector)
     kept = visit.services.connections.settings_of(one)
-    if values := visit.console.parked.take(visit.request.query_params.get("kept", ""), visit.request.url.path):
-        visit.form = Form(values)
+    if values := visit.console.saved_forms.take(visit.request.query_params.get("kept", ""), visit.request.url.path):
+        visit.form = PostedForm(values)
     typed = {
         name: value
         for name, value in forms.settings_from(visit.form, connector, {}).items()
@@ -402,20 +406,20 @@ async def _settings(visit: Visit, errors: Mapping[str, str]) -> Response:
         for location in one.account.locations
         if other.id != one.id and other.covers(location.id)
     }
-    return visit.page(
+    return visit.render(
         "settings.html",
         422 if errors else 200,
         one=one,
         title=connector.info.title,
         fields=forms.fields_of(connector, {**kept, **typed}),
-        lacks={name: visit.words.sentence(said) for name, said in lacks.items()},
+        lacks={name: visit.localizer.sentence(said) for name, said in lacks.items()},
         errors=errors,
         form=visit.form,
         taken=taken,
         chosen=set(visit.form.all("location")) or set(one.scope) or {one.id for one in one.account.locations} - taken,
         ending=visit.host.store.vault.decrypt(one.sevenstamp_key)[-4:],
         can_consent=visit.services.onboarding.authorise_url(one.connector, "") is not None,
-        own_key=(visit.me.visitor.key or "")[-4:],
+        own_key=(visit.principal.key or "")[-4:],
         email=await visit.host.store.read(lambda tx: connections.alerts.email_of(tx, one.id)),
         mail_set=visit.host.settings.smtp_url is not None,
         hook=visit.services.connections.hook_url(one) if connector.info.hook_address == "connection" else None,
@@ -423,17 +427,17 @@ async def _settings(visit: Visit, errors: Mapping[str, str]) -> Response:
     )
 
 
-@pages.post("/connections/{connection}/settings/{part}", page="/connections/{connection}/settings")
+@router.post("/connections/{connection}/settings/{part}", page="/connections/{connection}/settings")
 async def settings(visit: Visit) -> Response:
     """One part of the settings, checked before it replaces the old."""
-    one = (await visit.overview()).connection
-    part = visit.path["part"]
+    one = (await visit.load_overview()).connection
+    part = visit.path_params["part"]
     try:
         match part:
             case "title":
                 title = visit.form.get("title").strip()
                 if not title:
-                    return await _settings(visit, {"title": visit.words.text("Give it a name.")})
+                    return await _settings(visit, {"title": visit.localizer.text("Give it a name.")})
                 await visit.services.connections.edit(one.id, {}, title=title)
             case "till":
                 kept = visit.services.connections.settings_of(one)
@@ -441,69 +445,69 @@ async def settings(visit: Visit) -> Response:
                 shown = {name: value for name, value in kept.items() if not forms.is_secret(connector, name)}
                 typed = forms.settings_from(visit.form, connector, shown)
                 if all(name in kept and forms.same(kept[name], value) for name, value in typed.items()):
-                    return visit.go(f"/connections/{one.id}/settings", Message("Nothing was changed."))
+                    return visit.redirect(f"/connections/{one.id}/settings", Message("Nothing was changed."))
                 await visit.services.connections.edit(one.id, typed)
             case "key":
                 await _change_key(visit, one)
             case "places":
                 chosen = visit.form.all("location")
                 if not chosen:
-                    return await _settings(visit, {"location": visit.words.text("Choose at least one place.")})
+                    return await _settings(visit, {"location": visit.localizer.text("Choose at least one place.")})
                 all_ = {location.id for location in one.account.locations} == set(chosen)
                 await visit.services.connections.edit(one.id, {}, locations=[] if all_ else chosen)
             case _:
-                raise NotHere
+                raise PageNotFound
     except WrongFields as error:
-        return await _settings(visit, {name: visit.words.sentence(said) for name, said in error.fields.items()})
+        return await _settings(visit, {name: visit.localizer.sentence(said) for name, said in error.fields.items()})
     except Refusal as error:
-        return await _settings(visit, {error.field or part: visit.words.sentence(error.message)})
-    except TooMany as error:
-        return await _settings(visit, {"key": visit.why(error)})
+        return await _settings(visit, {error.field or part: visit.localizer.sentence(error.message)})
+    except TooManyAttempts as error:
+        return await _settings(visit, {"key": visit.explain(error)})
     except Taken:
-        said = visit.words.text("Somebody has connected a place of this till already. Choose other places.")
+        said = visit.localizer.text("Somebody has connected a place of this till already. Choose other places.")
         return await _settings(visit, {"location": said})
-    return visit.go(f"/connections/{one.id}/settings", Message("Saved."))
+    return visit.redirect(f"/connections/{one.id}/settings", Message("Saved."))
 
 
 async def _change_key(visit: Visit, one: Connection) -> None:
-    own = visit.me.visitor.key if visit.form.get("use") == "own" else None
+    own = visit.principal.key if visit.form.get("use") == "own" else None
     given = own or visit.form.get("key").strip()
     if own is None:
-        await visit.console.gate.check_key(visit.request, given, session=visit.me)
+        await visit.console.credentials.check_key(visit.request, given, session=visit.signed_in_session)
     await visit.services.connections.edit(one.id, {}, key=given)
 
 
-@pages.get("/connections/{connection}/address")
+@router.get("/connections/{connection}/address")
 async def address_page(visit: Visit) -> Response:
     """Before an address is renewed: what that does, and until when the old one lives."""
-    one = (await visit.overview()).connection
+    one = (await visit.load_overview()).connection
     if visit.services.connector_class(one.connector).info.hook_address != "connection":
-        raise NotHere
+        raise PageNotFound
     lives = timedelta(microseconds=FORMER_ADDRESS_LIVES) // timedelta(hours=1)
-    return visit.page("address.html", one=one, hook=visit.services.connections.hook_url(one), hours=lives)
+    return visit.render("address.html", one=one, hook=visit.services.connections.hook_url(one), hours=lives)
 
 
-@pages.post("/connections/{connection}/address")
+@router.post("/connections/{connection}/address")
 async def renew_address(visit: Visit) -> Response:
-    one = (await visit.overview()).connection
+    one = (await visit.load_overview()).connection
     try:
         await visit.services.connections.renew_hook_address(one.id)
     except Refusal as error:
-        return visit.go(f"/connections/{one.id}/settings", error.message, "bad")
-    return visit.go(f"/connections/{one.id}/address", Message("Here is the new address. Give it to your till."))
+        return visit.redirect(f"/connections/{one.id}/settings", error.message, "bad")
+    return visit.redirect(f"/connections/{one.id}/address", Message("Here is the new address. Give it to your till."))
 
 
 # --- what could not be read -----------------------------------------------------------------------------------------
 
 
-@pages.get("/connections/{connection}/unread")
+@router.get("/connections/{connection}/unread")
 async def unread_page(visit: Visit) -> Response:
-    found = await visit.overview()
+    found = await visit.load_overview()
     rows = await visit.services.review.list_unread(found.connection.id, queries.operations.MOST)
     titles = {row.where: _title_of(visit, found.connection, row.where) for row in rows}
     connector = visit.host.plugins.classes.get(found.connection.connector)
     teaches = connector is not None and connector.teaching is not None
-    return visit.page(
+    return visit.render(
         "unread.html",
         one=found.connection,
         rows=rows,
@@ -523,25 +527,25 @@ def _title_of(visit: Visit, one: Connection, where: str) -> str:
     return (info.title or "") if info is not None else ""
 
 
-@pages.post("/connections/{connection}/unread")
+@router.post("/connections/{connection}/unread")
 async def try_again(visit: Visit) -> Response:
     """One of them once more, or all, with the settings as they are now."""
-    one = (await visit.overview()).connection
+    one = (await visit.load_overview()).connection
     wanted = visit.form.get("kept")
     if "leave" in visit.form and wanted:
         await visit.services.review.discard_unread(one.id, [wanted])
-        return visit.go(f"/connections/{one.id}/unread", Message("It is not kept any more."))
+        return visit.redirect(f"/connections/{one.id}/unread", Message("It is not kept any more."))
     try:
         again = await visit.services.review.retry_unread(one.id, [wanted] if wanted else None)
     except Refusal as error:
-        return visit.go(f"/connections/{one.id}/unread", error.message, "bad")
+        return visit.redirect(f"/connections/{one.id}/unread", error.message, "bad")
     if again["still_unread"]:
         said, kind = Message("unread.still", {"count": again["still_unread"], "read": again["read"]}), "bad"
     elif again["asked"]:
         said, kind = Message("The till is asked once more: what it says shows with its receipts."), "good"
     else:
         said, kind = Message("unread.read", {"count": again["read"]}), "good"
-    return visit.go(f"/connections/{one.id}/unread", said, kind)
+    return visit.redirect(f"/connections/{one.id}/unread", said, kind)
 
 
 # --- leaving --------------------------------------------------------------------------------------------------------
@@ -550,44 +554,48 @@ async def try_again(visit: Visit) -> Response:
 async def confirmed(visit: Visit, one: Connection) -> str | None:
     """Whoever asks for this shows a key (the operator the password) once more; what is wrong otherwise."""
     try:
-        if visit.me.operator:
-            await visit.console.gate.check_password(visit.request, visit.form.get("secret"), session=visit.me)
+        if visit.signed_in_session.operator:
+            await visit.console.credentials.check_password(
+                visit.request, visit.form.get("secret"), session=visit.signed_in_session
+            )
             return None
-        me = await visit.console.gate.check_key(visit.request, visit.form.get("secret").strip(), session=visit.me)
-    except (Refusal, TooMany) as error:
-        return visit.why(error)
+        me = await visit.console.credentials.check_key(
+            visit.request, visit.form.get("secret").strip(), session=visit.signed_in_session
+        )
+    except (Refusal, TooManyAttempts) as error:
+        return visit.explain(error)
     if me.business.id != one.business_id:
-        await visit.console.gate.failed(visit.request, "foreign", one.business_id)
-        return visit.words.text("This key is of another business.")
+        await visit.console.security_events.record_failed_sign_in(visit.request, "foreign", one.business_id)
+        return visit.localizer.text("This key is of another business.")
     return None
 
 
-@pages.get("/connections/{connection}/disconnect")
+@router.get("/connections/{connection}/disconnect")
 async def disconnect_page(visit: Visit) -> Response:
-    found = await visit.overview()
-    return visit.page("disconnect.html", one=found.connection, title=_till(visit, found.connection), errors={})
+    found = await visit.load_overview()
+    return visit.render("disconnect.html", one=found.connection, title=_till(visit, found.connection), errors={})
 
 
-@pages.post("/connections/{connection}/disconnect")
+@router.post("/connections/{connection}/disconnect")
 async def disconnect(visit: Visit) -> Response:
-    one = (await visit.overview()).connection
+    one = (await visit.load_overview()).connection
     if wrong := await confirmed(visit, one):
-        return visit.page("disconnect.html", 422, one=one, title=_till(visit, one), errors={"secret": wrong})
+        return visit.render("disconnect.html", 422, one=one, title=_till(visit, one), errors={"secret": wrong})
     await visit.services.connections.remove(one.id)
-    return visit.go("/", Message("Disconnected. What was given stays on the cards."))
+    return visit.redirect("/", Message("Disconnected. What was given stays on the cards."))
 
 
-@pages.get("/connections/{connection}/diagnostics")
+@router.get("/connections/{connection}/diagnostics")
 async def diagnostics_page(visit: Visit) -> Response:
-    found = await visit.overview()
-    return visit.page("diagnostics.html", one=found.connection, contents=CONTENTS, errors={})
+    found = await visit.load_overview()
+    return visit.render("diagnostics.html", one=found.connection, contents=CONTENTS, errors={})
 
 
-@pages.post("/connections/{connection}/diagnostics")
+@router.post("/connections/{connection}/diagnostics")
 async def diagnostics(visit: Visit) -> Response:
-    one = (await visit.overview()).connection
+    one = (await visit.load_overview()).connection
     if wrong := await confirmed(visit, one):
-        return visit.page("diagnostics.html", 422, one=one, contents=CONTENTS, errors={"secret": wrong})
+        return visit.render("diagnostics.html", 422, one=one, contents=CONTENTS, errors={"secret": wrong})
     body = await visit.services.connections.diagnostics(one.id)
     headers = {"Content-Disposition": f'attachment; filename="7stamp-{one.id}.zip"'}
     return Response(body, media_type="application/zip", headers=headers)

@@ -14,14 +14,15 @@ from starlette.responses import Response
 from connectors.domain.connection import Health
 from connectors.store import access, connections, queries
 from connectors.store.access.security_log import EventKind
-from connectors.store.access.sessions import OPERATOR, Visitor
-from connectors.web.console.frame import NotHere, Pages, Visit, Who
-from connectors.web.console.gate import link_words
+from connectors.store.access.sessions import OPERATOR, Principal
+from connectors.web.console.routing import Role, Router
+from connectors.web.console.security_events import link_message
+from connectors.web.console.visit import PageNotFound, Visit
 
-pages = Pages()
+router = Router()
 
 
-@pages.get("/operator", Who.operator)
+@router.get("/operator", Role.operator)
 async def operator(visit: Visit) -> Response:
     search = visit.request.query_params.get("q", "").strip()[:120]
     return await _page(visit, search, None)
@@ -37,7 +38,7 @@ async def _page(visit: Visit, search: str, link: str | None) -> Response:
     )
     found = await visit.host.store.read(lambda tx: queries.overviews.overviews(tx, None, search=search, limit=100))
     host = visit.host
-    return visit.page(
+    return visit.render(
         "operator.html",
         search=search,
         counts=[(health, counts.get(health, 0)) for health in Health if health is not Health.removed],
@@ -67,21 +68,21 @@ def _till(visit: Visit, name: str, hooks: dict[str, int]) -> dict[str, Any]:
     }
 
 
-@pages.post("/operator/link/{connection}", Who.operator)
+@router.post("/operator/link/{connection}", Role.operator)
 async def link(visit: Visit) -> Response:
     """A link by which the business of a connection signs in."""
-    wanted, me = visit.path["connection"], visit.me
+    wanted, me = visit.path_params["connection"], visit.signed_in_session
 
     def work(tx: Any) -> str:
         one = connections.registry.get(tx, wanted)
         business = connections.businesses.get(tx, one.business_id)
-        message = link_words("made", OPERATOR)
-        visit.console.gate.log(
+        message = link_message("made", OPERATOR)
+        visit.console.security_events.record(
             tx, visit.request, EventKind.link_made, message, business_id=business.id, connection_id=one.id
         )
-        return access.sessions.make_link(tx, Visitor(business.id, business.name, business.zone, OPERATOR), me)
+        return access.sessions.make_link(tx, Principal(business.id, business.name, business.zone, OPERATOR), me)
 
     if await visit.host.store.read(lambda tx: queries.overviews.overview(tx, wanted)) is None:
-        raise NotHere
+        raise PageNotFound
     token = await visit.host.store.write(work)
     return await _page(visit, "", f"{visit.host.public_url}/link/{token}")

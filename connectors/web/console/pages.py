@@ -1,13 +1,16 @@
-"""All pages of the console."""
+"""All pages of the console, as the routers of the modules that own them.
+
+Owns the list and nothing else; `connectors.web.app` mounts it.
+"""
 
 from __future__ import annotations
 
 from connectors.web.console import (
     connecting,
-    doors,
     forgetting,
     keeping,
     live,
+    login,
     operating,
     passkeys,
     quotas_page,
@@ -16,16 +19,16 @@ from connectors.web.console import (
     teaching,
 )
 
-PAGES = (
-    doors.pages,
-    passkeys.pages,
-    security_log.pages,
-    connecting.pages,
-    teaching.pages,
-    live.pages,
-    receipts.pages,
-    keeping.pages,
-    forgetting.pages,
-    operating.pages,
-    quotas_page.pages,
+ROUTERS = (
+    login.router,
+    passkeys.router,
+    security_log.router,
+    connecting.router,
+    teaching.router,
+    live.router,
+    receipts.router,
+    keeping.router,
+    forgetting.router,
+    operating.router,
+    quotas_page.router,
 )

@@ -23,11 +23,12 @@ from connectors.sevenstamp.models import Card
 from connectors.store import ledger, queries
 from connectors.store.errors import StoreError
 from connectors.store.queries.receipts import ReceiptDetails, Version
-from connectors.web.console.attempts import TooMany
-from connectors.web.console.frame import NotHere, Pages, Visit
 from connectors.web.console.keeping import choices
+from connectors.web.console.routing import Router
+from connectors.web.console.sign_in_limits import TooManyAttempts
+from connectors.web.console.visit import PageNotFound, Visit
 
-pages = Pages()
+router = Router()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +43,19 @@ class Happening:
     by: str | None = None
 
 
-@pages.get("/connections/{connection}/receipts/{receipt}")
+@router.get("/connections/{connection}/receipts/{receipt}")
 async def receipt(visit: Visit) -> Response:
-    one = (await visit.overview()).connection
+    one = (await visit.load_overview()).connection
     return await _page(visit, one)
 
 
 async def _page(
     visit: Visit, one: Connection, *, card: Card | None = None, claim: str = "", errors: dict[str, str] | None = None
 ) -> Response:
-    wanted = visit.path["receipt"]
+    wanted = visit.path_params["receipt"]
     told = await visit.host.store.read(lambda tx: queries.receipts.details(tx, one.id, wanted))
     if told is None:
-        raise NotHere
+        raise PageNotFound
     operations = await visit.host.store.read(lambda tx: queries.operations.of_sale(tx, wanted))
     lines = await visit.host.store.read(lambda tx: ledger.journal.of_sale(tx, wanted))
     progress = await visit.services.review.card_progress(one, told.card_id) if told.card_id and not errors else None
@@ -62,7 +63,7 @@ async def _page(
     earned = stamps_for(last, told.rule, one.account.zone) if told.rule else None
     counted = told.receipt.admitted and told.receipt.status == "closed"
     applied, on_its_way, held = _standing([history.operation for history in operations])
-    return visit.page(
+    return visit.render(
         "receipt.html",
         422 if errors else 200,
         one=one,
@@ -113,7 +114,7 @@ def _story(
     lines: list[ledger.journal.JournalLine],
 ) -> list[Happening]:
     """Everything that happened to a receipt, in order: what the till said, what was planned, each try and answer."""
-    words = visit.words
+    words = visit.localizer
     story: list[Happening] = []
     before: Sale | None = None
     for version in told.versions:
@@ -126,7 +127,7 @@ def _story(
         if line.message.id == "sale.identifying":
             story.append(Happening(line.at, 1, words.text("Looking for the customer's card."), by=line.by))
             continue
-        story.append(Happening(line.at, 1, words.say(line.message), by=line.by))
+        story.append(Happening(line.at, 1, words.message(line.message), by=line.by))
     for history in operations:
         operation, tries = history.operation, history.tries
         for one in tries:
@@ -204,45 +205,47 @@ def _answered(words: Any, one: queries.operations.Try) -> str:
 # --- giving by hand -------------------------------------------------------------------------------------------------
 
 
-@pages.post(
+@router.post(
     "/connections/{connection}/receipts/{receipt}/find-card", page="/connections/{connection}/receipts/{receipt}"
 )
 async def find_card(visit: Visit) -> Response:
     """Whose card that is, to be confirmed by its last digits."""
-    one = (await visit.overview()).connection
+    one = (await visit.load_overview()).connection
     try:
-        visit.console.gate.search(visit.me)
+        visit.limit_card_search()
         card, name = await visit.services.review.find_card(one, visit.form.get("who"))
-    except (Refusal, TooMany) as error:
-        return await _page(visit, one, errors={"who": visit.why(error)})
-    until = visit.words.now + 15 * MINUTE
-    sealed = json.dumps(["claim", one.id, visit.path["receipt"], until, card.model_dump(mode="json"), list(name)])
+    except (Refusal, TooManyAttempts) as error:
+        return await _page(visit, one, errors={"who": visit.explain(error)})
+    until = visit.localizer.now + 15 * MINUTE
+    sealed = json.dumps(
+        ["claim", one.id, visit.path_params["receipt"], until, card.model_dump(mode="json"), list(name)]
+    )
     return await _page(visit, one, card=card, claim=visit.host.store.vault.encrypt(sealed))
 
 
-@pages.post("/connections/{connection}/receipts/{receipt}/give", page="/connections/{connection}/receipts/{receipt}")
+@router.post("/connections/{connection}/receipts/{receipt}/give", page="/connections/{connection}/receipts/{receipt}")
 async def give(visit: Visit) -> Response:
     """Give the stamps to the card that was found and confirmed."""
-    one = (await visit.overview()).connection
+    one = (await visit.load_overview()).connection
     try:
         what, whose, receipt, until, raw, (kind, value) = json.loads(
             visit.host.store.vault.decrypt(visit.form.get("claim"))
         )
     except (StoreError, ValueError, TypeError):
-        raise NotHere from None
-    if (what, whose, receipt) != ("claim", one.id, visit.path["receipt"]):
-        raise NotHere
-    if until < visit.words.now:
-        said = visit.words.text("That was a while ago: find the card once more.")
+        raise PageNotFound from None
+    if (what, whose, receipt) != ("claim", one.id, visit.path_params["receipt"]):
+        raise PageNotFound
+    if until < visit.localizer.now:
+        said = visit.localizer.text("That was a while ago: find the card once more.")
         return await _page(visit, one, errors={"who": said})
     card = Card.model_validate(raw)
     if visit.form.get("digits").strip() != card.hint:
-        said = visit.words.text("These are not the card's last four digits.")
+        said = visit.localizer.text("These are not the card's last four digits.")
         return await _page(visit, one, card=card, claim=visit.form.get("claim"), errors={"digits": said})
     try:
         count = await visit.services.review.give_stamps(one, receipt, card, Reference(kind, value))
     except Refusal as error:
-        return await _page(visit, one, errors={"who": visit.words.sentence(error.message)})
-    return visit.go(
+        return await _page(visit, one, errors={"who": visit.localizer.sentence(error.message)})
+    return visit.redirect(
         f"/connections/{one.id}/receipts/{receipt}", Message("give.done", {"count": count, "card": card.hint})
     )

@@ -24,8 +24,8 @@ from connectors.store import inbox
 from connectors.store.connections.drafts import Draft
 from connectors.store.inbox.captured import CapturedRequest
 from connectors.sync.previews import Recent, recent_of
-from connectors.web.console.frame import Visit
-from connectors.web.console.words import zone_of
+from connectors.web.console.localization import zone_of
+from connectors.web.console.visit import Visit
 
 _SHOWN_HEADERS = ("content-type", "user-agent", "content-length")
 _MOST_HEADERS = 30
@@ -133,14 +133,14 @@ async def tried(visit: Visit, one: Draft, found: type[Connector[Any]], values: M
     if any(ready.settings.items() <= values.items() for ready in found.ready_made):
         # tried on its own sample by us; and on what this one sent, if it sent anything: its currency may be another
         bodies = [request.body for request in await arrived(visit, one)]
-        await visit.services.checks.check_samples(one.connector, values, bodies, tenant=visit.owner)
+        await visit.services.checks.check_samples(one.connector, values, bodies, tenant=visit.owner_id)
         return
     request = request_of(one)
     if request is None:
         raise Refusal(
             "send one sale to the address above, or paste one, and choose it: what was never tried is not saved"
         )
-    await visit.services.checks.check_samples(one.connector, values, [request.body], tenant=visit.owner)
+    await visit.services.checks.check_samples(one.connector, values, [request.body], tenant=visit.owner_id)
     against = await teaching.unproven(as_texts(values), request)
     if against is not None:
         raise Unfit(found.info.title, {teaching.secret: against})

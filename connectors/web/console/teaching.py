@@ -23,9 +23,10 @@ from connectors.store.engine import Transaction
 from connectors.web.console import samples
 from connectors.web.console.connecting import MENDING, draft_of, keep_draft, step_page, usual
 from connectors.web.console.forms import is_secret
-from connectors.web.console.frame import NotHere, Pages, Visit
+from connectors.web.console.routing import Router
+from connectors.web.console.visit import PageNotFound, Visit
 
-pages = Pages()
+router = Router()
 
 _MOST_PASTED = 200 * 1024
 _NOTHING_YET = Message("No sale has arrived yet by which it could be taught.")
@@ -36,7 +37,7 @@ async def _taught(visit: Visit) -> tuple[Draft, type[Connector[Any]], RemoteTeac
     one, found = await draft_of(visit)
     teaching = visit.teaching(found)
     if teaching is None:
-        raise NotHere
+        raise PageNotFound
     return one, found, teaching
 
 
@@ -45,7 +46,7 @@ def _values(one: Draft) -> dict[str, str]:
 
 
 # a form writes most signs of JSON as three
-@pages.post("/connect/{draft}/sample", page="/connect/{draft}/authorise", most=4 * _MOST_PASTED)
+@router.post("/connect/{draft}/sample", page="/connect/{draft}/authorise", max_bytes=4 * _MOST_PASTED)
 async def sample(visit: Visit) -> Response:
     """Choose the request to teach by: one that arrived, or one that was pasted."""
     one, found, teaching = await _taught(visit)
@@ -53,7 +54,7 @@ async def sample(visit: Visit) -> Response:
     if wanted:
         request = next((kept for kept in await samples.arrived(visit, one) if kept.id == wanted), None)
         if request is None:
-            raise NotHere
+            raise PageNotFound
         chosen = samples.as_sample(request.body, request.headers, request.id)
         owner, name = f"{inbox.captured.OF_DRAFT}{one.id}", request.id
         await visit.host.store.write(lambda tx: inbox.captured.choose(tx, owner, name))
@@ -61,26 +62,26 @@ async def sample(visit: Visit) -> Response:
     else:
         body = pasted.encode()
         if not body or len(body) > _MOST_PASTED:
-            return visit.go(f"/connect/{one.id}/authorise", _PASTE, "bad")
+            return visit.redirect(f"/connect/{one.id}/authorise", _PASTE, "bad")
         chosen, hook = samples.as_sample(body, {}, ""), HookRequest("POST", {}, {}, body)
     values = {**await usual(visit, found), **await teaching.proof(hook), **_values(one)}
     await keep_draft(visit, one, sample=chosen, values=values, skipped=[])
-    return visit.go(f"/connect/{one.id}/teach")
+    return visit.redirect(f"/connect/{one.id}/teach")
 
 
-@pages.get("/connect/{draft}/teach")
+@router.get("/connect/{draft}/teach")
 async def teach_page(visit: Visit) -> Response:
     """The next question, the one that the address names, or what it has all come to."""
     one, found, teaching = await _taught(visit)
     body = samples.sample_of(one)
     if body is None:
-        return visit.go(f"/connect/{one.id}/authorise")
+        return visit.redirect(f"/connect/{one.id}/authorise")
     values = _values(one)
     asked = await teaching.questions(values, body)
     wanted = visit.request.query_params.get("ask", "")
     question = next((q for q in asked if q.field == wanted), None)
     if question is None and not visit.request.query_params.get("all"):
-        return visit.go(_next(one, asked, values))
+        return visit.redirect(_next(one, asked, values))
     leaves = await teaching.leaves(values, body, question.field) if question else ()
     number = [q.field for q in asked].index(question.field) if question else 0
     return step_page(
@@ -114,18 +115,18 @@ def _next(one: Draft, asked: tuple[Question, ...], values: Mapping[str, str], af
     return f"/connect/{one.id}/teach?all=1"
 
 
-@pages.post("/connect/{draft}/teach", page="/connect/{draft}/teach")
+@router.post("/connect/{draft}/teach", page="/connect/{draft}/teach")
 async def teach(visit: Visit) -> Response:
     """An answer: a path, or that there is none. One that cannot be read is said to be, and the question stays."""
     one, _, teaching = await _taught(visit)
     body = samples.sample_of(one)
     if body is None:
-        return visit.go(f"/connect/{one.id}/authorise")
+        return visit.redirect(f"/connect/{one.id}/authorise")
     values, form = _values(one), visit.form
     field = form.get("field")
     question = next((q for q in await teaching.questions(values, body) if q.field == field), None)
     if question is None or ("skip" in form and question.needed):
-        raise NotHere
+        raise PageNotFound
     skipped = [name for name in one.content.get("skipped", []) if name != field]
     changed: Mapping[str, str] = {**values, field: ""}
     if "skip" in form:
@@ -133,34 +134,34 @@ async def teach(visit: Visit) -> Response:
     else:
         path = form.get("path")
         if path not in {leaf.path for leaf in await teaching.leaves(values, body, field)}:
-            raise NotHere
+            raise PageNotFound
         changed = await teaching.taken(values, body, field, path)
     await keep_draft(visit, one, values=dict(changed), skipped=skipped)
     made = await teaching.sketch(changed, body)
     if "skip" not in form and field in made.wrong:
-        return visit.go(f"/connect/{one.id}/teach?ask={field}", made.wrong[field], "bad")
+        return visit.redirect(f"/connect/{one.id}/teach?ask={field}", made.wrong[field], "bad")
     kept = replace(one, content={**one.content, "skipped": skipped})
-    return visit.go(_next(kept, await teaching.questions(changed, body), changed, field))
+    return visit.redirect(_next(kept, await teaching.questions(changed, body), changed, field))
 
 
 # --- a connection's own, mended in the same way ---------------------------------------------------------------------
 
 
-@pages.post("/connections/{connection}/teach", page="/connections/{connection}/settings")
+@router.post("/connections/{connection}/teach", page="/connections/{connection}/settings")
 async def mend(visit: Visit) -> Response:
     """Teach a connected till once more: by a request that could not be read, or by the last one that was."""
-    one = (await visit.overview()).connection
+    one = (await visit.load_overview()).connection
     found = visit.services.connector_class(one.connector)
     teaching = visit.teaching(found)
     if teaching is None:
-        raise NotHere
-    wanted, owner = visit.form.get("kept"), visit.owner
+        raise PageNotFound
+    wanted, owner = visit.form.get("kept"), visit.owner_id
     if wanted:
         body = await visit.services.review.unread_body(one.id, wanted)
     else:
         requests = await visit.host.store.read(lambda tx: inbox.captured.of_owner(tx, one.id))
         if not requests:
-            return visit.go(f"/connections/{one.id}/settings", _NOTHING_YET, "bad")
+            return visit.redirect(f"/connections/{one.id}/settings", _NOTHING_YET, "bad")
         body = requests[0].body
     owner = f"{MENDING}{owner}"  # nothing that the catalogue says one began to connect
     values = {
@@ -175,21 +176,21 @@ async def mend(visit: Visit) -> Response:
         draft = connections.drafts.begin(tx, owner, one.connector)
         made = connections.drafts.get(tx, draft, owner)
         if made is None:
-            raise NotHere
+            raise PageNotFound
         connections.drafts.save(tx, made, content)
         return draft
 
-    return visit.go(f"/connect/{await visit.host.store.write(work)}/teach?all=1")
+    return visit.redirect(f"/connect/{await visit.host.store.write(work)}/teach?all=1")
 
 
-@pages.post("/connect/{draft}/mend", page="/connect/{draft}/teach")
+@router.post("/connect/{draft}/mend", page="/connect/{draft}/teach")
 async def mended(visit: Visit) -> Response:
     """What was taught becomes the connection's settings, if it makes a sale; what could not be read is tried again."""
     one, found, _ = await _taught(visit)
     wanted, body = one.content.get("mends", ""), samples.sample_of(one)
     there = await visit.host.store.read(lambda tx: queries.overviews.overview(tx, wanted))
-    if body is None or there is None or visit.me.visitor.business_id not in (None, there.connection.business_id):
-        raise NotHere
+    if body is None or there is None or visit.principal.business_id not in (None, there.connection.business_id):
+        raise PageNotFound
     values = _values(one)
     before = visit.services.connections.settings_of(there.connection)
     changed = {
@@ -199,11 +200,11 @@ async def mended(visit: Visit) -> Response:
     }
     back = f"/connect/{one.id}/teach?all=1"
     try:
-        await visit.services.checks.check_samples(one.connector, {**before, **changed}, [body], tenant=visit.owner)
+        await visit.services.checks.check_samples(one.connector, {**before, **changed}, [body], tenant=visit.owner_id)
         if changed:
             await visit.services.connections.edit(wanted, changed)
         again = await visit.services.review.retry_unread(wanted)
     except Refusal as error:
-        return visit.go(back, error.message, "bad")
+        return visit.redirect(back, error.message, "bad")
     await visit.host.store.write(lambda tx: connections.drafts.delete(tx, one.id, one.owner))
-    return visit.go(f"/connections/{wanted}", Message("unread.read", {"count": again["read"]}))
+    return visit.redirect(f"/connections/{wanted}", Message("unread.read", {"count": again["read"]}))
