@@ -39,8 +39,8 @@ from connectors.store.errors import NotFound, StoreError
 from connectors.store.queries.overviews import Overview
 from connectors.web.console.attempts import TooMany
 from connectors.web.console.gate import Gate, device_of
-from connectors.web.console.reads import TillReads
 from connectors.web.console.relying_party import RelyingParty
+from connectors.web.console.till_cache import TillCache
 from connectors.web.console.turns import Turns
 from connectors.web.console.words import Words, language_for, zone_of
 from connectors.web.reading import cookie, read_body
@@ -120,7 +120,7 @@ class Console:
     gate: Gate
     templates: Environment
     parked: Parked
-    till_reads: TillReads
+    till_cache: TillCache
     streams: Counter[str]
     """Live streams by whose they are."""
     syncs: dict[str, asyncio.Task[dict[str, Any]]]
@@ -308,7 +308,7 @@ def make(host: Host) -> Console:
         gate,
         templates,
         Parked(),
-        TillReads(),
+        TillCache(),
         Counter(),
         {},
         _files(),

@@ -1,0 +1,104 @@
+"""The first page of a business: its connections, the drafts that it has begun, and the tills that can be connected.
+
+Owns what is shown on that page and in which order; connecting itself is `onboarding`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from starlette.responses import Response
+
+from connector_sdk.connector import ConnectorInfo
+from connectors.domain.clock import moment
+from connectors.domain.connection import Connection, Health
+from connectors.plugins import checked
+from connectors.store import ledger, queries
+from connectors.store.ledger.daily_totals import DayTotals
+from connectors.store.queries.overviews import Overview
+from connectors.web.console.frame import Pages, Visit, Who
+from connectors.web.console.words import zone_of
+
+pages = Pages()
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectedTile:
+    """A connection with what it has counted today."""
+
+    overview: Overview
+    today: DayTotals
+
+
+@dataclass(frozen=True, slots=True)
+class DraftTile:
+    """A draft that can be gone on with; `updated_at` in UTC microseconds."""
+
+    id: str
+    info: ConnectorInfo
+    updated_at: int
+
+
+@pages.get("/")
+async def catalogue(visit: Visit) -> Response:
+    """Show what is connected and what can be; the operator has a page of its own instead."""
+    if visit.me.operator:
+        return visit.go("/operator")
+    business_id = visit.me.visitor.business_id
+    overviews = await visit.host.store.read(lambda tx: queries.overviews.overviews(tx, business_id))
+    connected_names = {overview.connection.connector for overview in overviews}
+    offered = visit.services.offered_connectors()
+    return visit.page(
+        "catalogue.html",
+        connected=await _connected_tiles(visit, overviews),
+        drafts=await _draft_tiles(visit),
+        # tills that are not connected yet stand first
+        tiles=[offer.info for offer in sorted(offered, key=lambda offer: offer.info.name in connected_names)],
+        used=connected_names,
+        checks={offer.info.name: checked(offer) for offer in offered},
+        set_aside={name for name in visit.host.plugins.classes if visit.host.runner.set_aside(name)},
+        needy=next((overview for overview in overviews if _needs_person(overview)), None),
+        dead=sum(map(_key_refused, overviews)) if visit.me.visitor.key else 0,
+    )
+
+
+def _needs_person(overview: Overview) -> bool:
+    health = overview.connection.health
+    return bool(overview.stopped) or health in (Health.needs_authorisation, Health.failing)
+
+
+def _key_refused(overview: Overview) -> bool:
+    reason = overview.connection.reason
+    return reason is not None and reason.id == "why.key_refused"
+
+
+async def _connected_tiles(visit: Visit, overviews: Sequence[Overview]) -> list[ConnectedTile]:
+    # a venue's day may have begun yesterday by UTC: totals are read from there, and each zone picks its own today
+    since = (moment(visit.words.now) - timedelta(days=1)).date().isoformat()
+    connection_ids = [overview.connection.id for overview in overviews]
+    totals = await visit.host.store.read(lambda tx: ledger.daily_totals.of_days(tx, connection_ids, since))
+    return [
+        ConnectedTile(overview, totals[overview.connection.id].get(_today(visit, overview.connection), DayTotals()))
+        for overview in overviews
+    ]
+
+
+def _today(visit: Visit, connection: Connection) -> str:
+    """Return the day it is at a connection's venue, as 2026-11-23."""
+    return moment(visit.words.now).astimezone(zone_of(connection.account.zone)).date().isoformat()
+
+
+async def _draft_tiles(visit: Visit) -> list[DraftTile]:
+    """List the newest draft of each connector that is still installed, oldest first."""
+    classes = visit.host.plugins.classes
+    drafts = await visit.services.drafts.list_begun(visit.owner)
+    newest = {draft.connector: draft for draft in reversed(drafts) if draft.connector in classes}
+    return [DraftTile(draft.id, classes[name].info, draft.updated_at) for name, draft in newest.items()]
+
+
+@pages.get("/my-till", Who.signed_in)
+async def my_till(visit: Visit) -> Response:
+    """Tell whoever has a till that is not in the catalogue what can be done."""
+    return visit.page("my_till.html")

@@ -1,0 +1,31 @@
+"""The page on which a connection is ended: what goes, what stays, and a key once more.
+
+Owns the page; what is removed is `connectors.services.connections`'.
+"""
+
+from __future__ import annotations
+
+from starlette.responses import Response
+
+from connector_sdk.messages import Message
+from connectors.web.console.confirmation import confirmation_error
+from connectors.web.console.frame import Pages, Visit
+
+pages = Pages()
+
+
+@pages.get("/connections/{connection}/disconnect")
+async def disconnect_page(visit: Visit) -> Response:
+    """Tell what goes and what stays, and ask for a key."""
+    connection = (await visit.overview()).connection
+    return visit.page("disconnect.html", connection=connection, errors={})
+
+
+@pages.post("/connections/{connection}/disconnect")
+async def disconnect(visit: Visit) -> Response:
+    """End a connection; what was given stays on the cards."""
+    connection = (await visit.overview()).connection
+    if error := await confirmation_error(visit, connection):
+        return visit.page("disconnect.html", 422, connection=connection, errors={"secret": error})
+    await visit.services.connections.remove(connection.id)
+    return visit.go("/", Message("Disconnected. What was given stays on the cards."))

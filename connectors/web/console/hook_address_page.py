@@ -1,0 +1,40 @@
+"""The page of the address at which a connection's till sends its sales: what it is, and a new one.
+
+Owns the page; addresses and how long a former one lives are the registry's.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from starlette.responses import Response
+
+from connector_sdk.messages import Message
+from connectors.services import Refusal
+from connectors.store import connections
+from connectors.web.console.frame import NotHere, Pages, Visit
+
+pages = Pages()
+
+
+@pages.get("/connections/{connection}/address")
+async def address_page(visit: Visit) -> Response:
+    """Show the address, what renewing it does, and until when the one before lives."""
+    connection = (await visit.overview()).connection
+    if visit.services.connector_class(connection.connector).info.hook_address != "connection":
+        raise NotHere
+    hours = timedelta(microseconds=connections.registry.FORMER_ADDRESS_LIFETIME) // timedelta(hours=1)
+    hook = visit.services.connections.hook_url(connection)
+    return visit.page("address.html", connection=connection, hook=hook, hours=hours)
+
+
+@pages.post("/connections/{connection}/address")
+async def renew_address(visit: Visit) -> Response:
+    """Make a new address; the one before lives on for a while, so that no sale is lost meanwhile."""
+    connection = (await visit.overview()).connection
+    page = f"/connections/{connection.id}"
+    try:
+        await visit.services.connections.renew_hook_address(connection.id)
+    except Refusal as error:
+        return visit.go(f"{page}/settings", error.message, "bad")
+    return visit.go(f"{page}/address", Message("Here is the new address. Give it to your till."))

@@ -1,0 +1,123 @@
+"""The operator's page: how everything is, by health, queue and plugin, and what to set up once for all cafes.
+
+Owns the page and the sign-in links it hands out.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from starlette.responses import Response
+
+from connector_sdk.connector import ConnectorInfo
+from connectors.domain.connection import Health
+from connectors.store import access, connections, queries
+from connectors.store.access.security_log import EventKind
+from connectors.store.access.sessions import OPERATOR, Visitor
+from connectors.store.engine import Transaction
+from connectors.store.queries.installation import Queue
+from connectors.web.console.frame import NotHere, Pages, Visit, Who
+from connectors.web.console.gate import link_words
+from connectors.web.console.onboarding import offers_consent
+
+pages = Pages()
+
+_MOST_FOUND = 100
+
+
+@dataclass(frozen=True, slots=True)
+class TillSetup:
+    """A connector for whoever sets it up: its hook address, and when a hook last came to it (UTC microseconds)."""
+
+    info: ConnectorInfo
+    shared: bool
+    """Whether one address, which the operator sets at the till, serves all cafes."""
+    address: str
+    last: int | None
+    consent: bool
+    """Whether cafes can sign in at the till."""
+
+
+@dataclass(frozen=True, slots=True)
+class InstallationCounts:
+    """How many connections are in each health, what waits in each queue, and when each connector had a hook last."""
+
+    health: Mapping[str, int]
+    queues: list[Queue]
+    last_hooks: Mapping[str, int]
+
+    @classmethod
+    def read(cls, tx: Transaction) -> InstallationCounts:
+        """Read all of them as they are at one moment."""
+        installation = queries.installation
+        return cls(installation.health_counts(tx), installation.queues(tx), installation.last_hooks(tx))
+
+
+@pages.get("/operator", Who.operator)
+async def operator(visit: Visit) -> Response:
+    """Show the installation, and the connections that fit what was searched for."""
+    search = visit.request.query_params.get("q", "").strip()[:120]
+    return await _page(visit, search=search)
+
+
+async def _page(visit: Visit, *, search: str = "", link: str | None = None) -> Response:
+    host = visit.host
+    counts = await host.store.read(InstallationCounts.read)
+    overviews = await host.store.read(
+        lambda tx: queries.overviews.overviews(tx, None, search=search, limit=_MOST_FOUND)
+    )
+    return visit.page(
+        "operator.html",
+        search=search,
+        overviews=overviews,
+        counts=[(health, counts.health.get(health, 0)) for health in Health if health is not Health.removed],
+        total=sum(counts.health.values()),
+        queues=counts.queues,
+        plugins=host.plugins.plugins,
+        tills=[_till_setup(visit, name, counts.last_hooks.get(name)) for name in sorted(host.plugins.classes)],
+        software=version("sevenstamp-connectors"),
+        python=platform.python_version(),
+        database=str(host.settings.database_file or "PostgreSQL"),
+        public_set=bool(host.settings.public_url),
+        mail_set=host.settings.smtp_url is not None,
+        link=link,
+    )
+
+
+def _till_setup(visit: Visit, name: str, last_hook_at: int | None) -> TillSetup:
+    info = visit.host.plugins.classes[name].info
+    return TillSetup(
+        info,
+        shared=info.hook_address == "operator",
+        address=visit.services.connections.shared_hook_url(name),
+        last=last_hook_at,
+        consent=offers_consent(visit, name),
+    )
+
+
+@pages.post("/operator/link/{connection}", Who.operator)
+async def make_link(visit: Visit) -> Response:
+    """Make a link by which the business of a connection signs in, and show it once."""
+    connection_id = visit.path["connection"]
+    if await visit.host.store.read(lambda tx: queries.overviews.overview(tx, connection_id)) is None:
+        raise NotHere
+    # the link and the event that tells of it are committed together: none is made unseen
+    token = await visit.host.store.write(lambda tx: _make_link(tx, visit, connection_id))
+    return await _page(visit, link=f"{visit.host.public_url}/link/{token}")
+
+
+def _make_link(tx: Transaction, visit: Visit, connection_id: str) -> str:
+    connection = connections.registry.get(tx, connection_id)
+    business = connections.businesses.get(tx, connection.business_id)
+    visit.console.gate.log(
+        tx,
+        visit.request,
+        EventKind.link_made,
+        link_words("made", OPERATOR),
+        business_id=business.id,
+        connection_id=connection.id,
+    )
+    return access.sessions.make_link(tx, Visitor(business.id, business.name, business.zone, OPERATOR), visit.me)
