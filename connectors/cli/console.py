@@ -12,7 +12,7 @@ from connectors.cli.output import run, say, show_json, the_host
 from connectors.services import Refusal
 from connectors.store import access, connections
 from connectors.store.access.security_log import EventKind
-from connectors.store.access.sessions import OPERATOR, Visitor
+from connectors.store.access.sessions import OPERATOR, Principal
 from connectors.store.engine import Transaction
 
 app = typer.Typer(no_args_is_help=True, help="The console in a browser.")
@@ -48,18 +48,18 @@ def link(
 
 
 def _make_link(tx: Transaction, connection: str | None) -> str:
-    visitor, message = _for(tx, connection), Message("security.link_made.command")
+    principal, message = _for(tx, connection), Message("security.link_made.command")
     access.security_log.record(
-        tx, EventKind.link_made, message, business_id=visitor.business_id, connection_id=connection
+        tx, EventKind.link_made, message, business_id=principal.business_id, connection_id=connection
     )
-    return access.sessions.make_link(tx, visitor)
+    return access.sessions.make_link(tx, principal)
 
 
-def _for(tx: Transaction, connection: str | None) -> Visitor:
+def _for(tx: Transaction, connection: str | None) -> Principal:
     if connection is None:
-        return Visitor(None, "", "UTC", OPERATOR)
+        return Principal(None, "", "UTC", OPERATOR)
     business = connections.businesses.get(tx, connections.registry.get(tx, connection).business_id)
-    return Visitor(business.id, business.name, business.zone, OPERATOR)
+    return Principal(business.id, business.name, business.zone, OPERATOR)
 
 
 def diagnostics(

@@ -30,7 +30,7 @@ from connectors.runtime.host import Host
 from connectors.settings import Settings
 from connectors.sevenstamp.sandbox import Sandbox
 from connectors.store import access, connections, ledger
-from connectors.store.access.sessions import Visitor
+from connectors.store.access.sessions import Principal
 from connectors.store.engine import Transaction
 from connectors.web.app import application
 
@@ -100,9 +100,9 @@ async def play(connector: str, seconds: float) -> None:
                 await _close_shop(host, one.id, sevenstamp, watching)
 
 
-def _owner(tx: Transaction, one: Connection) -> Visitor:
+def _owner(tx: Transaction, one: Connection) -> Principal:
     business = connections.businesses.get(tx, one.business_id)
-    return Visitor(business.id, business.name, business.zone, "demo", _KEY)
+    return Principal(business.id, business.name, business.zone, "demo", _KEY)
 
 
 async def _quietly(_now: Mapping[str, Any]) -> None:

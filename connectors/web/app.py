@@ -13,8 +13,9 @@ from starlette.requests import ClientDisconnect
 
 from connector_sdk.hooks import Answer, HookRequest
 from connectors.runtime.host import Host
-from connectors.web.console.frame import make, mount
-from connectors.web.console.pages import PAGES
+from connectors.web.console.pages import ROUTERS
+from connectors.web.console.routing import mount
+from connectors.web.console.state import build_console
 from connectors.web.forwarded import NoticeForwarded
 from connectors.web.reading import read_body
 
@@ -56,7 +57,7 @@ def application(host: Host) -> FastAPI:
         response.status_code = 503
         return {"status": "not ready"}
 
-    mount(app, make(host), *PAGES)
+    mount(app, build_console(host), *ROUTERS)
     app.add_middleware(NoticeForwarded, host=host)
     return app
 

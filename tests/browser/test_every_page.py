@@ -10,7 +10,7 @@ from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Page
 
 from connector_sdk.messages import Catalogue
-from connectors.web.console.words import Words
+from connectors.web.console.localization import Localizer
 from tests.browser.pages import every_page
 from tests.stage import NARROW, WIDE, Stage
 
@@ -136,7 +136,7 @@ _OWN = re.compile(
 
 async def test_no_text_escapes_translation(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     stage.town.host.words = Pseudo(stage.town.host.words.packages)
-    monkeypatch.setattr(Words, "_said", lambda _self, text: f"⟦{text}⟧")
+    monkeypatch.setattr(Localizer, "_formatted", lambda _self, text: f"⟦{text}⟧")
     await stage.history()
     page, operator = await stage.page(), await stage.page()
     escaped: dict[str, list[str]] = {}

@@ -160,7 +160,7 @@ async def test_a_cafe_signs_in_by_passkey_on_a_device_that_is_remembered(stage: 
         await stage.town.host.store.read(lambda tx: access.sessions.devices(tx, stage.town.connection.business_id))
     )[0]
     assert session.remembered
-    assert session.visitor.login == "till"
+    assert session.principal.login == "till"
 
     # lost: removed with a link of the operator's, and another is added with a key
     other = await Device.new(stage)

@@ -27,7 +27,7 @@ from connectors.runtime.host import Host
 from connectors.settings import Settings
 from connectors.store import access, connections, counters, inbox, ledger, migrate
 from connectors.store.access.passkeys import Challenge, Outcome
-from connectors.store.access.sessions import Visitor as Somebody
+from connectors.store.access.sessions import Principal
 from connectors.store.engine import Store, Transaction
 from connectors.store.errors import StoreBusy, StoreError, WrongKey
 from connectors.store.inbox.unreadable import Origin
@@ -38,8 +38,8 @@ from tests.model import World, sale
 from tests.stage import keep_passkey
 from tests.sync.test_forget import everything, forget, planned, traces_of_anna, two_tills
 from tests.town import ANNA, BORYS, KEY, Town, build
+from tests.web.browser import Browser, open_browsers
 from tests.web.test_teaching_pages import FORM, SALE, begun
-from tests.web.visitor import Visitor, browsers
 
 VAULT = Vault("a key that only tests use")
 
@@ -229,7 +229,7 @@ def test_postgresql_takes_the_schema_and_the_way_of_a_sale_unchanged(postgresql:
 async def _a_passkey_lives_and_ends(town: Town) -> None:
     """Added, used, refused, without its key and with another, removed: what a browser's answers make of the rows."""
     store, business = town.host.store, town.connection.business_id
-    anna = Somebody(business, "Cafe Lviv", "UTC", "anna", KEY)
+    anna = Principal(business, "Cafe Lviv", "UTC", "anna", KEY)
     passkey = await keep_passkey(town.host, anna, "Phone")
 
     async def use(sign_count: int, challenge: str) -> Outcome:
@@ -252,7 +252,7 @@ async def _a_passkey_lives_and_ends(town: Town) -> None:
     assert found.keyless
     await store.write(lambda tx: access.passkeys.renew_key(tx, anna))
     assert (found := await of_anna()) is not None
-    assert found.visitor == anna
+    assert found.principal == anna
     assert await store.write(lambda tx: access.passkeys.remove(tx, passkey, None)) is False
     assert await store.write(lambda tx: access.passkeys.remove(tx, passkey, business)) is True
     assert await of_anna() is None
@@ -299,13 +299,13 @@ async def test_the_console_is_the_same_on_postgresql(
     assert _counted(older) == COUNTED
 
     url = postgresql.replace("/postgres", "/console")
-    async with build(tmp_path, monkeypatch, database_url=url) as town, browsers(town) as doors:
+    async with build(tmp_path, monkeypatch, database_url=url) as town, open_browsers(town) as browsers:
         await town.connect(StampRule(unknown_customer=UnknownCustomer.hold))
         receipt = town.cafe.sell(town.cafe.client(ANNA), comment="FREECOFFEE9")
         town.cafe.sell(0)
         await town.sync()
         await town.host.services.connections.set_alert_email(town.connection.id, "anna@cafe.example", "en")
-        mine, operator = await doors.new().sign_in(), await doors.new().as_operator()
+        mine, operator = await browsers.new().sign_in(), await browsers.new().as_operator()
         base = f"/connections/{town.connection.id}"
         for path in ("", "?part=now", "?show=without-card", "?before=9", "/rule", "/settings", "/welcome", "/resume"):
             assert (await mine.get(base + path)).status_code in (200, 303), path
@@ -326,7 +326,7 @@ async def test_the_console_is_the_same_on_postgresql(
         await _new_keys(town)
 
 
-async def _an_unknown_till(town: Town, mine: Visitor) -> None:
+async def _an_unknown_till(town: Town, mine: Browser) -> None:
     """Taught, unread, tried again and renewed: what SQLite takes, PostgreSQL takes."""
     draft, address = await begun(mine)
     await town.hook(json.dumps(SALE).encode(), path=address)

@@ -30,13 +30,13 @@ from tests.stage import keep_passkey
 from tests.store import rotating
 from tests.store.test_redeem_codes import CODE, a_voucher, bytes_in
 from tests.town import ANNA, BORYS, KEY, Town, build
+from tests.web.browser import Browsers, open_browsers
 from tests.web.test_teaching_pages import SALE, begun
-from tests.web.visitor import Browsers, browsers
 
 KILLS = 20
 STRONG = "fC2b7xq0LrW9uYt1sKeZ5hVnJ8mDgPaQ"
 OTHER = "Zk4w8Rj2mXs6Tn0cBv9LyHq3FdGp7UeA"
-OPERATOR = access.sessions.Visitor(None, "", "UTC", "operator", KEY)
+OPERATOR = access.sessions.Principal(None, "", "UTC", "operator", KEY)
 
 
 @pytest.fixture
@@ -55,8 +55,8 @@ async def _fill(town: Town) -> None:
     await town.sync()
     one, store = town.connection.id, town.host.store
     await store.write(lambda tx: connections.alerts.set_email(tx, one, "anna@example.com", "en"))
-    async with browsers(town) as doors:
-        mine = await doors.new().sign_in()
+    async with open_browsers(town) as browsers:
+        mine = await browsers.new().sign_in()
         await mine.post("/devices/link")
         _, address = await begun(mine)
         assert (await town.hook(json.dumps(SALE).encode(), path=address)).status_code == 200
@@ -72,7 +72,7 @@ async def _fill(town: Town) -> None:
         )
     )
     await store.write(lambda tx: inbox.captured.keep(tx, one, HookRequest("POST", {"x": "y"}, {}, b"{}")))
-    cafe = access.sessions.Visitor(town.connection.business_id, "Cafe", "Europe/Kyiv", "till", KEY)
+    cafe = access.sessions.Principal(town.connection.business_id, "Cafe", "Europe/Kyiv", "till", KEY)
     await keep_passkey(town.host, cafe, "phone")
 
 
@@ -199,8 +199,8 @@ async def test_a_former_key_opens_nothing_and_is_nowhere_in_the_file(town: Town,
 
 async def test_hooks_sign_ins_and_searches_work_while_keys_change_and_afterwards(town: Town, tmp_path: Path) -> None:
     store, addresses = town.host.store, []
-    async with browsers(town) as doors:
-        mine = await doors.new().sign_in()
+    async with open_browsers(town) as browsers:
+        mine = await browsers.new().sign_in()
         _, address = await begun(mine)
         page = f"/connections/{town.connection.id}"
 
@@ -208,7 +208,7 @@ async def test_hooks_sign_ins_and_searches_work_while_keys_change_and_afterwards
             assert (await town.hook(json.dumps(SALE).encode(), path=address)).status_code == 200
             assert CODE in (await mine.get(page)).text
             if len(addresses) < 5:
-                addresses.append(await _draft_address(doors))
+                addresses.append(await _draft_address(browsers))
 
         await rotation.rotate(store, use, rows=40)
         assert addresses
@@ -222,8 +222,8 @@ async def test_hooks_sign_ins_and_searches_work_while_keys_change_and_afterwards
     assert keys_in_use(tmp_path / "ledger.db") == {store.vault.key_id}
 
 
-async def _draft_address(doors: Browsers) -> str:
-    return (await begun(await doors.new(address="198.51.100.8").sign_in()))[1]
+async def _draft_address(browsers: Browsers) -> str:
+    return (await begun(await browsers.new(address="198.51.100.8").sign_in()))[1]
 
 
 async def test_a_process_that_knows_only_the_former_key_reads_and_writes_with_the_new_one(

@@ -11,22 +11,22 @@ from connector_sdk.rule import StampRule
 from connector_sdk.signatures import BodyHmac
 from connectors.services import Refusal
 from tests.town import KEY, Town
-from tests.web.visitor import Browsers, browsers
+from tests.web.browser import Browsers, open_browsers
 from tests.webhook.test_way_of_a_request import READY, fresh
 
 SECRET = "a secret for the shop"
 
 
 @pytest.fixture
-async def doors(town: Town) -> AsyncIterator[Browsers]:
-    async with browsers(town) as made:
-        yield made
+async def browsers(town: Town) -> AsyncIterator[Browsers]:
+    async with open_browsers(town) as browsers:
+        yield browsers
 
 
 async def test_a_shop_is_connected_by_a_ready_made_mapping_and_its_sale_becomes_stamps(
-    town: Town, doors: Browsers
+    town: Town, browsers: Browsers
 ) -> None:
-    mine = await doors.new().sign_in()
+    mine = await browsers.new().sign_in()
     page = await mine.get("/")
     assert "Any till with a webhook" in page.text
     assert "Serve" not in page.text  # SERVE_API_URL is not set
@@ -64,7 +64,7 @@ async def test_a_shop_is_connected_by_a_ready_made_mapping_and_its_sale_becomes_
 
 
 async def test_a_secret_that_a_connection_has_goes_on_and_another_weak_one_is_refused(
-    town: Town, doors: Browsers, monkeypatch: pytest.MonkeyPatch
+    town: Town, browsers: Browsers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weak, values = "a" * 16, dict(READY["woocommerce"].settings)
     values |= {"till_name": "Shop", "currency": "EUR", "zone": "Europe/Madrid", "secret": weak}

@@ -11,14 +11,14 @@ import pytest
 
 from connectors.store import connections
 from connectors.store.connections.drafts import Draft, DraftContent
-from connectors.web.console.pages import PAGES
+from connectors.web.console.pages import ROUTERS
 from tests.town import ANNA, KEY, Town
+from tests.web.browser import Browser, Browsers, open_browsers
 from tests.web.test_teaching_pages import FORM, SALE
-from tests.web.visitor import Browsers, Visitor, browsers
 from webhook_connector.settings import WebhookSettings
 
 AS_FORM = {"content-type": "application/x-www-form-urlencoded"}
-STEPS = [route for pages in PAGES for route in pages.routes if route.path.startswith("/connect/{draft}")]
+STEPS = [route for router in ROUTERS for route in router.routes if route.path.startswith("/connect/{draft}")]
 PATTERNS = [
     "", "%", "%%", "%d %d", "%Y %Y", "%Q", "%999999999d", "%-d", "%s", "%c %d", "%G", "%d\x00", "\x00", "%\u0660d",
     "d" * 5000, "%z %z", "%j %j", "%d.%m.%Y %H:%M", " ", "(", "[", "\ud800",
@@ -37,9 +37,9 @@ DAYS = [
 
 
 @pytest.fixture
-async def doors(town: Town) -> AsyncIterator[Browsers]:
-    async with browsers(town) as made:
-        yield made
+async def browsers(town: Town) -> AsyncIterator[Browsers]:
+    async with open_browsers(town) as browsers:
+        yield browsers
 
 
 async def draft_of(town: Town, address: str) -> Draft:
@@ -54,7 +54,7 @@ async def owner_of(town: Town) -> str:
     return (await town.host.sevenstamp.with_key(KEY).me()).business.id
 
 
-async def stations(town: Town, mine: Visitor, connector: str, first: dict[str, str]) -> dict[str, DraftContent]:
+async def stations(town: Town, mine: Browser, connector: str, first: dict[str, str]) -> dict[str, DraftContent]:
     """What a draft holds before the first step and after each."""
     address = (await mine.post(f"/connect/{connector}")).headers["location"].removesuffix("/authorise")
     station = {"begun": (await draft_of(town, address)).content}
@@ -79,12 +79,12 @@ async def stations(town: Town, mine: Visitor, connector: str, first: dict[str, s
 
 @pytest.mark.parametrize(("connector", "first"), [("poster", {}), ("webhook", FORM)])
 async def test_every_step_of_connecting_can_be_asked_for_before_and_after_every_other(
-    town: Town, doors: Browsers, connector: str, first: dict[str, str]
+    town: Town, browsers: Browsers, connector: str, first: dict[str, str]
 ) -> None:
-    mine = await doors.new().sign_in()
+    mine = await browsers.new().sign_in()
     given = first or {"set.access_token": town.cafe.token}
     stumbled = []
-    owner, proof = await owner_of(town), await mine.proof()
+    owner, proof = await owner_of(town), await mine.csrf_token()
     forms: list[dict[str, str]] = [
         {},
         {"key": "nonsense", "use": "own", "location": "1", "field": "map_paid"},
@@ -105,9 +105,9 @@ async def test_every_step_of_connecting_can_be_asked_for_before_and_after_every_
     assert stumbled == []
 
 
-async def test_no_setting_of_any_till_keeps_its_draft_from_being_opened_again(town: Town, doors: Browsers) -> None:
-    mine = await doors.new().sign_in()
-    proof = await mine.proof()
+async def test_no_setting_of_any_till_keeps_its_draft_from_being_opened_again(town: Town, browsers: Browsers) -> None:
+    mine = await browsers.new().sign_in()
+    proof = await mine.csrf_token()
     address = (await mine.post("/connect/webhook")).headers["location"].removesuffix("/authorise")
     await mine.post(f"{address}/sample", proof, pasted=json.dumps(SALE))
     draft = await draft_of(town, address)
@@ -137,14 +137,14 @@ async def test_no_setting_of_any_till_keeps_its_draft_from_being_opened_again(to
     assert stumbled == []
 
 
-async def test_a_search_for_any_day_or_sign_is_answered(town: Town, doors: Browsers) -> None:
+async def test_a_search_for_any_day_or_sign_is_answered(town: Town, browsers: Browsers) -> None:
     await town.connect()
     town.cafe.sell(town.cafe.client(ANNA))
     await town.sync()
-    mine, operator = await doors.new().sign_in(), await doors.new().as_operator()
+    mine, operator = await browsers.new().sign_in(), await browsers.new().as_operator()
     stumbled = []
-    for visitor, path in ((mine, f"/connections/{town.connection.id}"), (operator, "/operator")):
+    for browser, path in ((mine, f"/connections/{town.connection.id}"), (operator, "/operator")):
         for words in DAYS:
-            if (await visitor.get(path, params={"q": words})).status_code not in (200, 404):
+            if (await browser.get(path, params={"q": words})).status_code not in (200, 404):
                 stumbled.append((path, words))
     assert stumbled == []

@@ -9,13 +9,13 @@ import pytest
 
 from tests.sync.test_forget import BY_AMOUNT, EMAIL, THEIRS, everything, traces_of_anna, two_tills
 from tests.town import ANNA, BORYS, KEY, Town
-from tests.web.visitor import Browsers, Visitor, browsers
+from tests.web.browser import Browser, Browsers, open_browsers
 
 
 @pytest.fixture
-async def doors(town: Town) -> AsyncIterator[Browsers]:
-    async with browsers(town) as made:
-        yield made
+async def browsers(town: Town) -> AsyncIterator[Browsers]:
+    async with open_browsers(town) as browsers:
+        yield browsers
 
 
 def sealed_in(text: str) -> str:
@@ -24,13 +24,13 @@ def sealed_in(text: str) -> str:
     return found[1]
 
 
-async def asked(visitor: Visitor, path: str, who: str) -> str:
-    return (await visitor.post(path, who=who)).text
+async def asked(browser: Browser, path: str, who: str) -> str:
+    return (await browser.post(path, who=who)).text
 
 
-async def test_a_cafe_forgets_its_customer_with_its_key(town: Town, doors: Browsers) -> None:
+async def test_a_cafe_forgets_its_customer_with_its_key(town: Town, browsers: Browsers) -> None:
     await two_tills(town)
-    mine = await doors.new().sign_in()
+    mine = await browsers.new().sign_in()
     path = f"/connections/{town.connection.id}/forget"
     receipt = re.findall(r"/connections/[\w-]+/receipts/[0-9a-f]+", (await mine.get(path[:-7] + f"?q={ANNA}")).text)
     for page in (f"/connections/{town.connection.id}/settings", receipt[0]):
@@ -60,7 +60,7 @@ async def test_a_cafe_forgets_its_customer_with_its_key(town: Town, doors: Brows
     assert "Find the card" not in story
 
 
-async def test_another_cafe_cannot_use_what_was_sealed_here(town: Town, doors: Browsers) -> None:
+async def test_another_cafe_cannot_use_what_was_sealed_here(town: Town, browsers: Browsers) -> None:
     await two_tills(town)
     other = await town.host.services.onboarding.connect(
         "webhook",
@@ -69,7 +69,7 @@ async def test_another_cafe_cannot_use_what_was_sealed_here(town: Town, doors: B
         THEIRS,
         lambda _account: BY_AMOUNT.model_copy(update={"kind": "per_order", "amount": None}),
     )  # fmt: skip
-    mine, theirs = await doors.new().sign_in(), await doors.new().sign_in(THEIRS)
+    mine, theirs = await browsers.new().sign_in(), await browsers.new().sign_in(THEIRS)
     person = sealed_in(await asked(mine, f"/connections/{town.connection.id}/forget", ANNA))
     path = f"/connections/{other.id}/forget"
     assert "Nothing here names this customer." in await asked(theirs, path, ANNA)
@@ -78,9 +78,9 @@ async def test_another_cafe_cannot_use_what_was_sealed_here(town: Town, doors: B
     assert traces_of_anna(await everything(town))
 
 
-async def test_looking_for_customers_is_bounded(town: Town, doors: Browsers) -> None:
+async def test_looking_for_customers_is_bounded(town: Town, browsers: Browsers) -> None:
     await two_tills(town)
-    mine = await doors.new().sign_in()
+    mine = await browsers.new().sign_in()
     path = f"/connections/{town.connection.id}/forget"
     texts = [await asked(mine, path, f"{number:06d}") for number in range(25)]
     assert "Too many tries" in texts[-1]

@@ -11,7 +11,7 @@ import pytest
 from connectors.domain.clock import DAY, SystemClock
 from connectors.store import connections, inbox
 from tests.town import Town, build
-from tests.web.visitor import Browsers, Visitor, browsers
+from tests.web.browser import Browser, Browsers, open_browsers
 
 SALE = {"id": "7", "sum": "12.50", "at": "2026-11-20T08:15:30Z", "who": {"phone": "+34600111222", "name": "Anna Smith"}}
 FORM = {
@@ -29,15 +29,15 @@ class Later:
 
 
 @pytest.fixture
-async def doors(town: Town) -> AsyncIterator[Browsers]:
-    async with browsers(town) as made:
-        yield made
+async def browsers(town: Town) -> AsyncIterator[Browsers]:
+    async with open_browsers(town) as browsers:
+        yield browsers
 
 
-async def begun(visitor: Visitor) -> tuple[str, str]:
+async def begun(browser: Browser) -> tuple[str, str]:
     """A draft's address in the console, and the one that its till is given."""
-    draft = (await visitor.post("/connect/webhook")).headers["location"].removesuffix("/authorise")
-    page = (await visitor.get(f"{draft}/authorise")).text
+    draft = (await browser.post("/connect/webhook")).headers["location"].removesuffix("/authorise")
+    page = (await browser.get(f"{draft}/authorise")).text
     found = re.search(r'id="address" value="http://host(/hooks/tills/webhook/[^"]+)"', page)
     assert found is not None
     return draft, found[1]
@@ -49,9 +49,9 @@ async def kept(town: Town, draft: str) -> list[inbox.captured.CapturedRequest]:
 
 
 async def test_only_the_first_and_the_newest_ten_requests_are_kept_and_nothing_comes_of_them(
-    town: Town, doors: Browsers
+    town: Town, browsers: Browsers
 ) -> None:
-    mine = await doors.new().sign_in()
+    mine = await browsers.new().sign_in()
     draft, address = await begun(mine)
     for number in range(23):
         assert (await town.hook(json.dumps({**SALE, "id": str(number)}).encode(), path=address)).status_code == 200
@@ -61,8 +61,10 @@ async def test_only_the_first_and_the_newest_ten_requests_are_kept_and_nothing_c
     assert await town.host.services.connections.list_all() == []
 
 
-async def test_what_only_asks_whether_somebody_is_there_is_answered_and_not_kept(town: Town, doors: Browsers) -> None:
-    mine = await doors.new().sign_in()
+async def test_what_only_asks_whether_somebody_is_there_is_answered_and_not_kept(
+    town: Town, browsers: Browsers
+) -> None:
+    mine = await browsers.new().sign_in()
     draft, address = await begun(mine)
     for method in ("GET", "HEAD"):
         assert (await mine.client.request(method, address)).status_code == 200
@@ -73,16 +75,16 @@ async def test_what_only_asks_whether_somebody_is_there_is_answered_and_not_kept
         assert (await town.hook(b"{}", path=nobody)).status_code == 404
 
 
-async def test_large_requests_are_kept_as_far_as_they_fit(town: Town, doors: Browsers) -> None:
-    mine = await doors.new().sign_in()
+async def test_large_requests_are_kept_as_far_as_they_fit(town: Town, browsers: Browsers) -> None:
+    mine = await browsers.new().sign_in()
     draft, address = await begun(mine)
     for _ in range(12):
         await town.hook(json.dumps({**SALE, "note": "x" * 250_000}).encode(), path=address)
     assert sum(len(one.body) for one in await kept(town, draft)) <= 2 * 1024 * 1024
 
 
-async def test_people_and_secrets_are_hidden_on_the_page_and_on_disk(town: Town, doors: Browsers) -> None:
-    mine = await doors.new().sign_in()
+async def test_people_and_secrets_are_hidden_on_the_page_and_on_disk(town: Town, browsers: Browsers) -> None:
+    mine = await browsers.new().sign_in()
     draft, address = await begun(mine)
     await town.hook(json.dumps(SALE).encode(), path=address, headers={"X-Key": "sk_live_of_the_till", "X-Sig": "ab"})
     page = (await mine.get(f"{draft}/authorise?part=arrived")).text
@@ -100,8 +102,8 @@ async def test_people_and_secrets_are_hidden_on_the_page_and_on_disk(town: Town,
         assert text not in on_disk
 
 
-async def test_nobody_else_sees_or_teaches_a_draft(town: Town, doors: Browsers) -> None:
-    mine, other = await doors.new().sign_in(), await doors.new().sign_in("7loc_sc_of_another_business")
+async def test_nobody_else_sees_or_teaches_a_draft(town: Town, browsers: Browsers) -> None:
+    mine, other = await browsers.new().sign_in(), await browsers.new().sign_in("7loc_sc_of_another_business")
     draft, address = await begun(mine)
     await town.hook(json.dumps(SALE).encode(), path=address)
     (request,) = await kept(town, draft)
@@ -113,8 +115,8 @@ async def test_nobody_else_sees_or_teaches_a_draft(town: Town, doors: Browsers) 
     assert (await other.post(f"{theirs}/sample", request=request.id)).status_code == 404
 
 
-async def test_answers_must_be_what_was_asked_and_can_be_tapped(town: Town, doors: Browsers) -> None:
-    mine = await doors.new().sign_in()
+async def test_answers_must_be_what_was_asked_and_can_be_tapped(town: Town, browsers: Browsers) -> None:
+    mine = await browsers.new().sign_in()
     draft, _ = await begun(mine)
     assert (await mine.get(f"{draft}/teach")).headers["location"] == f"{draft}/authorise"
     await mine.post(f"{draft}/sample", pasted=json.dumps(SALE))
@@ -138,9 +140,9 @@ async def test_answers_must_be_what_was_asked_and_can_be_tapped(town: Town, door
 
 
 async def test_what_was_never_tried_is_not_saved_and_what_does_not_fit_is_named_with_what_was_found(
-    town: Town, doors: Browsers
+    town: Town, browsers: Browsers
 ) -> None:
-    mine = await doors.new().sign_in()
+    mine = await browsers.new().sign_in()
     draft, _ = await begun(mine)
     refused = await mine.post(f"{draft}/authorise", **FORM)
     assert refused.status_code == 422
@@ -153,8 +155,8 @@ async def test_what_was_never_tried_is_not_saved_and_what_does_not_fit_is_named_
     assert (await mine.post(f"{draft}/authorise", **FORM)).headers["location"].endswith("/key")
 
 
-async def test_what_was_collected_goes_after_a_day_and_with_its_draft(town: Town, doors: Browsers) -> None:
-    mine = await doors.new().sign_in()
+async def test_what_was_collected_goes_after_a_day_and_with_its_draft(town: Town, browsers: Browsers) -> None:
+    mine = await browsers.new().sign_in()
     draft, address = await begun(mine)
     await town.hook(json.dumps(SALE).encode(), path=address)
     clock = town.host.store.clock = Later()

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import func, select
 
 from connectors.store import access
-from connectors.store.access.sessions import Visitor
+from connectors.store.access.sessions import Principal
 from connectors.store.engine import Transaction
 from connectors.store.schema import passkey_challenge_table, passkey_table
 
@@ -60,11 +60,11 @@ class Credential:
 
 @dataclass(frozen=True, slots=True)
 class Passkey:
-    """One row; times in UTC microseconds. `visitor` is who signs in by it."""
+    """One row; times in UTC microseconds. `principal` is who signs in by it."""
 
     id: str
     credential: Credential
-    visitor: Visitor
+    principal: Principal
     key_hash: str | None
     label: str
     device: str
@@ -76,7 +76,7 @@ class Passkey:
     @property
     def keyless(self) -> bool:
         """Whether 7stamp refused the key that this cafe's passkey stands on."""
-        return self.visitor.business_id is not None and self.visitor.key is None
+        return self.principal.business_id is not None and self.principal.key is None
 
 
 def _passkey(tx: Transaction, row: Any) -> Passkey:
@@ -86,7 +86,7 @@ def _passkey(tx: Transaction, row: Any) -> Passkey:
         credential=Credential(
             row.credential_id, row.user_handle, row.public_key, row.sign_count, tuple(json.loads(row.transports))
         ),
-        visitor=Visitor(row.business_id, row.business_name, row.zone, row.login, key),
+        principal=Principal(row.business_id, row.business_name, row.zone, row.login, key),
         key_hash=row.key_hash,
         label=row.label,
         device=row.device,
@@ -121,10 +121,10 @@ def of_credential(tx: Transaction, credential_id: str) -> Passkey | None:
 
 
 def add(
-    tx: Transaction, credential: Credential, visitor: Visitor, challenge: Challenge, *, label: str, device: str
+    tx: Transaction, credential: Credential, principal: Principal, challenge: Challenge, *, label: str, device: str
 ) -> Outcome:
-    """Keep a new passkey of `visitor`; the challenge is used up."""
-    mine = passkey_table.c.business_id == visitor.business_id
+    """Keep a new passkey of `principal`; the challenge is used up."""
+    mine = passkey_table.c.business_id == principal.business_id
     if not _use(tx, challenge):
         return Outcome.replayed
     if tx.run(select(func.count()).select_from(passkey_table).where(mine)).scalar_one() >= MOST:
@@ -137,12 +137,12 @@ def add(
             {
                 "id": secrets.token_hex(8),
                 "credential_id": credential.credential_id,
-                "business_id": visitor.business_id,
-                "business_name": visitor.business_name,
-                "zone": visitor.zone,
-                "login": visitor.login,
-                "key": tx.vault.encrypt(visitor.key) if visitor.key else None,
-                "key_hash": tx.vault.hash("7stamp key", visitor.key) if visitor.key else None,
+                "business_id": principal.business_id,
+                "business_name": principal.business_name,
+                "zone": principal.zone,
+                "login": principal.login,
+                "key": tx.vault.encrypt(principal.key) if principal.key else None,
+                "key_hash": tx.vault.hash("7stamp key", principal.key) if principal.key else None,
                 "user_handle": credential.user_handle,
                 "public_key": credential.public_key,
                 "sign_count": credential.sign_count,
@@ -219,19 +219,19 @@ def end_of_key(tx: Transaction, key_hash: str) -> bool:
     )
 
 
-def renew_key(tx: Transaction, visitor: Visitor) -> None:
-    """Put this visitor's own passkeys whose key was refused on the good key they signed in with.
+def renew_key(tx: Transaction, principal: Principal) -> None:
+    """Put this principal's own passkeys whose key was refused on the good key they signed in with.
 
     Only those of the same login: a key is refused when somebody leaves, and a colleague's key must not let them in.
     """
-    if visitor.business_id is None or visitor.key is None:
+    if principal.business_id is None or principal.key is None:
         return
     tx.run(
         passkey_table.update()
         .where(
-            passkey_table.c.business_id == visitor.business_id,
-            passkey_table.c.login == visitor.login,
+            passkey_table.c.business_id == principal.business_id,
+            passkey_table.c.login == principal.login,
             passkey_table.c.key_hash.is_(None),
         )
-        .values(key=tx.vault.encrypt(visitor.key), key_hash=tx.vault.hash("7stamp key", visitor.key))
+        .values(key=tx.vault.encrypt(principal.key), key_hash=tx.vault.hash("7stamp key", principal.key))
     )

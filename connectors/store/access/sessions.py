@@ -28,7 +28,7 @@ _CONSENT_FOR = 600 * SECOND
 
 
 @dataclass(frozen=True, slots=True)
-class Visitor:
+class Principal:
     """Who a session or link is for: a business (`key` where it signed in with one), or the operator (no business)."""
 
     business_id: str | None
@@ -43,7 +43,7 @@ class Session:
     """One row; times in UTC microseconds, `device` is what the browser called itself."""
 
     id_hash: str
-    visitor: Visitor
+    principal: Principal
     key_hash: str | None
     remembered: bool
     device: str
@@ -58,15 +58,15 @@ class Session:
 
     @property
     def operator(self) -> bool:
-        return self.visitor.business_id is None
+        return self.principal.business_id is None
 
 
 def _session(tx: Transaction, row: Any) -> Session:
     key = tx.vault.decrypt(row.key) if row.key else None
-    visitor = Visitor(row.business_id, row.business_name, row.zone, row.login, key)
+    principal = Principal(row.business_id, row.business_name, row.zone, row.login, key)
     return Session(
         row.id_hash,
-        visitor,
+        principal,
         row.key_hash,
         bool(row.remembered),
         row.device,
@@ -90,7 +90,7 @@ class Opened:
     What a link `by_operator` opened ends with everything else that the operator opened.
     """
 
-    visitor: Visitor
+    principal: Principal
     until: int | None
     by_operator: bool
     confirmed: bool = False
@@ -99,7 +99,7 @@ class Opened:
 
 def begin(
     tx: Transaction,
-    visitor: Visitor,
+    principal: Principal,
     *,
     device: str,
     remembered: bool,
@@ -113,7 +113,7 @@ def begin(
     """
     one = secrets.token_urlsafe(32)
     tx.run(console_session_table.delete().where(console_session_table.c.expires_at <= tx.now))
-    mine = console_session_table.c.business_id == visitor.business_id
+    mine = console_session_table.c.business_id == principal.business_id
     gone = _delete_oldest(tx, console_session_table, mine, "seen_at", _SESSIONS_AT_MOST)
     tx.run(console_link_table.delete().where(console_link_table.c.made_by.in_(gone)))
     expires_at = tx.now + lives
@@ -124,19 +124,19 @@ def begin(
         [
             {
                 "id_hash": hashed(tx, one),
-                "business_id": visitor.business_id,
-                "business_name": visitor.business_name,
-                "zone": visitor.zone,
-                "login": visitor.login,
-                "key": tx.vault.encrypt(visitor.key) if visitor.key else None,
-                "key_hash": tx.vault.hash("7stamp key", visitor.key) if visitor.key else None,
+                "business_id": principal.business_id,
+                "business_name": principal.business_name,
+                "zone": principal.zone,
+                "login": principal.login,
+                "key": tx.vault.encrypt(principal.key) if principal.key else None,
+                "key_hash": tx.vault.hash("7stamp key", principal.key) if principal.key else None,
                 "remembered": int(remembered),
                 "device": device[:120],
                 "made_at": tx.now,
                 "seen_at": tx.now,
                 "expires_at": expires_at,
                 "checked_at": 0 if by is not None else tx.now,
-                "by_operator": int(visitor.business_id is None or (by is not None and by.by_operator)),
+                "by_operator": int(principal.business_id is None or (by is not None and by.by_operator)),
                 "confirmed": int(by is None or by.confirmed),
                 "passkey_id": passkey_id,
             }
@@ -235,7 +235,7 @@ def knows_key(tx: Transaction, key_hash: str) -> bool:
     return tx.run(select(or_(signed_in.exists(), connected.exists()))).scalar_one() in (True, 1)
 
 
-def make_link(tx: Transaction, visitor: Visitor, maker: Session | None = None) -> str:
+def make_link(tx: Transaction, principal: Principal, maker: Session | None = None) -> str:
     """A token that opens one session within ten minutes; it ends with the session that made it.
 
     Without a `maker` the operator made it, by a command. Without a key to be looked at, what it opens lives no longer
@@ -244,17 +244,17 @@ def make_link(tx: Transaction, visitor: Visitor, maker: Session | None = None) -
     token = secrets.token_urlsafe(24)
     tx.run(console_link_table.delete().where(console_link_table.c.expires_at <= tx.now))
     _delete_oldest(
-        tx, console_link_table, console_link_table.c.business_id == visitor.business_id, "expires_at", _LINKS_AT_MOST
+        tx, console_link_table, console_link_table.c.business_id == principal.business_id, "expires_at", _LINKS_AT_MOST
     )
     content = {
         "visitor": {
-            "business_id": visitor.business_id,
-            "business_name": visitor.business_name,
-            "zone": visitor.zone,
-            "login": visitor.login,
-            "key": visitor.key,
+            "business_id": principal.business_id,
+            "business_name": principal.business_name,
+            "zone": principal.zone,
+            "login": principal.login,
+            "key": principal.key,
         },
-        "until": maker.expires_at if maker is not None and visitor.key is None else None,
+        "until": maker.expires_at if maker is not None and principal.key is None else None,
         "confirmed": maker is None,
     }
     tx.run(
@@ -262,8 +262,8 @@ def make_link(tx: Transaction, visitor: Visitor, maker: Session | None = None) -
         [
             {
                 "token_hash": tx.vault.hash("console link", token),
-                "business_id": visitor.business_id,
-                "key_hash": tx.vault.hash("7stamp key", visitor.key) if visitor.key else None,
+                "business_id": principal.business_id,
+                "key_hash": tx.vault.hash("7stamp key", principal.key) if principal.key else None,
                 "made_by": maker.id_hash if maker is not None else None,
                 "content": tx.vault.encrypt(json.dumps(content)),
                 "expires_at": tx.now + LINK_FOR,
@@ -300,7 +300,7 @@ def _live_link(tx: Transaction, token: str) -> tuple[ColumnElement[bool], ...]:
 def _opened(tx: Transaction, row: Any) -> Opened:
     content = json.loads(tx.vault.decrypt(row.content))
     return Opened(
-        Visitor(**content["visitor"]), content["until"], bool(row.by_operator), content.get("confirmed", False)
+        Principal(**content["visitor"]), content["until"], bool(row.by_operator), content.get("confirmed", False)
     )
 
 

@@ -16,9 +16,7 @@ from connectors.domain.connection import Connection
 from connectors.services import Refusal
 from connectors.store import connections
 from connectors.store.connections.drafts import DraftContent
-from connectors.web.console.attempts import TooMany
 from connectors.web.console.draft_samples import check_draft_samples, teaching_view
-from connectors.web.console.frame import Form, Pages, Visit
 from connectors.web.console.onboarding import (
     Onboarding,
     Step,
@@ -27,19 +25,23 @@ from connectors.web.console.onboarding import (
     offers_consent,
     step_page,
 )
+from connectors.web.console.posted_form import PostedForm
 from connectors.web.console.restored_form import restored_form
+from connectors.web.console.routing import Router
 from connectors.web.console.settings_form import ConnectorClass, SettingValues, build_fields, settings_from
+from connectors.web.console.sign_in_limits import TooManyAttempts
+from connectors.web.console.visit import Visit
 
-pages = Pages()
+router = Router()
 
 
-@pages.get("/connect/{draft}/authorise")
+@router.get("/connect/{draft}/authorise")
 async def authorise_page(visit: Visit) -> Response:
     """Show the settings of the till, or only what it has sent meanwhile."""
     onboarding = await load_onboarding(visit)
     if visit.request.query_params.get("part") == "arrived":
         teaching = await teaching_view(visit, onboarding, onboarding.content.values)
-        return visit.page("_arrived.html", draft=onboarding.draft, teaching=teaching)
+        return visit.render("_arrived.html", draft=onboarding.draft, teaching=teaching)
     visit.form = restored_form(visit)
     return await _settings_page(visit, onboarding)
 
@@ -56,7 +58,7 @@ async def _settings_page(visit: Visit, onboarding: Onboarding, errors: Mapping[s
         fields=build_fields(connector_class, values),
         oauth=offers_consent(visit, onboarding.draft.connector),
         # secrets never come back to the browser: what was typed stays here, under a name that the form sends again
-        kept=visit.park() if errors or visit.form.values else "",
+        kept=visit.save_form() if errors or visit.form.values else "",
         ready_made=connector_class.ready_made,
         ready=ready,
         reads=connector_class.can("poll") or connector_class.can("fetch"),
@@ -86,17 +88,17 @@ async def business_defaults(visit: Visit, connector_class: ConnectorClass) -> di
     Nothing where nobody signed in with a key, or 7stamp does not answer now: the reader types them instead.
     """
     asked = {"currency", "zone", "country"} & connector_class.settings_model.model_fields.keys()
-    if not asked or not visit.me.visitor.key:
+    if not asked or not visit.principal.key:
         return {}
     try:
-        business = (await visit.console.gate.me(visit.me.visitor.key)).business
-    except (Refusal, TooMany):
+        business = (await visit.console.credentials.find_key_owner(visit.principal.key)).business
+    except (Refusal, TooManyAttempts):
         return {}
     known = {"currency": business.currency, "zone": business.timezone, "country": business.country}
     return {name: known[name] for name in asked if known[name]}
 
 
-@pages.post("/connect/{draft}/authorise")
+@router.post("/connect/{draft}/authorise")
 async def authorise(visit: Visit) -> Response:
     """Try the settings as typed, or save them as they are and go on to teaching."""
     onboarding = await load_onboarding(visit)
@@ -104,13 +106,13 @@ async def authorise(visit: Visit) -> Response:
     if visit.form.get("then") == "teach" and onboarding.connector_class.teaching is not None:
         content = onboarding.content.model_copy(update={"values": values})
         await visit.services.drafts.save(onboarding.draft, content)
-        return visit.go(f"{onboarding.address}/teach")
+        return visit.redirect(f"{onboarding.address}/teach")
     return await join_account(visit, onboarding, values, expires_at=None)
 
 
 def _typed_values(visit: Visit, onboarding: Onboarding) -> SettingValues:
     """Return the settings as typed now, over those typed before an error, over those of the draft."""
-    parked = Form(visit.console.parked.take(visit.form.get("kept"), visit.request.url.path))
+    parked = PostedForm(visit.console.saved_forms.take(visit.form.get("kept"), visit.request.url.path))
     before = {**onboarding.content.values, **settings_from(parked, onboarding.connector_class, {})}
     return {**before, **settings_from(visit.form, onboarding.connector_class, before)}
 
@@ -135,7 +137,7 @@ async def join_account(
     content = _with_account(onboarding.content, values, account, expires_at)
     await visit.services.drafts.save(onboarding.draft, content)
     # a draft that has been here before knows its key already: it goes on where it was
-    return visit.go(onboarding.address if content.me is not None else f"{onboarding.address}/key")
+    return visit.redirect(onboarding.address if content.me is not None else f"{onboarding.address}/key")
 
 
 def _with_account(
@@ -158,9 +160,9 @@ def _leaves_no_location(account: TillAccount, joined: Sequence[Connection]) -> b
 
 async def _already_connected(visit: Visit, onboarding: Onboarding, joined: Sequence[Connection]) -> Response:
     """Go to the connection that this visitor has of the account; another business's is not shown."""
-    own = next((other for other in joined if visit.me.visitor.business_id in (None, other.business_id)), None)
+    own = next((other for other in joined if visit.principal.business_id in (None, other.business_id)), None)
     if own is None:
-        text = visit.words.text("This till is connected for another business already.")
+        text = visit.localizer.text("This till is connected for another business already.")
         return await _settings_page(visit, onboarding, {"": text})
     await visit.services.drafts.discard(onboarding.draft)
-    return visit.go(f"/connections/{own.id}", Message("This till is connected already: here it is."))
+    return visit.redirect(f"/connections/{own.id}", Message("This till is connected already: here it is."))

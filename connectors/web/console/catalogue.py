@@ -18,10 +18,11 @@ from connectors.plugins import checked
 from connectors.store import ledger, queries
 from connectors.store.ledger.daily_totals import DayTotals
 from connectors.store.queries.overviews import Overview
-from connectors.web.console.frame import Pages, Visit, Who
-from connectors.web.console.words import zone_of
+from connectors.web.console.localization import zone_of
+from connectors.web.console.routing import Role, Router
+from connectors.web.console.visit import Visit
 
-pages = Pages()
+router = Router()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +42,16 @@ class DraftTile:
     updated_at: int
 
 
-@pages.get("/")
+@router.get("/")
 async def catalogue(visit: Visit) -> Response:
     """Show what is connected and what can be; the operator has a page of its own instead."""
-    if visit.me.operator:
-        return visit.go("/operator")
-    business_id = visit.me.visitor.business_id
+    if visit.signed_in_session.operator:
+        return visit.redirect("/operator")
+    business_id = visit.principal.business_id
     overviews = await visit.host.store.read(lambda tx: queries.overviews.overviews(tx, business_id))
     connected_names = {overview.connection.connector for overview in overviews}
     offered = visit.services.offered_connectors()
-    return visit.page(
+    return visit.render(
         "catalogue.html",
         connected=await _connected_tiles(visit, overviews),
         drafts=await _draft_tiles(visit),
@@ -60,7 +61,7 @@ async def catalogue(visit: Visit) -> Response:
         checks={offer.info.name: checked(offer) for offer in offered},
         set_aside={name for name in visit.host.plugins.classes if visit.host.runner.set_aside(name)},
         needy=next((overview for overview in overviews if _needs_person(overview)), None),
-        dead=sum(map(_key_refused, overviews)) if visit.me.visitor.key else 0,
+        dead=sum(map(_key_refused, overviews)) if visit.principal.key else 0,
     )
 
 
@@ -76,7 +77,7 @@ def _key_refused(overview: Overview) -> bool:
 
 async def _connected_tiles(visit: Visit, overviews: Sequence[Overview]) -> list[ConnectedTile]:
     # a venue's day may have begun yesterday by UTC: totals are read from there, and each zone picks its own today
-    since = (moment(visit.words.now) - timedelta(days=1)).date().isoformat()
+    since = (moment(visit.localizer.now) - timedelta(days=1)).date().isoformat()
     connection_ids = [overview.connection.id for overview in overviews]
     totals = await visit.host.store.read(lambda tx: ledger.daily_totals.of_days(tx, connection_ids, since))
     return [
@@ -87,18 +88,18 @@ async def _connected_tiles(visit: Visit, overviews: Sequence[Overview]) -> list[
 
 def _today(visit: Visit, connection: Connection) -> str:
     """Return the day it is at a connection's venue, as 2026-11-23."""
-    return moment(visit.words.now).astimezone(zone_of(connection.account.zone)).date().isoformat()
+    return moment(visit.localizer.now).astimezone(zone_of(connection.account.zone)).date().isoformat()
 
 
 async def _draft_tiles(visit: Visit) -> list[DraftTile]:
     """List the newest draft of each connector that is still installed, oldest first."""
     classes = visit.host.plugins.classes
-    drafts = await visit.services.drafts.list_begun(visit.owner)
+    drafts = await visit.services.drafts.list_begun(visit.owner_id)
     newest = {draft.connector: draft for draft in reversed(drafts) if draft.connector in classes}
     return [DraftTile(draft.id, classes[name].info, draft.updated_at) for name, draft in newest.items()]
 
 
-@pages.get("/my-till", Who.signed_in)
+@router.get("/my-till", Role.signed_in)
 async def my_till(visit: Visit) -> Response:
     """Tell whoever has a till that is not in the catalogue what can be done."""
-    return visit.page("my_till.html")
+    return visit.render("my_till.html")

@@ -7,21 +7,21 @@ from __future__ import annotations
 
 from connectors.domain.connection import Connection
 from connectors.services import Refusal
-from connectors.web.console.attempts import TooMany
-from connectors.web.console.frame import Visit
+from connectors.web.console.sign_in_limits import TooManyAttempts
+from connectors.web.console.visit import Visit
 
 
 async def confirmation_error(visit: Visit, connection: Connection) -> str | None:
     """Check the secret in the form; return what is wrong with it in words, `None` where nothing is."""
     secret = visit.form.get("secret")
     try:
-        if visit.me.operator:
-            await visit.console.gate.check_password(visit.request, secret, session=visit.me)
+        if visit.signed_in_session.operator:
+            await visit.console.credentials.check_password(visit.request, secret, session=visit.signed_in_session)
             return None
-        me = await visit.console.gate.check_key(visit.request, secret.strip(), session=visit.me)
-    except (Refusal, TooMany) as error:
-        return visit.why(error)
+        me = await visit.console.credentials.check_key(visit.request, secret.strip(), session=visit.signed_in_session)
+    except (Refusal, TooManyAttempts) as error:
+        return visit.explain(error)
     if me.business.id != connection.business_id:
-        await visit.console.gate.failed(visit.request, "foreign", connection.business_id)
-        return visit.words.text("This key is of another business.")
+        await visit.console.security_events.record_failed_sign_in(visit.request, "foreign", connection.business_id)
+        return visit.localizer.text("This key is of another business.")
     return None

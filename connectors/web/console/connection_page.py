@@ -20,14 +20,15 @@ from connectors.store.ledger.journal import JournalLine
 from connectors.store.queries.overviews import Overview
 from connectors.web.console import charts
 from connectors.web.console.charts import Chart
-from connectors.web.console.frame import Pages, Visit
 from connectors.web.console.onboarding import offers_consent
 from connectors.web.console.operation_review import StoppedOperation, with_choices
 from connectors.web.console.receipt_search import SearchContext, parse_terms
+from connectors.web.console.routing import Router
 from connectors.web.console.sample_view import setting_title
 from connectors.web.console.settings_form import find_wrong_settings
+from connectors.web.console.visit import Visit
 
-pages = Pages()
+router = Router()
 
 _DAYS = 14
 _LINES = 20
@@ -109,20 +110,20 @@ class ConnectionStatus:
         return self.overview.connection
 
 
-@pages.get("/connections/{connection}")
+@router.get("/connections/{connection}")
 async def connection_page(visit: Visit) -> Response:
     """Show a connection, or a part of it: what changes, the receipts found, the receipts without a card."""
     query = visit.request.query_params.get("q", "").strip()[:120]
     # before everything else: whatever is committed while the page is put together is news to it
     lines = await _read_journal(visit) if not query else []
-    overview = await visit.overview()
+    overview = await visit.load_overview()
     connection = overview.connection
     if visit.request.query_params.get("show") == "without-card":
         return await _without_card_page(visit, overview)
     status = await _read_status(visit, overview, lines)
     if visit.request.query_params.get("part") == "now":
-        return visit.page("_now.html", connection=connection, connection_status=status, query="")
-    return visit.page(
+        return visit.render("_now.html", connection=connection, connection_status=status, query="")
+    return visit.render(
         "connection.html",
         connection=connection,
         connection_status=status,
@@ -135,11 +136,11 @@ async def connection_page(visit: Visit) -> Response:
 async def _without_card_page(visit: Visit, overview: Overview) -> Response:
     connection = overview.connection
     waiting = await visit.host.store.read(lambda tx: queries.operations.without_card(tx, connection.id))
-    return visit.page("without_card.html", connection=connection, waiting=waiting, number=overview.without_card)
+    return visit.render("without_card.html", connection=connection, waiting=waiting, number=overview.without_card)
 
 
 async def _search(visit: Visit, connection: Connection, query: str) -> list[queries.receipts.Receipt]:
-    words, account = visit.words, connection.account
+    words, account = visit.localizer, connection.account
     context = SearchContext(words.zone, words.now, account.currency, account.country, words.locale)
     terms = parse_terms(query, context)
     return await visit.host.store.read(lambda tx: queries.receipts.search(tx, connection, terms))
@@ -150,7 +151,7 @@ async def _search(visit: Visit, connection: Connection, query: str) -> list[quer
 
 async def _read_journal(visit: Visit) -> list[JournalLine]:
     """Read the newest lines, or those before the one that the address names; enough to leave out the quiet ones."""
-    connection_id, before = visit.path["connection"], _before(visit)
+    connection_id, before = visit.path_params["connection"], _before(visit)
     return await visit.host.store.read(
         lambda tx: ledger.journal.of_connection(tx, connection_id, before=before, limit=_LINES * 2)
     )
@@ -188,7 +189,7 @@ async def _read_status(visit: Visit, overview: Overview, lines: Sequence[Journal
         installed=connector_class is not None,
         missing_settings=_missing_settings(visit, connection),
         can_consent=offers_consent(visit, connection.connector),
-        expires_at=expires_at if expires_at and expires_at - visit.words.now < _EXPIRES_SOON else None,
+        expires_at=expires_at if expires_at and expires_at - visit.localizer.now < _EXPIRES_SOON else None,
         stopped=await _stopped_operations(visit, overview),
         fortnight=await _read_fortnight(visit, connection.id),
         journal=_journal_part(visit, lines),
@@ -204,11 +205,11 @@ async def _stopped_operations(visit: Visit, overview: Overview) -> tuple[Stopped
 
 
 async def _read_fortnight(visit: Visit, connection_id: str) -> Fortnight:
-    today = date.fromisoformat(visit.words.today())
+    today = date.fromisoformat(visit.localizer.today())
     days = [(today - timedelta(days=ago)).isoformat() for ago in range(_DAYS - 1, -1, -1)]
     totals = await visit.host.store.read(lambda tx: ledger.daily_totals.of_days(tx, [connection_id], days[0]))
     counts = tuple(DayCounts(day, totals[connection_id].get(day, DayTotals())) for day in days)
-    chart = charts.fortnight(
+    chart = charts.chart_of_days(
         [day.totals.receipts for day in counts],
         [day.totals.stamps for day in counts],
         [day.totals.redemptions for day in counts],
@@ -230,7 +231,7 @@ def _state(visit: Visit, overview: Overview) -> str:
     connection = overview.connection
     if connection.health is not Health.active:
         return connection.health.value
-    if overview.paused_until > visit.words.now:
+    if overview.paused_until > visit.localizer.now:
         return "plan"
     if connection.failures:
         return "unanswered"

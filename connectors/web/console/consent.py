@@ -16,10 +16,11 @@ from connectors.services import Refusal
 from connectors.services.consents import ConsentOutcome, ConsentTarget
 from connectors.store import queries
 from connectors.web.console.authorise_step import join_account
-from connectors.web.console.frame import NotHere, Pages, Visit
 from connectors.web.console.onboarding import Onboarding, load_onboarding
+from connectors.web.console.routing import Router
+from connectors.web.console.visit import PageNotFound, Visit
 
-pages = Pages()
+router = Router()
 
 
 def _return_address(visit: Visit) -> str:
@@ -27,27 +28,30 @@ def _return_address(visit: Visit) -> str:
 
 
 async def leave_for_consent(visit: Visit, target: ConsentTarget) -> Response:
-    """Go to the till's consent page, with a state that only this session can bring back, once. Raises `NotHere`."""
-    state = await visit.services.consents.begin(visit.me, target)
+    """Go to the till's consent page, with a state that only this session can bring back, and once.
+
+    Raises `PageNotFound` where the till has no such page.
+    """
+    state = await visit.services.consents.begin(visit.signed_in_session, target)
     address = visit.services.onboarding.authorise_url(target.connector, f"{_return_address(visit)}?state={state}")
     if address is None:
-        raise NotHere
-    return visit.go(address)
+        raise PageNotFound
+    return visit.redirect(address)
 
 
-@pages.post("/connect/{draft}/consent", page="/connect/{draft}/authorise")
+@router.post("/connect/{draft}/consent", page="/connect/{draft}/authorise")
 async def ask_consent(visit: Visit) -> Response:
     """Go to the till's consent page for a draft."""
     onboarding = await load_onboarding(visit)
     return await leave_for_consent(visit, ConsentTarget(onboarding.draft.connector, draft=onboarding.id))
 
 
-@pages.get("/connect/return")
+@router.get("/connect/return")
 async def return_from_consent(visit: Visit) -> Response:
     """Take the browser back from the till: nothing is stored but by a good state, a good code and a good check."""
     query = dict(parse_qsl(visit.request.url.query.replace("?", "&")))  # some tills append a second question mark
     state = query.get("state", "")
-    returned = await visit.services.consents.finish(visit.me, state)
+    returned = await visit.services.consents.finish(visit.signed_in_session, state)
     target = returned.target
     if returned.outcome is not ConsentOutcome.good or target is None:
         return _failed(visit, returned.outcome, target)
@@ -56,7 +60,7 @@ async def return_from_consent(visit: Visit) -> Response:
     try:
         return await _exchange(visit, target, query, state)
     except Refusal as error:
-        return _failed(visit, "failed", target, visit.words.sentence(error.message))
+        return _failed(visit, "failed", target, visit.localizer.sentence(error.message))
 
 
 async def _exchange(visit: Visit, target: ConsentTarget, query: Mapping[str, str], state: str) -> Response:
@@ -66,9 +70,9 @@ async def _exchange(visit: Visit, target: ConsentTarget, query: Mapping[str, str
     values, expires_at = await visit.services.onboarding.exchange_consent(target.connector, query, address)
     if target.connection is not None:
         return await _authorise_connection(visit, target.connection, values, expires_at)
-    draft = await visit.services.drafts.find(visit.owner, target.draft or "")
+    draft = await visit.services.drafts.find(visit.owner_id, target.draft or "")
     if draft is None:
-        raise NotHere
+        raise PageNotFound
     onboarding = Onboarding(draft, visit.host.plugins.classes[draft.connector])
     return await join_account(visit, onboarding, {**draft.content.values, **values}, expires_at=expires_at)
 
@@ -77,17 +81,17 @@ async def _authorise_connection(
     visit: Visit, connection_id: str, values: Mapping[str, str], expires_at: int | None
 ) -> Response:
     overview = await visit.host.store.read(lambda tx: queries.overviews.overview(tx, connection_id))
-    if overview is None or visit.me.visitor.business_id not in (None, overview.connection.business_id):
-        raise NotHere
+    if overview is None or visit.principal.business_id not in (None, overview.connection.business_id):
+        raise PageNotFound
     await visit.services.connections.edit(connection_id, values, expires_at=expires_at)
-    return visit.go(f"/connections/{connection_id}", Message("The till lets us in again."))
+    return visit.redirect(f"/connections/{connection_id}", Message("The till lets us in again."))
 
 
 def _failed(visit: Visit, outcome: str, target: ConsentTarget | None, why: str = "") -> Response:
     """Tell what came of a consent that stored nothing, with the way back to where it was asked for."""
     connector_class = visit.host.plugins.classes.get(target.connector) if target is not None else None
     title = connector_class.info.title if connector_class is not None else ""
-    return visit.page("consent.html", 400, outcome=outcome, back=_page_before(target), why=why, till=title)
+    return visit.render("consent.html", 400, outcome=outcome, back=_page_before(target), why=why, till=title)
 
 
 def _page_before(target: ConsentTarget | None) -> str:

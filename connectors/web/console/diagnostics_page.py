@@ -9,25 +9,26 @@ from starlette.responses import Response
 
 from connectors.diagnostics import CONTENTS
 from connectors.web.console.confirmation import confirmation_error
-from connectors.web.console.frame import Pages, Visit
+from connectors.web.console.routing import Router
+from connectors.web.console.visit import Visit
 
-pages = Pages()
+router = Router()
 
 
-@pages.get("/connections/{connection}/diagnostics")
+@router.get("/connections/{connection}/diagnostics")
 async def diagnostics_page(visit: Visit) -> Response:
     """Tell what is in the file, and ask for a key."""
-    connection = (await visit.overview()).connection
-    return visit.page("diagnostics.html", connection=connection, contents=CONTENTS, errors={})
+    connection = (await visit.load_overview()).connection
+    return visit.render("diagnostics.html", connection=connection, contents=CONTENTS, errors={})
 
 
-@pages.post("/connections/{connection}/diagnostics")
+@router.post("/connections/{connection}/diagnostics")
 async def diagnostics(visit: Visit) -> Response:
     """Answer with the file, a zip."""
-    connection = (await visit.overview()).connection
+    connection = (await visit.load_overview()).connection
     if error := await confirmation_error(visit, connection):
         errors = {"secret": error}
-        return visit.page("diagnostics.html", 422, connection=connection, contents=CONTENTS, errors=errors)
+        return visit.render("diagnostics.html", 422, connection=connection, contents=CONTENTS, errors=errors)
     body = await visit.services.connections.diagnostics(connection.id)
     headers = {"Content-Disposition": f'attachment; filename="7stamp-{connection.id}.zip"'}
     return Response(body, media_type="application/zip", headers=headers)

@@ -9,23 +9,24 @@ from starlette.responses import Response
 
 from connector_sdk.messages import Message
 from connectors.web.console.confirmation import confirmation_error
-from connectors.web.console.frame import Pages, Visit
+from connectors.web.console.routing import Router
+from connectors.web.console.visit import Visit
 
-pages = Pages()
+router = Router()
 
 
-@pages.get("/connections/{connection}/disconnect")
+@router.get("/connections/{connection}/disconnect")
 async def disconnect_page(visit: Visit) -> Response:
     """Tell what goes and what stays, and ask for a key."""
-    connection = (await visit.overview()).connection
-    return visit.page("disconnect.html", connection=connection, errors={})
+    connection = (await visit.load_overview()).connection
+    return visit.render("disconnect.html", connection=connection, errors={})
 
 
-@pages.post("/connections/{connection}/disconnect")
+@router.post("/connections/{connection}/disconnect")
 async def disconnect(visit: Visit) -> Response:
     """End a connection; what was given stays on the cards."""
-    connection = (await visit.overview()).connection
+    connection = (await visit.load_overview()).connection
     if error := await confirmation_error(visit, connection):
-        return visit.page("disconnect.html", 422, connection=connection, errors={"secret": error})
+        return visit.render("disconnect.html", 422, connection=connection, errors={"secret": error})
     await visit.services.connections.remove(connection.id)
-    return visit.go("/", Message("Disconnected. What was given stays on the cards."))
+    return visit.redirect("/", Message("Disconnected. What was given stays on the cards."))

@@ -15,10 +15,10 @@ from connectors.domain.clock import moment
 from connectors.isolation.runner import RemoteTeaching
 from connectors.services import Refusal, Unfit
 from connectors.sync.previews import Recent, recent_of
-from connectors.web.console.frame import Visit
 from connectors.web.console.onboarding import Onboarding
 from connectors.web.console.sample_view import ArrivedRequest, SampleReading, read_sample, show_request
 from connectors.web.console.settings_form import SettingValues
+from connectors.web.console.visit import Visit
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +69,14 @@ async def check_draft_samples(visit: Visit, onboarding: Onboarding, values: Sett
         # we have tried a ready-made mapping on a sample of its own; what this till sent may have another currency
         captured = await visit.services.drafts.captured_requests(onboarding.draft)
         bodies = [request.body for request in captured]
-        await visit.services.checks.check_samples(connector, values, bodies, tenant=visit.owner)
+        await visit.services.checks.check_samples(connector, values, bodies, tenant=visit.owner_id)
         return
     sample = onboarding.content.sample
     if sample is None:
         raise Refusal(
             "send one sale to the address above, or paste one, and choose it: what was never tried is not saved"
         )
-    await visit.services.checks.check_samples(connector, values, [sample.content], tenant=visit.owner)
+    await visit.services.checks.check_samples(connector, values, [sample.content], tenant=visit.owner_id)
     reason = await teaching.unproven(as_texts(values), sample.as_request())
     if reason is not None:
         raise Unfit(onboarding.info.title, {teaching.secret: reason})

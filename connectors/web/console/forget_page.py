@@ -17,12 +17,13 @@ from connectors.domain.connection import Business, Connection
 from connectors.domain.person import Reference
 from connectors.services import PersonCount, Refusal
 from connectors.services.people import reference_from
-from connectors.web.console.attempts import TooMany
 from connectors.web.console.confirmation import confirmation_error
-from connectors.web.console.frame import NotHere, Pages, Visit
+from connectors.web.console.routing import Router
 from connectors.web.console.sealed_token import open_token, seal_token
+from connectors.web.console.sign_in_limits import TooManyAttempts
+from connectors.web.console.visit import PageNotFound, Visit
 
-pages = Pages()
+router = Router()
 
 Search: TypeAlias = Coroutine[object, None, PersonCount]
 """Looking through what a business has of a customer, begun or not."""
@@ -32,10 +33,10 @@ _PATIENCE = 20.0
 _PURPOSE = "forget"
 
 
-@pages.get("/connections/{connection}/forget")
+@router.get("/connections/{connection}/forget")
 async def forget_page(visit: Visit) -> Response:
     """Ask whom to forget."""
-    return _page(visit, (await visit.overview()).connection)
+    return _page(visit, (await visit.load_overview()).connection)
 
 
 def _page(
@@ -47,7 +48,7 @@ def _page(
     errors: Mapping[str, str] | None = None,
 ) -> Response:
     """Render the page; with a token it asks for confirmation, with how much there is where that was counted."""
-    return visit.page(
+    return visit.render(
         "forget.html",
         422 if errors else 200,
         connection=connection,
@@ -58,21 +59,21 @@ def _page(
     )
 
 
-@pages.post("/connections/{connection}/forget")
+@router.post("/connections/{connection}/forget")
 async def forget(visit: Visit) -> Response:
     """Count what there is of somebody; with the token of that count and a key, erase it."""
-    overview = await visit.overview()
+    overview = await visit.load_overview()
     token = visit.form.get("person")
     try:
         if token:
             return await _erase(visit, overview.connection, overview.business, token)
         return await _count(visit, overview.connection, overview.business)
-    except (Refusal, TooMany) as error:
-        return _page(visit, overview.connection, errors={"who": visit.why(error)})
+    except (Refusal, TooManyAttempts) as error:
+        return _page(visit, overview.connection, errors={"who": visit.explain(error)})
 
 
 async def _count(visit: Visit, connection: Connection, business: Business) -> Response:
-    visit.console.gate.search(visit.me)
+    visit.limit_card_search()
     reference = reference_from(visit.form.get("who"), connection.account.country)
     task = _start(visit, business, visit.services.people.count_person(reference, business, _ignore_progress))
     done, _ = await asyncio.wait([task], timeout=_PATIENCE)
@@ -93,25 +94,28 @@ async def _erase(visit: Visit, connection: Connection, business: Business, token
     done, _ = await asyncio.wait([task], timeout=_PATIENCE)
     if not done:
         notice = Message("There is much to look through: it goes on by itself, and the journal says when it is done.")
-        return visit.go(f"/connections/{connection.id}", notice)
+        return visit.redirect(f"/connections/{connection.id}", notice)
     count = task.result().counts.receipts
-    return visit.go(f"/connections/{connection.id}", Message("forget.done", {"count": count}))
+    return visit.redirect(f"/connections/{connection.id}", Message("forget.done", {"count": count}))
 
 
 def _open_reference(visit: Visit, connection: Connection, token: str) -> Reference:
-    """Return whom the page before was about. Raises `Refusal` where that was long ago, `NotHere` where not ours."""
+    """Return whom the page before was about.
+
+    Raises `Refusal` where that was long ago, `PageNotFound` where the token is not ours.
+    """
     opened = open_token(visit, _PURPOSE, connection, token)
     if opened.expired:
         raise Refusal("that was a while ago: say once more who", field="who")
     match opened.content:
         case [str(kind), str(value)]:
             return Reference(kind, value)
-    raise NotHere
+    raise PageNotFound
 
 
 def _start(visit: Visit, business: Business, search: Search) -> asyncio.Task[PersonCount]:
     """Begin to look through what a business has, for one customer at a time. Raises `Refusal`."""
-    under_way = visit.console.forgetting
+    under_way = visit.console.erasure_tasks
     if business.id in under_way:
         search.close()  # a coroutine that is never awaited would be complained of
         raise Refusal("another customer is being looked for just now: try again in a moment", field="who")

@@ -13,12 +13,13 @@ from connector_sdk.messages import Message
 from connectors.domain.connection import Connection
 from connectors.services import Refusal
 from connectors.sevenstamp.models import Card
-from connectors.web.console.attempts import TooMany
-from connectors.web.console.frame import NotHere, Pages, Visit
 from connectors.web.console.receipt_page import FoundCard, receipt_page
+from connectors.web.console.routing import Router
 from connectors.web.console.sealed_token import open_token, seal_token
+from connectors.web.console.sign_in_limits import TooManyAttempts
+from connectors.web.console.visit import PageNotFound, Visit
 
-pages = Pages()
+router = Router()
 
 _PURPOSE = "claim"
 
@@ -32,46 +33,48 @@ class _Claim:
     expired: bool
 
 
-@pages.post(
+@router.post(
     "/connections/{connection}/receipts/{receipt}/find-card", page="/connections/{connection}/receipts/{receipt}"
 )
 async def find_card(visit: Visit) -> Response:
     """Find whose card that is, to be confirmed by its last digits."""
-    connection = (await visit.overview()).connection
+    connection = (await visit.load_overview()).connection
     try:
-        visit.console.gate.search(visit.me)
+        visit.limit_card_search()
         card, name = await visit.services.review.find_card(connection, visit.form.get("who"))
-    except (Refusal, TooMany) as error:
-        return await receipt_page(visit, connection, errors={"who": visit.why(error)})
-    token = seal_token(visit, _PURPOSE, connection, [visit.path["receipt"], card.model_dump(mode="json"), list(name)])
+    except (Refusal, TooManyAttempts) as error:
+        return await receipt_page(visit, connection, errors={"who": visit.explain(error)})
+    token = seal_token(
+        visit, _PURPOSE, connection, [visit.path_params["receipt"], card.model_dump(mode="json"), list(name)]
+    )
     return await receipt_page(visit, connection, found_card=FoundCard(card, token))
 
 
 def _open_claim(visit: Visit, connection: Connection) -> _Claim:
-    """Return the card that the form names. Raises `NotHere` where the token is not ours, or another receipt's."""
+    """Return the card that the form names. Raises `PageNotFound` where the token is not ours, or another receipt's."""
     opened = open_token(visit, _PURPOSE, connection, visit.form.get("claim"))
     match opened.content:
-        case [str(receipt), dict(card), [str(kind), str(value)]] if receipt == visit.path["receipt"]:
+        case [str(receipt), dict(card), [str(kind), str(value)]] if receipt == visit.path_params["receipt"]:
             return _Claim(Card.model_validate(card), (kind, value), opened.expired)
-    raise NotHere
+    raise PageNotFound
 
 
-@pages.post("/connections/{connection}/receipts/{receipt}/give", page="/connections/{connection}/receipts/{receipt}")
+@router.post("/connections/{connection}/receipts/{receipt}/give", page="/connections/{connection}/receipts/{receipt}")
 async def give_stamps(visit: Visit) -> Response:
     """Give the stamps to the card that was found and confirmed."""
-    connection = (await visit.overview()).connection
+    connection = (await visit.load_overview()).connection
     claim = _open_claim(visit, connection)
     if claim.expired:
-        text = visit.words.text("That was a while ago: find the card once more.")
+        text = visit.localizer.text("That was a while ago: find the card once more.")
         return await receipt_page(visit, connection, errors={"who": text})
     if visit.form.get("digits").strip() != claim.card.hint:
-        text = visit.words.text("These are not the card's last four digits.")
+        text = visit.localizer.text("These are not the card's last four digits.")
         found_card = FoundCard(claim.card, visit.form.get("claim"))
         return await receipt_page(visit, connection, found_card=found_card, errors={"digits": text})
-    receipt = visit.path["receipt"]
+    receipt = visit.path_params["receipt"]
     try:
         count = await visit.services.review.give_stamps(connection, receipt, claim.card, claim.name)
     except Refusal as error:
-        return await receipt_page(visit, connection, errors={"who": visit.words.sentence(error.message)})
+        return await receipt_page(visit, connection, errors={"who": visit.localizer.sentence(error.message)})
     notice = Message("give.done", {"count": count, "card": claim.card.hint})
-    return visit.go(f"/connections/{connection.id}/receipts/{receipt}", notice)
+    return visit.redirect(f"/connections/{connection.id}/receipts/{receipt}", notice)

@@ -12,29 +12,30 @@ from starlette.responses import Response
 from connector_sdk.messages import Message
 from connectors.services import Refusal
 from connectors.store import connections
-from connectors.web.console.frame import NotHere, Pages, Visit
+from connectors.web.console.routing import Router
+from connectors.web.console.visit import PageNotFound, Visit
 
-pages = Pages()
+router = Router()
 
 
-@pages.get("/connections/{connection}/address")
+@router.get("/connections/{connection}/address")
 async def address_page(visit: Visit) -> Response:
     """Show the address, what renewing it does, and until when the one before lives."""
-    connection = (await visit.overview()).connection
+    connection = (await visit.load_overview()).connection
     if visit.services.connector_class(connection.connector).info.hook_address != "connection":
-        raise NotHere
+        raise PageNotFound
     hours = timedelta(microseconds=connections.registry.FORMER_ADDRESS_LIFETIME) // timedelta(hours=1)
     hook = visit.services.connections.hook_url(connection)
-    return visit.page("address.html", connection=connection, hook=hook, hours=hours)
+    return visit.render("address.html", connection=connection, hook=hook, hours=hours)
 
 
-@pages.post("/connections/{connection}/address")
+@router.post("/connections/{connection}/address")
 async def renew_address(visit: Visit) -> Response:
     """Make a new address; the one before lives on for a while, so that no sale is lost meanwhile."""
-    connection = (await visit.overview()).connection
+    connection = (await visit.load_overview()).connection
     page = f"/connections/{connection.id}"
     try:
         await visit.services.connections.renew_hook_address(connection.id)
     except Refusal as error:
-        return visit.go(f"{page}/settings", error.message, "bad")
-    return visit.go(f"{page}/address", Message("Here is the new address. Give it to your till."))
+        return visit.redirect(f"{page}/settings", error.message, "bad")
+    return visit.redirect(f"{page}/address", Message("Here is the new address. Give it to your till."))

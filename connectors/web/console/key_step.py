@@ -12,60 +12,65 @@ from starlette.responses import Response
 from connectors.services import Refusal
 from connectors.sevenstamp.models import Me
 from connectors.store.connections.drafts import KeyHolder
-from connectors.web.console.attempts import TooMany
-from connectors.web.console.frame import Pages, Visit
 from connectors.web.console.onboarding import Onboarding, Step, field_errors, load_onboarding, step_page
 from connectors.web.console.restored_form import restored_form
+from connectors.web.console.routing import Router
+from connectors.web.console.sign_in_limits import TooManyAttempts
+from connectors.web.console.visit import Visit
 
-pages = Pages()
+router = Router()
 
 
-@pages.get("/connect/{draft}/key")
+@router.get("/connect/{draft}/key")
 async def key_page(visit: Visit) -> Response:
     """Offer the key that the visitor signed in with, or another of the same business."""
     onboarding = await load_onboarding(visit)
     if onboarding.content.account is None:
-        return visit.go(onboarding.address)
+        return visit.redirect(onboarding.address)
     visit.form = restored_form(visit)
     return await _key_page(visit, onboarding)
 
 
 async def _key_page(visit: Visit, onboarding: Onboarding, errors: Mapping[str, str] | None = None) -> Response:
-    own_key, offered = visit.me.visitor.key, None
+    own_key, offered = visit.principal.key, None
     if own_key:
         try:
-            offered = await visit.console.gate.me(own_key)
-        except (Refusal, TooMany) as error:
+            offered = await visit.console.credentials.find_key_owner(own_key)
+        except (Refusal, TooManyAttempts) as error:
             errors = errors or field_errors(visit, error)
     ending = (own_key or "")[-4:]
     return step_page(visit, onboarding, Step.key, errors=errors, offered=offered, ending=ending)
 
 
-@pages.post("/connect/{draft}/key")
+@router.post("/connect/{draft}/key")
 async def save_key(visit: Visit) -> Response:
     """Check the key and save it with who holds it."""
     onboarding = await load_onboarding(visit)
     if onboarding.content.account is None:
-        return visit.go(onboarding.address)
-    own_key = visit.me.visitor.key if visit.form.get("use") == "own" else None
+        return visit.redirect(onboarding.address)
+    own_key = visit.principal.key if visit.form.get("use") == "own" else None
     key = own_key or visit.form.get("key").strip()
     try:
         me = await _check_key(visit, key, own=bool(own_key))
-    except (Refusal, TooMany) as error:
+    except (Refusal, TooManyAttempts) as error:
         return await _key_page(visit, onboarding, field_errors(visit, error))
     holder = KeyHolder.model_validate(me.model_dump(mode="json"))
     content = onboarding.content.model_copy(update={"key": key, "me": holder})
     await visit.services.drafts.save(onboarding.draft, content)
-    return visit.go(f"{onboarding.address}/where")
+    return visit.redirect(f"{onboarding.address}/where")
 
 
 async def _check_key(visit: Visit, key: str, *, own: bool) -> Me:
-    """Return whose key it is. Raises `Refusal`, `TooMany`.
+    """Return whose key it is. Raises `Refusal`, `TooManyAttempts`.
 
     The key of this very session is not counted as a try at somebody's key.
     """
-    gate = visit.console.gate
-    me = await (gate.me(key) if own else gate.check_key(visit.request, key, session=visit.me))
-    if visit.me.visitor.business_id not in (None, me.business.id):
+    credentials = visit.console.credentials
+    me = await (
+        credentials.find_key_owner(key)
+        if own
+        else credentials.check_key(visit.request, key, session=visit.signed_in_session)
+    )
+    if visit.principal.business_id not in (None, me.business.id):
         raise Refusal("this key is of another business: sign in with it to connect a till there", field="key")
     return me

@@ -13,11 +13,12 @@ from starlette.responses import Response
 from connector_sdk.connector import TillAccount
 from connectors.store import connections
 from connectors.store.connections.drafts import KeyHolder
-from connectors.web.console.frame import Pages, Visit
 from connectors.web.console.onboarding import Onboarding, Step, load_onboarding, location_taken, step_page
 from connectors.web.console.restored_form import restored_form
+from connectors.web.console.routing import Router
+from connectors.web.console.visit import Visit
 
-pages = Pages()
+router = Router()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class _Choice:
     def error(self, visit: Visit, chosen: Collection[str]) -> str | None:
         """Return what is wrong with a choice of locations, `None` where nothing is."""
         if not chosen:
-            return visit.words.text("Choose at least one place.")
+            return visit.localizer.text("Choose at least one place.")
         return location_taken(visit) if any(location in self.taken for location in chosen) else None
 
 
@@ -49,7 +50,7 @@ async def _load_choice(visit: Visit) -> _Choice | Response:
     onboarding = await load_onboarding(visit)
     account, key_holder = onboarding.content.account, onboarding.content.me
     if account is None or key_holder is None:
-        return visit.go(onboarding.address)
+        return visit.redirect(onboarding.address)
     return _Choice(onboarding, account, key_holder, await _taken_locations(visit, onboarding, account, key_holder))
 
 
@@ -66,7 +67,7 @@ async def _taken_locations(
     }
 
 
-@pages.get("/connect/{draft}/where")
+@router.get("/connect/{draft}/where")
 async def locations_page(visit: Visit) -> Response:
     """Show the locations; where there is nothing to choose, take them all and go on."""
     choice = await _load_choice(visit)
@@ -93,7 +94,7 @@ def _locations_page(
     )
 
 
-@pages.post("/connect/{draft}/where")
+@router.post("/connect/{draft}/where")
 async def save_locations(visit: Visit) -> Response:
     """Check the chosen locations and save them; all of them are saved as an empty scope, which covers later ones."""
     choice = await _load_choice(visit)
@@ -108,4 +109,4 @@ async def save_locations(visit: Visit) -> Response:
 
 async def _save_scope(visit: Visit, onboarding: Onboarding, scope: tuple[str, ...]) -> Response:
     await visit.services.drafts.save(onboarding.draft, onboarding.content.model_copy(update={"scope": scope}))
-    return visit.go(f"{onboarding.address}/rule")
+    return visit.redirect(f"{onboarding.address}/rule")

@@ -16,11 +16,12 @@ from connector_sdk.connector import ConnectorInfo
 from connectors.services import Refusal, WrongFields
 from connectors.store.connections.drafts import Draft, DraftContent
 from connectors.store.errors import Taken
-from connectors.web.console.attempts import TooMany
-from connectors.web.console.frame import NotHere, Pages, Visit
+from connectors.web.console.routing import Router
 from connectors.web.console.settings_form import ConnectorClass
+from connectors.web.console.sign_in_limits import TooManyAttempts
+from connectors.web.console.visit import PageNotFound, Visit
 
-pages = Pages()
+router = Router()
 
 
 class Step(StrEnum):
@@ -68,10 +69,10 @@ class Onboarding:
 
 
 async def load_onboarding(visit: Visit) -> Onboarding:
-    """Return the draft of the page's address, if it is this visitor's. Raises `NotHere`."""
-    draft = await visit.services.drafts.find(visit.owner, visit.path["draft"])
+    """Return the draft of the page's address, if it is this visitor's. Raises `PageNotFound`."""
+    draft = await visit.services.drafts.find(visit.owner_id, visit.path_params["draft"])
     if draft is None or draft.connector not in visit.host.plugins.classes:
-        raise NotHere
+        raise PageNotFound
     return Onboarding(draft, visit.host.plugins.classes[draft.connector])
 
 
@@ -94,7 +95,7 @@ def step_page(
     **values: object,
 ) -> Response:
     """Render a step's template with the row of steps above it; with errors the answer is 422."""
-    return visit.page(
+    return visit.render(
         template or f"connect_{step}.html",
         422 if errors else 200,
         draft=onboarding.draft,
@@ -108,20 +109,20 @@ def step_page(
     )
 
 
-def field_errors(visit: Visit, error: Refusal | TooMany | Taken) -> dict[str, str]:
+def field_errors(visit: Visit, error: Refusal | TooManyAttempts | Taken) -> dict[str, str]:
     """Word an error for each form field it is about; under the empty name where it is about none."""
     if isinstance(error, WrongFields):
-        return {name: visit.words.sentence(message) for name, message in error.fields.items()}
+        return {name: visit.localizer.sentence(message) for name, message in error.fields.items()}
     if isinstance(error, Refusal):
-        return {error.field or "": visit.why(error)}
-    if isinstance(error, TooMany):
-        return {"key": visit.why(error)}
+        return {error.field or "": visit.explain(error)}
+    if isinstance(error, TooManyAttempts):
+        return {"key": visit.explain(error)}
     return {"": location_taken(visit)}
 
 
 def location_taken(visit: Visit) -> str:
     """Word that another connection has a location that was chosen here."""
-    return visit.words.text("Somebody has connected a place of this till already. Choose other places.")
+    return visit.localizer.text("Somebody has connected a place of this till already. Choose other places.")
 
 
 def offers_consent(visit: Visit, connector: str) -> bool:
@@ -129,26 +130,26 @@ def offers_consent(visit: Visit, connector: str) -> bool:
     return visit.services.onboarding.authorise_url(connector, "") is not None
 
 
-@pages.post("/connect/{connector}", page="/")
+@router.post("/connect/{connector}", page="/")
 async def begin(visit: Visit) -> Response:
     """Begin a draft for one of the connectors that the catalogue offers."""
-    connector = visit.path["connector"]
+    connector = visit.path_params["connector"]
     if connector not in {offered.info.name for offered in visit.services.offered_connectors()}:
-        raise NotHere
-    draft_id = await visit.services.drafts.begin(visit.owner, connector)
-    return visit.go(f"/connect/{draft_id}/authorise")
+        raise PageNotFound
+    draft_id = await visit.services.drafts.begin(visit.owner_id, connector)
+    return visit.redirect(f"/connect/{draft_id}/authorise")
 
 
-@pages.get("/connect/{draft}")
+@router.get("/connect/{draft}")
 async def resume(visit: Visit) -> Response:
     """Go to the first step of a draft that is not done."""
     onboarding = await load_onboarding(visit)
-    return visit.go(f"{onboarding.address}/{next_step(onboarding.content)}")
+    return visit.redirect(f"{onboarding.address}/{next_step(onboarding.content)}")
 
 
-@pages.post("/connect/{draft}/discard", page="/")
+@router.post("/connect/{draft}/discard", page="/")
 async def discard(visit: Visit) -> Response:
     """Delete a draft."""
     onboarding = await load_onboarding(visit)
     await visit.services.drafts.discard(onboarding.draft)
-    return visit.go("/")
+    return visit.redirect("/")

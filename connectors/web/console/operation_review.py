@@ -16,9 +16,10 @@ from connectors.domain.operation import Hold, Kind, State
 from connectors.services import Refusal
 from connectors.services.review import ReviewService
 from connectors.store.ledger.operations import Operation
-from connectors.web.console.frame import NotHere, Pages, Visit
+from connectors.web.console.routing import Router
+from connectors.web.console.visit import PageNotFound, Visit
 
-pages = Pages()
+router = Router()
 
 Decide: TypeAlias = Callable[[ReviewService, str, str], Awaitable[None]]
 """A decision of the review, of a connection's id and an operation's."""
@@ -75,19 +76,19 @@ def _words_when_held(operation: Operation) -> tuple[Message, Message]:
             return Message("Try again"), Message("Give up")
 
 
-@pages.post("/connections/{connection}/operations/{operation}/{act}", page="/connections/{connection}")
+@router.post("/connections/{connection}/operations/{operation}/{act}", page="/connections/{connection}")
 async def resolve(visit: Visit) -> Response:
     """Do what a button says, and go back to the page it was on: the connection's, or a receipt's."""
-    connection = (await visit.overview()).connection
-    if visit.path["act"] not in _DECISIONS:
-        raise NotHere
-    decide, done = _DECISIONS[visit.path["act"]]
+    connection = (await visit.load_overview()).connection
+    if visit.path_params["act"] not in _DECISIONS:
+        raise PageNotFound
+    decide, done = _DECISIONS[visit.path_params["act"]]
     page = f"/connections/{connection.id}"
     receipt = visit.form.get("receipt")
     if receipt.isalnum():  # it becomes a part of the address
         page = f"{page}/receipts/{receipt}"
     try:
-        await decide(visit.services.review, connection.id, visit.path["operation"])
+        await decide(visit.services.review, connection.id, visit.path_params["operation"])
     except Refusal as error:
-        return visit.go(page, error.message, "bad")
-    return visit.go(page, done)
+        return visit.redirect(page, error.message, "bad")
+    return visit.redirect(page, done)

@@ -16,14 +16,15 @@ from connector_sdk.connector import ConnectorInfo
 from connectors.domain.connection import Health
 from connectors.store import access, connections, queries
 from connectors.store.access.security_log import EventKind
-from connectors.store.access.sessions import OPERATOR, Visitor
+from connectors.store.access.sessions import OPERATOR, Principal
 from connectors.store.engine import Transaction
 from connectors.store.queries.installation import Queue
-from connectors.web.console.frame import NotHere, Pages, Visit, Who
-from connectors.web.console.gate import link_words
 from connectors.web.console.onboarding import offers_consent
+from connectors.web.console.routing import Role, Router
+from connectors.web.console.security_events import link_message
+from connectors.web.console.visit import PageNotFound, Visit
 
-pages = Pages()
+router = Router()
 
 _MOST_FOUND = 100
 
@@ -56,7 +57,7 @@ class InstallationCounts:
         return cls(installation.health_counts(tx), installation.queues(tx), installation.last_hooks(tx))
 
 
-@pages.get("/operator", Who.operator)
+@router.get("/operator", Role.operator)
 async def operator(visit: Visit) -> Response:
     """Show the installation, and the connections that fit what was searched for."""
     search = visit.request.query_params.get("q", "").strip()[:120]
@@ -69,7 +70,7 @@ async def _page(visit: Visit, *, search: str = "", link: str | None = None) -> R
     overviews = await host.store.read(
         lambda tx: queries.overviews.overviews(tx, None, search=search, limit=_MOST_FOUND)
     )
-    return visit.page(
+    return visit.render(
         "operator.html",
         search=search,
         overviews=overviews,
@@ -98,12 +99,12 @@ def _till_setup(visit: Visit, name: str, last_hook_at: int | None) -> TillSetup:
     )
 
 
-@pages.post("/operator/link/{connection}", Who.operator)
+@router.post("/operator/link/{connection}", Role.operator)
 async def make_link(visit: Visit) -> Response:
     """Make a link by which the business of a connection signs in, and show it once."""
-    connection_id = visit.path["connection"]
+    connection_id = visit.path_params["connection"]
     if await visit.host.store.read(lambda tx: queries.overviews.overview(tx, connection_id)) is None:
-        raise NotHere
+        raise PageNotFound
     # the link and the event that tells of it are committed together: none is made unseen
     token = await visit.host.store.write(lambda tx: _make_link(tx, visit, connection_id))
     return await _page(visit, link=f"{visit.host.public_url}/link/{token}")
@@ -112,12 +113,14 @@ async def make_link(visit: Visit) -> Response:
 def _make_link(tx: Transaction, visit: Visit, connection_id: str) -> str:
     connection = connections.registry.get(tx, connection_id)
     business = connections.businesses.get(tx, connection.business_id)
-    visit.console.gate.log(
+    visit.console.security_events.record(
         tx,
         visit.request,
         EventKind.link_made,
-        link_words("made", OPERATOR),
+        link_message("made", OPERATOR),
         business_id=business.id,
         connection_id=connection.id,
     )
-    return access.sessions.make_link(tx, Visitor(business.id, business.name, business.zone, OPERATOR), visit.me)
+    return access.sessions.make_link(
+        tx, Principal(business.id, business.name, business.zone, OPERATOR), visit.signed_in_session
+    )

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from connector_sdk.sale import Sale
 from connectors.domain.operation import State
 from connectors.store.ledger.journal import JournalLine
 from connectors.store.ledger.operations import Attempt, Operation
 from connectors.store.queries.receipts import ReceiptDetails, Version
-from connectors.web.console.words import Words
+from connectors.web.console.localization import Localizer
 
 _SOURCES = {
     "poll": "read from the till",
@@ -22,6 +23,8 @@ _SOURCES = {
     "push": "sent by the till",
     "backfill": "read from the past",
 }
+OperationTries: TypeAlias = Sequence[tuple[Operation, list[Attempt]]]
+"""A receipt's operations, each with its tries, as the ledger reads them."""
 _OF_TILL, _OF_JOURNAL, _OF_7STAMP = 0, 1, 2
 """In which order things stand that happened at once: the till's word, what was planned by it, what was sent."""
 
@@ -42,104 +45,110 @@ class HistoryEntry:
 
 
 def build_history(
-    words: Words,
+    localizer: Localizer,
     details: ReceiptDetails,
-    tries: Sequence[tuple[Operation, list[Attempt]]],
+    tries: OperationTries,
     lines: Sequence[JournalLine],
 ) -> list[HistoryEntry]:
     """Tell everything that happened to a receipt, oldest first."""
-    entries = [*_till_entries(words, details), *_journal_entries(words, lines), *_operation_entries(words, tries)]
+    entries = [
+        *_till_entries(localizer, details),
+        *_journal_entries(localizer, lines),
+        *_operation_entries(localizer, tries),
+    ]
     return sorted(entries, key=lambda entry: (entry.at, entry.rank))
 
 
 # --- the till -------------------------------------------------------------------------------------------------------
 
 
-def _till_entries(words: Words, details: ReceiptDetails) -> Iterator[HistoryEntry]:
+def _till_entries(localizer: Localizer, details: ReceiptDetails) -> Iterator[HistoryEntry]:
     before: Sale | None = None
     for version in details.versions:
-        yield _till_entry(words, version, before)
+        yield _till_entry(localizer, version, before)
         before = version.content
 
 
-def _till_entry(words: Words, version: Version, before: Sale | None) -> HistoryEntry:
-    text = f"{_status(words, version.content)} {_customer(words, version.content, before)}".strip()
-    source = words.text(_SOURCES.get(version.source, version.source))
-    detail = words.text("Version {number}: {how}.", number=version.number, how=source)
+def _till_entry(localizer: Localizer, version: Version, before: Sale | None) -> HistoryEntry:
+    text = f"{_status(localizer, version.content)} {_customer(localizer, version.content, before)}".strip()
+    source = localizer.text(_SOURCES.get(version.source, version.source))
+    detail = localizer.text("Version {number}: {how}.", number=version.number, how=source)
     return HistoryEntry(version.seen_at, _OF_TILL, text, detail)
 
 
-def _status(words: Words, sale: Sale) -> str:
-    paid = words.money(sale.paid.minor, sale.paid.currency)
+def _status(localizer: Localizer, sale: Sale) -> str:
+    paid = localizer.money(sale.paid.minor, sale.paid.currency)
     match sale.status:
         case "voided":
-            return words.text("The till says it was refunded, removed or cancelled.")
+            return localizer.text("The till says it was refunded, removed or cancelled.")
         case "open":
-            return words.text("The till says it is open.")
+            return localizer.text("The till says it is open.")
         case _ if sale.refunded.minor:
-            back = words.money(sale.refunded.minor, sale.refunded.currency)
-            return words.text("The till says it was paid, {paid}, and {back} were given back.", paid=paid, back=back)
-    return words.text("The till says it was paid: {paid}.", paid=paid)
+            back = localizer.money(sale.refunded.minor, sale.refunded.currency)
+            return localizer.text(
+                "The till says it was paid, {paid}, and {back} were given back.", paid=paid, back=back
+            )
+    return localizer.text("The till says it was paid: {paid}.", paid=paid)
 
 
-def _customer(words: Words, sale: Sale, before: Sale | None) -> str:
+def _customer(localizer: Localizer, sale: Sale, before: Sale | None) -> str:
     """Say whether somebody is attached, where that is news."""
     if before is not None and bool(before.customer) == bool(sale.customer):
         return ""
-    return words.text("A customer is attached.") if sale.customer else words.text("Nobody is attached.")
+    return localizer.text("A customer is attached.") if sale.customer else localizer.text("Nobody is attached.")
 
 
 # --- the journal ----------------------------------------------------------------------------------------------------
 
 
-def _journal_entries(words: Words, lines: Sequence[JournalLine]) -> Iterator[HistoryEntry]:
+def _journal_entries(localizer: Localizer, lines: Sequence[JournalLine]) -> Iterator[HistoryEntry]:
     for line in lines:
         # tries say what the journal's lines about operations say, and more; only who has seen one is not among them
         if line.message.id.startswith("operation.") and line.message.id != "operation.acknowledged":
             continue
         if line.message.id == "sale.identifying":
-            text = words.text("Looking for the customer's card.")
+            text = localizer.text("Looking for the customer's card.")
         else:
-            text = words.say(line.message)
+            text = localizer.message(line.message)
         yield HistoryEntry(line.at, _OF_JOURNAL, text, by=line.by)
 
 
 # --- 7stamp ---------------------------------------------------------------------------------------------------------
 
 
-def _operation_entries(words: Words, tries: Sequence[tuple[Operation, list[Attempt]]]) -> Iterator[HistoryEntry]:
+def _operation_entries(localizer: Localizer, tries: OperationTries) -> Iterator[HistoryEntry]:
     for operation, attempts in tries:
         for attempt in attempts:
             # a try and its answer are one line, so that it is plain which answer is to what
-            text, answer = _sent(words, operation), _answer(words, attempt)
+            text, answer = _sent(localizer, operation), _answer(localizer, attempt)
             yield HistoryEntry(attempt.at, _OF_7STAMP, text, answer, attempt.state.value)
         if not attempts and operation.state is State.held and operation.reason:
-            reason = words.sentence(operation.reason)
-            yield HistoryEntry(operation.updated_at, _OF_7STAMP, words.text("It is held."), reason, "held")
+            reason = localizer.sentence(operation.reason)
+            yield HistoryEntry(operation.updated_at, _OF_7STAMP, localizer.text("It is held."), reason, "held")
 
 
-def _sent(words: Words, operation: Operation) -> str:
+def _sent(localizer: Localizer, operation: Operation) -> str:
     match operation.kind.value:
         case "stamps_added":
-            return words.count(
+            return localizer.count(
                 "{count} stamp was sent to 7stamp.", "{count} stamps were sent to 7stamp.", operation.count
             )
         case "stamps_reversed":
-            return words.count(
+            return localizer.count(
                 "7stamp was asked to take {count} stamp back.",
                 "7stamp was asked to take {count} stamps back.",
                 operation.count,
             )
-    return words.text("7stamp was asked to use the voucher {code}.", code=operation.redeem_code)
+    return localizer.text("7stamp was asked to use the voucher {code}.", code=operation.redeem_code)
 
 
-def _answer(words: Words, attempt: Attempt) -> str:
+def _answer(localizer: Localizer, attempt: Attempt) -> str:
     match attempt.state:
         case State.applied:
-            return words.text("7stamp has done it.")
+            return localizer.text("7stamp has done it.")
         case State.pending:
-            return words.text("It did not get through, or must wait: it is sent again.")
+            return localizer.text("It did not get through, or must wait: it is sent again.")
         case State.uncertain:
-            return words.text("7stamp's answer was lost: the card's history will tell.")
-    reason = words.sentence(attempt.reason) if attempt.reason else ""
-    return words.text("7stamp did not do it: {why}", why=reason)
+            return localizer.text("7stamp's answer was lost: the card's history will tell.")
+    reason = localizer.sentence(attempt.reason) if attempt.reason else ""
+    return localizer.text("7stamp did not do it: {why}", why=reason)

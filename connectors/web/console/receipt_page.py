@@ -17,11 +17,12 @@ from connectors.sevenstamp.models import Card
 from connectors.store import ledger, queries
 from connectors.store.ledger.operations import Operation
 from connectors.store.queries.receipts import ReceiptDetails
-from connectors.web.console.frame import NotHere, Pages, Visit
 from connectors.web.console.operation_review import with_choices
 from connectors.web.console.receipt_history import build_history
+from connectors.web.console.routing import Router
+from connectors.web.console.visit import PageNotFound, Visit
 
-pages = Pages()
+router = Router()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +53,10 @@ class FoundCard:
     token: str
 
 
-@pages.get("/connections/{connection}/receipts/{receipt}")
+@router.get("/connections/{connection}/receipts/{receipt}")
 async def receipt(visit: Visit) -> Response:
     """Show a receipt."""
-    connection = (await visit.overview()).connection
+    connection = (await visit.load_overview()).connection
     return await receipt_page(visit, connection)
 
 
@@ -73,7 +74,7 @@ async def receipt_page(
     lines = await visit.host.store.read(lambda tx: ledger.journal.of_sale(tx, sale_id))
     operations = [operation for operation, _ in tries]
     sale = details.versions[-1].content
-    return visit.page(
+    return visit.render(
         "receipt.html",
         422 if errors else 200,
         connection=connection,
@@ -81,7 +82,7 @@ async def receipt_page(
         sale=sale,
         earned=stamps_for(sale, details.rule, connection.account.zone) if details.rule else None,
         place=_location_name(connection, details),
-        history=build_history(visit.words, details, tries, lines),
+        history=build_history(visit.localizer, details, tries, lines),
         stopped=with_choices([operation for operation in operations if _needs_person(operation)]),
         # not asked for once more where a form comes back: the page is shown at once
         progress=await _card_progress(visit, connection, details) if not errors else None,
@@ -95,10 +96,10 @@ async def receipt_page(
 
 
 async def _load_details(visit: Visit, connection: Connection) -> ReceiptDetails:
-    sale_id = visit.path["receipt"]
+    sale_id = visit.path_params["receipt"]
     details = await visit.host.store.read(lambda tx: queries.receipts.details(tx, connection.id, sale_id))
     if details is None:
-        raise NotHere
+        raise PageNotFound
     return details
 
 

@@ -1,14 +1,15 @@
 """What somebody had typed on a page before they had to sign in again, or had to look elsewhere first.
 
-Owns only the reading back; the forms are saved where `Visit.park` and the sign-in page save them.
+Owns only the reading back; the forms are saved where `Visit.save_form` and the sign-in page save them.
 """
 
 from __future__ import annotations
 
-from connectors.web.console.frame import Form, Visit
+from connectors.web.console.posted_form import PostedForm
+from connectors.web.console.visit import Visit
 
 
-def restored_form(visit: Visit) -> Form:
+def restored_form(visit: Visit) -> PostedForm:
     """Return the form saved under the address's `kept` for this very page; an empty one where there is none."""
     saved_name = visit.request.query_params.get("kept", "")
-    return Form(visit.console.parked.take(saved_name, visit.request.url.path))
+    return PostedForm(visit.console.saved_forms.take(saved_name, visit.request.url.path))

@@ -14,26 +14,27 @@ from connectors.isolation.runner import RemoteTeaching
 from connectors.services import Refusal
 from connectors.store import inbox, queries
 from connectors.store.connections.drafts import DraftContent, Sample
-from connectors.web.console.frame import NotHere, Pages, Visit
+from connectors.web.console.routing import Router
 from connectors.web.console.settings_form import ConnectorClass, SettingValues, is_secret, without_secrets
 from connectors.web.console.teaching_page import TaughtDraft, load_taught_draft
+from connectors.web.console.visit import PageNotFound, Visit
 
-pages = Pages()
+router = Router()
 
 _NOTHING_YET = Message("No sale has arrived yet by which it could be taught.")
 
 
-@pages.post("/connections/{connection}/teach", page="/connections/{connection}/settings")
+@router.post("/connections/{connection}/teach", page="/connections/{connection}/settings")
 async def begin_reteaching(visit: Visit) -> Response:
     """Begin a draft with the connection's settings and a request of its till, and show what they make of it."""
-    connection = (await visit.overview()).connection
+    connection = (await visit.load_overview()).connection
     connector_class = visit.services.connector_class(connection.connector)
     teaching = visit.teaching(connector_class)
     if teaching is None:
-        raise NotHere
+        raise PageNotFound
     body = await _request_body(visit, connection)
     if body is None:
-        return visit.go(f"/connections/{connection.id}/settings", _NOTHING_YET, "bad")
+        return visit.redirect(f"/connections/{connection.id}/settings", _NOTHING_YET, "bad")
     values = without_secrets(connector_class, visit.services.connections.settings_of(connection))
     content = DraftContent(
         mends=connection.id,
@@ -41,8 +42,8 @@ async def begin_reteaching(visit: Visit) -> Response:
         sample=Sample.from_request(body, {}),
         skipped=await _unanswered(teaching, values, body),
     )
-    draft_id = await visit.services.drafts.begin_reteaching(visit.owner, connection.connector, content)
-    return visit.go(f"/connect/{draft_id}/teach?all=1")
+    draft_id = await visit.services.drafts.begin_reteaching(visit.owner_id, connection.connector, content)
+    return visit.redirect(f"/connect/{draft_id}/teach?all=1")
 
 
 async def _request_body(visit: Visit, connection: Connection) -> bytes | None:
@@ -59,35 +60,35 @@ async def _unanswered(teaching: RemoteTeaching, values: SettingValues, body: byt
     return tuple(question.field for question in await teaching.questions(texts, body) if not texts.get(question.field))
 
 
-@pages.post("/connect/{draft}/mend", page="/connect/{draft}/teach")
+@router.post("/connect/{draft}/mend", page="/connect/{draft}/teach")
 async def save_reteaching(visit: Visit) -> Response:
     """Save what was taught as the connection's settings, if it makes a sale, and read again what could not be read."""
     draft = await load_taught_draft(visit)
     connection = await _load_connection(visit, draft)
     sample = draft.content.sample
     if sample is None:
-        raise NotHere
+        raise PageNotFound
     before = visit.services.connections.settings_of(connection)
     changed = _changed_settings(draft.onboarding.connector_class, before, draft)
     try:
         bodies = [sample.content]
         values = {**before, **changed}
-        await visit.services.checks.check_samples(connection.connector, values, bodies, tenant=visit.owner)
+        await visit.services.checks.check_samples(connection.connector, values, bodies, tenant=visit.owner_id)
         if changed:
             await visit.services.connections.edit(connection.id, changed)
         result = await visit.services.review.retry_unread(connection.id)
     except Refusal as error:
-        return visit.go(draft.summary, error.message, "bad")
+        return visit.redirect(draft.summary, error.message, "bad")
     await visit.services.drafts.discard(draft.onboarding.draft)
-    return visit.go(f"/connections/{connection.id}", Message("unread.read", {"count": result["read"]}))
+    return visit.redirect(f"/connections/{connection.id}", Message("unread.read", {"count": result["read"]}))
 
 
 async def _load_connection(visit: Visit, draft: TaughtDraft) -> Connection:
-    """Return the connection that a draft teaches once more, if it is still this visitor's. Raises `NotHere`."""
+    """Return the connection that a draft teaches once more, if it is still this visitor's. Raises `PageNotFound`."""
     connection_id = draft.content.mends or ""
     overview = await visit.host.store.read(lambda tx: queries.overviews.overview(tx, connection_id))
-    if overview is None or visit.me.visitor.business_id not in (None, overview.connection.business_id):
-        raise NotHere
+    if overview is None or visit.principal.business_id not in (None, overview.connection.business_id):
+        raise PageNotFound
     return overview.connection
 
 

@@ -14,8 +14,9 @@ from connector_sdk.messages import Message
 from connector_sdk.money import Money
 from connector_sdk.rule import Refunds, StampRule, UnknownCustomer
 from connectors.sync.tills import plain_reason
-from connectors.web.console.frame import Form, Visit
+from connectors.web.console.posted_form import PostedForm
 from connectors.web.console.receipt_search import parse_amount
+from connectors.web.console.visit import Visit
 
 _KINDS = ("per_order", "by_amount", "per_item")
 _MOST_HOLD_DAYS = 365
@@ -31,7 +32,7 @@ class RuleChoice:
 
     def worded(self, visit: Visit) -> dict[str, str]:
         """Return the errors in the reader's language."""
-        return {name: visit.words.sentence(message) for name, message in self.errors.items()}
+        return {name: visit.localizer.sentence(message) for name, message in self.errors.items()}
 
 
 def rule_values(rule: StampRule) -> dict[str, list[str]]:
@@ -48,12 +49,12 @@ def rule_values(rule: StampRule) -> dict[str, list[str]]:
     }
 
 
-def chosen_values(form: Form) -> dict[str, list[str]]:
+def chosen_values(form: PostedForm) -> dict[str, list[str]]:
     """Return what was chosen of a rule, for coming back to it: all fields but those that are for the console."""
     return {name: values for name, values in form.values.items() if name not in ("proof", "kept")}
 
 
-def rule_from(form: Form, currency: str, current: StampRule) -> RuleChoice:
+def rule_from(form: PostedForm, currency: str, current: StampRule) -> RuleChoice:
     """Read the rule that a form chose; parts that the form does not show stay as they are in `current`."""
     return _RuleReader(form, currency, current).read()
 
@@ -62,7 +63,7 @@ def rule_from(form: Form, currency: str, current: StampRule) -> RuleChoice:
 class _RuleReader:
     """Reads one form field by field, and gathers what is wrong."""
 
-    form: Form
+    form: PostedForm
     currency: str
     current: StampRule
     errors: dict[str, Message] = field(default_factory=dict)

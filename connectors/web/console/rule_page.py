@@ -16,21 +16,23 @@ from connectors.services import Refusal
 from connectors.store.queries.overviews import Overview
 from connectors.sync.previews import forecast
 from connectors.web.console.connection_actions import read_plan
-from connectors.web.console.frame import Form, Pages, Visit
+from connectors.web.console.posted_form import PostedForm
 from connectors.web.console.restored_form import restored_form
+from connectors.web.console.routing import Router
 from connectors.web.console.rule_form import RuleChoice, rule_from, rule_values
 from connectors.web.console.rule_preview import PlanLimit, RulePreview, menu_by_category, preview_page
 from connectors.web.console.till_cache import TillReading
+from connectors.web.console.visit import Visit
 
-pages = Pages()
+router = Router()
 
 
-@pages.get("/connections/{connection}/rule")
+@router.get("/connections/{connection}/rule")
 async def rule_page(visit: Visit) -> Response:
     """Show the rule in force, or the one that was being chosen before signing in again."""
-    overview = await visit.overview()
+    overview = await visit.load_overview()
     restored = restored_form(visit)
-    visit.form = restored if restored.values else Form(rule_values(overview.rule))
+    visit.form = restored if restored.values else PostedForm(rule_values(overview.rule))
     return await _rule_page(visit, overview, {})
 
 
@@ -38,7 +40,7 @@ async def _rule_page(visit: Visit, overview: Overview, errors: Mapping[str, str]
     connection = overview.connection
     reading = await visit.console.till_cache.of_connection(visit.services, connection)
     plan = await _plan_limit(visit, connection)
-    return visit.page(
+    return visit.render(
         "rule.html",
         422 if errors else 200,
         connection=connection,
@@ -71,19 +73,19 @@ def _preview(
     )
 
 
-@pages.post("/connections/{connection}/preview", page="/connections/{connection}/rule")
+@router.post("/connections/{connection}/preview", page="/connections/{connection}/rule")
 async def preview(visit: Visit) -> Response:
     """Show the preview alone, for the rule as it is being chosen; the plan is not asked for at every key pressed."""
-    overview = await visit.overview()
+    overview = await visit.load_overview()
     connection = overview.connection
     reading = await visit.console.till_cache.of_connection(visit.services, connection)
     return preview_page(visit, _preview(visit, connection, reading, _choose_rule(visit, overview), None))
 
 
-@pages.post("/connections/{connection}/rule")
+@router.post("/connections/{connection}/rule")
 async def save_rule(visit: Visit) -> Response:
     """Put the chosen rule in force for receipts closed from now on."""
-    overview = await visit.overview()
+    overview = await visit.load_overview()
     connection = overview.connection
     choice = _choose_rule(visit, overview)
     if choice.errors:
@@ -91,5 +93,5 @@ async def save_rule(visit: Visit) -> Response:
     try:
         await visit.services.connections.edit(connection.id, {}, rule=lambda _account, _current: choice.rule)
     except Refusal as error:
-        return await _rule_page(visit, overview, {error.field or "": visit.words.sentence(error.message)})
-    return visit.go(f"/connections/{connection.id}", Message("The rule counts for receipts closed from now on."))
+        return await _rule_page(visit, overview, {error.field or "": visit.localizer.sentence(error.message)})
+    return visit.redirect(f"/connections/{connection.id}", Message("The rule counts for receipts closed from now on."))

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from connector_sdk.connector import MenuItem
 from connectors.sync.previews import Forecast
-from connectors.web.console.frame import Visit
+from connectors.web.console.visit import Visit
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class MenuCategory:
 
 def preview_page(visit: Visit, preview: RulePreview) -> Response:
     """Render the preview alone, for the page that asks again while the rule is being chosen."""
-    return visit.page("_preview.html", preview=preview)
+    return visit.render("_preview.html", preview=preview)
 
 
 def menu_by_category(menu: Sequence[MenuItem]) -> list[MenuCategory]:

@@ -19,14 +19,16 @@ from connectors.store.connections.drafts import KeyHolder
 from connectors.store.errors import Taken
 from connectors.sync.previews import forecast
 from connectors.web.console.draft_samples import recent_sales
-from connectors.web.console.frame import Form, NotHere, Pages, Visit
 from connectors.web.console.onboarding import Onboarding, Step, field_errors, load_onboarding, step_page
+from connectors.web.console.posted_form import PostedForm
 from connectors.web.console.restored_form import restored_form
+from connectors.web.console.routing import Router
 from connectors.web.console.rule_form import RuleChoice, chosen_values, rule_from, rule_values
 from connectors.web.console.rule_preview import PlanLimit, RulePreview, menu_by_category, preview_page
 from connectors.web.console.till_cache import TillReading
+from connectors.web.console.visit import PageNotFound, Visit
 
-pages = Pages()
+router = Router()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ class _FinishedDraft:
 
 
 async def _load_finished(visit: Visit) -> _FinishedDraft | None:
-    """Return the draft of the address, `None` where a step before this one is not done. Raises `NotHere`."""
+    """Return the draft of the address, `None` where a step before this one is not done. Raises `PageNotFound`."""
     onboarding = await load_onboarding(visit)
     content = onboarding.content
     if content.account is None or content.me is None or content.scope is None:
@@ -48,15 +50,15 @@ async def _load_finished(visit: Visit) -> _FinishedDraft | None:
     return _FinishedDraft(onboarding, content.account, content.me, content.scope)
 
 
-@pages.get("/connect/{draft}/rule")
+@router.get("/connect/{draft}/rule")
 async def rule_page(visit: Visit) -> Response:
     """Show the rule as it was chosen last; at first one that gives a card to whoever has none."""
     draft = await _load_finished(visit)
     if draft is None:
-        return visit.go(f"/connect/{visit.path['draft']}")
+        return visit.redirect(f"/connect/{visit.path_params['draft']}")
     first = rule_values(StampRule(unknown_customer=UnknownCustomer.issue))
     restored = restored_form(visit)
-    visit.form = restored if restored.values else Form(draft.onboarding.content.rule or first)
+    visit.form = restored if restored.values else PostedForm(draft.onboarding.content.rule or first)
     return await _rule_page(visit, draft)
 
 
@@ -95,20 +97,20 @@ async def _read_till(visit: Visit, draft: _FinishedDraft) -> TillReading:
     return replace(reading, recent=await recent_sales(visit, draft.onboarding))
 
 
-@pages.post("/connect/{draft}/back", page="/connect/{draft}/rule")
+@router.post("/connect/{draft}/back", page="/connect/{draft}/rule")
 async def back(visit: Visit) -> Response:
     """Save what was chosen and go to the step before."""
     onboarding = await load_onboarding(visit)
     await _save_choice(visit, onboarding)
-    return visit.go(f"{onboarding.address}/where")
+    return visit.redirect(f"{onboarding.address}/where")
 
 
-@pages.post("/connect/{draft}/preview", page="/connect/{draft}/rule")
+@router.post("/connect/{draft}/preview", page="/connect/{draft}/rule")
 async def preview(visit: Visit) -> Response:
     """Save the rule as it is being chosen and show the preview alone."""
     draft = await _load_finished(visit)
     if draft is None:
-        raise NotHere
+        raise PageNotFound
     await _save_choice(visit, draft.onboarding)
     reading = await _read_till(visit, draft)
     return preview_page(visit, _preview(draft, reading, _choose_rule(visit, draft)))
@@ -119,12 +121,12 @@ async def _save_choice(visit: Visit, onboarding: Onboarding) -> None:
     await visit.services.drafts.save(onboarding.draft, content)
 
 
-@pages.post("/connect/{draft}/rule")
+@router.post("/connect/{draft}/rule")
 async def connect(visit: Visit) -> Response:
     """Check everything once more and make the connection."""
     draft = await _load_finished(visit)
     if draft is None:
-        return visit.go(f"/connect/{visit.path['draft']}")
+        return visit.redirect(f"/connect/{visit.path_params['draft']}")
     choice = _choose_rule(visit, draft)
     if choice.errors:
         return await _rule_page(visit, draft, choice.worded(visit))
@@ -137,7 +139,7 @@ async def connect(visit: Visit) -> Response:
         wrong = WrongFields(draft.onboarding.info.title, error, "")
         return await _rule_page(visit, draft, field_errors(visit, wrong))
     await visit.services.drafts.discard(draft.onboarding.draft)
-    return visit.go(f"/connections/{connection.id}/welcome")
+    return visit.redirect(f"/connections/{connection.id}/welcome")
 
 
 async def _connect(visit: Visit, draft: _FinishedDraft, rule: StampRule) -> Connection:

@@ -14,7 +14,7 @@ from pydantic import JsonValue
 from connectors.domain.clock import MINUTE
 from connectors.domain.connection import Connection
 from connectors.store.errors import StoreError
-from connectors.web.console.frame import NotHere, Visit
+from connectors.web.console.visit import PageNotFound, Visit
 
 _LIFETIME = 15 * MINUTE
 
@@ -29,16 +29,16 @@ class OpenedToken:
 
 def seal_token(visit: Visit, purpose: str, connection: Connection, content: Sequence[JsonValue]) -> str:
     """Seal what was found for a purpose on a connection."""
-    expires_at = visit.words.now + _LIFETIME
+    expires_at = visit.localizer.now + _LIFETIME
     return visit.host.store.vault.encrypt(json.dumps([purpose, connection.id, expires_at, *content]))
 
 
 def open_token(visit: Visit, purpose: str, connection: Connection, token: str) -> OpenedToken:
-    """Open a token. Raises `NotHere` where it is not ours, or is for another purpose or connection."""
+    """Open a token. Raises `PageNotFound` where it is not ours, or is for another purpose or connection."""
     try:
         opened_purpose, connection_id, expires_at, *content = json.loads(visit.host.store.vault.decrypt(token))
     except (StoreError, ValueError, TypeError):
-        raise NotHere from None
+        raise PageNotFound from None
     if (opened_purpose, connection_id) != (purpose, connection.id):
-        raise NotHere
-    return OpenedToken(content, expired=expires_at < visit.words.now)
+        raise PageNotFound
+    return OpenedToken(content, expired=expires_at < visit.localizer.now)

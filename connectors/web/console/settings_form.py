@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 from connector_sdk.connector import FIRST, TAUGHT, Connector, Token, marked
 from connector_sdk.messages import Message
 from connectors.sync.tills import located
-from connectors.web.console.frame import Form
+from connectors.web.console.posted_form import PostedForm
 
 ConnectorClass: TypeAlias = type[Connector[BaseModel]]
 """A connector of any settings model."""
@@ -154,7 +154,7 @@ def without_secrets(connector_class: ConnectorClass, values: SettingValues) -> d
     return {name: value for name, value in values.items() if not is_secret(connector_class, name)}
 
 
-def settings_from(form: Form, connector_class: ConnectorClass, previous: SettingValues) -> dict[str, object]:
+def settings_from(form: PostedForm, connector_class: ConnectorClass, previous: SettingValues) -> dict[str, object]:
     """Read the settings that a form holds.
 
     A secret left empty is the previous one, an optional setting that was emptied takes its default again, and one that

@@ -15,10 +15,9 @@ from connectors.domain.connection import Connection
 from connectors.services import Refusal, WrongFields
 from connectors.store import connections
 from connectors.store.errors import Taken
-from connectors.web.console.attempts import TooMany
-from connectors.web.console.frame import NotHere, Pages, Visit
 from connectors.web.console.onboarding import location_taken, offers_consent
 from connectors.web.console.restored_form import restored_form
+from connectors.web.console.routing import Router
 from connectors.web.console.settings_form import (
     ConnectorClass,
     SettingValues,
@@ -28,8 +27,10 @@ from connectors.web.console.settings_form import (
     settings_from,
     without_secrets,
 )
+from connectors.web.console.sign_in_limits import TooManyAttempts
+from connectors.web.console.visit import PageNotFound, Visit
 
-pages = Pages()
+router = Router()
 
 _SAVED = Message("Saved.")
 _NOTHING_CHANGED = Message("Nothing was changed.")
@@ -43,20 +44,20 @@ class _Rejected(Exception):
         super().__init__(text)
 
 
-@pages.get("/connections/{connection}/settings")
+@router.get("/connections/{connection}/settings")
 async def settings_page(visit: Visit) -> Response:
     """Show all parts of a connection's settings."""
     return await _settings_page(visit, {})
 
 
 async def _settings_page(visit: Visit, errors: Mapping[str, str]) -> Response:
-    connection = (await visit.overview()).connection
+    connection = (await visit.load_overview()).connection
     restored = restored_form(visit)
     if restored.values:
         visit.form = restored
     connector_class = visit.services.connector_class(connection.connector)
     own_address = connector_class.info.hook_address == "connection"
-    return visit.page(
+    return visit.render(
         "settings.html",
         422 if errors else 200,
         connection=connection,
@@ -66,7 +67,7 @@ async def _settings_page(visit: Visit, errors: Mapping[str, str]) -> Response:
         **_till_values(visit, connection, connector_class),
         **await _location_values(visit, connection),
         ending=visit.host.store.vault.decrypt(connection.sevenstamp_key)[-4:],
-        own_key=(visit.me.visitor.key or "")[-4:],
+        own_key=(visit.principal.key or "")[-4:],
         email=await visit.host.store.read(lambda tx: connections.alerts.email_of(tx, connection.id)),
         mail_set=visit.host.settings.smtp_url is not None,
         hook=visit.services.connections.hook_url(connection) if own_address else None,
@@ -81,7 +82,7 @@ def _till_values(visit: Visit, connection: Connection, connector_class: Connecto
     wrong = find_wrong_settings(connector_class.settings_model, stored)
     return {
         "fields": build_fields(connector_class, {**stored, **typed}),
-        "lacks": {name: visit.words.sentence(message) for name, message in wrong.items()},
+        "lacks": {name: visit.localizer.sentence(message) for name, message in wrong.items()},
         "can_consent": offers_consent(visit, connection.connector),
         "teaches": connector_class.teaching is not None,
     }
@@ -98,37 +99,37 @@ async def _location_values(visit: Visit, connection: Connection) -> dict[str, ob
     return {"taken": taken, "chosen": chosen}
 
 
-@pages.post("/connections/{connection}/settings/{part}", page="/connections/{connection}/settings")
+@router.post("/connections/{connection}/settings/{part}", page="/connections/{connection}/settings")
 async def save_settings(visit: Visit) -> Response:
     """Check one part of the settings and let it replace the old."""
-    connection = (await visit.overview()).connection
-    part = visit.path["part"]
+    connection = (await visit.load_overview()).connection
+    part = visit.path_params["part"]
     if part not in _SAVERS:
-        raise NotHere
+        raise PageNotFound
     try:
         notice = await _SAVERS[part](visit, connection)
-    except (_Rejected, Refusal, TooMany, Taken) as error:
+    except (_Rejected, Refusal, TooManyAttempts, Taken) as error:
         return await _settings_page(visit, _part_errors(visit, part, error))
-    return visit.go(f"/connections/{connection.id}/settings", notice)
+    return visit.redirect(f"/connections/{connection.id}/settings", notice)
 
 
-def _part_errors(visit: Visit, part: str, error: _Rejected | Refusal | TooMany | Taken) -> dict[str, str]:
+def _part_errors(visit: Visit, part: str, error: _Rejected | Refusal | TooManyAttempts | Taken) -> dict[str, str]:
     """Word an error for each field it is about; for the whole part where it is about none."""
     if isinstance(error, _Rejected):
         return error.errors
     if isinstance(error, WrongFields):
-        return {name: visit.words.sentence(message) for name, message in error.fields.items()}
+        return {name: visit.localizer.sentence(message) for name, message in error.fields.items()}
     if isinstance(error, Refusal):
-        return {error.field or part: visit.words.sentence(error.message)}
-    if isinstance(error, TooMany):
-        return {"key": visit.why(error)}
+        return {error.field or part: visit.localizer.sentence(error.message)}
+    if isinstance(error, TooManyAttempts):
+        return {"key": visit.explain(error)}
     return {"location": location_taken(visit)}
 
 
 async def _save_title(visit: Visit, connection: Connection) -> Message:
     title = visit.form.get("title").strip()
     if not title:
-        raise _Rejected("title", visit.words.text("Give it a name."))
+        raise _Rejected("title", visit.localizer.text("Give it a name."))
     await visit.services.connections.edit(connection.id, {}, title=title)
     return _SAVED
 
@@ -149,10 +150,10 @@ def _all_same(stored: SettingValues, typed: SettingValues) -> bool:
 
 
 async def _save_key(visit: Visit, connection: Connection) -> Message:
-    own_key = visit.me.visitor.key if visit.form.get("use") == "own" else None
+    own_key = visit.principal.key if visit.form.get("use") == "own" else None
     key = own_key or visit.form.get("key").strip()
     if own_key is None:  # the key of this very session is not counted as a try at somebody's
-        await visit.console.gate.check_key(visit.request, key, session=visit.me)
+        await visit.console.credentials.check_key(visit.request, key, session=visit.signed_in_session)
     await visit.services.connections.edit(connection.id, {}, key=key)
     return _SAVED
 
@@ -160,7 +161,7 @@ async def _save_key(visit: Visit, connection: Connection) -> Message:
 async def _save_places(visit: Visit, connection: Connection) -> Message:
     chosen = visit.form.all("location")
     if not chosen:
-        raise _Rejected("location", visit.words.text("Choose at least one place."))
+        raise _Rejected("location", visit.localizer.text("Choose at least one place."))
     # all of them are stored as none, which covers places that the till gets later
     covers_all = {location.id for location in connection.account.locations} == set(chosen)
     await visit.services.connections.edit(connection.id, {}, locations=[] if covers_all else chosen)
@@ -176,15 +177,15 @@ _SAVERS: Mapping[str, Callable[[Visit, Connection], Awaitable[Message]]] = {
 """Each part of the settings with what saves it and returns the notice to show."""
 
 
-@pages.post("/connections/{connection}/email", page="/connections/{connection}/settings")
+@router.post("/connections/{connection}/email", page="/connections/{connection}/settings")
 async def save_email(visit: Visit) -> Response:
     """Set whom to tell when something needs a person; an empty address tells nobody."""
-    connection = (await visit.overview()).connection
+    connection = (await visit.load_overview()).connection
     page = "welcome" if visit.form.get("back") == "welcome" else "settings"
     email = visit.form.get("email")
     try:
-        await visit.services.connections.set_alert_email(connection.id, email, visit.words.language)
+        await visit.services.connections.set_alert_email(connection.id, email, visit.localizer.language)
     except Refusal as error:
-        return await _settings_page(visit, {"email": visit.words.sentence(error.message)})
+        return await _settings_page(visit, {"email": visit.localizer.sentence(error.message)})
     notice = Message("We will write there.") if email.strip() else Message("Nobody is written to.")
-    return visit.go(f"/connections/{connection.id}/{page}", notice)
+    return visit.redirect(f"/connections/{connection.id}/{page}", notice)

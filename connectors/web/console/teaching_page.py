@@ -16,11 +16,12 @@ from connector_sdk.teaching import Leaf, Question, as_texts
 from connectors.isolation.runner import RemoteTeaching
 from connectors.store.connections.drafts import DraftContent, Sample
 from connectors.web.console.authorise_step import business_defaults
-from connectors.web.console.frame import NotHere, Pages, Visit
 from connectors.web.console.onboarding import Onboarding, Step, load_onboarding, step_page
+from connectors.web.console.routing import Router
 from connectors.web.console.sample_view import Branch, build_tree, read_sample, shown_value
+from connectors.web.console.visit import PageNotFound, Visit
 
-pages = Pages()
+router = Router()
 
 _MOST_PASTED = 200 * 1024
 _PASTE = Message("Paste one request as your till sends it, of at most 200 KiB.")
@@ -67,11 +68,11 @@ class QuestionView:
 
 
 async def load_taught_draft(visit: Visit) -> TaughtDraft:
-    """Return the draft of the page's address, if its connector can be taught. Raises `NotHere`."""
+    """Return the draft of the page's address, if its connector can be taught. Raises `PageNotFound`."""
     onboarding = await load_onboarding(visit)
     teaching = visit.teaching(onboarding.connector_class)
     if teaching is None:
-        raise NotHere
+        raise PageNotFound
     return TaughtDraft(onboarding, teaching, as_texts(onboarding.content.values))
 
 
@@ -79,13 +80,13 @@ async def load_taught_draft(visit: Visit) -> TaughtDraft:
 
 
 # a form writes most signs of JSON as three
-@pages.post("/connect/{draft}/sample", page="/connect/{draft}/authorise", most=4 * _MOST_PASTED)
+@router.post("/connect/{draft}/sample", page="/connect/{draft}/authorise", max_bytes=4 * _MOST_PASTED)
 async def choose_sample(visit: Visit) -> Response:
     """Choose the request to teach by: one that arrived, or one that was pasted."""
     draft = await load_taught_draft(visit)
     sample = await _arrived_sample(visit, draft) if visit.form.get("request") else _pasted_sample(visit)
     if sample is None:
-        return visit.go(f"{draft.onboarding.address}/authorise", _PASTE, "bad")
+        return visit.redirect(f"{draft.onboarding.address}/authorise", _PASTE, "bad")
     # what was typed counts more than what the request seems to prove itself by, and that more than what is usual
     values = {
         **await business_defaults(visit, draft.onboarding.connector_class),
@@ -94,16 +95,16 @@ async def choose_sample(visit: Visit) -> Response:
     }
     content = draft.content.model_copy(update={"sample": sample, "values": values, "skipped": ()})
     await visit.services.drafts.save(draft.onboarding.draft, content)
-    return visit.go(draft.address)
+    return visit.redirect(draft.address)
 
 
 async def _arrived_sample(visit: Visit, draft: TaughtDraft) -> Sample:
-    """Return the captured request that the form names, and have it kept. Raises `NotHere`."""
+    """Return the captured request that the form names, and have it kept. Raises `PageNotFound`."""
     request_id = visit.form.get("request")
     captured = await visit.services.drafts.captured_requests(draft.onboarding.draft)
     request = next((request for request in captured if request.id == request_id), None)
     if request is None:
-        raise NotHere
+        raise PageNotFound
     await visit.services.drafts.keep_request(draft.onboarding.draft, request.id)
     return Sample.from_request(request.body, request.headers, request.id)
 
@@ -117,17 +118,17 @@ def _pasted_sample(visit: Visit) -> Sample | None:
 # --- the questions --------------------------------------------------------------------------------------------------
 
 
-@pages.get("/connect/{draft}/teach")
+@router.get("/connect/{draft}/teach")
 async def teach_page(visit: Visit) -> Response:
     """Show the question that the address names or what all have come to; else go to the next question."""
     draft = await load_taught_draft(visit)
     sample = draft.content.sample
     if sample is None:
-        return visit.go(f"{draft.onboarding.address}/authorise")
+        return visit.redirect(f"{draft.onboarding.address}/authorise")
     questions = await draft.teaching.questions(draft.values, sample.content)
     question = _find_question(questions, visit.request.query_params.get("ask", ""))
     if question is None and not visit.request.query_params.get("all"):
-        return visit.go(_next_page(draft, questions))
+        return visit.redirect(_next_page(draft, questions))
     leaves = await draft.teaching.leaves(draft.values, sample.content, question.field) if question is not None else ()
     return step_page(
         visit,
@@ -185,17 +186,17 @@ class _Answered:
     skipped: tuple[str, ...]
 
 
-@pages.post("/connect/{draft}/teach", page="/connect/{draft}/teach")
+@router.post("/connect/{draft}/teach", page="/connect/{draft}/teach")
 async def save_answer(visit: Visit) -> Response:
     """Save an answer, a path or that there is none; the question stays where the path cannot be read."""
     draft = await load_taught_draft(visit)
     sample = draft.content.sample
     if sample is None:
-        return visit.go(f"{draft.onboarding.address}/authorise")
+        return visit.redirect(f"{draft.onboarding.address}/authorise")
     questions = await draft.teaching.questions(draft.values, sample.content)
     question = _find_question(questions, visit.form.get("field"))
     if question is None:
-        raise NotHere
+        raise PageNotFound
     answered = await _take_answer(visit, draft, question, sample.content)
     content = draft.content.model_copy(update={"values": dict(answered.values), "skipped": answered.skipped})
     await visit.services.drafts.save(draft.onboarding.draft, content)
@@ -203,16 +204,16 @@ async def save_answer(visit: Visit) -> Response:
 
 
 async def _take_answer(visit: Visit, draft: TaughtDraft, question: Question, body: bytes) -> _Answered:
-    """Return the settings with the answer of the form. Raises `NotHere` for what cannot have been tapped."""
+    """Return the settings with the answer of the form. Raises `PageNotFound` for what cannot have been tapped."""
     field = question.field
     skipped = tuple(name for name in draft.content.skipped if name != field)
     if "skip" in visit.form:
         if question.needed:
-            raise NotHere
+            raise PageNotFound
         return _Answered({**draft.values, field: ""}, (*skipped, field))
     path = visit.form.get("path")
     if path not in {leaf.path for leaf in await draft.teaching.leaves(draft.values, body, field)}:
-        raise NotHere
+        raise PageNotFound
     return _Answered(await draft.teaching.taken(draft.values, body, field, path), skipped)
 
 
@@ -222,10 +223,10 @@ async def _page_after_answer(
     body = content.sample.content if content.sample is not None else b""
     sketch = await draft.teaching.sketch(answered.values, body)
     if "skip" not in visit.form and question.field in sketch.wrong:
-        return visit.go(f"{draft.address}?ask={question.field}", sketch.wrong[question.field], "bad")
+        return visit.redirect(f"{draft.address}?ask={question.field}", sketch.wrong[question.field], "bad")
     # an answer may bring further questions, or answer some of them: they are asked for anew
     questions = await draft.teaching.questions(answered.values, body)
     onboarding = Onboarding(replace(draft.onboarding.draft, content=content), draft.onboarding.connector_class)
-    return visit.go(
+    return visit.redirect(
         _next_page(TaughtDraft(onboarding, draft.teaching, answered.values), questions, after=question.field)
     )

@@ -11,20 +11,21 @@ from connector_sdk.messages import Message
 from connectors.domain.connection import Connection
 from connectors.services import Refusal
 from connectors.store import queries
-from connectors.web.console.frame import Pages, Visit
+from connectors.web.console.routing import Router
 from connectors.web.console.sample_view import setting_title
+from connectors.web.console.visit import Visit
 
-pages = Pages()
+router = Router()
 
 
-@pages.get("/connections/{connection}/unread")
+@router.get("/connections/{connection}/unread")
 async def unread_page(visit: Visit) -> Response:
     """List what could not be read, newest first, each with the setting that the reason is about."""
-    overview = await visit.overview()
+    overview = await visit.load_overview()
     connection = overview.connection
     rows = await visit.services.review.list_unread(connection.id, queries.operations.MOST)
     connector_class = visit.host.plugins.classes.get(connection.connector)
-    return visit.page(
+    return visit.render(
         "unread.html",
         connection=connection,
         rows=rows,
@@ -43,21 +44,21 @@ def _setting_title(visit: Visit, connection: Connection, where: str) -> str:
     return setting_title(connector_class, connector_class.teaching.named(where), default="")
 
 
-@pages.post("/connections/{connection}/unread")
+@router.post("/connections/{connection}/unread")
 async def retry_unread(visit: Visit) -> Response:
     """Read one of them once more, or all, with the settings as they are now; or delete one that is no sale."""
-    connection = (await visit.overview()).connection
+    connection = (await visit.load_overview()).connection
     page, request_id = f"/connections/{connection.id}/unread", visit.form.get("kept")
     if "leave" in visit.form and request_id:
         await visit.services.review.discard_unread(connection.id, [request_id])
-        return visit.go(page, Message("It is not kept any more."))
+        return visit.redirect(page, Message("It is not kept any more."))
     try:
         result = await visit.services.review.retry_unread(connection.id, [request_id] if request_id else None)
     except Refusal as error:
-        return visit.go(page, error.message, "bad")
+        return visit.redirect(page, error.message, "bad")
     if result["still_unread"]:
         notice = Message("unread.still", {"count": result["still_unread"], "read": result["read"]})
-        return visit.go(page, notice, "bad")
+        return visit.redirect(page, notice, "bad")
     if result["asked"]:
-        return visit.go(page, Message("The till is asked once more: what it says shows with its receipts."))
-    return visit.go(page, Message("unread.read", {"count": result["read"]}))
+        return visit.redirect(page, Message("The till is asked once more: what it says shows with its receipts."))
+    return visit.redirect(page, Message("unread.read", {"count": result["read"]}))

@@ -13,9 +13,10 @@ from connectors.domain.connection import Connection
 from connectors.store import connections, queries
 from connectors.store.queries.overviews import Overview
 from connectors.store.queries.receipts import Receipt
-from connectors.web.console.frame import Pages, Visit
+from connectors.web.console.routing import Router
+from connectors.web.console.visit import Visit
 
-pages = Pages()
+router = Router()
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,17 +28,17 @@ class FirstReceipt:
     unread: int
 
 
-@pages.get("/connections/{connection}/welcome")
+@router.get("/connections/{connection}/welcome")
 async def welcome(visit: Visit) -> Response:
     """Show what to do at the till, and its first receipt as soon as it comes."""
-    overview = await visit.overview()
+    overview = await visit.load_overview()
     connection = overview.connection
     first = await _find_first_receipt(visit, overview)
     if visit.request.query_params.get("part") == "now":
-        return visit.page("_first_receipt.html", connection=connection, first=first)
+        return visit.render("_first_receipt.html", connection=connection, first=first)
     info = visit.services.connector_class(connection.connector).info
     own_address = info.hook_address == "connection"
-    return visit.page(
+    return visit.render(
         "welcome.html",
         connection=connection,
         first=first,

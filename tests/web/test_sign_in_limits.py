@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from connectors.web.console.attempts import FairQueue, TooMany
+from connectors.web.console.sign_in_limits import FairQueue, TooManyAttempts
 
 
 class Crowd:
@@ -78,21 +78,21 @@ async def test_whoever_goes_away_gives_up_the_place_and_the_turn() -> None:
 
 
 async def test_waiting_is_bounded_by_address_by_network_and_in_all() -> None:
-    crowd = Crowd(FairQueue(1, of_network=3, waiting=5))
+    crowd = Crowd(FairQueue(1, max_of_network=3, max_waiting=5))
     for name in ("a0", "a1", "a2", "a3"):
         await crowd.come(name, "a")
-    with pytest.raises(TooMany):
+    with pytest.raises(TooManyAttempts):
         await _once(crowd.queue, "a4", "a")
     await crowd.come("b1", "b")
     second = asyncio.create_task(_once(crowd.queue, "b1", "b"))
     await _settled()
-    with pytest.raises(TooMany):
+    with pytest.raises(TooManyAttempts):
         await _once(crowd.queue, "b1", "b")
     second.cancel()
     await _settled()
     await crowd.come("c1", "c")
     await crowd.come("d1", "d")  # all places are taken: the network with the most gives one up
-    assert isinstance(crowd.tasks["a3"].exception(), TooMany)
+    assert isinstance(crowd.tasks["a3"].exception(), TooManyAttempts)
     for name in ("a0", "a1", "b1", "c1", "d1", "a2"):
         assert crowd.inside == [name]
         await crowd.let_go(name)
@@ -106,7 +106,7 @@ async def _once(queue: FairQueue, address: str, network: str) -> None:
 async def test_whoever_waits_too_long_is_told_to_come_again() -> None:
     crowd = Crowd(FairQueue(1, patience=0.01))
     await crowd.come("a1", "a")
-    with pytest.raises(TooMany):
+    with pytest.raises(TooManyAttempts):
         await _once(crowd.queue, "b1", "b")
     await crowd.let_go("a1")
     await _once(crowd.queue, "b1", "b")

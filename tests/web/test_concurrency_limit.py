@@ -1,4 +1,4 @@
-"""One visitor's requests wait for each other, and nobody else's for them."""
+"""One client's requests wait for each other, and nobody else's for them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import httpx
 from fastapi import FastAPI
 from starlette.responses import Response
 
-from connectors.web.console.frame import Pages, Visit, Who, make, mount
-from connectors.web.console.turns import AT_ONCE
+from connectors.web.console.concurrency_limit import AT_ONCE
+from connectors.web.console.routing import Role, Router, mount
+from connectors.web.console.state import build_console
+from connectors.web.console.visit import Visit
 from tests.stage import until
 from tests.town import Town
 
@@ -24,13 +26,13 @@ class SlowPages:
         self.working: Counter[str] = Counter()
         self.most: Counter[str] = Counter()
         self.go_on = asyncio.Event()
-        pages = Pages()
-        pages.get("/slow", Who.anyone)(self._slow)
+        router = Router()
+        router.get("/slow", Role.anyone)(self._slow)
         self.app = FastAPI()
-        mount(self.app, make(town.host), pages)
+        mount(self.app, build_console(town.host), router)
 
     async def _slow(self, visit: Visit) -> Response:
-        address = visit.console.gate.address(visit.request)
+        address = visit.console.clients.address(visit.request)
         self.working[address] += 1
         self.most[address] = max(self.most[address], self.working[address])
         await self.go_on.wait()
@@ -44,7 +46,7 @@ class SlowPages:
             yield client
 
 
-async def test_one_visitor_has_few_pages_in_work_at_once_and_another_is_answered_meanwhile(town: Town) -> None:
+async def test_one_client_has_few_pages_in_work_at_once_and_another_is_answered_meanwhile(town: Town) -> None:
     pages, greedy, honest = SlowPages(town), "198.51.100.7", "203.0.113.5"
     async with pages.browser(greedy) as many, pages.browser(honest) as one:
         asked = [asyncio.create_task(many.get("/slow")) for _ in range(20)]
@@ -57,7 +59,7 @@ async def test_one_visitor_has_few_pages_in_work_at_once_and_another_is_answered
     assert pages.most == {greedy: AT_ONCE, honest: 1}
 
 
-async def test_a_visitor_who_stops_waiting_leaves_the_turn_to_others(town: Town) -> None:
+async def test_a_client_that_stops_waiting_leaves_the_turn_to_others(town: Town) -> None:
     pages, address = SlowPages(town), "198.51.100.7"
     async with pages.browser(address) as many:
         gone = [asyncio.create_task(many.get("/slow")) for _ in range(AT_ONCE + 2)]
