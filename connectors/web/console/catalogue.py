@@ -5,7 +5,7 @@ Owns what is shown on that page and in which order; connecting itself is `onboar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -14,7 +14,7 @@ from starlette.responses import Response
 from connector_sdk.connector import ConnectorInfo
 from connectors.domain.clock import moment
 from connectors.domain.connection import Connection, Health
-from connectors.plugins import checked
+from connectors.plugins import Checked, checked
 from connectors.store import ledger, queries
 from connectors.store.ledger.daily_totals import DayTotals
 from connectors.store.queries.overviews import Overview
@@ -34,6 +34,18 @@ class ConnectedTile:
 
 
 @dataclass(frozen=True, slots=True)
+class ConnectorTile:
+    """A till that can be connected, `connected` where it is already."""
+
+    info: ConnectorInfo
+    connected: bool
+    check: Checked | None
+    """What our test found; `None` where it was not run on this connector."""
+    set_aside: bool
+    """Whether it is left alone for a while because reading what tills sent took too long."""
+
+
+@dataclass(frozen=True, slots=True)
 class DraftTile:
     """A draft that can be gone on with; `updated_at` in UTC microseconds."""
 
@@ -49,20 +61,29 @@ async def catalogue(visit: Visit) -> Response:
         return visit.redirect("/operator")
     business_id = visit.principal.business_id
     overviews = await visit.host.store.read(lambda tx: queries.overviews.overviews(tx, business_id))
-    connected_names = {overview.connection.connector for overview in overviews}
-    offered = visit.services.offered_connectors()
     return visit.render(
         "catalogue.html",
         connected=await _connected_tiles(visit, overviews),
         drafts=await _draft_tiles(visit),
-        # tills that are not connected yet stand first
-        tiles=[offer.info for offer in sorted(offered, key=lambda offer: offer.info.name in connected_names)],
-        used=connected_names,
-        checks={offer.info.name: checked(offer) for offer in offered},
-        set_aside={name for name in visit.host.plugins.classes if visit.host.runner.set_aside(name)},
+        tiles=_connector_tiles(visit, {overview.connection.connector for overview in overviews}),
         needy=next((overview for overview in overviews if _needs_person(overview)), None),
+        # only the key that somebody signed in with can take the place of refused ones: a link brings none
         dead=sum(map(_key_refused, overviews)) if visit.principal.key else 0,
     )
+
+
+def _connector_tiles(visit: Visit, connected_names: Collection[str]) -> list[ConnectorTile]:
+    """List the tills that can be connected, those first that are not connected yet."""
+    tiles = [
+        ConnectorTile(
+            offered.info,
+            connected=offered.info.name in connected_names,
+            check=checked(offered),
+            set_aside=visit.host.runner.set_aside(offered.info.name) > 0,
+        )
+        for offered in visit.services.offered_connectors()
+    ]
+    return sorted(tiles, key=lambda tile: tile.connected)
 
 
 def _needs_person(overview: Overview) -> bool:

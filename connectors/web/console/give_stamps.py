@@ -67,10 +67,15 @@ async def give_stamps(visit: Visit) -> Response:
     if claim.expired:
         text = visit.localizer.text("That was a while ago: find the card once more.")
         return await receipt_page(visit, connection, errors={"who": text})
+    # a phone may be mistyped into somebody else's: the digits are on the card that the customer shows
     if visit.form.get("digits").strip() != claim.card.hint:
         text = visit.localizer.text("These are not the card's last four digits.")
         found_card = FoundCard(claim.card, visit.form.get("claim"))
         return await receipt_page(visit, connection, found_card=found_card, errors={"digits": text})
+    return await _give(visit, connection, claim)
+
+
+async def _give(visit: Visit, connection: Connection, claim: _Claim) -> Response:
     receipt = visit.path_params["receipt"]
     try:
         count = await visit.services.review.give_stamps(connection, receipt, claim.card, claim.name)

@@ -56,6 +56,35 @@ class InstallationCounts:
         installation = queries.installation
         return cls(installation.health_counts(tx), installation.queues(tx), installation.last_hooks(tx))
 
+    @property
+    def by_health(self) -> list[tuple[Health, int]]:
+        """How many connections are in each health, removed ones left out, in the order of the page."""
+        return [(health, self.health.get(health, 0)) for health in Health if health is not Health.removed]
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """What the installation runs on, and what of it is set."""
+
+    software: str
+    python: str
+    database: str
+    public_set: bool
+    mail_set: bool
+
+    @classmethod
+    def of(cls, visit: Visit) -> Installation:
+        """Read the versions and the settings of the visit's host."""
+        settings = visit.host.settings
+        return cls(
+            software=version("sevenstamp-connectors"),
+            python=platform.python_version(),
+            # a file where there is one: else the database is a server's, whose address holds a password
+            database=str(settings.database_file or "PostgreSQL"),
+            public_set=bool(settings.public_url),
+            mail_set=settings.smtp_url is not None,
+        )
+
 
 @router.get("/operator", Role.operator)
 async def operator(visit: Visit) -> Response:
@@ -65,36 +94,31 @@ async def operator(visit: Visit) -> Response:
 
 
 async def _page(visit: Visit, *, search: str = "", link: str | None = None) -> Response:
-    host = visit.host
-    counts = await host.store.read(InstallationCounts.read)
-    overviews = await host.store.read(
+    counts = await visit.host.store.read(InstallationCounts.read)
+    overviews = await visit.host.store.read(
         lambda tx: queries.overviews.overviews(tx, None, search=search, limit=_MOST_FOUND)
     )
     return visit.render(
         "operator.html",
         search=search,
         overviews=overviews,
-        counts=[(health, counts.health.get(health, 0)) for health in Health if health is not Health.removed],
+        counts=counts.by_health,
         total=sum(counts.health.values()),
         queues=counts.queues,
-        plugins=host.plugins.plugins,
-        tills=[_till_setup(visit, name, counts.last_hooks.get(name)) for name in sorted(host.plugins.classes)],
-        software=version("sevenstamp-connectors"),
-        python=platform.python_version(),
-        database=str(host.settings.database_file or "PostgreSQL"),
-        public_set=bool(host.settings.public_url),
-        mail_set=host.settings.smtp_url is not None,
+        plugins=visit.host.plugins.plugins,
+        tills=[_till_setup(visit, name, counts) for name in sorted(visit.host.plugins.classes)],
+        installation=Installation.of(visit),
         link=link,
     )
 
 
-def _till_setup(visit: Visit, name: str, last_hook_at: int | None) -> TillSetup:
+def _till_setup(visit: Visit, name: str, counts: InstallationCounts) -> TillSetup:
     info = visit.host.plugins.classes[name].info
     return TillSetup(
         info,
         shared=info.hook_address == "operator",
         address=visit.services.connections.shared_hook_url(name),
-        last=last_hook_at,
+        last=counts.last_hooks.get(name),
         consent=offers_consent(visit, name),
     )
 

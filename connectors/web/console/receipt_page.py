@@ -12,13 +12,13 @@ from starlette.responses import Response
 
 from connectors.domain.connection import Connection
 from connectors.domain.operation import Hold, Kind, State, outward
-from connectors.domain.stamps import stamps_for
+from connectors.domain.stamps import Earned, stamps_for
 from connectors.sevenstamp.models import Card
 from connectors.store import ledger, queries
 from connectors.store.ledger.operations import Operation
 from connectors.store.queries.receipts import ReceiptDetails
 from connectors.web.console.operation_review import with_choices
-from connectors.web.console.receipt_history import build_history
+from connectors.web.console.receipt_history import HistoryEntry, OperationTries, build_history
 from connectors.web.console.routing import Router
 from connectors.web.console.visit import PageNotFound, Visit
 
@@ -69,30 +69,38 @@ async def receipt_page(
 ) -> Response:
     """Render the page of the address's receipt; with a card that was found, or with what is wrong with the form."""
     details = await _load_details(visit, connection)
-    sale_id = details.receipt.id
-    tries = await visit.host.store.read(lambda tx: ledger.operations.with_attempts(tx, sale_id))
-    lines = await visit.host.store.read(lambda tx: ledger.journal.of_sale(tx, sale_id))
+    tries = await visit.host.store.read(lambda tx: ledger.operations.with_attempts(tx, details.receipt.id))
     operations = [operation for operation, _ in tries]
-    sale = details.versions[-1].content
     return visit.render(
         "receipt.html",
         422 if errors else 200,
         connection=connection,
         details=details,
-        sale=sale,
-        earned=stamps_for(sale, details.rule, connection.account.zone) if details.rule else None,
+        sale=details.versions[-1].content,
+        earned=_earned(connection, details),
         place=_location_name(connection, details),
-        history=build_history(visit.localizer, details, tries, lines),
+        history=await _load_history(visit, details, tries),
         stopped=with_choices([operation for operation in operations if _needs_person(operation)]),
         # not asked for once more where a form comes back: the page is shown at once
         progress=await _card_progress(visit, connection, details) if not errors else None,
         totals=StampTotals.of(operations),
         may_give=_may_give(details),
-        card=found_card.card if found_card is not None else None,
-        token=found_card.token if found_card is not None else "",
+        found_card=found_card,
         errors=errors or {},
         form=visit.form,
     )
+
+
+def _earned(connection: Connection, details: ReceiptDetails) -> Earned | None:
+    """Count what the newest version earns by the rule of its time; `None` where it was closed before any rule."""
+    if details.rule is None:
+        return None
+    return stamps_for(details.versions[-1].content, details.rule, connection.account.zone)
+
+
+async def _load_history(visit: Visit, details: ReceiptDetails, tries: OperationTries) -> list[HistoryEntry]:
+    lines = await visit.host.store.read(lambda tx: ledger.journal.of_sale(tx, details.receipt.id))
+    return build_history(visit.localizer, details, tries, lines)
 
 
 async def _load_details(visit: Visit, connection: Connection) -> ReceiptDetails:

@@ -59,8 +59,8 @@ class Field:
     """Whether it says where something is in what the till sends."""
     choices: tuple[tuple[str, str], ...] = ()
     """What can be chosen: values, each with its words."""
-    kept: str = ""
-    """The ending of the secret that stays if nothing is typed; empty where there is none."""
+    ending: str = ""
+    """How the secret ends that stays if nothing is typed; empty where there is none."""
 
 
 def build_fields(connector_class: ConnectorClass, values: SettingValues) -> list[Field]:
@@ -75,23 +75,26 @@ def build_fields(connector_class: ConnectorClass, values: SettingValues) -> list
 
 
 def _build_field(name: str, info: FieldInfo, values: SettingValues, where_to_find: Mapping[str, str]) -> Field:
-    kind, needed = _input_kind(info), info.is_required()
     value = values.get(name, _default(info))
     text = "" if value is None else str(value)
-    secret = kind is InputKind.secret
+    secret = _input_kind(info) is InputKind.secret
     return Field(
         name=name,
         title=info.title or name.replace("_", " ").capitalize(),
         help=where_to_find.get(name) or info.description or "",
-        kind=kind,
+        kind=_input_kind(info),
+        # a secret never goes back to the browser: nobody reads it off a page that was left open
         value="" if secret else text,
-        needed=needed,
-        first=needed or name in where_to_find or marked(info, FIRST),
+        needed=info.is_required(),
+        first=info.is_required() or name in where_to_find or marked(info, FIRST),
         taught=marked(info, TAUGHT),
-        # a needed choice that nothing was chosen of begins empty, so that nobody sends the first one unseen
-        choices=((("", "–"),) if needed and not text and kind is InputKind.choice else ()) + _choices(info),
-        kept=text[-_ENDING_SHOWN:] if secret and len(text) > _SECRET_LONGER_THAN else "",
+        choices=_choices(info, chosen=bool(text)),
+        ending=_shown_ending(text) if secret else "",
     )
+
+
+def _shown_ending(secret: str) -> str:
+    return secret[-_ENDING_SHOWN:] if len(secret) > _SECRET_LONGER_THAN else ""
 
 
 def _default(info: FieldInfo) -> object:
@@ -127,9 +130,14 @@ def _options(annotation: object) -> tuple[str, ...] | None:
     return None
 
 
-def _choices(info: FieldInfo) -> tuple[tuple[str, str], ...]:
+def _choices(info: FieldInfo, *, chosen: bool) -> tuple[tuple[str, str], ...]:
+    options = _options(_annotation(info))
+    if options is None:
+        return ()
     words = _choice_words(info)
-    return tuple((option, words.get(option, option)) for option in _options(_annotation(info)) or ())
+    choices = tuple((option, words.get(option, option)) for option in options)
+    # a needed choice that nothing was chosen of begins empty, so that nobody sends the first one unseen
+    return choices if chosen or not info.is_required() else (("", "–"), *choices)
 
 
 def _choice_words(info: FieldInfo) -> Mapping[str, str]:
@@ -161,20 +169,32 @@ def settings_from(form: PostedForm, connector_class: ConnectorClass, previous: S
     is not in the form is left out.
     """
     values: dict[str, object] = {}
-    for field in build_fields(connector_class, {}):
-        if field.kind is InputKind.flag:
-            # a browser sends nothing for an empty check box: the hidden input beside it tells that it was shown
-            if f"has.{field.name}" in form:
-                values[field.name] = "true" if form.get(f"set.{field.name}").strip() else "false"
-        elif typed := form.get(f"set.{field.name}").strip():
-            values[field.name] = typed
-        elif field.kind is InputKind.secret and field.name in previous:
-            values[field.name] = previous[field.name]
-        elif previous.get(field.name) and f"set.{field.name}" in form:
-            info = connector_class.settings_model.model_fields[field.name]
-            if not field.needed and info.default_factory is None:
-                values[field.name] = _default(info)
+    for name, info in connector_class.settings_model.model_fields.items():
+        if _input_kind(info) is InputKind.flag:
+            values |= _flag_from(form, name)
+        elif typed := form.get(f"set.{name}").strip():
+            values[name] = typed
+        elif name in previous:
+            values |= _emptied(form, name, info, previous[name])
     return values
+
+
+def _flag_from(form: PostedForm, name: str) -> dict[str, object]:
+    # a browser sends nothing for an empty check box: the hidden input beside it tells that it was shown
+    if f"has.{name}" not in form:
+        return {}
+    return {name: "true" if form.get(f"set.{name}").strip() else "false"}
+
+
+def _emptied(form: PostedForm, name: str, info: FieldInfo, previous: object) -> dict[str, object]:
+    """Return what becomes of a setting whose input is empty; nothing where its model has to say that it is missing."""
+    # a secret's input is always empty: that means to keep it
+    if _input_kind(info) is InputKind.secret:
+        return {name: previous}
+    made_up_or_needed = info.is_required() or info.default_factory is not None
+    if not previous or f"set.{name}" not in form or made_up_or_needed:
+        return {}
+    return {name: _default(info)}
 
 
 def same_setting(stored: object, typed: object) -> bool:

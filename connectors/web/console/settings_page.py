@@ -56,7 +56,6 @@ async def _settings_page(visit: Visit, errors: Mapping[str, str]) -> Response:
     if restored.values:
         visit.form = restored
     connector_class = visit.services.connector_class(connection.connector)
-    own_address = connector_class.info.hook_address == "connection"
     return visit.render(
         "settings.html",
         422 if errors else 200,
@@ -66,12 +65,24 @@ async def _settings_page(visit: Visit, errors: Mapping[str, str]) -> Response:
         form=visit.form,
         **_till_values(visit, connection, connector_class),
         **await _location_values(visit, connection),
-        ending=visit.host.store.vault.decrypt(connection.sevenstamp_key)[-4:],
-        own_key=(visit.principal.key or "")[-4:],
+        **_key_endings(visit, connection),
         email=await visit.host.store.read(lambda tx: connections.alerts.email_of(tx, connection.id)),
         mail_set=visit.host.settings.smtp_url is not None,
-        hook=visit.services.connections.hook_url(connection) if own_address else None,
+        hook=_own_address(visit, connection, connector_class),
     )
+
+
+def _key_endings(visit: Visit, connection: Connection) -> dict[str, object]:
+    """Return how the connection's key ends, and the one that the visitor signed in with: enough to tell them apart."""
+    key = visit.host.store.vault.decrypt(connection.sevenstamp_key)
+    return {"ending": key[-4:], "own_key": (visit.principal.key or "")[-4:]}
+
+
+def _own_address(visit: Visit, connection: Connection, connector_class: ConnectorClass) -> str | None:
+    """Return the address that the till is given; `None` where the operator gives one for all cafes, or none is used."""
+    if connector_class.info.hook_address != "connection":
+        return None
+    return visit.services.connections.hook_url(connection)
 
 
 def _till_values(visit: Visit, connection: Connection, connector_class: ConnectorClass) -> dict[str, object]:

@@ -129,13 +129,12 @@ async def teach_page(visit: Visit) -> Response:
     question = _find_question(questions, visit.request.query_params.get("ask", ""))
     if question is None and not visit.request.query_params.get("all"):
         return visit.redirect(_next_page(draft, questions))
-    leaves = await draft.teaching.leaves(draft.values, sample.content, question.field) if question is not None else ()
     return step_page(
         visit,
         draft.onboarding,
         Step.authorise,
         template="connect_teach.html",
-        asked=_question_view(draft, questions, question, leaves) if question is not None else None,
+        asked=await _question_view(draft, questions, question, sample.content) if question is not None else None,
         onward=_next_page(draft, questions),
         mends=draft.content.mends,
         read=await read_sample(draft.teaching, draft.onboarding.connector_class, draft.values, sample.content),
@@ -146,10 +145,11 @@ def _find_question(questions: tuple[Question, ...], field: str) -> Question | No
     return next((question for question in questions if question.field == field), None)
 
 
-def _question_view(
-    draft: TaughtDraft, questions: tuple[Question, ...], question: Question, leaves: tuple[Leaf, ...]
+async def _question_view(
+    draft: TaughtDraft, questions: tuple[Question, ...], question: Question, body: bytes
 ) -> QuestionView:
     position = questions.index(question)
+    leaves = await draft.teaching.leaves(draft.values, body, question.field)
     likely = [leaf for leaf in leaves if leaf.likely]
     return QuestionView(
         question,
