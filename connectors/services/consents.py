@@ -66,5 +66,6 @@ class ConsentService:
 
     async def finish(self, session: Session, state: str) -> ConsentReturn:
         """Redeem a state: whatever comes of it, it is not good a second time."""
+        # one transaction: of two returns with one state, one is good and the other is used
         outcome, content = await self._context.write(lambda tx: access.sessions.use_consent(tx, session, state))
         return ConsentReturn(ConsentOutcome(outcome), ConsentTarget.from_stored(content) if content else None)

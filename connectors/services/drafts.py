@@ -32,6 +32,7 @@ class DraftService:
         A connector that can be taught gets an address of its own at once, at which the draft captures what the till
         sends; the connection keeps that address later.
         """
+        # the token is made here and not by the store, which keeps only its hash to find it by
         teachable = self._context.connector_class(connector).teaching is not None
         content = DraftContent(hook_token=secrets.token_urlsafe(24) if teachable else None)
         return await self._context.write(lambda tx: connections.drafts.create(tx, owner, connector, content))
@@ -44,6 +45,7 @@ class DraftService:
     async def find(self, owner: str, draft_id: str) -> Draft | None:
         """Return the owner's draft, of a new connection or of teaching one once more; `None` where there is none."""
 
+        # ids are random and both kinds are one table's: at most one of the two is there
         def query(tx: Transaction) -> Draft | None:
             return connections.drafts.get(tx, draft_id, owner) or connections.drafts.get(
                 tx, draft_id, f"{_RETEACHING}{owner}"

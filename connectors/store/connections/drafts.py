@@ -112,6 +112,7 @@ class DraftContent(_Stored):
 
     def as_json(self) -> str:
         """Write the JSON text to be stored; keys of steps that were not done are left out."""
+        # in python mode, and JSON afterwards: pydantic's own JSON refuses the lone surrogates that settings may hold
         stored = self.model_dump()
         if self.account is not None:
             stored["account"] = self.account.model_dump(mode="json")
@@ -153,6 +154,7 @@ def create(tx: Transaction, owner: str, connector: str, content: DraftContent | 
     Drafts that are too old are deleted on the way, and so are the owner's oldest beyond the quota. A content with a
     `hook_token` makes the draft findable by that token.
     """
+    # those too old go first, so that they do not count against the quota
     tx.run(draft_table.delete().where(draft_table.c.updated_at <= tx.now - LIFETIME))
     _delete_beyond_quota(tx, owner)
     content = content or DraftContent()
@@ -213,6 +215,7 @@ def save(tx: Transaction, draft: Draft, content: DraftContent) -> None:
 
 def delete(tx: Transaction, draft_id: str, owner: str) -> None:
     """Delete an owner's draft with the requests that it has captured; another owner's stays."""
+    # only where the draft was really theirs: its requests are found by its id alone
     if tx.run(draft_table.delete().where(draft_table.c.id == draft_id, draft_table.c.owner == owner)).rowcount:
         inbox.captured.delete_of(tx, f"{inbox.captured.OF_DRAFT}{draft_id}")
 

@@ -39,6 +39,7 @@ router = Router()
 async def authorise_page(visit: Visit) -> Response:
     """Show the settings of the till, or only what it has sent meanwhile."""
     onboarding = await load_onboarding(visit)
+    # the page fetches this part again every few seconds while it waits for the till
     if visit.request.query_params.get("part") == "arrived":
         teaching = await teaching_view(visit, onboarding, onboarding.content.values)
         return visit.render("_arrived.html", draft=onboarding.draft, teaching=teaching)
@@ -73,6 +74,8 @@ def _chosen_ready_made(visit: Visit, connector_class: ConnectorClass) -> ReadyMa
 
 async def _shown_values(visit: Visit, onboarding: Onboarding, ready: ReadyMade | None) -> SettingValues:
     """Merge what the settings may be: each source counts more than those before it."""
+    # saved settings count more than a ready-made mapping: whoever has changed a field and looks at another mapping
+    # then keeps the change
     saved = onboarding.content.values
     return {
         **await business_defaults(visit, onboarding.connector_class),
@@ -87,6 +90,7 @@ async def business_defaults(visit: Visit, connector_class: ConnectorClass) -> di
 
     Nothing where nobody signed in with a key, or 7stamp does not answer now: the reader types them instead.
     """
+    # most tills say these of themselves: 7stamp is asked only where one does not
     asked = {"currency", "zone", "country"} & connector_class.settings_model.model_fields.keys()
     if not asked or not visit.principal.key:
         return {}
@@ -112,6 +116,7 @@ async def authorise(visit: Visit) -> Response:
 
 def _typed_values(visit: Visit, onboarding: Onboarding) -> SettingValues:
     """Return the settings as typed now, over those typed before an error, over those of the draft."""
+    # the page after an error shows no secrets, so the browser does not send them again: they lie in the form saved then
     parked = PostedForm(visit.console.saved_forms.take(visit.form.get("kept"), visit.request.url.path))
     before = {**onboarding.content.values, **settings_from(parked, onboarding.connector_class, {})}
     return {**before, **settings_from(visit.form, onboarding.connector_class, before)}
@@ -125,12 +130,14 @@ async def join_account(
     `expires_at` is when the till's consent ends (UTC microseconds), where the settings come from one.
     """
     connector = onboarding.draft.connector
+    # what a connector makes up (a secret for its hooks) is made up once and saved: it is told to the till
     values = visit.services.checks.with_generated_defaults(connector, values)
     try:
         account = await visit.services.checks.check_till(connector, values)
         await check_draft_samples(visit, onboarding, values)
     except Refusal as error:
         return await _settings_page(visit, onboarding, field_errors(visit, error))
+    # a place gives its stamps once: two connections that read it would give them twice
     joined = await visit.host.store.read(lambda tx: connections.registry.of_account(tx, connector, account.id))
     if _leaves_no_location(account, joined):
         return await _already_connected(visit, onboarding, joined)

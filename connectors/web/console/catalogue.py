@@ -60,6 +60,7 @@ async def catalogue(visit: Visit) -> Response:
     if visit.signed_in_session.operator:
         return visit.redirect("/operator")
     business_id = visit.principal.business_id
+    # one query however many connections there are: this is the page that is loaded most
     overviews = await visit.host.store.read(lambda tx: queries.overviews.overviews(tx, business_id))
     return visit.render(
         "catalogue.html",
@@ -115,6 +116,7 @@ def _today(visit: Visit, connection: Connection) -> str:
 async def _draft_tiles(visit: Visit) -> list[DraftTile]:
     """List the newest draft of each connector that is still installed, oldest first."""
     classes = visit.host.plugins.classes
+    # they come newest first; reversed, the newest of each connector is the one that stays
     drafts = await visit.services.drafts.list_begun(visit.owner_id)
     newest = {draft.connector: draft for draft in reversed(drafts) if draft.connector in classes}
     return [DraftTile(draft.id, classes[name].info, draft.updated_at) for name, draft in newest.items()]

@@ -13,6 +13,7 @@ from connectors.web.console.visit import Visit
 
 async def confirmation_error(visit: Visit, connection: Connection) -> str | None:
     """Check the secret in the form; return what is wrong with it in words, `None` where nothing is."""
+    # a session lives for weeks, and its device may be in other hands: what cannot be undone asks for the secret itself
     secret = visit.form.get("secret")
     try:
         if visit.signed_in_session.operator:
@@ -21,6 +22,7 @@ async def confirmation_error(visit: Visit, connection: Connection) -> str | None
         me = await visit.console.credentials.check_key(visit.request, secret.strip(), session=visit.signed_in_session)
     except (Refusal, TooManyAttempts) as error:
         return visit.explain(error)
+    # the key is right, but not here: the business whose connection it is reads of it in its security log
     if me.business.id != connection.business_id:
         await visit.console.security_events.record_failed_sign_in(visit.request, "foreign", connection.business_id)
         return visit.localizer.text("This key is of another business.")

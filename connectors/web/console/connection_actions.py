@@ -36,6 +36,7 @@ class PlanUsage:
 
 async def read_plan(visit: Visit, connection: Connection) -> PlanUsage | None:
     """Ask 7stamp how much of a connection's plan is used; `None` where it does not say so now."""
+    # the connection's own key: the visitor may have signed in with another, or be the operator, who has none
     try:
         key = visit.host.store.vault.decrypt(connection.sevenstamp_key)
         usage = (await visit.console.credentials.find_key_owner(key)).operations
@@ -57,6 +58,7 @@ async def sync(visit: Visit) -> Response:
         return visit.redirect(page, Message("Still reading: what it brings shows here as it comes."))
     except Refusal as error:
         return visit.redirect(page, error.message, "bad")
+    # the sync itself succeeded: the till or 7stamp did not, and the page says which below
     if result.get("status"):
         return visit.redirect(page, Message("The till or 7stamp could not be reached: see below."), "bad")
     return visit.redirect(
@@ -91,6 +93,7 @@ async def resume_page(visit: Visit) -> Response:
     connection = (await visit.load_overview()).connection
     if connection.health is not Health.paused:
         return visit.redirect(f"/connections/{connection.id}")
+    # both are asked from outside and may be unknown: the question is put all the same, without the numbers
     missed = await visit.services.sync.count_since_pause(connection)
     plan = await read_plan(visit, connection)
     return visit.render("resume.html", connection=connection, missed=missed, plan=plan)

@@ -159,6 +159,7 @@ async def _read_journal(visit: Visit) -> list[JournalLine]:
 
 def _before(visit: Visit) -> int | None:
     before = visit.request.query_params.get("before", "")
+    # `isdigit` takes digits of every script; a number of 16 digits or more is no line of any journal
     return int(before) if before.isascii() and before.isdigit() and len(before) < 16 else None
 
 
@@ -180,6 +181,7 @@ def _journal_part(visit: Visit, lines: Sequence[JournalLine]) -> JournalPart:
 
 async def _read_status(visit: Visit, overview: Overview, lines: Sequence[JournalLine]) -> ConnectionStatus:
     connection = overview.connection
+    # a consent that ends in years is no news
     expires_at = connection.expires_at
     connector_class = visit.host.plugins.classes.get(connection.connector)
     return ConnectionStatus(
@@ -197,6 +199,7 @@ async def _read_status(visit: Visit, overview: Overview, lines: Sequence[Journal
 
 
 async def _stopped_operations(visit: Visit, overview: Overview) -> tuple[StoppedOperation, ...]:
+    # the overview has counted them: most connections have none, and are spared the query
     if not overview.stopped:
         return ()
     connection_id = overview.connection.id
@@ -205,6 +208,7 @@ async def _stopped_operations(visit: Visit, overview: Overview) -> tuple[Stopped
 
 
 async def _read_fortnight(visit: Visit, connection_id: str) -> Fortnight:
+    # the venue's day: loading the overview has set the zone
     today = date.fromisoformat(visit.localizer.today())
     days = [(today - timedelta(days=ago)).isoformat() for ago in range(_DAYS - 1, -1, -1)]
     totals = await visit.host.store.read(lambda tx: ledger.daily_totals.of_days(tx, [connection_id], days[0]))
@@ -221,6 +225,7 @@ def _missing_settings(visit: Visit, connection: Connection) -> tuple[str, ...]:
     connector_class = visit.host.plugins.classes.get(connection.connector)
     if connector_class is None:
         return ()
+    # they were right when they were stored; a newer version of the connector may ask for more
     values = visit.services.connections.settings_of(connection)
     wrong = find_wrong_settings(connector_class.settings_model, values)
     return tuple(setting_title(connector_class, name, default=name) for name in wrong)
@@ -229,12 +234,16 @@ def _missing_settings(visit: Visit, connection: Connection) -> tuple[str, ...]:
 def _state(visit: Visit, overview: Overview) -> str:
     """Return the state that matters most: what stops everything first, then what delays, then what goes on."""
     connection = overview.connection
+    # a person has to act, or has acted: nothing else is true before that
     if connection.health is not Health.active:
         return connection.health.value
+    # sales are read, but 7stamp takes no stamps until the plan begins anew
     if overview.paused_until > visit.localizer.now:
         return "plan"
+    # one failure is told of, though it becomes a health of its own only after several
     if connection.failures:
         return "unanswered"
+    # a till that only sends is never read: there is no last look to tell of
     if not _is_polled(visit, connection):
         return "pushed"
     if overview.hints or _awaits_first_poll(connection):

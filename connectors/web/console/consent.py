@@ -51,10 +51,12 @@ async def return_from_consent(visit: Visit) -> Response:
     """Take the browser back from the till: nothing is stored but by a good state, a good code and a good check."""
     query = dict(parse_qsl(visit.request.url.query.replace("?", "&")))  # some tills append a second question mark
     state = query.get("state", "")
+    # before anything else: an address that has been opened once brings nobody in again, whatever comes of it
     returned = await visit.services.consents.finish(visit.signed_in_session, state)
     target = returned.target
     if returned.outcome is not ConsentOutcome.good or target is None:
         return _failed(visit, returned.outcome, target)
+    # people who press Deny come back with an error; some tills come back with nothing
     if "error" in query or "code" not in query:
         return _failed(visit, "refused", target)
     try:
@@ -70,6 +72,7 @@ async def _exchange(visit: Visit, target: ConsentTarget, query: Mapping[str, str
     values, expires_at = await visit.services.onboarding.exchange_consent(target.connector, query, address)
     if target.connection is not None:
         return await _authorise_connection(visit, target.connection, values, expires_at)
+    # the draft may have been discarded, or have aged out, while its owner was at the till
     draft = await visit.services.drafts.find(visit.owner_id, target.draft or "")
     if draft is None:
         raise PageNotFound

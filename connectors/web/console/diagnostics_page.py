@@ -30,5 +30,6 @@ async def diagnostics(visit: Visit) -> Response:
         errors = {"secret": error}
         return visit.render("diagnostics.html", 422, connection=connection, contents=CONTENTS, errors=errors)
     body = await visit.services.connections.diagnostics(connection.id)
+    # named by the connection: whoever helps sees several of these
     headers = {"Content-Disposition": f'attachment; filename="7stamp-{connection.id}.zip"'}
     return Response(body, media_type="application/zip", headers=headers)

@@ -28,5 +28,6 @@ async def disconnect(visit: Visit) -> Response:
     connection = (await visit.load_overview()).connection
     if error := await confirmation_error(visit, connection):
         return visit.render("disconnect.html", 422, connection=connection, errors={"secret": error})
+    # whoever disconnects forgets the till's token too: the next page cannot be the connection's
     await visit.services.connections.remove(connection.id)
     return visit.redirect("/", Message("Disconnected. What was given stays on the cards."))

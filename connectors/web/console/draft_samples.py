@@ -38,6 +38,7 @@ async def teaching_view(visit: Visit, onboarding: Onboarding, values: SettingVal
     token, teaching = onboarding.content.hook_token, visit.teaching(onboarding.connector_class)
     if teaching is None or token is None:
         return None
+    # a pasted sample has no id, and marks none of the requests as chosen
     sample = onboarding.content.sample
     chosen_id = sample.id if sample is not None else ""
     captured = await visit.services.drafts.captured_requests(onboarding.draft)
@@ -62,6 +63,7 @@ async def read_draft_sample(
 async def check_draft_samples(visit: Visit, onboarding: Onboarding, values: SettingValues) -> None:
     """See that settings of a taught till were tried before they are saved. Raises `Refusal`, `Unfit`."""
     teaching = visit.teaching(onboarding.connector_class)
+    # connectors that are not taught read their tills, which `check_till` has tried already
     if teaching is None or onboarding.content.hook_token is None:
         return
     connector = onboarding.draft.connector
@@ -77,6 +79,7 @@ async def check_draft_samples(visit: Visit, onboarding: Onboarding, values: Sett
             "send one sale to the address above, or paste one, and choose it: what was never tried is not saved"
         )
     await visit.services.checks.check_samples(connector, values, [sample.content], tenant=visit.owner_id)
+    # settings may read a request and still not believe it: the proof is tried on the request with its headers
     reason = await teaching.unproven(as_texts(values), sample.as_request())
     if reason is not None:
         raise Unfit(onboarding.info.title, {teaching.secret: reason})
@@ -104,5 +107,6 @@ async def recent_sales(visit: Visit, onboarding: Onboarding) -> Recent:
     # a rule is tried at every key that is pressed: the requests are read once for what they and the settings are
     key = f"{onboarding.id} {hash(tuple(bodies))} {hash(tuple(sorted(values.items())))}"
     sales = await visit.console.till_cache.captured_sales(key, read)
+    # a till that sends a receipt again sends its newer state: the last one read counts
     newest = {sale.receipt_id: sale for sale in sales}
     return recent_of(list(newest.values()), moment(visit.host.store.clock.now()), "hooks")

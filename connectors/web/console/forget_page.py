@@ -73,6 +73,7 @@ async def forget(visit: Visit) -> Response:
 
 
 async def _count(visit: Visit, connection: Connection, business: Business) -> Response:
+    # who may ask this of everybody could learn who is a customer: the look-ups of a session are bounded
     visit.limit_card_search()
     reference = reference_from(visit.form.get("who"), connection.account.country)
     task = _start(visit, business, visit.services.people.count_person(reference, business, _ignore_progress))
@@ -115,6 +116,7 @@ def _open_reference(visit: Visit, connection: Connection, token: str) -> Referen
 
 def _start(visit: Visit, business: Business, search: Search) -> asyncio.Task[PersonCount]:
     """Begin to look through what a business has, for one customer at a time. Raises `Refusal`."""
+    # looking through everything is costly: one business may not have several going at once
     under_way = visit.console.erasure_tasks
     if business.id in under_way:
         search.close()  # a coroutine that is never awaited would be complained of

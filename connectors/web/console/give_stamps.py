@@ -40,6 +40,7 @@ async def find_card(visit: Visit) -> Response:
     """Find whose card that is, to be confirmed by its last digits."""
     connection = (await visit.load_overview()).connection
     try:
+        # a look-up tells whether somebody has a card: a session has not too many of them
         visit.limit_card_search()
         card, name = await visit.services.review.find_card(connection, visit.form.get("who"))
     except (Refusal, TooManyAttempts) as error:
@@ -53,6 +54,7 @@ async def find_card(visit: Visit) -> Response:
 def _open_claim(visit: Visit, connection: Connection) -> _Claim:
     """Return the card that the form names. Raises `PageNotFound` where the token is not ours, or another receipt's."""
     opened = open_token(visit, _PURPOSE, connection, visit.form.get("claim"))
+    # the token says what was found; the address says for which receipt, and both must agree
     match opened.content:
         case [str(receipt), dict(card), [str(kind), str(value)]] if receipt == visit.path_params["receipt"]:
             return _Claim(Card.model_validate(card), (kind, value), opened.expired)

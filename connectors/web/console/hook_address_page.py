@@ -22,6 +22,7 @@ router = Router()
 async def address_page(visit: Visit) -> Response:
     """Show the address, what renewing it does, and until when the one before lives."""
     connection = (await visit.load_overview()).connection
+    # where one address serves all cafes, it is the operator's to set and nobody's to renew
     if visit.services.connector_class(connection.connector).info.hook_address != "connection":
         raise PageNotFound
     hours = timedelta(microseconds=connections.registry.FORMER_ADDRESS_LIFETIME) // timedelta(hours=1)

@@ -25,6 +25,7 @@ router = Router()
 async def key_page(visit: Visit) -> Response:
     """Offer the key that the visitor signed in with, or another of the same business."""
     onboarding = await load_onboarding(visit)
+    # a step that is gone to before its turn sends on to the one whose turn it is
     if onboarding.content.account is None:
         return visit.redirect(onboarding.address)
     visit.form = restored_form(visit)
@@ -36,6 +37,7 @@ async def _key_page(visit: Visit, onboarding: Onboarding, errors: Mapping[str, s
     if own_key:
         try:
             offered = await visit.console.credentials.find_key_owner(own_key)
+        # the visitor's own key may be refused by now: the page is shown all the same, for another key
         except (Refusal, TooManyAttempts) as error:
             errors = errors or field_errors(visit, error)
     ending = (own_key or "")[-4:]
@@ -54,6 +56,7 @@ async def save_key(visit: Visit) -> Response:
         me = await _check_key(visit, key, own=bool(own_key))
     except (Refusal, TooManyAttempts) as error:
         return await _key_page(visit, onboarding, field_errors(visit, error))
+    # the whole answer is stored: a version after this one may read more of it
     holder = KeyHolder.model_validate(me.model_dump(mode="json"))
     content = onboarding.content.model_copy(update={"key": key, "me": holder})
     await visit.services.drafts.save(onboarding.draft, content)

@@ -74,6 +74,7 @@ async def locations_page(visit: Visit) -> Response:
     if isinstance(choice, Response):
         return choice
     visit.form = restored_form(visit)
+    # an account without places, or with one that is free, leaves nothing to choose
     if len(choice.account.locations) < 2 and not choice.taken:
         return await _save_scope(visit, choice.onboarding, ())
     return _locations_page(visit, choice, choice.onboarding.content.scope or choice.free)
@@ -100,6 +101,7 @@ async def save_locations(visit: Visit) -> Response:
     choice = await _load_choice(visit)
     if isinstance(choice, Response):
         return choice
+    # ids that are not the account's are dropped: a form may have been loaded before the till changed
     known = {location.id for location in choice.account.locations}
     chosen = [location for location in visit.form.all("location") if location in known]
     if error := choice.error(visit, chosen):

@@ -78,6 +78,7 @@ async def load_onboarding(visit: Visit) -> Onboarding:
 
 def next_step(content: DraftContent) -> Step:
     """Return the first step that is not done."""
+    # in the order of the steps: an account that changed may have undone a later one
     if content.account is None:
         return Step.authorise
     if content.me is None:
@@ -111,6 +112,7 @@ def step_page(
 
 def field_errors(visit: Visit, error: Refusal | TooManyAttempts | Taken) -> dict[str, str]:
     """Word an error for each form field it is about; under the empty name where it is about none."""
+    # the most special first: it is a `Refusal` too
     if isinstance(error, WrongFields):
         return {name: visit.localizer.sentence(message) for name, message in error.fields.items()}
     if isinstance(error, Refusal):
@@ -134,6 +136,7 @@ def offers_consent(visit: Visit, connector: str) -> bool:
 async def begin(visit: Visit) -> Response:
     """Begin a draft for one of the connectors that the catalogue offers."""
     connector = visit.path_params["connector"]
+    # the catalogue offers only what the operator has set up: a connector may be installed and not work
     if connector not in {offered.info.name for offered in visit.services.offered_connectors()}:
         raise PageNotFound
     draft_id = await visit.services.drafts.begin(visit.owner_id, connector)

@@ -68,8 +68,10 @@ def _words_when_held(operation: Operation) -> tuple[Message, Message]:
     match operation.hold, operation.kind:
         case Hold.flagged, Kind.stamps_reversed:
             return Message("Take the stamps back"), Message("Leave the stamps")
+        # the card has had as many stamps today as the rule gives it
         case Hold.cap, _:
             return Message("Give them anyway"), Message("Give none")
+        # the phone, email and number of the customer belong to different cards
         case Hold.conflict, _:
             return Message("Look again"), Message("Give none")
         case _:
@@ -87,6 +89,7 @@ async def resolve(visit: Visit) -> Response:
     receipt = visit.form.get("receipt")
     if receipt.isalnum():  # it becomes a part of the address
         page = f"{page}/receipts/{receipt}"
+    # two people may press at once: the second is refused, in words
     try:
         await decide(visit.services.review, connection.id, visit.path_params["operation"])
     except Refusal as error:

@@ -95,6 +95,7 @@ async def operator(visit: Visit) -> Response:
 
 async def _page(visit: Visit, *, search: str = "", link: str | None = None) -> Response:
     counts = await visit.host.store.read(InstallationCounts.read)
+    # the page of a large installation stays short: whoever looks for more searches
     overviews = await visit.host.store.read(
         lambda tx: queries.overviews.overviews(tx, None, search=search, limit=_MOST_FOUND)
     )
@@ -127,6 +128,7 @@ def _till_setup(visit: Visit, name: str, counts: InstallationCounts) -> TillSetu
 async def make_link(visit: Visit) -> Response:
     """Make a link by which the business of a connection signs in, and show it once."""
     connection_id = visit.path_params["connection"]
+    # a removed connection is still stored, but has nobody to let in
     if await visit.host.store.read(lambda tx: queries.overviews.overview(tx, connection_id)) is None:
         raise PageNotFound
     # the link and the event that tells of it are committed together: none is made unseen

@@ -66,6 +66,7 @@ def _till_entries(localizer: Localizer, details: ReceiptDetails) -> Iterator[His
     before: Sale | None = None
     for version in details.versions:
         yield _till_entry(localizer, version, before)
+        # each version is worded against the one before it: only a change of customer is news
         before = version.content
 
 

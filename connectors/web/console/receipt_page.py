@@ -36,6 +36,7 @@ class StampTotals:
     @classmethod
     def of(cls, operations: Sequence[Operation]) -> StampTotals:
         """Add up a receipt's operations; stamps that were taken back count as less."""
+        # vouchers are left out: they are no stamps
         signs = {Kind.stamps_added: 1, Kind.stamps_reversed: -1}
         sums = {"applied": 0, "pending": 0, "held": 0}
         for operation in operations:
@@ -126,10 +127,12 @@ def _needs_person(operation: Operation) -> bool:
 def _may_give(details: ReceiptDetails) -> bool:
     """Return whether a person may name the card of a receipt: it has stamps, and no card that it came with."""
     receipt = details.receipt
+    # a receipt from before the connection, or of a pause that was left out, gives nothing to anybody
     counted = receipt.admitted and receipt.status == "closed"
     return counted and receipt.stamps > 0 and (receipt.card_hint is None or not receipt.customer)
 
 
 def _location_name(connection: Connection, details: ReceiptDetails) -> str:
+    # a till may have closed the place since: then the receipt says none
     names = {location.id: location.name for location in connection.account.locations}
     return names.get(details.location_id or "", "")

@@ -82,6 +82,7 @@ def _normalise(text: str, context: SearchContext) -> str:
 
 
 def _without_currency(text: str, context: SearchContext) -> str:
+    # signs stand before an amount or behind it, with a space or without
     symbol = get_currency_symbol(context.currency, context.locale)
     for sign in (context.currency, symbol) if symbol else (context.currency,):
         text = re.sub(rf"(?<![\w]){re.escape(sign)}(?=[\s\d-])|(?<=\d)\s?{re.escape(sign)}(?!\w)", " ", text)
@@ -89,6 +90,7 @@ def _without_currency(text: str, context: SearchContext) -> str:
 
 
 def _normalise_days(text: str, context: SearchContext) -> str:
+    # a day without a year is this year's
     months, today = _month_numbers(context.locale), context.today
 
     def iso_day(day: str, month: str, year: str | None, typed: str) -> str:
@@ -121,6 +123,7 @@ def _to_24_hours(match: re.Match[str]) -> str:
 def _parse_word(word: str, context: SearchContext) -> SearchTerm:
     """Read one word as everything it can be."""
     return SearchTerm(
+        # 330660 may be a receipt, the digits on a card, or an amount: whatever it fits is found
         receipt=word,
         paid=parse_amount(word, context.currency),
         card_ending=word if re.fullmatch(r"\d{4}", word, re.ASCII) else None,
@@ -163,6 +166,7 @@ def _minutes(word: str, context: SearchContext) -> tuple[Span, ...]:
     if match is None:
         return ()
     clock, today = time(int(match[1]), int(match[2])), context.today
+    # a time alone is of some day lately: far back it would fit too many receipts
     starts = [_start(today - timedelta(days=ago), clock, context.zone) for ago in range(_DAYS_BACK)]
     return tuple((start, start + 60 * SECOND) for start in starts)
 

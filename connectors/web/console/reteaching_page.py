@@ -35,6 +35,7 @@ async def begin_reteaching(visit: Visit) -> Response:
     body = await _request_body(visit, connection)
     if body is None:
         return visit.redirect(f"/connections/{connection.id}/settings", _NOTHING_YET, "bad")
+    # a draft needs no secrets to be taught by: fewer copies of them are stored
     values = without_secrets(connector_class, visit.services.connections.settings_of(connection))
     content = DraftContent(
         mends=connection.id,
@@ -68,6 +69,7 @@ async def save_reteaching(visit: Visit) -> Response:
     sample = draft.content.sample
     if sample is None:
         raise PageNotFound
+    # the connection may have been edited since the draft began: only what was taught replaces what it has now
     before = visit.services.connections.settings_of(connection)
     changed = _changed_settings(draft.onboarding.connector_class, before, draft)
     try:
@@ -76,6 +78,7 @@ async def save_reteaching(visit: Visit) -> Response:
         await visit.services.checks.check_samples(connection.connector, values, bodies, tenant=visit.owner_id)
         if changed:
             await visit.services.connections.edit(connection.id, changed)
+        # the settings are saved by now: what waits is read by them
         result = await visit.services.review.retry_unread(connection.id)
     except Refusal as error:
         return visit.redirect(draft.summary, error.message, "bad")

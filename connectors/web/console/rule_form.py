@@ -69,6 +69,7 @@ class _RuleReader:
     errors: dict[str, Message] = field(default_factory=dict)
 
     def read(self) -> RuleChoice:
+        # a browser sends one of these; whatever else comes is taken for the simplest rule
         kind = self.form.get("kind") if self.form.get("kind") in _KINDS else "per_order"
         values: dict[str, object] = {name: getattr(self.current, name) for name in StampRule.model_fields}
         # what belongs to another kind of rule is emptied: the model refuses an amount in a rule per order
@@ -81,6 +82,7 @@ class _RuleReader:
         values["minimum"] = self._money("minimum")
         values |= self._policies()
         values["hold_days"] = self._hold_days()
+        # with the first errors told, the model is not asked: its reasons would be about the same fields
         return RuleChoice(self.current, self.errors) if self.errors else self._validate(values)
 
     def _amount(self) -> Money | None:
@@ -93,6 +95,7 @@ class _RuleReader:
         text = self.form.get(name)
         if not text.strip():
             return None
+        # read as people write amounts, as in the search: 12,50 and 12.50 are one
         minor = parse_amount(text, self.currency)
         if minor is None or minor <= 0:
             self.errors[name] = Message("this is no amount: write it as 10.00")
@@ -108,6 +111,7 @@ class _RuleReader:
 
     def _policies(self) -> dict[str, object]:
         """Return what happens with refunds and with customers without a card, where the form says it."""
+        # what is no choice of the form changes nothing: the current rule stands
         policies: dict[str, object] = {}
         if (refunds := self.form.get("refunds")) in set(Refunds):
             policies["refunds"] = Refunds(refunds)

@@ -39,6 +39,7 @@ async def rule_page(visit: Visit) -> Response:
 async def _rule_page(visit: Visit, overview: Overview, errors: Mapping[str, str]) -> Response:
     connection = overview.connection
     reading = await visit.console.till_cache.of_connection(visit.services, connection)
+    # 7stamp is asked for the plan when the page is opened, and not at every key that is pressed
     plan = await _plan_limit(visit, connection)
     return visit.render(
         "rule.html",
@@ -91,6 +92,7 @@ async def save_rule(visit: Visit) -> Response:
     if choice.errors:
         return await _rule_page(visit, overview, choice.worded(visit))
     try:
+        # products are checked against the menu once more: one may have been taken off it meanwhile
         await visit.services.connections.edit(connection.id, {}, rule=lambda _account, _current: choice.rule)
     except Refusal as error:
         return await _rule_page(visit, overview, {error.field or "": visit.localizer.sentence(error.message)})

@@ -52,6 +52,7 @@ def menu_by_category(menu: Sequence[MenuItem]) -> list[MenuCategory]:
     """Group a menu by category, both by name."""
     categories: dict[str, MenuCategory] = {}
     for product in sorted(menu, key=lambda product: product.name.casefold()):
+        # products without a category stand together under no name
         category_id = product.category_id or ""
         name = product.category_name or category_id
         categories.setdefault(category_id, MenuCategory(category_id, name, [])).products.append(product)

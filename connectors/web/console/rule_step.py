@@ -44,6 +44,7 @@ class _FinishedDraft:
 async def _load_finished(visit: Visit) -> _FinishedDraft | None:
     """Return the draft of the address, `None` where a step before this one is not done. Raises `PageNotFound`."""
     onboarding = await load_onboarding(visit)
+    # checked here once, so that the pages below need not ask again
     content = onboarding.content
     if content.account is None or content.me is None or content.scope is None:
         return None
@@ -111,6 +112,7 @@ async def preview(visit: Visit) -> Response:
     draft = await _load_finished(visit)
     if draft is None:
         raise PageNotFound
+    # saved while it is being chosen: whoever comes back tomorrow finds the rule as it was
     await _save_choice(visit, draft.onboarding)
     reading = await _read_till(visit, draft)
     return preview_page(visit, _preview(draft, reading, _choose_rule(visit, draft)))
@@ -131,6 +133,7 @@ async def connect(visit: Visit) -> Response:
     if choice.errors:
         return await _rule_page(visit, draft, choice.worded(visit))
     try:
+        # hours may have passed since the first step: the till and the key are asked once more
         connection = await _connect(visit, draft, choice.rule)
     except (Refusal, Taken) as error:
         return await _rule_page(visit, draft, field_errors(visit, error))
@@ -138,6 +141,7 @@ async def connect(visit: Visit) -> Response:
         # the till's settings no longer fit its model: the connector was updated while the draft lay here
         wrong = WrongFields(draft.onboarding.info.title, error, "")
         return await _rule_page(visit, draft, field_errors(visit, wrong))
+    # only now: a connection that could not be made leaves the draft to go on with
     await visit.services.drafts.discard(draft.onboarding.draft)
     return visit.redirect(f"/connections/{connection.id}/welcome")
 

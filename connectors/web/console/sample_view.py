@@ -99,6 +99,7 @@ class SampleReading:
 
 async def show_request(teaching: RemoteTeaching, request: CapturedRequest, chosen_id: str) -> ArrivedRequest:
     """Mask a captured request for the list of what has arrived."""
+    # without settings and for no question: all values, in the order of the request
     leaves = await teaching.leaves({}, request.body, "")
     return ArrivedRequest(
         id=request.id,
@@ -129,6 +130,7 @@ async def read_sample(
     questions = [question.field for question in await teaching.questions(texts, body)]
     # first in the order of the questions, then what was found without having been asked
     names = (*questions, *(name for name in sketch.found if name not in questions))
+    # the zone may be typed wrong still: then UTC stands for it
     zone = zone_of(str(values.get("zone") or "")).key
     return SampleReading(
         settings=tuple(_read_setting(name, connector_class, sketch, values) for name in names),
@@ -147,6 +149,7 @@ def setting_title(connector_class: ConnectorClass, name: str, *, default: str) -
 
 def _read_setting(name: str, connector_class: ConnectorClass, sketch: Sketch, values: SettingValues) -> ReadSetting:
     value = sketch.found.get(name, "")
+    # the name of the setting tells (a phone is asked for), or the value itself looks like a person's
     personal = bool(value) and (personal_name(name) or personal_text(value))
     text = masked(value) if personal else value[:_LONG]
     return ReadSetting(name, setting_title(connector_class, name, default=name), text, path=str(values.get(name) or ""))

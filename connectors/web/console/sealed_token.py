@@ -29,6 +29,7 @@ class OpenedToken:
 
 def seal_token(visit: Visit, purpose: str, connection: Connection, content: Sequence[JsonValue]) -> str:
     """Seal what was found for a purpose on a connection."""
+    # bound to purpose, connection and time: a token of another page or cafe opens nothing
     expires_at = visit.localizer.now + _LIFETIME
     return visit.host.store.vault.encrypt(json.dumps([purpose, connection.id, expires_at, *content]))
 
@@ -37,6 +38,7 @@ def open_token(visit: Visit, purpose: str, connection: Connection, token: str) -
     """Open a token. Raises `PageNotFound` where it is not ours, or is for another purpose or connection."""
     try:
         opened_purpose, connection_id, expires_at, *content = json.loads(visit.host.store.vault.decrypt(token))
+    # whatever was tampered with looks the same: not ours
     except (StoreError, ValueError, TypeError):
         raise PageNotFound from None
     if (opened_purpose, connection_id) != (purpose, connection.id):

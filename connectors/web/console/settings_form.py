@@ -107,6 +107,7 @@ def _default(info: FieldInfo) -> object:
 
 def _annotation(info: FieldInfo) -> object:
     """Return what a setting may be, leaving out that it may be `None`."""
+    # `X | None` and `Optional[X]` have different origins
     if get_origin(info.annotation) in (Union, types.UnionType):
         return next((part for part in get_args(info.annotation) if part is not type(None)), str)
     return info.annotation
@@ -142,6 +143,7 @@ def _choices(info: FieldInfo, *, chosen: bool) -> tuple[tuple[str, str], ...]:
 
 def _choice_words(info: FieldInfo) -> Mapping[str, str]:
     """Return the words of a setting's choices, which a connector gives as `json_schema_extra={"words": {…}}`."""
+    # pydantic lets this be a function as well: only a dict can hold words
     words = info.json_schema_extra.get("words") if isinstance(info.json_schema_extra, dict) else None
     return {str(option): str(text) for option, text in words.items()} if isinstance(words, dict) else {}
 
@@ -199,6 +201,7 @@ def _emptied(form: PostedForm, name: str, info: FieldInfo, previous: object) -> 
 
 def same_setting(stored: object, typed: object) -> bool:
     """Return whether a setting as typed is the one that is stored; nothing typed is the same as none stored."""
+    # a form says "true", the settings may have kept `True`
     if isinstance(stored, bool):
         return str(stored).lower() == str(typed).lower()
     return (stored or None) == (typed or None)

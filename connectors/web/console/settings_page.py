@@ -52,6 +52,7 @@ async def settings_page(visit: Visit) -> Response:
 
 async def _settings_page(visit: Visit, errors: Mapping[str, str]) -> Response:
     connection = (await visit.load_overview()).connection
+    # a form that was posted and refused is shown as it was typed; one saved before signing in takes its place
     restored = restored_form(visit)
     if restored.values:
         visit.form = restored
@@ -103,6 +104,7 @@ async def _location_values(visit: Visit, connection: Connection) -> dict[str, ob
     """Return which locations other connections of the account have, and which are chosen here."""
     connector, account = connection.connector, connection.account
     joined = await visit.host.store.read(lambda tx: connections.registry.of_account(tx, connector, account.id))
+    # a connection does not take its own places away from itself
     others = [other for other in joined if other.id != connection.id]
     all_ids = {location.id for location in account.locations}
     taken = {location_id for location_id in all_ids if any(other.covers(location_id) for other in others)}

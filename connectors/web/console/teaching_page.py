@@ -93,6 +93,7 @@ async def choose_sample(visit: Visit) -> Response:
         **await draft.teaching.proof(sample.as_request()),
         **draft.values,
     }
+    # another request may have what the one before lacked: what was skipped is asked again
     content = draft.content.model_copy(update={"sample": sample, "values": values, "skipped": ()})
     await visit.services.drafts.save(draft.onboarding.draft, content)
     return visit.redirect(draft.address)
@@ -112,6 +113,7 @@ async def _arrived_sample(visit: Visit, draft: TaughtDraft) -> Sample:
 def _pasted_sample(visit: Visit) -> Sample | None:
     """Return what was pasted as a request; `None` where it is empty or too long."""
     body = visit.form.get("pasted").strip().encode()
+    # what is pasted has no headers, so a proof that stands in them cannot be tried on it
     return Sample.from_request(body, {}) if 0 < len(body) <= _MOST_PASTED else None
 
 
@@ -167,6 +169,7 @@ def _next_page(draft: TaughtDraft, questions: tuple[Question, ...], *, after: st
 
     Where all have an answer, or were skipped, it is the page of what they have come to.
     """
+    # the others come round again after the last one: who skips ahead is led back to what is open
     fields = [question.field for question in questions]
     start = fields.index(after) + 1 if after in fields else 0
     for field in fields[start:] + fields[:start]:
@@ -195,6 +198,7 @@ async def save_answer(visit: Visit) -> Response:
         return visit.redirect(f"{draft.onboarding.address}/authorise")
     questions = await draft.teaching.questions(draft.values, sample.content)
     question = _find_question(questions, visit.form.get("field"))
+    # settings change which questions there are: the page may show one that is not asked any more
     if question is None:
         raise PageNotFound
     answered = await _take_answer(visit, draft, question, sample.content)
@@ -211,6 +215,7 @@ async def _take_answer(visit: Visit, draft: TaughtDraft, question: Question, bod
         if question.needed:
             raise PageNotFound
         return _Answered({**draft.values, field: ""}, (*skipped, field))
+    # a path is an expression that the connector will follow: only one that it has offered is taken
     path = visit.form.get("path")
     if path not in {leaf.path for leaf in await draft.teaching.leaves(draft.values, body, field)}:
         raise PageNotFound

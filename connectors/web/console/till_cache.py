@@ -66,6 +66,7 @@ class TillCache:
 
     async def captured_sales(self, key: str, read: Callable[[], Awaitable[list[Sale]]]) -> list[Sale]:
         """Return the sales of captured requests, read with `read` once for each key."""
+        # keys hold a hash of the requests: another request makes another key, and old ones are dropped by number
         until, sales = self._captured.get(key, (0.0, []))
         if until < time.monotonic():
             sales = await read()
@@ -106,6 +107,7 @@ class TillCache:
         # shielded: whoever leaves the page must not cancel the reading that others wait for
         reading = await asyncio.shield(entry.reading)
         if reading.failed and key in self._entries:
+            # shortened, not dropped: the preview must not ask a till that is down at every key pressed
             stored = self._entries[key]
             self._entries[key] = _Entry(min(stored.until, now + _RETRY_AFTER), entry.reading)
         return reading

@@ -24,6 +24,7 @@ async def unread_page(visit: Visit) -> Response:
     overview = await visit.load_overview()
     connection = overview.connection
     rows = await visit.services.review.list_unread(connection.id, queries.operations.MOST)
+    # a connector that was uninstalled leaves its requests: they are listed, and wait
     connector_class = visit.host.plugins.classes.get(connection.connector)
     return visit.render(
         "unread.html",
@@ -56,6 +57,7 @@ async def retry_unread(visit: Visit) -> Response:
         result = await visit.services.review.retry_unread(connection.id, [request_id] if request_id else None)
     except Refusal as error:
         return visit.redirect(page, error.message, "bad")
+    # the worst first: who has tried all wants to know what is left
     if result["still_unread"]:
         notice = Message("unread.still", {"count": result["still_unread"], "read": result["read"]})
         return visit.redirect(page, notice, "bad")

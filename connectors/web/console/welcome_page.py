@@ -37,6 +37,7 @@ async def welcome(visit: Visit) -> Response:
     if visit.request.query_params.get("part") == "now":
         return visit.render("_first_receipt.html", connection=connection, first=first)
     info = visit.services.connector_class(connection.connector).info
+    # where one address serves all cafes the operator has set it: the cafe has nothing to do
     own_address = info.hook_address == "connection"
     return visit.render(
         "welcome.html",
@@ -54,6 +55,7 @@ async def welcome(visit: Visit) -> Response:
 
 async def _find_first_receipt(visit: Visit, overview: Overview) -> FirstReceipt:
     connection = overview.connection
+    # the page asks every few seconds; the till is read sooner than its turn, but no oftener than it bears
     await visit.services.sync.poll_soon(connection.id)
     receipt = await visit.host.store.read(
         lambda tx: queries.receipts.first_closed_since(tx, connection.id, connection.began_at)
