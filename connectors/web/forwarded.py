@@ -1,6 +1,6 @@
 """Notices requests that a proxy forwards while no proxy is trusted: then all visitors seem to be one.
 
-Owns when that is written down; what is believed of such requests is the gate's.
+Owns when that is written down; what is believed of such requests is `console.clients`'.
 """
 
 from __future__ import annotations

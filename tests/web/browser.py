@@ -48,6 +48,15 @@ class Browser:
         assert answer.status_code == 303, answer.text
         return self
 
+    async def make_link(self) -> str:
+        """Make a sign-in link for another device, and return its path."""
+        match = re.search(r"/link/[\w-]+", (await self.post("/devices/link")).text)
+        assert match
+        return match[0]
+
+    async def is_signed_in(self) -> bool:
+        return (await self.get("/devices")).status_code == 200
+
 
 class Browsers:
     """Opens browsers on the console of a host."""

@@ -48,27 +48,27 @@ class SlowPages:
 
 async def test_one_client_has_few_pages_in_work_at_once_and_another_is_answered_meanwhile(town: Town) -> None:
     pages, greedy, honest = SlowPages(town), "198.51.100.7", "203.0.113.5"
-    async with pages.browser(greedy) as many, pages.browser(honest) as one:
-        asked = [asyncio.create_task(many.get("/slow")) for _ in range(20)]
+    async with pages.browser(greedy) as greedy_browser, pages.browser(honest) as honest_browser:
+        requests = [asyncio.create_task(greedy_browser.get("/slow")) for _ in range(20)]
         await until(lambda: _is(pages.working[greedy] == AT_ONCE))
-        last = asyncio.create_task(one.get("/slow"))
+        last = asyncio.create_task(honest_browser.get("/slow"))
         await until(lambda: _is(pages.working[honest] == 1))
         assert pages.working[greedy] == AT_ONCE
         pages.go_on.set()
-        assert [answer.status_code for answer in await asyncio.gather(*asked, last)] == [200] * 21
+        assert [answer.status_code for answer in await asyncio.gather(*requests, last)] == [200] * 21
     assert pages.most == {greedy: AT_ONCE, honest: 1}
 
 
 async def test_a_client_that_stops_waiting_leaves_the_turn_to_others(town: Town) -> None:
     pages, address = SlowPages(town), "198.51.100.7"
-    async with pages.browser(address) as many:
-        gone = [asyncio.create_task(many.get("/slow")) for _ in range(AT_ONCE + 2)]
+    async with pages.browser(address) as browser:
+        cancelled = [asyncio.create_task(browser.get("/slow")) for _ in range(AT_ONCE + 2)]
         await until(lambda: _is(pages.working[address] == AT_ONCE))
-        for task in gone:
+        for task in cancelled:
             task.cancel()
-        await asyncio.gather(*gone, return_exceptions=True)
+        await asyncio.gather(*cancelled, return_exceptions=True)
         pages.go_on.set()
-        assert (await many.get("/slow")).status_code == 200
+        assert (await browser.get("/slow")).status_code == 200
 
 
 async def _is(condition: bool) -> bool:

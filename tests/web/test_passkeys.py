@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from connectors.cli.console import _for
-from connectors.domain.clock import DAY, MINUTE, SECOND, SystemClock
+from connectors.domain.clock import DAY, MINUTE, SECOND
 from connectors.sevenstamp.sandbox import Faults
 from connectors.store import access
 from connectors.web.console import key_rechecks
@@ -28,6 +28,7 @@ from connectors.web.console.relying_party import Site, site_of
 from tests.stage import PASSWORD
 from tests.town import KEY, Town, build
 from tests.web.browser import Browser, Browsers, open_browsers
+from tests.web.clock import MovableClock
 
 ORIGIN, RP_ID = "https://console.example", "console.example"
 ANNA, BORYS = f"{KEY}--anna", f"{KEY}--borys"
@@ -94,20 +95,12 @@ class Authenticator:
         return {"id": name, "rawId": name, "type": "public-key", "response": response}
 
 
-class Later:
-    def __init__(self) -> None:
-        self.ahead = 0
-
-    def now(self) -> int:
-        return SystemClock().now() + self.ahead
-
-
 @pytest.fixture
 async def town(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Town]:
     monkeypatch.setattr(key_rechecks, "ANSWER_LIFETIME", 0.0)
-    async with build(tmp_path, monkeypatch, public_url=ORIGIN) as one:
-        one.host.store.clock = Later()
-        yield one
+    async with build(tmp_path, monkeypatch, public_url=ORIGIN) as town:
+        town.host.store.clock = MovableClock()
+        yield town
 
 
 @pytest.fixture
@@ -142,13 +135,9 @@ async def added(browser: Browser, label: str = "") -> Authenticator:
     return authenticator
 
 
-async def sign_in(browser: Browser, authenticator: Authenticator, **more: str) -> httpx.Response:
+async def sign_in(browser: Browser, authenticator: Authenticator, **values: str) -> httpx.Response:
     signed = authenticator.get(await request_options(browser))
-    return await browser.post("/sign-in/passkey", credential=json.dumps(signed), **{"next": "/", **more})
-
-
-async def opens(browser: Browser) -> bool:
-    return (await browser.get("/devices")).status_code == 200
+    return await browser.post("/sign-in/passkey", credential=json.dumps(signed), **{"next": "/", **values})
 
 
 async def rows(town: Town, table: str) -> list[Any]:
@@ -156,21 +145,21 @@ async def rows(town: Town, table: str) -> list[Any]:
 
 
 async def command_line_link(town: Town, connection: str | None = None) -> str:
-    """What `connectors console link` prints, as a path."""
+    """Return the link that `connectors console link` prints, as a path."""
     return "/link/" + await town.host.store.write(lambda tx: access.sessions.make_link(tx, _for(tx, connection)))
 
 
-def later(town: Town, by: int) -> None:
-    assert isinstance(town.host.store.clock, Later)
+def advance(town: Town, by: int) -> None:
+    assert isinstance(town.host.store.clock, MovableClock)
     town.host.store.clock.ahead += by
 
 
 async def remove(browser: Browser, name: str) -> httpx.Response:
     """Remove the passkey of that name, as the page of devices leads to it."""
     page = (await browser.get("/devices")).text
-    found = re.search(rf'<b>{name}</b>.*?href="(/passkeys/\w+/remove)"', page, re.DOTALL)
-    assert found, page
-    return await browser.post(found[1])
+    match = re.search(rf'<b>{name}</b>.*?href="(/passkeys/\w+/remove)"', page, re.DOTALL)
+    assert match, page
+    return await browser.post(match[1])
 
 
 # --- what works -----------------------------------------------------------------------------------------------------
@@ -214,9 +203,9 @@ async def test_a_browser_is_asked_for_a_verified_person_and_an_account_of_its_ow
     assert first["authenticatorSelection"]["userVerification"] == "required"
     assert first["authenticatorSelection"]["residentKey"] == "required"
     authenticator = await added(anna)
-    again = await creation_options(anna)
-    assert [one["id"] for one in again["excludeCredentials"]] == [text_of(authenticator.credential_id)]
-    assert again["user"]["id"] == first["user"]["id"]
+    second = await creation_options(anna)
+    assert [credential["id"] for credential in second["excludeCredentials"]] == [text_of(authenticator.credential_id)]
+    assert second["user"]["id"] == first["user"]["id"]
     other = await creation_options(borys)
     assert other["user"]["id"] != first["user"]["id"]
     assert other["excludeCredentials"] == []
@@ -302,17 +291,17 @@ WRONG: dict[str, Answer] = {
 }
 
 
-@pytest.mark.parametrize("answer", WRONG.values(), ids=WRONG.keys())
-async def test_a_wrong_answer_opens_nothing(town: Town, browsers: Browsers, answer: Answer) -> None:
+@pytest.mark.parametrize("make_answer", WRONG.values(), ids=WRONG.keys())
+async def test_a_wrong_answer_opens_nothing(town: Town, browsers: Browsers, make_answer: Answer) -> None:
     authenticator = await added(await new_browser(browsers).as_operator())
     stranger = new_browser(browsers)
-    given = answer(authenticator, await request_options(stranger))
-    said = await stranger.post(
-        "/sign-in/passkey", credential=given if isinstance(given, str) else json.dumps(given), next="/"
+    credential = make_answer(authenticator, await request_options(stranger))
+    answer = await stranger.post(
+        "/sign-in/passkey", credential=credential if isinstance(credential, str) else json.dumps(credential), next="/"
     )
-    assert said.status_code == 422, said.text
-    assert 'id="wrong-passkey"' in said.text
-    assert not await opens(stranger)
+    assert answer.status_code == 422, answer.text
+    assert 'id="wrong-passkey"' in answer.text
+    assert not await stranger.is_signed_in()
     assert (await sign_in(new_browser(browsers, "203.0.113.9"), authenticator)).status_code == 303
 
 
@@ -329,29 +318,29 @@ async def test_an_answer_is_used_once_in_the_browser_that_asked_and_within_five_
     assert replayed.status_code == 422
     assert "used already" in replayed.text
     signed = json.dumps(authenticator.get(await request_options(mine)))
-    later(town, 5 * MINUTE)
-    late = await mine.post("/sign-in/passkey", credential=signed, next="/")
-    assert late.status_code == 422
-    assert "longer than five minutes" in late.text
-    assert not await opens(mine)
+    advance(town, 5 * MINUTE)
+    answer = await mine.post("/sign-in/passkey", credential=signed, next="/")
+    assert answer.status_code == 422
+    assert "longer than five minutes" in answer.text
+    assert not await mine.is_signed_in()
     assert (await sign_in(mine, authenticator)).status_code == 303  # and a late answer spoils nothing
 
 
-async def test_a_count_that_goes_back_is_refused_and_said(town: Town, browsers: Browsers) -> None:
+async def test_a_count_that_goes_back_is_refused_and_explained(town: Town, browsers: Browsers) -> None:
     operator = await new_browser(browsers).as_operator()
     authenticator = await added(operator, "My key")
     copy = Authenticator(authenticator.credential_id, authenticator.key, 0, authenticator.handle)
     thief, mine = new_browser(browsers, "203.0.113.9"), new_browser(browsers)
     assert (await sign_in(mine, authenticator)).status_code == 303
     assert (await sign_in(mine, authenticator)).status_code == 303
-    said = await sign_in(thief, copy)
-    assert said.status_code == 422
-    assert "may have been copied" in said.text
+    answer = await sign_in(thief, copy)
+    assert answer.status_code == 422
+    assert "may have been copied" in answer.text
     # nobody can tell which is the copy: neither opens anything, nor do sessions that either opened
-    assert not await opens(mine)
-    again = await sign_in(new_browser(browsers), authenticator)
-    assert again.status_code == 422
-    assert "may have been copied" in again.text
+    assert not await mine.is_signed_in()
+    repeated = await sign_in(new_browser(browsers), authenticator)
+    assert repeated.status_code == 422
+    assert "may have been copied" in repeated.text
     assert "It may have been copied" in (await operator.get("/devices")).text
     assert (await remove(operator, "My key")).status_code == 303
     assert (await sign_in(new_browser(browsers), await added(operator))).status_code == 303
@@ -366,23 +355,22 @@ async def test_authenticators_that_do_not_count_are_taken(town: Town, browsers: 
 
 async def test_a_removed_passkey_opens_nothing_and_takes_its_sessions_along(town: Town, browsers: Browsers) -> None:
     mine = await new_browser(browsers).sign_in()
-    lost, kept = await added(mine, "Lost"), await added(mine, "Kept")
+    lost, other_passkey = await added(mine, "Lost"), await added(mine, "Kept")
     thief, other = new_browser(browsers), new_browser(browsers)
     assert (await sign_in(thief, lost, remember="1")).status_code == 303
-    assert (await sign_in(other, kept)).status_code == 303
-    link = re.search(r"/link/[\w-]+", (await thief.post("/devices/link")).text)
-    assert link
+    assert (await sign_in(other, other_passkey)).status_code == 303
+    link = await thief.make_link()
     assert (await remove(other, "Lost")).status_code == 303
-    assert not await opens(thief)
-    assert (await new_browser(browsers).post(link[0])).status_code == 410
-    assert await opens(other)
+    assert not await thief.is_signed_in()
+    assert (await new_browser(browsers).post(link)).status_code == 410
+    assert await other.is_signed_in()
     refused = await sign_in(new_browser(browsers), lost)
     assert refused.status_code == 422
     assert "was removed" in refused.text
     # whoever removes the passkey they came by is signed out
     assert (await remove(other, "Kept")).status_code == 303
-    assert not await opens(other)
-    assert await opens(mine)
+    assert not await other.is_signed_in()
+    assert await mine.is_signed_in()
 
 
 async def test_a_passkey_opens_its_own_business_only(town: Town, browsers: Browsers) -> None:
@@ -394,9 +382,9 @@ async def test_a_passkey_opens_its_own_business_only(town: Town, browsers: Brows
     assert "Mine" not in (await theirs.get("/devices")).text
     assert "Mine" not in (await (await new_browser(browsers).as_operator()).get("/devices")).text
     # the same credential cannot be taken over by adding it elsewhere
-    again = await add(theirs, Authenticator(authenticator.credential_id))
-    assert again.status_code == 422
-    assert "is here already" in again.text
+    repeated = await add(theirs, Authenticator(authenticator.credential_id))
+    assert repeated.status_code == 422
+    assert "is here already" in repeated.text
     fresh = new_browser(browsers)
     await sign_in(fresh, authenticator)
     assert "Mine" in (await fresh.get("/devices")).text
@@ -415,13 +403,13 @@ BAD_REGISTRATIONS: dict[str, Answer] = {
 }
 
 
-@pytest.mark.parametrize("answer", BAD_REGISTRATIONS.values(), ids=BAD_REGISTRATIONS.keys())
-async def test_a_wrong_registration_adds_nothing(town: Town, browsers: Browsers, answer: Answer) -> None:
+@pytest.mark.parametrize("make_answer", BAD_REGISTRATIONS.values(), ids=BAD_REGISTRATIONS.keys())
+async def test_a_wrong_registration_adds_nothing(town: Town, browsers: Browsers, make_answer: Answer) -> None:
     operator = await new_browser(browsers).as_operator()
-    given = answer(Authenticator(), await creation_options(operator))
-    said = await operator.post("/passkeys/add", credential=json.dumps(given))
-    assert said.status_code == 422, said.text
-    assert 'id="wrong-passkey"' in said.text
+    credential = make_answer(Authenticator(), await creation_options(operator))
+    answer = await operator.post("/passkeys/add", credential=json.dumps(credential))
+    assert answer.status_code == 422, answer.text
+    assert 'id="wrong-passkey"' in answer.text
     assert await rows(town, "passkey") == []
 
 
@@ -447,9 +435,9 @@ async def test_a_registration_is_used_once_in_the_session_that_asked(town: Town,
 async def test_challenges_of_strangers_cost_no_rows_and_used_ones_go(town: Town, browsers: Browsers) -> None:
     authenticator = await added(await new_browser(browsers).as_operator())
     stranger = new_browser(browsers, "203.0.113.9")
-    proof = await stranger.csrf_token()
+    token = await stranger.csrf_token()
     for _ in range(50):
-        await stranger.post("/sign-in/passkey/challenge", csrf_token=proof)
+        await stranger.post("/sign-in/passkey/challenge", csrf_token=token)
     for _ in range(3):
         signed = _tampered(authenticator, await request_options(stranger))
         await stranger.post("/sign-in/passkey", credential=json.dumps(signed))
@@ -457,7 +445,7 @@ async def test_challenges_of_strangers_cost_no_rows_and_used_ones_go(town: Town,
     for _ in range(3):
         await sign_in(new_browser(browsers), authenticator)
     assert len(await rows(town, "passkey_challenge")) == 4
-    later(town, 6 * MINUTE)
+    advance(town, 6 * MINUTE)
     await sign_in(new_browser(browsers), authenticator)
     assert len(await rows(town, "passkey_challenge")) == 1
 
@@ -465,9 +453,9 @@ async def test_challenges_of_strangers_cost_no_rows_and_used_ones_go(town: Town,
 async def test_wrong_answers_get_slower_for_an_address_and_stay_fast_for_others(town: Town, browsers: Browsers) -> None:
     authenticator = await added(await new_browser(browsers).as_operator())
     stranger = new_browser(browsers, "203.0.113.9")
-    proof = await stranger.csrf_token()
+    token = await stranger.csrf_token()
     statuses = [
-        (await stranger.post("/sign-in/passkey", csrf_token=proof, credential="x")).status_code for _ in range(8)
+        (await stranger.post("/sign-in/passkey", csrf_token=token, credential="x")).status_code for _ in range(8)
     ]
     assert statuses[:4] == [422] * 4
     assert set(statuses[4:]) == {429}
@@ -481,10 +469,10 @@ async def test_a_refused_key_closes_its_passkeys_until_its_owner_has_another(tow
     authenticator = await added(await new_browser(browsers).sign_in(ANNA), "Anna's phone")
     town.sevenstamp.revoked.add(ANNA)
     fresh = new_browser(browsers)
-    said = await sign_in(fresh, authenticator)
-    assert said.status_code == 422
-    assert "7stamp refuses the key of this passkey" in said.text
-    assert not await opens(fresh)
+    answer = await sign_in(fresh, authenticator)
+    assert answer.status_code == 422
+    assert "7stamp refuses the key of this passkey" in answer.text
+    assert not await fresh.is_signed_in()
     # a colleague's key lets nobody else in: Anna may have left
     borys = await new_browser(browsers).sign_in(BORYS)
     assert "until anna signs in" in (await borys.get("/devices")).text
@@ -500,9 +488,9 @@ async def test_where_7stamp_cannot_be_asked_a_passkey_waits(town: Town, browsers
     authenticator = await added(await new_browser(browsers).sign_in())
     town.sevenstamp.faults = Faults(status_500=1.0)
     fresh = new_browser(browsers)
-    said = await sign_in(fresh, authenticator)
-    assert said.status_code == 422
-    assert "cannot be asked" in said.text
+    answer = await sign_in(fresh, authenticator)
+    assert answer.status_code == 422
+    assert "cannot be asked" in answer.text
     town.sevenstamp.faults = Faults()
     assert (await sign_in(fresh, authenticator)).status_code == 303
 
@@ -513,7 +501,7 @@ async def test_a_new_password_removes_the_operators_passkeys_and_nobody_elses(to
     signed_in = new_browser(browsers)
     await sign_in(signed_in, mine)
     await town.host.store.write(lambda tx: access.operator_password.set_password_hash(tx, "another"))
-    assert not await opens(signed_in)
+    assert not await signed_in.is_signed_in()
     assert (await sign_in(new_browser(browsers), mine)).status_code == 422
     assert (await sign_in(new_browser(browsers), theirs)).status_code == 303
 
@@ -522,7 +510,7 @@ async def test_a_new_password_removes_the_operators_passkeys_and_nobody_elses(to
 
 
 async def asks_once_more(browser: Browser) -> bool:
-    """Whether the page for adding asks for a key or password first."""
+    """Tell whether the page for adding asks for a key or password first."""
     return 'action="/passkeys/confirm"' in (await browser.get("/passkeys/add")).text
 
 
@@ -533,14 +521,14 @@ async def test_some_time_after_signing_in_passkeys_are_changed_only_by_who_prove
     browser = new_browser(browsers)
     await (browser.as_operator() if who == "operator" else browser.sign_in(remember="1"))
     await added(browser, "Old")
-    later(town, 10 * MINUTE)
+    advance(town, 10 * MINUTE)
     assert await asks_once_more(browser)
     assert (await browser.post("/passkeys/challenge")).status_code == 403
     assert (await remove(browser, "Old")).status_code == 403
     assert len(await rows(town, "passkey")) == 1
     for wrong in ("", "7loc_sc_somebody_elses_key"):
-        said = await browser.post("/passkeys/confirm", secret=wrong, next="/passkeys/add")
-        assert said.status_code == 422
+        answer = await browser.post("/passkeys/confirm", secret=wrong, next="/passkeys/add")
+        assert answer.status_code == 422
     right = PASSWORD if who == "operator" else KEY
     answer = await browser.post("/passkeys/confirm", secret=right, next="/passkeys/add")
     assert answer.headers["location"] == "/passkeys/add"
@@ -554,9 +542,9 @@ async def test_some_time_after_signing_in_passkeys_are_changed_only_by_who_prove
 
 async def test_an_answer_that_was_asked_for_in_time_is_taken_a_little_later(town: Town, browsers: Browsers) -> None:
     browser = await new_browser(browsers).as_operator()
-    later(town, 10 * MINUTE - 30 * SECOND)
+    advance(town, 10 * MINUTE - 30 * SECOND)
     options = await creation_options(browser)
-    later(town, MINUTE)
+    advance(town, MINUTE)
     made = json.dumps(Authenticator().create(options))
     assert (await browser.post("/passkeys/add", credential=made)).status_code == 303
 
@@ -564,11 +552,10 @@ async def test_an_answer_that_was_asked_for_in_time_is_taken_a_little_later(town
 async def test_a_link_that_a_signed_in_device_made_proves_nobody(town: Town, browsers: Browsers) -> None:
     for maker in (await new_browser(browsers).sign_in(), await new_browser(browsers).as_operator()):
         await added(maker, "There")
-        link = re.search(r"/link/[\w-]+", (await maker.post("/devices/link")).text)
-        assert link
+        link = await maker.make_link()
         other = new_browser(browsers)
-        await other.post(link[0])
-        assert await opens(other)
+        await other.post(link)
+        assert await other.is_signed_in()
         assert await asks_once_more(other)
         assert (await other.post("/passkeys/challenge")).status_code == 403
         assert (await remove(other, "There")).status_code == 403
@@ -587,9 +574,9 @@ async def test_an_operator_who_lost_everything_comes_back_by_the_command_line(to
     back = new_browser(browsers)
     assert (await back.post(await command_line_link(town))).headers["location"] == "/operator"
     assert (await remove(back, "Lost")).status_code == 303
-    found = await added(back, "New")
+    new = await added(back, "New")
     assert (await sign_in(new_browser(browsers), lost)).status_code == 422
-    assert (await sign_in(new_browser(browsers, "203.0.113.9"), found)).status_code == 303
+    assert (await sign_in(new_browser(browsers, "203.0.113.9"), new)).status_code == 303
 
 
 async def test_a_cafe_comes_back_by_the_command_line_and_adds_one_with_a_key(town: Town, browsers: Browsers) -> None:
@@ -603,9 +590,9 @@ async def test_a_cafe_comes_back_by_the_command_line_and_adds_one_with_a_key(tow
     assert await asks_once_more(back)
     assert (await back.post("/passkeys/challenge")).status_code == 403
     await back.post("/passkeys/confirm", secret=ANNA, next="/passkeys/add")
-    found = await added(back, "New")
+    new = await added(back, "New")
     fresh = new_browser(browsers, "203.0.113.9")
-    assert (await sign_in(fresh, found)).status_code == 303
+    assert (await sign_in(fresh, new)).status_code == 303
     assert "Signed in as anna." in (await fresh.get("/devices")).text
 
 
@@ -616,8 +603,8 @@ async def test_ten_passkeys_are_enough(town: Town, browsers: Browsers) -> None:
         await added(operator, f"Number {number}")
     assert "Remove one first" in (await operator.get("/passkeys/add")).text
     assert (await operator.post("/passkeys/challenge")).status_code == 422
-    late = await operator.post("/passkeys/add", credential=json.dumps(Authenticator().create(options)))
-    assert late.status_code == 422
+    answer = await operator.post("/passkeys/add", credential=json.dumps(Authenticator().create(options)))
+    assert answer.status_code == 422
     assert len(await rows(town, "passkey")) == access.passkeys.MOST
     await added(mine)
 
@@ -635,5 +622,5 @@ async def test_a_name_is_shown_as_text(town: Town, browsers: Browsers) -> None:
 
 async def test_a_passkey_outlives_the_sessions_it_opens(town: Town, browsers: Browsers) -> None:
     authenticator = await added(await new_browser(browsers).sign_in())
-    later(town, 100 * DAY)
+    advance(town, 100 * DAY)
     assert (await sign_in(new_browser(browsers), authenticator)).status_code == 303

@@ -44,19 +44,15 @@ def at(browsers: Browsers, address: str) -> Browser:
     return browser
 
 
-async def signed_in(browser: Browser) -> bool:
-    return (await browser.get("/devices")).status_code == 200
-
-
 def link_in(text: str) -> str:
-    found = re.search(r"/link/[\w-]+", text)
-    assert found
-    return found[0]
+    match = re.search(r"/link/[\w-]+", text)
+    assert match
+    return match[0]
 
 
 async def open_link(browser: Browser, path: str) -> Browser:
     assert (await browser.post(path)).status_code == 303
-    assert await signed_in(browser)
+    assert await browser.is_signed_in()
     return browser
 
 
@@ -69,21 +65,21 @@ async def opened_by_the_operator(town: Town, browsers: Browsers) -> tuple[list[B
     operator = await browsers.new().as_operator()
     page = f"/operator/link/{town.connection.id}"
     guest = await open_link(browsers.new(), link_in((await operator.post(page)).text))
-    guests_guest = await open_link(browsers.new(), link_in((await guest.post("/devices/link")).text))
+    guests_guest = await open_link(browsers.new(), await guest.make_link())
     business = Principal(town.connection.business_id, "Cafe Lviv", "Europe/Kyiv", OPERATOR)
     command = await town.host.store.write(lambda tx: access.sessions.make_link(tx, business))
     by_command = await open_link(browsers.new(), f"/link/{command}")
     unused = [
         link_in((await operator.post(page)).text),
-        link_in((await operator.post("/devices/link")).text),
-        link_in((await guest.post("/devices/link")).text),
+        await operator.make_link(),
+        await guest.make_link(),
         f"/link/{await town.host.store.write(lambda tx: access.sessions.make_link(tx, business))}",
     ]
     return [operator, guest, guests_guest, by_command], unused
 
 
 async def assert_all_ended(browsers: Browsers, signed_in_browsers: list[Browser], links: list[str]) -> None:
-    assert [await signed_in(browser) for browser in signed_in_browsers] == [False] * len(signed_in_browsers)
+    assert [await browser.is_signed_in() for browser in signed_in_browsers] == [False] * len(signed_in_browsers)
     for link in links:
         assert (await browsers.new().post(link)).status_code == 410
 
@@ -95,7 +91,7 @@ async def test_whatever_the_operator_opened_ends_when_the_password_changes(proxi
     async with Host(changed) as next_start:
         assert await next_start.operator_password() is None
     await assert_all_ended(browsers, signed_in_browsers, links)
-    assert await signed_in(cafe)
+    assert await cafe.is_signed_in()
 
 
 async def test_the_operator_signs_out_everywhere(proxied: Town, browsers: Browsers) -> None:
@@ -103,7 +99,7 @@ async def test_the_operator_signs_out_everywhere(proxied: Town, browsers: Browse
     cafe, second = await browsers.new().sign_in(), await browsers.new().as_operator()
     assert (await second.post("/devices/sign-out-everywhere")).headers["location"] == "/sign-in"
     await assert_all_ended(browsers, [*signed_in_browsers, second], links)
-    assert await signed_in(cafe)
+    assert await cafe.is_signed_in()
 
 
 async def test_a_cafe_signs_out_everywhere_and_no_other_cafe_with_it(proxied: Town, browsers: Browsers) -> None:
@@ -113,12 +109,12 @@ async def test_a_cafe_signs_out_everywhere_and_no_other_cafe_with_it(proxied: To
         await browsers.new().sign_in(),
         await browsers.new().sign_in(THEIRS),
     )
-    links.append(link_in((await phone.post("/devices/link")).text))
+    links.append(await phone.make_link())
     operator, operators_link = signed_in_browsers.pop(0), links.pop(1)
     await cafe.post("/devices/sign-out-everywhere")
     await assert_all_ended(browsers, [*signed_in_browsers, cafe, phone], links)
-    assert await signed_in(operator)
-    assert await signed_in(other)
+    assert await operator.is_signed_in()
+    assert await other.is_signed_in()
     await open_link(browsers.new(), operators_link)
 
 
@@ -188,7 +184,7 @@ async def test_a_browser_signed_in_as_a_cafe_is_a_stranger_to_the_operators_pass
     assert (await other.post("/sign-in/operator", password=PASSWORD, next="/")).status_code == 429
 
 
-async def test_a_cafes_sign_of_having_been_here_is_not_taken_for_the_operators(
+async def test_a_cafes_mark_of_a_known_browser_is_not_taken_for_the_operators(
     proxied: Town, browsers: Browsers
 ) -> None:
     cafe = await at(browsers, "203.0.113.9").sign_in()
@@ -200,7 +196,7 @@ async def test_a_cafes_sign_of_having_been_here_is_not_taken_for_the_operators(
     assert (await other.post("/sign-in/operator", password=PASSWORD, next="/")).status_code == 429
 
 
-async def test_few_tries_of_strangers_are_checked_at_once_and_whoever_is_known_does_not_wait_for_them(
+async def test_few_attempts_of_strangers_are_checked_at_once_and_whoever_is_known_does_not_wait_for_them(
     proxied: Town, browsers: Browsers
 ) -> None:
     cafe = await at(browsers, "198.51.100.7").sign_in()
@@ -218,7 +214,7 @@ async def test_few_tries_of_strangers_are_checked_at_once_and_whoever_is_known_d
 
     proxied.host.services.checks.check_key = slow  # type: ignore[method-assign]
     strangers = [at(browsers, f"203.0.{number}.9") for number in range(30)]
-    tries = [asyncio.create_task(stranger.post("/sign-in", key=WRONG, next="/")) for stranger in strangers]
+    attempts = [asyncio.create_task(stranger.post("/sign-in", key=WRONG, next="/")) for stranger in strangers]
     async with asyncio.timeout(20):
         while len(asked) < 4:  # noqa: ASYNC110 - nothing tells us
             await asyncio.sleep(0.01)
@@ -229,7 +225,7 @@ async def test_few_tries_of_strangers_are_checked_at_once_and_whoever_is_known_d
         assert renewed.status_code == 422
     assert asked.count(WRONG) == 4
     release.set()
-    assert {answer.status_code for answer in await asyncio.gather(*tries)} == {422}
+    assert {answer.status_code for answer in await asyncio.gather(*attempts)} == {422}
     assert asked.count(WRONG) == 30
 
 
@@ -241,16 +237,16 @@ async def test_a_cafe_that_floods_confirmations_does_not_stop_another_cafes(prox
     draft = (await thief.post("/connect/poster")).headers["location"].rpartition("/")[0]
     await thief.post(f"{draft}/authorise", **{"set.access_token": other.token})
     proxied.sevenstamp.key = KEY
-    proof, path = await thief.csrf_token(), f"/connections/{proxied.connection.id}/diagnostics"
-    honest_proof = await honest.csrf_token()
+    token, path = await thief.csrf_token(), f"/connections/{proxied.connection.id}/diagnostics"
+    honest_token = await honest.csrf_token()
 
-    async def confirm(browser: Browser, where: str, network: int, **form: str) -> Response:
-        return await browser.client.post(where, data=form, headers={"x-forwarded-for": f"203.0.{network}.9"})
+    async def confirm(browser: Browser, path: str, network: int, **form: str) -> Response:
+        return await browser.client.post(path, data=form, headers={"x-forwarded-for": f"203.0.{network}.9"})
 
-    flood = [confirm(thief, f"{draft}/key", n, proof=proof, key=f"{WRONG}{n}") for n in range(150)]
+    flood = [confirm(thief, f"{draft}/key", n, proof=token, key=f"{WRONG}{n}") for n in range(150)]
     assert {answer.status_code for answer in await asyncio.gather(*flood)} == {422}
-    assert (await confirm(honest, path, 200, proof=honest_proof, secret=f"{WRONG}_mistyped")).status_code == 422
-    right = [confirm(honest, path, n, proof=honest_proof, secret=KEY) for n in range(200, 208)]
+    assert (await confirm(honest, path, 200, proof=honest_token, secret=f"{WRONG}_mistyped")).status_code == 422
+    right = [confirm(honest, path, n, proof=honest_token, secret=KEY) for n in range(200, 208)]
     files = await asyncio.gather(*right)
     assert {file.headers["content-type"] for file in files} == {"application/zip"}
     anew = at(browsers, "198.51.100.7")
@@ -264,7 +260,7 @@ async def test_a_link_names_whom_it_lets_in_and_looking_at_it_changes_nothing(
     proxied: Town, browsers: Browsers
 ) -> None:
     cafe = await browsers.new().sign_in()
-    link = link_in((await cafe.post("/devices/link")).text)
+    link = await cafe.make_link()
     business = re.search(r'class="plain">(Cafe \w+)</a>', (await cafe.get("/devices")).text)
     assert business
     phone = browsers.new()
@@ -272,17 +268,17 @@ async def test_a_link_names_whom_it_lets_in_and_looking_at_it_changes_nothing(
         page = await phone.get(link)
         assert page.status_code == 200
         assert f"Sign this device in to {business[1]}?" in page.text
-        assert not await signed_in(phone)
+        assert not await phone.is_signed_in()
     await open_link(phone, link)
     assert "This link is used up" in (await browsers.new().get(link)).text
     operator = await browsers.new().as_operator()
-    assert "as the operator" in (await phone.get(link_in((await operator.post("/devices/link")).text))).text
+    assert "as the operator" in (await phone.get(await operator.make_link())).text
 
 
 async def test_a_link_asks_before_it_ends_the_session_of_whoever_opens_it(proxied: Town, browsers: Browsers) -> None:
     await proxied.connect()
     thief, cafe = await browsers.new().as_operator(), await browsers.new().sign_in()
-    link = link_in((await thief.post("/devices/link")).text)
+    link = await thief.make_link()
     before = cafe.client.cookies["console"]
     asked = await cafe.post(link, remember="1")  # a form that did not name the session it ends
     assert asked.status_code == 409
@@ -295,4 +291,4 @@ async def test_a_link_asks_before_it_ends_the_session_of_whoever_opens_it(proxie
     assert (await cafe.post(link, replaces=replaces[1])).headers["location"] == "/operator"
     assert (await cafe.get("/operator")).status_code == 200
     thief.client.cookies.set("console", before)
-    assert not await signed_in(thief)
+    assert not await thief.is_signed_in()

@@ -80,7 +80,7 @@ def _connector_tiles(visit: Visit, connected_names: Collection[str]) -> list[Con
             offered.info,
             connected=offered.info.name in connected_names,
             check=checked(offered),
-            set_aside=visit.host.runner.set_aside(offered.info.name) > 0,
+            set_aside=visit.host.runner.suspended_for(offered.info.name) > 0,
         )
         for offered in visit.services.offered_connectors()
     ]

@@ -48,19 +48,16 @@ class Chart:
 
 def chart_of_days(receipts: Sequence[int], stamps: Sequence[int], redemptions: Sequence[int]) -> Chart:
     """Draw three numbers a day, each against the largest of all stamps and receipts."""
-    maximum = max([1, *receipts, *stamps])
-    scale = (_FLOOR - _TOP) / maximum
-    points = [Point(_middle(day), _FLOOR - number * scale) for day, number in enumerate(receipts)]
+    maximum = max([1, *receipts, *stamps])  # at least 1, so that days without anything are drawn too
+    points = tuple(Point(_middle(day), _top(number, maximum)) for day, number in enumerate(receipts))
     return Chart(
         width=len(receipts) * _STEP,
         height=_HEIGHT,
         bar_width=_BAR_WIDTH,
-        stamps=tuple(_bar(day, number, scale) for day, number in enumerate(stamps)),
+        stamps=tuple(_bar(day, number, maximum) for day, number in enumerate(stamps)),
         receipt_line=" ".join(f"{point.x:.1f},{point.y:.1f}" for point in points),
-        receipt_points=tuple(Point(point.x, round(point.y, 1)) for point in points),
-        voucher_marks=tuple(
-            Point(_middle(day), _FLOOR + _MARK_BELOW_FLOOR) for day, number in enumerate(redemptions) if number
-        ),
+        receipt_points=points,
+        voucher_marks=tuple(_voucher_mark(day) for day, number in enumerate(redemptions) if number),
         maximum=maximum,
     )
 
@@ -69,6 +66,16 @@ def _middle(day: int) -> float:
     return day * _STEP + _STEP / 2
 
 
-def _bar(day: int, number: int, scale: float) -> Bar:
-    height = max(0, number) * scale  # a day on which more stamps were taken back than given has no bar
-    return Bar(day * _STEP + (_STEP - _BAR_WIDTH) // 2, round(_FLOOR - height, 1), round(height, 1))
+def _top(number: int, maximum: int) -> float:
+    """Return how far from the chart's top a number is drawn; the maximum is drawn at `_TOP`."""
+    return round(_FLOOR - number * (_FLOOR - _TOP) / maximum, 1)
+
+
+def _bar(day: int, number: int, maximum: int) -> Bar:
+    # a day on which more stamps were taken back than given has a bar without height
+    top = _top(max(0, number), maximum)
+    return Bar(day * _STEP + (_STEP - _BAR_WIDTH) // 2, top, round(_FLOOR - top, 1))
+
+
+def _voucher_mark(day: int) -> Point:
+    return Point(_middle(day), _FLOOR + _MARK_BELOW_FLOOR)

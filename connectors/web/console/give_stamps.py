@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from connector_sdk.messages import Message
 from connectors.domain.connection import Connection
+from connectors.domain.person import Reference
 from connectors.services import Refusal
 from connectors.sevenstamp.models import Card
 from connectors.web.console.receipt_page import FoundCard, receipt_page
@@ -26,10 +27,10 @@ _PURPOSE = "claim"
 
 @dataclass(frozen=True, slots=True)
 class _Claim:
-    """A card that was found for the address's receipt, with the kind and value of the name it was found by."""
+    """A card that was found for the address's receipt, with the name it was found by."""
 
     card: Card
-    name: tuple[str, str]
+    name: Reference
     expired: bool
 
 
@@ -57,7 +58,7 @@ def _open_claim(visit: Visit, connection: Connection) -> _Claim:
     # the token says what was found; the address says for which receipt, and both must agree
     match opened.content:
         case [str(receipt), dict(card), [str(kind), str(value)]] if receipt == visit.path_params["receipt"]:
-            return _Claim(Card.model_validate(card), (kind, value), opened.expired)
+            return _Claim(Card.model_validate(card), Reference(kind, value), opened.expired)
     raise PageNotFound
 
 

@@ -10,8 +10,8 @@ from datetime import timedelta
 from starlette.responses import Response
 
 from connector_sdk.messages import Message
+from connectors.domain.pauses import FORMER_ADDRESS_LIVES
 from connectors.services import Refusal
-from connectors.store import connections
 from connectors.web.console.routing import Router
 from connectors.web.console.visit import PageNotFound, Visit
 
@@ -25,7 +25,7 @@ async def address_page(visit: Visit) -> Response:
     # where one address serves all cafes, it is the operator's to set and nobody's to renew
     if visit.services.connector_class(connection.connector).info.hook_address != "connection":
         raise PageNotFound
-    hours = timedelta(microseconds=connections.registry.FORMER_ADDRESS_LIFETIME) // timedelta(hours=1)
+    hours = timedelta(microseconds=FORMER_ADDRESS_LIVES) // timedelta(hours=1)
     hook = visit.services.connections.hook_url(connection)
     return visit.render("address.html", connection=connection, hook=hook, hours=hours)
 

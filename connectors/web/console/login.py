@@ -29,10 +29,19 @@ _LANGUAGE_COOKIE_LIFETIME = 365 * 24 * 60 * 60  # seconds
 @router.get("/sign-in", Role.anyone)
 async def sign_in_page(visit: Visit) -> Response:
     """Show the page of signing in as a business; whoever is signed in goes on at once."""
-    next_path = local_path(visit.request.query_params.get("next", "/"))
+    next_path = _next_in_address(visit)
     if visit.session is not None:
         return visit.redirect(next_path)
     return render_sign_in(visit, next_path)
+
+
+def _next_in_address(visit: Visit) -> str:
+    return local_path(visit.request.query_params.get("next", "/"))
+
+
+def next_in_form(visit: Visit) -> str:
+    """Return the path to go to after signing in, as the form names it."""
+    return local_path(visit.form.get("next", "/"))
 
 
 def render_sign_in(visit: Visit, next_path: str, status: int = 200, errors: dict[str, str] | None = None) -> Response:
@@ -50,7 +59,7 @@ def render_sign_in(visit: Visit, next_path: str, status: int = 200, errors: dict
 @router.post("/sign-in", Role.anyone)
 async def sign_in(visit: Visit) -> Response:
     """Sign a business in by any of its keys."""
-    next_path = local_path(visit.form.get("next", "/"))
+    next_path = next_in_form(visit)
     key = visit.form.get("key").strip()
     try:
         me = await visit.console.credentials.check_key(visit.request, key)
@@ -87,20 +96,24 @@ def status_of(error: Refusal | TooManyAttempts) -> int:
 @router.get("/sign-in/operator", Role.anyone)
 async def operator_page(visit: Visit) -> Response:
     """Show the page of signing in as the operator."""
-    return visit.render(
-        "operator_sign_in.html", next=local_path(visit.request.query_params.get("next", "/")), errors={}
-    )
+    return render_operator_sign_in(visit, _next_in_address(visit))
+
+
+def render_operator_sign_in(
+    visit: Visit, next_path: str, status: int = 200, errors: dict[str, str] | None = None
+) -> Response:
+    """Render the page of signing in as the operator, with what was wrong by field."""
+    return visit.render("operator_sign_in.html", status, next=next_path, errors=errors or {})
 
 
 @router.post("/sign-in/operator", Role.anyone)
 async def operator_sign_in(visit: Visit) -> Response:
     """Sign the operator in by the password."""
-    next_path = local_path(visit.form.get("next", "/"))
+    next_path = next_in_form(visit)
     try:
         await visit.console.credentials.check_password(visit.request, visit.form.get("password"))
     except (Refusal, TooManyAttempts) as error:
-        errors = {"password": visit.explain(error)}
-        return visit.render("operator_sign_in.html", status_of(error), next=next_path, errors=errors)
+        return render_operator_sign_in(visit, next_path, status_of(error), {"password": visit.explain(error)})
     return await visit.console.auth.begin_session(
         visit.request,
         visit.redirect(next_path if next_path != "/" else "/operator"),
@@ -172,10 +185,7 @@ async def make_link(visit: Visit) -> Response:
     principal = visit.principal
 
     def work(tx: Transaction) -> str:
-        message = link_message("made", principal.login)
-        visit.console.security_events.record(
-            tx, visit.request, EventKind.link_made, message, business_id=principal.business_id
-        )
+        visit.record_event(tx, EventKind.link_made, link_message("made", principal.login))
         return access.sessions.make_link(tx, principal, visit.signed_in_session)
 
     token = await visit.host.store.write(work)
@@ -193,9 +203,7 @@ async def sign_device_out(visit: Visit) -> Response:
     def work(tx: Transaction) -> bool:
         ended = access.sessions.end(tx, device, principal.business_id)
         if ended:
-            visit.console.security_events.record(
-                tx, visit.request, EventKind.sign_out, message, business_id=principal.business_id
-            )
+            visit.record_event(tx, EventKind.sign_out, message)
         return ended
 
     if not await visit.host.store.write(work):
@@ -211,9 +219,7 @@ async def sign_out_everywhere(visit: Visit) -> Response:
 
     def work(tx: Transaction) -> None:
         access.sessions.end_everywhere(tx, principal.business_id)
-        visit.console.security_events.record(
-            tx, visit.request, EventKind.signed_out_everywhere, message, business_id=principal.business_id
-        )
+        visit.record_event(tx, EventKind.signed_out_everywhere, message)
 
     await visit.host.store.write(work)
     response = visit.redirect("/sign-in", Message("Every device is signed out, this one too."))

@@ -17,7 +17,14 @@ from connectors.store.access.security_log import EventKind
 from connectors.store.access.sessions import Principal
 from connectors.store.engine import Transaction
 from connectors.web.console.auth import principal_of
-from connectors.web.console.login import render_sign_in, status_of, wants_remembering, with_saved_form
+from connectors.web.console.login import (
+    next_in_form,
+    render_operator_sign_in,
+    render_sign_in,
+    status_of,
+    wants_remembering,
+    with_saved_form,
+)
 from connectors.web.console.relying_party import CHALLENGE_FOR, MAX_ANSWER_BYTES
 from connectors.web.console.routing import Role, Router, local_path
 from connectors.web.console.sign_in_limits import TooManyAttempts
@@ -42,12 +49,9 @@ async def sign_in_challenge(visit: Visit) -> Response:
 @router.post("/sign-in/passkey", Role.anyone, page="/sign-in", max_bytes=MAX_ANSWER_BYTES)
 async def sign_in(visit: Visit) -> Response:
     """Sign in whoever the passkey belongs to: a business, or the operator."""
-    address = visit.console.clients.address(visit.request)
     try:
-        passkey = await visit.console.passkeys.authenticate(address, visit.csrf_token, visit.form.get("credential"))
+        passkey = await _authenticate(visit)
     except (Refusal, TooManyAttempts) as error:
-        if isinstance(error, Refusal):
-            visit.console.security_events.count_failed_sign_in(visit.request, "passkey")
         return _render_sign_in_again(visit, error)
     next_path = _next_path(visit, passkey.principal)
     return await visit.console.auth.begin_session(
@@ -60,9 +64,19 @@ async def sign_in(visit: Visit) -> Response:
     )
 
 
+async def _authenticate(visit: Visit) -> Passkey:
+    """Return the passkey that the browser signed with; count a wrong one. Raises `Refusal`, `TooManyAttempts`."""
+    address = visit.console.clients.address(visit.request)
+    try:
+        return await visit.console.passkeys.authenticate(address, visit.csrf_token, visit.form.get("credential"))
+    except Refusal:
+        visit.console.security_events.count_failed_sign_in(visit.request, "passkey")
+        raise
+
+
 def _next_path(visit: Visit, principal: Principal) -> str:
     """Return where to go after signing in; either page takes anybody's passkey, so the path may be the other's."""
-    path = local_path(visit.form.get("next", "/"))
+    path = next_in_form(visit)
     if principal.business_id is None:
         return "/operator" if path == "/" else path
     return "/" if path.startswith("/operator") else path
@@ -70,10 +84,8 @@ def _next_path(visit: Visit, principal: Principal) -> str:
 
 def _render_sign_in_again(visit: Visit, error: Refusal | TooManyAttempts) -> Response:
     """Render the page that the passkey was used on, with the reason why it did not sign in."""
-    next_path, errors = local_path(visit.form.get("next", "/")), {"passkey": visit.explain(error)}
-    if visit.form.get("as") == "operator":
-        return visit.render("operator_sign_in.html", status_of(error), next=next_path, errors=errors)
-    return render_sign_in(visit, next_path, status_of(error), errors)
+    render = render_operator_sign_in if visit.form.get("as") == "operator" else render_sign_in
+    return render(visit, next_in_form(visit), status_of(error), {"passkey": visit.explain(error)})
 
 
 # --- proving once more ----------------------------------------------------------------------------------------------
@@ -206,8 +218,5 @@ async def _load_passkey(visit: Visit) -> Passkey:
 
 def _record_change(visit: Visit, tx: Transaction, change: str) -> None:
     """Record in the security log that a passkey was `added` or `removed`."""
-    principal = visit.principal
-    message = Message(f"security.passkey.{change}", {"login": principal.login})
-    visit.console.security_events.record(
-        tx, visit.request, EventKind.passkey_changed, message, business_id=principal.business_id
-    )
+    message = Message(f"security.passkey.{change}", {"login": visit.principal.login})
+    visit.record_event(tx, EventKind.passkey_changed, message)

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 from connector_sdk.sale import Sale
 from connectors.domain.operation import State
 from connectors.store.ledger.journal import JournalLine
-from connectors.store.ledger.operations import Attempt, Operation
+from connectors.store.ledger.operations import Operation
+from connectors.store.queries.operations import Attempt, OperationHistory
 from connectors.store.queries.receipts import ReceiptDetails, Version
 from connectors.web.console.localization import Localizer
 
@@ -23,8 +23,6 @@ _SOURCES = {
     "push": "sent by the till",
     "backfill": "read from the past",
 }
-OperationTries: TypeAlias = Sequence[tuple[Operation, list[Attempt]]]
-"""A receipt's operations, each with its tries, as the ledger reads them."""
 _OF_TILL, _OF_JOURNAL, _OF_7STAMP = 0, 1, 2
 """In which order things stand that happened at once: the till's word, what was planned by it, what was sent."""
 
@@ -47,7 +45,7 @@ class HistoryEntry:
 def build_history(
     localizer: Localizer,
     details: ReceiptDetails,
-    tries: OperationTries,
+    tries: Sequence[OperationHistory],
     lines: Sequence[JournalLine],
 ) -> list[HistoryEntry]:
     """Tell everything that happened to a receipt, oldest first."""
@@ -117,13 +115,14 @@ def _journal_entries(localizer: Localizer, lines: Sequence[JournalLine]) -> Iter
 # --- 7stamp ---------------------------------------------------------------------------------------------------------
 
 
-def _operation_entries(localizer: Localizer, tries: OperationTries) -> Iterator[HistoryEntry]:
-    for operation, attempts in tries:
-        for attempt in attempts:
+def _operation_entries(localizer: Localizer, tries: Sequence[OperationHistory]) -> Iterator[HistoryEntry]:
+    for history in tries:
+        operation = history.operation
+        for attempt in history.attempts:
             # a try and its answer are one line, so that it is plain which answer is to what
             text, answer = _sent(localizer, operation), _answer(localizer, attempt)
             yield HistoryEntry(attempt.at, _OF_7STAMP, text, answer, attempt.state.value)
-        if not attempts and operation.state is State.held and operation.reason:
+        if not history.attempts and operation.state is State.held and operation.reason:
             reason = localizer.sentence(operation.reason)
             yield HistoryEntry(operation.updated_at, _OF_7STAMP, localizer.text("It is held."), reason, "held")
 

@@ -16,9 +16,10 @@ from connectors.domain.stamps import Earned, stamps_for
 from connectors.sevenstamp.models import Card
 from connectors.store import ledger, queries
 from connectors.store.ledger.operations import Operation
+from connectors.store.queries.operations import OperationHistory
 from connectors.store.queries.receipts import ReceiptDetails
 from connectors.web.console.operation_review import with_choices
-from connectors.web.console.receipt_history import HistoryEntry, OperationTries, build_history
+from connectors.web.console.receipt_history import HistoryEntry, build_history
 from connectors.web.console.routing import Router
 from connectors.web.console.visit import PageNotFound, Visit
 
@@ -70,8 +71,8 @@ async def receipt_page(
 ) -> Response:
     """Render the page of the address's receipt; with a card that was found, or with what is wrong with the form."""
     details = await _load_details(visit, connection)
-    tries = await visit.host.store.read(lambda tx: ledger.operations.with_attempts(tx, details.receipt.id))
-    operations = [operation for operation, _ in tries]
+    tries = await visit.host.store.read(lambda tx: queries.operations.of_sale(tx, details.receipt.id))
+    operations = [history.operation for history in tries]
     return visit.render(
         "receipt.html",
         422 if errors else 200,
@@ -99,7 +100,7 @@ def _earned(connection: Connection, details: ReceiptDetails) -> Earned | None:
     return stamps_for(details.versions[-1].content, details.rule, connection.account.zone)
 
 
-async def _load_history(visit: Visit, details: ReceiptDetails, tries: OperationTries) -> list[HistoryEntry]:
+async def _load_history(visit: Visit, details: ReceiptDetails, tries: Sequence[OperationHistory]) -> list[HistoryEntry]:
     lines = await visit.host.store.read(lambda tx: ledger.journal.of_sale(tx, details.receipt.id))
     return build_history(visit.localizer, details, tries, lines)
 

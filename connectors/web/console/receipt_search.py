@@ -16,7 +16,7 @@ from babel.numbers import get_currency_symbol
 
 from connector_sdk.money import Money
 from connectors.domain.clock import SECOND, micros, moment
-from connectors.domain.person import international
+from connectors.domain.person import Reference, international
 from connectors.store.queries.receipts import SearchTerm
 
 Span = tuple[int, int]
@@ -61,7 +61,7 @@ def parse_terms(text: str, context: SearchContext) -> list[SearchTerm]:
     phone = _whole_phone(text, context.country)
     # a phone written with spaces is one thing all the same, not several words
     if phone and (text.startswith("+") or " " in text):
-        return [SearchTerm(receipt=text, names=(("phone", phone),))]
+        return [SearchTerm(receipt=text, names=(Reference("phone", phone),))]
     words = _normalise(text, context).split()[:_MOST_WORDS]
     return [_parse_word(word, context) for word in words]
 
@@ -132,15 +132,15 @@ def _parse_word(word: str, context: SearchContext) -> SearchTerm:
     )
 
 
-def _customer_names(word: str, country: str | None) -> list[tuple[str, str]]:
+def _customer_names(word: str, country: str | None) -> list[Reference]:
     """Return what a word can be of a customer: a card's number, a phone, an email."""
-    names: list[tuple[str, str]] = []
+    names: list[Reference] = []
     if re.fullmatch(r"\d{6}", word, re.ASCII):
-        names.append(("number", word))
+        names.append(Reference("number", word))
     if re.fullmatch(r"\+?\d{7,15}", word, re.ASCII) and (phone := international(word, country)):
-        names.append(("phone", phone))
+        names.append(Reference("phone", phone))
     if "@" in word:
-        names.append(("email", word.lower()))
+        names.append(Reference("email", word.lower()))
     return names
 
 

@@ -19,7 +19,9 @@ from connectors.isolation.runner import RemoteTeaching
 from connectors.runtime.host import Host
 from connectors.services import Refusal, Services
 from connectors.store import queries
+from connectors.store.access.security_log import EventKind
 from connectors.store.access.sessions import OPERATOR, Principal, Session
+from connectors.store.engine import Transaction
 from connectors.store.errors import StoreError
 from connectors.store.queries.overviews import Overview
 from connectors.web.console.localization import Localizer, zone_of
@@ -116,6 +118,11 @@ class Visit:
     def limit_card_search(self) -> None:
         """Count a look-up of a customer's card. Raises `TooManyAttempts` where this session makes too many."""
         self.console.card_searches.take(self.signed_in_session.id_hash)
+
+    def record_event(self, tx: Transaction, kind: EventKind, message: Message) -> None:
+        """Record in the security log, in a transaction, what the business or operator that is signed in has done."""
+        business_id = self.principal.business_id
+        self.console.security_events.record(tx, self.request, kind, message, business_id=business_id)
 
     # --- answers ------------------------------------------------------------------------------------------------
 
