@@ -43,10 +43,10 @@ async def browsers(town: Town) -> AsyncIterator[Browsers]:
 
 
 async def draft_of(town: Town, address: str) -> Draft:
-    wanted, owner = address.split("/")[2], await owner_of(town)
-    found = await town.host.store.read(lambda tx: connections.drafts.get(tx, wanted, owner))
-    assert found is not None
-    return found
+    draft_id, owner = address.split("/")[2], await owner_of(town)
+    draft = await town.host.store.read(lambda tx: connections.drafts.get(tx, draft_id, owner))
+    assert draft is not None
+    return draft
 
 
 async def owner_of(town: Town) -> str:
@@ -82,7 +82,7 @@ async def test_every_step_of_connecting_can_be_asked_for_before_and_after_every_
     town: Town, browsers: Browsers, connector: str, first: dict[str, str]
 ) -> None:
     mine = await browsers.new().sign_in()
-    given = first or {"set.access_token": town.cafe.token}
+    fields = first or {"set.access_token": town.cafe.token}
     stumbled = []
     owner, proof = await owner_of(town), await mine.csrf_token()
     forms: list[dict[str, str]] = [
@@ -90,12 +90,13 @@ async def test_every_step_of_connecting_can_be_asked_for_before_and_after_every_
         {"key": "nonsense", "use": "own", "location": "1", "field": "map_paid"},
         {"key": "?"},
     ]
-    for station, content in (await stations(town, mine, connector, given)).items():
+    for station, content in (await stations(town, mine, connector, fields)).items():
         for route in STEPS:
             for form in forms if route.method == "POST" else [{}]:
-                draft = await town.host.store.write(
-                    lambda tx, content=content: connections.drafts.create(tx, owner, connector, content)  # type: ignore[misc]
-                )
+                draft = await town.host.store.write(lambda tx: connections.drafts.create(tx, owner, connector))
+                made = await town.host.store.read(lambda tx, draft=draft: connections.drafts.get(tx, draft, owner))  # type: ignore[misc]
+                assert made is not None
+                await town.host.services.drafts.save(made, content)
                 path = route.path.format(draft=draft)
                 answer = await (mine.post(path, proof, **form) if route.method == "POST" else mine.get(path))
                 if answer.status_code >= 500:
