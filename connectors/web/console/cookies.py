@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from connectors.domain.clock import DAY
 from connectors.web.console.clients import Clients
-from connectors.web.reading import cookie
+from connectors.web.request_input import read_cookie
 
 REMEMBERED_FOR = 90 * DAY
 """How long a remembered session lives, and the cookies that outlive sessions; microseconds."""
@@ -29,7 +29,7 @@ class Cookies:
 
     def read(self, request: HTTPConnection, name: str) -> str:
         """Return a cookie's value, cut to a bounded length; an empty text where there is none."""
-        return cookie(request, self._full_name(request, name))[:_MAX_VALUE]
+        return read_cookie(request, self._full_name(request, name))[:_MAX_VALUE]
 
     def set(self, request: HTTPConnection, response: Response, name: str, value: str, max_age: int | None) -> None:
         """Set a cookie for some seconds, or until the browser is closed."""

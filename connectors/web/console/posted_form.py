@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 
-from connectors.web.reading import read_body
+from connectors.web.request_input import read_body
 
 MAX_FORM_BYTES = 256 * 1024
 _MAX_FIELDS = 6000  # the page of settings that has most fields has hundreds; parsing takes time for each field

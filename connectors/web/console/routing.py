@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from connectors.isolation import NoAnswer
+from connectors.isolation import CallFailed
 from connectors.services import Refusal
 from connectors.store.access.sessions import Session
 from connectors.store.errors import NotFound, StoreError
@@ -26,7 +26,7 @@ from connectors.web.console.rendering import set_security_headers
 from connectors.web.console.sign_in_limits import TooManyAttempts
 from connectors.web.console.state import Console
 from connectors.web.console.visit import PageNotFound, Visit
-from connectors.web.reading import cookie
+from connectors.web.request_input import read_cookie
 
 log = logging.getLogger(__name__)
 
@@ -167,7 +167,7 @@ async def _respond_in_session(
 def _localizer(console: Console, request: Request, session: Session | None) -> Localizer:
     """Return the texts and formats of whoever asks; times are in UTC until a business or a venue is known."""
     catalogue, accepted = console.host.words, request.headers.get("accept-language", "")
-    language = language_for(catalogue, cookie(request, "language"), accepted)
+    language = language_for(catalogue, read_cookie(request, "language"), accepted)
     zone = zone_of(session.principal.zone if session else "UTC")
     return Localizer(catalogue, language, zone, console.host.store.clock.now())
 
@@ -232,7 +232,7 @@ def _error_page(visit: Visit, route: Route, error: Exception) -> Response:
             return response
         case Refusal():
             return visit.render("refused.html", 422, why=visit.localizer.sentence(error.message))
-        case NoAnswer():
+        case CallFailed():
             why = visit.localizer.text(
                 "Reading what the till sent took too long. Try again in a minute; simpler paths are quicker."
             )

@@ -28,7 +28,7 @@ from connectors.web.console.localization import Localizer, zone_of
 from connectors.web.console.posted_form import PostedForm
 from connectors.web.console.sign_in_limits import TooManyAttempts
 from connectors.web.console.state import Console
-from connectors.web.reading import cookie
+from connectors.web.request_input import read_cookie
 
 _NOTICE_COOKIE = "notice"
 _NOTICE_LIFETIME = 60  # seconds
@@ -166,7 +166,7 @@ class Visit:
 
     def _read_notice(self) -> _Notice:
         """Read the notice that the page before left; a part of a page that is fetched by itself shows none."""
-        encrypted = cookie(self.request, _NOTICE_COOKIE)
+        encrypted = read_cookie(self.request, _NOTICE_COOKIE)
         if not encrypted or self.request.query_params.get("part"):
             return _Notice("", "")
         try:
