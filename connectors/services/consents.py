@@ -1,6 +1,7 @@
-"""Consents: a browser's way to a till's own consent page and back, for a draft or for an existing connection.
+"""Consents: the states by which a browser is known that comes back from a till's own consent page.
 
-Owns what a journey is for and that it ends once; the exchange of the till's code for settings is `onboarding`'s.
+Owns what a consent is asked for, and that its state is used once; the exchange of the till's code for settings is
+`onboarding`'s.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from connectors.store.access.sessions import Session
 
 @dataclass(frozen=True, slots=True)
 class ConsentTarget:
-    """What a consent is asked for: a connector, and the id of a draft or of a connection."""
+    """The purpose of a consent: a connector, and the id of the draft or the connection it is for."""
 
     connector: str
     draft: str | None = None

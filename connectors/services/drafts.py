@@ -16,8 +16,7 @@ from connectors.store.inbox.captured import CapturedRequest
 
 # Stored as part of the owner, so that drafts of another version are still found.
 _RETEACHING = "mending:"
-"""What stands before an owner whose draft teaches an existing connection once more: the catalogue lists none of these.
-"""
+"""The prefix of an owner whose draft teaches an existing connection once more: the catalogue lists none of these."""
 
 
 class DraftService:

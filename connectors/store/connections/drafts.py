@@ -50,7 +50,7 @@ class KeyUsage(_Stored):
 
 
 class KeyHolder(_Stored):
-    """Who holds the 7stamp key of a draft, as 7stamp answered when the key was given."""
+    """The holder of a draft's 7stamp key, as 7stamp answered when the key was given."""
 
     business: KeyBusiness
     operations: KeyUsage
@@ -98,7 +98,7 @@ class DraftContent(_Stored):
     key: str | None = Field(default=None, repr=False)
     """The 7stamp key."""
     me: KeyHolder | None = None
-    """Who holds that key."""
+    """The holder of that key."""
     scope: tuple[str, ...] | None = None
     """The ids of the locations that give stamps, empty for all; `None` until they are chosen."""
     rule: Mapping[str, list[str]] | None = None
@@ -151,7 +151,7 @@ class StoredDraft:
 def create(tx: Transaction, owner: str, connector: str, content: DraftContent | None = None) -> str:
     """Store a new draft and return its id.
 
-    Drafts that are too old are deleted on the way, and so are the owner's oldest beyond the quota. A content with a
+    Deletes drafts that are too old, and the owner's oldest beyond the quota. A content with a
     `hook_token` makes the draft findable by that token.
     """
     # those too old go first, so that they do not count against the quota

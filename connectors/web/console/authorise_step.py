@@ -1,6 +1,6 @@
 """The first step of connecting a till: its settings are typed, taught or consented to, until they open an account.
 
-Owns the page of settings and the way from settings to an account in the draft; consent is `consent`'s, teaching
+Owns the page of settings and how settings become an account in the draft; consent is `consent`'s, teaching
 `teaching_page`'s, and the check of the till `connectors.services.checks`'.
 """
 
@@ -166,7 +166,7 @@ def _leaves_no_location(account: TillAccount, joined: Sequence[Connection]) -> b
 
 
 async def _already_connected(visit: Visit, onboarding: Onboarding, joined: Sequence[Connection]) -> Response:
-    """Go to the connection that this visitor has of the account; another business's is not shown."""
+    """Go to the connection that the business has of the account; another business's is not shown."""
     own = next((other for other in joined if visit.principal.business_id in (None, other.business_id)), None)
     if own is None:
         text = visit.localizer.text("This till is connected for another business already.")

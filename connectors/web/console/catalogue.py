@@ -40,9 +40,9 @@ class ConnectorTile:
     info: ConnectorInfo
     connected: bool
     check: Checked | None
-    """What our test found; `None` where it was not run on this connector."""
+    """The result of our test; `None` where it was not run on this connector."""
     set_aside: bool
-    """Whether it is left alone for a while because reading what tills sent took too long."""
+    """`True` while it is left alone because reading what tills sent took too long."""
 
 
 @dataclass(frozen=True, slots=True)

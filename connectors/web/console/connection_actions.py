@@ -36,7 +36,7 @@ class PlanUsage:
 
 async def read_plan(visit: Visit, connection: Connection) -> PlanUsage | None:
     """Ask 7stamp how much of a connection's plan is used; `None` where it does not say so now."""
-    # the connection's own key: the visitor may have signed in with another, or be the operator, who has none
+    # the connection's own key: whoever is signed in may have used another, or be the operator, who has none
     try:
         key = visit.host.store.vault.decrypt(connection.sevenstamp_key)
         usage = (await visit.console.credentials.find_key_owner(key)).operations

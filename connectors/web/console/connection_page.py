@@ -69,7 +69,7 @@ class Fortnight:
 
     @property
     def today(self) -> DayTotals:
-        """What was counted today."""
+        """The counts of today."""
         return self.days[-1].totals
 
     @property
@@ -85,15 +85,15 @@ class Fortnight:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionStatus:
-    """What changes on a connection's page while somebody looks."""
+    """The part of a connection's page that changes while somebody looks."""
 
     overview: Overview
     title: str
-    """What the till is called; its connector's name where that is not installed any more."""
+    """The till's title; its connector's name where that is not installed any more."""
     state: str
     """Which sentence is true of the connection now, as the template words them."""
     installed: bool
-    """Whether the connector is installed here."""
+    """`True` where the connector is installed here."""
     missing_settings: tuple[str, ...]
     """The titles of settings that the connector's model, as it is now, finds missing or wrong."""
     can_consent: bool

@@ -1,4 +1,4 @@
-"""The way to a till's own consent page and back, for a draft or to let an existing connection in again.
+"""Consent at the till's own page, for a draft or to authorise an existing connection again.
 
 Owns the addresses on both ends and the pages of what can go wrong; the state that brings a browser back once is
 `connectors.services.consents`', trading a consent for settings `connectors.services.onboarding`'s.
@@ -91,7 +91,7 @@ async def _authorise_connection(
 
 
 def _failed(visit: Visit, outcome: str, target: ConsentTarget | None, why: str = "") -> Response:
-    """Tell what came of a consent that stored nothing, with the way back to where it was asked for."""
+    """Tell what came of a consent that stored nothing, with a link to the page where it was asked for."""
     connector_class = visit.host.plugins.classes.get(target.connector) if target is not None else None
     title = connector_class.info.title if connector_class is not None else ""
     return visit.render("consent.html", 400, outcome=outcome, back=_page_before(target), why=why, till=title)

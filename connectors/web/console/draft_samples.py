@@ -23,12 +23,12 @@ from connectors.web.console.visit import Visit
 
 @dataclass(frozen=True, slots=True)
 class TeachingView:
-    """What the first step shows of teaching: the till's address, what it has sent, and the chosen sample as read."""
+    """Teaching as the first step shows it: the till's address, what it has sent, and the chosen sample as read."""
 
     address: str
     requests: tuple[ArrivedRequest, ...]
     read: SampleReading | None
-    """What settings make of the sample; `None` until one is chosen."""
+    """The sample as the settings read it; `None` until one is chosen."""
     lives: int
     """How many requests are kept at most."""
 

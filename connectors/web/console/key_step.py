@@ -23,7 +23,7 @@ router = Router()
 
 @router.get("/connect/{draft}/key")
 async def key_page(visit: Visit) -> Response:
-    """Offer the key that the visitor signed in with, or another of the same business."""
+    """Offer the key of this session, or another of the same business."""
     onboarding = await load_onboarding(visit)
     # a step that is gone to before its turn sends on to the one whose turn it is
     if onboarding.content.account is None:
@@ -37,7 +37,7 @@ async def _key_page(visit: Visit, onboarding: Onboarding, errors: Mapping[str, s
     if own_key:
         try:
             offered = await visit.console.credentials.find_key_owner(own_key)
-        # the visitor's own key may be refused by now: the page is shown all the same, for another key
+        # the session's own key may be refused by now: the page is shown all the same, for another key
         except (Refusal, TooManyAttempts) as error:
             errors = errors or field_errors(visit, error)
     ending = (own_key or "")[-4:]

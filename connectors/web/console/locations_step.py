@@ -23,7 +23,7 @@ router = Router()
 
 @dataclass(frozen=True, slots=True)
 class _Choice:
-    """What there is to choose from in a draft; `taken` maps a location to the connection that has it.
+    """The locations to choose from in a draft; `taken` maps a location to the connection that has it.
 
     The connection's id is empty where it is another business's, of which nothing is told.
     """

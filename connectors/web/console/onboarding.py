@@ -54,12 +54,12 @@ class Onboarding:
 
     @property
     def content(self) -> DraftContent:
-        """What was chosen so far."""
+        """Everything chosen so far."""
         return self.draft.content
 
     @property
     def info(self) -> ConnectorInfo:
-        """What the connector says of itself."""
+        """The connector's own title, needs and steps."""
         return self.connector_class.info
 
     @property
@@ -69,7 +69,7 @@ class Onboarding:
 
 
 async def load_onboarding(visit: Visit) -> Onboarding:
-    """Return the draft of the page's address, if it is this visitor's. Raises `PageNotFound`."""
+    """Return the draft of the page's address, if the signed-in business has it. Raises `PageNotFound`."""
     draft = await visit.services.drafts.find(visit.owner_id, visit.path_params["draft"])
     if draft is None or draft.connector not in visit.host.plugins.classes:
         raise PageNotFound

@@ -47,7 +47,7 @@ _DECISIONS: Mapping[str, tuple[Decide, Message]] = {
     "dismiss": (ReviewService.dismiss, Message("It is left as it is.")),
     "acknowledge": (ReviewService.acknowledge, Message("Seen, and left as it is.")),
 }
-"""What each button does, and what is said once it is done."""
+"""The service method behind each button, and the notice once it is done."""
 
 
 def with_choices(operations: Sequence[Operation]) -> list[StoppedOperation]:

@@ -35,11 +35,11 @@ class TillSetup:
 
     info: ConnectorInfo
     shared: bool
-    """Whether one address, which the operator sets at the till, serves all cafes."""
+    """`True` where one address, which the operator sets at the till, serves all cafes."""
     address: str
     last: int | None
     consent: bool
-    """Whether cafes can sign in at the till."""
+    """`True` where cafes can sign in at the till."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class InstallationCounts:
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """What the installation runs on, and what of it is set."""
+    """The versions and the database of the installation, and which settings it has."""
 
     software: str
     python: str

@@ -1,4 +1,4 @@
-"""What happened to a receipt, in order: what the till said, what was planned, each try at 7stamp with its answer.
+"""The history of a receipt, in order: each version of the till, what was planned, each try at 7stamp with its answer.
 
 Owns the words and the order; the facts are the ledger's.
 """

@@ -1,4 +1,4 @@
-"""What somebody types to find a receipt: its number, a phone, a card, an amount, a day or a time, in any mixture.
+"""The search for receipts: a text is read as a number, a phone, a card, an amount, a day or a time, in any mixture.
 
 Owns the reading of the text into search terms: each word is everything it can be, and a receipt must fit all words.
 Finding the receipts is `connectors.store.queries.receipts`'.

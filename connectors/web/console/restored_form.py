@@ -1,4 +1,4 @@
-"""What somebody had typed on a page before they had to sign in again, or had to look elsewhere first.
+"""Forms restored as they were typed before somebody had to sign in again, or left the page for another.
 
 Owns only the reading back; the forms are saved where `Visit.save_form` and the sign-in page save them.
 """

@@ -87,7 +87,10 @@ async def save_reteaching(visit: Visit) -> Response:
 
 
 async def _load_connection(visit: Visit, draft: TaughtDraft) -> Connection:
-    """Return the connection that a draft teaches once more, if it is still this visitor's. Raises `PageNotFound`."""
+    """Return the connection that a draft teaches once more.
+
+    Raises `PageNotFound` where the signed-in business has it no more.
+    """
     connection_id = draft.content.mends or ""
     overview = await visit.host.store.read(lambda tx: queries.overviews.overview(tx, connection_id))
     if overview is None or visit.principal.business_id not in (None, overview.connection.business_id):

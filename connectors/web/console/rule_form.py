@@ -25,7 +25,7 @@ _ID_LENGTH = 128
 
 @dataclass(frozen=True, slots=True)
 class RuleChoice:
-    """What a form chose: a rule, or the rule before and what is wrong with each field."""
+    """A rule as chosen in a form, or the rule before with what is wrong with each field."""
 
     rule: StampRule
     errors: Mapping[str, Message]

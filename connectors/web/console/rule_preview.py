@@ -28,7 +28,7 @@ class RulePreview:
 
     forecast: Forecast
     unfinished: bool
-    """Whether the rule has something wrong: then the receipts are shown without stamps."""
+    """`True` while the rule has something wrong: then the receipts are shown without stamps."""
     attach: str
     plan: PlanLimit | None
     """The plan's limit; `None` where 7stamp does not say it just now."""

@@ -1,4 +1,4 @@
-"""What a till that is being taught has sent, as it may be shown: people masked, and what settings make of it in words.
+"""Requests of a till that is being taught, as they may be shown: people masked, and in words as settings read them.
 
 Owns these views; what is asked and how a request is read is the connector's `teaching`, which requests there are is
 `draft_samples`'.
@@ -27,7 +27,7 @@ _LONG = 60
 _SHORT, _EXCERPTS = 16, 4
 _KINDS = ("kind", "type", "key", "label")
 _PLAIN_FACT = re.compile(r"[0-9]{1,6}|[0-9]+[.,][0-9]{1,3}|true|false|")
-"""What says nothing of anybody, though it stands within a customer: a count, a balance, yes or no."""
+"""Values that say nothing of anybody, though they stand within a customer: a count, a balance, yes or no."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class ReadSale:
 
 @dataclass(frozen=True, slots=True)
 class ReadSetting:
-    """What one setting finds in the sample (people masked), and the path by which it finds it."""
+    """The value that a setting finds in the sample (people masked), and the path by which it finds it."""
 
     name: str
     title: str

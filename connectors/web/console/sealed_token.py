@@ -21,7 +21,7 @@ _LIFETIME = 15 * MINUTE
 
 @dataclass(frozen=True, slots=True)
 class OpenedToken:
-    """What a token carries, and whether its quarter of an hour is over."""
+    """The content of a token, `expired` where its quarter of an hour is over."""
 
     content: list[JsonValue]
     expired: bool

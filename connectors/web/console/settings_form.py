@@ -27,7 +27,7 @@ SettingValues: TypeAlias = Mapping[str, object]
 
 _ENDING_SHOWN = 4
 _SECRET_LONGER_THAN = 8
-"""Of a secret no longer than this even the ending is not shown: it would be half of it."""
+"""A secret no longer than this shows not even its ending: that would be half of it."""
 
 
 class InputKind(StrEnum):
@@ -54,11 +54,11 @@ class Field:
     value: str
     needed: bool
     first: bool
-    """Whether it is among what lets us in at all; the others are for later."""
+    """`True` for what lets us in at all; the other settings are for later."""
     taught: bool = False
-    """Whether it says where something is in what the till sends."""
+    """`True` for a path to something in what the till sends."""
     choices: tuple[tuple[str, str], ...] = ()
-    """What can be chosen: values, each with its words."""
+    """The values that can be chosen, each with its words."""
     ending: str = ""
     """How the secret ends that stays if nothing is typed; empty where there is none."""
 

@@ -74,7 +74,7 @@ async def _settings_page(visit: Visit, errors: Mapping[str, str]) -> Response:
 
 
 def _key_endings(visit: Visit, connection: Connection) -> dict[str, object]:
-    """Return how the connection's key ends, and the one that the visitor signed in with: enough to tell them apart."""
+    """Return how the connection's key ends, and the key of this session: enough to tell them apart."""
     key = visit.host.store.vault.decrypt(connection.sevenstamp_key)
     return {"ending": key[-4:], "own_key": (visit.principal.key or "")[-4:]}
 

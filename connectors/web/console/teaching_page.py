@@ -38,7 +38,7 @@ class TaughtDraft:
 
     @property
     def content(self) -> DraftContent:
-        """What was chosen so far."""
+        """Everything chosen so far."""
         return self.onboarding.content
 
     @property
@@ -64,7 +64,7 @@ class QuestionView:
     answer: str
     tree: Branch
     likely: tuple[tuple[Leaf, str], ...]
-    """What looks like the answer, each with its value as it may be shown."""
+    """The leaves that look like the answer, each with its value as it may be shown."""
 
 
 async def load_taught_draft(visit: Visit) -> TaughtDraft:

@@ -39,13 +39,13 @@ class TillReading:
 
     @property
     def failed(self) -> bool:
-        """Whether the till could not be read."""
+        """`True` where the till could not be read."""
         return self.recent.source == "unread"
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """A reading that is under way or done; `until` is on the monotonic clock, in seconds."""
+    """A reading, whether it goes on or is done; `until` is on the monotonic clock, in seconds."""
 
     until: float
     reading: asyncio.Task[TillReading]
