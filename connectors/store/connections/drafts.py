@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -109,6 +109,43 @@ class DraftContent(_Stored):
     """The questions of teaching that were answered with "my till does not send this"."""
     mends: str | None = None
     """The id of the connection whose settings this draft teaches once more; `None` for a new connection."""
+
+    def with_values(self, values: Mapping[str, object]) -> DraftContent:
+        """Return the content with other settings, whether or not they open an account."""
+        return self.model_copy(update={"values": dict(values)})
+
+    def with_account(self, values: Mapping[str, object], account: TillAccount, expires_at: int | None) -> DraftContent:
+        """Return the content with settings that open an account, and when they end (UTC microseconds).
+
+        The locations that were chosen stay only where it is the account of before: another one has others.
+        """
+        same_account = self.account is None or self.account.id == account.id
+        scope = self.scope if same_account else None
+        changes = {"values": dict(values), "account": account, "expires_at": expires_at, "scope": scope}
+        return self.model_copy(update=changes)
+
+    def with_key(self, key: str, holder: KeyHolder) -> DraftContent:
+        """Return the content with a 7stamp key and who holds it."""
+        return self.model_copy(update={"key": key, "me": holder})
+
+    def with_scope(self, scope: Sequence[str]) -> DraftContent:
+        """Return the content with the locations that give stamps, none of them for all."""
+        return self.model_copy(update={"scope": tuple(scope)})
+
+    def with_rule(self, fields: Mapping[str, list[str]]) -> DraftContent:
+        """Return the content with the rule form as filled in."""
+        return self.model_copy(update={"rule": dict(fields)})
+
+    def with_sample(self, sample: Sample, values: Mapping[str, object]) -> DraftContent:
+        """Return the content with a request to teach by and the settings that it suggests.
+
+        Questions that were skipped are asked again: this request may have what the one before lacked.
+        """
+        return self.model_copy(update={"sample": sample, "values": dict(values), "skipped": ()})
+
+    def with_answers(self, values: Mapping[str, object], skipped: Sequence[str]) -> DraftContent:
+        """Return the content with the settings after an answer, and the questions skipped so far."""
+        return self.model_copy(update={"values": dict(values), "skipped": tuple(skipped)})
 
     def as_json(self) -> str:
         """Write the JSON text to be stored; keys of steps that were not done are left out."""

@@ -15,7 +15,6 @@ from connector_sdk.messages import Message
 from connectors.domain.connection import Connection
 from connectors.services import Refusal
 from connectors.store import connections
-from connectors.store.connections.drafts import DraftContent
 from connectors.web.console.draft_samples import check_draft_samples, teaching_view
 from connectors.web.console.onboarding import (
     Onboarding,
@@ -108,8 +107,7 @@ async def authorise(visit: Visit) -> Response:
     onboarding = await load_onboarding(visit)
     values = _typed_values(visit, onboarding)
     if visit.form.get("then") == "teach" and onboarding.connector_class.teaching is not None:
-        content = onboarding.content.model_copy(update={"values": values})
-        await visit.services.drafts.save(onboarding.draft, content)
+        await visit.services.drafts.save(onboarding.draft, onboarding.content.with_values(values))
         return visit.redirect(f"{onboarding.address}/teach")
     return await join_account(visit, onboarding, values, expires_at=None)
 
@@ -141,20 +139,10 @@ async def join_account(
     joined = await visit.host.store.read(lambda tx: connections.registry.of_account(tx, connector, account.id))
     if _leaves_no_location(account, joined):
         return await _already_connected(visit, onboarding, joined)
-    content = _with_account(onboarding.content, values, account, expires_at)
+    content = onboarding.content.with_account(values, account, expires_at)
     await visit.services.drafts.save(onboarding.draft, content)
     # a draft that has been here before knows its key already: it goes on where it was
     return visit.redirect(onboarding.address if content.me is not None else f"{onboarding.address}/key")
-
-
-def _with_account(
-    content: DraftContent, values: SettingValues, account: TillAccount, expires_at: int | None
-) -> DraftContent:
-    """Return the content with another account; the locations chosen at an account before are not this one's."""
-    same_account = content.account is None or content.account.id == account.id
-    scope = content.scope if same_account else None
-    changes = {"values": dict(values), "account": account, "expires_at": expires_at, "scope": scope}
-    return content.model_copy(update=changes)
 
 
 def _leaves_no_location(account: TillAccount, joined: Sequence[Connection]) -> bool:

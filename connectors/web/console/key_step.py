@@ -58,7 +58,7 @@ async def save_key(visit: Visit) -> Response:
         return await _key_page(visit, onboarding, field_errors(visit, error))
     # the whole answer is stored: a version after this one may read more of it
     holder = KeyHolder.model_validate(me.model_dump(mode="json"))
-    content = onboarding.content.model_copy(update={"key": key, "me": holder})
+    content = onboarding.content.with_key(key, holder)
     await visit.services.drafts.save(onboarding.draft, content)
     return visit.redirect(f"{onboarding.address}/where")
 

@@ -110,5 +110,5 @@ async def save_locations(visit: Visit) -> Response:
 
 
 async def _save_scope(visit: Visit, onboarding: Onboarding, scope: tuple[str, ...]) -> Response:
-    await visit.services.drafts.save(onboarding.draft, onboarding.content.model_copy(update={"scope": scope}))
+    await visit.services.drafts.save(onboarding.draft, onboarding.content.with_scope(scope))
     return visit.redirect(f"{onboarding.address}/rule")

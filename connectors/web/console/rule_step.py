@@ -119,7 +119,7 @@ async def preview(visit: Visit) -> Response:
 
 
 async def _save_choice(visit: Visit, onboarding: Onboarding) -> None:
-    content = onboarding.content.model_copy(update={"rule": chosen_values(visit.form)})
+    content = onboarding.content.with_rule(chosen_values(visit.form))
     await visit.services.drafts.save(onboarding.draft, content)
 
 

@@ -93,9 +93,7 @@ async def choose_sample(visit: Visit) -> Response:
         **await draft.teaching.proof(sample.as_request()),
         **draft.values,
     }
-    # another request may have what the one before lacked: what was skipped is asked again
-    content = draft.content.model_copy(update={"sample": sample, "values": values, "skipped": ()})
-    await visit.services.drafts.save(draft.onboarding.draft, content)
+    await visit.services.drafts.save(draft.onboarding.draft, draft.content.with_sample(sample, values))
     return visit.redirect(draft.address)
 
 
@@ -202,7 +200,7 @@ async def save_answer(visit: Visit) -> Response:
     if question is None:
         raise PageNotFound
     answered = await _take_answer(visit, draft, question, sample.content)
-    content = draft.content.model_copy(update={"values": dict(answered.values), "skipped": answered.skipped})
+    content = draft.content.with_answers(answered.values, answered.skipped)
     await visit.services.drafts.save(draft.onboarding.draft, content)
     return await _page_after_answer(visit, draft, content, answered, question)
 
