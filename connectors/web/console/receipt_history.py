@@ -12,7 +12,7 @@ from connector_sdk.sale import Sale
 from connectors.domain.operation import State
 from connectors.store.ledger.journal import JournalLine
 from connectors.store.ledger.operations import Operation
-from connectors.store.queries.operations import Attempt, OperationHistory
+from connectors.store.queries.operations import OperationHistory, Try
 from connectors.store.queries.receipts import ReceiptDetails, Version
 from connectors.web.console.localization import Localizer
 
@@ -118,11 +118,11 @@ def _journal_entries(localizer: Localizer, lines: Sequence[JournalLine]) -> Iter
 def _operation_entries(localizer: Localizer, tries: Sequence[OperationHistory]) -> Iterator[HistoryEntry]:
     for history in tries:
         operation = history.operation
-        for attempt in history.attempts:
+        for attempt in history.tries:
             # a try and its answer are one line, so that it is plain which answer is to what
             text, answer = _sent(localizer, operation), _answer(localizer, attempt)
             yield HistoryEntry(attempt.at, _OF_7STAMP, text, answer, attempt.state.value)
-        if not history.attempts and operation.state is State.held and operation.reason:
+        if not history.tries and operation.state is State.held and operation.reason:
             reason = localizer.sentence(operation.reason)
             yield HistoryEntry(operation.updated_at, _OF_7STAMP, localizer.text("It is held."), reason, "held")
 
@@ -142,7 +142,7 @@ def _sent(localizer: Localizer, operation: Operation) -> str:
     return localizer.text("7stamp was asked to use the voucher {code}.", code=operation.redeem_code)
 
 
-def _answer(localizer: Localizer, attempt: Attempt) -> str:
+def _answer(localizer: Localizer, attempt: Try) -> str:
     match attempt.state:
         case State.applied:
             return localizer.text("7stamp has done it.")
