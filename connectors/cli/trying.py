@@ -41,7 +41,7 @@ from connectors.cli.output import console, fail, run, say, show_json, show_table
 from connectors.cli.secrets import secrets_given
 from connectors.services import Refusal, require_known_fields
 from connectors.sync.tills import app_settings, wrong_fields
-from connectors.web.console.forms import secret_fields
+from connectors.web.console.settings_form import secret_fields
 
 _MOST_HOOK = 256 * 1024
 _LOOK_EVERY = 0.3

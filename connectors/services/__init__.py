@@ -11,7 +11,9 @@ from connector_sdk.connector import Connector
 from connectors.services.checks import ConnectionChecks, require_known_fields
 from connectors.services.commands import CommandService
 from connectors.services.connections import ConnectionService
+from connectors.services.consents import ConsentService
 from connectors.services.context import ServiceContext, nearest
+from connectors.services.drafts import DraftService
 from connectors.services.onboarding import OnboardingService
 from connectors.services.people import PeopleService, PersonCount
 from connectors.services.refusal import KeyRefused, Refusal, Unfit, WrongFields
@@ -41,6 +43,8 @@ class Services:
         self._context = context
         self.checks = ConnectionChecks(context)
         self.onboarding = OnboardingService(context, self.checks)
+        self.drafts = DraftService(context)
+        self.consents = ConsentService(context)
         self.connections = ConnectionService(context, self.checks)
         self.sync = SyncService(context)
         self.review = ReviewService(context)

@@ -157,7 +157,7 @@ class ConnectionChecks:
             raise Refusal(text, field="key", error=str(error)) from None
 
 
-def require_known_fields(found: type[Connector[Any]], values: Mapping[str, str]) -> None:
+def require_known_fields(found: type[Connector[Any]], values: Mapping[str, object]) -> None:
     """Refuse a setting that the connector does not have. Raises `Refusal` that names the nearest."""
     fields = found.settings_model.model_fields
     for field in values:

@@ -56,7 +56,7 @@ class ConnectionService:
     async def edit(
         self,
         connection_id: str,
-        values: Mapping[str, str],
+        values: Mapping[str, object],
         *,
         key: str | None = None,
         rule: Callable[[TillAccount, StampRule], StampRule] | None = None,

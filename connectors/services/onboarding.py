@@ -34,7 +34,7 @@ class OnboardingService:
     async def connect(
         self,
         name: str,
-        values: Mapping[str, str],
+        values: Mapping[str, object],
         key: str,
         rule: Callable[[TillAccount], StampRule],
         *,

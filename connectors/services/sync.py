@@ -113,6 +113,10 @@ class SyncService:
         arrived = await self._context.store.read(lambda tx: ledger.sales.newest_closed(tx, one.id))
         return recent_of(arrived, moment(self._context.store.clock.now()), "hooks")
 
+    async def poll_soon(self, connection_id: str) -> None:
+        """Bring a young connection's next read forward: somebody waits for its first receipt."""
+        await self._context.store.write(lambda tx: connections.schedule.poll_soon(tx, connection_id))
+
     async def count_since_pause(self, one: Connection) -> tuple[int, int] | None:
         """How many receipts were closed since a pause began, and how many card operations they would be.
 

@@ -21,6 +21,7 @@ from connectors.domain.person import MASKED_CARD, Reference, Traces
 from connectors.services.people import reference_from
 from connectors.sevenstamp.sandbox import Faults
 from connectors.store import connections, inbox, ledger
+from connectors.store.connections.drafts import Sample
 from connectors.store.schema import kept_table, metadata
 from connectors.sync import erasure, identification
 from connectors.sync.retention import Retention
@@ -114,15 +115,13 @@ async def two_tills(town: Town) -> Connection:
     assert await hook(town, any_till, sent("w2", BORYS)) == 200
     assert await hook(town, any_till, sent("w3", total="much")) == 200  # kept unread
     assert await hook(town, any_till, sent("w4", BORYS, total="much").replace(NAME.encode(), b"Melnyk")) == 200
-    draft = await town.host.store.write(
-        lambda tx: connections.drafts.begin(tx, any_till.business_id, "webhook", listens=True)
-    )
-    found = await town.host.store.read(lambda tx: connections.drafts.get(tx, draft, any_till.business_id))
-    assert found is not None
-    path = f"/hooks/tills/webhook/{found.content['hook_token']}"
+    drafts = town.host.services.drafts
+    draft = await drafts.find(any_till.business_id, await drafts.begin(any_till.business_id, "webhook"))
+    assert draft is not None
+    path = f"/hooks/tills/webhook/{draft.content.hook_token}"
     assert (await town.hook(sent("w5"), path=path)).status_code == 200
-    sample = {**found.content, "sample": {"body": sent("w5").decode(), "headers": {}, "id": "x"}}
-    await town.host.store.write(lambda tx: connections.drafts.save(tx, found, sample))
+    sample = Sample.from_request(sent("w5"), {}, "x")
+    await drafts.save(draft, draft.content.model_copy(update={"sample": sample}))
     await town.host.services.sync.run(any_till.id)
     return any_till
 

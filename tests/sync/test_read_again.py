@@ -323,10 +323,10 @@ async def test_what_is_no_sale_need_not_be_kept(town: Town) -> None:
 async def test_a_sale_that_comes_while_a_draft_becomes_a_connection_is_a_sale(
     town: Town, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    draft = await town.host.store.write(lambda tx: connections.drafts.begin(tx, "biz", "webhook", listens=True))
-    made = await town.host.store.read(lambda tx: connections.drafts.get(tx, draft, "biz"))
-    assert made is not None
-    token = made.content["hook_token"]
+    drafts = town.host.services.drafts
+    draft = await drafts.find("biz", await drafts.begin("biz", "webhook"))
+    assert draft is not None
+    token = draft.content.hook_token
     real, looked = connections.registry.by_hook_token, []
 
     def none_at_first(tx: Any, name: str, shown: str) -> Any:

@@ -50,8 +50,8 @@ async def test_a_shop_is_connected_by_a_ready_made_mapping_and_its_sale_becomes_
     assert (await mine.post(f"{draft}/authorise", **{**typed, "set.secret": SECRET})).status_code == 303
     assert (await mine.post(f"{draft}/key", use="own")).status_code == 303
     await mine.get(f"{draft}/where")
-    made = await mine.post(f"{draft}/rule", kind="per_order", unknown_customer="issue")
-    welcome = await mine.get(made.headers["location"])
+    connected = await mine.post(f"{draft}/rule", kind="per_order", unknown_customer="issue")
+    welcome = await mine.get(connected.headers["location"])
     address = re.search(r'value="(http[^"]*/hooks/tills/webhook/[^"]+)"', welcome.text)
     assert address is not None
     body = fresh(READY["woocommerce"].sample)
@@ -70,13 +70,13 @@ async def test_a_secret_that_a_connection_has_goes_on_and_another_weak_one_is_re
     values |= {"till_name": "Shop", "currency": "EUR", "zone": "Europe/Madrid", "secret": weak}
     with monkeypatch.context() as before:  # as it was connected by an older version
         before.setattr("connectors.services.checks.easily_guessed", lambda _text: False)
-        one = await town.host.services.onboarding.connect("webhook", values, KEY, lambda _account: StampRule())
+        connection = await town.host.services.onboarding.connect("webhook", values, KEY, lambda _account: StampRule())
     assert (
-        await town.host.services.connections.edit(one.id, {"till_name": "Another name"})
+        await town.host.services.connections.edit(connection.id, {"till_name": "Another name"})
     ).account.name == "Another name"
     with pytest.raises(Refusal, match="easily guessed"):
-        await town.host.services.connections.edit(one.id, {"secret": "b" * 16})
-    token = town.host.store.vault.decrypt(one.hook_token)
+        await town.host.services.connections.edit(connection.id, {"secret": "b" * 16})
+    token = town.host.store.vault.decrypt(connection.hook_token)
     body = fresh(READY["woocommerce"].sample)
     signed = {"X-WC-Webhook-Signature": BodyHmac(weak, "base64").sign(body)}
     assert (await town.hook(body, path=f"/hooks/tills/webhook/{token}", headers=signed)).status_code == 200

@@ -68,22 +68,22 @@ async def test_what_happens_while_a_page_is_put_together_is_news_to_it(
     town: Town, browsers: Browsers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await town.connect()
-    one, store = town.connection.id, town.host.store
+    connection_id, store = town.connection.id, town.host.store
     read, overview, seen = store.read, queries.overviews.overview, []
 
     async def and_something_happens(work: Any) -> Any:
-        found = await read(work)
-        await store.write(lambda tx: ledger.journal.write(tx, one, Message("connection.email")))
-        return found
+        result = await read(work)
+        await store.write(lambda tx: ledger.journal.write(tx, connection_id, Message("connection.email")))
+        return result
 
-    def noted(tx: Any, wanted: str) -> Any:
-        seen.append(ledger.journal.newest_seq(tx, one))
-        return overview(tx, wanted)
+    def noted(tx: Any, connection_id: str) -> Any:
+        seen.append(ledger.journal.newest_seq(tx, connection_id))
+        return overview(tx, connection_id)
 
     mine = await browsers.new().sign_in()
     monkeypatch.setattr(store, "read", and_something_happens)
     monkeypatch.setattr(queries.overviews, "overview", noted)
-    page = await mine.get(f"/connections/{one}")
+    page = await mine.get(f"/connections/{connection_id}")
     after = re.search(r"/events\?after=([0-9]+)", page.text)
     assert after is not None
     assert 0 < int(after[1]) <= seen[0]
@@ -97,7 +97,7 @@ async def test_no_page_makes_more_than_five_queries(town: Town, browsers: Browse
     mine, operator = await browsers.new().sign_in(), await browsers.new().as_operator()
     draft = (await mine.post("/connect/poster")).headers["location"]
     base = f"/connections/{town.connection.id}"
-    found = await town.host.store.read(
+    receipts = await town.host.store.read(
         lambda tx: queries.receipts.search(tx, town.connection, [queries.receipts.SearchTerm(receipt="330661")])
     )
     somebody = access.sessions.Principal(town.connection.business_id, "Cafe Lviv", "UTC", "till", KEY)
@@ -129,7 +129,7 @@ async def test_no_page_makes_more_than_five_queries(town: Town, browsers: Browse
                 "forget",
             )
         ]
-        + [f"{base}/receipts/{found[0].id}"],
+        + [f"{base}/receipts/{receipts[0].id}"],
         operator: [
             "/operator",
             "/operator?q=cafe",
@@ -179,14 +179,14 @@ async def test_the_way_back_from_the_till_works_once_and_for_this_browser_only(t
     stolen = await other.get(good)
     assert (stolen.status_code, "We did not ask for this" in stolen.text) == (400, True)
     assert (await mine.get(good)).headers["location"] == f"{draft}/key"
-    again = await mine.get(good)
-    assert (again.status_code, "This has been done already" in again.text) == (400, True)
-    assert draft in again.text
+    second = await mine.get(good)
+    assert (second.status_code, "This has been done already" in second.text) == (400, True)
+    assert draft in second.text
     assert await town.host.services.connections.list_all() == []
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "text"),
     [
         ({"state": "forged"}, "We did not ask for this"),
         ({"state": ""}, "We did not ask for this"),
@@ -198,7 +198,7 @@ async def test_the_way_back_from_the_till_works_once_and_for_this_browser_only(t
     ],
 )
 async def test_a_bad_way_back_says_what_happened_and_stores_nothing(
-    town: Town, browsers: Browsers, change: dict[str, str], said: str
+    town: Town, browsers: Browsers, change: dict[str, str], text: str
 ) -> None:
     mine = await browsers.new().sign_in()
     draft, back = await _to_the_till(mine)
@@ -206,7 +206,7 @@ async def test_a_bad_way_back_says_what_happened_and_stores_nothing(
     query = {name: values[0] for name, values in parse_qs(parts.query).items()} | change
     answer = await mine.get("/connect/return", params={name: value for name, value in query.items() if value})
     assert answer.status_code == 400
-    assert said in answer.text
+    assert text in answer.text
     assert "Go on" in answer.text
     assert (await mine.get(draft)).headers["location"] == f"{draft}/authorise"
     assert await town.host.services.connections.list_all() == []
@@ -259,7 +259,7 @@ async def test_a_token_that_lacks_a_right_and_one_that_is_none_are_told_beside_t
 ) -> None:
     mine = await browsers.new().sign_in()
     draft = (await mine.post("/connect/poster")).headers["location"]
-    for token, fails, said in (
+    for token, fails, text in (
         ("nonsense", [], "A token is the account number"),
         ("", [], "This is needed."),
         (town.cafe.token, [54], "it lacks a right"),
@@ -271,31 +271,31 @@ async def test_a_token_that_lacks_a_right_and_one_that_is_none_are_told_beside_t
             draft, **{"set.access_token": token, "has.card_numbers": "1", "set.card_numbers": "true"}
         )
         assert answer.status_code == 422
-        assert said in answer.text, (token, said)
+        assert text in answer.text, (token, text)
         assert re.search(r'name="set.card_numbers" value="true" checked', answer.text)  # what was chosen is kept
     town.cafe.fail_next.clear()
 
 
 async def test_a_place_of_another_business_is_refused_without_saying_whose(town: Town, browsers: Browsers) -> None:
     await town.connect(locations=["Terrace"])
-    theirs = await browsers.new().sign_in("7loc_sc_another_business_77aa")
-    draft = (await theirs.post("/connect/poster")).headers["location"].rpartition("/")[0]
-    await theirs.post(f"{draft}/authorise", **{"set.access_token": town.cafe.token})
-    await theirs.post(f"{draft}/key", use="own")
-    page = (await theirs.get(f"{draft}/where")).text
+    other = await browsers.new().sign_in("7loc_sc_another_business_77aa")
+    draft = (await other.post("/connect/poster")).headers["location"].rpartition("/")[0]
+    await other.post(f"{draft}/authorise", **{"set.access_token": town.cafe.token})
+    await other.post(f"{draft}/key", use="own")
+    page = (await other.get(f"{draft}/where")).text
     assert "Connected already" in page
     assert town.connection.id not in page
-    refused = await theirs.post(f"{draft}/where", location="2")
+    refused = await other.post(f"{draft}/where", location="2")
     assert refused.status_code == 422
     assert town.connection.id not in refused.text
-    assert (await theirs.post(f"{draft}/where", location="1")).status_code == 303
+    assert (await other.post(f"{draft}/where", location="1")).status_code == 303
 
 
 async def test_a_rule_that_is_none_is_told_beside_the_field_and_kept(town: Town, browsers: Browsers) -> None:
     await town.connect(StampRule(kind="by_amount", amount=Money(1500, "UAH")))
     mine = await browsers.new().sign_in()
     path = f"/connections/{town.connection.id}/rule"
-    for values, said in (
+    for values, text in (
         ({"kind": "by_amount", "amount": "lots"}, "This is no amount"),
         ({"kind": "by_amount", "amount": ""}, "Write how much makes one stamp"),
         ({"kind": "by_amount", "amount": "-5"}, "This is no amount"),
@@ -305,7 +305,7 @@ async def test_a_rule_that_is_none_is_told_beside_the_field_and_kept(town: Town,
         ({"kind": "per_order", "hold_days": "0"}, "Write a number of days"),
     ):
         answer = await mine.post(path, **values)
-        assert (answer.status_code, said in answer.text) == (422, True), values
+        assert (answer.status_code, text in answer.text) == (422, True), values
         assert all(f'value="{value}"' in answer.text for value in values.values() if value)
     assert (await mine.post(path, kind="by_amount", amount="12,50")).status_code == 303
     rule = await town.host.services.connections.current_rule(town.connection)
@@ -334,11 +334,13 @@ async def test_a_token_that_ends_soon_is_announced(town: Town, browsers: Browser
     await mine.get(_path(await _allow(back, town)))
     await mine.post(f"{draft}/key", use="own")
     await mine.post(f"{draft}/where", location="1")
-    made = (await mine.post(f"{draft}/rule", kind="per_order", hold_days="30")).headers["location"].rpartition("/")[0]
-    assert "lets us in until" not in (await mine.get(made)).text
+    connection_page = (
+        (await mine.post(f"{draft}/rule", kind="per_order", hold_days="30")).headers["location"].rpartition("/")[0]
+    )
+    assert "lets us in until" not in (await mine.get(connection_page)).text
     town.host.store.clock.ahead = 701 * 24 * 60 * MINUTE
     later = await browsers.new().sign_in()
-    assert "The till lets us in until" in (await later.get(made)).text
+    assert "The till lets us in until" in (await later.get(connection_page)).text
 
 
 async def test_what_a_form_may_hold_is_bounded(town: Town, browsers: Browsers) -> None:
@@ -383,23 +385,23 @@ async def test_a_receipt_is_found_by_what_stands_on_it(town: Town, browsers: Bro
     await town.sync()
     card = next(iter(town.sevenstamp.state.cards.values()))
     mine = await browsers.new().sign_in()
-    one = await town.host.store.read(lambda tx: connections.registry.get(tx, town.connection.id))
-    found = (
+    connection = await town.host.store.read(lambda tx: connections.registry.get(tx, town.connection.id))
+    receipt_found = (
         await town.host.store.read(
-            lambda tx: queries.receipts.search(tx, one, [queries.receipts.SearchTerm(receipt=str(receipt))])
+            lambda tx: queries.receipts.search(tx, connection, [queries.receipts.SearchTerm(receipt=str(receipt))])
         )
     )[0]
-    closed = moment(found.closed_at or 0).astimezone(ZoneInfo("Europe/Kyiv"))
+    closed = moment(receipt_found.closed_at or 0).astimezone(ZoneInfo("Europe/Kyiv"))
     for query in (
         *(str(receipt), ANNA, ANNA.removeprefix("+"), "+380 50 111 2201", card.number, card.number[-4:]),
         *("UAH 127.50", f"#{receipt}", f"Receipt {receipt}", f"{str(receipt)[:3]} {str(receipt)[3:]}", "today 127.50"),
         *(f"{closed:%-d %b} {receipt}", f"{closed:%b %-d, %Y, %-I:%M %p} 127.50", f"{closed:%H:%M:%S} 127.50"),
         *("127.50", "127,50", f"{closed:%H:%M} 127.50", f"{closed:%Y-%m-%d} {receipt}", f"{card.number} 127.50"),
     ):
-        text = (await mine.get(f"/connections/{one.id}", params={"q": query})).text
-        assert re.findall(r"/receipts/(\w+)", text) == [found.id], query
+        text = (await mine.get(f"/connections/{connection.id}", params={"q": query})).text
+        assert re.findall(r"/receipts/(\w+)", text) == [receipt_found.id], query
     for query in (f"{receipt} 5.00", "+380509999999", f"{(closed.hour + 2) % 24:02d}:00 127.50"):
-        assert "/receipts/" not in (await mine.get(f"/connections/{one.id}", params={"q": query})).text, query
+        assert "/receipts/" not in (await mine.get(f"/connections/{connection.id}", params={"q": query})).text, query
 
 
 async def test_another_account_in_the_same_draft_is_asked_for_its_own_places(town: Town, browsers: Browsers) -> None:
@@ -410,8 +412,8 @@ async def test_another_account_in_the_same_draft_is_asked_for_its_own_places(tow
     await mine.post(f"{draft}/authorise", **{"set.access_token": town.cafe.token})
     await mine.post(f"{draft}/key", use="own")
     assert (await mine.post(f"{draft}/where", location="1")).headers["location"].endswith("/rule")
-    again = await mine.post(f"{draft}/authorise", **{"set.access_token": other.token})
-    assert again.headers["location"] == draft
+    rejoined = await mine.post(f"{draft}/authorise", **{"set.access_token": other.token})
+    assert rejoined.headers["location"] == draft
     assert (await mine.get(draft)).headers["location"] == f"{draft}/where"
 
 
@@ -483,7 +485,7 @@ async def test_a_receipt_left_out_is_not_called_stamped(town: Town, browsers: Br
     await town.host.services.connections.resume(town.connection.id, leave_out=True)
     await town.sync()
     mine = await browsers.new().sign_in()
-    for number, said in (("330660", "1 stamp on the card ending"), ("330661", "no stamps")):
-        found = (await mine.get(f"/connections/{town.connection.id}?q={number}")).text
-        page = (await mine.get(re.findall(r'href="(/connections/[\w-]+/receipts/\w+)"', found)[0])).text
-        assert said in re.findall(r"<h1>(.*?)</h1>", page, re.S)[0]
+    for number, heading in (("330660", "1 stamp on the card ending"), ("330661", "no stamps")):
+        results = (await mine.get(f"/connections/{town.connection.id}?q={number}")).text
+        page = (await mine.get(re.findall(r'href="(/connections/[\w-]+/receipts/\w+)"', results)[0])).text
+        assert heading in re.findall(r"<h1>(.*?)</h1>", page, re.S)[0]

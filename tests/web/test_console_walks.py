@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from typing import Any
 from urllib.parse import urlencode
 
 import httpx
 import pytest
 
 from connectors.store import connections
-from connectors.store.connections.drafts import Draft
+from connectors.store.connections.drafts import Draft, DraftContent
 from connectors.web.console.pages import ROUTERS
 from tests.town import ANNA, KEY, Town
 from tests.web.browser import Browser, Browsers, open_browsers
@@ -44,10 +43,10 @@ async def browsers(town: Town) -> AsyncIterator[Browsers]:
 
 
 async def draft_of(town: Town, address: str) -> Draft:
-    wanted, owner = address.split("/")[2], await owner_of(town)
-    found = await town.host.store.read(lambda tx: connections.drafts.get(tx, wanted, owner))
-    assert found is not None
-    return found
+    draft_id, owner = address.split("/")[2], await owner_of(town)
+    draft = await town.host.store.read(lambda tx: connections.drafts.get(tx, draft_id, owner))
+    assert draft is not None
+    return draft
 
 
 async def owner_of(town: Town) -> str:
@@ -55,28 +54,26 @@ async def owner_of(town: Town) -> str:
     return (await town.host.sevenstamp.with_key(KEY).me()).business.id
 
 
-async def stations(town: Town, mine: Browser, connector: str, first: dict[str, str]) -> dict[str, dict[str, Any]]:
+async def stations(town: Town, mine: Browser, connector: str, first: dict[str, str]) -> dict[str, DraftContent]:
     """What a draft holds before the first step and after each."""
     address = (await mine.post(f"/connect/{connector}")).headers["location"].removesuffix("/authorise")
-    station = {"begun": dict((await draft_of(town, address)).content)}
+    station = {"begun": (await draft_of(town, address)).content}
     if connector == "webhook":
         await mine.post(f"{address}/sample", pasted=json.dumps(SALE))
-        station["taught"] = dict((await draft_of(town, address)).content)
+        station["taught"] = (await draft_of(town, address)).content
     assert (await mine.post(f"{address}/authorise", **first)).headers["location"].endswith("/key")
-    station["joined"] = dict((await draft_of(town, address)).content)
+    station["joined"] = (await draft_of(town, address)).content
     await mine.post(f"{address}/key", use="own")
-    station["keyed"] = dict((await draft_of(town, address)).content)
+    station["keyed"] = (await draft_of(town, address)).content
     await mine.get(f"{address}/where")
     await mine.post(f"{address}/where", location="1")
-    station["placed"] = dict((await draft_of(town, address)).content)
-    assert "scope" in station["placed"]
+    station["placed"] = (await draft_of(town, address)).content
+    assert station["placed"].scope is not None
     # a step may be gone to with what later ones need, and without what earlier ones gave
     whole = station["placed"]
-    station["key alone"] = {name: whole[name] for name in ("me", "key")}
-    station["places forgotten"] = {name: value for name, value in whole.items() if name != "scope"}
-    station["places without a till"] = {
-        name: value for name, value in whole.items() if name not in ("account", "values")
-    }
+    station["key alone"] = DraftContent(me=whole.me, key=whole.key)
+    station["places forgotten"] = whole.model_copy(update={"scope": None})
+    station["places without a till"] = whole.model_copy(update={"account": None, "values": {}})
     return station
 
 
@@ -85,7 +82,7 @@ async def test_every_step_of_connecting_can_be_asked_for_before_and_after_every_
     town: Town, browsers: Browsers, connector: str, first: dict[str, str]
 ) -> None:
     mine = await browsers.new().sign_in()
-    given = first or {"set.access_token": town.cafe.token}
+    fields = first or {"set.access_token": town.cafe.token}
     stumbled = []
     owner, proof = await owner_of(town), await mine.csrf_token()
     forms: list[dict[str, str]] = [
@@ -93,15 +90,13 @@ async def test_every_step_of_connecting_can_be_asked_for_before_and_after_every_
         {"key": "nonsense", "use": "own", "location": "1", "field": "map_paid"},
         {"key": "?"},
     ]
-    for station, content in (await stations(town, mine, connector, given)).items():
+    for station, content in (await stations(town, mine, connector, fields)).items():
         for route in STEPS:
             for form in forms if route.method == "POST" else [{}]:
-                draft = await town.host.store.write(lambda tx: connections.drafts.begin(tx, owner, connector))
+                draft = await town.host.store.write(lambda tx: connections.drafts.create(tx, owner, connector))
                 made = await town.host.store.read(lambda tx, draft=draft: connections.drafts.get(tx, draft, owner))  # type: ignore[misc]
                 assert made is not None
-                await town.host.store.write(
-                    lambda tx, made=made, content=content: connections.drafts.save(tx, made, content)
-                )  # type: ignore[misc]
+                await town.host.services.drafts.save(made, content)
                 path = route.path.format(draft=draft)
                 answer = await (mine.post(path, proof, **form) if route.method == "POST" else mine.get(path))
                 if answer.status_code >= 500:

@@ -19,9 +19,9 @@ async def browsers(town: Town) -> AsyncIterator[Browsers]:
 
 
 def sealed_in(text: str) -> str:
-    found = re.search(r'name="person" value="([^"]+)"', text)
-    assert found, text
-    return found[1]
+    match = re.search(r'name="person" value="([^"]+)"', text)
+    assert match, text
+    return match[1]
 
 
 async def asked(browser: Browser, path: str, who: str) -> str:
@@ -69,12 +69,12 @@ async def test_another_cafe_cannot_use_what_was_sealed_here(town: Town, browsers
         THEIRS,
         lambda _account: BY_AMOUNT.model_copy(update={"kind": "per_order", "amount": None}),
     )  # fmt: skip
-    mine, theirs = await browsers.new().sign_in(), await browsers.new().sign_in(THEIRS)
+    mine, their_browser = await browsers.new().sign_in(), await browsers.new().sign_in(THEIRS)
     person = sealed_in(await asked(mine, f"/connections/{town.connection.id}/forget", ANNA))
     path = f"/connections/{other.id}/forget"
-    assert "Nothing here names this customer." in await asked(theirs, path, ANNA)
+    assert "Nothing here names this customer." in await asked(their_browser, path, ANNA)
     for sealed in (person, "x", "A" * 4000):
-        assert (await theirs.post(path, person=sealed, secret=THEIRS)).status_code == 404
+        assert (await their_browser.post(path, person=sealed, secret=THEIRS)).status_code == 404
     assert traces_of_anna(await everything(town))
 
 

@@ -1,34 +1,69 @@
-"""All pages of the console, as the routers of the modules that own them.
+"""All pages of the console, by module; the console's application mounts them.
 
-Owns the list and nothing else; `connectors.web.app` mounts it.
+Owns the list and nothing else: a module of pages that is missing here is not served.
 """
 
 from __future__ import annotations
 
 from connectors.web.console import (
-    connecting,
-    forgetting,
-    keeping,
+    authorise_step,
+    catalogue,
+    connection_actions,
+    connection_page,
+    consent,
+    diagnostics_page,
+    disconnect_page,
+    forget_page,
+    give_stamps,
+    hook_address_page,
+    key_step,
     live,
+    locations_step,
     login,
-    operating,
+    onboarding,
+    operation_review,
+    operator_page,
     passkeys,
     quotas_page,
-    receipts,
+    receipt_page,
+    reteaching_page,
+    rule_page,
+    rule_step,
     security_log,
-    teaching,
+    settings_page,
+    teaching_page,
+    unread_page,
+    welcome_page,
 )
 
+# of two routes of one shape the first counts: `mount` sorts by how many parts are open, and keeps this order else
 ROUTERS = (
     login.router,
     passkeys.router,
     security_log.router,
-    connecting.router,
-    teaching.router,
+    catalogue.router,
+    onboarding.router,
+    authorise_step.router,
+    consent.router,
+    key_step.router,
+    locations_step.router,
+    rule_step.router,
+    teaching_page.router,
+    reteaching_page.router,
     live.router,
-    receipts.router,
-    keeping.router,
-    forgetting.router,
-    operating.router,
+    receipt_page.router,
+    give_stamps.router,
+    connection_page.router,
+    operation_review.router,
+    connection_actions.router,
+    welcome_page.router,
+    rule_page.router,
+    settings_page.router,
+    hook_address_page.router,
+    unread_page.router,
+    disconnect_page.router,
+    diagnostics_page.router,
+    forget_page.router,
+    operator_page.router,
     quotas_page.router,
 )

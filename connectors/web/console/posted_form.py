@@ -1,6 +1,6 @@
 """A form as a browser posted it: its values by field name, within bounds of size and number.
 
-Owns the reading of a form's body; what the values of a field mean is the page's, settings and rules are `forms`'.
+Owns the reading of a form's body; what the values of a field mean is the page's, `settings_form`'s and `rule_form`'s.
 """
 
 from __future__ import annotations

@@ -22,12 +22,12 @@ from connectors.web.console.credentials import CredentialChecks
 from connectors.web.console.csrf import CsrfTokens
 from connectors.web.console.key_rechecks import KeyRechecks
 from connectors.web.console.known_browsers import KnownBrowsers
-from connectors.web.console.reads import TillReads
 from connectors.web.console.relying_party import RelyingParty
 from connectors.web.console.rendering import StaticFiles, form_action_sources, load_static_files, load_templates
 from connectors.web.console.saved_forms import SavedForms
 from connectors.web.console.security_events import SecurityEvents
 from connectors.web.console.sign_in_limits import RateLimits
+from connectors.web.console.till_cache import TillCache
 
 _CARD_SEARCHES_PER_SECOND, _CARD_SEARCHES_AT_ONCE = 0.5, 20
 
@@ -48,7 +48,7 @@ class Console:
     form_action: str
     """Where forms may lead, as the content security policy lists it."""
     saved_forms: SavedForms = field(default_factory=SavedForms)
-    till_reads: TillReads = field(default_factory=TillReads)
+    till_cache: TillCache = field(default_factory=TillCache)
     concurrency: ConcurrencyLimit = field(default_factory=ConcurrencyLimit)
     """Requests that are being answered, by who asked."""
     card_searches: RateLimits = field(
