@@ -148,7 +148,7 @@ async def test_everybody_is_told_though_one_raises(plugin: Any) -> None:
         told.append(sale.receipt_id)
 
     found = Plugins([plugin("x_bad", sale_ingested=bad), plugin("y_good", sale_ingested=good)])
-    await found.tell("sale_ingested", connection=FACTS, sale=sale("r", closed=0))
+    await found.call("sale_ingested", connection=FACTS, sale=sale("r", closed=0))
     assert told == ["r"]
 
 
@@ -171,8 +171,5 @@ async def test_a_plugin_decides_the_stamps_and_hears_what_happened(town: Any, pl
     town.cafe.sell(town.cafe.client(ANNA))
     await town.sync()
     assert town.stamps(ANNA) == 7
-    while town.host._telling:
-        import asyncio
-
-        await asyncio.wait(set(town.host._telling))
+    await town.host.plugin_calls.wait()
     assert heard == ["330660 applied 7"]

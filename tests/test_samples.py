@@ -104,7 +104,7 @@ async def test_the_documented_samples_earn_nothing_until_somebody_is_attached(
             await host.services.connections.edit(
                 one.id, {"access_token": TOKEN}
             )  # the samples also remove and add the application
-            assert (await host.services.sync.run(one.id))["operations"]["applied"] == 0
+            assert (await host.services.sync.run(one.id)).operations["applied"] == 0
             assert sevenstamp.state.operations == []
             assert await host.store.read(lambda tx: ledger.operations.list_newest(tx, one.id)) == []
             lines = await host.store.read(lambda tx: ledger.journal.of_connection(tx, one.id))
@@ -116,7 +116,7 @@ async def test_the_documented_samples_earn_nothing_until_somebody_is_attached(
             poster.attached = True
             started = len(poster.asked)
             result = await host.services.sync.backfill(one.id, "2018-02-01", _quiet)
-            assert result["operations"]["applied"] == 1
+            assert result.operations["applied"] == 1
             applied = [o for o in sevenstamp.state.operations if o["kind"] == "stamps_added"]
             assert [(o["code"], o["count"]) for o in applied] == [("poster:203941:330660:1", 2)]
             (card,) = sevenstamp.state.cards.values()

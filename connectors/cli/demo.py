@@ -27,6 +27,8 @@ from connectors.domain.clock import DAY, moment
 from connectors.domain.connection import Connection
 from connectors.plugins import Plugins
 from connectors.runtime.host import Host
+from connectors.runtime.operator_password import ensure_operator_password
+from connectors.services import ProgressReport
 from connectors.settings import Settings
 from connectors.sevenstamp.sandbox import Sandbox
 from connectors.store import access, connections, ledger
@@ -77,7 +79,7 @@ async def play(connector: str, seconds: float) -> None:
         link = await host.store.write(lambda tx: access.sessions.make_link(tx, _owner(tx, one)))
         say("")
         say(f"The console: open {host_origin}/link/{link} (it signs you in once, within ten minutes).")
-        password = await host.operator_password()
+        password = await ensure_operator_password(host.store, host.settings.operator_password)
         say(f"Where a key is asked for: {_KEY}; the operator's password: {password}")
         say(f"The till runs on {till_origin}, 7stamp on {stamps_origin}, the host on {host_origin}.")
         say("One stamp for every 15.00. Watch receipts become stamps; Ctrl-C ends everything.")
@@ -105,7 +107,7 @@ def _owner(tx: Transaction, one: Connection) -> Visitor:
     return Visitor(business.id, business.name, business.zone, "demo", _KEY)
 
 
-async def _quietly(_now: Mapping[str, Any]) -> None:
+async def _quietly(_report: ProgressReport) -> None:
     """Two weeks take a second."""
 
 

@@ -37,7 +37,7 @@ Listener = Callable[[set[Wakeup], Sequence[DomainEvent]], None]
 """Called after each commit that made work due or changed something plugins are told of."""
 Values = Mapping[str, object] | Sequence[Mapping[str, object]]
 """What a statement is given: one row's values by column, or those of several rows."""
-TableRow = sqlalchemy.Row[tuple[object, ...]]
+TableRow = sqlalchemy.Row[*tuple[object, ...]]
 """A row as a query returns it, its columns as attributes."""
 GroupWork = Callable[["Transaction", Sequence[ItemT]], Sequence[ResultT]]
 """Work on the items of several callers at once; it returns a result for each, in their order."""

@@ -156,14 +156,14 @@ def _primary_key(column: Column[str]) -> list[Column[str | int]]:
     return list(metadata.tables[column.table.name].primary_key.columns)
 
 
-def _rows_after(key: Key, column: Column[str], after: PrimaryKey | None, rows: int) -> Select[tuple[object, ...]]:
+def _rows_after(key: Key, column: Column[str], after: PrimaryKey | None, rows: int) -> Select[*tuple[object, ...]]:
     """Select primary key and text of the next rows that have another key."""
     primary = _primary_key(column)
     query = select(*primary, column).where(_has_another_key(key, column)).order_by(*primary).limit(rows)
     return query if after is None else query.where(tuple_(*primary) > tuple_(*after))
 
 
-def _encrypt_rows(tx: Transaction, column: Column[str], query: Select[tuple[object, ...]]) -> _Step:
+def _encrypt_rows(tx: Transaction, column: Column[str], query: Select[*tuple[object, ...]]) -> _Step:
     """Encrypt the texts of some rows, as many as a transaction should hold."""
     last: PrimaryKey | None = None
     encrypted = unreadable = characters = 0
@@ -183,7 +183,7 @@ def _encrypt_rows(tx: Transaction, column: Column[str], query: Select[tuple[obje
 
 def _encrypt_row(tx: Transaction, column: Column[str], row: TableRow) -> bool:
     """Encrypt one row's text with the key in use; return whether a known key opens it."""
-    *primary, text = row
+    primary, text = row[:-1], row[-1]
     try:
         encrypted = tx.vault.encrypt(tx.vault.decrypt(str(text)))
     except WrongKey:

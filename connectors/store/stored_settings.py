@@ -26,7 +26,7 @@ OPERATOR_PASSWORD = "operator password"  # noqa: S105 - the name of a row
 """The hash of the operator's password."""
 
 
-def _value(name: str) -> Select[tuple[str]]:
+def _value(name: str) -> Select[str]:
     return select(setting_table.c.value).where(setting_table.c.name == name)
 
 

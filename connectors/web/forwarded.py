@@ -9,7 +9,8 @@ import asyncio
 import time
 from typing import Any
 
-from connectors.runtime.host import UNTRUSTED_PROXY, Host
+from connectors.runtime.counter_names import UNTRUSTED_PROXY
+from connectors.runtime.host import Host
 from connectors.store import counters
 
 _EVERY = 3600.0

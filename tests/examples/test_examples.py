@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
 import json
 from datetime import datetime
@@ -30,8 +29,7 @@ def load(folder: str) -> Any:
 
 
 async def told(town: Town) -> None:
-    while town.host._telling:
-        await asyncio.wait(set(town.host._telling))
+    await town.host.plugin_calls.wait()
 
 
 async def test_the_chat_hears_of_a_till_that_stops_and_works_again(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,7 @@ from pydantic import SecretStr
 from connector_sdk.rule import StampRule, UnknownCustomer
 from connectors.domain.clock import SECOND
 from connectors.runtime.host import Host
+from connectors.services import RetryResult, rotate_command
 from connectors.settings import Settings
 from connectors.store import access, connections, counters, inbox, ledger, migrate
 from connectors.store.access.passkeys import Challenge, Outcome
@@ -344,11 +345,9 @@ async def _an_unknown_till(town: Town, mine: Visitor) -> None:
     assert "2 requests could not be read" in (await mine.get(base)).text
     assert (await mine.get(f"{base}/unread")).status_code == 200
     await town.host.services.connections.edit(town.connection.id, {"map_paid": "total || sum"})
-    assert await town.host.services.review.retry_unread(town.connection.id) == {
-        "read": 2,
-        "still_unread": 0,
-        "asked": 0,
-    }
+    assert await town.host.services.review.retry_unread(town.connection.id) == RetryResult(
+        read=2, still_unread=0, asked=0
+    )
     assert (await mine.post(f"{base}/address")).status_code == 303
     assert (await town.hook(json.dumps(SALE).encode(), path=path)).status_code == 200
     await town.host.store.write(connections.drafts.sweep)
@@ -358,9 +357,9 @@ async def _new_keys(town: Town) -> None:
     """Another secret key, on every machine: everything is encrypted anew."""
     secrets = {"secret_key": SecretStr("another key, long enough"), "secret_keys_old": town.settings.secret_key}
     async with Host(Settings(**town.settings.model_dump() | secrets)) as host:
-        result = await host.rotate_keys(unheard)
-    assert result["encrypted"] > 10
-    assert result["unreadable"] == 0
+        result = await host.commands.run(rotate_command(), unheard)
+    assert result.encrypted > 10
+    assert result.unreadable == 0
     async with Host(Settings(**town.settings.model_dump() | secrets | {"secret_keys_old": None})) as host:
         (one,) = await host.services.connections.list_all()
         assert host.store.vault.decrypt(one.sevenstamp_key) == KEY

@@ -20,6 +20,7 @@ from connector_sdk.errors import BadPayload
 from connector_sdk.hooks import HookRequest
 from connector_sdk.rule import StampRule, UnknownCustomer
 from connectors.runtime.host import Host
+from connectors.services import rotate_command
 from connectors.settings import Settings
 from connectors.store import access, connections, inbox, rotation, vault
 from connectors.store.engine import Store, Transaction
@@ -158,7 +159,7 @@ async def test_a_rotation_killed_twenty_times_ends_complete_and_everything_is_re
     assert keys_in_use(database) == {rotated.key_id} == keys - {first}
     assert len(KeyFile(database.with_name("ledger.db.key")).read()) == 1
     assert clear_texts(database, rotating.vault_of(database)) == before
-    assert not await rotation.unfinished(town.host.store)
+    assert not await rotation.is_unfinished(town.host.store)
 
 
 def _settings(town: Town) -> str:
@@ -251,10 +252,12 @@ async def test_a_host_goes_on_with_a_change_that_was_killed(town: Town, tmp_path
 
 
 async def test_who_asks_for_a_change_while_one_is_under_way_shares_it(town: Town, tmp_path: Path) -> None:
-    results = await asyncio.gather(town.host.rotate_keys(_unheard), town.host.rotate_keys(_unheard))
+    results = await asyncio.gather(
+        town.host.commands.run(rotate_command(), _unheard), town.host.commands.run(rotate_command(), _unheard)
+    )
     assert results[0] == results[1]
     (secret,) = KeyFile(tmp_path / "ledger.db.key").read()
-    assert results[0]["key"] == Vault(secret).key_id
+    assert results[0].key == Vault(secret).key_id
 
 
 # --- keys in the environment ---------------------------------------------------------------------------------------
@@ -267,14 +270,14 @@ async def test_keys_of_the_environment_are_changed_by_naming_the_former_one(
         await _fill(town)
         texts = clear_texts(tmp_path / "ledger.db", town.host.store.vault)
         with pytest.raises(StoreError, match="set CONNECTORS_SECRET_KEY to it and CONNECTORS_SECRET_KEYS_OLD"):
-            await town.host.rotate_keys(_unheard)
+            await town.host.commands.run(rotate_command(), _unheard)
     both = _settings_of(town.settings, OTHER, STRONG)
     async with Host(both) as host:
         (finding,) = await host.key_findings()
-        assert (finding.good, "connectors keys rotate" in finding.text) == (None, True)
+        assert (finding.ok, "connectors keys rotate" in finding.text) == (None, True)
         assert clear_texts(tmp_path / "ledger.db", host.store.vault) == texts
-        result = await host.rotate_keys(_unheard)
-        assert result["former_keys"] == "yours to remove"
+        result = await host.commands.run(rotate_command(), _unheard)
+        assert result.former_keys == "yours to remove"
         (finding,) = await host.key_findings()
         assert "CONNECTORS_SECRET_KEYS_OLD may be removed" in finding.text
     async with Host(_settings_of(town.settings, OTHER)) as host:
@@ -329,10 +332,10 @@ async def test_an_installation_whose_secret_is_weak_starts_with_a_warning_and_a_
         assert "connectors keys rotate" in caplog.text
         assert weak not in caplog.text
         (finding,) = await host.key_findings()
-        assert finding.good is False
+        assert finding.ok is False
         assert clear_texts(tmp_path / "ledger.db", host.store.vault) == texts
     async with Host(_settings_of(town.settings, STRONG, weak)) as host:
-        await host.rotate_keys(_unheard)
+        await host.commands.run(rotate_command(), _unheard)
     async with Host(_settings_of(town.settings, STRONG)) as host:
         assert await host.key_findings() == []
         assert clear_texts(tmp_path / "ledger.db", host.store.vault) == texts

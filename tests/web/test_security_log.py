@@ -208,11 +208,11 @@ async def test_events_are_kept_as_long_as_the_setting_says(tmp_path: Path, monke
         town.host.store.clock = later = Later()
         await doors.new().sign_in()
         later.ahead = 29 * DAY
-        await town.host._tidy()
+        await town.host.maintenance.run()
         assert "Kept for 30 days." in (await (await doors.new().sign_in()).get("/security")).text
         assert len(await stored(town)) == 3
         later.ahead = 31 * DAY
-        await town.host._tidy()
+        await town.host.maintenance.run()
         assert len(await stored(town)) == 1
 
 

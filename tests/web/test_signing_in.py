@@ -13,6 +13,7 @@ from httpx import Response
 from pydantic import SecretStr
 
 from connectors.runtime.host import Host
+from connectors.runtime.operator_password import ensure_operator_password
 from connectors.store import access
 from connectors.store.access.sessions import OPERATOR
 from connectors.store.access.sessions import Visitor as Whose
@@ -94,7 +95,7 @@ async def test_whatever_the_operator_opened_ends_when_the_password_changes(proxi
     cafe = await doors.new().sign_in()
     changed = proxied.settings.model_copy(update={"operator_password": SecretStr("quite another password")})
     async with Host(changed) as next_start:
-        assert await next_start.operator_password() is None
+        assert await ensure_operator_password(next_start.store, next_start.settings.operator_password) is None
     await assert_all_ended(doors, visitors, links)
     assert await signed_in(cafe)
 

@@ -343,6 +343,13 @@ def _add_to_daily_totals(tx: Transaction, verdicts: Sequence[Verdict]) -> None:
     ledger.daily_totals.add(tx, change)
 
 
+def _write_journal_line(tx: Transaction, verdict: Verdict) -> None:
+    """Write the line of a verdict that has one."""
+    line = _journal_line(tx, verdict)
+    if line is not None:
+        tx.run(journal_table.insert(), [line])
+
+
 def _journal_line(tx: Transaction, verdict: Verdict) -> dict[str, Any] | None:
     one = verdict.operation
     if verdict.state in (State.pending, State.sending):
@@ -458,8 +465,7 @@ def hold_back(tx: Transaction, one: Operation, reason: Hold, why: Message, expir
         .values(state=State.held, hold=reason, reason=why.stored(), expires_at=expires_at, updated_at=tx.now)
     )
     if changed.rowcount:
-        line = _journal_line(tx, Verdict(one, State.held, why))
-        tx.run(journal_table.insert(), [line])
+        _write_journal_line(tx, Verdict(one, State.held, why))
         tx.wakeups.add(Wakeup.journal)
 
 
@@ -486,8 +492,7 @@ def expire_holds(tx: Transaction, limit: int = 200) -> int:
                 updated_at=tx.now,
             )
         )
-        line = _journal_line(tx, Verdict(one, State.rejected, reason))
-        tx.run(journal_table.insert(), [line])
+        _write_journal_line(tx, Verdict(one, State.rejected, reason))
         _stop_looking(tx, one)
     if rows:
         tx.wakeups.add(Wakeup.journal)
@@ -595,8 +600,7 @@ def dismiss(tx: Transaction, one: Operation) -> bool:
         .values(state=State.rejected, reason=reason.stored(), acknowledged=1, updated_at=tx.now)
     )
     if changed.rowcount:
-        line = _journal_line(tx, Verdict(one, State.rejected, reason))
-        tx.run(journal_table.insert(), [line])
+        _write_journal_line(tx, Verdict(one, State.rejected, reason))
         tx.wakeups.add(Wakeup.journal)
         _stop_looking(tx, one)
     return changed.rowcount > 0
@@ -737,6 +741,5 @@ def erase_customers(
             .values(state=State.rejected, reason=reason.stored(), acknowledged=1, updated_at=tx.now)
         )
         if ended.rowcount:
-            line = _journal_line(tx, Verdict(replace(one, card_hint=MASKED_CARD), State.rejected, reason))
-            tx.run(journal_table.insert(), [line])
+            _write_journal_line(tx, Verdict(replace(one, card_hint=MASKED_CARD), State.rejected, reason))
             tx.wakeups.add(Wakeup.journal)

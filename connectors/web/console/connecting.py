@@ -20,7 +20,7 @@ from connector_sdk.rule import StampRule, UnknownCustomer
 from connectors.domain.clock import moment
 from connectors.domain.connection import Connection, Health
 from connectors.plugins import checked
-from connectors.services import Refusal, WrongFields
+from connectors.services import ConnectOptions, Refusal, WrongFields
 from connectors.store import access, connections, ledger, queries
 from connectors.store.connections.drafts import Draft
 from connectors.store.errors import Taken
@@ -578,10 +578,12 @@ async def connect(visit: Visit) -> Response:
             one.content["values"],
             one.content["key"],
             lambda _account: chosen,
-            locations=one.content["scope"],
-            expires_at=one.content.get("expires_at"),
-            hook_token=one.content.get("hook_token"),
-            sample=samples.request_of(one),
+            ConnectOptions(
+                locations=one.content["scope"],
+                expires_at=one.content.get("expires_at"),
+                hook_token=one.content.get("hook_token"),
+                sample=samples.request_of(one),
+            ),
         )
     except (Refusal, Taken) as error:
         return await _rule(visit, one, found, _said(visit, error))

@@ -31,7 +31,7 @@ from connectors.domain.connection import Connection
 from connectors.isolation import NoAnswer
 from connectors.isolation.runner import RemoteTeaching
 from connectors.runtime.host import Host
-from connectors.services import PersonCount, Refusal, Services
+from connectors.services import PersonCount, Refusal, Services, SyncResult
 from connectors.store import queries
 from connectors.store.access.security_log import EventKind, NewEvent
 from connectors.store.access.sessions import OPERATOR, Session
@@ -123,7 +123,7 @@ class Console:
     till_reads: TillReads
     streams: Counter[str]
     """Live streams by whose they are."""
-    syncs: dict[str, asyncio.Task[dict[str, Any]]]
+    syncs: dict[str, asyncio.Task[SyncResult]]
     """Syncs under way, by connection."""
     files: Mapping[str, tuple[str, bytes]]
     form_action: str

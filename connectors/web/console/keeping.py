@@ -216,9 +216,9 @@ async def sync(visit: Visit) -> Response:
         return visit.go(back, Message("Still reading: what it brings shows here as it comes."))
     except Refusal as error:
         return visit.go(back, error.message, "bad")
-    if result.get("status"):
+    if result.status:
         return visit.go(back, Message("The till or 7stamp could not be reached: see below."), "bad")
-    return visit.go(back, Message("sync.done", {"count": result["sales_seen"], "changed": result["sales_changed"]}))
+    return visit.go(back, Message("sync.done", {"count": result.sales_seen, "changed": result.sales_changed}))
 
 
 @pages.post("/connections/{connection}/pause", page="/connections/{connection}")
@@ -534,12 +534,12 @@ async def try_again(visit: Visit) -> Response:
         again = await visit.services.review.retry_unread(one.id, [wanted] if wanted else None)
     except Refusal as error:
         return visit.go(f"/connections/{one.id}/unread", error.message, "bad")
-    if again["still_unread"]:
-        said, kind = Message("unread.still", {"count": again["still_unread"], "read": again["read"]}), "bad"
-    elif again["asked"]:
+    if again.still_unread:
+        said, kind = Message("unread.still", {"count": again.still_unread, "read": again.read}), "bad"
+    elif again.asked:
         said, kind = Message("The till is asked once more: what it says shows with its receipts."), "good"
     else:
-        said, kind = Message("unread.read", {"count": again["read"]}), "good"
+        said, kind = Message("unread.read", {"count": again.read}), "good"
     return visit.go(f"/connections/{one.id}/unread", said, kind)
 
 

@@ -16,6 +16,7 @@ from connector_sdk.sale import Sale
 from connectors.domain.clock import MINUTE
 from connectors.domain.connection import Connection
 from connectors.domain.operation import Kind, State, outward
+from connectors.domain.person import Reference
 from connectors.domain.stamps import stamps_for
 from connectors.services import Refusal
 from connectors.sevenstamp.models import Card
@@ -235,7 +236,7 @@ async def give(visit: Visit) -> Response:
         said = visit.words.text("These are not the card's last four digits.")
         return await _page(visit, one, card=card, claim=visit.form.get("claim"), errors={"digits": said})
     try:
-        count = await visit.services.review.give_stamps(one, receipt, card, (kind, value))
+        count = await visit.services.review.give_stamps(one, receipt, card, Reference(kind, value))
     except Refusal as error:
         return await _page(visit, one, errors={"who": visit.words.sentence(error.message)})
     return visit.go(

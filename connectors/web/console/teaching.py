@@ -206,4 +206,4 @@ async def mended(visit: Visit) -> Response:
     except Refusal as error:
         return visit.go(back, error.message, "bad")
     await visit.host.store.write(lambda tx: connections.drafts.delete(tx, one.id, one.owner))
-    return visit.go(f"/connections/{wanted}", Message("unread.read", {"count": again["read"]}))
+    return visit.go(f"/connections/{wanted}", Message("unread.read", {"count": again.read}))
