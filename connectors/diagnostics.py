@@ -138,6 +138,7 @@ def _packed(files: Mapping[str, JsonValue]) -> bytes:
 
 def _without_code(message: Message) -> Message:
     """Return a message without the code of a voucher, which is good as money as long as it is not used."""
+    # by parameter, before the line is worded: in the text a code looks like any other word
     return Message(message.id, {name: MASK if name == "code" else value for name, value in message.params.items()})
 
 

@@ -112,6 +112,7 @@ class Plugins:
             if self.manager.has_plugin(point.name):
                 self.manager.unregister(name=point.name)
             return
+        # only now, when nothing of it can fail any more: a plugin is used as a whole, or not at all
         for connector_class in classes:
             name = connector_class.info.name
             self.classes[name] = connector_class
@@ -121,6 +122,8 @@ class Plugins:
 
     def _register(self, point: EntryPoint) -> list[ConnectorClass]:
         """Import a plugin, register its hooks, and return its connectors. Raises whatever is wrong with it."""
+        # Its hooks are checked against ours at once (`check_pending`): a hook with a wrong name or argument would else
+        # raise when it is called first, in the middle of a sale.
         module = point.load()
         self.manager.register(module, name=point.name)
         self.manager.check_pending()

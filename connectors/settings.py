@@ -120,6 +120,7 @@ class Settings(BaseSettings):
             _ = parts.port  # parsed when it is asked for
         except ValueError:
             raise ValueError("a port is a number from 1 to 65535") from None
+        # most servers' user name is the sender's address; where it is not, `from=` says who writes
         sender = parse_qs(parts.query).get("from", [unquote(parts.username or "")])[0]
         if "@" not in sender:
             raise ValueError("say who writes: an email address as its from= part")
@@ -208,6 +209,7 @@ def _make_private(file: Path) -> None:
 
     Raises `StoreError`.
     """
+    # Before SQLite would make it, with the rights that the umask leaves; its -wal and -shm take those of the file.
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch(mode=0o600, exist_ok=True)

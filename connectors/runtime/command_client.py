@@ -52,6 +52,7 @@ class CommandClient:
 
     async def _ask_host(self, command: Command[ResultT], progress: Progress) -> ResultT:
         """Leave a command to the running host and wait for its result. Raises `Refusal`."""
+        # Through the database, because that is what both processes share: no port, no socket, no rights to manage.
         params = command.params.as_json()
         command_id = await self._store.write(
             lambda tx: host_commands.ask(tx, command.connection_id, command.kind, params)

@@ -41,6 +41,7 @@ class InProcess:
 
     def submit(self, name: str, work: Work) -> bool:
         """Run `work` in a task, unless work of that name is running; return whether it was taken."""
+        # The name is the work's identity ("poll" and a connection): a tick every second may submit what still runs.
         if name in self._running:
             return False
         task = asyncio.get_running_loop().create_task(self._run(name, work), name=name)
@@ -56,6 +57,7 @@ class InProcess:
 
     async def close(self) -> None:
         """Cancel everything that runs: whatever it had not finished is still in the database."""
+        # a copy: each task that ends takes itself out of the dictionary
         tasks = list(self._running.values())
         for task in tasks:
             task.cancel()

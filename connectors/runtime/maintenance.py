@@ -45,6 +45,7 @@ class Maintenance:
 
     async def run(self) -> None:
         """Do all of it once; a host calls it every minute."""
+        # Counts and events first: what is asked about an attack should be there although a mail server hangs.
         await self.count_refused()
         await self._security_events.flush()
         await self._store.write(connections.drafts.sweep)

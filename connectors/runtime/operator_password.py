@@ -43,5 +43,6 @@ def _matches(password_hash: str, password: str) -> bool:
 
 
 async def _set(store: Store, password: str) -> None:
+    # argon2 is slow on purpose: beside the event loop, and before the transaction, which others wait for
     password_hash = await asyncio.to_thread(PasswordHasher().hash, password)
     await store.write(lambda tx: access.operator_password.set_password_hash(tx, password_hash))

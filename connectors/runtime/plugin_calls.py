@@ -45,6 +45,8 @@ class PluginCalls:
         while self._tasks:
             await asyncio.wait(set(self._tasks))
 
+    # One task for all events of a commit, awaited one after the other: plugins hear them in the order in which they
+    # happened. Events of different commits may overtake each other where a plugin is slow.
     async def _call_hooks(self, events: Sequence[DomainEvent]) -> None:
         for event in events:
             match event:

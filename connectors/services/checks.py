@@ -41,6 +41,8 @@ class ConnectionChecks:
     def with_generated_defaults(self, name: str, values: SettingValues) -> SettingValues:
         """Return settings with those that the connector makes up itself, so that it makes them up once."""
         model = self._context.connector_class(name).settings_model
+        # A connector's `default_factory` makes, say, the secret that its till is given. Made anew at each validation,
+        # it would be another one in the connection than in the draft whose page showed it.
         try:
             settings = model.model_validate(dict(values))
         except ValidationError:
@@ -59,6 +61,7 @@ class ConnectionChecks:
         try:
             till = self._context.tills.build(name, values)
         except ValidationError as error:
+            # a sentence for each field, and never the values: one of them is the token
             raise WrongFields(title, error, where) from None
         try:
             return await till.check()
@@ -79,6 +82,7 @@ class ConnectionChecks:
         if teaching is None or not samples:
             return
         title, texts = connector_class.info.title, as_texts(values)
+        # One that becomes a sale is enough: tills also send what is no sale, and other versions of one.
         first: Sketch | None = None
         for sample in samples:
             try:
@@ -98,7 +102,7 @@ class ConnectionChecks:
         model = self._context.connector_class(connection.connector).settings_model
         taught = [name for name, info in model.model_fields.items() if marked(info, TAUGHT)]
         if all(before.get(name) == after.get(name) for name in taught):
-            return
+            return  # how requests are read stays as it is: a new title or token needs no trial
         samples = await self._context.store.read(lambda tx: _samples_of(tx, connection.id))
         await self.check_samples(connection.connector, after, samples, tenant=connection.business_id)
 
@@ -126,6 +130,7 @@ class ConnectionChecks:
         """
         if rule.kind != "per_item" or not self._context.connector_class(name).can("menu"):
             return rule
+        # People write names; receipts carry ids. Resolved once, the rule goes on when a product is renamed.
         menu = await self.read_menu(name, values, account)
         products = {item.product_id: item.name for item in menu}
         categories = {item.category_id: item.category_name or item.category_id for item in menu if item.category_id}
@@ -200,34 +205,50 @@ def _samples_of(tx: Transaction, connection_id: str) -> list[bytes]:
     return [*captured, *inbox.unreadable.newest_hooks(tx, connection_id, _SAMPLES, _SAMPLE_BYTES)]
 
 
-def scope_from(account: TillAccount, names: Sequence[str]) -> tuple[str, ...]:
+class _Choices:
+    """Things of a till that somebody may choose by id, or by name in any case; `names` are pairs of id and name."""
+
+    def __init__(self, names: Iterable[tuple[str, str]]) -> None:
+        pairs = list(names)
+        self._ids = {item_id for item_id, _ in pairs}
+        self._id_of_name = {name: item_id for item_id, name in pairs}
+        self._id_of_folded = {name.casefold(): item_id for item_id, name in pairs}
+
+    def find(self, choice: str) -> str | None:
+        """Return the id that is meant; `None` where it is none of them. An id goes before a name."""
+        return choice if choice in self._ids else self._id_of_folded.get(choice.casefold())
+
+    def nearest(self, choice: str, most: int | None = None) -> str:
+        """Return the names most like `choice` with their ids, as a list in a sentence."""
+        names = nearest(choice, self._id_of_name)[:most]
+        return ", ".join(f"{name} ({self._id_of_name[name]})" for name in names) or "–"
+
+
+def scope_from(account: TillAccount, chosen: Sequence[str]) -> tuple[str, ...]:
     """Return location ids for ids or names. Raises `Refusal` that names the known ones."""
-    ids_by_name = {location.name: location.id for location in account.locations}
-    folded = {location.name.casefold(): location.id for location in account.locations}
-    ids = {location.id for location in account.locations}
+    locations = _Choices((location.id, location.name) for location in account.locations)
     scope: list[str] = []
-    for name in names:
-        location_id = name if name in ids else folded.get(name.casefold())
+    for choice in chosen:
+        location_id = locations.find(choice)
         if location_id is None:
-            known = ", ".join(f"{near} ({ids_by_name[near]})" for near in nearest(name, ids_by_name))
             text = "{account} has no location '{location}'; known: {known}"
-            raise Refusal(text, field="locations", account=account.name, location=name, known=known or "–")
+            known = locations.nearest(choice)
+            raise Refusal(text, field="locations", account=account.name, location=choice, known=known)
         scope.append(location_id)
+    # the same location named twice, once by id and once by name, is one
     return tuple(dict.fromkeys(scope))
 
 
 def _ids_on_menu(what: str, chosen: Iterable[str], names_by_id: Mapping[str, str]) -> frozenset[str]:
     """Return ids for ids or names of what a menu has. Raises `Refusal` that names the nearest."""
-    ids_by_name = {name: item_id for item_id, name in names_by_id.items()}
-    folded = {name.casefold(): item_id for item_id, name in names_by_id.items()}
+    items = _Choices(names_by_id.items())
     ids: set[str] = set()
     for choice in chosen:
-        item_id = choice if choice in names_by_id else folded.get(choice.casefold())
+        item_id = items.find(choice)
         if item_id is None:
-            nearest_names = nearest(choice, ids_by_name)[:_NEAREST_PRODUCTS]
-            near = ", ".join(f"{name} ({ids_by_name[name]})" for name in nearest_names)
             text = "there is no {what} '{name}' on the menu; nearest: {near}"
-            raise Refusal(text, field="products", what=what, name=choice, near=near or "–")
+            near = items.nearest(choice, _NEAREST_PRODUCTS)
+            raise Refusal(text, field="products", what=what, name=choice, near=near)
         ids.add(item_id)
     return frozenset(ids)
 

@@ -186,6 +186,7 @@ class CommandService:
             await self._context.store.write(lambda tx: host_commands.report_progress(tx, command.id, shown))
 
         result: JsonObject
+        # A failure is an answer, too: without it the process that waits would wait until this host ends.
         try:
             performed = await self._perform(
                 _kind_of(command.kind), command.connection_id, CommandParams.model_validate(command.params), progress

@@ -177,7 +177,8 @@ class ConnectionService:
                 theirs=f"{account.name} ({account.id})",
                 ours=f"{connection.account.name} ({connection.account.id})",
             )
-        # the same token as before ends when it would have ended anyway
+        # The caller's expiry is that of a token just granted. Where the token is the same as before, it ends when it
+        # would have ended anyway.
         if secret is None or before.get(secret) == settings.get(secret):
             expires_at = connection.expires_at
         return _Credentials(settings, account, expires_at)
@@ -224,6 +225,7 @@ class ConnectionService:
     async def resume(self, connection_id: str, *, leave_out: bool = False) -> None:
         """Work again after a pause; its receipts earn stamps unless they are to be left out. Raises `Refusal`."""
 
+        # read and written in one transaction: pressed twice, the second finds that nothing is paused any more
         def work(tx: Transaction) -> bool:
             connection = connections.registry.get(tx, connection_id)
             if connection.health is not Health.paused:
@@ -241,6 +243,7 @@ class ConnectionService:
         """Remove a connection; its receipts, operations and journal stay. Raises `NotFound`."""
 
         def work(tx: Transaction) -> None:
+            # the address goes with it: nobody is told of a connection that there is no more
             connections.registry.remove(tx, connection_id)
             connections.alerts.set_email(tx, connection_id, None, "")
 

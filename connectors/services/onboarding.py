@@ -105,6 +105,7 @@ class OnboardingService:
                 inbox.captured.keep(tx, connection.id, sample, most=1)
             return connection
 
+        # one transaction: a request that arrives right after finds the connection and its sample, or neither
         try:
             return await self._context.write(work)
         except QuotaMet as error:

@@ -77,6 +77,7 @@ class PeopleService:
 
 def reference_from(text: str, country: str | None) -> Reference:
     """Read what somebody typed as a name: a six-digit number, an email, or a phone of `country`. Raises `Refusal`."""
+    # A card's number first: six digits are no phone anywhere, but a parser of phones might make one of them.
     text = text.strip()
     digits = re.sub(r"[\s-]", "", text[:_LONGEST_PHONE])
     if re.fullmatch(r"[0-9]{6}", digits, re.ASCII):

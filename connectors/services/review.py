@@ -218,11 +218,13 @@ def _stamps_given(planned: Sequence[PlannedRow], owner: str) -> int:
 def _stamps_entitled(sale: SaleRow, owner: str) -> int:
     """Return how many stamps a sale gives one owner: none if another has it now, or if it is not admitted."""
     owns = sale.identified and owner in (sale.card_id, sale.nobody)
+    # one that was left out, or closed before the connection began, is not admitted and earns nothing
     return sale.stamps if owns and sale.admitted else 0
 
 
 def _search_card_again(tx: Transaction, operation: Operation) -> bool:
     """Look for a customer's card once more, from now; return whether the receipt names a customer."""
+    # `bound_hash` names the customer for whom the search has ended: without it the sale waits for its card again
     batch = SaleBatch.load(tx, [operation.sale_id])
     sale = batch.rows[operation.sale_id]
     customer = ledger.sales.newest_content(tx, sale).customer

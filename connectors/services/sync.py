@@ -73,6 +73,7 @@ class SyncService:
 
     async def run(self, connection_id: str) -> SyncResult:
         """Poll, look back, follow hints and deliver once, now. Raises `Refusal`."""
+        # Both refusals come before the till is read: what would not be sent afterwards need not be read now.
         self._senders()
         await self._require_working(connection_id)
         began = self._context.store.clock.now()
@@ -80,8 +81,9 @@ class SyncService:
         return await self._deliver(connection_id, began, seen)
 
     async def _read_till(self, connection_id: str) -> Seen:
-        """Poll, look back and follow every hint that is due; a read that the scheduler has claimed is left to it."""
+        """Poll, look back and follow every hint that is due."""
         store, reader, seen = self._context.store, self._context.reader, Seen()
+        # A claim, due or not, moves the next read on: the scheduler does not read the same once more right after.
         for due in await store.write(lambda tx: connections.schedule.claim_polls(tx, 1, connection_id)):
             seen.add(await reader.poll(due))
         for due in await store.write(lambda tx: connections.schedule.claim_lookbacks(tx, 1, connection_id)):
@@ -108,6 +110,8 @@ class SyncService:
 
     async def _deliver(self, connection_id: str, began: int, seen: Seen) -> SyncResult:
         """Find cards, settle what is in doubt and send what is pending; count what became of it since `began`."""
+        # The order matters: customers' cards first, so that what they release goes out in the same round; what is in
+        # doubt next, because it blocks the rest of its receipt until it is settled.
         identifier, deliverer = self._senders()
         await identifier.round(connection_id)
         await deliverer.resolve(connection_id)
@@ -159,6 +163,7 @@ class SyncService:
         receipts = operations = 0
         try:
             async with asyncio.timeout(_PAUSE_PATIENCE):
+                # what changed since the pause may have been closed before it: only the moment of closing counts
                 async for page in self._context.reader.history(connection, moment(connection.health_since)):
                     for sale in page.sales:
                         if _closed_at(sale) >= connection.health_since and connection.covers(sale.location_id):

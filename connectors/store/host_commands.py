@@ -87,6 +87,7 @@ def ask(tx: Transaction, connection_id: str, kind: str, params: JsonObject) -> s
 
 def claim(tx: Transaction) -> list[HostCommand]:
     """Take all commands that are asked for, oldest first; they are `running` from now on."""
+    # Only the host that holds the lock claims, one transaction at a time: nothing is claimed twice.
     asked = errand_table.c.state == CommandState.asked
     rows = tx.run(select(errand_table).where(asked).order_by(errand_table.c.created_at)).all()
     if rows:

@@ -69,6 +69,7 @@ def follow(session: Session, vault: Vault) -> None:
 
 def begin(session: Session, vault: Vault, key: Key) -> None:
     """Change the key in use; what is encrypted with another stays to be encrypted anew. Raises `StoreError`."""
+    # All three rows change in one transaction: whoever reads the canary finds a hash key of the same key.
     key.refuse_weak()
     vault.use(key.id)
     stored_settings.put(session, CANARY, vault.encrypt(CANARY_TEXT))

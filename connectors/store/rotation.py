@@ -67,11 +67,7 @@ async def rotate(store: Store, progress: Progress, *, rows: int = ROWS_AT_ONCE) 
 
     Killed at any moment, it has lost nothing, and the next call goes on. Raises `StoreError`.
     """
-    # From here on the new key is on disk. Once `begin` is committed, every transaction that writes uses it: no value
-    # is encrypted with a former key any more, so the values still to be done only become fewer.
-    key = await _newest_key(store)
-    if store.vault.key_id != key.id or not await store.read(lambda tx: keyring.is_rotating(tx.session)):
-        await store.write(lambda tx: keyring.begin(tx.session, tx.vault, key))
+    key = await _begin(store)
     total = await store.read(lambda tx: sum(_count_left(tx, key, column) for column in _encrypted_columns()))
     await progress(0, total)
     encrypted = unreadable = 0
@@ -82,14 +78,29 @@ async def rotate(store: Store, progress: Progress, *, rows: int = ROWS_AT_ONCE) 
             await progress(encrypted, max(total, encrypted))
     if unreadable:
         log.warning("%d values are encrypted with a key that is not known: they stay as they are", unreadable)
+    await _finish(store)
+    return Rotated(key.id, encrypted, unreadable, by_hand=store.vault.file is None)
+
+
+async def _begin(store: Store) -> Key:
+    """Return the key to encrypt with, after the database says that it is in use."""
+    # The new key is on disk before it is used. Once `begin` is committed, every transaction that writes uses it: no
+    # value is encrypted with a former key any more, so the values still to be done only become fewer.
+    key = await _newest_key(store)
+    if store.vault.key_id != key.id or not await store.read(lambda tx: keyring.is_rotating(tx.session)):
+        await store.write(lambda tx: keyring.begin(tx.session, tx.vault, key))
+    return key
+
+
+async def _finish(store: Store) -> None:
+    """Drop the former keys from the key file, note that the rotation has ended, and clear what is left of it."""
     # Former keys go before the mark of the rotation does: killed in between, the next start sees an unfinished
     # rotation and comes here again.
-    file = store.vault.file
-    if file is not None:
-        await asyncio.to_thread(file.keep_newest)
+    if store.vault.file is not None:
+        await asyncio.to_thread(store.vault.file.keep_newest)
     await store.write(lambda tx: keyring.end(tx.session))
+    # the former ciphertexts still stand in pages of the log, and whoever has a former key could read them there
     await store.clear_log()
-    return Rotated(key.id, encrypted, unreadable, by_hand=file is None)
 
 
 async def _newest_key(store: Store) -> Key:
@@ -111,12 +122,14 @@ async def _newest_key(store: Store) -> Key:
 
 def _encrypted_columns() -> Iterator[Column[str]]:
     """Yield every column that holds ciphertexts."""
+    # marked in the schema, so that a new column cannot be forgotten here; a test compares marks and contents
     for table in metadata.sorted_tables:
         yield from (column for column in table.columns if column.info.get("encrypted"))
 
 
 def _has_another_key(key: Key, column: Column[str]) -> ColumnElement[bool]:
     """Return the condition that a text is a ciphertext of another key: its id and a colon stand before it."""
+    # eight characters, a colon, and what every Fernet token begins with; other texts in such columns do not look so
     return column.like("________:gAAAA%") & ~column.like(f"{key.id}:%")
 
 
@@ -183,6 +196,8 @@ def _encrypt_rows(tx: Transaction, column: Column[str], query: Select[*tuple[obj
 
 def _encrypt_row(tx: Transaction, column: Column[str], row: TableRow) -> bool:
     """Encrypt one row's text with the key in use; return whether a known key opens it."""
+    # `column == text` in the update: on PostgreSQL another process may have changed the row since it was read. Then
+    # the update finds nothing, and what was written is of the newer key already.
     primary, text = row[:-1], row[-1]
     try:
         encrypted = tx.vault.encrypt(tx.vault.decrypt(str(text)))

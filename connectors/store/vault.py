@@ -46,6 +46,7 @@ def weakness(secret: str) -> str | None:
 
 def _bits(secret: str) -> float:
     """Return how many bits a secret holds at most: characters that repeat or count up and down hold none."""
+    # not the entropy of how it was made, which cannot be seen: only what its characters could hold at most
     surprising = [char for at, char in enumerate(secret) if not _is_expected(secret, at)]
     return len(surprising) * math.log2(max(1, len(set(surprising))))
 
@@ -145,6 +146,7 @@ class KeyFile:
 
         Raises `StoreError` where the folder cannot be written.
         """
+        # Written beside and renamed: a file that is written in place could be lost half-way, and every value with it.
         path = self.path.resolve()  # a link stays a link
         beside = path.with_name(path.name + ".new")
         try:
@@ -265,6 +267,7 @@ class Vault:
 
     def decrypt(self, ciphertext: str) -> str:
         """Return the text of a ciphertext. Raises `WrongKey` where its key is not known or does not open it."""
+        # the id before the colon says which key: none is tried that cannot fit
         key_id, _, token = ciphertext.partition(":")
         key = self.key(key_id)
         try:

@@ -125,6 +125,7 @@ def add(
     tx: Transaction, credential: Credential, visitor: Visitor, challenge: Challenge, *, label: str, device: str
 ) -> Outcome:
     """Store a new passkey of `visitor` and use the challenge up."""
+    # the challenge first: an answer that was used before says nothing, whatever else is wrong with it
     if not _use(tx, challenge):
         return Outcome.replayed
     if _count(tx, visitor.business_id) >= MOST:
@@ -169,6 +170,7 @@ def use(tx: Transaction, passkey_id: str, sign_count: int, challenge: Challenge)
     ).scalar()
     if count is None:
         return Outcome.gone
+    # 0 and 0 is an authenticator that does not count
     if sign_count <= count and (sign_count or count):
         tx.run(passkey_table.update().where(passkey_table.c.id == passkey_id).values(refused_at=tx.now))
         access.sessions.end_of_passkey(tx, passkey_id)

@@ -149,6 +149,7 @@ def _redacted(message: Message) -> Message:
 
 def _record(tx: Transaction, event: NewEvent) -> None:
     """Add an event to its row of the last hour, or begin a row; log some of them."""
+    # A flood of the same raises one count, whoever makes it: it costs a row an hour, and pushes no other events out.
     row = _row_of_last_hour(tx, event)
     before = row.times if row is not None else 0
     if row is not None:
@@ -207,6 +208,7 @@ def _values(tx: Transaction, event: NewEvent) -> dict[str, object]:
 def _prune(tx: Transaction, event: NewEvent) -> None:
     """Delete the oldest events of this kind and owner beyond the bound."""
     most = _OF_BUSINESS_AT_MOST if event.business_id is not None else _OF_OTHERS_AT_MOST
+    # by owner and kind: what a stranger makes in masses pushes out only its like
     alike = (security_event_table.c.owner == event.owner) & (security_event_table.c.kind == event.kind)
     newest_first = select(security_event_table.c.seq).where(alike).order_by(security_event_table.c.seq.desc())
     beyond = list(tx.run(newest_first.offset(most).limit(_PRUNED_AT_ONCE)).scalars())
@@ -216,6 +218,7 @@ def _prune(tx: Transaction, event: NewEvent) -> None:
 
 def sweep(tx: Transaction, keep_for: int) -> None:
     """Delete some of the events that are older than `keep_for` microseconds; the next sweep goes on."""
+    # a bounded number at once: whoever waits for the writer waits no longer than that takes
     old = select(security_event_table.c.seq).where(security_event_table.c.at < tx.now - keep_for)
     oldest = old.order_by(security_event_table.c.at).limit(_SWEPT_AT_ONCE)
     tx.run(delete(security_event_table).where(security_event_table.c.seq.in_(oldest)))

@@ -145,6 +145,7 @@ def begin(
     `by` is the link it is opened with, `passkey_id` the passkey. Sessions that have ended are deleted, and so are the
     owner's that were not used for longest, where there would be more than a hundred.
     """
+    # Only the hash is stored: whoever reads the database, or a backup of it, can open no session.
     session_id = secrets.token_urlsafe(32)
     _make_room_for_session(tx, visitor.business_id)
     tx.run(
@@ -264,6 +265,8 @@ def end_of_passkey(tx: Transaction, passkey_id: str) -> None:
 
 def end_operators(tx: Transaction) -> None:
     """End everything the operator opened: sessions, links for any business, and the sessions of such links."""
+    # Rows without a business are the operator's own; rows of a business that the operator let somebody into must end,
+    # too, or a former operator could come back by a link made for any cafe.
     for table in (console_session_table, console_link_table):
         tx.run(table.delete().where(or_(table.c.business_id.is_(None), table.c.by_operator == 1)))
 
@@ -335,6 +338,7 @@ def link_of(tx: Transaction, token: str) -> Opened | None:
 
 def spend_link(tx: Transaction, token: str) -> Opened | None:
     """Return whom a link lets in, once: it is deleted; `None` where it is unknown, spent or too old."""
+    # deleting and reading are one statement: of two requests with the same token only one gets the row
     row = tx.run(
         console_link_table.delete()
         .where(_is_live_link(tx, token))
@@ -405,6 +409,8 @@ def ask_consent(tx: Transaction, session: Session, content: Mapping[str, str]) -
 def use_consent(tx: Transaction, session: Session, state: str) -> Consent:
     """Use a consent up and return it with what was stored when this session asked for it."""
     row = tx.run(select(consent_table).where(consent_table.c.state_hash == tx.vault.hash("consent", state))).first()
+    # another session's state is as good as none: a page that made this browser come here must not connect its own
+    # account at the till to this person's business
     if row is None or row.session_hash != session.id_hash:
         return Consent(ConsentState.forged, {})
     content: dict[str, str] = json.loads(tx.vault.decrypt(row.content))
