@@ -1,4 +1,8 @@
-"""What an integrator sees: everything a connector for a till is made of."""
+"""The public face of the SDK: every name that an integrator needs to write a connector for a till.
+
+Owns the list of public names; the modules beside it own what they mean. A name that is not exported here, in
+`hookspecs`, `signatures`, `sandbox`, `teaching` or `testing` may change without notice.
+"""
 
 from connector_sdk.connector import (
     FIRST,

@@ -20,7 +20,7 @@ from connector_sdk.redaction import MASK, redact
 from connectors.domain.clock import moment
 from connectors.domain.connection import Connection
 from connectors.domain.operation import outward
-from connectors.store import inbox, ledger
+from connectors.store import inbox, ledger, queries
 from connectors.store.engine import Store, Transaction
 from connectors.store.inbox.unreadable import UnreadEntry
 from connectors.store.ledger.daily_totals import DayTotals
@@ -73,7 +73,7 @@ async def bundle(store: Store, connection: Connection, shown: Mapping[str, JsonV
 def _read(tx: Transaction, connection_id: str) -> _Records:
     return _Records(
         lines=ledger.journal.of_connection(tx, connection_id, limit=_LINES),
-        operations=ledger.operations.list_newest(tx, connection_id, limit=_OPERATIONS),
+        operations=queries.operations.list_newest(tx, connection_id, limit=_OPERATIONS),
         days=ledger.daily_totals.of_days(tx, [connection_id], "")[connection_id],
         unread=inbox.unreadable.without_bodies(tx, connection_id),
     )

@@ -24,8 +24,8 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from connector_sdk.connector import Connector
 from connector_sdk.testing import BEHAVIOURS, Level, Outcome, Report, Result, TillStub
-from connector_sdk.testing.recording import FOLDER, recordings_of
-from connector_sdk.testing.suite import judged, replayed, unknown_excuses
+from connector_sdk.testing.recording import FOLDER, load_recordings
+from connector_sdk.testing.suite import judge, replay_recordings, unknown_excuses
 from connectors.cli.output import console, escape, fail, run, say, show_json, show_table
 from connectors.plugins import CONFORMANCE, Plugins
 from connectors.services import Refusal, nearest
@@ -255,9 +255,9 @@ async def _examined(connector: type[Connector[Any]], stub: type[TillStub], wante
         task = bar.add_task("check", total=len(wanted))
         for one in wanted:
             bar.update(task, description=one.title)
-            results.append(await judged(stub(), one))
+            results.append(await judge(stub(), one))
             bar.advance(task)
-    return Report(connector.info.name, tuple(results), await replayed(connector))
+    return Report(connector.info.name, tuple(results), await replay_recordings(connector))
 
 
 def _beside(connector: type[Connector[Any]], name: str) -> Path:
@@ -268,12 +268,12 @@ def _beside(connector: type[Connector[Any]], name: str) -> Path:
 
 async def _accept(connector: type[Connector[Any]]) -> None:
     """Write into every recording what is read from it now. Raises `Refusal`."""
-    for name, one in recordings_of(connector):
+    for name, one in load_recordings(connector):
         if isinstance(one, str):
             raise Refusal(f"{FOLDER}/{name}: {one}")
         sales = tuple(sale.model_dump(mode="json") for sale in (await one.read(connector)).sales)
         try:
-            (_beside(connector, FOLDER) / name).write_text(replace(one, sales=sales).written(), encoding="utf-8")
+            (_beside(connector, FOLDER) / name).write_text(replace(one, sales=sales).to_text(), encoding="utf-8")
         except OSError as error:
             raise Refusal(f"{FOLDER}/{name} cannot be written: {error.strerror}") from None
 

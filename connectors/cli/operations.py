@@ -9,7 +9,7 @@ import typer
 from connectors.cli.output import confirm, run, say, show_json, show_table, the_host
 from connectors.domain.operation import outward
 from connectors.services import Refusal, nearest
-from connectors.store import ledger
+from connectors.store import queries
 
 
 class _Group(typer.core.TyperGroup):
@@ -46,7 +46,7 @@ def list_(
             if state is not None and state not in _STATES:
                 raise Refusal(f"there is no state {state!r}; known: {', '.join(nearest(state, _STATES))}")
             found = await host.store.read(
-                lambda tx: ledger.operations.list_newest(tx, connection_id, state=state, limit=limit)
+                lambda tx: queries.operations.list_newest(tx, connection_id, state=state, limit=limit)
             )
             rows = [
                 {

@@ -32,8 +32,8 @@ from connector_sdk.redaction import redact
 from connector_sdk.sale import Customer, Sale
 from connector_sdk.testing import CannotShow, Sold, TillStub
 from connector_sdk.testing.disguise import Undisguisable
-from connector_sdk.testing.recording import Exchange, Recorder, Replay, Seen, keep, read_once, recorded
-from connector_sdk.testing.tracing import Document, Trace, flat, trace
+from connector_sdk.testing.recording import Exchange, Recorder, Replay, Seen, make_recording, read_once, write_recording
+from connector_sdk.testing.tracing import Document, Trace, sale_fields, trace
 from connector_sdk.till_client import unpaced
 from connectors.cli.connection import Set, SettingsFile, names_given, settings_given
 from connectors.cli.kit import Target, connector_at, stub_of
@@ -291,7 +291,7 @@ async def _traced(
     posted = [one for one in hooks if one is not None]
     bodies = [*(one.body for one in posted), *(one.body for one in exchanges)]
     kinds = [*(("hook", str(at)) for at in range(len(posted))), *(one.endpoint for one in exchanges)]
-    documents: list[Document] = list(zip(kinds, map(_parsed, bodies), strict=True))
+    documents: list[Document] = [Document(*pair) for pair in zip(kinds, map(_parsed, bodies), strict=True)]
 
     async def reread(changed: Sequence[Document]) -> Sequence[Any]:
         now = [
@@ -322,7 +322,7 @@ async def _record(asked: _Asked, tried: _Tried, folder: Path, *, quiet: bool) ->
     if asked.stub:
         raise Refusal("a stub's answers prove nothing about the till: record a real account's, without --stub")
     try:
-        made = await recorded(
+        made = await make_recording(
             tried.found,
             tried.settings,
             app_settings(tried.found),
@@ -334,7 +334,7 @@ async def _record(asked: _Asked, tried: _Tried, folder: Path, *, quiet: bool) ->
     except Undisguisable as error:
         raise Refusal(f"nothing is recorded: {error}") from None
     try:
-        file = keep(made, folder)
+        file = write_recording(made, folder)
     except OSError as error:
         raise Refusal(f"{folder} cannot be written: {error.strerror}") from None
     if quiet:
@@ -455,7 +455,7 @@ def _show_sale(one: Sale, tried: _Tried, at: int) -> None:
     came = tried.traced.fields[at]
     rows = [
         [name, _worded(value, tried.account), ", ".join(came.get(name, ()))]
-        for name, value in flat(one).items()
+        for name, value in sale_fields(one).items()
         if _says_something(value) or name in came
     ]
     who = tried.customers.get((one.customer.till_id if one.customer else None) or "")

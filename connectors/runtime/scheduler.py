@@ -203,7 +203,7 @@ class Scheduler:
         """Expire holds, look for lifted plan limits, and run the host's maintenance; a failure is logged."""
         try:
             await self._store.write(ledger.operations.expire_holds)
-            await self._deliverer.watch_plans()
+            await self._deliverer.check_paused_businesses()
             await self._maintenance()
         except Exception as error:
             log.exception("maintenance: raised %s; it comes again in a minute", type(error).__name__)

@@ -22,10 +22,11 @@ from connectors.services.refusal import ENGLISH, Refusal
 from connectors.services.results import ConnectionDetails, JsonObject
 from connectors.sevenstamp.models import Me
 from connectors.store import connections, inbox, ledger, queries
-from connectors.store.connections.registry import ConnectionEdit
+from connectors.store.connections.registry import ConnectionChange
 from connectors.store.engine import Transaction
 from connectors.store.ledger.batch import SaleBatch
 from connectors.store.ledger.sales import SaleRow
+from connectors.sync import lifecycle
 from connectors.sync.planner import plan_redemptions, plan_sale, rule_for
 
 RuleChange = Callable[[TillAccount, StampRule], StampRule]
@@ -79,7 +80,7 @@ class ConnectionService:
 
     async def count_unsettled(self, connection_id: str) -> int:
         """Count the operations that are not settled yet."""
-        return await self._context.store.read(lambda tx: ledger.operations.count_unsettled(tx, connection_id))
+        return await self._context.store.read(lambda tx: queries.operations.count_unsettled(tx, connection_id))
 
     async def describe(self, connection: Connection) -> ConnectionDetails:
         """Return a connection as scripts read it."""
@@ -87,7 +88,7 @@ class ConnectionService:
             lambda tx: (
                 connections.rules.of_connection(tx, connection.id),
                 inbox.hints.count_of(tx, connection.id),
-                ledger.operations.count_unsettled(tx, connection.id),
+                queries.operations.count_unsettled(tx, connection.id),
             )
         )
         return ConnectionDetails(
@@ -143,10 +144,9 @@ class ConnectionService:
         changed_rule = await self._check_rule(connection, rule, credentials)
         credentials = self._with_needed_settings(connection, changed_rule, credentials)
         account = credentials.account or connection.account
-        change = ConnectionEdit(
+        change = ConnectionChange(
             title=title_from(title) if title is not None else None,
             scope=scope_from(account, locations) if locations is not None else None,
-            rule=changed_rule,
             settings=credentials.settings,
             account=credentials.account,
             sevenstamp_key=key,
@@ -154,7 +154,7 @@ class ConnectionService:
             key_login=me.staff_login if me is not None else None,
             expires_at=credentials.expires_at,
         )
-        return await self._context.write(lambda tx: connections.registry.edit(tx, connection.id, change))
+        return await self._context.write(lambda tx: lifecycle.edit(tx, connection.id, change, changed_rule))
 
     async def _check_settings(
         self, connection: Connection, values: Mapping[str, str], expires_at: int | None
@@ -244,7 +244,7 @@ class ConnectionService:
 
         def work(tx: Transaction) -> None:
             # the address goes with it: nobody is told of a connection that there is no more
-            connections.registry.remove(tx, connection_id)
+            lifecycle.remove(tx, connection_id)
             connections.alerts.set_email(tx, connection_id, None, "")
 
         await self._context.write(work)
@@ -332,8 +332,8 @@ def _is_left_out(batch: SaleBatch, row: SaleRow) -> bool:
 def _cancel_plan(batch: SaleBatch, row: SaleRow, connection: Connection, versions: Sequence[RuleVersion]) -> None:
     """Admit a receipt no longer, so that planning cancels its operations and redemptions."""
     row.admitted = 0
-    batch.changed(row)
-    batch.identified(row)
+    batch.mark_changed(row)
+    batch.end_search(row)
     plan_sale(batch, row, connection, rule_for(row, versions).rule, Message("why.left_out"))
     plan_redemptions(batch, row, connection, ())
 

@@ -20,10 +20,11 @@ from connectors.services.checks import ConnectionChecks, require_known_fields, s
 from connectors.services.context import ServiceContext, SettingValues
 from connectors.services.refusal import Refusal
 from connectors.sevenstamp.models import Me
-from connectors.store import connections, inbox
+from connectors.store import inbox
 from connectors.store.connections.registry import NewConnection
 from connectors.store.engine import Transaction
 from connectors.store.errors import QuotaMet
+from connectors.sync import lifecycle
 from connectors.sync.tills import app_settings
 
 
@@ -86,7 +87,6 @@ class OnboardingService:
             business=_business_of(me),
             title=title_from(options.title or f"{connector_class.info.title} · {account.name}"),
             scope=scope_from(account, options.locations),
-            rule=chosen,
             settings={**settings, **_needed_by(connector_class, chosen)},
             sevenstamp_key=key,
             poll_seconds=options.poll_seconds,
@@ -94,13 +94,13 @@ class OnboardingService:
             expires_at=options.expires_at,
             hook_token=options.hook_token,
         )
-        return await self._store(new, options.sample)
+        return await self._store(new, chosen, options.sample)
 
-    async def _store(self, new: NewConnection, sample: HookRequest | None) -> Connection:
+    async def _store(self, new: NewConnection, rule: StampRule, sample: HookRequest | None) -> Connection:
         """Store a checked connection with the request it was taught by. Raises `Refusal` beyond the quota."""
 
         def work(tx: Transaction) -> Connection:
-            connection = connections.registry.add(tx, new)
+            connection = lifecycle.add(tx, new, rule)
             if sample is not None:
                 inbox.captured.keep(tx, connection.id, sample, most=1)
             return connection

@@ -24,9 +24,9 @@ from connectors.store.engine import Transaction
 from connectors.store.inbox.unreadable import UnreadEntry
 from connectors.store.ledger.batch import SaleBatch
 from connectors.store.ledger.cards import KnownCard
-from connectors.store.ledger.operations import Operation, PlannedRow
+from connectors.store.ledger.operations import Operation, PlannedOperation
 from connectors.store.ledger.sales import SaleRow
-from connectors.sync.card_assignment import CannotGive, give
+from connectors.sync.card_assignment import CannotAssign, assign_card
 from connectors.sync.tills import NoConnector
 
 _PROGRESS_PATIENCE = 2.0
@@ -103,8 +103,8 @@ class ReviewService:
         known = KnownCard(card.id, card.hint)
         names = [reference, Reference("number", card.number)]
         try:
-            return await self._context.write(lambda tx: give(tx, connection, sale_id, known, names))
-        except CannotGive as error:
+            return await self._context.write(lambda tx: assign_card(tx, connection, sale_id, known, names))
+        except CannotAssign as error:
             raise Refusal(error.why, field="who") from None
 
     async def card_progress(self, connection: Connection, card_id: str) -> Card | None:
@@ -209,7 +209,7 @@ def _refuse_excess(tx: Transaction, operation: Operation) -> None:
         )
 
 
-def _stamps_given(planned: Sequence[PlannedRow], owner: str) -> int:
+def _stamps_given(planned: Sequence[PlannedOperation], owner: str) -> int:
     """Sum the stamps that one owner's operations have given or are to give."""
     ended = (State.cancelled, State.rejected)
     return sum(row.planned().signed for row in planned if row.owner == owner and row.state not in ended)
@@ -217,7 +217,7 @@ def _stamps_given(planned: Sequence[PlannedRow], owner: str) -> int:
 
 def _stamps_entitled(sale: SaleRow, owner: str) -> int:
     """Return how many stamps a sale gives one owner: none if another has it now, or if it is not admitted."""
-    owns = sale.identified and owner in (sale.card_id, sale.nobody)
+    owns = sale.identified and owner in (sale.card_id, sale.cardless_lane)
     # one that was left out, or closed before the connection began, is not admitted and earns nothing
     return sale.stamps if owns and sale.admitted else 0
 
@@ -232,7 +232,7 @@ def _search_card_again(tx: Transaction, operation: Operation) -> bool:
         return False
     ledger.operations.wait_for_card_again(tx, operation, tx.now + _HOLD_FOR)
     sale.bound_hash = None
-    batch.changed(sale)
-    batch.identify_later(sale, customer, tx.now)
+    batch.mark_changed(sale)
+    batch.search_card(sale, customer, tx.now)
     batch.flush()
     return True

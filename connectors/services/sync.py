@@ -22,15 +22,15 @@ from connectors.domain.stamps import Earned, RuleVersion, rule_in_force, stamps_
 from connectors.services.context import ServiceContext, SettingValues
 from connectors.services.refusal import Refusal
 from connectors.services.results import Progress, ProgressReport, ReplanCounts, ReplanResult, SyncResult
-from connectors.store import connections, counters, inbox, ledger
+from connectors.store import connections, counters, inbox, ledger, queries
 from connectors.store.connections.schedule import DueRead
 from connectors.store.engine import Transaction
 from connectors.store.ledger.batch import SaleBatch
 from connectors.store.ledger.sales import SaleRow
+from connectors.store.rows import in_parts
 from connectors.sync.delivery import Deliverer
 from connectors.sync.identification import Identifier
-from connectors.sync.ingest import entitlement
-from connectors.sync.planner import plan_sale
+from connectors.sync.planner import entitlement, plan_sale
 from connectors.sync.previews import Recent, card_operations, read_recent, recent_of
 from connectors.sync.till_reader import Seen
 from connectors.sync.tills import NoConnector
@@ -118,7 +118,7 @@ class SyncService:
         await deliverer.drain(connection_id)
         if await identifier.round(connection_id):  # a card that was gone is looked for once more
             await deliverer.drain(connection_id)
-        counts = await self._context.store.read(lambda tx: ledger.operations.counts_by_state(tx, connection_id, began))
+        counts = await self._context.store.read(lambda tx: queries.operations.counts_by_state(tx, connection_id, began))
         health = (await self._context.connection(connection_id)).health
         return SyncResult(
             sales_seen=seen.sales,
@@ -238,14 +238,12 @@ class SyncService:
         ids = await self._context.store.read(lambda tx: ledger.sales.ids_closed_since(tx, connection.id, start))
         run = self._context.store.write if write else self._context.store.read
         counts = ReplanCounts()
-        for at in range(0, len(ids), _REPLANNED_AT_ONCE):
-            sale_ids = ids[at : at + _REPLANNED_AT_ONCE]
+        for sale_ids in in_parts(ids, _REPLANNED_AT_ONCE):
             changes = await run(lambda tx, sale_ids=sale_ids: _replan(tx, connection, sale_ids, write=write))  # type: ignore[misc]
             counts = counts.plus(changes)
             # `sales` is how many there are in all, as it has always been: the share says how many are done
-            report = ProgressReport(
-                done=(at + len(sale_ids)) / len(ids), sales=len(ids), more=counts.more, fewer=counts.fewer
-            )
+            share = counts.sales / len(ids)
+            report = ProgressReport(done=share, sales=len(ids), more=counts.more, fewer=counts.fewer)
             await progress(report)
         return counts
 
@@ -271,14 +269,14 @@ def _replan_sale(tx: Transaction, batch: SaleBatch, row: SaleRow, connection: Co
     earned = entitlement(row, sale, version.rule, connection.account.zone)
     # pinned: from now on this sale's corrections are planned by this version, whatever was in force when it closed
     row.rule_of, row.rule_number, row.pinned = connection.id, version.number, 1
-    batch.changed(row)
+    batch.mark_changed(row)
     if earned.stamps == row.stamps:
         return 0
     counts = row.admitted and row.customer_hash is not None
     difference = earned.stamps - row.stamps if counts else 0
     row.stamps = earned.stamps
     if sale.customer and not row.identified and row.admitted and row.stamps:
-        batch.identify_later(row, sale.customer, tx.now)
+        batch.search_card(row, sale.customer, tx.now)
     plan_sale(batch, row, connection, version.rule, earned.why)
     return difference
 

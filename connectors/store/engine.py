@@ -37,8 +37,6 @@ Listener = Callable[[set[Wakeup], Sequence[DomainEvent]], None]
 """Called after each commit that made work due or changed something plugins are told of."""
 Values = Mapping[str, object] | Sequence[Mapping[str, object]]
 """What a statement is given: one row's values by column, or those of several rows."""
-TableRow = sqlalchemy.Row[*tuple[object, ...]]
-"""A row as a query returns it, its columns as attributes."""
 GroupWork = Callable[["Transaction", Sequence[ItemT]], Sequence[ResultT]]
 """Work on the items of several callers at once; it returns a result for each, in their order."""
 
@@ -83,7 +81,7 @@ class Transaction:
         """Return an insert that can name what to do where the row exists, as this database spells it."""
         return insert_into(self.session, table)
 
-    # SQLAlchemy cannot type the columns of statements that are put together while the program runs: `Any` are its rows.
+    # `Any`: SQLAlchemy knows the columns of a statement only when it runs
     def run(self, statement: Executable, values: Values | None = None) -> sqlalchemy.CursorResult[Any]:
         """Execute a statement, once for each row of values."""
         return self.session.execute(statement, values)

@@ -16,7 +16,8 @@ from pydantic import JsonValue
 from sqlalchemy import and_, or_, select
 
 from connectors.domain.clock import DAY, SECOND
-from connectors.store.engine import TableRow, Transaction
+from connectors.store.engine import Transaction
+from connectors.store.rows import AnyRow
 from connectors.store.schema import errand_table
 
 JsonObject = Mapping[str, JsonValue]
@@ -52,7 +53,7 @@ class HostCommand:
     result: JsonObject | None
 
 
-def _command_of(row: TableRow) -> HostCommand:
+def _command_of(row: AnyRow) -> HostCommand:
     return HostCommand(
         row.id,
         row.connection_id,

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from sqlalchemy import Column, ColumnElement, Select, func, select, tuple_, update
 
 from connectors.store import keyring
-from connectors.store.engine import Store, TableRow, Transaction
+from connectors.store.engine import Store, Transaction
 from connectors.store.errors import StoreError, WrongKey
+from connectors.store.rows import AnyRow
 from connectors.store.schema import metadata
 from connectors.store.vault import MAKE_ONE, Key
 
@@ -182,7 +183,7 @@ def _encrypt_rows(tx: Transaction, column: Column[str], query: Select[*tuple[obj
     encrypted = unreadable = characters = 0
     result = tx.run(query)
     for row in result:
-        last, text = tuple(row[:-1]), row[-1]
+        last, text = tuple(row[:-1]), str(row[-1])
         if not _encrypt_row(tx, column, row):
             unreadable += 1
             continue
@@ -194,13 +195,14 @@ def _encrypt_rows(tx: Transaction, column: Column[str], query: Select[*tuple[obj
     return _Step(last, encrypted, unreadable)
 
 
-def _encrypt_row(tx: Transaction, column: Column[str], row: TableRow) -> bool:
+def _encrypt_row(tx: Transaction, column: Column[str], row: AnyRow) -> bool:
     """Encrypt one row's text with the key in use; return whether a known key opens it."""
     # `column == text` in the update: on PostgreSQL another process may have changed the row since it was read. Then
     # the update finds nothing, and what was written is of the newer key already.
-    primary, text = row[:-1], row[-1]
+    values: PrimaryKey = tuple(row)
+    primary, text = values[:-1], str(values[-1])
     try:
-        encrypted = tx.vault.encrypt(tx.vault.decrypt(str(text)))
+        encrypted = tx.vault.encrypt(tx.vault.decrypt(text))
     except WrongKey:
         return False
     here = [name == value for name, value in zip(_primary_key(column), primary, strict=True)]

@@ -16,7 +16,8 @@ from sqlalchemy import func, select
 
 from connectors.store import access
 from connectors.store.access.sessions import Visitor, hash_of_key, visitor_columns, visitor_of
-from connectors.store.engine import TableRow, Transaction
+from connectors.store.engine import Transaction
+from connectors.store.rows import AnyRow
 from connectors.store.schema import passkey_challenge_table, passkey_table
 
 MOST = 10
@@ -81,7 +82,7 @@ class Passkey:
         return self.visitor.business_id is not None and self.visitor.key is None
 
 
-def _passkey(tx: Transaction, row: TableRow) -> Passkey:
+def _passkey(tx: Transaction, row: AnyRow) -> Passkey:
     return Passkey(
         id=row.id,
         credential=Credential(

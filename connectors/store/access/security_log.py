@@ -17,7 +17,8 @@ from sqlalchemy import delete, select
 from connector_sdk.messages import Message
 from connector_sdk.redaction import redact
 from connectors.domain.clock import HOUR
-from connectors.store.engine import TableRow, Transaction
+from connectors.store.engine import Transaction
+from connectors.store.rows import AnyRow
 from connectors.store.schema import business_table, connection_table, security_event_table
 
 log = logging.getLogger("connectors.security")
@@ -161,7 +162,7 @@ def _record(tx: Transaction, event: NewEvent) -> None:
     _log(event, before)
 
 
-def _row_of_last_hour(tx: Transaction, event: NewEvent) -> TableRow | None:
+def _row_of_last_hour(tx: Transaction, event: NewEvent) -> AnyRow | None:
     """Return the newest row that says the same of the same owner, if it began less than an hour ago."""
     return tx.run(
         select(security_event_table.c.seq, security_event_table.c.times)
@@ -258,7 +259,7 @@ def list_newest(
     return [_event(row) for row in rows]
 
 
-def _event(row: TableRow) -> Event:
+def _event(row: AnyRow) -> Event:
     business_id = row.owner if row.owner not in (OPERATOR, STRANGER) else None
     return Event(
         row.seq,

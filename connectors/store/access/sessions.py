@@ -16,7 +16,8 @@ from typing import NamedTuple
 from sqlalchemy import ColumnElement, Table, or_, select
 
 from connectors.domain.clock import SECOND
-from connectors.store.engine import TableRow, Transaction
+from connectors.store.engine import Transaction
+from connectors.store.rows import AnyRow
 from connectors.store.schema import connection_table, consent_table, console_link_table, console_session_table
 
 OPERATOR = "operator"
@@ -42,7 +43,7 @@ class Visitor:
     key: str | None = field(default=None, repr=False)
 
 
-def visitor_of(tx: Transaction, row: TableRow) -> Visitor:
+def visitor_of(tx: Transaction, row: AnyRow) -> Visitor:
     """Return who a session's or passkey's row is for, the key decrypted."""
     key = tx.vault.decrypt(row.key) if row.key else None
     return Visitor(row.business_id, row.business_name, row.zone, row.login, key)
@@ -95,7 +96,7 @@ class Session:
         return self.visitor.business_id is None
 
 
-def _session(tx: Transaction, row: TableRow) -> Session:
+def _session(tx: Transaction, row: AnyRow) -> Session:
     return Session(
         row.id_hash,
         visitor_of(tx, row),
@@ -356,7 +357,7 @@ def _is_live_link(tx: Transaction, token: str) -> ColumnElement[bool]:
     return (console_link_table.c.token_hash == _hash_of_token(tx, token)) & (console_link_table.c.expires_at > tx.now)
 
 
-def _opened(tx: Transaction, row: TableRow) -> Opened:
+def _opened(tx: Transaction, row: AnyRow) -> Opened:
     content = json.loads(tx.vault.decrypt(row.content))
     return Opened(
         Visitor(**content["visitor"]), content["until"], bool(row.by_operator), content.get("confirmed", False)
