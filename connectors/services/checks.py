@@ -56,6 +56,7 @@ class ConnectionChecks:
         Raises `WrongFields` for settings that do not fit the connector, `Refusal` for what the till refuses.
         """
         connector_class = self._context.connector_class(name)
+        # what is wrong by itself first: the till is asked only with settings that could be right
         _refuse_guessable_secrets(connector_class, values, before or {})
         title, where = connector_class.info.title, _where_to_find(connector_class)
         try:
@@ -189,6 +190,7 @@ def _refused_by_till(error: ConnectorError, connector_class: ConnectorClass, whe
 
 def _refuse_guessable_secrets(connector_class: ConnectorClass, values: SettingValues, before: SettingValues) -> None:
     """Refuse a secret that somebody made up carelessly; one that a connection has already goes on. Raises `Refusal`."""
+    # only fields that a person makes up (`CHOSEN`): what a till gave is as good as the till makes it
     for field, info in connector_class.settings_model.model_fields.items():
         value = values.get(field)
         if marked(info, CHOSEN) and value and value != before.get(field) and easily_guessed(str(value)):

@@ -84,6 +84,7 @@ class ConnectionService:
 
     async def describe(self, connection: Connection) -> ConnectionDetails:
         """Return a connection as scripts read it."""
+        # one read for all three: what scripts see is of one moment
         versions, hints_waiting, unsettled = await self._context.store.read(
             lambda tx: (
                 connections.rules.of_connection(tx, connection.id),
@@ -266,6 +267,7 @@ class ConnectionService:
 
     def hook_url(self, connection: Connection) -> str | None:
         """Return where the till is to post; `None` where it has no hooks."""
+        # not `connector_class`, which refuses: a connection whose plugin is set aside is shown all the same
         connector_class = self._context.tills.classes.get(connection.connector)
         if connector_class is None or connector_class.info.hook_address is HookAddress.nobody:
             return None
@@ -297,6 +299,7 @@ class ConnectionService:
 
     async def with_refused_keys(self, business_id: str, key: str) -> list[Connection]:
         """Return the connections of a business whose key 7stamp refuses, and which this key could mend."""
+        # by the key's hash: connections that have this very key already would not be mended by it
         used = self._context.store.vault.hash("7stamp key", key)
         return await self._context.store.read(lambda tx: queries.overviews.with_refused_keys(tx, business_id, used))
 

@@ -57,6 +57,7 @@ class ServiceContext:
     hooks: HookReceiver
     runner: PluginRunner
     public_url: Callable[[], str]
+    """Asked each time: where the host is reached is known for good only once it listens."""
     without_sevenstamp: str | None = None
     """Why nothing can be asked of 7stamp; `None` where it can."""
     by: str | None = None
@@ -72,6 +73,7 @@ class ServiceContext:
 
     def connector_class(self, name: str) -> ConnectorClass:
         """Return the connector of that name. Raises `Refusal`, which names the known ones, nearest first."""
+        # a plugin that is set aside is not among them: `connectors plugins` says why
         connector_class = self.tills.classes.get(name)
         if connector_class is None:
             known = ", ".join(nearest(name, self.tills.classes))

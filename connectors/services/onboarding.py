@@ -122,6 +122,7 @@ class OnboardingService:
         oauth = self._oauth(name)
         if oauth is None:
             return None
+        # An operator without an application at the till has none to send people to: they paste a token instead.
         try:
             return oauth.authorise_url(app_settings(self._context.connector_class(name)), redirect_uri)
         except NotConfigured:

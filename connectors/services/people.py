@@ -72,6 +72,7 @@ class PeopleService:
 
     def _draft_owners(self, business: Business) -> tuple[str, ...]:
         """Return whose drafts are looked through: the operator's only for the operator."""
+        # a draft of the operator's may become any business's connection: a cafe must not look into it
         return (business.id, OPERATOR) if self._context.by in (None, OPERATOR) else (business.id,)
 
 

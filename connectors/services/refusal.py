@@ -23,6 +23,7 @@ class Refusal(Exception):
     """
 
     def __init__(self, text: str, /, *, field: str | None = None, **params: str | int | None) -> None:
+        # the English sentence is the message id: catalogues of other languages translate it
         self.message = Message(text, params)
         self.field = field
         super().__init__(ENGLISH.word(self.message))

@@ -93,6 +93,7 @@ class ReviewService:
             raise Refusal("7stamp refuses the key of this connection", field="who") from None
         except SevenStampError as error:
             raise Refusal("7stamp cannot be asked right now: {error}.", field="who", error=str(error)) from None
+        # the oldest active one: 7stamp lists a customer's cards oldest first
         card = next((card for card in cards if card.active), None)
         if card is None:
             raise Refusal("no card has this number, phone or email", field="who")
@@ -100,6 +101,7 @@ class ReviewService:
 
     async def give_stamps(self, connection: Connection, sale_id: str, card: Card, reference: Reference) -> int:
         """Give a receipt's stamps to a card, once, and return how many. Raises `Refusal`."""
+        # Both are remembered: the name that was typed, and the number, by which the next receipt may name the card.
         known = KnownCard(card.id, card.hint)
         names = [reference, Reference("number", card.number)]
         try:
@@ -149,6 +151,7 @@ class ReviewService:
     async def discard_unread(self, connection_id: str, names: Sequence[str]) -> int:
         """Delete what is no sale, by ids or their beginnings, and return how many there were. Raises `Refusal`."""
         connection = await self._context.connection(connection_id)
+        # all are resolved before any is deleted: one wrong name deletes none
         ids = [await self._unread_id(connection, name) for name in names]
         return await self._context.write(lambda tx: _discard(tx, connection, ids))
 

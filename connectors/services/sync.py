@@ -145,6 +145,7 @@ class SyncService:
         Raises `Refusal`.
         """
         values = self._context.settings_of(connection)
+        # A till that only posts cannot be read back: what it has posted so far is the best there is.
         recent = await self.recent_receipts(connection.connector, values, connection.account)
         if recent.source != "nothing":
             return recent
@@ -272,6 +273,7 @@ def _replan_sale(tx: Transaction, batch: SaleBatch, row: SaleRow, connection: Co
     batch.mark_changed(row)
     if earned.stamps == row.stamps:
         return 0
+    # a receipt without a customer earns what nobody gets: it is planned, and not counted
     counts = row.admitted and row.customer_hash is not None
     difference = earned.stamps - row.stamps if counts else 0
     row.stamps = earned.stamps

@@ -215,6 +215,7 @@ def opens(tx: Transaction, passkey_id: str) -> bool:
 
 def end_of_key(tx: Transaction, key_hash: str) -> bool:
     """Forget a key that 7stamp refuses; return whether passkeys stood on it: they open nothing until `renew_key`."""
+    # The row stays, so that its owner need not register the device anew once there is a good key again.
     closed = passkey_table.update().where(passkey_table.c.key_hash == key_hash).values(key=None, key_hash=None)
     return tx.run(closed).rowcount > 0
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from sqlalchemy import delete, select
+from sqlalchemy import ColumnElement, delete, select
 
 from connector_sdk.messages import Message
 from connector_sdk.redaction import redact
@@ -137,6 +137,8 @@ def record(
 
 def record_all(tx: Transaction, events: Sequence[NewEvent]) -> None:
     """Record several events, as `record` does each."""
+    # Whoever looks through the log must not learn customers from it: addresses become networks, and what a stranger
+    # typed or a browser calls itself loses phones and emails before it is stored or logged.
     for event in events:
         device = redact(event.device)[:_LONGEST_DEVICE]
         _record(tx, replace(event, address=masked(event.address), device=device, message=_redacted(event.message)))
@@ -237,13 +239,7 @@ def list_newest(
 
     `before` is the row at which the last page ended.
     """
-    conditions = []
-    if business_id is not None:
-        conditions.append(security_event_table.c.owner == business_id)
-    if kind is not None:
-        conditions.append(security_event_table.c.kind == kind)
-    if before is not None:
-        conditions.append(security_event_table.c.seq < before)
+    # by the row's number, not by its time: pages neither repeat nor skip events of the same moment
     rows = tx.run(
         select(
             security_event_table,
@@ -252,11 +248,23 @@ def list_newest(
         )
         .outerjoin(business_table, business_table.c.id == security_event_table.c.owner)
         .outerjoin(connection_table, connection_table.c.id == security_event_table.c.connection_id)
-        .where(*conditions)
+        .where(*_conditions(business_id, kind, before))
         .order_by(security_event_table.c.seq.desc())
         .limit(limit)
     )
     return [_event(row) for row in rows]
+
+
+def _conditions(business_id: str | None, kind: EventKind | None, before: int | None) -> list[ColumnElement[bool]]:
+    """Return the conditions that are given; `None` leaves one out."""
+    conditions: list[ColumnElement[bool]] = []
+    if business_id is not None:
+        conditions.append(security_event_table.c.owner == business_id)
+    if kind is not None:
+        conditions.append(security_event_table.c.kind == kind)
+    if before is not None:
+        conditions.append(security_event_table.c.seq < before)
+    return conditions
 
 
 def _event(row: AnyRow) -> Event:

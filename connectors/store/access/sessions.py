@@ -217,6 +217,7 @@ def find(tx: Transaction, session_id: str, idle: int) -> Session | None:
 
 def record_use(tx: Transaction, session: Session, *, used: bool, checked: bool) -> None:
     """Record that a session was `used` now, or that its key was `checked` now."""
+    # one update for both: a page that is opened costs at most one write
     values = ({"seen_at": tx.now} if used else {}) | ({"checked_at": tx.now} if checked else {})
     tx.run(console_session_table.update().where(console_session_table.c.id_hash == session.id_hash).values(values))
 
@@ -248,6 +249,7 @@ def end(tx: Transaction, id_hash: str, business_id: str | None) -> bool:
 
 def end_of_key(tx: Transaction, key_hash: str) -> bool:
     """End the sessions and links of a key that 7stamp refuses; return whether there were any."""
+    # Found by the key's hash, whoever signed in with it. Passkeys that stand on it are `passkeys.end_of_key`'s.
     ended = 0
     for table in (console_session_table, console_link_table):
         ended += tx.run(table.delete().where(table.c.key_hash == key_hash)).rowcount
@@ -283,6 +285,7 @@ def end_everywhere(tx: Transaction, business_id: str | None) -> None:
 
 def knows_key(tx: Transaction, key_hash: str) -> bool:
     """Return whether a session or a connection has the 7stamp key with this keyed hash."""
+    # asked before a key goes to 7stamp: guesses of strangers meet a limit there, keys that are in use here do not
     signed_in = select(console_session_table.c.id_hash).where(console_session_table.c.key_hash == key_hash)
     connected = select(connection_table.c.id).where(connection_table.c.key_hash == key_hash)
     # SQLite answers 1, PostgreSQL true
@@ -298,6 +301,7 @@ def make_link(tx: Transaction, visitor: Visitor, maker: Session | None = None) -
     Without a `maker` the operator made it, by a command. Without a key to be looked at, what it opens lives no longer
     than its maker.
     """
+    # Whom it lets in is encrypted, because a key may be part of it; the columns beside it are what ends links by.
     token = secrets.token_urlsafe(24)
     _make_room_for_link(tx, visitor.business_id)
     content = {
