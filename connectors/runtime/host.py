@@ -89,27 +89,16 @@ class Host:
         self.store = Store(settings.database_url, vault, clock=clock, inline=inline, quotas=settings.quotas)
         self.tills = Tills(self.plugins.classes, vault, transport=till_transport)
         self.sevenstamp, self.identifier, self.deliverer = self._senders(sevenstamp_transport)
-        limits = Limits(processor_seconds=settings.plugin_seconds, workers=settings.plugin_workers)
-        self.runner = PluginRunner(limits, shipped=self.plugins.shipped, direct=inline or not settings.plugin_workers)
+        self.runner = self._plugin_runner(direct=inline or not settings.plugin_workers)
         self.ingestor = Ingestor(self.store, self.plugins.stamps_for_sale)
         self.reader = TillReader(self.store, self.tills, self.ingestor)
         self.security_events = SampledEvents(self.store)
         self.hooks = HookReceiver(self.store, self.tills, self.ingestor, self.runner, self.security_events)
-        self.retention = Retention(
-            self.store, bodies_days=settings.keep_bodies_days, journal_days=settings.keep_journal_days
-        )
         self.notices = Notices(self.store, self.words, settings.smtp_url, self._public_url)
         self.services = Services(self._service_context())
         self.commands = CommandClient(self.store, self.lock, self.services)
         self.plugin_calls = PluginCalls(self.store, self.plugins, self.words)
-        self.maintenance = Maintenance(
-            self.store,
-            self.retention,
-            self.notices,
-            self.security_events,
-            self.refused,
-            security_log_days=settings.security_log_days,
-        )
+        self.maintenance = self._maintenance()
         self._dispatcher = InProcess()
         self._scheduler: Scheduler | None = None
         self._delivery: asyncio.Task[None] | None = None
@@ -126,6 +115,25 @@ class Host:
             sevenstamp,
             Identifier(self.store, self.tills, sevenstamp),
             Deliverer(self.store, sevenstamp, timing),
+        )
+
+    def _plugin_runner(self, *, direct: bool) -> PluginRunner:
+        """Build what runs connectors' own code on what strangers send; `direct` runs it in this process."""
+        limits = Limits(processor_seconds=self.settings.plugin_seconds, workers=self.settings.plugin_workers)
+        return PluginRunner(limits, shipped=self.plugins.shipped, direct=direct)
+
+    def _maintenance(self) -> Maintenance:
+        settings = self.settings
+        retention = Retention(
+            self.store, bodies_days=settings.keep_bodies_days, journal_days=settings.keep_journal_days
+        )
+        return Maintenance(
+            self.store,
+            retention,
+            self.notices,
+            self.security_events,
+            self.refused,
+            security_log_days=settings.security_log_days,
         )
 
     def _service_context(self) -> ServiceContext:

@@ -17,6 +17,7 @@ from connector_sdk.redaction import redact
 from connectors.services.context import ServiceContext
 from connectors.services.refusal import Refusal
 from connectors.services.results import (
+    JsonModel,
     JsonObject,
     Progress,
     ProgressReport,
@@ -49,7 +50,7 @@ class CommandKind(StrEnum):
     """Encrypt everything with a newer key."""
 
 
-class CommandParams(Result):
+class CommandParams(JsonModel):
     """The parameters of all kinds of command; each kind has its own of them, or none."""
 
     since: str | None = None

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 JsonObject = dict[str, JsonValue]
 
 
-class Result(BaseModel):
+class JsonModel(BaseModel):
     """A value that goes to scripts, or through the database to another process, as a JSON object.
 
     Names that it does not know are left out when it is read: the other process may be of a newer version.
@@ -26,6 +26,10 @@ class Result(BaseModel):
         """Return the object that scripts read; a value that there is not is left out."""
         shown: JsonObject = self.model_dump(mode="json", exclude_none=True)
         return shown
+
+
+class Result(JsonModel):
+    """What a command ends with."""
 
 
 class SyncResult(Result):
@@ -86,7 +90,7 @@ class RotationResult(Result):
     """Whether former keys are gone, or in the environment, where only the operator can take them away."""
 
 
-class ProgressReport(Result):
+class ProgressReport(JsonModel):
     """How far long work has come: `done` from 0 to 1, and the counts that this work has."""
 
     done: float
