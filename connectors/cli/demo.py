@@ -9,11 +9,10 @@ import asyncio
 import os
 import secrets
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import httpx
 from pydantic import SecretStr
@@ -30,7 +29,7 @@ from connectors.runtime.host import Host
 from connectors.runtime.operator_password import ensure_operator_password
 from connectors.services import ProgressReport
 from connectors.settings import Settings
-from connectors.sevenstamp.sandbox import Sandbox
+from connectors.sevenstamp.sandbox import Operation, Sandbox
 from connectors.store import access, connections, ledger
 from connectors.store.access.sessions import Visitor
 from connectors.store.engine import Transaction
@@ -138,7 +137,7 @@ async def _sums(host: Host, connection_id: str, sevenstamp: Sandbox) -> bool:
     return agree
 
 
-def held_at_7stamp(operations: list[dict[str, Any]]) -> int:
+def held_at_7stamp(operations: Sequence[Operation]) -> int:
     """Stamps added less stamps taken back, of everything that was really applied."""
     signs = {"stamps_added": 1, "stamps_reversed": -1}
     return sum(signs.get(one["kind"], 0) * one["count"] for one in operations)

@@ -94,6 +94,9 @@ class Host:
         self.reader = TillReader(self.store, self.tills, self.ingestor)
         self.security_events = SampledEvents(self.store)
         self.hooks = HookReceiver(self.store, self.tills, self.ingestor, self.runner, self.security_events)
+        self.retention = Retention(
+            self.store, bodies_days=settings.keep_bodies_days, journal_days=settings.keep_journal_days
+        )
         self.notices = Notices(self.store, self.words, settings.smtp_url, self._public_url)
         self.services = Services(self._service_context())
         self.commands = CommandClient(self.store, self.lock, self.services)
@@ -123,17 +126,13 @@ class Host:
         return PluginRunner(limits, shipped=self.plugins.shipped, direct=direct)
 
     def _maintenance(self) -> Maintenance:
-        settings = self.settings
-        retention = Retention(
-            self.store, bodies_days=settings.keep_bodies_days, journal_days=settings.keep_journal_days
-        )
         return Maintenance(
             self.store,
-            retention,
+            self.retention,
             self.notices,
             self.security_events,
             self.refused,
-            security_log_days=settings.security_log_days,
+            security_log_days=self.settings.security_log_days,
         )
 
     def _service_context(self) -> ServiceContext:

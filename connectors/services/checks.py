@@ -16,7 +16,7 @@ from connector_sdk.rule import StampRule
 from connector_sdk.teaching import Sketch, as_texts
 from connectors.domain.connection import Connection
 from connectors.domain.secret import DISTINCT, easily_guessed
-from connectors.isolation import NoAnswer
+from connectors.isolation import CallFailed
 from connectors.plugins import ConnectorClass
 from connectors.services.context import ServiceContext, SettingValues, nearest
 from connectors.services.refusal import KeyRefused, Refusal, Unfit, WrongFields
@@ -88,7 +88,7 @@ class ConnectionChecks:
         for sample in samples:
             try:
                 sketch = await teaching.sketch(texts, sample)
-            except NoAnswer:
+            except CallFailed:
                 raise Refusal(
                     "{title}: reading what the till sent took too long with these settings", title=title
                 ) from None
