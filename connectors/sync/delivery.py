@@ -81,7 +81,7 @@ class Deliverer:
         self._store = store
         self._sevenstamp = sevenstamp
         self.timing = timing or Timing()
-        self._resolver = Resolver(store, sevenstamp, self.timing)
+        self._resolver = Resolver(store, sevenstamp, self.timing, self.wake)
         self._lanes = lanes
         self._slots = asyncio.Semaphore(lanes)
         self._senders: dict[str, _Sender] = {}
@@ -152,10 +152,7 @@ class Deliverer:
 
     async def resolve(self, only: str | None = None) -> int:
         """Look up what is in doubt and due (of one connection); return how many operations that were."""
-        number = await self._resolver.resolve(only)
-        if number:
-            self.wake()
-        return number
+        return await self._resolver.resolve(only)
 
     async def check_paused_businesses(self, every: int = plan_limits.CHECK_EVERY) -> None:
         """Ask 7stamp whether businesses whose plan was used up may go on; `every` in microseconds."""

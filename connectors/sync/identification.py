@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 _PAUSES = (0, 60, 300, 1800, 7200, 21600)
 """Seconds between searches for a customer without a card; the first after a hold follows at once, since a card may have
 been made between the search and the hold."""
-_AT_ONCE = 8
+_CALLS_AT_ONCE = 8
 _DUE = 200
 _ASKED = 10_000
 """Searches in one round when somebody waits for the result: all of a connection's at once."""
@@ -82,7 +82,7 @@ class Identifier:
             return 0
         ids = list({search.connection_id for search in searches})
         owners = await self._store.read(lambda tx: connections.registry.by_ids(tx, ids))
-        slots = asyncio.Semaphore(_AT_ONCE)
+        slots = asyncio.Semaphore(_CALLS_AT_ONCE)
 
         async def run(search: CardSearch) -> None:
             async with slots:

@@ -99,16 +99,16 @@ def plan_sale(batch: SaleBatch, row: SaleRow, connection: Connection, rule: Stam
         sale.write_line("sale.identifying")
         return
     changes = [_bring_to_target(sale, owner, why) for owner in _owners(batch, row)]
-    was_planned_before = any(operation.kind in STAMPS for operation in batch.operations[row.id])
-    if not any(changes) and not was_planned_before:
+    has_operations = any(operation.kind in STAMPS for operation in batch.operations[row.id])
+    if not any(changes) and not has_operations:
         sale.write_line("sale.none", why=_why_none(row, connection, why))
 
 
 def _owners(batch: SaleBatch, row: SaleRow) -> Iterator[_Owner]:
     """Yield everybody for whom stamps of this sale are planned, or are to be: at most one has a target above 0.
 
-    Former owners come first, in the order of their operations: what they have is taken back before the present one is
-    given it, so that a journal reads in the order in which it happened.
+    In the order of their first operations, a new owner last: where a sale goes from one card to another for the first
+    time, the journal says first what is taken back.
     """
     operations = [operation for operation in batch.operations[row.id] if operation.kind in STAMPS]
     present = _present_owner(row)

@@ -121,7 +121,7 @@ def sweep_drafts(tx: Transaction) -> None:
 
 
 def sweep_samples(tx: Transaction, before: int, limit: int) -> int:
-    """Delete samples kept before a moment, at most `limit`; return how many."""
+    """Delete requests kept before a moment, samples above all, at most `limit`; return how many."""
     old = list(tx.run(select(captured_table.c.id).where(captured_table.c.at < before).limit(limit)).scalars())
     delete(tx, old)
     return len(old)
