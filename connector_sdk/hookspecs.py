@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from connector_sdk.rule import StampRule
-from connector_sdk.sale import Sale
-
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # a plugin that only adds a command does not wait for pydantic
     from connector_sdk.connector import Connector
+    from connector_sdk.rule import StampRule
+    from connector_sdk.sale import Sale
 
 PROJECT = "sevenstamp_connectors"
 hookspec = pluggy.HookspecMarker(PROJECT)

@@ -101,7 +101,7 @@ class Plugins:
         made: list[type[Connector[Any]]] = []
         module: Any = None
         try:
-            _refuse_unmet(point)
+            refuse_unmet(point)
             module = point.load()
             self.manager.register(module, name=point.name)
             self.manager.check_pending()
@@ -177,7 +177,7 @@ class Plugins:
                 log.exception("%s: the plugin %s raised %s", hook, implementation.plugin_name, type(error).__name__)
 
 
-def _refuse_unmet(point: EntryPoint) -> None:
+def refuse_unmet(point: EntryPoint) -> None:
     """Raises `Unmet` where what the plugin's distribution asks for is not here, or another version of it."""
     for text in (point.dist.requires or ()) if point.dist is not None else ():
         wanted = Requirement(text)

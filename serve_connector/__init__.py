@@ -1,11 +1,26 @@
 """Serve POS: whole checks by hook, and read back by cursor. Built against an assumed contract (`openapi.yaml`)."""
 
+from typing import TYPE_CHECKING
+
 from connector_sdk.hookspecs import Register, hookimpl
-from serve_connector.connector import ServeConnector
+
+if TYPE_CHECKING:
+    from serve_connector.connector import ServeConnector
 
 __all__ = ["ServeConnector", "register_connectors"]
 
 
 @hookimpl
 def register_connectors(register: Register) -> None:
+    from serve_connector.connector import ServeConnector
+
     register(ServeConnector)
+
+
+def __getattr__(name: str) -> object:
+    """Import the connector at its first use: a command that only asks which plugins there are does not wait for it."""
+    if name != "ServeConnector":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from serve_connector.connector import ServeConnector
+
+    return ServeConnector

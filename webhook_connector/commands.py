@@ -6,20 +6,16 @@ import json
 import sys
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
-from pydantic import ValidationError
-from rich.console import Console
-from rich.table import Table
 
-from connector_sdk.errors import BadPayload
 from connector_sdk.redaction import printable, printable_json
-from connector_sdk.sale import Sale, Unreadable
-from webhook_connector import ready_made
-from webhook_connector.mapping import receipts_in, sales_of
-from webhook_connector.settings import WebhookSettings
-from webhook_connector.teaching import found_in
+
+# `connectors --help` imports this module for the names of its commands: what they need is imported when they run
+if TYPE_CHECKING:
+    from connector_sdk.sale import Sale, Unreadable
+    from webhook_connector.settings import WebhookSettings
 
 mapping = typer.Typer(no_args_is_help=True, help="Mappings of the any-till connector.")
 _FIRST = {"till_name": "Try", "currency": "EUR", "zone": "UTC", "proof": "address"}
@@ -34,6 +30,9 @@ def try_(
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
     """Read a sample by a mapping and show the sale, field by field; ends with 1 where something does not fit."""
+    from connector_sdk.errors import BadPayload
+    from webhook_connector.mapping import sales_of
+
     settings, named = _settings(map_, ready)
     try:
         body = file.read_bytes()
@@ -66,6 +65,8 @@ def show(ready: Annotated[str, typer.Argument(help="A ready-made mapping: woocom
 
 
 def _ready(name: str) -> dict[str, str]:
+    from webhook_connector import ready_made
+
     found = {one.name: one for one in ready_made.ALL}
     if name not in found:
         _end(f"there is no ready-made mapping {name!r}; known: {', '.join(found)}")
@@ -74,6 +75,12 @@ def _ready(name: str) -> dict[str, str]:
 
 def _in_its_currency(settings: WebhookSettings, body: bytes) -> WebhookSettings:
     """A mapping that names no currency is tried in the sample's own. Raises `BadPayload`."""
+    from pydantic import ValidationError
+
+    from webhook_connector.mapping import receipts_in
+    from webhook_connector.settings import WebhookSettings
+    from webhook_connector.teaching import found_in
+
     receipts = receipts_in(body, settings)
     found = found_in(settings.map_currency, receipts[0]) if receipts else None
     try:
@@ -84,6 +91,10 @@ def _in_its_currency(settings: WebhookSettings, body: bytes) -> WebhookSettings:
 
 def _settings(file: Path | None, ready: str | None) -> tuple[WebhookSettings, bool]:
     """The mapping with what a connection needs besides, and whether it names a currency; the proof plays no part."""
+    from pydantic import ValidationError
+
+    from webhook_connector.settings import WebhookSettings
+
     if (file is None) == (ready is None):
         _end("give either --map FILE or --ready NAME")
     values: dict[str, Any] = _ready(ready) if ready is not None else {}
@@ -107,6 +118,9 @@ def _settings(file: Path | None, ready: str | None) -> tuple[WebhookSettings, bo
 
 
 def _show(sale: Sale, settings: WebhookSettings) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
     who = sale.customer
     cells: list[tuple[str, str, str]] = [
         ("receipt", sale.receipt_id, settings.map_receipt_id),

@@ -15,7 +15,7 @@ from connectors.cli.secrets import SPELLING as SECRET_SPELLING
 from connectors.cli.secrets import secret_given, secrets_given
 from connectors.domain.connection import Connection
 from connectors.host import Host
-from connectors.web.console.forms import secret_fields
+from connectors.sync.tills import secret_fields
 
 app = typer.Typer(no_args_is_help=True, help="Join a till account to a 7stamp key.")
 

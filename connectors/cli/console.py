@@ -18,11 +18,6 @@ from connectors.store.sessions import OPERATOR, Visitor
 app = typer.Typer(no_args_is_help=True, help="The console in a browser.")
 
 
-@app.callback()
-def _console() -> None:
-    """Keeps `link` a command of its own."""
-
-
 @app.command()
 def link(
     connection: Annotated[

@@ -8,19 +8,21 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import signal
 import tempfile
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import httpx
+import typer
 from pydantic import SecretStr
 
 from connector_sdk.money import Money
 from connector_sdk.rule import StampRule, UnknownCustomer
-from connectors.cli.installation import load_sandbox
-from connectors.cli.output import say
+from connectors.cli.output import run, say
+from connectors.cli.sandbox import load_sandbox
 from connectors.cli.servers import limits_of, serving
 from connectors.domain.clock import DAY, moment
 from connectors.domain.connection import Connection
@@ -37,6 +39,16 @@ _KEY = "7loc_sc_demo"  # the sandbox takes any key that begins so
 _CUSTOMERS = [f"+38050111{number:04d}" for number in range(1001, 1009)]
 _PAUSE = 0.7
 _HISTORY_DAYS = 15
+
+
+def demo(
+    seconds: Annotated[float, typer.Option("--for", min=0, help="End by itself after so many seconds.")] = 0.0,
+    connector: Annotated[str, typer.Option(help="Whose sandbox plays the till.")] = "poster",
+) -> None:
+    """Sandboxes, host and a cafe with live sales: receipts turn into stamps before your eyes."""
+    # whoever ends it with TERM wants it to end as with Ctrl-C: tidily
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    run(lambda: play(connector, seconds), interrupted=0)
 
 
 async def play(connector: str, seconds: float) -> None:

@@ -13,11 +13,6 @@ from connectors.cli.work import bar
 app = typer.Typer(no_args_is_help=True, help="The secret keys that encrypt the database.")
 
 
-@app.callback()
-def _keys() -> None:
-    """Keeps `rotate` a command of its own."""
-
-
 @app.command()
 def rotate(as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False) -> None:
     """Encrypt everything with a new key, while the host runs or not; killed, it goes on when it is run again."""

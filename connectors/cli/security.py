@@ -15,11 +15,6 @@ from connectors.store.security import Event
 app = typer.Typer(no_args_is_help=True, help="Who came in, and what was refused.")
 
 
-@app.callback()
-def _security() -> None:
-    """Keeps `log` a command of its own."""
-
-
 @app.command("log")
 def show_log(
     business: Annotated[str | None, typer.Option(help="Only what is of this business (its id at 7stamp).")] = None,

@@ -40,8 +40,7 @@ from connectors.cli.kit import Target, connector_at, stub_of
 from connectors.cli.output import console, fail, run, say, show_json, show_table
 from connectors.cli.secrets import secrets_given
 from connectors.desk import Refusal, known_fields
-from connectors.sync.tills import app_settings, wrong_fields
-from connectors.web.console.forms import secret_fields
+from connectors.sync.tills import app_settings, secret_fields, wrong_fields
 
 _MOST_HOOK = 256 * 1024
 _LOOK_EVERY = 0.3

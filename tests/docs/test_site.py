@@ -22,7 +22,6 @@ import connector_sdk
 from connector_sdk import Customer, Line, Sale
 from connector_sdk.testing import BEHAVIOURS
 from connectors.cli.main import app
-from connectors.plugins import Plugins
 from tests.docs.steps import blocks
 from webhook_connector import ready_made
 
@@ -39,13 +38,9 @@ _FETCHED = re.compile(
 
 
 @pytest.fixture(scope="module")
-def commands() -> Iterator[Any]:
+def commands() -> Any:
     """The group of every command there is, those that plugins bring among them."""
-    before = list(app.registered_groups), list(app.registered_commands)
-    for implementation in Plugins().manager.hook.register_commands.get_hookimpls():
-        implementation.function(cli=app)
-    yield typer.main.get_command(app)
-    app.registered_groups, app.registered_commands = before
+    return typer.main.get_command(app)
 
 
 def _typed(page: Path) -> Iterator[str]:

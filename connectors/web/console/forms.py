@@ -89,11 +89,6 @@ def _kind(annotation: Any) -> tuple[str, tuple[str, ...]]:
     return ("secret" if annotation is SecretStr else "text"), ()
 
 
-def secret_fields(found: type[Connector[Any]]) -> set[str]:
-    """The settings that are stored encrypted and never shown again."""
-    return {name for name in found.settings_model.model_fields if is_secret(found, name)}
-
-
 def is_secret(found: type[Connector[Any]], name: str) -> bool:
     return name in found.settings_model.model_fields and (
         _kind(found.settings_model.model_fields[name].annotation)[0] == "secret"
