@@ -43,6 +43,7 @@ docs: $(READY)
 	@echo "site/index.html is ready"
 
 bench: $(READY)
+	@$(BIN)/python -m bench.startup
 	@$(BIN)/python -m bench.idle
 	@$(BIN)/python -m bench.pages
 	@$(BIN)/python -m bench.delivery

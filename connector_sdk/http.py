@@ -10,17 +10,21 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
-import aiohttp
 import httpx
-from httpx_aiohttp import AiohttpTransport
+
+if TYPE_CHECKING:  # a command that calls nobody does not wait for it
+    import aiohttp
 
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 
 
 def production_transport(connections: int = 100) -> httpx.AsyncBaseTransport:
     """aiohttp's pool under httpx's face: httpx's own collapses under concurrency (see `bench/`)."""
+    import aiohttp
+    from httpx_aiohttp import AiohttpTransport
 
     def session() -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
@@ -37,6 +41,8 @@ def never_sent(error: BaseException) -> bool:
     httpx-aiohttp names a connection cut *after* the request `ConnectTimeout` too (`wire/sevenstamp.md`), so
     the name says nothing: only aiohttp's own "could not connect" under it does.
     """
+    import aiohttp
+
     cause = error.__cause__
     if isinstance(cause, aiohttp.ClientError | TimeoutError):
         return isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
@@ -77,6 +83,8 @@ async def exchange(
     the way, which none of our peers may have, and half the work. Raises `httpx.TransportError` or `TimeoutError`;
     `never_sent` tells which of them are harmless.
     """
+    import aiohttp
+
     # an address with parameters may hold a token: only those without are kept parsed
     target = f"{url}?{urlencode(params)}" if params else _parsed(url)
     request = httpx.Request(method, target, headers={**_HEADERS, **(headers or {})}, content=content, data=data)

@@ -14,11 +14,9 @@ import secrets
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import httpx
-from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerificationError
 from filelock import FileLock, Timeout
 
 from connector_sdk.messages import Catalogue, Message
@@ -28,7 +26,6 @@ from connectors.domain.clock import Clock as Time
 from connectors.isolation import Limits, PluginRunner
 from connectors.notices import Notices
 from connectors.plugins import Plugins
-from connectors.running.clock import Clock
 from connectors.running.dispatcher import InProcess
 from connectors.settings import Settings
 from connectors.sevenstamp.client import SevenStamp
@@ -43,6 +40,9 @@ from connectors.sync.reading import Reader
 from connectors.sync.retention import Retention
 from connectors.sync.sampling import SampledEvents
 from connectors.sync.tills import Tills
+
+if TYPE_CHECKING:  # only a host that serves needs a scheduler
+    from connectors.running.clock import Clock
 
 log = logging.getLogger(__name__)
 
@@ -134,6 +134,9 @@ class Host:
 
     async def operator_password(self) -> str | None:
         """See that the operator has a password: the setting's, or one made now, which is returned to be shown once."""
+        from argon2 import PasswordHasher
+        from argon2.exceptions import InvalidHashError, VerificationError
+
         kept = await self.store.read(operators.password_hash)
         wanted = self.settings.operator_password
         if wanted is None and kept is not None:
@@ -229,6 +232,8 @@ class Host:
 
     async def start(self) -> None:
         """Run in the background: clock, delivery, errands."""
+        from connectors.running.clock import Clock
+
         self.take_over()
         if self.identifier is None or self.deliverer is None:
             raise RuntimeError("without 7stamp nothing runs in the background: take_over refuses before")

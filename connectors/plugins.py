@@ -26,7 +26,6 @@ from connector_sdk.hookspecs import PROJECT, ConnectionFacts
 from connector_sdk.redaction import redact
 from connector_sdk.rule import StampRule
 from connector_sdk.sale import Sale
-from connector_sdk.testing.suite import SUITE
 from connectors.domain.stamps import stamps_for
 
 log = logging.getLogger(__name__)
@@ -55,6 +54,8 @@ OURS = "sevenstamp-connectors"
 @lru_cache(maxsize=1024)  # packages do not change under a process that runs, and the catalogue asks at every view
 def checked(found: type[Connector[Any]]) -> Checked | None:
     """The result that the connector's package ships, where it ships one of this suite's."""
+    from connector_sdk.testing.suite import SUITE
+
     package = found.__module__.partition(".")[0]
     try:
         kept = json.loads((resources.files(package) / CONFORMANCE).read_text())[found.info.name]
@@ -184,7 +185,7 @@ def refuse_unmet(point: EntryPoint) -> None:
         if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
             continue
         try:
-            here = version(wanted.name)
+            here = _installed_version(wanted.name)
         except PackageNotFoundError:
             raise Unmet(f"it needs {wanted.name}, which is not installed: pip install '{wanted}'") from None
         if not wanted.specifier.contains(here, prereleases=True):
@@ -192,6 +193,9 @@ def refuse_unmet(point: EntryPoint) -> None:
             ours = wanted.name.replace("_", "-").lower() == OURS
             how = "install the plugin's version for this host" if ours else f"pip install '{wanted}'"
             raise Unmet(f"{what}: {how}")
+
+
+_installed_version = lru_cache(maxsize=None)(version)  # reads a file each, and plugins depend on the same packages
 
 
 def _reason(error: BaseException) -> str:

@@ -1,26 +1,42 @@
 """Brings a database to this version's schema, in one transaction.
 
-Owns the use of Alembic; the steps themselves are in `migrations/versions`.
+Owns the use of Alembic; the steps themselves are in `migrations/versions`. Alembic is imported where there is a step to
+take: a command on a database that is up to date, as nearly every one is, does not wait for it.
 """
 
 from __future__ import annotations
 
 from importlib import resources
+from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, select
+from sqlalchemy import Connection, Engine, column, inspect, select, table
 
 from connectors.store.errors import NewerDatabase
 from connectors.store.schema import setting
 from connectors.store.vault import Vault
 
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+_REVISION = select(column("version_num")).select_from(table("alembic_version"))
 _REWRITE = select(setting.c.value).where(setting.c.name == "rewrite")
 
 
+def newest() -> str:
+    """Return the revision of this version's schema: the number with which the last step's file begins.
+
+    Raises `RuntimeError` where the package was built without its steps.
+    """
+    names = (file.name for file in (resources.files("connectors.store") / "migrations" / "versions").iterdir())
+    revisions = [name.partition("_")[0] for name in names if name[:1].isdigit()]
+    if not revisions:
+        raise RuntimeError("this package was built without its migrations")
+    return max(revisions)
+
+
 def _config() -> Config:
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(resources.files("connectors.store") / "migrations"))
     return config
@@ -28,12 +44,13 @@ def _config() -> Config:
 
 def upgrade(engine: Engine, vault: Vault) -> str:
     """Upgrade to the newest schema and return its revision; steps encrypt with `vault`. Raises `NewerDatabase`."""
-    config = _config()
-    head = ScriptDirectory.from_config(config).get_current_head()
-    if head is None:
-        raise RuntimeError("this package was built without its migrations")
+    head = newest()
     if _revision(engine) == head:
         return head
+    from alembic import command
+    from alembic.script import ScriptDirectory
+
+    config = _config()
     with engine.begin() as session:
         known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
         current = revision(session)
@@ -47,7 +64,7 @@ def upgrade(engine: Engine, vault: Vault) -> str:
 def outdated(engine: Engine) -> bool:
     """Whether the database has a schema, and that is not the newest."""
     current = _revision(engine)
-    return current is not None and current != ScriptDirectory.from_config(_config()).get_current_head()
+    return current is not None and current != newest()
 
 
 def _revision(engine: Engine) -> str | None:
@@ -56,8 +73,10 @@ def _revision(engine: Engine) -> str | None:
 
 
 def revision(session: Connection) -> str | None:
-    """The schema a database is at; `None` for an empty one."""
-    return MigrationContext.configure(session).get_current_revision()
+    """Return the schema a database is at, as Alembic left it in its own table; `None` for an empty database."""
+    if not inspect(session).has_table("alembic_version"):
+        return None
+    return session.execute(_REVISION).scalar()
 
 
 def wants_rewriting(session: Connection) -> bool:
