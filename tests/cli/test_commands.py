@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import httpx
 import pytest
 
 from poster_connector.sandbox import Account
-from tests.processes import origin_in, run, started, wait_ready
+from tests.processes import origin_in, run, started, wait_for, wait_ready
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("commands")]
 TOKEN = f"access_token={Account().token}"
@@ -349,10 +348,5 @@ def test_the_demo_shows_receipts_becoming_stamps_and_opens_the_console(tmp_path:
     assert "Traceback" not in said
 
 
-def _wait_for(log: Path, pattern: str, seconds: float = 30) -> str:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if found := re.search(pattern, log.read_text()):
-            return found[1]
-        time.sleep(0.05)
-    raise AssertionError(f"it never said {pattern}:\n{log.read_text()}")
+def _wait_for(log: Path, pattern: str) -> str:
+    return str(wait_for(lambda: re.search(pattern, log.read_text()), pattern)[1])
