@@ -26,7 +26,7 @@ from pydantic import SecretStr
 from bench.sandboxes import token
 from connector_sdk import HookRequest
 from connector_sdk.rule import StampRule, UnknownCustomer
-from connectors.host import Host
+from connectors.runtime.host import Host
 from connectors.settings import Settings
 from poster_connector.sandbox import SECRET, Account
 
@@ -127,7 +127,7 @@ async def measure(origin: str, folder: Path) -> None:
     )
     async with Host(settings) as host, httpx.AsyncClient(base_url=origin, trust_env=False, timeout=60) as control:
         for number in range(ACCOUNTS):
-            await host.desk.add(
+            await host.services.onboarding.connect(
                 "poster",
                 {"access_token": token(number)},
                 key(token(number)),

@@ -27,13 +27,13 @@ from connector_sdk.sale import Sale, SaleStatus
 from connectors.cli.servers import limits_of, serving
 from connectors.domain.clock import DAY, MINUTE, moment
 from connectors.domain.connection import Connection
-from connectors.host import Host
+from connectors.runtime.host import Host
 from connectors.settings import Settings
 from connectors.sevenstamp.sandbox import Sandbox
-from connectors.store import tallies
+from connectors.store import ledger
 from connectors.store.engine import Transaction
-from connectors.store.ledger import SaleRow
-from connectors.store.schema import journal, operation, sale, sale_version
+from connectors.store.ledger.sales import SaleRow
+from connectors.store.schema import journal_table, operation_table, sale_table, sale_version_table
 from connectors.web.app import application
 from poster_connector.sandbox import Account, PosterSandbox
 
@@ -58,13 +58,15 @@ async def main() -> None:
         tokens = {SMALL: Account().token, LARGE: second.token}
         made: dict[tuple[int, int], Connection] = {}
         for size, token in tokens.items():
-            made[size] = await host.desk.add("poster", {"access_token": token}, KEY, lambda _account: StampRule())
+            made[size] = await host.services.onboarding.connect(
+                "poster", {"access_token": token}, KEY, lambda _account: StampRule()
+            )
             began = time.perf_counter()
             await host.store.write(lambda tx, one=made[size], size=size: fill(tx, one, *size))  # type: ignore[misc]
             print(f"{size[0]:,} receipts, {size[1]:,} lines written in {time.perf_counter() - began:.1f} s")
         # pages only: nothing in the background takes part
         for one in made.values():
-            await host.desk.pause(one.id)
+            await host.services.connections.pause(one.id)
         origin = await stack.enter_async_context(serving(application(host), protocol=limits_of(host)))
         async with httpx.AsyncClient(base_url=origin, trust_env=False) as browser:
             proof = re.search(r'name="proof" value="(\w+)"', (await browser.get("/sign-in")).text)
@@ -126,12 +128,14 @@ def fill(tx: Transaction, one: Connection, receipts: int, lines: int) -> None:
     for low in range(0, receipts, 10_000):
         some = range(low, min(low + 10_000, receipts))
         rows = [_row(one, ids[number], number, start + number * step) for number in some]
-        tx.run(sale.insert(), [asdict(row) for row in rows])
-        tx.run(sale_version.insert(), [_version(row, sealed, tx.now) for row in rows])
-        tx.run(operation.insert(), [_operation(row, number, tx.now) for number, row in zip(some, rows, strict=True)])
+        tx.run(sale_table.insert(), [asdict(row) for row in rows])
+        tx.run(sale_version_table.insert(), [_version(row, sealed, tx.now) for row in rows])
+        tx.run(
+            operation_table.insert(), [_operation(row, number, tx.now) for number, row in zip(some, rows, strict=True)]
+        )
     for low in range(0, lines, 50_000):
         tx.run(
-            journal.insert(),
+            journal_table.insert(),
             [
                 {
                     "connection_id": one.id,
@@ -144,7 +148,7 @@ def fill(tx: Transaction, one: Connection, receipts: int, lines: int) -> None:
                 for number in range(low, min(low + 50_000, lines))
             ],
         )
-    tallies.recount(tx, one.id)
+    ledger.daily_totals.recount(tx, one.id)
 
 
 def _row(one: Connection, id_: str, number: int, at: int) -> SaleRow:

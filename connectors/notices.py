@@ -17,9 +17,9 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from pydantic import SecretStr
 
 from connector_sdk.messages import Catalogue, Message
-from connectors.store import watches
+from connectors.store import connections
+from connectors.store.connections.alerts import Notification
 from connectors.store.engine import Store
-from connectors.store.watches import Telling
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class Notices:
             return 0
         sent = 0
         # claimed before it is sent: a message that may have gone out is never sent again
-        for telling in await self._store.write(watches.due):
+        for telling in await self._store.write(connections.alerts.claim_due):
             try:
                 letter = self._letter(telling)
             except Exception as error:
@@ -58,12 +58,12 @@ class Notices:
                 sent += 1
             except NotSent as error:
                 log.warning("connection %s: an email could not be sent: %s", telling.connection_id, error)
-                await self._store.write(lambda tx, one=telling: watches.not_told(tx, one))  # type: ignore[misc]
+                await self._store.write(lambda tx, one=telling: connections.alerts.mark_unsent(tx, one))  # type: ignore[misc]
             except (OSError, smtplib.SMTPException) as error:
                 log.warning("connection %s: an email may be lost: %s", telling.connection_id, type(error).__name__)
         return sent
 
-    def _letter(self, telling: Telling) -> EmailMessage:
+    def _letter(self, telling: Notification) -> EmailMessage:
         kind = "trouble" if telling.trouble else "well"
         params = {
             "title": " ".join(telling.title.split()),

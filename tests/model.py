@@ -27,8 +27,8 @@ from connector_sdk import (
 )
 from connector_sdk.rule import StampRule, UnknownCustomer
 from connectors.domain.clock import moment
-from connectors.host import Host
 from connectors.plugins import Plugins
+from connectors.runtime.host import Host
 from connectors.settings import Settings
 from connectors.sevenstamp.sandbox import Cut, Sandbox
 from tests.virtual_time import VirtualClock, VirtualLoop
@@ -128,7 +128,7 @@ class World:
         self.host = Host(
             settings,
             plugins=plugins,
-            time=self.clock,
+            clock=self.clock,
             inline=True,
             sevenstamp_transport=InProcess(self.sandbox),
             till_transport=httpx.MockTransport(lambda _request: httpx.Response(500)),
@@ -138,7 +138,7 @@ class World:
 
     async def connect(self, rule: StampRule | None = None) -> str:
         chosen = rule or StampRule(unknown_customer=UnknownCustomer.issue)
-        one = await self.host.desk.add("model", {}, KEY, lambda _account: chosen)
+        one = await self.host.services.onboarding.connect("model", {}, KEY, lambda _account: chosen)
         return one.id
 
     async def close_host(self) -> None:

@@ -19,10 +19,10 @@ from connector_sdk.money import Money
 from connector_sdk.rule import Refunds, StampRule, UnknownCustomer
 from connectors.cli.servers import limits_of, serving
 from connectors.domain.clock import moment
-from connectors.host import Host
-from connectors.store import looking, operators, passkeys
-from connectors.store.passkeys import Challenge, Credential
-from connectors.store.sessions import Visitor
+from connectors.runtime.host import Host
+from connectors.store import access, queries
+from connectors.store.access.passkeys import Challenge, Credential
+from connectors.store.access.sessions import Visitor
 from connectors.web.app import application
 from poster_connector.sandbox import Account
 from tests.town import ANNA, BORYS, CHRYSTYNA, KEY, Town, build
@@ -71,17 +71,19 @@ class Stage:
         )
         await town.connect(rule)
         since = town.host.store.clock.now() - days * 86_400_000_000
-        await town.host.desk.backfill(town.connection.id, moment(since).date().isoformat(), _quietly)
+        await town.host.services.sync.backfill(town.connection.id, moment(since).date().isoformat(), _quietly)
         receipt = town.cafe.sell(town.cafe.client(ANNA), paid=4500, comment="voucher FREECOFFEE9")
         town.cafe.sell(0, paid=31000)
         await town.sync()
         town.cafe.refund(receipt)
-        await town.host.desk.backfill(town.connection.id, moment(since).date().isoformat(), _quietly)
+        await town.host.services.sync.backfill(town.connection.id, moment(since).date().isoformat(), _quietly)
 
     async def receipt(self, number: int | str) -> str:
         """The address of a receipt's page."""
         one = self.town.connection
-        found = await self.town.host.store.read(lambda tx: looking.find(tx, one, [looking.Term(receipt=str(number))]))
+        found = await self.town.host.store.read(
+            lambda tx: queries.receipts.search(tx, one, [queries.receipts.SearchTerm(receipt=str(number))])
+        )
         return f"/connections/{one.id}/receipts/{found[0].id}"
 
 
@@ -99,7 +101,7 @@ async def stage(folder: Path, monkeypatch: Any, *, browser: bool = True, **setti
         town = await stack.enter_async_context(build(folder, monkeypatch, Account(), other, **settings))
         monkeypatch.setenv("POSTER_API_URL", town.environment["POSTER_API_URL"].replace("127.0.0.1", "localhost"))
         hashed = PasswordHasher(time_cost=1, memory_cost=8192).hash(PASSWORD)
-        await town.host.store.write(lambda tx: operators.set_password_hash(tx, hashed))
+        await town.host.store.write(lambda tx: access.operator_password.set_password_hash(tx, hashed))
         app = application(town.host)
         origin = await stack.enter_async_context(serving(app, protocol=limits_of(town.host)))
         town.host.listens_on(origin)
@@ -136,8 +138,8 @@ async def as_operator(page: Page) -> Page:
 async def keep_passkey(host: Host, visitor: Visitor, label: str) -> str:
     """A passkey of somebody's that no authenticator holds, for looking at; its id."""
     credential, challenge = Credential(label, "", "", 0, ()), Challenge(label, 0)
-    await host.store.write(lambda tx: passkeys.add(tx, credential, visitor, challenge, label=label, device=""))
-    there = await host.store.read(lambda tx: passkeys.of_owner(tx, visitor.business_id))
+    await host.store.write(lambda tx: access.passkeys.add(tx, credential, visitor, challenge, label=label, device=""))
+    there = await host.store.read(lambda tx: access.passkeys.of_owner(tx, visitor.business_id))
     return next(one.id for one in there if one.label == label)
 
 

@@ -15,8 +15,8 @@ from aiosmtpd.smtp import SMTP
 from pydantic import SecretStr
 
 from connector_sdk.rule import Refunds, StampRule, UnknownCustomer
-from connectors.desk import Refusal
 from connectors.domain.clock import MINUTE, SystemClock
+from connectors.services import Refusal
 from tests.town import ANNA, KEY, Town, build
 
 
@@ -57,7 +57,7 @@ async def cafe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mailbox: tuple[M
         town.host.store.clock = Later()
         town.host.listens_on("https://till.example")
         await town.connect(StampRule(unknown_customer=UnknownCustomer.issue, refunds=Refunds.flag))
-        await town.host.desk.tell_by_email(town.connection.id, "anna@cafe.example", "en")
+        await town.host.services.connections.set_alert_email(town.connection.id, "anna@cafe.example", "en")
         yield town
 
 
@@ -88,7 +88,7 @@ async def test_one_message_of_trouble_after_a_quarter_of_an_hour_and_one_of_its_
     assert KEY not in letter.as_string()
     assert ANNA not in letter.as_string()
     cafe.sevenstamp.revoked.clear()
-    await cafe.host.desk.edit(cafe.connection.id, {}, key=KEY)
+    await cafe.host.services.connections.edit(cafe.connection.id, {}, key=KEY)
     assert await rounds(cafe, 60) == 1
     assert box.letters[1]["Subject"] == "Poster · Cafe Lviv: all is well again"
     assert await rounds(cafe, 30) == 0
@@ -101,7 +101,7 @@ async def test_trouble_that_passes_by_itself_is_not_worth_a_message(cafe: Town, 
     await cafe.sync()
     assert await rounds(cafe, 10) == 0
     held = next(one for one in await cafe.operations() if one.state == "held")
-    await cafe.host.desk.dismiss(cafe.connection.id, held.id)
+    await cafe.host.services.review.dismiss(cafe.connection.id, held.id)
     assert await rounds(cafe, 60) == 0
     assert mailbox[0].letters == []
 
@@ -109,7 +109,7 @@ async def test_trouble_that_passes_by_itself_is_not_worth_a_message(cafe: Town, 
 async def test_a_refund_that_waits_for_a_person_is_told_in_the_readers_language(
     cafe: Town, mailbox: tuple[Mailbox, int]
 ) -> None:
-    await cafe.host.desk.tell_by_email(cafe.connection.id, "borys@cafe.example", "ms")
+    await cafe.host.services.connections.set_alert_email(cafe.connection.id, "borys@cafe.example", "ms")
     receipt = cafe.cafe.sell(cafe.cafe.client(ANNA))
     await cafe.sync()
     cafe.cafe.refund(receipt)
@@ -134,7 +134,7 @@ async def test_customers_without_a_card_are_waited_for_and_need_nobody(
     cafe: Town, mailbox: tuple[Mailbox, int]
 ) -> None:
     rule = StampRule(unknown_customer=UnknownCustomer.hold)
-    await cafe.host.desk.edit(cafe.connection.id, {}, rule=lambda _account, _current: rule)
+    await cafe.host.services.connections.edit(cafe.connection.id, {}, rule=lambda _account, _current: rule)
     cafe.cafe.sell(cafe.cafe.client(ANNA))
     await cafe.sync()
     assert [one.state for one in await cafe.operations()] == ["held"]
@@ -146,4 +146,4 @@ async def test_customers_without_a_card_are_waited_for_and_need_nobody(
 )
 async def test_an_address_that_is_none_is_refused(cafe: Town, address: str) -> None:
     with pytest.raises(Refusal, match="not an email address"):
-        await cafe.host.desk.tell_by_email(cafe.connection.id, address, "en")
+        await cafe.host.services.connections.set_alert_email(cafe.connection.id, address, "en")

@@ -12,10 +12,10 @@ from pydantic import SecretStr
 from connector_sdk.money import Money
 from connector_sdk.rule import StampRule, UnknownCustomer
 from connectors.cli.servers import serving
-from connectors.host import Host
+from connectors.runtime.host import Host
 from connectors.settings import Settings
 from connectors.sevenstamp.sandbox import Sandbox
-from connectors.store import journal, outbox
+from connectors.store import ledger
 from connectors.web.app import application
 
 SAMPLES = Path(__file__).parent / "samples" / "poster"
@@ -86,7 +86,9 @@ async def test_the_documented_samples_earn_nothing_until_somebody_is_attached(
             rule = StampRule(
                 kind="by_amount", amount=Money.from_decimal("10", "UAH"), unknown_customer=UnknownCustomer.issue
             )
-            one = await host.desk.add("poster", {"access_token": TOKEN}, "7loc_sc_s", lambda _account: rule)
+            one = await host.services.onboarding.connect(
+                "poster", {"access_token": TOKEN}, "7loc_sc_s", lambda _account: rule
+            )
             assert (one.account.name, one.account.currency, one.account.zone) == (
                 "Демо-версия Poster",
                 "UAH",
@@ -99,11 +101,13 @@ async def test_the_documented_samples_earn_nothing_until_somebody_is_attached(
                 for name in sorted(SAMPLES.glob("webhook.*.json")):
                     answer = await client.post("/hooks/tills/poster", content=name.read_bytes())
                     assert (answer.status_code, answer.json()) == (200, {"status": "accept"}), name
-            await host.desk.edit(one.id, {"access_token": TOKEN})  # the samples also remove and add the application
-            assert (await host.desk.sync(one.id))["operations"]["applied"] == 0
+            await host.services.connections.edit(
+                one.id, {"access_token": TOKEN}
+            )  # the samples also remove and add the application
+            assert (await host.services.sync.run(one.id))["operations"]["applied"] == 0
             assert sevenstamp.state.operations == []
-            assert await host.store.read(lambda tx: outbox.listed(tx, one.id)) == []
-            lines = await host.store.read(lambda tx: journal.lines(tx, one.id))
+            assert await host.store.read(lambda tx: ledger.operations.list_newest(tx, one.id)) == []
+            lines = await host.store.read(lambda tx: ledger.journal.of_connection(tx, one.id))
             assert (
                 "Receipt 330660, UAH\xa027.50, earned no stamps: nobody is attached, and it was closed on "
                 "February 17, 2018, before this connection began." in [host.words.word(x.message) for x in lines]
@@ -111,7 +115,7 @@ async def test_the_documented_samples_earn_nothing_until_somebody_is_attached(
 
             poster.attached = True
             started = len(poster.asked)
-            result = await host.desk.backfill(one.id, "2018-02-01", _quiet)
+            result = await host.services.sync.backfill(one.id, "2018-02-01", _quiet)
             assert result["operations"]["applied"] == 1
             applied = [o for o in sevenstamp.state.operations if o["kind"] == "stamps_added"]
             assert [(o["code"], o["count"]) for o in applied] == [("poster:203941:330660:1", 2)]

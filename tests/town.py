@@ -15,10 +15,10 @@ from connector_sdk.rule import StampRule, UnknownCustomer
 from connectors.cli.servers import serving
 from connectors.domain.clock import Clock
 from connectors.domain.connection import Connection
-from connectors.host import Host
+from connectors.runtime.host import Host
 from connectors.settings import Settings
 from connectors.sevenstamp.sandbox import Sandbox
-from connectors.store import journal, outbox
+from connectors.store import ledger
 from connectors.web.app import application
 from poster_connector.sandbox import Account, PosterSandbox
 from serve_connector.sandbox import ServeSandbox
@@ -42,13 +42,13 @@ class Town:
 
     async def connect(self, rule: StampRule | None = None, **more: Any) -> Connection:
         chosen = rule or StampRule(unknown_customer=UnknownCustomer.issue)
-        self.connection = await self.host.desk.add(
+        self.connection = await self.host.services.onboarding.connect(
             self.connector, self.till.settings(), KEY, lambda _account: chosen, **more
         )
         return self.connection
 
     async def sync(self) -> dict[str, Any]:
-        return await self.host.desk.sync(self.connection.id)
+        return await self.host.services.sync.run(self.connection.id)
 
     def applied(self, *kinds: str) -> list[dict[str, Any]]:
         """What 7stamp really did, of these kinds (or of stamps)."""
@@ -62,11 +62,11 @@ class Town:
         return sum(signs[one["kind"]] * one["count"] for one in self.applied() if one["card_id"] in cards)
 
     async def journal(self) -> list[str]:
-        lines = await self.host.store.read(lambda tx: journal.lines(tx, self.connection.id))
+        lines = await self.host.store.read(lambda tx: ledger.journal.of_connection(tx, self.connection.id))
         return [self.host.words.word(line.message) for line in lines]
 
-    async def operations(self) -> list[outbox.Operation]:
-        return await self.host.store.read(lambda tx: outbox.listed(tx, self.connection.id))
+    async def operations(self) -> list[ledger.operations.Operation]:
+        return await self.host.store.read(lambda tx: ledger.operations.list_newest(tx, self.connection.id))
 
     async def hook(self, body: bytes, *, path: str = "/hooks/tills/poster", **more: Any) -> httpx.Response:
         """Post a hook to the host's web application."""
@@ -101,6 +101,6 @@ async def build(
             "plugin_workers": 0,  # a process for each of hundreds of hosts: those about isolation ask for it
         }
         chosen = Settings(**(values | settings))
-        host = await stack.enter_async_context(Host(chosen, time=time))
+        host = await stack.enter_async_context(Host(chosen, clock=time))
         cafe, connector = (till.cafe, "serve") if serve else (till.account, "poster")
         yield Town(cafe, till, sevenstamp, host, chosen, environment, connector)

@@ -1,4 +1,4 @@
-"""The commands: a thin face over `connectors.desk` and `connectors.host`."""
+"""The commands: a thin face over `connectors.services` and `connectors.runtime.host`."""
 
 from connectors.cli.main import main
 

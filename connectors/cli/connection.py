@@ -14,7 +14,7 @@ from connectors.cli.rules import SPELLING, RuleOptions, in_words
 from connectors.cli.secrets import SPELLING as SECRET_SPELLING
 from connectors.cli.secrets import secret_given, secrets_given
 from connectors.domain.connection import Connection
-from connectors.host import Host
+from connectors.runtime.host import Host
 from connectors.sync.tills import secret_fields
 
 app = typer.Typer(no_args_is_help=True, help="Join a till account to a 7stamp key.")
@@ -109,8 +109,8 @@ def add(
 
     async def work() -> None:
         async with the_host() as host:
-            secret = secret_fields(host.desk.connector(name))
-            one = await host.desk.add(
+            secret = secret_fields(host.services.connector_class(name))
+            one = await host.services.onboarding.connect(
                 name,
                 secrets_given(values, names_given(setting), secret),
                 secret_given(sevenstamp_key, "--sevenstamp-key"),
@@ -125,7 +125,7 @@ def add(
 
 
 async def _tell(host: Host, one: Connection, as_json: bool, done: str) -> None:
-    facts = await host.desk.shown(one)
+    facts = await host.services.connections.as_json(one)
     if as_json:
         show_json(facts)
         return
@@ -143,7 +143,7 @@ def renew_address(connection_id: str, yes: Yes = False, as_json: AsJson = False)
 
     async def work() -> None:
         async with the_host() as host:
-            one = await host.desk.renew_address(connection_id)
+            one = await host.services.connections.renew_hook_address(connection_id)
             await _tell(host, one, as_json, "Renewed")
 
     run(work)
@@ -155,9 +155,9 @@ def list_(as_json: AsJson = False) -> None:
 
     async def work() -> None:
         async with the_host() as host:
-            found = await host.desk.everyone()
+            found = await host.services.connections.list_all()
             if as_json:
-                show_json([await host.desk.shown(one) for one in found])
+                show_json([await host.services.connections.as_json(one) for one in found])
                 return
             rows = [[one.id, one.title, one.health.value, one.account.id] for one in found]
             show_table(["id", "title", "status", "account"], rows, "No connection yet: `connectors connection add`.")
@@ -171,13 +171,13 @@ def show(connection_id: str, as_json: AsJson = False) -> None:
 
     async def work() -> None:
         async with the_host() as host:
-            one = await host.desk.get(connection_id)
-            facts = await host.desk.shown(one)
+            one = await host.services.connections.get(connection_id)
+            facts = await host.services.connections.as_json(one)
             if as_json:
                 show_json(facts)
                 return
             facts["reason"] = host.words.word(one.reason) if one.reason else None
-            facts["rule"] = in_words(await host.desk.rule(one))
+            facts["rule"] = in_words(await host.services.connections.current_rule(one))
             facts["locations"] = ", ".join(facts["locations"]) or "all"
             for name, value in facts.items():
                 say(f"{name.replace('_', ' '):<16} {'-' if value is None else value}")
@@ -217,9 +217,9 @@ def edit(
 
     async def work() -> None:
         async with the_host() as host:
-            before = await host.desk.get(connection_id)
-            secret = secret_fields(host.desk.connector(before.connector))
-            one = await host.desk.edit(
+            before = await host.services.connections.get(connection_id)
+            secret = secret_fields(host.services.connector_class(before.connector))
+            one = await host.services.connections.edit(
                 connection_id,
                 secrets_given(values, names_given(setting), secret),
                 key=secret_given(sevenstamp_key, "--sevenstamp-key") if sevenstamp_key else None,
@@ -239,7 +239,7 @@ def pause(connection_id: str) -> None:
 
     async def work() -> None:
         async with the_host() as host:
-            await host.desk.pause(connection_id)
+            await host.services.connections.pause(connection_id)
             say(f"✓ Paused. `connectors connection resume {connection_id}` catches up.")
 
     run(work)
@@ -251,7 +251,7 @@ def resume(connection_id: str) -> None:
 
     async def work() -> None:
         async with the_host() as host:
-            await host.desk.resume(connection_id)
+            await host.services.connections.resume(connection_id)
             say("✓ Working again.")
 
     run(work)
@@ -263,8 +263,8 @@ def remove(connection_id: str, yes: Yes = False) -> None:
 
     async def count() -> tuple[str, int]:
         async with the_host() as host:
-            one = await host.desk.get(connection_id)
-            return one.title, await host.desk.unsettled(connection_id)
+            one = await host.services.connections.get(connection_id)
+            return one.title, await host.services.connections.count_unsettled(connection_id)
 
     title, waiting = run(count)
     left = f" {waiting} operations that still wait stay in the ledger unsent." if waiting else ""
@@ -272,7 +272,7 @@ def remove(connection_id: str, yes: Yes = False) -> None:
 
     async def work() -> None:
         async with the_host() as host:
-            await host.desk.remove(connection_id)
+            await host.services.connections.remove(connection_id)
             say("✓ Disconnected.")
 
     run(work)

@@ -9,11 +9,11 @@ import typer
 
 from connector_sdk.messages import Message
 from connectors.cli.output import run, say, show_json, the_host
-from connectors.desk import Refusal
-from connectors.store import connections, security, sessions
+from connectors.services import Refusal
+from connectors.store import access, connections
+from connectors.store.access.security_log import EventKind
+from connectors.store.access.sessions import OPERATOR, Visitor
 from connectors.store.engine import Transaction
-from connectors.store.security import EventKind
-from connectors.store.sessions import OPERATOR, Visitor
 
 app = typer.Typer(no_args_is_help=True, help="The console in a browser.")
 
@@ -32,7 +32,7 @@ def link(
             token = await host.store.write(lambda tx: _make_link(tx, connection))
             address = f"{host.public_url}/link/{token}"
             if as_json:
-                show_json({"url": address, "expires_in": sessions.LINK_FOR // 1_000_000})
+                show_json({"url": address, "expires_in": access.sessions.LINK_FOR // 1_000_000})
                 return
             say("✓ Open this within ten minutes; it works once:")
             say(f"  {address}")
@@ -44,14 +44,16 @@ def link(
 
 def _make_link(tx: Transaction, connection: str | None) -> str:
     visitor, message = _for(tx, connection), Message("security.link_made.command")
-    security.record(tx, EventKind.link_made, message, business_id=visitor.business_id, connection_id=connection)
-    return sessions.make_link(tx, visitor)
+    access.security_log.record(
+        tx, EventKind.link_made, message, business_id=visitor.business_id, connection_id=connection
+    )
+    return access.sessions.make_link(tx, visitor)
 
 
 def _for(tx: Transaction, connection: str | None) -> Visitor:
     if connection is None:
         return Visitor(None, "", "UTC", OPERATOR)
-    business = connections.business_of(tx, connections.get(tx, connection).business_id)
+    business = connections.businesses.get(tx, connections.registry.get(tx, connection).business_id)
     return Visitor(business.id, business.name, business.zone, OPERATOR)
 
 
@@ -63,7 +65,7 @@ def diagnostics(
 
     async def work() -> None:
         async with the_host() as host:
-            body = await host.desk.diagnostics(connection_id)
+            body = await host.services.connections.diagnostics(connection_id)
             file = out or Path(f"7stamp-{connection_id}.zip")
             try:
                 file.write_bytes(body)

@@ -12,6 +12,7 @@ import signal
 import tempfile
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,13 +27,13 @@ from connectors.cli.sandbox import load_sandbox
 from connectors.cli.servers import limits_of, serving
 from connectors.domain.clock import DAY, moment
 from connectors.domain.connection import Connection
-from connectors.host import Host
 from connectors.plugins import Plugins
+from connectors.runtime.host import Host
 from connectors.settings import Settings
 from connectors.sevenstamp.sandbox import Sandbox
-from connectors.store import connections, journal, ledger, sessions
+from connectors.store import access, connections, ledger
+from connectors.store.access.sessions import Visitor
 from connectors.store.engine import Transaction
-from connectors.store.sessions import Visitor
 from connectors.web.app import application
 
 _KEY = "7loc_sc_demo"  # the sandbox takes any key that begins so
@@ -72,7 +73,7 @@ async def play(connector: str, seconds: float) -> None:
         host_origin = await stack.enter_async_context(serving(application(host), protocol=limits_of(host)))
         host.listens_on(host_origin)
         till.two_weeks(_CUSTOMERS)
-        one = await host.desk.add(
+        one = await host.services.onboarding.connect(
             connector,
             till.settings(),
             _KEY,
@@ -84,8 +85,8 @@ async def play(connector: str, seconds: float) -> None:
         )
         since = moment(host.store.clock.now() - _HISTORY_DAYS * DAY).date().isoformat()
         say("Two weeks of history become stamps first …")
-        await host.desk.backfill(one.id, since, _quietly)
-        link = await host.store.write(lambda tx: sessions.make_link(tx, _owner(tx, one)))
+        await host.services.sync.backfill(one.id, since, _quietly)
+        link = await host.store.write(lambda tx: access.sessions.make_link(tx, _owner(tx, one)))
         say("")
         say(f"The console: open {host_origin}/link/{link} (it signs you in once, within ten minutes).")
         password = await host.operator_password()
@@ -96,7 +97,7 @@ async def play(connector: str, seconds: float) -> None:
         async with httpx.AsyncClient(trust_env=False) as browser:
 
             async def post(body: bytes, headers: Mapping[str, str]) -> None:
-                await browser.post(str(host.desk.hook_url(one)), content=body, headers=dict(headers))
+                await browser.post(str(host.services.connections.hook_url(one)), content=body, headers=dict(headers))
 
             async def pause() -> None:
                 await asyncio.sleep(_PAUSE)
@@ -112,7 +113,7 @@ async def play(connector: str, seconds: float) -> None:
 
 
 def _owner(tx: Transaction, one: Connection) -> Visitor:
-    business = connections.business_of(tx, one.business_id)
+    business = connections.businesses.get(tx, one.business_id)
     return Visitor(business.id, business.name, business.zone, "demo", _KEY)
 
 
@@ -122,9 +123,9 @@ async def _quietly(_now: Mapping[str, Any]) -> None:
 
 async def _watch(host: Host, connection_id: str, sevenstamp: Sandbox) -> None:
     """The journal as it is written, and now and then the sums."""
-    after, quiet = await host.store.read(lambda tx: journal.last(tx, connection_id)), 0
+    after, quiet = await host.store.read(lambda tx: ledger.journal.newest_seq(tx, connection_id)), 0
     while True:
-        lines = await host.store.read(lambda tx, after=after: journal.lines(tx, connection_id, after=after))  # type: ignore[misc]
+        lines = await host.store.read(partial(ledger.journal.of_connection, connection_id=connection_id, after=after))
         for line in lines:
             if line.message.id != "sale.identifying":
                 say(f"{moment(line.at):%H:%M:%S}  {host.words.word(line.message)}")
@@ -139,7 +140,7 @@ async def _watch(host: Host, connection_id: str, sevenstamp: Sandbox) -> None:
 
 async def _sums(host: Host, connection_id: str, sevenstamp: Sandbox) -> bool:
     """Say what receipts earned and what 7stamp holds; whether they agree."""
-    earned = await host.store.read(lambda tx: ledger.stamps_earned(tx, connection_id))
+    earned = await host.store.read(lambda tx: ledger.sales.stamps_earned(tx, connection_id))
     held = held_at_7stamp(sevenstamp.state.operations)
     agree = earned == held
     said = "the same" if agree else "some are still on their way"
@@ -158,7 +159,7 @@ async def _close_shop(host: Host, connection_id: str, sevenstamp: Sandbox, watch
     try:
         async with asyncio.timeout(8):
             while True:
-                earned = await host.store.read(lambda tx: ledger.stamps_earned(tx, connection_id))
+                earned = await host.store.read(lambda tx: ledger.sales.stamps_earned(tx, connection_id))
                 if earned == held_at_7stamp(sevenstamp.state.operations):
                     break
                 await asyncio.sleep(0.1)

@@ -16,13 +16,13 @@ from connectors.cli.findings import Finding
 from connectors.cli.options import AsJson
 from connectors.cli.output import console, escape, run, show_json
 from connectors.domain.connection import Health
-from connectors.host import REFUSED, Host
 from connectors.plugins import Plugins
+from connectors.runtime.host import REFUSED, Host
 from connectors.settings import Settings
 from connectors.sevenstamp.client import InvalidKey, SevenStamp, SevenStampError
-from connectors.store import ledger
+from connectors.store import counters
 from connectors.store.errors import StoreError
-from connectors.sync.hooking import UNKNOWN_ACCOUNT
+from connectors.sync.hooks import UNKNOWN_ACCOUNT
 from connectors.sync.tills import app_settings
 
 _MARKS = {True: "[green]✓[/green]", False: "[red]✗[/red]", None: "[yellow]•[/yellow]"}
@@ -85,14 +85,14 @@ def _operator_settings(loaded: Plugins) -> Iterator[Finding]:
 
 async def _examine_host(host: Host) -> AsyncIterator[Finding]:
     """Yield what an open host shows: its database and keys, counters, 7stamp, connections, and the way to it."""
-    counters = await host.store.read(ledger.counters)
+    counted = await host.store.read(counters.read_counters)
     file = host.settings.database_file
     yield Finding("database", True, f"{file or 'server'}, schema up to date, key {host.store.vault.key_id}")
     for key_finding in await host.key_findings():
         yield Finding("keys", key_finding.good, key_finding.text)
     running = host.a_host_runs()
     yield Finding("host", True if running else None, "running" if running else "not running on this database")
-    for finding in _counted(counters):
+    for finding in _counted(counted):
         yield finding
     if host.sevenstamp is None:
         yield Finding("7stamp", False, str(host.settings.without_sevenstamp))
@@ -100,18 +100,18 @@ async def _examine_host(host: Host) -> AsyncIterator[Finding]:
         yield await _sevenstamp_answers(host.sevenstamp)
         for finding in await _connections(host):
             yield finding
-    for finding in (*findings.files(host.settings), *findings.proxies(counters)):
+    for finding in (*findings.files(host.settings), *findings.proxies(counted)):
         yield finding
-    reached = await findings.public_address(host, counters, running)
+    reached = await findings.public_address(host, counted, running)
     if reached is not None:
         yield reached
 
 
-def _counted(counters: dict[str, int]) -> Iterator[Finding]:
+def _counted(counted: dict[str, int]) -> Iterator[Finding]:
     """Point out refused requests and hooks for strangers, which the host counted since it first ran."""
-    if unknown := counters.get(UNKNOWN_ACCOUNT):
+    if unknown := counted.get(UNKNOWN_ACCOUNT):
         yield Finding("hooks", None, f"{unknown} hooks came for accounts that are not connected here")
-    for name, count in sorted(counters.items()):
+    for name, count in sorted(counted.items()):
         if name.startswith(REFUSED):
             yield Finding("limits", None, f"{name} ({count} times)")
 
@@ -128,7 +128,7 @@ async def _sevenstamp_answers(sevenstamp: SevenStamp) -> Finding:
 
 async def _connections(host: Host) -> list[Finding]:
     results: list[Finding] = []
-    for connection in await host.desk.everyone():
+    for connection in await host.services.connections.list_all():
         name = f"connection {connection.id}"
         try:
             host.tills.of(connection)

@@ -16,8 +16,8 @@ import httpx
 
 from connector_sdk.http import exchange, production_transport
 from connectors.domain.addresses import in_the_clear
-from connectors.host import STARTED, UNTRUSTED_PROXY, Host
 from connectors.plugins import Plugins
+from connectors.runtime.host import STARTED, UNTRUSTED_PROXY, Host
 from connectors.settings import Settings
 from connectors.sync.tills import app_settings
 

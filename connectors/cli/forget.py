@@ -11,11 +11,11 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from connectors.cli.output import confirm, console, run, say, show_json, show_table, the_host
-from connectors.desk import Forgotten, Refusal
-from connectors.desk.forgetting import read_name
 from connectors.domain.person import Reference
-from connectors.host import Host
-from connectors.sync.forgetting import Counts, Told
+from connectors.runtime.host import Host
+from connectors.services import PersonCount, Refusal
+from connectors.services.people import reference_from
+from connectors.sync.erasure import Counts, Told
 
 _COLUMNS = {
     "receipts": "receipts",
@@ -40,12 +40,12 @@ def forget(
 ) -> None:
     """Erase a customer: names, kept requests and drafts. Stamps that were given stay given."""
 
-    async def work(*, erase: bool) -> list[Forgotten]:
+    async def work(*, erase: bool) -> list[PersonCount]:
         given = _named(phone=phone, email=email, number=number)
         async with the_host() as host:
             return await _in_all(host, given, business, erase=erase)
 
-    def counted() -> list[Forgotten]:
+    def counted() -> list[PersonCount]:
         return run(lambda: work(erase=False))
 
     if dry_run:
@@ -57,12 +57,12 @@ def forget(
     _show(run(lambda: work(erase=True)), as_json=as_json, dry_run=False)
 
 
-async def _in_all(host: Host, given: Reference, business_id: str | None, *, erase: bool) -> list[Forgotten]:
-    found: list[Forgotten] = []
-    businesses = await host.desk.businesses(business_id)
+async def _in_all(host: Host, given: Reference, business_id: str | None, *, erase: bool) -> list[PersonCount]:
+    found: list[PersonCount] = []
+    businesses = await host.services.people.businesses(business_id)
     with _bar("forget" if erase else "count", len(businesses)) as bar:
         for at, business in enumerate(businesses):
-            act = host.desk.forget_person if erase else host.desk.count_person
+            act = host.services.people.forget_person if erase else host.services.people.count_person
             found.append(await act(given, business, bar(at)))
     return [one for one in found if one.counts]
 
@@ -85,7 +85,7 @@ def _bar(title: str, businesses: int) -> Any:
         yield of
 
 
-def _show(found: list[Forgotten], *, as_json: bool, dry_run: bool) -> None:
+def _show(found: list[PersonCount], *, as_json: bool, dry_run: bool) -> None:
     total = sum((one.counts for one in found), Counts())
     if as_json:
         rows = [{"business": one.business.id, "name": one.business.name, **asdict(one.counts)} for one in found]
@@ -112,7 +112,7 @@ def _named(*, phone: str | None = None, email: str | None = None, number: str | 
     if len(given) != 1:
         raise Refusal("say who: one of --phone, --email or --number")
     ((kind, text),) = given
-    found = read_name(text, None)
+    found = reference_from(text, None)
     if found.kind != kind:
         raise Refusal(_SHAPES[kind])
     return found

@@ -27,8 +27,8 @@ from connector_sdk.testing import BEHAVIOURS, Level, Outcome, Report, Result, Ti
 from connector_sdk.testing.recording import FOLDER, recordings_of
 from connector_sdk.testing.suite import judged, replayed, unknown_excuses
 from connectors.cli.output import console, escape, fail, run, say, show_json, show_table
-from connectors.desk import Refusal, nearest
 from connectors.plugins import CONFORMANCE, Plugins
+from connectors.services import Refusal, nearest
 
 Target = Annotated[str, typer.Argument(help="A connector's name, its package, or the folder it is in.")]
 _MARKS = {

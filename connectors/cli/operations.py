@@ -7,9 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from connectors.cli.output import confirm, run, say, show_json, show_table, the_host
-from connectors.desk import Refusal, nearest
 from connectors.domain.operation import outward
-from connectors.store import outbox
+from connectors.services import Refusal, nearest
+from connectors.store import ledger
 
 
 class _Group(typer.core.TyperGroup):
@@ -42,10 +42,12 @@ def list_(
 
     async def work() -> None:
         async with the_host() as host:
-            await host.desk.ever(connection_id)
+            await host.services.connections.require_known(connection_id)
             if state is not None and state not in _STATES:
                 raise Refusal(f"there is no state {state!r}; known: {', '.join(nearest(state, _STATES))}")
-            found = await host.store.read(lambda tx: outbox.listed(tx, connection_id, state=state, limit=limit))
+            found = await host.store.read(
+                lambda tx: ledger.operations.list_newest(tx, connection_id, state=state, limit=limit)
+            )
             rows = [
                 {
                     "id": one.id,
@@ -77,7 +79,7 @@ def retry(connection_id: str, operation_id: str) -> None:
 
     async def work() -> None:
         async with the_host() as host:
-            await host.desk.retry(connection_id, operation_id)
+            await host.services.review.retry(connection_id, operation_id)
             say(f"✓ It goes out next: by itself where a host runs, else with `connectors sync {connection_id}`.")
 
     run(work)
@@ -92,7 +94,7 @@ def dismiss(
 
     async def work() -> None:
         async with the_host() as host:
-            await host.desk.dismiss(connection_id, operation_id)
+            await host.services.review.dismiss(connection_id, operation_id)
             say("✓ Dismissed.")
 
     run(work)

@@ -24,7 +24,7 @@ from connector_sdk.redaction import RedactingFormatter, printable, printable_jso
 if TYPE_CHECKING:
     import asyncio
 
-    from connectors.host import Host
+    from connectors.runtime.host import Host
 
 Result = TypeVar("Result")
 
@@ -80,7 +80,7 @@ def _expected_error(error: Exception) -> str | None:
     from pydantic import ValidationError
 
     from connector_sdk.errors import ConnectorError
-    from connectors.desk import Refusal
+    from connectors.services import Refusal
     from connectors.sevenstamp.client import SevenStampError
     from connectors.store.errors import StoreError
     from connectors.sync.tills import wrong_fields
@@ -107,7 +107,7 @@ def escape(text: str) -> str:
 @asynccontextmanager
 async def the_host() -> AsyncIterator[Host]:
     """Open a host as the environment says, for the length of the block."""
-    from connectors.host import Host
+    from connectors.runtime.host import Host
     from connectors.settings import Settings
 
     async with Host(Settings()) as host:

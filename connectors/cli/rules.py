@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from connector_sdk.connector import TillAccount
 from connector_sdk.money import Money
 from connector_sdk.rule import Multiplier, StampRule
-from connectors.desk import Refusal
+from connectors.services import Refusal
 from connectors.sync.tills import wrong_fields
 
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")

@@ -20,8 +20,8 @@ from connectors.cli.output import run, say
 from connectors.cli.secrets import SPELLING, secret_given
 from connectors.cli.servers import listening
 from connectors.cli.servers import serve as serve_application
-from connectors.desk import Refusal, nearest
 from connectors.plugins import Plugins
+from connectors.services import Refusal, nearest
 from connectors.sevenstamp.sandbox import Sandbox
 
 

@@ -8,9 +8,9 @@ import typer
 
 from connectors.cli.output import run, show_json, show_table, the_host
 from connectors.domain.clock import moment
-from connectors.host import Host
-from connectors.store import security
-from connectors.store.security import Event
+from connectors.runtime.host import Host
+from connectors.store import access
+from connectors.store.access.security_log import Event
 
 app = typer.Typer(no_args_is_help=True, help="Who came in, and what was refused.")
 
@@ -25,7 +25,7 @@ def show_log(
 
     async def work() -> None:
         async with the_host() as host:
-            events = await host.store.read(lambda tx: security.listed(tx, business, limit=limit))
+            events = await host.store.read(lambda tx: access.security_log.list_newest(tx, business, limit=limit))
             if as_json:
                 show_json([_row(host, event) for event in events])
                 return

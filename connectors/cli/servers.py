@@ -14,8 +14,8 @@ from typing import Any
 
 import uvicorn
 
-from connectors.desk import Refusal
-from connectors.host import Host
+from connectors.runtime.host import Host
+from connectors.services import Refusal
 from connectors.web.limits import LimitedProtocol, Limits, limited, most_connections
 
 

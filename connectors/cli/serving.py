@@ -11,7 +11,7 @@ from connectors.cli.options import ListenHost, ListenPort
 from connectors.cli.output import log_to_stderr, run, say, the_host
 from connectors.cli.servers import limits_of, listening
 from connectors.cli.servers import serve as serve_application
-from connectors.desk import Refusal
+from connectors.services import Refusal
 from connectors.web.app import application
 
 

@@ -39,7 +39,7 @@ from connectors.cli.connection import Set, SettingsFile, names_given, settings_g
 from connectors.cli.kit import Target, connector_at, stub_of
 from connectors.cli.output import console, fail, run, say, show_json, show_table
 from connectors.cli.secrets import secrets_given
-from connectors.desk import Refusal, known_fields
+from connectors.services import Refusal, require_known_fields
 from connectors.sync.tills import app_settings, secret_fields, wrong_fields
 
 _MOST_HOOK = 256 * 1024
@@ -182,7 +182,7 @@ async def _once(asked: _Asked, known: Sequence[Exchange]) -> _Tried:
     double = stub_of(found)() if asked.stub else None
     app = double.app() if double is not None else app_settings(found)
     values = double.settings() if double is not None else asked.values
-    known_fields(found, values)
+    require_known_fields(found, values)
     try:
         settings = found.settings_model.model_validate(dict(values))
     except ValidationError as error:

@@ -14,10 +14,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from connector_sdk.messages import Message
 from connectors.cli.output import confirm, console, run, say, show_bytes, show_json, show_table, the_host
-from connectors.desk import Previewed
 from connectors.domain.clock import moment
-from connectors.host import Host
-from connectors.store import journal as store_journal
+from connectors.runtime.host import Host
+from connectors.services import Previewed
+from connectors.store import ledger
 
 AsJson = Annotated[bool, typer.Option("--json", help="For scripts.")]
 Since = Annotated[str, typer.Option("--since", metavar="YYYY-MM-DD", help="The first day, in the till's time zone.")]
@@ -51,8 +51,8 @@ def preview(connection_id: str, since: Since, as_json: AsJson = False) -> None:
     async def work() -> None:
         async with the_host() as host:
             with bar("preview") as tell:
-                found = [one async for one in host.desk.history(connection_id, since, tell)]
-            zone = ZoneInfo((await host.desk.get(connection_id)).account.zone)
+                found = [one async for one in host.services.sync.preview_history(connection_id, since, tell)]
+            zone = ZoneInfo((await host.services.connections.get(connection_id)).account.zone)
             rows = [_previewed(host, one, zone) for one in found]
             if as_json:
                 show_json(rows)
@@ -123,7 +123,7 @@ def _backfill_dry(connection_id: str, since: str, as_json: bool) -> None:
         async with the_host() as host:
             counts = {"receipts": 0, "with_customer": 0, "stamps": 0, "unreadable": 0}
             with bar("backfill, dry run") as tell:
-                async for one in host.desk.history(connection_id, since, tell):
+                async for one in host.services.sync.preview_history(connection_id, since, tell):
                     counts["receipts"] += 1
                     counts["unreadable"] += int(one.unreadable is not None)
                     if one.sale is not None and one.earned is not None and one.sale.customer:
@@ -147,7 +147,7 @@ def replan(
 
     async def count() -> dict[str, Any]:
         async with the_host() as host:
-            return await host.desk.replan(connection_id, since, _nothing, dry_run=True)
+            return await host.services.sync.replan(connection_id, since, _nothing, dry_run=True)
 
     if dry_run or (sys.stdin.isatty() and not yes):
         would = run(count)
@@ -184,12 +184,12 @@ def unread(
     async def work() -> None:
         async with the_host() as host:
             if show is not None:
-                show_bytes(await host.desk.unread_body(connection_id, show))
+                show_bytes(await host.services.review.unread_body(connection_id, show))
                 return
             if leave is not None:
-                await host.desk.leave_unread(connection_id, [leave])
+                await host.services.review.discard_unread(connection_id, [leave])
             result = await host.perform("try_again", connection_id, {}, _nothing) if again else {}
-            rows = await host.desk.unread(connection_id)
+            rows = await host.services.review.list_unread(connection_id)
             if as_json:
                 shown = [
                     {"id": one.id, "receipt": one.receipt_id, "at": moment(one.at).isoformat(), "where": one.where,
@@ -225,11 +225,11 @@ def journal(
 
     async def work() -> None:
         async with the_host() as host:
-            await host.desk.ever(connection_id)
+            await host.services.connections.require_known(connection_id)
             after = 0
             while True:
                 lines = await host.store.read(
-                    lambda tx, after=after: store_journal.lines(tx, connection_id, after=after, limit=limit)  # type: ignore[misc]
+                    lambda tx, after=after: ledger.journal.of_connection(tx, connection_id, after=after, limit=limit)  # type: ignore[misc]
                 )
                 after = lines[-1].seq if lines else after
                 rows = [_line(host, line, language) for line in lines]
@@ -247,7 +247,7 @@ def journal(
     run(work)
 
 
-def _line(host: Host, line: store_journal.Line, language: str) -> dict[str, Any]:
+def _line(host: Host, line: ledger.journal.JournalLine, language: str) -> dict[str, Any]:
     return {
         "at": moment(line.at).isoformat(),
         "receipt_id": line.receipt_id,

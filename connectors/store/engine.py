@@ -23,6 +23,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 
 from connectors.domain.clock import Clock, SystemClock
+from connectors.domain.events import DomainEvent, Wakeup
 from connectors.domain.quotas import Quotas
 from connectors.store import keyring, migrate
 from connectors.store.errors import StoreBusy, StoreError, Unusable
@@ -32,6 +33,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 R = TypeVar("R")
+Listener = Callable[[set[Wakeup], Sequence[DomainEvent]], None]
+"""Called after each commit that made work due or changed something plugins are told of."""
 
 MOST_TOGETHER = 500
 _BUSY_MILLISECONDS = 15_000
@@ -44,9 +47,10 @@ class Transaction:
     session: Session
     now: int
     known: Vault
-    wake: set[str] = field(default_factory=set)
-    told: list[tuple[Any, ...]] = field(default_factory=list)
-    """Calls of plugin hooks to make after the commit: (hook name, arguments…)."""
+    wakeups: set[Wakeup] = field(default_factory=set)
+    """Kinds of work that this transaction makes due."""
+    events: list[DomainEvent] = field(default_factory=list)
+    """Changes to tell plugins of after the commit, in their order."""
     by: str | None = None
     """Who asked for what is written, for the journal; `None` where nobody did."""
     quotas: Quotas = field(default_factory=Quotas)
@@ -97,7 +101,7 @@ class Store:
         self.clock = clock or SystemClock()
         self.quotas = quotas or Quotas()
         self.inline = inline
-        self.listeners: list[Callable[[set[str], list[tuple[Any, ...]]], None]] = []
+        self.listeners: list[Listener] = []
         self._engine = _engine(url, "BEGIN IMMEDIATE")
         self._read_engine = _engine(url, "BEGIN")
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
@@ -265,16 +269,16 @@ class Store:
             for work, group in grouped.items():
                 results = work(tx, [job.item for job in group])
                 outcome += [(job, result, None) for job, result in zip(group, results, strict=True)]
-        if tx.wake or tx.told:
+        if tx.wakeups or tx.events:
             self._announce(tx)
         return outcome
 
     def _announce(self, tx: Transaction) -> None:
         for listener in self.listeners:
             if self.inline or self._loop is None:
-                listener(tx.wake, tx.told)
+                listener(tx.wakeups, tx.events)
             else:
-                self._loop.call_soon_threadsafe(listener, tx.wake, tx.told)
+                self._loop.call_soon_threadsafe(listener, tx.wakeups, tx.events)
 
 
 def _settle(outcome: list[tuple[_Job, Any, BaseException | None]]) -> None:

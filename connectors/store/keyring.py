@@ -15,12 +15,12 @@ from sqlalchemy import Select, inspect, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from connectors.store.errors import WrongKey
-from connectors.store.schema import setting
+from connectors.store.schema import setting_table
 from connectors.store.vault import CANARY, MAKE_ONE, Key, Vault
 
 
 def _value(name: str) -> Select[str]:
-    return select(setting.c.value).where(setting.c.name == name)
+    return select(setting_table.c.value).where(setting_table.c.name == name)
 
 
 _CANARY = _value("canary").with_for_update(read=True)
@@ -50,7 +50,7 @@ def _use(vault: Vault, canary: str) -> None:
 
 def establish(session: Session, vault: Vault) -> None:
     """Write down the key and the hash key of a database that has none."""
-    insert = (postgresql if session.dialect.name == "postgresql" else sqlite).insert(setting)
+    insert = (postgresql if session.dialect.name == "postgresql" else sqlite).insert(setting_table)
     rows = [
         {"name": "canary", "value": vault.encrypt(CANARY)},
         {"name": "hash_key", "value": vault.encrypt(vault.hash_key.hex())},
@@ -74,9 +74,9 @@ def begin(session: Session, vault: Vault, key: Key) -> None:
     key.refuse_weak()
     vault.use(key.id)
     for name, value in (("canary", CANARY), ("hash_key", vault.hash_key.hex())):
-        session.execute(setting.update().where(setting.c.name == name).values(value=vault.encrypt(value)))
-    session.execute(setting.delete().where(setting.c.name == "rotating"))
-    session.execute(setting.insert(), [{"name": "rotating", "value": key.id}])
+        session.execute(setting_table.update().where(setting_table.c.name == name).values(value=vault.encrypt(value)))
+    session.execute(setting_table.delete().where(setting_table.c.name == "rotating"))
+    session.execute(setting_table.insert(), [{"name": "rotating", "value": key.id}])
 
 
 def rotating(session: Session) -> bool:
@@ -85,7 +85,7 @@ def rotating(session: Session) -> bool:
 
 
 def end(session: Session) -> None:
-    session.execute(setting.delete().where(setting.c.name == "rotating"))
+    session.execute(setting_table.delete().where(setting_table.c.name == "rotating"))
 
 
 @dataclass(frozen=True, slots=True)

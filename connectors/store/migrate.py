@@ -9,17 +9,17 @@ from __future__ import annotations
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, Engine, column, inspect, select, table
+from sqlalchemy import Connection, Engine, String, column, inspect, select, table
 
 from connectors.store.errors import NewerDatabase
-from connectors.store.schema import setting
+from connectors.store.schema import setting_table
 from connectors.store.vault import Vault
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
-_REVISION = select(column("version_num")).select_from(table("alembic_version"))
-_REWRITE = select(setting.c.value).where(setting.c.name == "rewrite")
+_REVISION = select(column("version_num", String)).select_from(table("alembic_version"))
+_REWRITE = select(setting_table.c.value).where(setting_table.c.name == "rewrite")
 
 
 def newest() -> str:
@@ -85,4 +85,4 @@ def wants_rewriting(session: Connection) -> bool:
 
 
 def rewritten(session: Connection) -> None:
-    session.execute(setting.delete().where(setting.c.name == "rewrite"))
+    session.execute(setting_table.delete().where(setting_table.c.name == "rewrite"))

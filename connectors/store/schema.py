@@ -33,21 +33,21 @@ Sequence = BigInteger().with_variant(Integer, "sqlite")
 _ENCRYPTED: dict[str, bool] = {"encrypted": True}
 """Marks a column whose texts are ciphertexts (or, here and there, none): `rotation` encrypts them anew."""
 
-setting = Table(
+setting_table = Table(
     "setting",
     metadata,
     Column("name", Text, primary_key=True),
     Column("value", Text, nullable=False),
 )
 
-counter = Table(
+counter_table = Table(
     "counter",
     metadata,
     Column("name", Text, primary_key=True),
     Column("value", BigInteger, nullable=False),
 )
 
-business = Table(
+business_table = Table(
     "business",
     metadata,
     Column("id", Text, primary_key=True),
@@ -60,7 +60,7 @@ business = Table(
     Column("plan_checked_at", BigInteger, nullable=False, server_default="0"),
 )
 
-connection = Table(
+connection_table = Table(
     "connection",
     metadata,
     Column("id", Text, primary_key=True),
@@ -97,14 +97,14 @@ connection = Table(
     Column("former_hook_until", BigInteger),
     Column("refused_at", BigInteger),
 )
-Index("ix_connection_account", connection.c.connector, connection.c.account_id)
-Index("ix_connection_due_poll", connection.c.health, connection.c.next_poll_at)
-Index("ix_connection_due_lookback", connection.c.health, connection.c.next_lookback_at)
-Index("ix_connection_business", connection.c.business_id)
-Index("ix_connection_key", connection.c.key_hash)
-Index("ix_connection_former_hook", connection.c.former_hook_token_hash)
+Index("ix_connection_account", connection_table.c.connector, connection_table.c.account_id)
+Index("ix_connection_due_poll", connection_table.c.health, connection_table.c.next_poll_at)
+Index("ix_connection_due_lookback", connection_table.c.health, connection_table.c.next_lookback_at)
+Index("ix_connection_business", connection_table.c.business_id)
+Index("ix_connection_key", connection_table.c.key_hash)
+Index("ix_connection_former_hook", connection_table.c.former_hook_token_hash)
 
-rule_version = Table(
+rule_version_table = Table(
     "rule_version",
     metadata,
     Column("connection_id", Text, ForeignKey("connection.id"), primary_key=True),
@@ -113,7 +113,7 @@ rule_version = Table(
     Column("rule", Text, nullable=False),
 )
 
-sale = Table(
+sale_table = Table(
     "sale",
     metadata,
     Column("id", Text, primary_key=True),
@@ -150,20 +150,20 @@ sale = Table(
     Column("anonymous", Integer, nullable=False, server_default="0"),
     UniqueConstraint("business_id", "connector", "account_id", "receipt_id"),
 )
-Index("ix_sale_connection_closed", sale.c.connection_id, sale.c.closed_at)
+Index("ix_sale_connection_closed", sale_table.c.connection_id, sale_table.c.closed_at)
 # what people search receipts by, newest first
-Index("ix_sale_paid", sale.c.connection_id, sale.c.paid, sale.c.closed_at)
-Index("ix_sale_card", sale.c.connection_id, sale.c.card_hint, sale.c.closed_at)
-Index("ix_sale_customer", sale.c.connection_id, sale.c.customer_hash, sale.c.closed_at)
+Index("ix_sale_paid", sale_table.c.connection_id, sale_table.c.paid, sale_table.c.closed_at)
+Index("ix_sale_card", sale_table.c.connection_id, sale_table.c.card_hint, sale_table.c.closed_at)
+Index("ix_sale_customer", sale_table.c.connection_id, sale_table.c.customer_hash, sale_table.c.closed_at)
 # the sales whose customers may still be known, oldest first: what retention goes through
 Index(
     "ix_sale_personal",
-    sale.c.closed_at,
+    sale_table.c.closed_at,
     sqlite_where=text("anonymous = 0"),
     postgresql_where=text("anonymous = 0"),
 )
 
-sale_version = Table(
+sale_version_table = Table(
     "sale_version",
     metadata,
     Column("sale_id", Text, ForeignKey("sale.id"), primary_key=True),
@@ -177,7 +177,7 @@ sale_version = Table(
     Column("content", Text, nullable=False, info=_ENCRYPTED),
 )
 
-binding = Table(
+binding_table = Table(
     "binding",
     metadata,
     Column("sale_id", Text, ForeignKey("sale.id"), primary_key=True),
@@ -186,7 +186,7 @@ binding = Table(
     Column("card_hint", Text, nullable=False),
 )
 
-operation = Table(
+operation_table = Table(
     "operation",
     metadata,
     Column("seq", Sequence, primary_key=True, autoincrement=True),
@@ -224,38 +224,42 @@ operation = Table(
 # the backstop of delivery: at most one operation of a card is on the wire, whoever sends
 Index(
     "uq_operation_sending",
-    operation.c.business_id,
-    operation.c.lane,
+    operation_table.c.business_id,
+    operation_table.c.lane,
     unique=True,
     sqlite_where=text("state = 'sending'"),
     postgresql_where=text("state = 'sending'"),
 )
 Index(
     "ix_operation_open",
-    operation.c.state,
-    operation.c.seq,
+    operation_table.c.state,
+    operation_table.c.seq,
     sqlite_where=text("state IN ('pending', 'sending', 'uncertain', 'held')"),
     postgresql_where=text("state IN ('pending', 'sending', 'uncertain', 'held')"),
 )
-Index("ix_operation_connection", operation.c.connection_id, operation.c.seq)
+Index("ix_operation_connection", operation_table.c.connection_id, operation_table.c.seq)
 # what a person may have to look at, what waits for a card, and what is on its way, by connection
 for _name, _columns, _rows in (
-    ("ix_operation_held", (operation.c.connection_id, operation.c.hold, operation.c.seq), "state = 'held'"),
+    (
+        "ix_operation_held",
+        (operation_table.c.connection_id, operation_table.c.hold, operation_table.c.seq),
+        "state = 'held'",
+    ),
     (
         "ix_operation_rejected",
-        (operation.c.connection_id, operation.c.seq),
+        (operation_table.c.connection_id, operation_table.c.seq),
         "state = 'rejected' AND acknowledged = 0",
     ),
     (
         "ix_operation_on_its_way",
-        (operation.c.connection_id, operation.c.created_at),
+        (operation_table.c.connection_id, operation_table.c.created_at),
         "state IN ('pending', 'sending', 'uncertain')",
     ),
 ):
     Index(_name, *_columns, sqlite_where=text(_rows), postgresql_where=text(_rows))
-Index("ix_operation_card_day", operation.c.business_id, operation.c.card_id, operation.c.day)
+Index("ix_operation_card_day", operation_table.c.business_id, operation_table.c.card_id, operation_table.c.day)
 
-attempt = Table(
+attempt_table = Table(
     "attempt",
     metadata,
     Column("operation_id", Text, primary_key=True),
@@ -266,7 +270,7 @@ attempt = Table(
     Column("reason", Text),
 )
 
-tally = Table(
+tally_table = Table(
     "tally",
     metadata,
     Column("connection_id", Text, primary_key=True),
@@ -276,7 +280,7 @@ tally = Table(
     Column("redemptions", Integer, nullable=False, server_default="0"),
 )
 
-identify = Table(
+identify_table = Table(
     "identify",
     metadata,
     Column("sale_id", Text, ForeignKey("sale.id"), primary_key=True),
@@ -288,9 +292,9 @@ identify = Table(
     Column("expires_at", BigInteger),
     Column("created_at", BigInteger, nullable=False, server_default="0"),
 )
-Index("ix_identify_due", identify.c.next_at)
+Index("ix_identify_due", identify_table.c.next_at)
 
-known_card = Table(
+known_card_table = Table(
     "known_card",
     metadata,
     Column("business_id", Text, primary_key=True),
@@ -300,7 +304,7 @@ known_card = Table(
     Column("learned_at", BigInteger, nullable=False),
 )
 
-customer_name = Table(
+customer_name_table = Table(
     "customer_name",
     metadata,
     Column("business_id", Text, primary_key=True),
@@ -308,7 +312,7 @@ customer_name = Table(
     Column("customer_hash", Text, primary_key=True),
 )
 
-till_customer = Table(
+till_customer_table = Table(
     "till_customer",
     metadata,
     Column("connection_id", Text, ForeignKey("connection.id"), primary_key=True),
@@ -317,7 +321,7 @@ till_customer = Table(
     Column("learned_at", BigInteger, nullable=False),
 )
 
-forgotten = Table(
+forgotten_table = Table(
     "forgotten",
     metadata,
     Column("business_id", Text, primary_key=True),
@@ -325,7 +329,7 @@ forgotten = Table(
     Column("at", BigInteger, nullable=False),
 )
 
-hint = Table(
+hint_table = Table(
     "hint",
     metadata,
     Column("connection_id", Text, ForeignKey("connection.id"), primary_key=True),
@@ -336,9 +340,9 @@ hint = Table(
     Column("attempts", Integer, nullable=False),
     Column("created_at", BigInteger, nullable=False),
 )
-Index("ix_hint_due", hint.c.next_at)
+Index("ix_hint_due", hint_table.c.next_at)
 
-kept = Table(
+kept_table = Table(
     "kept",
     metadata,
     Column("id", Text, primary_key=True),
@@ -351,10 +355,10 @@ kept = Table(
     Column("source", Text, nullable=False, server_default="read"),
     Column("content", Text),
 )
-Index("ix_kept_connection", kept.c.connection_id, kept.c.at)
-Index("ix_kept_content", kept.c.content)
+Index("ix_kept_connection", kept_table.c.connection_id, kept_table.c.at)
+Index("ix_kept_content", kept_table.c.content)
 
-kept_body = Table(
+kept_body_table = Table(
     "kept_body",
     metadata,
     Column("id", Text, primary_key=True),
@@ -362,9 +366,9 @@ kept_body = Table(
     Column("size", Integer, nullable=False),
     Column("body", Text, nullable=False, info=_ENCRYPTED),
 )
-Index("ix_kept_body_connection", kept_body.c.connection_id)
+Index("ix_kept_body_connection", kept_body_table.c.connection_id)
 
-journal = Table(
+journal_table = Table(
     "journal",
     metadata,
     Column("seq", Sequence, primary_key=True, autoincrement=True),
@@ -375,10 +379,10 @@ journal = Table(
     Column("message", Text, nullable=False, info=_ENCRYPTED),
     Column("by", Text),
 )
-Index("ix_journal_connection", journal.c.connection_id, journal.c.seq)
-Index("ix_journal_sale", journal.c.sale_id, journal.c.seq)
+Index("ix_journal_connection", journal_table.c.connection_id, journal_table.c.seq)
+Index("ix_journal_sale", journal_table.c.sale_id, journal_table.c.seq)
 
-errand = Table(
+errand_table = Table(
     "errand",
     metadata,
     Column("id", Text, primary_key=True),
@@ -391,11 +395,11 @@ errand = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
 )
-Index("ix_errand_state", errand.c.state)
+Index("ix_errand_state", errand_table.c.state)
 
 # --- the console ---------------------------------------------------------------------------------------------------
 
-console_session = Table(
+console_session_table = Table(
     "console_session",
     metadata,
     Column("id_hash", Text, primary_key=True),
@@ -415,12 +419,12 @@ console_session = Table(
     Column("confirmed", Integer, nullable=False, server_default="0"),
     Column("passkey_id", Text),
 )
-Index("ix_console_session_business", console_session.c.business_id)
-Index("ix_console_session_key", console_session.c.key_hash)
+Index("ix_console_session_business", console_session_table.c.business_id)
+Index("ix_console_session_key", console_session_table.c.key_hash)
 
-Index("ix_console_session_passkey", console_session.c.passkey_id)
+Index("ix_console_session_passkey", console_session_table.c.passkey_id)
 
-passkey = Table(
+passkey_table = Table(
     "passkey",
     metadata,
     Column("id", Text, primary_key=True),
@@ -441,19 +445,19 @@ passkey = Table(
     Column("used_at", BigInteger),
     Column("refused_at", BigInteger),
 )
-Index("ix_passkey_credential", passkey.c.credential_id, unique=True)
-Index("ix_passkey_business", passkey.c.business_id)
-Index("ix_passkey_key", passkey.c.key_hash)
+Index("ix_passkey_credential", passkey_table.c.credential_id, unique=True)
+Index("ix_passkey_business", passkey_table.c.business_id)
+Index("ix_passkey_key", passkey_table.c.key_hash)
 
-passkey_challenge = Table(
+passkey_challenge_table = Table(
     "passkey_challenge",
     metadata,
     Column("challenge", Text, primary_key=True),
     Column("expires_at", BigInteger, nullable=False),
 )
-Index("ix_passkey_challenge_expires", passkey_challenge.c.expires_at)
+Index("ix_passkey_challenge_expires", passkey_challenge_table.c.expires_at)
 
-console_link = Table(
+console_link_table = Table(
     "console_link",
     metadata,
     Column("token_hash", Text, primary_key=True),
@@ -465,7 +469,7 @@ console_link = Table(
     Column("by_operator", Integer, nullable=False, server_default="0"),
 )
 
-security_event = Table(
+security_event_table = Table(
     "security_event",
     metadata,
     Column("seq", Sequence, primary_key=True, autoincrement=True),
@@ -479,18 +483,18 @@ security_event = Table(
     Column("message", Text, nullable=False),
     Column("times", Integer, nullable=False),
 )
-Index("ix_security_event_owner", security_event.c.owner, security_event.c.seq)
-Index("ix_security_event_kind", security_event.c.owner, security_event.c.kind, security_event.c.seq)
+Index("ix_security_event_owner", security_event_table.c.owner, security_event_table.c.seq)
+Index("ix_security_event_kind", security_event_table.c.owner, security_event_table.c.kind, security_event_table.c.seq)
 Index(
     "ix_security_event_same",
-    security_event.c.owner,
-    security_event.c.kind,
-    security_event.c.address,
-    security_event.c.at,
+    security_event_table.c.owner,
+    security_event_table.c.kind,
+    security_event_table.c.address,
+    security_event_table.c.at,
 )
-Index("ix_security_event_at", security_event.c.at)
+Index("ix_security_event_at", security_event_table.c.at)
 
-draft = Table(
+draft_table = Table(
     "draft",
     metadata,
     Column("id", Text, primary_key=True),
@@ -501,10 +505,10 @@ draft = Table(
     Column("updated_at", BigInteger, nullable=False),
     Column("hook_token_hash", Text),
 )
-Index("ix_draft_owner", draft.c.owner)
-Index("ix_draft_hook_token", draft.c.hook_token_hash, unique=True)
+Index("ix_draft_owner", draft_table.c.owner)
+Index("ix_draft_hook_token", draft_table.c.hook_token_hash, unique=True)
 
-captured = Table(
+captured_table = Table(
     "captured",
     metadata,
     Column("id", Text, primary_key=True),
@@ -514,9 +518,9 @@ captured = Table(
     Column("content", Text, nullable=False, info=_ENCRYPTED),
     Column("chosen", Integer, nullable=False, server_default="0"),
 )
-Index("ix_captured_owner", captured.c.owner, captured.c.at)
+Index("ix_captured_owner", captured_table.c.owner, captured_table.c.at)
 
-consent = Table(
+consent_table = Table(
     "consent",
     metadata,
     Column("state_hash", Text, primary_key=True),
@@ -526,7 +530,7 @@ consent = Table(
     Column("used_at", BigInteger),
 )
 
-watch = Table(
+watch_table = Table(
     "watch",
     metadata,
     Column("connection_id", Text, primary_key=True),

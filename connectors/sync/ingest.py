@@ -16,15 +16,17 @@ from connector_sdk.rule import StampRule
 from connector_sdk.sale import Sale, SaleStatus, Unreadable
 from connectors.domain.clock import micros
 from connectors.domain.connection import Connection, Health
+from connectors.domain.events import SaleIngested
 from connectors.domain.operation import Hold
 from connectors.domain.person import Reference, TillId, references
 from connectors.domain.stamps import Earned, RuleVersion, stamps_for
-from connectors.store import cards, connections, forgetting, hints, journal, ledger
+from connectors.store import connections, inbox, ledger
 from connectors.store.engine import Store, Transaction
 from connectors.store.errors import StoreError
-from connectors.store.hints import NewHint
-from connectors.store.journal import Origin
-from connectors.store.ledger import Page, SaleRow
+from connectors.store.inbox.hints import NewHint
+from connectors.store.inbox.unreadable import Origin
+from connectors.store.ledger.batch import SaleBatch
+from connectors.store.ledger.sales import SaleRow
 from connectors.sync.planner import bind, day_of, plan_redemptions, plan_sale, rule_for
 
 log = logging.getLogger(__name__)
@@ -58,7 +60,7 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Arrival:
+class Snapshot:
     """A snapshot of a receipt. `ticket` orders reads; a push has none. `fetches`: whether the till can be asked.
 
     `arrived_at` is when what was kept and is read again had arrived (UTC microseconds); `None` for what arrives now.
@@ -72,14 +74,14 @@ class Arrival:
     arrived_at: int | None = None
 
 
-class Door:
+class Ingestor:
     """Ingests arrivals, many callers in one transaction."""
 
     def __init__(self, store: Store, stamps_by_plugin: StampsBySale | None = None) -> None:
         self._store = store
         self._stamps_by_plugin = stamps_by_plugin or (lambda _connection, _sale, _rule: None)
 
-    async def ingest(self, arrivals: Sequence[Arrival]) -> list[Outcome]:
+    async def ingest(self, arrivals: Sequence[Snapshot]) -> list[Outcome]:
         """Keep and plan what is new among the arrivals; outcomes in their order."""
         if not arrivals:
             return []
@@ -97,7 +99,7 @@ class Door:
             await self._set_aside(arrivals[0], error)
             return [Outcome.kept]
 
-    async def _set_aside(self, arrival: Arrival, error: Exception) -> None:
+    async def _set_aside(self, arrival: Snapshot, error: Exception) -> None:
         """Keep a receipt that ingest itself could not take, for a person."""
         one, sale = arrival.connection, arrival.sale
         log.error("connection %s: a receipt could not be taken in", one.id, exc_info=error)
@@ -106,7 +108,7 @@ class Door:
         bad = Unreadable(receipt_id=sale.receipt_id, body=body, where="sale", why=why)
         await self.keep(one, [bad], Origin.sale, at=arrival.arrived_at)
 
-    def work(self, tx: Transaction, batches: Sequence[Sequence[Arrival]]) -> list[list[Outcome]]:
+    def work(self, tx: Transaction, batches: Sequence[Sequence[Snapshot]]) -> list[list[Outcome]]:
         """The transaction: all arrivals of all callers."""
         flat = [arrival for batch in batches for arrival in batch]
         outcomes = _Ingest(tx, self._stamps_by_plugin).run(flat)
@@ -133,49 +135,53 @@ class Door:
             new = 0
             for one in unreadable:
                 body, reason = hook if hook is not None else one.body, one.reason
-                if journal.keep(tx, connection.id, one.receipt_id, body, reason, origin, at=at):
+                if inbox.unreadable.keep(tx, connection.id, one.receipt_id, body, reason, origin, at=at):
                     params = {"receipt": one.receipt_id or "?", "where": one.where, "why": reason.said}
-                    journal.note(tx, connection.id, Message("sale.unreadable", params), one.receipt_id)
+                    ledger.journal.write(tx, connection.id, Message("sale.unreadable", params), one.receipt_id)
                     new += 1
             return new
 
         return await self._store.write(work)
 
 
-def _id(tx: Transaction, arrival: Arrival) -> str:
+def _id(tx: Transaction, arrival: Snapshot) -> str:
     one = arrival.connection
-    return ledger.sale_id(tx, one.business_id, one.connector, one.account.id, arrival.sale.receipt_id)
+    return ledger.sales.sale_id_of(tx, one.business_id, one.connector, one.account.id, arrival.sale.receipt_id)
 
 
-def _known(tx: Transaction, arrivals: Sequence[Arrival]) -> list[bool]:
+def _known(tx: Transaction, arrivals: Sequence[Snapshot]) -> list[bool]:
     """Which arrivals say what is stored; a backfill may have to admit what it finds, so it always looks closer."""
     ids = [_id(tx, arrival) for arrival in arrivals]
-    stored = ledger.digests(tx, ids)
+    stored = ledger.sales.digests_of(tx, ids)
     anonymous = {one for one, (_, erased) in stored.items() if erased}
     arrivals = without_forgotten(tx, ids, arrivals, anonymous)
     return [
-        arrival.source is not Source.backfill and one in stored and stored[one][0] == ledger.digest(tx, arrival.sale)
+        arrival.source is not Source.backfill
+        and one in stored
+        and stored[one][0] == ledger.sales.digest_of(tx, arrival.sale)
         for one, arrival in zip(ids, arrivals, strict=True)
     ]
 
 
 def without_forgotten(
-    tx: Transaction, ids: Sequence[str], arrivals: Sequence[Arrival], anonymous: Collection[str]
-) -> list[Arrival]:
+    tx: Transaction, ids: Sequence[str], arrivals: Sequence[Snapshot], anonymous: Collection[str]
+) -> list[Snapshot]:
     """The arrivals without customers who were forgotten: those of `anonymous` sales, and whoever has a mark.
 
     A mark counts for receipts that were closed before it was made, and for open ones: who comes back and gives their
     name anew is a customer like any other.
     """
-    forgetful = forgetting.businesses_with_marks(tx, {arrival.connection.business_id for arrival in arrivals})
+    forgetful = ledger.forgotten_customers.businesses_with_marks(
+        tx, {arrival.connection.business_id for arrival in arrivals}
+    )
     names = [
         _marks_of(tx, arrival, forgetful[arrival.connection.business_id])
         if arrival.connection.business_id in forgetful
         else []
         for arrival in arrivals
     ]
-    marks = forgetting.marks(tx, {mark for some in names for mark in some})
-    stripped: list[Arrival] = []
+    marks = ledger.forgotten_customers.marks(tx, {mark for some in names for mark in some})
+    stripped: list[Snapshot] = []
     for sale_id, arrival, some in zip(ids, arrivals, names, strict=True):
         sale, since = arrival.sale, max((marks[mark] for mark in some if mark in marks), default=None)
         older = since is not None and (sale.closed_at is None or micros(sale.closed_at) <= since)
@@ -185,7 +191,7 @@ def without_forgotten(
     return stripped
 
 
-def _marks_of(tx: Transaction, arrival: Arrival, country: str) -> list[str]:
+def _marks_of(tx: Transaction, arrival: Snapshot, country: str) -> list[str]:
     """The hashes under which the customer of an arrival would be marked as forgotten.
 
     A phone without its country's code is of the account's country, or else the business's (`country`).
@@ -196,14 +202,14 @@ def _marks_of(tx: Transaction, arrival: Arrival, country: str) -> list[str]:
     names: list[Reference | TillId] = [*references(who, one.account.country or country)]
     if who.till_id:
         names.append(TillId(one.connector, one.account.id, who.till_id))
-    return [forgetting.mark_hash(tx, one.business_id, name) for name in names]
+    return [ledger.forgotten_customers.mark_hash(tx, one.business_id, name) for name in names]
 
 
 def names_forgotten(tx: Transaction, connection: Connection, sales: Sequence[Sale]) -> bool:
     """Whether some of these sales name a customer who was forgotten since."""
-    arrivals = [Arrival(connection, sale, Source.push, None) for sale in sales]
+    arrivals = [Snapshot(connection, sale, Source.push, None) for sale in sales]
     ids = [_id(tx, arrival) for arrival in arrivals]
-    anonymous = {one for one, (_, erased) in ledger.digests(tx, ids).items() if erased}
+    anonymous = {one for one, (_, erased) in ledger.sales.digests_of(tx, ids).items() if erased}
     stripped = without_forgotten(tx, ids, arrivals, anonymous)
     return any(now.sale.customer != arrival.sale.customer for now, arrival in zip(stripped, arrivals, strict=True))
 
@@ -216,40 +222,44 @@ class _Ingest:
         self.stamps_by_plugin = stamps_by_plugin
         self.rules: dict[str, list[RuleVersion]] = {}
         self.hints: list[NewHint] = []
-        self.page = Page(tx)
-        self.known: dict[tuple[str, str], tuple[cards.KnownCard, int]] = {}
+        self.page = SaleBatch(tx)
+        self.known: dict[tuple[str, str], tuple[ledger.cards.KnownCard, int]] = {}
 
-    def run(self, arrivals: Sequence[Arrival]) -> list[Outcome]:
+    def run(self, arrivals: Sequence[Snapshot]) -> list[Outcome]:
         # what is read may be older than what the connection is now: it may be removed, or have other locations
-        now = connections.of_ids(self.tx, list({arrival.connection.id for arrival in arrivals}))
+        now = connections.registry.by_ids(self.tx, list({arrival.connection.id for arrival in arrivals}))
         arrivals = [replace(arrival, connection=now[arrival.connection.id]) for arrival in arrivals]
         ids = [_id(self.tx, arrival) for arrival in arrivals]
-        self.page = Page.load(self.tx, ids)
+        self.page = SaleBatch.load(self.tx, ids)
         anonymous = {row.id for row in self.page.rows.values() if row.anonymous}
         arrivals = without_forgotten(self.tx, ids, arrivals, anonymous)
         self._load(arrivals)
         outcomes = [self._one(one, arrival) for one, arrival in zip(ids, arrivals, strict=True)]
         self.page.flush()
-        hints.leave(self.tx, self.hints)
+        inbox.hints.leave(self.tx, self.hints)
         return outcomes
 
-    def _load(self, arrivals: Sequence[Arrival]) -> None:
+    def _load(self, arrivals: Sequence[Snapshot]) -> None:
         """What all arrivals need, in a query each: cards known before, and rules."""
-        self.known = cards.known(self.tx, sorted({self._customer_hash(one) for one in arrivals if one.sale.customer}))
+        self.known = ledger.cards.known_cards(
+            self.tx, sorted({self._customer_hash(one) for one in arrivals if one.sale.customer})
+        )
         planned = {row.rule_of or row.connection_id for row in self.page.rows.values()}
-        self.rules = connections.rules_of(self.tx, sorted(planned | {one.connection.id for one in arrivals}))
+        self.rules = connections.rules.of_connections(
+            self.tx, sorted(planned | {one.connection.id for one in arrivals})
+        )
 
-    def _customer_hash(self, arrival: Arrival) -> str:
+    def _customer_hash(self, arrival: Snapshot) -> str:
         one, who = arrival.connection, arrival.sale.customer
         if not who:
             raise ValueError("nobody is attached to this sale")
-        return cards.customer_hash(self.tx, one.connector, one.account.id, who)
+        return ledger.cards.customer_hash(self.tx, one.connector, one.account.id, who)
 
     def _rule(self, row: SaleRow) -> RuleVersion:
         """The rule in force when the receipt was closed, of the connection that had its location then."""
         return rule_for(row, self.rules[row.rule_of or row.connection_id])
 
-    def _one(self, sale_id: str, arrival: Arrival) -> Outcome:
+    def _one(self, sale_id: str, arrival: Snapshot) -> Outcome:
         row = self.page.rows.get(sale_id)
         if arrival.connection.health is Health.removed:
             return Outcome.elsewhere
@@ -257,7 +267,7 @@ class _Ingest:
             row is None or row.connection_id != arrival.connection.id
         ):
             return Outcome.elsewhere
-        digest = ledger.digest(self.tx, arrival.sale)
+        digest = ledger.sales.digest_of(self.tx, arrival.sale)
         pushed = arrival.source is Source.push
         if pushed and arrival.sale.version is None and arrival.fetches:
             self._hint(arrival, said=True)
@@ -274,7 +284,7 @@ class _Ingest:
         self._next(row, arrival, digest)
         return Outcome.stored
 
-    def _push_without_order(self, row: SaleRow, arrival: Arrival, digest: str) -> Outcome:
+    def _push_without_order(self, row: SaleRow, arrival: Snapshot, digest: str) -> Outcome:
         """Rule on a push that neither a version nor the till itself can order."""
         if self._is_late(row, arrival):
             return self._lose(row, arrival, digest, "sale.older")
@@ -285,7 +295,7 @@ class _Ingest:
         self._next(row, arrival, digest)
         return Outcome.stored
 
-    def _lose(self, row: SaleRow, arrival: Arrival, digest: str, why: str) -> Outcome:
+    def _lose(self, row: SaleRow, arrival: Snapshot, digest: str, why: str) -> Outcome:
         """Leave a snapshot aside, and say so in the journal the first time that this one loses.
 
         Our order may be wrong, so the till is asked where it can be. Not for what its own versions have ordered before:
@@ -300,18 +310,18 @@ class _Ingest:
             self._hint(arrival, said=arrival.source is Source.push)
         return Outcome.lost
 
-    def _is_late(self, row: SaleRow, arrival: Arrival) -> bool:
+    def _is_late(self, row: SaleRow, arrival: Snapshot) -> bool:
         """Read again, but what arrived after it is known: unless that could not have undone what this one says."""
         if arrival.arrived_at is None or self.page.seen_at(row) <= arrival.arrived_at:
             return False
         voids = arrival.sale.status is SaleStatus.voided and row.status != SaleStatus.voided
         return not voids and arrival.sale.refunded.minor <= row.refunded
 
-    def _hint(self, arrival: Arrival, *, said: bool) -> None:
+    def _hint(self, arrival: Snapshot, *, said: bool) -> None:
         closed = arrival.sale.status is SaleStatus.closed
         self.hints.append(NewHint(arrival.connection.id, arrival.sale.receipt_id, closed, said))
 
-    def _again(self, row: SaleRow, arrival: Arrival) -> Outcome:
+    def _again(self, row: SaleRow, arrival: Snapshot) -> Outcome:
         """The same content: nothing to write, unless a backfill admits what came before the connection."""
         if arrival.source is not Source.backfill or row.admitted or row.closed_at is None:
             return Outcome.unchanged
@@ -319,7 +329,7 @@ class _Ingest:
         self._plan(row, arrival)
         return Outcome.stored
 
-    def _first(self, sale_id: str, arrival: Arrival, digest: str) -> None:
+    def _first(self, sale_id: str, arrival: Snapshot, digest: str) -> None:
         one, sale = arrival.connection, arrival.sale
         row = SaleRow(
             id=sale_id,
@@ -355,7 +365,7 @@ class _Ingest:
         self.page.add(row)
         self._next(row, arrival, digest)
 
-    def _next(self, row: SaleRow, arrival: Arrival, digest: str) -> None:
+    def _next(self, row: SaleRow, arrival: Snapshot, digest: str) -> None:
         """Keep a new version and plan by it."""
         sale = arrival.sale
         seen_at = self.tx.now if arrival.arrived_at is None else arrival.arrived_at
@@ -382,9 +392,9 @@ class _Ingest:
         self.page.changed(row)
         self.page.add_version(row, sale, arrival.ticket, arrival.source, seen_at)
         self._plan(row, arrival)
-        self.tx.told.append(("sale", arrival.connection.facts(), sale))
+        self.tx.events.append(SaleIngested(arrival.connection.facts(), sale))
 
-    def _plan(self, row: SaleRow, arrival: Arrival) -> None:
+    def _plan(self, row: SaleRow, arrival: Snapshot) -> None:
         version = self._rule(row)
         earned = entitlement(row, arrival.sale, version.rule, arrival.connection.account.zone)
         row.stamps, row.rule_number = earned.stamps, version.number
@@ -395,7 +405,7 @@ class _Ingest:
             plan_sale(self.page, row, arrival.connection, version.rule, earned.why)
         plan_redemptions(self.page, row, arrival.connection, arrival.sale.redeem_codes)
 
-    def _bind_known(self, row: SaleRow, arrival: Arrival) -> None:
+    def _bind_known(self, row: SaleRow, arrival: Snapshot) -> None:
         """Bind at once where the card is known, or leave the work of finding it; only for what earns something."""
         who = arrival.sale.customer
         if row.claimed or row.anonymous:
@@ -415,7 +425,7 @@ class _Ingest:
         if found is not None:
             card, learned_at = found
             only_till_id = not (who.number or who.phone or who.email)
-            if not only_till_id or learned_at > self.tx.now - cards.TILL_CUSTOMER_FOR:
+            if not only_till_id or learned_at > self.tx.now - ledger.cards.TILL_CUSTOMER_FOR:
                 bind(self.page, row, card.id, card.hint)
                 return
         if row.admitted and row.stamps:
@@ -432,7 +442,7 @@ def entitlement(row: SaleRow, sale: Sale, rule: StampRule, zone: str) -> Earned:
     return Earned(row.stamps_by_plugin, Message("why.plugin", {"stamps": row.stamps_by_plugin}))
 
 
-def _ordered(row: SaleRow, arrival: Arrival) -> bool:
+def _ordered(row: SaleRow, arrival: Snapshot) -> bool:
     """Whether the till's versions say which of the two is younger.
 
     They do not where one has none (it may have been taught only now), or where both are the same: many tills write
@@ -449,7 +459,7 @@ def _undoes(row: SaleRow, sale: Sale) -> bool:
     return sale.refunded.minor < row.refunded or row.status == SaleStatus.voided
 
 
-def _newer(row: SaleRow, arrival: Arrival) -> bool:
+def _newer(row: SaleRow, arrival: Snapshot) -> bool:
     """Whether a snapshot is younger than what is stored: by the till's own version, or else by the ticket."""
     if _ordered(row, arrival):
         return (arrival.sale.version or 0) > (row.version or 0)

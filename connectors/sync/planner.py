@@ -17,7 +17,9 @@ from connectors.domain.clock import DAY, moment
 from connectors.domain.connection import Connection
 from connectors.domain.operation import MOVABLE, Hold, Kind, State
 from connectors.domain.stamps import RuleVersion, rule_in_force
-from connectors.store.ledger import OperationRow, Page, SaleRow
+from connectors.store.ledger.batch import SaleBatch
+from connectors.store.ledger.operations import PlannedRow
+from connectors.store.ledger.sales import SaleRow
 
 _STAMPS = (Kind.stamps_added, Kind.stamps_reversed)
 _WAITS = {Hold.no_card: Message("why.no_card"), Hold.conflict: Message("why.conflict")}
@@ -40,7 +42,7 @@ def target(row: SaleRow) -> int:
     return row.stamps if row.admitted else 0
 
 
-def plan_sale(page: Page, row: SaleRow, connection: Connection, rule: StampRule, why: Message) -> None:
+def plan_sale(page: SaleBatch, row: SaleRow, connection: Connection, rule: StampRule, why: Message) -> None:
     """Plan what is missing, cancel what is too much, and say so.
 
     A sale whose customer is still to be identified keeps its plan as it is, unless it earns nothing anyway.
@@ -91,14 +93,14 @@ def _why_none(row: SaleRow, connection: Connection, why: Message) -> Message:
 
 
 def _bring_to(
-    page: Page,
+    page: SaleBatch,
     row: SaleRow,
     connection: Connection,
     rule: StampRule,
     why: Message,
     card_id: str | None,
     wanted: int,
-    operations: Sequence[OperationRow],
+    operations: Sequence[PlannedRow],
 ) -> int:
     """Bring one card of the sale to `wanted` stamps; how many changes that took."""
     step = planning.plan(wanted, [o.planned() for o in operations])
@@ -126,7 +128,7 @@ def _bring_to(
 
 
 def _plan_new(
-    page: Page,
+    page: SaleBatch,
     row: SaleRow,
     connection: Connection,
     rule: StampRule,
@@ -168,7 +170,7 @@ def day_of(row: SaleRow, connection: Connection) -> str:
     return closed.astimezone(ZoneInfo(connection.account.zone)).date().isoformat()
 
 
-def plan_redemptions(page: Page, row: SaleRow, connection: Connection, codes: Sequence[str]) -> None:
+def plan_redemptions(page: SaleBatch, row: SaleRow, connection: Connection, codes: Sequence[str]) -> None:
     """Redeem each code of a closed, admitted receipt once; take back what is not sent when a code is gone."""
     planned = {
         o.lane: o for o in page.operations[row.id] if o.kind == Kind.voucher_redeemed and o.state != State.cancelled
@@ -194,7 +196,7 @@ def plan_redemptions(page: Page, row: SaleRow, connection: Connection, codes: Se
         page.note(row, Message("sale.redeems", {"receipt": row.receipt_id, "code": code}))
 
 
-def bind(page: Page, row: SaleRow, card_id: str, card_hint: str) -> None:
+def bind(page: SaleBatch, row: SaleRow, card_id: str, card_hint: str) -> None:
     """The sale's customer is this card's: for good. What was held for want of a card gets it."""
     page.remember_binding(row)
     row.bound_hash, row.card_id, row.card_hint, row.wait = row.customer_hash, card_id, card_hint, None
@@ -211,7 +213,7 @@ def bind(page: Page, row: SaleRow, card_id: str, card_hint: str) -> None:
             page.note(row, Message("sale.released", params))
 
 
-def unclaim(page: Page, row: SaleRow) -> None:
+def unclaim(page: SaleBatch, row: SaleRow) -> None:
     """The card that somebody named for this receipt is gone before it got its stamps: they can be given again."""
     page.cancel(row, [o.id for o in page.operations[row.id] if o.state in MOVABLE and o.card_id == row.card_id])
     row.claimed, row.customer_hash, row.bound_hash, row.card_id, row.card_hint, row.wait = (
@@ -226,14 +228,14 @@ def unclaim(page: Page, row: SaleRow) -> None:
     page.note(row, Message("sale.unclaimed", {"receipt": row.receipt_id, "amount": amount(row)}))
 
 
-def conclude_without_card(page: Page, row: SaleRow, wait: str) -> None:
+def conclude_without_card(page: SaleBatch, row: SaleRow, wait: str) -> None:
     """It is settled that the sale's customer has no card (yet): `wait` is a hold reason, or `skip`."""
     page.remember_binding(row)
     row.bound_hash, row.card_id, row.card_hint, row.wait = row.customer_hash, None, None, wait
     page.changed(row)
 
 
-def net_out(page: Page, row: SaleRow, connection: Connection, rule: StampRule) -> None:
+def net_out(page: SaleBatch, row: SaleRow, connection: Connection, rule: StampRule) -> None:
     """After an operation came back from the wire unapplied: opposites that wait side by side cancel out."""
     for card_id in dict.fromkeys(o.card_id for o in page.operations[row.id] if o.card_id):
         mine = [o for o in page.operations[row.id] if o.card_id == card_id and o.kind in _STAMPS]

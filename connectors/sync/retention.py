@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from connectors.domain.clock import DAY
-from connectors.store import captured, cards, journal, retention
+from connectors.store import inbox, ledger
 from connectors.store.engine import Store, Transaction
 
 ROWS_AT_ONCE = 500
@@ -44,11 +44,11 @@ class Retention:
         now = self._store.clock.now()
         bodies, journal_since = now - self._bodies_for, now - self._journal_for
         kinds: dict[str, Callable[[Transaction], int]] = {
-            "bodies": lambda tx: journal.sweep_bodies(tx, bodies, ROWS_AT_ONCE),
-            "lines": lambda tx: journal.sweep_lines(tx, journal_since, ROWS_AT_ONCE),
-            "sales": lambda tx: retention.sweep_sales(tx, journal_since, SALES_AT_ONCE),
-            "customers": lambda tx: cards.sweep(tx, journal_since, ROWS_AT_ONCE),
-            "samples": lambda tx: captured.sweep_samples(tx, journal_since, ROWS_AT_ONCE),
+            "bodies": lambda tx: inbox.unreadable.sweep(tx, bodies, ROWS_AT_ONCE),
+            "lines": lambda tx: ledger.journal.sweep(tx, journal_since, ROWS_AT_ONCE),
+            "sales": lambda tx: ledger.retention.sweep_sales(tx, journal_since, SALES_AT_ONCE),
+            "customers": lambda tx: ledger.cards.sweep(tx, journal_since, ROWS_AT_ONCE),
+            "samples": lambda tx: inbox.captured.sweep_samples(tx, journal_since, ROWS_AT_ONCE),
         }
         deleted, unfinished = dict.fromkeys(kinds, 0), False
         for kind, some in kinds.items():

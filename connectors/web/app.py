@@ -1,6 +1,6 @@
 """The web application: hooks of tills, the console, liveness and readiness.
 
-Owns bounds on what is read; what a hook means is `connectors.sync.hooking`'s.
+Owns bounds on what is read; what a hook means is `connectors.sync.hooks`'s.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from fastapi import FastAPI, Request, Response
 from starlette.requests import ClientDisconnect
 
 from connector_sdk.hooks import Answer, HookRequest
-from connectors.host import Host
+from connectors.runtime.host import Host
 from connectors.web.console.frame import make, mount
 from connectors.web.console.pages import PAGES
 from connectors.web.forwarded import NoticeForwarded

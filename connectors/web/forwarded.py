@@ -9,8 +9,8 @@ import asyncio
 import time
 from typing import Any
 
-from connectors.host import UNTRUSTED_PROXY, Host
-from connectors.store import ledger
+from connectors.runtime.host import UNTRUSTED_PROXY, Host
+from connectors.store import counters
 
 _EVERY = 3600.0
 _HEADERS = (b"x-forwarded-for", b"forwarded")
@@ -29,7 +29,7 @@ class NoticeForwarded:
         if scope["type"] == "http" and self._listens() and any(name in _HEADERS for name, _ in scope["headers"]):
             self._not_before = time.monotonic() + _EVERY
             # nobody waits for this to be written
-            task = asyncio.create_task(self._host.store.write(lambda tx: ledger.count_up(tx, UNTRUSTED_PROXY)))
+            task = asyncio.create_task(self._host.store.write(lambda tx: counters.raise_counter(tx, UNTRUSTED_PROXY)))
             self._writing.add(task)
             task.add_done_callback(self._writing.discard)
         await self._app(scope, receive, send)

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 import httpx
 
 from connector_sdk.rule import StampRule, UnknownCustomer
-from connectors.host import Host
+from connectors.runtime.host import Host
 from connectors.settings import Settings
 from poster_connector.sandbox import Account
 from tests.attacks.plugin import KINDS
@@ -68,8 +68,10 @@ async def _join() -> dict[str, Joined]:
         async def add(title: str, connector: str, key: str, values: Mapping[str, str]) -> None:
             rule = StampRule(unknown_customer=UnknownCustomer.issue)
             poll = 10 if connector == "poster" else None
-            made = await host.desk.add(connector, values, key, lambda _: rule, title=title, poll_seconds=poll)
-            joined[title] = Joined(made.id, httpx.URL(host.desk.hook_url(made) or "").path)
+            made = await host.services.onboarding.connect(
+                connector, values, key, lambda _: rule, title=title, poll_seconds=poll
+            )
+            joined[title] = Joined(made.id, httpx.URL(host.services.connections.hook_url(made) or "").path)
 
         await add("poster", "poster", POSTER_KEY, {"access_token": Account().token})
         await add("honest", "webhook", HONEST_KEY, _mapping(HONEST_SECRET))

@@ -8,9 +8,9 @@ import httpx
 from playwright.async_api import Page
 
 from connector_sdk.rule import StampRule
-from connectors.store import passkeys, sessions
-from connectors.store.passkeys import Challenge
-from connectors.store.sessions import OPERATOR, Visitor, make_link
+from connectors.store import access
+from connectors.store.access.passkeys import Challenge
+from connectors.store.access.sessions import OPERATOR, Visitor, make_link
 from tests.stage import KEY, PASSWORD, Stage, keep_passkey
 from tests.town import ANNA
 
@@ -107,7 +107,7 @@ async def _passkeys(stage: Stage, page: Page) -> AsyncIterator[tuple[str, Page]]
     owner = Visitor(business, "Cafe Lviv", "UTC", "till", KEY)
     copied = await keep_passkey(host, owner, "Corner")
     for challenge in (Challenge("first", 0), Challenge("second", 0)):  # the same count twice
-        await host.store.write(lambda tx, answered=challenge: passkeys.use(tx, copied, 5, answered))
+        await host.store.write(lambda tx, answered=challenge: access.passkeys.use(tx, copied, 5, answered))
     await keep_passkey(host, Visitor(business, "Cafe Lviv", "UTC", "till"), "Terrace")
     await page.goto("/devices")
     yield "devices-passkeys", page
@@ -116,8 +116,8 @@ async def _passkeys(stage: Stage, page: Page) -> AsyncIterator[tuple[str, Page]]
     await page.goto(f"/passkeys/{copied}/remove")
     yield "passkey-remove", page
     # a link of another device proves nobody: the key is asked for once more
-    maker = (await host.store.read(lambda tx: sessions.devices(tx, business)))[0]
-    token = await host.store.write(lambda tx: sessions.make_link(tx, owner, maker))
+    maker = (await host.store.read(lambda tx: access.sessions.devices(tx, business)))[0]
+    token = await host.store.write(lambda tx: access.sessions.make_link(tx, owner, maker))
     await page.goto(f"/link/{token}")
     await press(page, "main button.go")
     await page.goto("/passkeys/add")
@@ -200,9 +200,9 @@ async def _any_till(stage: Stage, page: Page) -> AsyncIterator[tuple[str, Page]]
         "till_name": "Corner", "currency": "UAH", "zone": "Europe/Kyiv", "proof": "address",
         "map_receipt_id": "number", "map_paid": "sum", "map_closed_at": "at", "map_phone": "guest.phone",
     }  # fmt: skip
-    one = await stage.town.host.desk.add("webhook", values, KEY, lambda _account: StampRule())
+    one = await stage.town.host.services.onboarding.connect("webhook", values, KEY, lambda _account: StampRule())
     async with httpx.AsyncClient(trust_env=False) as till:
-        await till.post(str(stage.town.host.desk.hook_url(one)), json=SENT)
+        await till.post(str(stage.town.host.services.connections.hook_url(one)), json=SENT)
     for name in ("", "/unread", "/address", "/settings", "/welcome"):
         await page.goto(f"/connections/{one.id}{name}")
         yield f"any-till{name.replace('/', '-')}", page

@@ -9,7 +9,7 @@ import pytest
 from playwright.async_api import Page, expect
 
 from connectors.domain.clock import DAY, SystemClock
-from connectors.store import connections, looking
+from connectors.store import connections, queries
 from tests.stage import KEY, NARROW, WIDE, Stage, signed_in, until
 from tests.town import ANNA, BORYS
 
@@ -50,7 +50,7 @@ async def connect_by_token(stage: Stage, page: Page) -> int:
 
 
 async def the_connection(stage: Stage) -> str:
-    found = await stage.town.host.desk.everyone()
+    found = await stage.town.host.services.connections.list_all()
     stage.town.connection = found[-1]
     return found[-1].id
 
@@ -135,7 +135,7 @@ async def test_a_cafe_connects_by_oauth_and_keeps_its_till(stage: Stage, viewpor
     await page.get_by_label("One stamp for every receipt").check()
     await page.get_by_role("button", name="Save").click()
     await expect(page.get_by_text("The rule counts for receipts closed from now on.")).to_be_visible()
-    assert (await stage.town.host.desk.rule(stage.town.connection)).kind == "per_order"
+    assert (await stage.town.host.services.connections.current_rule(stage.town.connection)).kind == "per_order"
 
     # sync, pause, resume with what it costs, disconnect
     await page.get_by_role("button", name="Sync now").click()
@@ -155,7 +155,7 @@ async def test_a_cafe_connects_by_oauth_and_keeps_its_till(stage: Stage, viewpor
     await page.get_by_label("A 7stamp key of your business, once more").fill(KEY)
     await page.get_by_role("button", name="Disconnect").click()
     await expect(page.get_by_text("What was given stays on the cards.")).to_be_visible()
-    assert await stage.town.host.desk.everyone() == []
+    assert await stage.town.host.services.connections.list_all() == []
 
 
 async def _stamps(stage: Stage, wanted: int) -> bool:
@@ -180,7 +180,7 @@ async def test_by_token_it_takes_five_clicks_and_a_hook_alone_lights_the_lamp(
     def nobody_looks(*_: object) -> None:
         return
 
-    monkeypatch.setattr(connections, "look_soon", nobody_looks)
+    monkeypatch.setattr(connections.schedule, "poll_soon", nobody_looks)
     page = await signed_in(await stage.page())
     assert await connect_by_token(stage, page) <= 5
     one = await the_connection(stage)
@@ -190,15 +190,17 @@ async def test_by_token_it_takes_five_clicks_and_a_hook_alone_lights_the_lamp(
     await expect(page.get_by_text(f"Receipt {receipt} has arrived")).to_be_visible()
     await expect(page.get_by_text("It earned 1 stamp for the card ending")).to_be_visible()
     found = await stage.town.host.store.read(
-        lambda tx: looking.find(tx, stage.town.connection, [looking.Term(receipt=str(receipt))])
+        lambda tx: queries.receipts.search(
+            tx, stage.town.connection, [queries.receipts.SearchTerm(receipt=str(receipt))]
+        )
     )
-    told = await stage.town.host.store.read(lambda tx: looking.receipt(tx, one, found[0].id))
+    told = await stage.town.host.store.read(lambda tx: queries.receipts.details(tx, one, found[0].id))
     assert told is not None
     assert told.versions[0].source == "hint"
 
 
 async def _polled(stage: Stage, one: str) -> bool:
-    return (await stage.town.host.desk.get(one)).last_lookback_at is not None
+    return (await stage.town.host.services.connections.get(one)).last_lookback_at is not None
 
 
 async def test_a_week_later_the_key_is_not_needed_and_after_ninety_days_it_is(stage: Stage) -> None:
@@ -267,9 +269,9 @@ async def test_a_rule_by_item_is_chosen_by_name_and_a_draft_goes_on_elsewhere(st
     await phone.get_by_role("button", name=re.compile("Looks right")).click()
     await expect(phone.get_by_role("heading", name="Connected", exact=True)).to_be_visible()
     await the_connection(stage)
-    rule = await stage.town.host.desk.rule(stage.town.connection)
+    rule = await stage.town.host.services.connections.current_rule(stage.town.connection)
     assert (set(rule.products), set(rule.categories)) == ({"302"}, {"4"})
-    assert stage.town.host.desk.settings_of(stage.town.connection)["categories"] == "true"
+    assert stage.town.host.services.connections.settings_of(stage.town.connection)["categories"] == "true"
     # the till is connected: connecting it once more opens what there is
     await page.goto("/")
     await page.get_by_role("button", name="Connect Poster").click()

@@ -11,7 +11,7 @@ from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import CDPSession, Page, expect
 
 from connectors.cli.console import _for
-from connectors.store import passkeys, sessions
+from connectors.store import access
 from tests.stage import KEY, NARROW, Stage, as_operator, signed_in
 from tests.stage import stage as build_stage
 
@@ -92,7 +92,7 @@ class Device:
 
 async def link_of_the_command_line(stage: Stage, connection: str | None = None) -> str:
     """What `connectors console link` prints."""
-    token = await stage.town.host.store.write(lambda tx: sessions.make_link(tx, _for(tx, connection)))
+    token = await stage.town.host.store.write(lambda tx: access.sessions.make_link(tx, _for(tx, connection)))
     return f"/link/{token}"
 
 
@@ -156,7 +156,9 @@ async def test_a_cafe_signs_in_by_passkey_on_a_device_that_is_remembered(stage: 
     await page.goto(f"/sign-in?next=/connections/{stage.town.connection.id}")
     await page.locator("[data-passkey]").click()
     await page.wait_for_url(f"{stage.origin}/connections/{stage.town.connection.id}")
-    session = (await stage.town.host.store.read(lambda tx: sessions.devices(tx, stage.town.connection.business_id)))[0]
+    session = (
+        await stage.town.host.store.read(lambda tx: access.sessions.devices(tx, stage.town.connection.business_id))
+    )[0]
     assert session.remembered
     assert session.visitor.login == "till"
 
@@ -230,4 +232,4 @@ async def test_the_buttons_are_for_everybody_and_only_where_they_work(stage: Sta
     await plain.goto("/passkeys/add")
     await expect(plain.get_by_text(re.compile("needs scripts, a browser that has passkeys"))).to_be_visible()
     await expect(plain.get_by_role("button", name="Add a passkey")).to_be_hidden()
-    assert await stage.town.host.store.read(lambda tx: passkeys.of_owner(tx, None)) == []
+    assert await stage.town.host.store.read(lambda tx: access.passkeys.of_owner(tx, None)) == []

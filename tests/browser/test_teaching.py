@@ -113,12 +113,12 @@ async def test_an_unknown_till_is_taught_by_tapping_and_its_sales_become_stamps(
     await expect(page.get_by_text("ending in 9f81")).to_be_visible()
     await page.get_by_role("button", name="Continue").click()
     await expect(page.get_by_role("heading", name=re.compile("Your last 1 receipts would have earned"))).to_be_visible()
-    assert await town.host.desk.everyone() == []
+    assert await town.host.services.connections.list_all() == []
     assert await curl(tmp_path, address, receipt("A-1043")) == 200  # still only collected
     await page.get_by_label("One stamp for every receipt").check()
     await page.get_by_role("button", name=re.compile("Looks right")).click()
     await expect(page.get_by_role("heading", name="Connected", exact=True)).to_be_visible()
-    (town.connection,) = await town.host.desk.everyone()
+    (town.connection,) = await town.host.services.connections.list_all()
     assert town.applied() == []
 
     # the address is the same; now a sale is a stamp, a forged one nothing, and a refund takes the stamp back
@@ -145,7 +145,10 @@ async def test_an_unknown_till_is_taught_by_tapping_and_its_sales_become_stamps(
     await tap(page, "12,50")
     await page.get_by_role("button", name="Save, and read what waits").click()
     await expect(page.get_by_text("1 receipt was read.", exact=True)).to_be_visible()
-    assert town.host.desk.settings_of((await town.host.desk.everyone())[0])["map_paid"] == "sale.total || sale.sum"
+    assert (
+        town.host.services.connections.settings_of((await town.host.services.connections.list_all())[0])["map_paid"]
+        == "sale.total || sale.sum"
+    )
     await page.goto(f"/connections/{town.connection.id}/unread")
     await expect(page.get_by_role("heading", name="Everything that arrived has been read")).to_be_visible()
     await until(lambda: _stamps(stage, 1))

@@ -37,7 +37,7 @@ SERVERS = {"fastapi", "starlette", "uvicorn", "apscheduler", "jinja2", "webauthn
 ONCE = {"alembic", "argon2", "aiohttp"}
 """What a database that is up to date, and a command that calls nobody, need not."""
 EVERYTHING = SERVERS | ONCE | {
-    "asyncio", "babel", "connectors.host", "connectors.store", "connectors.sync", "connector_sdk.connector",
+    "asyncio", "babel", "connectors.runtime", "connectors.store", "connectors.sync", "connector_sdk.connector",
     "connector_sdk.sale", "cryptography", "httpx", "phonenumbers", "pydantic", "pydantic_settings", "sqlalchemy",
     "uvloop",
 }  # fmt: skip

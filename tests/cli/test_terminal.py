@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from connector_sdk.hooks import HookRequest
 from connectors.cli.main import app
-from connectors.host import Host
+from connectors.runtime.host import Host
 from connectors.settings import Settings
 from connectors.store import connections
 from tests.processes import CONNECTORS, environment, origin_in, started
@@ -62,13 +62,15 @@ async def _arrive(host: Host, path: str, sent: dict[str, Any]) -> None:
 
 
 async def _fill(host: Host) -> str:
-    one = (await host.desk.everyone())[0]
-    path = str((await host.desk.shown(one))["hook_url"])
+    one = (await host.services.connections.list_all())[0]
+    path = str((await host.services.connections.as_json(one))["hook_url"])
     await _arrive(host, path, {"no": f"7 {UNSEEN}", "place": f"Bar {UNSEEN}", "lines": [{"what": f"cup {UNSEEN}"}]})
     await _arrive(host, path, {"no": f"8 {UNSEEN}", "status": f"odd {EVIL}"})
     await _arrive(host, path, {"no": f"9 {EVIL}", "sum": f"much {EVIL}"})
     await _arrive(host, path, {"no": f"10 {UNSEEN}", "code": f"GIFT{EVIL}"})
-    await host.store.write(lambda tx: connections.edit(tx, one.id, connections.Edit(title=f"Cafe {EVIL}")))
+    await host.store.write(
+        lambda tx: connections.registry.edit(tx, one.id, connections.registry.ConnectionEdit(title=f"Cafe {EVIL}"))
+    )
     return one.id
 
 
@@ -183,7 +185,9 @@ def test_a_body_is_shown_on_a_terminal_as_text_and_given_to_a_script_as_it_came(
 
     async def spoil() -> None:
         async with Host(Settings()) as host:
-            path = str((await host.desk.shown((await host.desk.everyone())[0]))["hook_url"])
+            path = str(
+                (await host.services.connections.as_json((await host.services.connections.list_all())[0]))["hook_url"]
+            )
             hook = HookRequest("POST", {}, {}, b'{"no": "\x1b[2J", "x": 1}')
             await host.hooks.for_connection("webhook", path.rsplit("/", 1)[1], hook)
 

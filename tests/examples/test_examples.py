@@ -49,14 +49,14 @@ async def test_the_chat_hears_of_a_till_that_stops_and_works_again(town: Town, m
     async with serving(chat) as origin:
         monkeypatch.setenv("HEALTH_TO_CHAT_URL", f"{origin}/hook/secret")
         one = await town.connect(title="Main bar")
-        await town.host.desk.pause(one.id)
+        await town.host.services.connections.pause(one.id)
         await told(town)
-        await town.host.desk.resume(one.id)
+        await town.host.services.connections.resume(one.id)
         await told(town)
         assert [text.partition(".")[0] for text in heard] == ["⏸ Main bar: paused", "🟢 Main bar: active"]
-        await town.host.desk.pause(one.id)  # the chat answers 500, and nothing comes of it
+        await town.host.services.connections.pause(one.id)  # the chat answers 500, and nothing comes of it
         await told(town)
-    assert (await town.host.desk.get(one.id)).health == "paused"
+    assert (await town.host.services.connections.get(one.id)).health == "paused"
 
 
 async def test_the_venues_birthday_doubles_what_the_rule_gives(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:

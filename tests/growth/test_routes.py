@@ -70,7 +70,7 @@ class Place:
 def places(town: Town, visitor: Visitor, draft: str, hook: str) -> list[Place]:
     """Every route of the application, and every way of its hooks."""
     one = town.connection.id
-    own = str(town.host.desk.hook_url(town.connection)).removeprefix(town.host.public_url)
+    own = str(town.host.services.connections.hook_url(town.connection)).removeprefix(town.host.public_url)
     values = {"connection": one, "draft": draft, "connector": "webhook", "token": "x" * 32, "part": "title"}
     found: list[Place] = []
     for route in visitor.client._transport.app.routes:  # type: ignore[attr-defined]
@@ -152,7 +152,7 @@ async def test_a_route_that_is_quadratic_is_found(town: Town, doors: Browsers, m
 
     monkeypatch.setattr(web, "_hook", slow)
     await connect(town, {**BASE, "map_paid": "sum"})
-    own = str(town.host.desk.hook_url(town.connection)).removeprefix(town.host.public_url)
+    own = str(town.host.services.connections.hook_url(town.connection)).removeprefix(town.host.public_url)
     assert await too_costly(doors.new(), Place("POST", own, {})) != []
 
 

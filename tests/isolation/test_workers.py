@@ -36,11 +36,11 @@ async def town(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
 
 
 async def connect(town: Town, till: type[Connector[Any]] = OddTill) -> Connection:
-    return await town.host.desk.add(till.info.name, {}, KEY, lambda _account: RULE)
+    return await town.host.services.onboarding.connect(till.info.name, {}, KEY, lambda _account: RULE)
 
 
 async def send(town: Town, connection: Connection, body: bytes, proof: str = PROOF) -> tuple[int, str | None]:
-    path = str(town.host.desk.hook_url(connection)).removeprefix(town.host.public_url)
+    path = str(town.host.services.connections.hook_url(connection)).removeprefix(town.host.public_url)
     answer = await town.hook(body, path=path, headers={"x-proof": proof})
     return answer.status_code, answer.headers.get("retry-after")
 
@@ -79,7 +79,7 @@ async def test_a_connector_that_waits_is_cut_off_too(
 async def test_more_memory_than_a_worker_may_have_is_the_connectors_error(town: Town) -> None:
     connection = await connect(town)
     assert await send(town, connection, b"memory") == (200, None)  # kept for a person, as other errors are
-    assert [str(kept.why.id) for kept in await town.host.desk.unread(connection.id)] == [
+    assert [str(kept.why.id) for kept in await town.host.services.review.list_unread(connection.id)] == [
         "the connector raised MemoryError"
     ]
 
@@ -91,7 +91,7 @@ async def test_what_a_connector_raises_prints_or_returns_is_no_harm(
     for body in (b"raise somebody's phone", b"print", b"answer"):
         assert (await send(town, connection, body))[0] == 200
     assert "somebody's phone" not in caplog.text
-    assert sorted(str(kept.why.id) for kept in await town.host.desk.unread(connection.id)) == [
+    assert sorted(str(kept.why.id) for kept in await town.host.services.review.list_unread(connection.id)) == [
         "the connector answered with object",
         "the connector raised KeyError",
     ]

@@ -12,7 +12,7 @@ import pytest
 
 from connector_sdk.money import Money
 from connector_sdk.rule import StampRule, UnknownCustomer
-from connectors.store import journal
+from connectors.store import inbox
 from serve_connector.sandbox import SECRET, ServeSandbox
 from tests.town import ANNA, KEY, Town, build
 
@@ -27,7 +27,7 @@ async def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 
 async def push(town: Town, body: bytes, headers: dict[str, str] | None = None, **signing: Any) -> int:
     """Send an event to the connection's own address; the status of the answer."""
-    path = str(town.host.desk.hook_url(town.connection)).removeprefix(town.host.public_url)
+    path = str(town.host.services.connections.hook_url(town.connection)).removeprefix(town.host.public_url)
     answer = await town.hook(body, path=path, headers=headers or town.cafe.signed(body, **signing))
     return answer.status_code
 
@@ -118,7 +118,7 @@ async def test_a_guest_by_email_or_by_the_number_that_the_settings_allow(serve: 
     serve.cafe.close(check, "3.00")
     await serve.sync()
     assert len(serve.applied()) == 1
-    await serve.host.desk.edit(serve.connection.id, {"loyalty_codes": "true"})
+    await serve.host.services.connections.edit(serve.connection.id, {"loyalty_codes": "true"})
     serve.cafe.correct(check, "3.10")
     await serve.sync()
     assert [one["card_id"] for one in serve.applied()] == [card.id, card.id]
@@ -162,14 +162,14 @@ async def test_what_is_tampered_with_is_refused_and_the_skew_is_logged(
     assert await push(serve, body, {"content-type": "application/json"}) == 401
     await push(serve, body, at=int(time.time()) - 4000)
     assert any("seconds old" in one.message for one in caplog.records)
-    await serve.host.desk.edit(serve.connection.id, {"signing_secret": "another"})
+    await serve.host.services.connections.edit(serve.connection.id, {"signing_secret": "another"})
     assert await push(serve, body) == 401
 
 
 async def test_without_a_signing_secret_nothing_pushed_is_believed(serve: Town) -> None:
     settings = {"access_token": serve.cafe.token}
     rule = StampRule(unknown_customer=UnknownCustomer.issue)
-    serve.connection = await serve.host.desk.add("serve", settings, KEY, lambda _account: rule)
+    serve.connection = await serve.host.services.onboarding.connect("serve", settings, KEY, lambda _account: rule)
     assert await push(serve, serve.cafe.event(serve.cafe.sell(phone=ANNA))) == 503
 
 
@@ -199,7 +199,7 @@ async def test_a_check_that_cannot_be_read_is_kept_with_its_field(
     event = json.loads(serve.cafe.event(serve.cafe.sell(phone=ANNA)))
     event["check"] |= change
     assert await push(serve, json.dumps(event).encode()) == 200
-    kept = await serve.host.store.read(lambda tx: journal.kept_reasons(tx, serve.connection.id))
+    kept = await serve.host.store.read(lambda tx: inbox.unreadable.without_bodies(tx, serve.connection.id))
     assert [one.where for one in kept] == [where]
 
 
@@ -218,7 +218,7 @@ async def test_a_gift_card_may_pay_the_tip_too(serve: Town, payments: Sequence[A
     serve.cafe.checks[check] |= {"tip": "1.00", "payments": payments, "revision": 9}
     await serve.sync()
     assert serve.stamps(ANNA) == stamps
-    assert await serve.host.desk.unread(serve.connection.id) == []
+    assert await serve.host.services.review.list_unread(serve.connection.id) == []
 
 
 async def test_points_and_gift_cards_are_no_money(serve: Town) -> None:

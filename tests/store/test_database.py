@@ -23,15 +23,15 @@ from pydantic import SecretStr
 
 from connector_sdk.rule import StampRule, UnknownCustomer
 from connectors.domain.clock import SECOND
-from connectors.host import Host
+from connectors.runtime.host import Host
 from connectors.settings import Settings
-from connectors.store import drafts, hints, journal, ledger, migrate, passkeys, watches
+from connectors.store import access, connections, counters, inbox, ledger, migrate
+from connectors.store.access.passkeys import Challenge, Outcome
+from connectors.store.access.sessions import Visitor as Somebody
 from connectors.store.engine import Store, Transaction
 from connectors.store.errors import StoreBusy, StoreError, WrongKey
-from connectors.store.journal import Origin
-from connectors.store.passkeys import Challenge, Outcome
-from connectors.store.schema import counter, kept, metadata
-from connectors.store.sessions import Visitor as Somebody
+from connectors.store.inbox.unreadable import Origin
+from connectors.store.schema import counter_table, kept_table, metadata
 from connectors.store.vault import Vault
 from connectors.sync.retention import Retention
 from tests.model import World, sale
@@ -133,8 +133,8 @@ def test_what_an_older_version_kept_is_known_for_what_it_is(tmp_path: Path) -> N
     store = Store(url, VAULT)
     store.prepare()
     with engine.connect() as session:
-        session.execute(kept.update().values(body=VAULT.encrypt("as it came")))
-        rows = journal.kept_bodies(Transaction(session, 0, VAULT), "c")
+        session.execute(kept_table.update().values(body=VAULT.encrypt("as it came")))
+        rows = inbox.unreadable.with_bodies(Transaction(session, 0, VAULT), "c")
     engine.dispose()
     assert [(one.id, one.origin, one.why.id, one.body) for one in rows] == [
         ("k1", Origin.hook, "is not JSON", b"as it came"),
@@ -171,7 +171,7 @@ def _redeem_codes(engine: sqlalchemy.Engine) -> tuple[object, ...]:
         message = session.execute(sqlalchemy.text("SELECT message FROM journal")).scalar_one()
         assert "FREECOFFEE9" not in f"{code} {lane} {message}"
         assert lane == f"voucher:{VAULT.hash('redeem code', 'b', 'FREECOFFEE9')}"
-        (line,) = journal.lines(Transaction(session, 0, VAULT), "c")
+        (line,) = ledger.journal.of_connection(Transaction(session, 0, VAULT), "c")
         left = session.execute(sqlalchemy.text("SELECT value FROM setting WHERE name = 'rewrite'")).scalar()
     return VAULT.decrypt(code), line.message.params["code"], left
 
@@ -234,10 +234,10 @@ async def _a_passkey_lives_and_ends(town: Town) -> None:
 
     async def use(sign_count: int, challenge: str) -> Outcome:
         answered = Challenge(challenge, store.clock.now() + SECOND)
-        return await store.write(lambda tx: passkeys.use(tx, passkey, sign_count, answered))
+        return await store.write(lambda tx: access.passkeys.use(tx, passkey, sign_count, answered))
 
-    async def of_anna() -> passkeys.Passkey | None:
-        return await store.read(lambda tx: passkeys.get(tx, passkey, business))
+    async def of_anna() -> access.passkeys.Passkey | None:
+        return await store.read(lambda tx: access.passkeys.get(tx, passkey, business))
 
     assert [await use(1, "a"), await use(2, "a"), await use(2, "b"), await use(2, "c"), await use(9, "d")] == [
         Outcome.done,
@@ -247,14 +247,14 @@ async def _a_passkey_lives_and_ends(town: Town) -> None:
         Outcome.gone,
     ]
     key_hash = store.vault.hash("7stamp key", KEY)
-    await store.write(lambda tx: passkeys.end_of_key(tx, key_hash))
+    await store.write(lambda tx: access.passkeys.end_of_key(tx, key_hash))
     assert (found := await of_anna()) is not None
     assert found.keyless
-    await store.write(lambda tx: passkeys.renew_key(tx, anna))
+    await store.write(lambda tx: access.passkeys.renew_key(tx, anna))
     assert (found := await of_anna()) is not None
     assert found.visitor == anna
-    assert await store.write(lambda tx: passkeys.remove(tx, passkey, None)) is False
-    assert await store.write(lambda tx: passkeys.remove(tx, passkey, business)) is True
+    assert await store.write(lambda tx: access.passkeys.remove(tx, passkey, None)) is False
+    assert await store.write(lambda tx: access.passkeys.remove(tx, passkey, business)) is True
     assert await of_anna() is None
 
 
@@ -304,7 +304,7 @@ async def test_the_console_is_the_same_on_postgresql(
         receipt = town.cafe.sell(town.cafe.client(ANNA), comment="FREECOFFEE9")
         town.cafe.sell(0)
         await town.sync()
-        await town.host.desk.tell_by_email(town.connection.id, "anna@cafe.example", "en")
+        await town.host.services.connections.set_alert_email(town.connection.id, "anna@cafe.example", "en")
         mine, operator = await doors.new().sign_in(), await doors.new().as_operator()
         base = f"/connections/{town.connection.id}"
         for path in ("", "?part=now", "?show=without-card", "?before=9", "/rule", "/settings", "/welcome", "/resume"):
@@ -316,7 +316,7 @@ async def test_the_console_is_the_same_on_postgresql(
             assert (await mine.get(path)).status_code == 200
         assert (await operator.get("/operator?q=cafe")).status_code == 200
         await _a_passkey_lives_and_ends(town)
-        assert await town.host.store.write(watches.due) == []
+        assert await town.host.store.write(connections.alerts.claim_due) == []
         draft = (await mine.post("/connect/poster")).headers["location"]
         assert (await mine.get(draft)).status_code == 200
         await mine.post(f"{base}/pause")
@@ -336,18 +336,22 @@ async def _an_unknown_till(town: Town, mine: Visitor) -> None:
     await mine.post(f"{draft}/discard")
     values = {**{name.removeprefix("set."): value for name, value in FORM.items()}, "map_paid": "total"}
     rule = StampRule(unknown_customer=UnknownCustomer.issue)
-    town.connection = await town.host.desk.add("webhook", values, KEY, lambda _account: rule)
-    path = str(town.host.desk.hook_url(town.connection)).removeprefix(town.host.public_url)
+    town.connection = await town.host.services.onboarding.connect("webhook", values, KEY, lambda _account: rule)
+    path = str(town.host.services.connections.hook_url(town.connection)).removeprefix(town.host.public_url)
     for number in range(2):
         assert (await town.hook(json.dumps({**SALE, "id": str(number)}).encode(), path=path)).status_code == 200
     base = f"/connections/{town.connection.id}"
     assert "2 requests could not be read" in (await mine.get(base)).text
     assert (await mine.get(f"{base}/unread")).status_code == 200
-    await town.host.desk.edit(town.connection.id, {"map_paid": "total || sum"})
-    assert await town.host.desk.try_again(town.connection.id) == {"read": 2, "still_unread": 0, "asked": 0}
+    await town.host.services.connections.edit(town.connection.id, {"map_paid": "total || sum"})
+    assert await town.host.services.review.retry_unread(town.connection.id) == {
+        "read": 2,
+        "still_unread": 0,
+        "asked": 0,
+    }
     assert (await mine.post(f"{base}/address")).status_code == 303
     assert (await town.hook(json.dumps(SALE).encode(), path=path)).status_code == 200
-    await town.host.store.write(drafts.sweep)
+    await town.host.store.write(connections.drafts.sweep)
 
 
 async def _new_keys(town: Town) -> None:
@@ -358,7 +362,7 @@ async def _new_keys(town: Town) -> None:
     assert result["encrypted"] > 10
     assert result["unreadable"] == 0
     async with Host(Settings(**town.settings.model_dump() | secrets | {"secret_keys_old": None})) as host:
-        (one,) = await host.desk.everyone()
+        (one,) = await host.services.connections.list_all()
         assert host.store.vault.decrypt(one.sevenstamp_key) == KEY
 
 
@@ -367,17 +371,17 @@ async def unheard(_now: Mapping[str, Any]) -> None:
 
 
 async def _a_sale(world: World) -> None:
-    from connectors.sync.ingest import Arrival, Source
+    from connectors.sync.ingest import Snapshot, Source
 
     host = await world.open()
     connection_id = await world.connect()
-    one = await host.desk.get(connection_id)
+    one = await host.services.connections.get(connection_id)
     closed = world.clock.now()
-    await host.store.write(lambda tx: hints.leave(tx, [hints.NewHint(connection_id, "r1", True)] * 2))
+    await host.store.write(lambda tx: inbox.hints.leave(tx, [inbox.hints.NewHint(connection_id, "r1", True)] * 2))
     for ticket, paid in ((1, 1000), (2, 0)):
-        ticket = await host.store.write(lambda tx: ledger.tickets(tx, 1))
+        ticket = await host.store.write(lambda tx: counters.issue_tickets(tx, 1))
         new = sale("r1", closed=closed, refunded=1000 - paid)
-        await host.door.ingest([Arrival(one, new, Source.poll, ticket)])
+        await host.ingestor.ingest([Snapshot(one, new, Source.poll, ticket)])
         assert host.identifier is not None
         assert host.deliverer is not None
         await host.identifier.round()
@@ -389,7 +393,7 @@ async def _a_sale(world: World) -> None:
 def _add(tx: Transaction, names: Any) -> list[str]:
     if "poison" in names:
         raise ValueError("poison")
-    tx.run(counter.insert(), [{"name": name, "value": 1} for name in names])
+    tx.run(counter_table.insert(), [{"name": name, "value": 1} for name in names])
     return [f"{name} of {len(names)}" for name in names]
 
 
@@ -399,7 +403,7 @@ async def test_arrivals_of_many_are_committed_together_and_a_fault_stays_its_own
     names = [*(f"n{number}" for number in range(100)), "poison"]
     results = await asyncio.gather(*(store.gather(_add, name) for name in names), return_exceptions=True)
     assert isinstance(results[-1], ValueError)
-    assert len(await store.read(ledger.counters)) == 100
+    assert len(await store.read(counters.read_counters)) == 100
     await store.close()
 
 
@@ -408,12 +412,12 @@ async def test_work_that_fails_leaves_nothing_half_written(tmp_path: Path) -> No
     await store.open()
 
     def work(tx: Transaction) -> None:
-        ledger.count_up(tx, "half")
+        counters.raise_counter(tx, "half")
         raise RuntimeError("no")
 
     with pytest.raises(RuntimeError):
         await store.write(work)
-    assert await store.read(ledger.counters) == {}
+    assert await store.read(counters.read_counters) == {}
     await store.close()
 
 
@@ -422,7 +426,7 @@ async def test_an_error_of_the_database_does_not_say_what_a_statement_was_given(
     await store.open()
     twice = [{"name": "+380501112233", "value": 1}] * 2
     with pytest.raises(sqlalchemy.exc.IntegrityError) as raised:
-        await store.write(lambda tx: tx.run(counter.insert(), twice))
+        await store.write(lambda tx: tx.run(counter_table.insert(), twice))
     assert "380501112233" not in str(raised.value)
     await store.close()
 
@@ -433,11 +437,11 @@ async def test_a_full_disk_is_a_plain_sentence(tmp_path: Path) -> None:
 
     def fill(tx: Transaction) -> None:
         tx.run(sqlalchemy.text("PRAGMA max_page_count = 1"))
-        tx.run(counter.insert(), [{"name": "x" * 1000 + str(n), "value": 1} for n in range(1000)])
+        tx.run(counter_table.insert(), [{"name": "x" * 1000 + str(n), "value": 1} for n in range(1000)])
 
     with pytest.raises(StoreBusy, match="the disk is full: nothing was written"):
         await store.write(fill)
-    assert await store.read(ledger.counters) == {}
+    assert await store.read(counters.read_counters) == {}
     await store.close()
 
 
@@ -448,9 +452,9 @@ async def test_a_locked_database_is_a_plain_sentence(tmp_path: Path, monkeypatch
     with sqlite3.connect(tmp_path / "x.db", isolation_level=None) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreBusy, match="locked by another process"):
-            await store.write(lambda tx: ledger.count_up(tx, "x"))
+            await store.write(lambda tx: counters.raise_counter(tx, "x"))
         other.execute("ROLLBACK")
-    await store.write(lambda tx: ledger.count_up(tx, "x"))
+    await store.write(lambda tx: counters.raise_counter(tx, "x"))
     await store.close()
 
 

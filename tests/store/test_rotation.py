@@ -19,9 +19,9 @@ from pydantic import SecretStr
 from connector_sdk.errors import BadPayload
 from connector_sdk.hooks import HookRequest
 from connector_sdk.rule import StampRule, UnknownCustomer
-from connectors.host import Host
+from connectors.runtime.host import Host
 from connectors.settings import Settings
-from connectors.store import captured, connections, journal, rotation, sessions, vault, watches
+from connectors.store import access, connections, inbox, rotation, vault
 from connectors.store.engine import Store, Transaction
 from connectors.store.errors import StoreError, WrongKey
 from connectors.store.schema import metadata
@@ -36,7 +36,7 @@ from tests.web.visitor import Browsers, browsers
 
 STRONG = "fC2b7xq0LrW9uYt1sKeZ5hVnJ8mDgPaQ"
 OTHER = "Zk4w8Rj2mXs6Tn0cBv9LyHq3FdGp7UeA"
-OPERATOR = sessions.Visitor(None, "", "UTC", "operator", KEY)
+OPERATOR = access.sessions.Visitor(None, "", "UTC", "operator", KEY)
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ async def _fill(town: Town) -> None:
     town.cafe.sell(town.cafe.client(BORYS))
     await town.sync()
     one, store = town.connection.id, town.host.store
-    await store.write(lambda tx: watches.set_email(tx, one, "anna@example.com", "en"))
+    await store.write(lambda tx: connections.alerts.set_email(tx, one, "anna@example.com", "en"))
     async with browsers(town) as doors:
         mine = await doors.new().sign_in()
         await mine.post("/devices/link")
@@ -62,20 +62,26 @@ async def _fill(town: Town) -> None:
         assert (await town.hook(json.dumps(SALE).encode(), path=address)).status_code == 200
         await mine.client.aclose()
     await store.write(lambda tx: _keep_bodies(tx, one))
-    await store.write(lambda tx: sessions.make_link(tx, OPERATOR))
-    session = await store.write(lambda tx: sessions.begin(tx, OPERATOR, device="x", remembered=False, lives=2**40))
-    await store.write(
-        lambda tx: sessions.ask_consent(tx, _there(sessions.of(tx, session, 2**40)), {"connector": "poster"})
+    await store.write(lambda tx: access.sessions.make_link(tx, OPERATOR))
+    session = await store.write(
+        lambda tx: access.sessions.begin(tx, OPERATOR, device="x", remembered=False, lives=2**40)
     )
-    await store.write(lambda tx: captured.keep(tx, one, HookRequest("POST", {"x": "y"}, {}, b"{}")))
-    cafe = sessions.Visitor(town.connection.business_id, "Cafe", "Europe/Kyiv", "till", KEY)
+    await store.write(
+        lambda tx: access.sessions.ask_consent(
+            tx, _there(access.sessions.find(tx, session, 2**40)), {"connector": "poster"}
+        )
+    )
+    await store.write(lambda tx: inbox.captured.keep(tx, one, HookRequest("POST", {"x": "y"}, {}, b"{}")))
+    cafe = access.sessions.Visitor(town.connection.business_id, "Cafe", "Europe/Kyiv", "till", KEY)
     await keep_passkey(town.host, cafe, "phone")
 
 
 def _keep_bodies(tx: Transaction, connection_id: str) -> None:
     for number in range(100):
         body = b'{"number":%d}' % number
-        journal.keep(tx, connection_id, None, body, BadPayload("paid", "is missing"), journal.Origin.hook)
+        inbox.unreadable.keep(
+            tx, connection_id, None, body, BadPayload("paid", "is missing"), inbox.unreadable.Origin.hook
+        )
 
 
 def _there(value: Any) -> Any:
@@ -225,8 +231,10 @@ async def test_a_process_that_knows_only_the_former_key_reads_and_writes_with_th
 ) -> None:
     async with Host(town.settings) as older:
         await rotation.rotate(town.host.store, _nothing)
-        await older.store.write(lambda tx: watches.set_email(tx, town.connection.id, "borys@example.com", "en"))
-        kept = await older.store.read(lambda tx: watches.email(tx, town.connection.id))
+        await older.store.write(
+            lambda tx: connections.alerts.set_email(tx, town.connection.id, "borys@example.com", "en")
+        )
+        kept = await older.store.read(lambda tx: connections.alerts.email_of(tx, town.connection.id))
         assert kept == "borys@example.com"
     assert keys_in_use(tmp_path / "ledger.db") == {town.host.store.vault.key_id}
 
@@ -271,7 +279,7 @@ async def test_keys_of_the_environment_are_changed_by_naming_the_former_one(
         assert "CONNECTORS_SECRET_KEYS_OLD may be removed" in finding.text
     async with Host(_settings_of(town.settings, OTHER)) as host:
         assert await host.key_findings() == []
-        assert len(await host.store.read(connections.everyone)) == 1
+        assert len(await host.store.read(connections.registry.list_all)) == 1
         assert clear_texts(tmp_path / "ledger.db", host.store.vault) == texts
     with pytest.raises(WrongKey, match="CONNECTORS_SECRET_KEYS_OLD"):
         async with Host(_settings_of(town.settings, STRONG)):

@@ -8,8 +8,8 @@ import pytest
 
 from connector_sdk.money import Money
 from connector_sdk.rule import StampRule, UnknownCustomer
-from connectors.desk import Refusal
 from connectors.domain.operation import State
+from connectors.services import Refusal
 from connectors.store.errors import Taken
 from tests.town import ANNA, BORYS, KEY, Town
 
@@ -28,9 +28,9 @@ async def test_a_connection_removed_and_added_again_gives_nothing_twice(town: To
     await town.connect()
     receipt = town.cafe.sell(town.cafe.client(ANNA))
     await town.sync()
-    await town.host.desk.remove(town.connection.id)
+    await town.host.services.connections.remove(town.connection.id)
     await town.connect()
-    result = await town.host.desk.backfill(town.connection.id, SINCE, quiet)
+    result = await town.host.services.sync.backfill(town.connection.id, SINCE, quiet)
     assert sum(result["operations"].values()) == 0
     assert len(town.applied()) == 1
     town.cafe.refund(receipt)
@@ -43,7 +43,7 @@ async def test_what_waited_when_a_connection_was_removed_goes_out_with_the_next(
     await town.connect(StampRule(unknown_customer=UnknownCustomer.hold))
     town.cafe.sell(town.cafe.client(ANNA))
     await town.sync()
-    await town.host.desk.remove(town.connection.id)
+    await town.host.services.connections.remove(town.connection.id)
     assert town.host.sevenstamp is not None
     await town.host.sevenstamp.with_key(KEY).issue_card(phone=ANNA)
     await town.connect()
@@ -56,7 +56,7 @@ async def test_a_new_rule_counts_for_receipts_closed_from_now_on(town: Town) -> 
     await town.connect(by_amount("10.00"))
     first = town.cafe.sell(town.cafe.client(ANNA), 5000)
     await town.sync()
-    await town.host.desk.edit(town.connection.id, {}, rule=lambda _account, _rule: by_amount("25.00"))
+    await town.host.services.connections.edit(town.connection.id, {}, rule=lambda _account, _rule: by_amount("25.00"))
     result = await town.sync()
     assert sum(result["operations"].values()) == 0
     town.cafe.sell(town.cafe.client(BORYS), 5000)
@@ -71,11 +71,11 @@ async def test_replan_is_the_way_in_which_a_rule_looks_back(town: Town) -> None:
     await town.connect(by_amount("10.00"))
     receipt = town.cafe.sell(town.cafe.client(ANNA), 5000)
     await town.sync()
-    await town.host.desk.edit(town.connection.id, {}, rule=lambda _account, _rule: by_amount("25.00"))
-    would = await town.host.desk.replan(town.connection.id, SINCE, quiet, dry_run=True)
+    await town.host.services.connections.edit(town.connection.id, {}, rule=lambda _account, _rule: by_amount("25.00"))
+    would = await town.host.services.sync.replan(town.connection.id, SINCE, quiet, dry_run=True)
     assert would == {"sales": 1, "more": 0, "fewer": 3}
     assert town.stamps(ANNA) == 5
-    await town.host.desk.replan(town.connection.id, SINCE, quiet)
+    await town.host.services.sync.replan(town.connection.id, SINCE, quiet)
     assert town.stamps(ANNA) == 2
     town.cafe.correct(receipt, 7500)  # the rule it was planned by again stays its rule
     await town.sync()
@@ -87,7 +87,7 @@ async def test_receipts_from_before_the_connection_need_a_backfill(town: Town) -
     await town.connect()
     await town.sync()
     assert town.applied() == []
-    result = await town.host.desk.backfill(town.connection.id, SINCE, quiet)
+    result = await town.host.services.sync.backfill(town.connection.id, SINCE, quiet)
     assert result["operations"]["applied"] == 1
     town.cafe.refund(receipt)
     await town.sync()
@@ -107,18 +107,18 @@ async def test_a_location_belongs_to_one_connection(town: Town) -> None:
     there = town.cafe.open(town.cafe.client(ANNA), spot=2)
     town.cafe.add(there, "161")
     town.cafe.close(there)
-    await town.host.desk.sync(main.id)
+    await town.host.services.sync.run(main.id)
     assert town.stamps(ANNA) == 0
-    await town.host.desk.sync(terrace.id)
+    await town.host.services.sync.run(terrace.id)
     assert town.stamps(ANNA) == 1
 
 
 async def test_pausing_stops_everything_and_resuming_catches_up(town: Town) -> None:
     await town.connect()
-    await town.host.desk.pause(town.connection.id)
+    await town.host.services.connections.pause(town.connection.id)
     town.cafe.sell(town.cafe.client(ANNA))
     with pytest.raises(Refusal, match="paused"):
         await town.sync()
-    await town.host.desk.resume(town.connection.id)
+    await town.host.services.connections.resume(town.connection.id)
     await town.sync()
     assert town.stamps(ANNA) == 1

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from connector_sdk import Sale
-from connectors.store import hints, journal
-from connectors.sync.ingest import Arrival, Outcome, Source
+from connectors.store import inbox, ledger
+from connectors.sync.ingest import Outcome, Snapshot, Source
 from tests.model import ModelTill, World, sale
 
 DAY = 86_400
@@ -41,22 +41,22 @@ async def follow(world: World, connection_id: str, seconds: int) -> None:
     end = world.clock.now() + seconds * 10**6
     host = world.host
     while world.clock.now() < end:
-        claimed = await host.store.write(lambda tx: hints.claim(tx, 100, connection_id))
+        claimed = await host.store.write(lambda tx: inbox.hints.claim(tx, 100, connection_id))
         if claimed:
-            await host.reader.follow(await host.desk.get(connection_id), claimed)
+            await host.reader.follow(await host.services.connections.get(connection_id), claimed)
         else:
             await asyncio.sleep(1 if seconds < 3600 else 60)
 
 
 async def lines(world: World, connection_id: str, text: str) -> int:
     """How many lines of the journal hold a text."""
-    found = await world.host.store.read(lambda tx: journal.lines(tx, connection_id))
+    found = await world.host.store.read(lambda tx: ledger.journal.of_connection(tx, connection_id))
     return sum(text in world.host.words.word(line.message) for line in found)
 
 
 async def push(world: World, connection_id: str, new: Sale) -> Outcome:
-    connection = await world.host.desk.get(connection_id)
-    (outcome,) = await world.host.door.ingest([Arrival(connection, new, Source.push, None)])
+    connection = await world.host.services.connections.get(connection_id)
+    (outcome,) = await world.host.ingestor.ingest([Snapshot(connection, new, Source.push, None)])
     return outcome
 
 
@@ -74,7 +74,7 @@ def test_a_till_that_lags_behind_its_own_push_is_asked_with_growing_pauses(world
         ModelTill.receipts = {"r1": sale("r1", closed=closed, paid=2000, version=2)}
         await follow(world, connection_id, 3600)
         assert len(asked) == 7
-        assert await world.host.store.read(lambda tx: hints.waiting(tx, connection_id)) == 0
+        assert await world.host.store.read(lambda tx: inbox.hints.count_of(tx, connection_id)) == 0
 
     world.run(story())
 
@@ -85,21 +85,21 @@ def test_a_till_whose_versions_shrink_is_asked_no_more_after_three_days(world: W
         connection_id = await world.connect()
         closed = world.clock.now()
         ModelTill.receipts = {"r1": sale("r1", closed=closed, version=5)}
-        await host.desk.sync(connection_id)
+        await host.services.sync.run(connection_id)
         ModelTill.receipts = {"r1": sale("r1", closed=closed, refunded=500, version=3)}
-        await host.desk.sync(connection_id)  # it ends
+        await host.services.sync.run(connection_id)  # it ends
         assert len(asked) == 1
         for _ in range(4):
             await follow(world, connection_id, DAY)
-            await host.desk.sync(connection_id)
+            await host.services.sync.run(connection_id)
         assert len(asked) < 90
         assert await lines(world, connection_id, "asked for three days") == 1
         calls = len(asked)
         for _ in range(2):  # it says so again at every reading, and is not asked for it again
-            await host.desk.sync(connection_id)
+            await host.services.sync.run(connection_id)
             await follow(world, connection_id, DAY)
         assert len(asked) == calls
-        assert await host.store.read(lambda tx: hints.waiting(tx, connection_id)) == 0
+        assert await host.store.read(lambda tx: inbox.hints.count_of(tx, connection_id)) == 0
 
     world.run(story())
 
@@ -118,6 +118,6 @@ def test_a_hook_makes_a_receipt_due_at_once_again(world: World, asked: list[str]
         assert await push(world, connection_id, late) is Outcome.hinted
         await follow(world, connection_id, 1)
         assert len(asked) == before + 1
-        assert await world.host.store.read(lambda tx: hints.waiting(tx, connection_id)) == 0
+        assert await world.host.store.read(lambda tx: inbox.hints.count_of(tx, connection_id)) == 0
 
     world.run(story())

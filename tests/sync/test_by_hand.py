@@ -11,18 +11,20 @@ import pytest
 from connector_sdk import Money, Sale, SaleStatus
 from connector_sdk.rule import StampRule, UnknownCustomer
 from connector_sdk.sale import Customer
-from connectors.desk import Refusal
 from connectors.domain.operation import State
+from connectors.services import Refusal
 from connectors.sevenstamp.sandbox import Faults
-from connectors.store import connections, journal, looking, outbox, tallies
+from connectors.store import connections, ledger, queries
 from connectors.store.errors import NotFound
-from connectors.sync.ingest import Arrival, Outcome, Source
+from connectors.sync.ingest import Outcome, Snapshot, Source
 from tests.town import ANNA, BORYS, KEY, Town
 
 
 async def page_of(town: Town, receipt: int | str) -> str:
     one = town.connection
-    found = await town.host.store.read(lambda tx: looking.find(tx, one, [looking.Term(receipt=str(receipt))]))
+    found = await town.host.store.read(
+        lambda tx: queries.receipts.search(tx, one, [queries.receipts.SearchTerm(receipt=str(receipt))])
+    )
     return found[0].id
 
 
@@ -32,22 +34,22 @@ async def card(town: Town, phone: str) -> str:
 
 
 async def give(town: Town, receipt: int | str, phone: str, by: str = "anna") -> int:
-    one = await town.host.desk.get(town.connection.id)
-    found, name = await town.host.desk.find_card(one, phone)
-    return await town.host.desk.by(by).give(one, await page_of(town, receipt), found, name)
+    one = await town.host.services.connections.get(town.connection.id)
+    found, name = await town.host.services.review.find_card(one, phone)
+    return await town.host.services.by(by).review.give_stamps(one, await page_of(town, receipt), found, name)
 
 
 async def sums_are_true(town: Town, *ids: str) -> None:
     wanted = list(ids or [town.connection.id])
-    kept = await town.host.store.read(lambda tx: tallies.days(tx, wanted, ""))
+    kept = await town.host.store.read(lambda tx: ledger.daily_totals.of_days(tx, wanted, ""))
 
     def recount(tx: Any) -> Any:
         for one in wanted:
-            tallies.recount(tx, one)
-        return tallies.days(tx, wanted, "")
+            ledger.daily_totals.recount(tx, one)
+        return ledger.daily_totals.of_days(tx, wanted, "")
 
     true = await town.host.store.write(recount)
-    nothing = tallies.Tally()
+    nothing = ledger.daily_totals.DayTotals()
     assert {one: {d: t for d, t in days.items() if t != nothing} for one, days in kept.items()} == true
 
 
@@ -63,7 +65,7 @@ async def test_a_receipt_given_by_hand_is_given_once_and_no_till_undoes_it(town:
     town.cafe.attach(receipt, town.cafe.client(BORYS))
     await town.sync()
     assert (town.stamps(ANNA), town.stamps(BORYS)) == (1, 0)
-    lines = await town.host.store.read(lambda tx: journal.lines(tx, town.connection.id))
+    lines = await town.host.store.read(lambda tx: ledger.journal.of_connection(tx, town.connection.id))
     assert [line.by for line in lines if line.message.id == "sale.claimed"] == ["anna"]
     town.cafe.refund(receipt)
     await town.sync()
@@ -121,8 +123,8 @@ async def test_what_came_by_itself_in_a_pause_that_is_left_out_gives_nothing(tow
     await town.connect()
     await town.sync()
     await card(town, ANNA)
-    await town.host.desk.pause(town.connection.id)
-    one = await town.host.desk.get(town.connection.id)
+    await town.host.services.connections.pause(town.connection.id)
+    one = await town.host.services.connections.get(town.connection.id)
     pushed = Sale(
         receipt_id="P1",
         version=7,
@@ -134,12 +136,14 @@ async def test_what_came_by_itself_in_a_pause_that_is_left_out_gives_nothing(tow
         redeem_codes=("FREECOFFEE9",),
         location_id="1",
     )
-    assert await town.host.door.ingest([Arrival(one, pushed, Source.push, None)]) == [Outcome.stored]
+    assert await town.host.ingestor.ingest([Snapshot(one, pushed, Source.push, None)]) == [Outcome.stored]
     town.cafe.sell(town.cafe.client(ANNA))
-    await town.host.desk.resume(one.id, leave_out=True)
+    await town.host.services.connections.resume(one.id, leave_out=True)
     await town.sync()
     corrected = pushed.model_copy(update={"version": 8, "paid": Money(6000, "UAH")})
-    await town.host.door.ingest([Arrival(await town.host.desk.get(one.id), corrected, Source.push, None)])
+    await town.host.ingestor.ingest(
+        [Snapshot(await town.host.services.connections.get(one.id), corrected, Source.push, None)]
+    )
     await town.sync()
     assert town.applied("stamps_added", "voucher_redeemed") == []
     assert any("in a pause whose receipts were left out" in line for line in await town.journal())
@@ -148,16 +152,18 @@ async def test_what_came_by_itself_in_a_pause_that_is_left_out_gives_nothing(tow
     await town.sync()
     assert town.stamps(ANNA) == 1, receipt
     with pytest.raises(Refusal, match="not paused"):
-        await town.host.desk.resume(one.id)
+        await town.host.services.connections.resume(one.id)
 
 
 async def test_a_pause_that_is_not_left_out_gives_what_was_missed(town: Town) -> None:
     await town.connect()
     await town.sync()
-    await town.host.desk.pause(town.connection.id)
+    await town.host.services.connections.pause(town.connection.id)
     town.cafe.sell(town.cafe.client(ANNA))
-    assert await town.host.desk.pause_so_far(await town.host.desk.get(town.connection.id)) == (1, 1)
-    await town.host.desk.resume(town.connection.id)
+    assert await town.host.services.sync.count_since_pause(
+        await town.host.services.connections.get(town.connection.id)
+    ) == (1, 1)
+    await town.host.services.connections.resume(town.connection.id)
     await town.sync()
     assert town.stamps(ANNA) == 1
 
@@ -167,13 +173,13 @@ async def test_the_days_sums_follow_receipts_that_move_and_connections_that_come
     await town.connect(locations=["2"])
     terrace = town.connection
     receipt = town.cafe.sell(town.cafe.client(ANNA))
-    await town.host.desk.sync(main.id)
+    await town.host.services.sync.run(main.id)
     town.cafe.receipts[receipt]["spot_id"] = "2"
     town.cafe.correct(receipt, 2900)
-    await town.host.desk.sync(terrace.id)
-    await town.host.desk.sync(main.id)
+    await town.host.services.sync.run(terrace.id)
+    await town.host.services.sync.run(main.id)
     await sums_are_true(town, main.id, terrace.id)
-    await town.host.desk.remove(terrace.id)
+    await town.host.services.connections.remove(terrace.id)
     await town.connect(locations=["2"])
     await sums_are_true(town, main.id, terrace.id, town.connection.id)
 
@@ -182,14 +188,18 @@ async def test_an_answer_that_comes_after_another_connection_took_over_counts_th
     await town.connect()
     town.cafe.sell(town.cafe.client(ANNA))
     former = town.connection.id
-    for turn in await town.host.store.write(lambda tx: connections.due_polls(tx, 1, former)):
+    for turn in await town.host.store.write(lambda tx: connections.schedule.claim_polls(tx, 1, former)):
         await town.host.reader.poll(turn)
     assert town.host.identifier is not None
     await town.host.identifier.round(former)
-    sent = await town.host.store.write(lambda tx: outbox.claim(tx, [one.id for one in outbox.due(tx, 10)]))
-    await town.host.desk.remove(former)
+    sent = await town.host.store.write(
+        lambda tx: ledger.operations.claim(tx, [one.id for one in ledger.delivery_queue.due(tx, 10)])
+    )
+    await town.host.services.connections.remove(former)
     await town.connect()
-    await town.host.store.write(lambda tx: outbox.settle(tx, [outbox.Verdict(one, State.applied) for one in sent]))
+    await town.host.store.write(
+        lambda tx: ledger.operations.settle(tx, [ledger.operations.Verdict(one, State.applied) for one in sent])
+    )
     await sums_are_true(town, former, town.connection.id)
     assert any("1 stamp is on the card" in line for line in await town.journal())
 
@@ -206,7 +216,7 @@ async def test_every_try_and_its_answer_is_told_also_after_a_doubt(town: Town) -
             await town.sync()
             await asyncio.sleep(0.1)
     sale = (await town.operations())[0].sale_id
-    told = await town.host.store.read(lambda tx: outbox.of_sale(tx, sale))
+    told = await town.host.store.read(lambda tx: ledger.operations.with_attempts(tx, sale))
     assert [one.state for one in told[0][1]][-1] == "applied"
 
 
@@ -215,8 +225,8 @@ async def test_a_retry_is_journalled_by_name(town: Town) -> None:
     town.cafe.sell(town.cafe.client(ANNA), comment="FREECOFFEE9")
     await town.sync()
     rejected = next(one for one in await town.operations() if one.state == "rejected")
-    await town.host.desk.by("borys").retry(town.connection.id, rejected.id)
-    lines = await town.host.store.read(lambda tx: journal.lines(tx, town.connection.id))
+    await town.host.services.by("borys").review.retry(town.connection.id, rejected.id)
+    lines = await town.host.store.read(lambda tx: ledger.journal.of_connection(tx, town.connection.id))
     assert [line.by for line in lines if line.message.id == "operation.retried"] == ["borys"]
 
 
@@ -225,10 +235,10 @@ async def test_nobody_elses_writes_fail_with_mine(town: Town) -> None:
     await town.connect()
 
     def wrong(tx: Any) -> None:
-        outbox.get(tx, town.connection.id, "nope")
+        ledger.operations.get(tx, town.connection.id, "nope")
 
     def right(tx: Any) -> int:
-        return connections.count(tx)
+        return connections.registry.count(tx)
 
     def worse(_tx: Any) -> None:
         raise StopIteration
@@ -243,8 +253,8 @@ async def test_nobody_elses_writes_fail_with_mine(town: Town) -> None:
 
 async def test_an_email_that_cannot_be_written_does_not_silence_the_others(town: Town) -> None:
     await town.connect()
-    await town.host.desk.edit(town.connection.id, {}, title="Cafe\r\nBcc: everybody@example.com")
-    assert (await town.host.desk.get(town.connection.id)).title == "Cafe Bcc: everybody@example.com"
+    await town.host.services.connections.edit(town.connection.id, {}, title="Cafe\r\nBcc: everybody@example.com")
+    assert (await town.host.services.connections.get(town.connection.id)).title == "Cafe Bcc: everybody@example.com"
 
 
 def _pushed(**more: Any) -> Sale:
@@ -263,13 +273,13 @@ def _pushed(**more: Any) -> Sale:
 async def test_a_pause_that_is_left_out_issues_no_card_and_keeps_what_was_given_by_hand(town: Town) -> None:
     await town.connect()
     await town.sync()
-    await town.host.desk.pause(town.connection.id)
-    one = await town.host.desk.get(town.connection.id)
-    await town.host.door.ingest([Arrival(one, _pushed(customer=Customer(phone=BORYS)), Source.push, None)])
-    await town.host.door.ingest([Arrival(one, _pushed(receipt_id="P2"), Source.push, None)])
+    await town.host.services.connections.pause(town.connection.id)
+    one = await town.host.services.connections.get(town.connection.id)
+    await town.host.ingestor.ingest([Snapshot(one, _pushed(customer=Customer(phone=BORYS)), Source.push, None)])
+    await town.host.ingestor.ingest([Snapshot(one, _pushed(receipt_id="P2"), Source.push, None)])
     await card(town, ANNA)
     await give(town, "P2", ANNA)
-    await town.host.desk.resume(one.id, leave_out=True)
+    await town.host.services.connections.resume(one.id, leave_out=True)
     await town.sync()
     assert [one.phone for one in town.sevenstamp.state.cards.values()] == [ANNA]
     assert town.stamps(ANNA) == 1
@@ -281,9 +291,9 @@ async def test_giving_up_one_customers_stamps_does_not_stop_the_search_for_anoth
     await town.sync()
     await card(town, BORYS)
     town.cafe.attach(receipt, town.cafe.client(BORYS))
-    for turn in await town.host.store.write(lambda tx: connections.due_polls(tx, 1, town.connection.id)):
+    for turn in await town.host.store.write(lambda tx: connections.schedule.claim_polls(tx, 1, town.connection.id)):
         await town.host.reader.poll(turn)
     held = next(one for one in await town.operations() if one.state == "held")
-    await town.host.desk.dismiss(town.connection.id, held.id)
+    await town.host.services.review.dismiss(town.connection.id, held.id)
     await town.sync()
     assert town.stamps(BORYS) == 1

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from connector_sdk import Sale
 from connectors.domain.operation import State
 from connectors.sevenstamp.sandbox import Faults
-from connectors.store import ledger, outbox
-from connectors.sync.ingest import Arrival, Source
+from connectors.store import counters, ledger
+from connectors.sync.ingest import Snapshot, Source
 from tests.model import World, sale
 
 PHONES = tuple(f"+38050111000{number}" for number in range(5))
@@ -49,7 +49,7 @@ class Machine:
 
     async def start(self) -> None:
         host = await self.world.open()
-        await host.store.write(outbox.in_doubt_at_start)
+        await host.store.write(ledger.operations.doubt_unfinished)
         assert host.deliverer is not None
 
         async def resolve() -> None:
@@ -70,7 +70,7 @@ class Machine:
 
 
 async def _all_settled(world: World, connection_id: str) -> bool:
-    found = await world.host.store.read(lambda tx: outbox.listed(tx, connection_id))
+    found = await world.host.store.read(lambda tx: ledger.operations.list_newest(tx, connection_id))
     return all(one.state in (State.applied, State.cancelled) for one in found)
 
 
@@ -143,6 +143,6 @@ async def _story(
 
 
 async def _ingest(world: World, connection_id: str, sales: list[Sale]) -> None:
-    one = await world.host.desk.get(connection_id)
-    ticket = await world.host.store.write(lambda tx: ledger.tickets(tx, 1))
-    await world.host.door.ingest([Arrival(one, each, Source.poll, ticket) for each in sales])
+    one = await world.host.services.connections.get(connection_id)
+    ticket = await world.host.store.write(lambda tx: counters.issue_tickets(tx, 1))
+    await world.host.ingestor.ingest([Snapshot(one, each, Source.poll, ticket) for each in sales])

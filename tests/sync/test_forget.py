@@ -14,15 +14,15 @@ import sqlalchemy
 
 from connector_sdk.money import Money as Amount
 from connector_sdk.rule import StampRule, UnknownCustomer
-from connectors.desk.forgetting import read_name
 from connectors.domain.clock import DAY, SystemClock
 from connectors.domain.connection import Connection
 from connectors.domain.operation import State
 from connectors.domain.person import MASKED_CARD, Reference, Traces
+from connectors.services.people import reference_from
 from connectors.sevenstamp.sandbox import Faults
-from connectors.store import captured, drafts, journal, ledger, retention
-from connectors.store.schema import kept, metadata
-from connectors.sync import forgetting
+from connectors.store import connections, inbox, ledger
+from connectors.store.schema import kept_table, metadata
+from connectors.sync import erasure
 from connectors.sync.retention import Retention
 from tests.sync.test_by_hand import sums_are_true
 from tests.town import ANNA, BORYS, KEY, Town, build
@@ -59,14 +59,16 @@ async def nothing(_done: float) -> None:
     return
 
 
-async def forget(town: Town, text: str, *, business: int = 0) -> forgetting.Counts:
-    businesses = await town.host.desk.businesses(None)
-    return (await town.host.desk.forget_person(read_name(text, "UA"), businesses[business], nothing)).counts
+async def forget(town: Town, text: str, *, business: int = 0) -> erasure.Counts:
+    businesses = await town.host.services.people.businesses(None)
+    return (
+        await town.host.services.people.forget_person(reference_from(text, "UA"), businesses[business], nothing)
+    ).counts
 
 
-async def count(town: Town, text: str) -> forgetting.Counts:
-    (business,) = await town.host.desk.businesses(None)
-    return (await town.host.desk.count_person(read_name(text, "UA"), business, nothing)).counts
+async def count(town: Town, text: str) -> erasure.Counts:
+    (business,) = await town.host.services.people.businesses(None)
+    return (await town.host.services.people.count_person(reference_from(text, "UA"), business, nothing)).counts
 
 
 async def everything(town: Town) -> str:
@@ -96,7 +98,7 @@ def sent(number: str, phone: str = "(050) 111-22-01", **more: Any) -> bytes:
 
 
 async def hook(town: Town, one: Connection, body: bytes) -> int:
-    path = str(town.host.desk.hook_url(one)).removeprefix(town.host.public_url)
+    path = str(town.host.services.connections.hook_url(one)).removeprefix(town.host.public_url)
     return (await town.hook(body, path=path)).status_code
 
 
@@ -107,19 +109,21 @@ async def two_tills(town: Town) -> Connection:
     for who in (anna, borys, anna):
         town.cafe.sell(who, paid=2750)
     await town.sync()
-    any_till = await town.host.desk.add("webhook", ANY_TILL, KEY, lambda _account: BY_AMOUNT)
+    any_till = await town.host.services.onboarding.connect("webhook", ANY_TILL, KEY, lambda _account: BY_AMOUNT)
     assert await hook(town, any_till, sent("w1")) == 200
     assert await hook(town, any_till, sent("w2", BORYS)) == 200
     assert await hook(town, any_till, sent("w3", total="much")) == 200  # kept unread
     assert await hook(town, any_till, sent("w4", BORYS, total="much").replace(NAME.encode(), b"Melnyk")) == 200
-    draft = await town.host.store.write(lambda tx: drafts.begin(tx, any_till.business_id, "webhook", listens=True))
-    found = await town.host.store.read(lambda tx: drafts.get(tx, draft, any_till.business_id))
+    draft = await town.host.store.write(
+        lambda tx: connections.drafts.begin(tx, any_till.business_id, "webhook", listens=True)
+    )
+    found = await town.host.store.read(lambda tx: connections.drafts.get(tx, draft, any_till.business_id))
     assert found is not None
     path = f"/hooks/tills/webhook/{found.content['hook_token']}"
     assert (await town.hook(sent("w5"), path=path)).status_code == 200
     sample = {**found.content, "sample": {"body": sent("w5").decode(), "headers": {}, "id": "x"}}
-    await town.host.store.write(lambda tx: drafts.keep(tx, found, sample))
-    await town.host.desk.sync(any_till.id)
+    await town.host.store.write(lambda tx: connections.drafts.save(tx, found, sample))
+    await town.host.services.sync.run(any_till.id)
     return any_till
 
 
@@ -163,7 +167,7 @@ async def test_no_trace_of_the_person_is_left_and_the_sums_are_the_same(town: To
     assert (town.stamps(ANNA), town.stamps(BORYS)) == stamps
     assert BORYS in left
     await sums_are_true(town, town.connection.id, any_till.id)
-    kept_now = await town.host.store.read(lambda tx: journal.kept_bodies(tx, any_till.id))
+    kept_now = await town.host.store.read(lambda tx: inbox.unreadable.with_bodies(tx, any_till.id))
     assert [b"Melnyk" in one.body for one in kept_now] == [True]
     assert not await count(town, ANNA)
     assert not await count(town, EMAIL)
@@ -174,14 +178,14 @@ async def test_the_same_receipts_bring_nobody_back(town: Town) -> None:
     any_till = await two_tills(town)
     first = sent("w9")
     assert await hook(town, any_till, first) == 200
-    await town.host.desk.sync(any_till.id)
+    await town.host.services.sync.run(any_till.id)
     await forget(town, ANNA)
     given, before = len(town.applied()), await planned(town)
     await town.sync()
     since = datetime.now(UTC).date().isoformat()
-    await town.host.desk.backfill(town.connection.id, since, _quietly)
+    await town.host.services.sync.backfill(town.connection.id, since, _quietly)
     assert await hook(town, any_till, first) == 200
-    await town.host.desk.sync(any_till.id)
+    await town.host.services.sync.run(any_till.id)
     assert traces_of_anna(await everything(town)) == []
     assert (len(town.applied()), await planned(town)) == (given, before)
 
@@ -195,7 +199,7 @@ async def test_a_receipt_never_seen_before_brings_nobody_back_if_it_is_older(tow
     older = sent("w8")
     await forget(town, ANNA)
     assert await hook(town, any_till, older) == 200
-    await town.host.desk.sync(any_till.id)
+    await town.host.services.sync.run(any_till.id)
     assert traces_of_anna(await everything(town)) == []
     assert town.stamps(ANNA) == 6
 
@@ -219,7 +223,7 @@ async def test_a_refund_afterwards_still_takes_back_what_was_given(town: Town) -
     await town.sync()
     assert town.stamps(ANNA) == 4
     assert await hook(town, any_till, sent("w1", refunded="10.00")) == 200
-    await town.host.desk.sync(any_till.id)
+    await town.host.services.sync.run(any_till.id)
     assert town.stamps(ANNA) == 3
     town.cafe.remove(sorted(town.cafe.receipts)[-1])
     await town.sync()
@@ -287,7 +291,7 @@ async def test_two_people_who_share_an_email_stay_two(town: Town) -> None:
     shared = sent("w6", BORYS)
     shared = json.dumps({**json.loads(shared), "guest": {"phone": BORYS, "email": EMAIL}}).encode()
     assert await hook(town, any_till, shared) == 200
-    await town.host.desk.sync(any_till.id)
+    await town.host.services.sync.run(any_till.id)
     borys = town.stamps(BORYS)
     assert borys == 6
     await forget(town, BORYS)
@@ -299,20 +303,22 @@ async def test_two_people_who_share_an_email_stay_two(town: Town) -> None:
 
 async def test_one_cafe_forgets_only_its_own_customers(town: Town, tmp_path: Path) -> None:
     await two_tills(town)
-    other = await town.host.desk.add("webhook", {**ANY_TILL, "till_id": "other"}, f"{THEIRS}", lambda _a: BY_AMOUNT)
+    other = await town.host.services.onboarding.connect(
+        "webhook", {**ANY_TILL, "till_id": "other"}, f"{THEIRS}", lambda _a: BY_AMOUNT
+    )
     assert await hook(town, other, sent("x1")) == 200
-    await town.host.desk.sync(other.id)
-    businesses = {one.id for one in await town.host.desk.businesses(None)}
+    await town.host.services.sync.run(other.id)
+    businesses = {one.id for one in await town.host.services.people.businesses(None)}
     assert businesses == {town.connection.business_id, other.business_id}
-    mine = next(one for one in await town.host.desk.businesses(town.connection.business_id))
-    await town.host.desk.forget_person(Reference("phone", ANNA), mine, nothing)
-    theirs = await town.host.store.read(lambda tx: ledger.newest(tx, other.id))
+    mine = next(one for one in await town.host.services.people.businesses(town.connection.business_id))
+    await town.host.services.people.forget_person(Reference("phone", ANNA), mine, nothing)
+    theirs = await town.host.store.read(lambda tx: ledger.sales.newest_closed(tx, other.id))
     assert [one.customer is not None for one in theirs] == [True]
-    mine_now = await town.host.store.read(lambda tx: ledger.newest(tx, town.connection.id))
+    mine_now = await town.host.store.read(lambda tx: ledger.sales.newest_closed(tx, town.connection.id))
     assert [one.customer is not None for one in mine_now].count(True) == 1  # Borys
     assert await hook(town, other, sent("x2")) == 200
-    await town.host.desk.sync(other.id)
-    assert len(await town.host.store.read(lambda tx: ledger.newest(tx, other.id))) == 2
+    await town.host.services.sync.run(other.id)
+    assert len(await town.host.store.read(lambda tx: ledger.sales.newest_closed(tx, other.id))) == 2
 
 
 THEIRS = "7loc_sc_another_business_77aa"
@@ -331,7 +337,7 @@ async def test_forgetting_that_was_cut_off_goes_on_where_it_is_run_again(
             raise RuntimeError("the power went")
         return await real(*given, **more)
 
-    monkeypatch.setattr(forgetting, "_ERASED_AT_ONCE", 1)
+    monkeypatch.setattr(erasure, "_ERASED_AT_ONCE", 1)
     for writes in range(1, 12):
         budget = writes
         monkeypatch.setattr(town.host.store, "write", cut_off)
@@ -387,7 +393,9 @@ async def test_a_round_of_retention_deletes_a_little_at_a_time_and_goes_on_to_th
     stamps, before = (town.stamps(ANNA), town.stamps(BORYS)), await planned(town)
     for number in range(30):
         assert await hook(town, any_till, sent(f"k{number}", total="much")) == 200
-        await town.host.store.write(lambda tx: journal.note(tx, any_till.id, forgetting.Message("connection.email")))
+        await town.host.store.write(
+            lambda tx: ledger.journal.write(tx, any_till.id, erasure.Message("connection.email"))
+        )
     clock = town.host.store.clock = Later()
     swept = Retention(town.host.store, bodies_days=30, journal_days=400)
     assert (await swept.round()).bodies == 0
@@ -403,7 +411,11 @@ async def test_a_round_of_retention_deletes_a_little_at_a_time_and_goes_on_to_th
 
         return counted
 
-    for module, name in ((journal, "sweep_bodies"), (journal, "sweep_lines"), (retention, "sweep_sales")):
+    for module, name in (
+        (inbox.unreadable, "sweep"),
+        (ledger.journal, "sweep"),
+        (ledger.retention, "sweep_sales"),
+    ):
         monkeypatch.setattr(module, name, bounded(getattr(module, name), name))
     monkeypatch.setattr("connectors.sync.retention.TURNS", 2)
     rounds = [await swept.round()]
@@ -411,20 +423,20 @@ async def test_a_round_of_retention_deletes_a_little_at_a_time_and_goes_on_to_th
         rounds.append(await swept.round())
     assert [(one.bodies, one.lines, one.sales) for one in rounds] == [(14, 0, 0), (14, 0, 0), (4, 0, 0)]
     monkeypatch.setattr("connectors.sync.retention.TURNS", 50)
-    assert await town.host.store.read(lambda tx: tx.run(sqlalchemy.select(kept)).all()) == []
+    assert await town.host.store.read(lambda tx: tx.run(sqlalchemy.select(kept_table)).all()) == []
     assert traces_of_anna(await everything(town))  # sales stay as they are
     clock.ahead = 401 * DAY
     done = await swept.round()
     assert done.lines > 60
     assert done.sales == 5
     assert max(sizes) == 7
-    await town.host.store.write(drafts.sweep)
+    await town.host.store.write(connections.drafts.sweep)
     left = await everything(town)
     assert traces_of_anna(left, number_of(town, ANNA)) == []
     assert BORYS not in left
     assert await planned(town) == before
     town.cafe.refund(sorted(town.cafe.receipts)[-1])
-    await town.host.desk.backfill(town.connection.id, datetime.now(UTC).date().isoformat(), _quietly)
+    await town.host.services.sync.backfill(town.connection.id, datetime.now(UTC).date().isoformat(), _quietly)
     assert (town.stamps(ANNA), town.stamps(BORYS)) == (stamps[0] - 2, stamps[1])
     assert traces_of_anna(await everything(town), number_of(town, ANNA)) == []
     await sums_are_true(town, town.connection.id, any_till.id)
@@ -433,13 +445,13 @@ async def test_a_round_of_retention_deletes_a_little_at_a_time_and_goes_on_to_th
 async def test_a_sale_that_was_never_closed_keeps_its_customer_no_longer(town: Town) -> None:
     values = {**ANY_TILL, "map_status": "state", "closed_statuses": "paid", "open_statuses": "pending"}
     await town.connect(BY_AMOUNT)
-    any_till = await town.host.desk.add("webhook", values, KEY, lambda _account: BY_AMOUNT)
+    any_till = await town.host.services.onboarding.connect("webhook", values, KEY, lambda _account: BY_AMOUNT)
     assert await hook(town, any_till, sent("w1", state="pending")) == 200
     assert traces_of_anna(await everything(town))
     clock = town.host.store.clock = Later()
     clock.ahead = 401 * DAY
     assert (await Retention(town.host.store, bodies_days=30, journal_days=400).round()).sales == 1
-    await town.host.store.write(lambda tx: captured.sweep_samples(tx, tx.now, 100))
+    await town.host.store.write(lambda tx: inbox.captured.sweep_samples(tx, tx.now, 100))
     assert traces_of_anna(await everything(town)) == []
 
 
@@ -447,16 +459,16 @@ async def test_what_arrives_while_a_person_is_looked_for_is_forgotten_too(
     town: Town, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     any_till = await two_tills(town)
-    find, arrived = forgetting.find, []
+    find, arrived = erasure.find, []
 
-    async def slow(*arguments: Any, **more: Any) -> forgetting.Found:
+    async def slow(*arguments: Any, **more: Any) -> erasure.Found:
         found = await find(*arguments, **more)
         if not arrived:
             arrived.append(await hook(town, any_till, sent("late")))
             arrived.append(await hook(town, any_till, sent("later", total="much")))
         return found
 
-    monkeypatch.setattr(forgetting, "find", slow)
+    monkeypatch.setattr(erasure, "find", slow)
     await forget(town, ANNA)
     assert arrived == [200, 200]
     assert traces_of_anna(await everything(town)) == []
@@ -484,9 +496,9 @@ async def test_settings_say_how_long_things_are_kept(tmp_path: Path, monkeypatch
         clock = town.host.store.clock = Later()
         clock.ahead = 6 * DAY
         await town.host._tidy()
-        assert await town.host.store.read(lambda tx: tx.run(sqlalchemy.select(kept)).all()) == []
+        assert await town.host.store.read(lambda tx: tx.run(sqlalchemy.select(kept_table)).all()) == []
         assert traces_of_anna(await everything(town))
         clock.ahead = 8 * DAY
         await town.host._tidy()
         assert traces_of_anna(await everything(town)) == []
-        assert await town.host.store.read(lambda tx: journal.lines(tx, town.connection.id)) == []
+        assert await town.host.store.read(lambda tx: ledger.journal.of_connection(tx, town.connection.id)) == []

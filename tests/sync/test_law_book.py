@@ -12,16 +12,18 @@ import httpx
 import pytest
 
 from connector_sdk import Line, Money, Sale, SaleStatus
+from connector_sdk.messages import Message
 from connector_sdk.rule import StampRule, UnknownCustomer
-from connectors.desk import Refusal
+from connectors.domain.connection import Health
 from connectors.domain.operation import Kind, Planned, State
 from connectors.domain.planning import plan
 from connectors.domain.stamps import stamps_for
+from connectors.services import Refusal
 from connectors.sevenstamp.client import SevenStamp
-from connectors.store import cards, connections, ledger, outbox
-from connectors.store.connections import Edit
-from connectors.sync.delivering import Deliverer, Pace, Timing, month_turns
-from connectors.sync.ingest import Arrival, Outcome, Source
+from connectors.store import connections, counters, inbox, ledger
+from connectors.store.connections.registry import ConnectionEdit
+from connectors.sync.delivery import Deliverer, Pace, Timing, month_turns
+from connectors.sync.ingest import Outcome, Snapshot, Source
 from tests.model import World, sale
 from tests.town import ANNA, BORYS, KEY, Town
 
@@ -94,7 +96,7 @@ async def test_only_a_history_that_was_read_proves_absence(town: Town) -> None:
     town.cafe.sell(town.cafe.client(ANNA))
     timing = Timing(deadline=0.2, settle=0.1)
     service = SevenStamp(str(town.settings.sevenstamp_url), transport=Forbidding(), deadline=0.2)
-    town.host.desk._deliverer = deliverer = Deliverer(town.host.store, service, timing)
+    town.host.services._context.deliverer = deliverer = Deliverer(town.host.store, service, timing)
     await town.sync()
     for _ in range(4):
         await asyncio.sleep(0.2)
@@ -107,7 +109,7 @@ async def test_only_a_history_that_was_read_proves_absence(town: Town) -> None:
 
 
 def _due_now(tx: Any) -> None:
-    from connectors.store.schema import operation as table
+    from connectors.store.schema import operation_table as table
 
     tx.run(table.update().where(table.c.state == State.uncertain).values(next_at=0))
 
@@ -115,11 +117,11 @@ def _due_now(tx: Any) -> None:
 async def test_what_was_being_read_while_the_connection_was_removed_is_not_orphaned(town: Town) -> None:
     old = await town.connect()
     town.cafe.sell(town.cafe.client(ANNA))
-    await town.host.desk.remove(old.id)
+    await town.host.services.connections.remove(old.id)
     new = await town.connect()
     page = [sale("330660", closed=town.host.store.clock.now(), customer=None)]
-    assert await town.host.door.ingest([Arrival(old, page[0], Source.poll, 1)]) == [Outcome.elsewhere]
-    await town.host.desk.backfill(new.id, "2026-01-01", _quiet)
+    assert await town.host.ingestor.ingest([Snapshot(old, page[0], Source.poll, 1)]) == [Outcome.elsewhere]
+    await town.host.services.sync.backfill(new.id, "2026-01-01", _quiet)
     assert town.stamps(ANNA) == 1
 
 
@@ -134,7 +136,7 @@ async def test_one_connection_for_all_takes_over_from_several_removed_ones(town:
         town.cafe.add(receipt, "161")
         town.cafe.close(receipt)
         await town.sync()
-        await town.host.desk.remove(one.id)
+        await town.host.services.connections.remove(one.id)
     assert town.host.sevenstamp is not None
     for phone in (ANNA, BORYS):
         await town.host.sevenstamp.with_key(KEY).issue_card(phone=phone)
@@ -150,7 +152,7 @@ async def test_a_receipt_that_another_connection_takes_over_keeps_the_rule_it_wa
     first = await town.connect(tens)
     receipt = town.cafe.sell(town.cafe.client(ANNA), 10000)
     await town.sync()
-    await town.host.desk.edit(first.id, {}, locations=["2"])
+    await town.host.services.connections.edit(first.id, {}, locations=["2"])
     await town.connect(ISSUE, locations=["1"])
     town.cafe.correct(receipt, 9000)
     await town.sync()
@@ -161,15 +163,15 @@ async def test_a_late_nobody_does_not_undo_a_card_that_was_found(town: Town) -> 
     await town.connect(HOLD)
     town.cafe.sell(town.cafe.client(ANNA))
     assert town.host.identifier is not None
-    for turn in await town.host.store.write(lambda tx: connections.due_polls(tx, 1, town.connection.id)):
+    for turn in await town.host.store.write(lambda tx: connections.schedule.claim_polls(tx, 1, town.connection.id)):
         await town.host.reader.poll(turn)
-    (stale,) = await town.host.store.write(lambda tx: cards.claim(tx, 10, town.connection.id))
+    (stale,) = await town.host.store.write(lambda tx: ledger.card_searches.claim(tx, 10, town.connection.id))
     assert town.host.sevenstamp is not None
     await town.host.sevenstamp.with_key(KEY).issue_card(phone=ANNA)
     await town.sync()
-    from connectors.sync.identifying import _Nobody
+    from connectors.sync.identification import _Nobody
 
-    one = await town.host.desk.get(town.connection.id)
+    one = await town.host.services.connections.get(town.connection.id)
     await town.host.store.write(lambda tx: town.host.identifier._conclude(tx, one, stale, _Nobody()))  # type: ignore[union-attr]
     await town.sync()
     assert town.stamps(ANNA) == 1
@@ -179,7 +181,7 @@ async def test_one_answer_decides_for_each_sale_by_its_own_rule(town: Town) -> N
     await town.connect(SKIP)
     client = town.cafe.client(ANNA)
     town.cafe.sell(client)
-    await town.host.desk.edit(town.connection.id, {}, rule=lambda _account, _rule: ISSUE)
+    await town.host.services.connections.edit(town.connection.id, {}, rule=lambda _account, _rule: ISSUE)
     town.cafe.sell(client)
     await town.sync()
     assert town.stamps(ANNA) == 1
@@ -191,7 +193,7 @@ async def test_a_dismissed_hold_is_not_given_when_the_card_appears(town: Town) -
     receipt = town.cafe.sell(town.cafe.client(ANNA))
     await town.sync()
     (held,) = await town.operations()
-    await town.host.desk.dismiss(town.connection.id, held.id)
+    await town.host.services.review.dismiss(town.connection.id, held.id)
     assert town.host.sevenstamp is not None
     await town.host.sevenstamp.with_key(KEY).issue_card(phone=ANNA)
     await town.sync()
@@ -199,7 +201,7 @@ async def test_a_dismissed_hold_is_not_given_when_the_card_appears(town: Town) -
     town.cafe.receipts[receipt]["spot_id"] = "2"  # a new version: the card is found, the hold stays dismissed
     await town.sync()
     assert town.applied() == []
-    await town.host.desk.retry(town.connection.id, held.id)
+    await town.host.services.review.retry(town.connection.id, held.id)
     await town.sync()
     assert town.stamps(ANNA) == 1
 
@@ -211,12 +213,12 @@ async def test_a_retry_never_gives_more_than_the_receipt_earns(town: Town) -> No
     second = town.cafe.sell(client)
     await town.sync()
     (held,) = [one for one in await town.operations() if one.state is State.held]
-    await town.host.desk.dismiss(town.connection.id, held.id)
+    await town.host.services.review.dismiss(town.connection.id, held.id)
     town.cafe.attach(second, town.cafe.client(BORYS))
     await town.sync()
     assert town.stamps(BORYS) == 1
     with pytest.raises(Refusal, match="does not call for that any more"):
-        await town.host.desk.retry(town.connection.id, held.id)
+        await town.host.services.review.retry(town.connection.id, held.id)
 
 
 async def test_a_customer_7stamp_cannot_know_is_held_and_not_asked_for_ever(town: Town) -> None:
@@ -276,17 +278,19 @@ async def test_a_stamp_taken_back_makes_room_under_the_cap(town: Town) -> None:
 
 async def test_what_a_person_changed_meanwhile_is_not_undone_by_an_old_call(town: Town) -> None:
     before = await town.connect()
-    await town.host.desk.pause(before.id)
-    reason = connections.Message("why.till_refuses")
+    await town.host.services.connections.pause(before.id)
+    reason = Message("why.till_refuses")
     for _ in range(4):
-        await town.host.store.write(lambda tx: connections.read_badly(tx, before, reason, retry_after=None))
-    assert (await town.host.desk.get(before.id)).health == "paused"
-    await town.host.desk.resume(before.id)
-    await town.host.desk.edit(before.id, dict(town.till.settings()))
+        await town.host.store.write(
+            lambda tx: connections.schedule.record_failed_read(tx, before, reason, retry_after=None)
+        )
+    assert (await town.host.services.connections.get(before.id)).health == "paused"
+    await town.host.services.connections.resume(before.id)
+    await town.host.services.connections.edit(before.id, dict(town.till.settings()))
     await town.host.store.write(
-        lambda tx: connections.found_unwell(tx, before, connections.Health.needs_authorisation, reason)
+        lambda tx: connections.registry.report_unwell(tx, before, Health.needs_authorisation, reason)
     )
-    assert (await town.host.desk.get(before.id)).health == "active"
+    assert (await town.host.services.connections.get(before.id)).health == "active"
 
 
 async def test_a_voucher_does_not_wait_behind_a_held_stamp(town: Town) -> None:
@@ -305,7 +309,7 @@ async def test_pushes_without_a_version_only_ever_go_forward(town: Town) -> None
     closed = town.host.store.clock.now()
 
     async def push(new: Sale) -> Outcome:
-        (outcome,) = await town.host.door.ingest([Arrival(one, new, Source.push, None, fetches=False)])
+        (outcome,) = await town.host.ingestor.ingest([Snapshot(one, new, Source.push, None, fetches=False)])
         return outcome
 
     assert await push(sale("p1", closed=closed, customer=ANNA)) is Outcome.stored
@@ -316,20 +320,19 @@ async def test_pushes_without_a_version_only_ever_go_forward(town: Town) -> None
         await push(sale("p1", closed=closed, customer=ANNA, status=SaleStatus.voided, refunded=400)) is Outcome.stored
     )
     assert await push(sale("p1", closed=closed, customer=ANNA, refunded=500)) is Outcome.lost
-    (hinted,) = await town.host.door.ingest([Arrival(one, sale("p2", closed=closed), Source.push, None)])
+    (hinted,) = await town.host.ingestor.ingest([Snapshot(one, sale("p2", closed=closed), Source.push, None)])
     assert hinted is Outcome.hinted
 
 
 async def test_a_losing_snapshot_that_differs_leaves_a_hint(town: Town) -> None:
-    from connectors.store import hints
 
     one = await town.connect()
     closed = town.host.store.clock.now()
     early, late = 1000, 1001
-    await town.host.door.ingest([Arrival(one, sale("x", closed=closed, paid=500), Source.poll, late)])
-    (lost,) = await town.host.door.ingest([Arrival(one, sale("x", closed=closed, paid=400), Source.poll, early)])
+    await town.host.ingestor.ingest([Snapshot(one, sale("x", closed=closed, paid=500), Source.poll, late)])
+    (lost,) = await town.host.ingestor.ingest([Snapshot(one, sale("x", closed=closed, paid=400), Source.poll, early)])
     assert lost is Outcome.lost
-    assert await town.host.store.read(lambda tx: hints.waiting(tx, one.id)) == 1
+    assert await town.host.store.read(lambda tx: inbox.hints.count_of(tx, one.id)) == 1
 
 
 def test_a_key_that_was_told_to_wait_delays_no_other() -> None:
@@ -348,21 +351,21 @@ async def _slow_and_fast(world: World) -> None:
 
     other = type("Other", (ModelTill,), {"info": ModelTill.info.__class__(name="other", title="Other")})
     host.plugins.classes["other"] = other
-    fast = (await host.desk.add("other", {}, "7loc_sc_other", lambda _account: ISSUE)).id
+    fast = (await host.services.onboarding.connect("other", {}, "7loc_sc_other", lambda _account: ISSUE)).id
     closed = world.clock.now()
     for connection_id, count in ((slow, 100), (fast, 1)):
-        one = await host.desk.get(connection_id)
+        one = await host.services.connections.get(connection_id)
         sales = [sale(f"r{n}", closed=closed, customer=f"+38050111{n:04d}") for n in range(count)]
-        await host.door.ingest([Arrival(one, each, Source.poll, 1) for each in sales])
+        await host.ingestor.ingest([Snapshot(one, each, Source.poll, 1) for each in sales])
     assert host.identifier is not None
     assert host.deliverer is not None
     while await host.identifier.round():
         pass
-    pace = host.deliverer._paces.setdefault((await host.desk.get(slow)).key_hash, Pace())
+    pace = host.deliverer._paces.setdefault((await host.services.connections.get(slow)).key_hash, Pace())
     pace.limited(asyncio.get_running_loop().time(), 1.0)
     running = asyncio.create_task(host.deliverer.run())
     before = asyncio.get_running_loop().time()
-    while not (await host.store.read(lambda tx: outbox.counts(tx, fast, 0)))["applied"]:  # noqa: ASYNC110 - virtual time
+    while not (await host.store.read(lambda tx: ledger.operations.counts_by_state(tx, fast, 0)))["applied"]:  # noqa: ASYNC110 - virtual time
         await asyncio.sleep(0.1)
     assert asyncio.get_running_loop().time() - before < 5
     host.deliverer.stop()
@@ -380,7 +383,7 @@ def test_kinds_are_those_the_sandbox_reports() -> None:
 
 
 async def test_tickets_grow(town: Town) -> None:
-    first = await town.host.store.write(lambda tx: ledger.tickets(tx, 3))
-    assert await town.host.store.write(lambda tx: ledger.tickets(tx, 1)) == first + 3
+    first = await town.host.store.write(lambda tx: counters.issue_tickets(tx, 3))
+    assert await town.host.store.write(lambda tx: counters.issue_tickets(tx, 1)) == first + 3
     await town.connect()
-    await town.host.store.write(lambda tx: connections.edit(tx, town.connection.id, Edit(title="x")))
+    await town.host.store.write(lambda tx: connections.registry.edit(tx, town.connection.id, ConnectionEdit(title="x")))

@@ -11,9 +11,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from connector_sdk import Money, Sale, SaleStatus
 from connector_sdk.rule import StampRule, UnknownCustomer
-from connectors.store import connections, hints, ledger
-from connectors.store.connections import Edit
-from connectors.sync.ingest import Arrival, Source
+from connectors.store import connections, counters, inbox
+from connectors.store.connections.registry import ConnectionEdit
+from connectors.sync.ingest import Snapshot, Source
 from tests.model import ModelTill, World, sale
 
 PHONES = ("+380501110001", "+380501110002", "+380501110003")
@@ -109,13 +109,15 @@ class History(RuleBasedStateMachine):
     @rule(number=st.sampled_from(RULES))
     def edit_the_rule(self, number: StampRule) -> None:
         self._pass(1)
-        self.world.run(self.world.host.store.write(lambda tx: connections.edit(tx, self.id, Edit(rule=number))))
+        self.world.run(
+            self.world.host.store.write(lambda tx: connections.registry.edit(tx, self.id, ConnectionEdit(rule=number)))
+        )
         self.rules.append((self.world.clock.now(), number))
 
     @rule()
     def begin_a_read(self) -> None:
         """Claim a ticket and see the receipts as they are now; what was seen is handed in some time."""
-        ticket = self.world.run(self.world.host.store.write(lambda tx: ledger.tickets(tx, 1)))
+        ticket = self.world.run(self.world.host.store.write(lambda tx: counters.issue_tickets(tx, 1)))
         self.reads.append((ticket, list(self.last.values())))
 
     @precondition(lambda self: self.reads or self.snapshots)
@@ -123,7 +125,7 @@ class History(RuleBasedStateMachine):
     def hand_in(self, pick: random.Random, again: bool) -> None:
         """Some read, or with versions any snapshot there ever was, shuffled and split into pages."""
         if self.versioned and self.snapshots:
-            ticket = self.world.run(self.world.host.store.write(lambda tx: ledger.tickets(tx, 1)))
+            ticket = self.world.run(self.world.host.store.write(lambda tx: counters.issue_tickets(tx, 1)))
             seen = pick.sample(self.snapshots, pick.randint(1, min(5, len(self.snapshots))))
         elif self.reads:
             at = pick.randrange(len(self.reads))
@@ -135,10 +137,10 @@ class History(RuleBasedStateMachine):
         self._ingest(seen, ticket, pick.randint(1, 3))
 
     def _ingest(self, seen: list[Sale], ticket: int, page: int) -> None:
-        one = self.world.run(self.world.host.desk.get(self.id))
+        one = self.world.run(self.world.host.services.connections.get(self.id))
         for start in range(0, len(seen), page):
-            arrivals = [Arrival(one, each, Source.poll, ticket) for each in seen[start : start + page]]
-            self.world.run(self.world.host.door.ingest(arrivals))
+            arrivals = [Snapshot(one, each, Source.poll, ticket) for each in seen[start : start + page]]
+            self.world.run(self.world.host.ingestor.ingest(arrivals))
 
     @precondition(lambda self: not self.versioned)
     @rule()
@@ -147,8 +149,8 @@ class History(RuleBasedStateMachine):
 
     async def _follow_hints(self) -> None:
         host = self.world.host
-        one = await host.desk.get(self.id)
-        while claimed := await host.store.write(lambda tx: hints.claim(tx, 50, self.id)):
+        one = await host.services.connections.get(self.id)
+        while claimed := await host.store.write(lambda tx: inbox.hints.claim(tx, 50, self.id)):
             await host.reader.follow(one, claimed)
 
     @rule()
@@ -169,7 +171,7 @@ class History(RuleBasedStateMachine):
 
     def finish(self) -> None:
         """Read everything once more, in quiet; then what 7stamp holds is what the last versions earn."""
-        ticket = self.world.run(self.world.host.store.write(lambda tx: ledger.tickets(tx, 1)))
+        ticket = self.world.run(self.world.host.store.write(lambda tx: counters.issue_tickets(tx, 1)))
         self._ingest(list(self.last.values()), ticket, 7)
         self.settle_and_compare()
 
@@ -203,7 +205,7 @@ class VersionedHistory(History):
         older = [one for one in self.snapshots if id(one) not in last]
         self.random.shuffle(older)
         for pages in (list(self.last.values()), older):
-            ticket = self.world.run(self.world.host.store.write(lambda tx: ledger.tickets(tx, 1)))
+            ticket = self.world.run(self.world.host.store.write(lambda tx: counters.issue_tickets(tx, 1)))
             self._ingest(pages, ticket, 5)
         self.settle_and_compare()
 

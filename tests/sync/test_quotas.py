@@ -10,11 +10,11 @@ import httpx
 import pytest
 from sqlalchemy import func, select
 
-from connectors.desk import Refusal
 from connectors.domain.clock import DAY, SECOND
 from connectors.domain.quotas import MIB, Quotas
-from connectors.store import captured, schema, security
-from connectors.sync.rates import HookRates
+from connectors.services import Refusal
+from connectors.store import access, inbox, schema
+from connectors.sync.hook_rates import HookRates
 from tests.sync.test_read_again import BASE, PHONE, again, sale
 from tests.town import Town, build
 from tests.web.test_teaching_pages import begun
@@ -32,7 +32,7 @@ async def town(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
 
 
 async def post(town: Town, body: bytes, path: str = "") -> httpx.Response:
-    path = path or str(town.host.desk.hook_url(town.connection)).removeprefix(town.host.public_url)
+    path = path or str(town.host.services.connections.hook_url(town.connection)).removeprefix(town.host.public_url)
     return await town.hook(body, path=path)
 
 
@@ -47,14 +47,14 @@ async def test_hooks_beyond_a_minutes_worth_are_asked_for_again_and_none_that_wa
     assert len(said) == 1
     await town.host.security_events.flush()
     business = town.connection.business_id
-    events = await town.host.store.read(lambda tx: security.listed(tx, business))
+    events = await town.host.store.read(lambda tx: access.security_log.list_newest(tx, business))
     assert [(event.kind, event.count) for event in events if event.kind == "quota_met"] == [("quota_met", 3)]
 
 
 async def test_what_is_not_proven_uses_up_nothing(town: Town) -> None:
     secret = "a long enough secret 7"
     await connect(town, {**NORMAL, "proof": "header", "proof_header": "X-Key", "secret": secret})
-    path = str(town.host.desk.hook_url(town.connection)).removeprefix(town.host.public_url)
+    path = str(town.host.services.connections.hook_url(town.connection)).removeprefix(town.host.public_url)
     for _ in range(20):
         assert (await town.hook(sale(sum="1.00"), path=path, headers={"X-Key": "guessed"})).status_code == 401
     assert (await town.hook(sale(sum="1.00"), path=path, headers={"X-Key": secret})).status_code == 200
@@ -78,7 +78,7 @@ async def test_a_business_has_no_more_tills_than_its_quota_and_is_told(town: Tow
         await connect(town, {**NORMAL, "till_name": name})
     with pytest.raises(Refusal, match="at most 2 tills"):
         await connect(town, {**NORMAL, "till_name": "Three"})
-    await town.host.desk.remove(town.connection.id)
+    await town.host.services.connections.remove(town.connection.id)
     await connect(town, {**NORMAL, "till_name": "Three"})
 
 
@@ -86,10 +86,10 @@ async def test_what_could_not_be_read_beyond_its_quota_goes_oldest_first_and_the
     await connect(town, {**NORMAL, "map_paid": "total"})
     for number in range(5):
         assert (await post(town, sale(sum="1.00", id=f"r{number}"))).status_code == 200
-    kept = [one.receipt_id for one in await town.host.desk.unread(town.connection.id)]
+    kept = [one.receipt_id for one in await town.host.services.review.list_unread(town.connection.id)]
     assert kept == ["r4", "r3", "r2"]
     assert len([line for line in await town.journal() if "the oldest of it was let go" in line]) == 1
-    await town.host.desk.edit(town.connection.id, {"map_paid": "sum"})
+    await town.host.services.connections.edit(town.connection.id, {"map_paid": "sum"})
     assert (await again(town))["read"] == 3
 
 
@@ -97,17 +97,17 @@ async def test_whoever_knows_a_drafts_address_pushes_neither_the_first_nor_the_c
     async with browsers(town) as doors:
         visitor = await doors.new().sign_in()
         draft, path = await begun(visitor)
-        owner = f"{captured.OF_DRAFT}{draft.rsplit('/', 1)[1]}"
+        owner = f"{inbox.captured.OF_DRAFT}{draft.rsplit('/', 1)[1]}"
         ids: list[str] = []
         for number in range(5):
             assert (await post(town, json.dumps({"real": number}).encode(), path)).status_code == 200
-            ids.append((await town.host.store.read(lambda tx: captured.of(tx, owner)))[0].id)
+            ids.append((await town.host.store.read(lambda tx: inbox.captured.of_owner(tx, owner)))[0].id)
         chosen = ids[2]
         await visitor.post(f"{draft}/sample", {"request": chosen})
         for number in range(30):
             town.host.hooks._rates = HookRates(Quotas(), town.host.store.clock.now)
             await post(town, json.dumps({"junk": number, "fill": "x" * 90_000}).encode(), path)
-        there = await town.host.store.read(lambda tx: captured.of(tx, owner))
+        there = await town.host.store.read(lambda tx: inbox.captured.of_owner(tx, owner))
         assert {chosen, ids[0]} <= {request.id for request in there}
         assert len(there) <= 6
 
@@ -120,11 +120,11 @@ async def test_a_drafts_bytes_are_bounded_with_headers_and_all(town: Town) -> No
             town.host.hooks._rates = HookRates(Quotas(), town.host.store.clock.now)
             headers = {f"x-{at}": "y" * 7_000 for at in range(8)} | {"cookie": "z" * 1000, "x-signature": "s"}
             await town.hook(b"{" + b"\xff" * 100_000 + b"%d" % number, path=path, headers=headers)
-        owner = f"{captured.OF_DRAFT}{draft.rsplit('/', 1)[1]}"
-        sizes = select(func.sum(schema.captured.c.size)).where(schema.captured.c.owner == owner)
+        owner = f"{inbox.captured.OF_DRAFT}{draft.rsplit('/', 1)[1]}"
+        sizes = select(func.sum(schema.captured_table.c.size)).where(schema.captured_table.c.owner == owner)
         kept = await town.host.store.read(lambda tx: tx.run(sizes).scalar_one())
         assert 0 < kept <= MIB
-        (request, *_others) = await town.host.store.read(lambda tx: captured.of(tx, owner))
+        (request, *_others) = await town.host.store.read(lambda tx: inbox.captured.of_owner(tx, owner))
         assert "cookie" not in request.headers
 
 

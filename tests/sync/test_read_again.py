@@ -13,10 +13,10 @@ from sqlalchemy import func, select
 
 from connector_sdk import Money
 from connector_sdk.rule import StampRule, UnknownCustomer
-from connectors.desk import Refusal
 from connectors.domain.clock import SystemClock
-from connectors.store import connections, drafts
-from connectors.store.schema import kept_body
+from connectors.services import Refusal
+from connectors.store import connections
+from connectors.store.schema import kept_body_table
 from tests.town import ANNA, KEY, Town
 from tests.webhook.test_way_of_a_request import connect, send
 
@@ -35,11 +35,14 @@ def sale(total: str | None = None, **more: Any) -> bytes:
 
 
 async def unread(town: Town) -> list[tuple[str | None, str]]:
-    return [(one.receipt_id, town.host.words.word(one.why)) for one in await town.host.desk.unread(town.connection.id)]
+    return [
+        (one.receipt_id, town.host.words.word(one.why))
+        for one in await town.host.services.review.list_unread(town.connection.id)
+    ]
 
 
 async def again(town: Town) -> dict[str, Any]:
-    return await town.host.desk.try_again(town.connection.id)
+    return await town.host.services.review.retry_unread(town.connection.id)
 
 
 async def test_a_hook_that_could_not_be_read_gives_its_stamps_once_it_can(town: Town) -> None:
@@ -48,7 +51,7 @@ async def test_a_hook_that_could_not_be_read_gives_its_stamps_once_it_can(town: 
     assert await unread(town) == [("7", "nothing is at sum")]
     assert await again(town) == {"read": 0, "still_unread": 1, "asked": 0}
     assert await unread(town) == [("7", "nothing is at sum")]
-    await town.host.desk.edit(town.connection.id, MENDED)
+    await town.host.services.connections.edit(town.connection.id, MENDED)
     assert await again(town) == {"read": 1, "still_unread": 0, "asked": 0}
     assert await again(town) == {"read": 0, "still_unread": 0, "asked": 0}
     await town.sync()
@@ -62,7 +65,7 @@ async def test_without_a_revision_what_arrived_later_is_not_beaten_by_what_is_re
     await send(town, sale("5.00"), {})  # cannot be read
     await send(town, sale(sum="3.00"), {})  # a younger state, which can
     assert len(await unread(town)) == 1  # it may be the refund: nobody can tell before it is read
-    await town.host.desk.edit(town.connection.id, MENDED)
+    await town.host.services.connections.edit(town.connection.id, MENDED)
     await again(town)
     assert await unread(town) == []
     await town.sync()
@@ -74,10 +77,10 @@ async def test_two_states_read_again_count_in_the_order_in_which_they_arrived(to
     await connect(town, BASE)
     await send(town, sale("5.00"), {})
     await send(town, sale("5.00", back="2.00"), {})
-    await town.host.desk.edit(town.connection.id, MENDED)
-    ids = [one.id for one in await town.host.desk.unread(town.connection.id)]
+    await town.host.services.connections.edit(town.connection.id, MENDED)
+    ids = [one.id for one in await town.host.services.review.list_unread(town.connection.id)]
     for one in ids if backwards else reversed(ids):
-        await town.host.desk.try_again(town.connection.id, [one])
+        await town.host.services.review.retry_unread(town.connection.id, [one])
     await town.sync()
     assert town.stamps(PHONE) == 3
 
@@ -85,7 +88,7 @@ async def test_two_states_read_again_count_in_the_order_in_which_they_arrived(to
 async def test_a_state_read_again_does_not_undo_a_younger_push_that_comes_afterwards(town: Town) -> None:
     await connect(town, BASE)
     await send(town, sale("5.00"), {})
-    await town.host.desk.edit(town.connection.id, MENDED)
+    await town.host.services.connections.edit(town.connection.id, MENDED)
     await again(town)
     await send(town, sale("4.00"), {})
     await town.sync()
@@ -98,9 +101,13 @@ async def test_of_a_request_with_several_receipts_only_what_still_does_not_fit_s
     rows.append({**rows[0], "id": "9", "at": "soon"})
     assert await send(town, json.dumps({"all": rows}).encode(), {}) == 200
     assert sorted(str(receipt) for receipt, _ in await unread(town)) == ["1", "3", "9"]
-    await town.host.desk.edit(town.connection.id, MENDED)
-    one = next(kept for kept in await town.host.desk.unread(town.connection.id) if kept.receipt_id == "1")
-    await town.host.desk.try_again(town.connection.id, [one.id])  # one of them is enough: they came together
+    await town.host.services.connections.edit(town.connection.id, MENDED)
+    one = next(
+        kept for kept in await town.host.services.review.list_unread(town.connection.id) if kept.receipt_id == "1"
+    )
+    await town.host.services.review.retry_unread(
+        town.connection.id, [one.id]
+    )  # one of them is enough: they came together
     assert [receipt for receipt, _ in await unread(town)] == ["9"]
     await town.sync()
     assert town.stamps(PHONE) == 8
@@ -123,7 +130,7 @@ async def test_a_receipt_that_can_be_asked_for_is_asked_for(town: Town) -> None:
 async def test_a_sale_that_ingest_could_not_take_in_is_tried_again(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
     await connect(town, {**BASE, "map_paid": "sum"})
     with monkeypatch.context() as broken:
-        broken.setattr(town.host.door, "_stamps_by_plugin", lambda *_: 1 / 0)
+        broken.setattr(town.host.ingestor, "_stamps_by_plugin", lambda *_: 1 / 0)
         await send(town, sale(sum="6.00"), {})
         assert [why for _, why in await unread(town)] == ["cannot be taken in (ZeroDivisionError)"]
         assert (await again(town))["still_unread"] == 1
@@ -135,19 +142,21 @@ async def test_a_sale_that_ingest_could_not_take_in_is_tried_again(town: Town, m
 
 async def test_a_renewed_address_takes_over_and_the_old_one_lives_a_day(town: Town) -> None:
     await connect(town, {**BASE, "map_paid": "sum"})
-    desk, clock = town.host.desk, Later()
+    services, clock = town.host.services, Later()
     town.host.store.clock = clock
 
     async def path() -> str:
-        return str(desk.hook_url(await desk.get(town.connection.id))).removeprefix(town.host.public_url)
+        return str(services.connections.hook_url(await services.connections.get(town.connection.id))).removeprefix(
+            town.host.public_url
+        )
 
     first = await path()
-    await desk.renew_address(town.connection.id)
+    await services.connections.renew_hook_address(town.connection.id)
     second = await path()
     assert first != second
     for address in (first, second):
         assert (await town.hook(sale(sum="1.00"), path=address)).status_code == 200
-    await desk.renew_address(town.connection.id)
+    await services.connections.renew_hook_address(town.connection.id)
     third = await path()
     assert (await town.hook(b"{}", path=first)).status_code == 404  # two back: it ends at once
     clock.ahead = 24 * 3600 * 1_000_000 - 1_000_000
@@ -155,7 +164,7 @@ async def test_a_renewed_address_takes_over_and_the_old_one_lives_a_day(town: To
     clock.ahead += 2_000_000
     assert (await town.hook(sale(sum="1.00"), path=second)).status_code == 404
     assert (await town.hook(sale(sum="1.00"), path=third)).status_code == 200
-    await desk.remove(town.connection.id)
+    await services.connections.remove(town.connection.id)
     assert (await town.hook(sale(sum="1.00"), path=third)).status_code == 404
 
 
@@ -170,7 +179,7 @@ class Later:
 async def test_only_an_address_of_its_own_can_be_renewed(town: Town) -> None:
     await town.connect()
     with pytest.raises(Refusal, match="no address of its own"):
-        await town.host.desk.renew_address(town.connection.id)
+        await town.host.services.connections.renew_hook_address(town.connection.id)
 
 
 # --- found by an attack on it, and kept from coming back ------------------------------------------------------------
@@ -184,7 +193,7 @@ async def test_a_newer_revision_that_was_kept_is_not_overtaken_by_an_older_one_t
     await send(town, sale("1.00", v=3), {})  # cannot be read
     await send(town, sale(sum="4.00", v=2), {})
     assert len(await unread(town)) == 1
-    await town.host.desk.edit(town.connection.id, MENDED)
+    await town.host.services.connections.edit(town.connection.id, MENDED)
     await again(town)
     await town.sync()
     assert town.stamps(PHONE) == 1
@@ -199,7 +208,7 @@ async def test_a_refund_or_void_that_was_kept_is_not_lost_to_a_late_older_state(
     await send(town, sale(sum="5.00", state="paid"), {})
     await send(town, sale("5.00", **{"state": "paid", **more}), {})  # cannot be read
     await send(town, sale(sum="4.00", state="paid"), {})
-    await town.host.desk.edit(town.connection.id, MENDED)
+    await town.host.services.connections.edit(town.connection.id, MENDED)
     await again(town)
     await town.sync()
     assert town.stamps(PHONE) == 0
@@ -210,9 +219,9 @@ async def test_what_is_set_aside_while_it_is_tried_again_stays_as_old_as_it_is(
 ) -> None:
     await connect(town, BASE)
     await send(town, sale("5.00"), {})
-    await town.host.desk.edit(town.connection.id, MENDED)
+    await town.host.services.connections.edit(town.connection.id, MENDED)
     with monkeypatch.context() as broken:
-        broken.setattr(town.host.door, "_stamps_by_plugin", lambda *_: 1 / 0)
+        broken.setattr(town.host.ingestor, "_stamps_by_plugin", lambda *_: 1 / 0)
         assert (await again(town))["still_unread"] == 1
     await send(town, sale(sum="3.00"), {})
     await again(town)
@@ -224,7 +233,7 @@ async def test_of_two_states_in_one_request_the_later_one_counts(town: Town) -> 
     await connect(town, {**BASE, "map_receipts": "all"})
     rows = [json.loads(sale("5.00")), json.loads(sale(sum="3.00"))]
     await send(town, json.dumps({"all": rows}).encode(), {})
-    await town.host.desk.edit(town.connection.id, MENDED)
+    await town.host.services.connections.edit(town.connection.id, MENDED)
     await again(town)
     await town.sync()
     assert town.stamps(PHONE) == 3
@@ -235,7 +244,7 @@ async def test_the_same_body_sent_again_is_as_old_as_when_it_first_came(town: To
     first = sale("5.00")
     await send(town, first, {})
     await send(town, sale(sum="3.00"), {})
-    await town.host.desk.edit(town.connection.id, MENDED)
+    await town.host.services.connections.edit(town.connection.id, MENDED)
     await send(town, first, {})
     await town.sync()
     assert town.stamps(PHONE) == 3
@@ -247,11 +256,11 @@ async def test_all_of_what_waits_is_tried_however_much_came_after_it(town: Town)
         await send(town, sale("1.00", id=f"good-{number}"), {})
     for number in range(210):
         await send(town, json.dumps({"event": "product", "n": number}).encode(), {})
-    rows = await town.host.desk.unread(town.connection.id, 500)
+    rows = await town.host.services.review.list_unread(town.connection.id, 500)
     events = [row.id for row in rows if row.receipt_id is None][:200]
     for start in range(0, len(events), 50):
-        await town.host.desk.leave_unread(town.connection.id, events[start : start + 50])
-    await town.host.desk.edit(town.connection.id, MENDED)
+        await town.host.services.review.discard_unread(town.connection.id, events[start : start + 50])
+    await town.host.services.connections.edit(town.connection.id, MENDED)
     assert await again(town) == {"read": 3, "still_unread": 10, "asked": 0}
     await town.sync()
     assert town.stamps(PHONE) == 3
@@ -262,7 +271,7 @@ async def test_odd_requests_do_not_stand_against_a_good_mend(town: Town) -> None
     await send(town, sale("5.00"), {})
     for number in range(6):
         await send(town, json.dumps({"event": "product.updated", "n": number}).encode(), {})
-    await town.host.desk.edit(town.connection.id, MENDED)
+    await town.host.services.connections.edit(town.connection.id, MENDED)
     assert (await again(town))["read"] == 1
 
 
@@ -270,12 +279,12 @@ async def test_a_body_is_kept_once_however_many_of_its_receipts_cannot_be_read(t
     await connect(town, {**BASE, "map_receipts": "all"})
     rows = [json.loads(sale("1.00", id=str(number), note="x" * 200)) for number in range(300)]
     assert await send(town, json.dumps({"all": rows}).encode(), {}) == 200
-    assert len(await town.host.desk.unread(town.connection.id, 500)) == 300
-    (number,) = await town.host.store.read(lambda tx: tx.run(select(func.count()).select_from(kept_body)).one())
+    assert len(await town.host.services.review.list_unread(town.connection.id, 500)) == 300
+    (number,) = await town.host.store.read(lambda tx: tx.run(select(func.count()).select_from(kept_body_table)).one())
     assert number == 1
-    await town.host.desk.edit(town.connection.id, MENDED)
+    await town.host.services.connections.edit(town.connection.id, MENDED)
     assert (await again(town))["read"] == 300
-    (number,) = await town.host.store.read(lambda tx: tx.run(select(func.count()).select_from(kept_body)).one())
+    (number,) = await town.host.store.read(lambda tx: tx.run(select(func.count()).select_from(kept_body_table)).one())
     assert number == 0
 
 
@@ -291,7 +300,7 @@ async def test_half_a_character_stops_nothing(town: Town) -> None:
 async def test_pressed_twice_at_once_it_is_told_once(town: Town) -> None:
     await connect(town, BASE)
     await send(town, sale("5.00"), {})
-    await town.host.desk.edit(town.connection.id, MENDED)
+    await town.host.services.connections.edit(town.connection.id, MENDED)
     results = await asyncio.gather(*(again(town) for _ in range(4)))
     assert sum(one["read"] for one in results) == 1
     await town.sync()
@@ -302,11 +311,11 @@ async def test_pressed_twice_at_once_it_is_told_once(town: Town) -> None:
 async def test_what_is_no_sale_need_not_be_kept(town: Town) -> None:
     await connect(town, BASE)
     await send(town, b'{"ping": true}', {})
-    (row,) = await town.host.desk.unread(town.connection.id)
-    assert await town.host.desk.unread_body(town.connection.id, row.id[:8]) == b'{"ping": true}'
+    (row,) = await town.host.services.review.list_unread(town.connection.id)
+    assert await town.host.services.review.unread_body(town.connection.id, row.id[:8]) == b'{"ping": true}'
     with pytest.raises(Refusal, match="there is no 'zzz'"):
-        await town.host.desk.leave_unread(town.connection.id, ["zzz"])
-    assert await town.host.desk.leave_unread(town.connection.id, [row.id[:8]]) == 1
+        await town.host.services.review.discard_unread(town.connection.id, ["zzz"])
+    assert await town.host.services.review.discard_unread(town.connection.id, [row.id[:8]]) == 1
     assert await unread(town) == []
     assert (await town.journal())[-1] == "1 request that could not be read is no sale, and is not kept any more."
 
@@ -314,21 +323,21 @@ async def test_what_is_no_sale_need_not_be_kept(town: Town) -> None:
 async def test_a_sale_that_comes_while_a_draft_becomes_a_connection_is_a_sale(
     town: Town, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    draft = await town.host.store.write(lambda tx: drafts.begin(tx, "biz", "webhook", listens=True))
-    made = await town.host.store.read(lambda tx: drafts.get(tx, draft, "biz"))
+    draft = await town.host.store.write(lambda tx: connections.drafts.begin(tx, "biz", "webhook", listens=True))
+    made = await town.host.store.read(lambda tx: connections.drafts.get(tx, draft, "biz"))
     assert made is not None
     token = made.content["hook_token"]
-    real, looked = connections.of_hook_token, []
+    real, looked = connections.registry.by_hook_token, []
 
     def none_at_first(tx: Any, name: str, shown: str) -> Any:
         looked.append(shown)
         return None if len(looked) == 1 else real(tx, name, shown)
 
     rule = StampRule(kind="by_amount", amount=Money(100, "EUR"), unknown_customer=UnknownCustomer.issue)
-    town.connection = await town.host.desk.add(
+    town.connection = await town.host.services.onboarding.connect(
         "webhook", {**BASE, "map_paid": "sum"}, KEY, lambda _account: rule, hook_token=token
     )
-    monkeypatch.setattr(connections, "of_hook_token", none_at_first)
+    monkeypatch.setattr(connections.registry, "by_hook_token", none_at_first)
     assert (await town.hook(sale(sum="5.00"), path=f"/hooks/tills/webhook/{token}")).status_code == 200
     await town.sync()
     assert town.stamps(PHONE) == 5
@@ -344,7 +353,7 @@ async def test_a_revision_that_is_taught_or_missing_once_loses_no_refund(town: T
     if first:
         await send(town, sale(sum="4.00"), {})  # one without its revision
     else:
-        await town.host.desk.edit(town.connection.id, {"map_version": "v"})
+        await town.host.services.connections.edit(town.connection.id, {"map_version": "v"})
     await send(town, sale(sum="5.00", back="5.00", v=2), {})
     await town.sync()
     assert town.stamps(PHONE) == 0
@@ -355,7 +364,7 @@ async def test_of_two_kept_states_the_younger_counts_whatever_was_read_between(t
     await send(town, sale("9.00", back="2.00"), {})
     await send(town, sale("6.00", back="2.00"), {})
     await send(town, sale(sum="7.00"), {})
-    await town.host.desk.edit(town.connection.id, MENDED)
+    await town.host.services.connections.edit(town.connection.id, MENDED)
     await again(town)
     await town.sync()
     assert town.stamps(PHONE) == 4
@@ -374,7 +383,7 @@ async def test_of_two_states_in_one_request_the_later_counts_though_it_was_not_r
     await connect(town, {**BASE, "map_receipts": "all"})
     rows = [json.loads(sale(sum="5.00")), json.loads(sale("3.00"))]
     await send(town, json.dumps({"all": rows}).encode(), {})
-    await town.host.desk.edit(town.connection.id, MENDED)
+    await town.host.services.connections.edit(town.connection.id, MENDED)
     await again(town)
     await town.sync()
     assert town.stamps(PHONE) == 3
@@ -385,7 +394,7 @@ async def test_what_lost_once_does_not_win_when_it_is_delivered_again(town: Town
     late = sale("5.00")
     await send(town, late, {})
     await send(town, sale(sum="3.00"), {})
-    await town.host.desk.edit(town.connection.id, MENDED)
+    await town.host.services.connections.edit(town.connection.id, MENDED)
     await again(town)
     await send(town, late, {})
     await town.sync()
@@ -403,7 +412,7 @@ async def test_what_stays_unread_is_counted_once_and_its_reason_is_the_new_one(t
 async def test_what_waits_goes_on_with_the_account_and_not_for_ever(town: Town) -> None:
     await connect(town, {**BASE, "till_id": "till-of-the-bar"})
     await send(town, sale("5.00"), {})
-    await town.host.desk.remove(town.connection.id)
+    await town.host.services.connections.remove(town.connection.id)
     await connect(town, {**BASE, "till_id": "till-of-the-bar", **MENDED})
     assert (await again(town))["read"] == 1
     await send(town, b'{"ping": 1}', {})
@@ -417,15 +426,15 @@ async def test_a_refused_hook_is_told_to_its_cafe(town: Town) -> None:
     proof = {"proof": "header", "proof_header": "X-Key", "secret": "a long secret", "map_paid": "sum"}
     await connect(town, {**BASE, **proof})
     assert await send(town, sale(sum="5.00"), {"X-Key": "another"}) == 401
-    assert (await town.host.desk.get(town.connection.id)).refuses
+    assert (await town.host.services.connections.get(town.connection.id)).refuses
     assert "its secret is another" in (await town.journal())[-1]
     assert await send(town, sale(sum="5.00"), {"X-Key": "a long secret"}) == 200
-    assert not (await town.host.desk.get(town.connection.id)).refuses
+    assert not (await town.host.services.connections.get(town.connection.id)).refuses
 
 
 async def test_a_till_without_seconds_gives_its_first_stamp(town: Town) -> None:
     await connect(town, {**BASE, "map_paid": "sum"})
-    began = (await town.host.desk.get(town.connection.id)).began_at
+    began = (await town.host.services.connections.get(town.connection.id)).began_at
     minute = datetime.fromtimestamp(began // 60_000_000 * 60, UTC)
     await send(town, sale(sum="2.00", at=minute.isoformat()), {})
     await send(town, sale(sum="3.00", id="8", at=(minute - timedelta(minutes=1)).isoformat()), {})

@@ -14,11 +14,11 @@ from pydantic import SecretStr
 
 from connector_sdk import Sale
 from connectors.cli.servers import serving
-from connectors.host import Host
 from connectors.plugins import Plugins
+from connectors.runtime.host import Host
 from connectors.settings import Settings
-from connectors.store import ledger, outbox
-from connectors.sync.ingest import Arrival, Source
+from connectors.store import counters, ledger
+from connectors.sync.ingest import Snapshot, Source
 from tests.model import ModelTill, sale
 from tests.town import Sandbox
 
@@ -40,13 +40,13 @@ def _same_work(database: str, url: str, connection_id: str, sales: list[str], ba
         async with _host(database, url) as host:
             assert host.identifier is not None
             assert host.deliverer is not None
-            one = await host.desk.get(connection_id)
+            one = await host.services.connections.get(connection_id)
             outcomes: list[str] = []
             for text in sales:
-                ticket = await host.store.write(lambda tx: ledger.tickets(tx, 1))
-                arrival = Arrival(one, Sale.model_validate_json(text), Source.poll, ticket)
+                ticket = await host.store.write(lambda tx: counters.issue_tickets(tx, 1))
+                arrival = Snapshot(one, Sale.model_validate_json(text), Source.poll, ticket)
                 barrier.wait(30)
-                outcomes += await host.door.ingest([arrival])
+                outcomes += await host.ingestor.ingest([arrival])
                 await host.identifier.round()
                 barrier.wait(30)
                 await host.deliverer.drain()
@@ -63,7 +63,7 @@ async def test_two_processes_plan_once_and_send_once(tmp_path: Path) -> None:
             from connector_sdk.rule import StampRule, UnknownCustomer
 
             rule = StampRule(unknown_customer=UnknownCustomer.issue)
-            one = await host.desk.add("model", {}, "7loc_sc_two", lambda _account: rule)
+            one = await host.services.onboarding.connect("model", {}, "7loc_sc_two", lambda _account: rule)
             now = host.store.clock.now()
         # one card for all receipts, so that both always want the same card at once
         sales = [sale(f"r{n}", closed=now + n).model_dump_json() for n in range(RECEIPTS * ROUNDS)]
@@ -84,7 +84,7 @@ async def test_two_processes_plan_once_and_send_once(tmp_path: Path) -> None:
         async with _host(database, url) as host:
             assert host.deliverer is not None
             await host.deliverer.drain()
-            found = await host.store.read(lambda tx: outbox.listed(tx, one.id))
+            found = await host.store.read(lambda tx: ledger.operations.list_newest(tx, one.id))
     assert len(found) == len(sales)
     applied = [one["code"] for one in sandbox.state.operations if one["kind"] == "stamps_added"]
     assert sorted(applied) == sorted(f"model:a1:r{n}:1" for n in range(len(sales)))

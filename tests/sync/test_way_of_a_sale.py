@@ -5,6 +5,7 @@ from __future__ import annotations
 from connector_sdk.money import Money
 from connector_sdk.rule import Refunds, StampRule, UnknownCustomer
 from connectors.domain.operation import State
+from connectors.store import inbox
 from tests.town import ANNA, BORYS, KEY, Town
 
 HRYVNIA_10 = StampRule(
@@ -149,7 +150,7 @@ async def test_refunds_may_be_kept_or_left_to_a_person(town: Town) -> None:
     assert result["operations"]["held"] == 1
     held = (await town.operations())[-1]
     assert (held.state, held.hold, town.stamps(ANNA)) == (State.held, "flagged", 1)
-    await town.host.desk.retry(town.connection.id, held.id)
+    await town.host.services.review.retry(town.connection.id, held.id)
     await town.sync()
     assert town.stamps(ANNA) == 0
 
@@ -162,7 +163,7 @@ async def test_a_cap_holds_whole_operations_and_a_person_may_waive_it(town: Town
     result = await town.sync()
     assert (result["operations"]["applied"], result["operations"]["held"]) == (2, 1)
     (held,) = [one for one in await town.operations() if one.state is State.held]
-    await town.host.desk.retry(town.connection.id, held.id)
+    await town.host.services.review.retry(town.connection.id, held.id)
     await town.sync()
     assert town.stamps(ANNA) == 3
 
@@ -201,9 +202,9 @@ async def test_a_refused_key_stops_the_connection_and_a_new_one_lets_it_go_on(to
     town.cafe.sell(town.cafe.client(ANNA))
     town.sevenstamp.revoked.add(KEY)
     await town.sync()
-    assert (await town.host.desk.get(town.connection.id)).health == "needs_authorisation"
+    assert (await town.host.services.connections.get(town.connection.id)).health == "needs_authorisation"
     town.sevenstamp.revoked.clear()
-    await town.host.desk.edit(town.connection.id, {}, key=KEY)
+    await town.host.services.connections.edit(town.connection.id, {}, key=KEY)
     await town.sync()
     assert town.stamps(ANNA) == 1
 
@@ -217,7 +218,6 @@ async def test_a_refused_till_token_stops_the_connection(town: Town) -> None:
 
 
 async def test_a_receipt_that_cannot_be_mapped_is_kept_and_the_page_goes_on(town: Town) -> None:
-    from connectors.store import journal
 
     await town.connect()
     bad = town.cafe.sell(town.cafe.client(ANNA))
@@ -228,7 +228,7 @@ async def test_a_receipt_that_cannot_be_mapped_is_kept_and_the_page_goes_on(town
     assert (town.stamps(ANNA), town.stamps(BORYS)) == (0, 1)
     lines = [line for line in await town.journal() if "could not be read" in line]
     assert lines == ["Receipt 330660 could not be read and is kept: payed_sum is not a whole number."]
-    (kept,) = await town.host.store.read(lambda tx: journal.kept_bodies(tx, town.connection.id))
+    (kept,) = await town.host.store.read(lambda tx: inbox.unreadable.with_bodies(tx, town.connection.id))
     assert (kept.receipt_id, kept.where) == ("330660", "payed_sum")
     assert b'"payed_sum": "27.5"' in kept.body
     town.cafe.receipts[bad]["payed_sum"] = "2750"

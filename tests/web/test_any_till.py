@@ -9,7 +9,7 @@ import pytest
 
 from connector_sdk.rule import StampRule
 from connector_sdk.signatures import BodyHmac
-from connectors.desk import Refusal
+from connectors.services import Refusal
 from tests.town import KEY, Town
 from tests.web.visitor import Browsers, browsers
 from tests.webhook.test_way_of_a_request import READY, fresh
@@ -58,7 +58,7 @@ async def test_a_shop_is_connected_by_a_ready_made_mapping_and_its_sale_becomes_
     path = address[1].removeprefix(town.host.public_url)
     signed = {"X-WC-Webhook-Signature": BodyHmac(SECRET, "base64").sign(body)}
     assert (await town.hook(body, path=path, headers=signed)).status_code == 200
-    (town.connection,) = await town.host.desk.everyone()
+    (town.connection,) = await town.host.services.connections.list_all()
     await town.sync()
     assert town.stamps("+34600111222") == 1
 
@@ -69,11 +69,13 @@ async def test_a_secret_that_a_connection_has_goes_on_and_another_weak_one_is_re
     weak, values = "a" * 16, dict(READY["woocommerce"].settings)
     values |= {"till_name": "Shop", "currency": "EUR", "zone": "Europe/Madrid", "secret": weak}
     with monkeypatch.context() as before:  # as it was connected by an older version
-        before.setattr("connectors.desk.joining.easily_guessed", lambda _text: False)
-        one = await town.host.desk.add("webhook", values, KEY, lambda _account: StampRule())
-    assert (await town.host.desk.edit(one.id, {"till_name": "Another name"})).account.name == "Another name"
+        before.setattr("connectors.services.checks.easily_guessed", lambda _text: False)
+        one = await town.host.services.onboarding.connect("webhook", values, KEY, lambda _account: StampRule())
+    assert (
+        await town.host.services.connections.edit(one.id, {"till_name": "Another name"})
+    ).account.name == "Another name"
     with pytest.raises(Refusal, match="easily guessed"):
-        await town.host.desk.edit(one.id, {"secret": "b" * 16})
+        await town.host.services.connections.edit(one.id, {"secret": "b" * 16})
     token = town.host.store.vault.decrypt(one.hook_token)
     body = fresh(READY["woocommerce"].sample)
     signed = {"X-WC-Webhook-Signature": BodyHmac(weak, "base64").sign(body)}

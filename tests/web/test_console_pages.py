@@ -18,8 +18,8 @@ from connector_sdk.messages import Message
 from connector_sdk.money import Money
 from connector_sdk.rule import StampRule
 from connectors.domain.clock import MINUTE, SystemClock, moment
-from connectors.host import Host
-from connectors.store import connections, journal, looking, sessions
+from connectors.runtime.host import Host
+from connectors.store import access, connections, ledger, queries
 from poster_connector.connector import PosterConnector
 from poster_connector.sandbox import Account
 from poster_connector.settings import PosterSettings
@@ -69,20 +69,20 @@ async def test_what_happens_while_a_page_is_put_together_is_news_to_it(
 ) -> None:
     await town.connect()
     one, store = town.connection.id, town.host.store
-    read, overview, seen = store.read, looking.overview, []
+    read, overview, seen = store.read, queries.overviews.overview, []
 
     async def and_something_happens(work: Any) -> Any:
         found = await read(work)
-        await store.write(lambda tx: journal.note(tx, one, Message("connection.email")))
+        await store.write(lambda tx: ledger.journal.write(tx, one, Message("connection.email")))
         return found
 
     def noted(tx: Any, wanted: str) -> Any:
-        seen.append(journal.last(tx, one))
+        seen.append(ledger.journal.newest_seq(tx, one))
         return overview(tx, wanted)
 
     mine = await doors.new().sign_in()
     monkeypatch.setattr(store, "read", and_something_happens)
-    monkeypatch.setattr(looking, "overview", noted)
+    monkeypatch.setattr(queries.overviews, "overview", noted)
     page = await mine.get(f"/connections/{one}")
     after = re.search(r"/events\?after=([0-9]+)", page.text)
     assert after is not None
@@ -97,8 +97,10 @@ async def test_no_page_makes_more_than_five_queries(town: Town, doors: Browsers)
     mine, operator = await doors.new().sign_in(), await doors.new().as_operator()
     draft = (await mine.post("/connect/poster")).headers["location"]
     base = f"/connections/{town.connection.id}"
-    found = await town.host.store.read(lambda tx: looking.find(tx, town.connection, [looking.Term(receipt="330661")]))
-    somebody = sessions.Visitor(town.connection.business_id, "Cafe Lviv", "UTC", "till", KEY)
+    found = await town.host.store.read(
+        lambda tx: queries.receipts.search(tx, town.connection, [queries.receipts.SearchTerm(receipt="330661")])
+    )
+    somebody = access.sessions.Visitor(town.connection.business_id, "Cafe Lviv", "UTC", "till", KEY)
     passkey = await keep_passkey(town.host, somebody, "Phone")
     pages = {
         mine: [
@@ -180,7 +182,7 @@ async def test_the_way_back_from_the_till_works_once_and_for_this_browser_only(t
     again = await mine.get(good)
     assert (again.status_code, "This has been done already" in again.text) == (400, True)
     assert draft in again.text
-    assert await town.host.desk.everyone() == []
+    assert await town.host.services.connections.list_all() == []
 
 
 @pytest.mark.parametrize(
@@ -207,7 +209,7 @@ async def test_a_bad_way_back_says_what_happened_and_stores_nothing(
     assert said in answer.text
     assert "Go on" in answer.text
     assert (await mine.get(draft)).headers["location"] == f"{draft}/authorise"
-    assert await town.host.desk.everyone() == []
+    assert await town.host.services.connections.list_all() == []
 
 
 class Later:
@@ -246,7 +248,7 @@ async def test_authorising_again_with_another_account_is_refused_and_both_are_na
     assert answer.status_code == 400
     assert "861053" in answer.text
     assert "861052" in answer.text
-    assert (await town.host.desk.get(town.connection.id)).generation == town.connection.generation
+    assert (await town.host.services.connections.get(town.connection.id)).generation == town.connection.generation
 
 
 # --- forms ----------------------------------------------------------------------------------------------------------
@@ -306,7 +308,7 @@ async def test_a_rule_that_is_none_is_told_beside_the_field_and_kept(town: Town,
         assert (answer.status_code, said in answer.text) == (422, True), values
         assert all(f'value="{value}"' in answer.text for value in values.values() if value)
     assert (await mine.post(path, kind="by_amount", amount="12,50")).status_code == 303
-    rule = await town.host.desk.rule(town.connection)
+    rule = await town.host.services.connections.current_rule(town.connection)
     assert rule.amount == Money(1250, "UAH")
 
 
@@ -381,8 +383,12 @@ async def test_a_receipt_is_found_by_what_stands_on_it(town: Town, doors: Browse
     await town.sync()
     card = next(iter(town.sevenstamp.state.cards.values()))
     mine = await doors.new().sign_in()
-    one = await town.host.store.read(lambda tx: connections.get(tx, town.connection.id))
-    found = (await town.host.store.read(lambda tx: looking.find(tx, one, [looking.Term(receipt=str(receipt))])))[0]
+    one = await town.host.store.read(lambda tx: connections.registry.get(tx, town.connection.id))
+    found = (
+        await town.host.store.read(
+            lambda tx: queries.receipts.search(tx, one, [queries.receipts.SearchTerm(receipt=str(receipt))])
+        )
+    )[0]
     closed = moment(found.closed_at or 0).astimezone(ZoneInfo("Europe/Kyiv"))
     for query in (
         *(str(receipt), ANNA, ANNA.removeprefix("+"), "+380 50 111 2201", card.number, card.number[-4:]),
@@ -472,9 +478,9 @@ async def test_a_receipt_left_out_is_not_called_stamped(town: Town, doors: Brows
     await town.sync()
     town.cafe.sell(town.cafe.client(ANNA))
     await town.sync()
-    await town.host.desk.pause(town.connection.id)
+    await town.host.services.connections.pause(town.connection.id)
     town.cafe.sell(town.cafe.client(ANNA))
-    await town.host.desk.resume(town.connection.id, leave_out=True)
+    await town.host.services.connections.resume(town.connection.id, leave_out=True)
     await town.sync()
     mine = await doors.new().sign_in()
     for number, said in (("330660", "1 stamp on the card ending"), ("330661", "no stamps")):

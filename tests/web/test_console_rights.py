@@ -16,7 +16,7 @@ from connector_sdk.rule import StampRule
 from connectors.domain.clock import DAY, HOUR, MINUTE, SystemClock
 from connectors.domain.connection import Health
 from connectors.sevenstamp.sandbox import Faults
-from connectors.store import journal, looking, operators, sessions
+from connectors.store import access, ledger, queries
 from connectors.store.schema import metadata
 from connectors.web.console import gate
 from connectors.web.console.frame import Who, local
@@ -44,9 +44,13 @@ async def _shop(town: Town) -> dict[str, str]:
     town.cafe.sell(town.cafe.client(ANNA), comment="FREECOFFEE9")
     await town.sync()
     one = town.connection
-    receipt = (await town.host.store.read(lambda tx: looking.find(tx, one, [looking.Term(receipt="330660")])))[0].id
+    receipt = (
+        await town.host.store.read(
+            lambda tx: queries.receipts.search(tx, one, [queries.receipts.SearchTerm(receipt="330660")])
+        )
+    )[0].id
     rejected = next(o.id for o in await town.operations() if o.state == "rejected")
-    somebody = sessions.Visitor(one.business_id, "Cafe Lviv", "UTC", "till", KEY)
+    somebody = access.sessions.Visitor(one.business_id, "Cafe Lviv", "UTC", "till", KEY)
     passkey = await keep_passkey(town.host, somebody, "Cafe Lviv's")
     return {
         "connection": one.id,
@@ -75,7 +79,9 @@ async def test_every_route_of_another_business_is_404_and_changes_nothing(town: 
     mine, theirs = await doors.new().sign_in(), await doors.new().sign_in(THEIRS)
     drafted = await mine.post("/connect/poster")
     ids["draft"] = drafted.headers["location"].split("/")[2]
-    device = (await town.host.store.read(lambda tx: sessions.devices(tx, town.connection.business_id)))[0].id_hash
+    device = (await town.host.store.read(lambda tx: access.sessions.devices(tx, town.connection.business_id)))[
+        0
+    ].id_hash
     before, tried = await _dump(town), 0
     for route in ROUTES:
         if route.who is Who.anyone or "{" not in route.path or route.path == "/connect/{connector}":
@@ -107,7 +113,9 @@ async def test_ids_of_one_business_do_not_open_parts_of_another(town: Town, door
     theirs = await doors.new().sign_in(THEIRS)
     second = Account(token=OTHER_TOKEN, name="other")
     town.till.accounts[second.token] = second
-    own = await town.host.desk.add("poster", {"access_token": second.token}, THEIRS, lambda _account: StampRule())
+    own = await town.host.services.onboarding.connect(
+        "poster", {"access_token": second.token}, THEIRS, lambda _account: StampRule()
+    )
     base = f"/connections/{own.id}"
     assert (await theirs.get(base)).status_code == 200
     assert (await theirs.get(f"{base}/receipts/{ids['receipt']}")).status_code == 404
@@ -284,7 +292,7 @@ async def test_sessions_end_by_idleness_and_age_and_by_hand(town: Town, doors: B
     assert (await mine.get("/")).status_code == 303
     assert (await phone.get("/")).status_code == 200
     laptop = await doors.new().sign_in()
-    devices = await town.host.store.read(lambda tx: sessions.devices(tx, _business(tx)))
+    devices = await town.host.store.read(lambda tx: access.sessions.devices(tx, _business(tx)))
     gone = next(one for one in devices if one.remembered)
     assert (await laptop.post(f"/devices/{gone.id_hash}/sign-out")).status_code == 303
     assert (await phone.get("/")).status_code == 303
@@ -302,13 +310,13 @@ async def test_a_new_key_takes_the_place_of_a_dead_one(town: Town, doors: Browse
     town.sevenstamp.revoked.add(KEY)
     town.cafe.sell(town.cafe.client(ANNA))
     await town.sync()
-    assert (await town.host.desk.get(one)).health is Health.needs_authorisation
+    assert (await town.host.services.connections.get(one)).health is Health.needs_authorisation
     visitor = await doors.new().sign_in(f"{KEY}--borys")
     assert "7stamp refuses the key of 1 till." in (await visitor.get("/")).text
     await visitor.post("/keys/replace")
-    assert (await town.host.desk.get(one)).health is Health.active
-    assert (await town.host.desk.get(one)).key_login == "borys"
-    lines = await town.host.store.read(lambda tx: journal.lines(tx, one))
+    assert (await town.host.services.connections.get(one)).health is Health.active
+    assert (await town.host.services.connections.get(one)).key_login == "borys"
+    lines = await town.host.store.read(lambda tx: ledger.journal.of_connection(tx, one))
     assert [line.by for line in lines if line.message.id == "connection.edited.key"] == ["borys"]
 
 
@@ -322,7 +330,7 @@ async def test_disconnecting_and_diagnostics_ask_for_a_key_of_this_business(town
     file = await mine.post(f"/connections/{ids['connection']}/diagnostics", secret=KEY)
     assert file.headers["content-type"] == "application/zip"
     assert (await mine.post(f"/connections/{ids['connection']}/disconnect", secret=KEY)).status_code == 303
-    assert await town.host.desk.everyone() == []
+    assert await town.host.services.connections.list_all() == []
 
 
 async def test_the_headers_leave_no_way_for_others(town: Town, doors: Browsers) -> None:
@@ -352,7 +360,7 @@ def test_no_form_leads_to_another_site(address: str) -> None:
 
 async def test_what_cafes_and_tills_call_things_is_shown_as_text(town: Town, doors: Browsers) -> None:
     await _shop(town)
-    await town.host.desk.edit(town.connection.id, {}, title="<script>alert(1)</script>")
+    await town.host.services.connections.edit(town.connection.id, {}, title="<script>alert(1)</script>")
     mine = await doors.new().sign_in()
     for path in (
         "/",
@@ -403,7 +411,7 @@ async def test_a_link_ends_with_whatever_allowed_it(
     # the operator's password changes
     operator = await doors.new().as_operator()
     made = await link(operator)
-    await town.host.store.write(lambda tx: operators.set_password_hash(tx, "another"))
+    await town.host.store.write(lambda tx: access.operator_password.set_password_hash(tx, "another"))
     assert not await opens(made)
     # the key is refused: a chain of links does not outlive it
     one = await doors.new().sign_in()
@@ -435,11 +443,11 @@ async def test_forms_of_strangers_are_not_kept(town: Town, doors: Browsers) -> N
 async def test_sessions_links_and_searches_are_bounded(town: Town, doors: Browsers) -> None:
     await _shop(town)
     visitor = await doors.new().sign_in()
-    who = (await town.host.store.read(lambda tx: sessions.devices(tx, town.connection.business_id)))[0].visitor
+    who = (await town.host.store.read(lambda tx: access.sessions.devices(tx, town.connection.business_id)))[0].visitor
     for _ in range(103):
-        await town.host.store.write(lambda tx: sessions.begin(tx, who, device="", remembered=False, lives=DAY))
+        await town.host.store.write(lambda tx: access.sessions.begin(tx, who, device="", remembered=False, lives=DAY))
     visitor = await doors.new().sign_in()
-    devices = await town.host.store.read(lambda tx: sessions.devices(tx, town.connection.business_id))
+    devices = await town.host.store.read(lambda tx: access.sessions.devices(tx, town.connection.business_id))
     assert len(devices) == 100
     for _ in range(25):
         await visitor.post("/devices/link")
@@ -448,7 +456,9 @@ async def test_sessions_links_and_searches_are_bounded(town: Town, doors: Browse
     base = f"/connections/{town.connection.id}"
     town.cafe.sell(0)
     await town.sync()
-    found = await town.host.store.read(lambda tx: looking.find(tx, town.connection, [looking.Term(receipt="330661")]))
+    found = await town.host.store.read(
+        lambda tx: queries.receipts.search(tx, town.connection, [queries.receipts.SearchTerm(receipt="330661")])
+    )
     answers = [
         await visitor.post(f"{base}/receipts/{found[0].id}/find-card", who=f"{number:06d}") for number in range(25)
     ]

@@ -10,8 +10,8 @@ from urllib.parse import urlencode
 import httpx
 import pytest
 
-from connectors.store import drafts
-from connectors.store.drafts import Draft
+from connectors.store import connections
+from connectors.store.connections.drafts import Draft
 from connectors.web.console.pages import PAGES
 from tests.town import ANNA, KEY, Town
 from tests.web.test_teaching_pages import FORM, SALE
@@ -45,7 +45,7 @@ async def doors(town: Town) -> AsyncIterator[Browsers]:
 
 async def draft_of(town: Town, address: str) -> Draft:
     wanted, owner = address.split("/")[2], await owner_of(town)
-    found = await town.host.store.read(lambda tx: drafts.get(tx, wanted, owner))
+    found = await town.host.store.read(lambda tx: connections.drafts.get(tx, wanted, owner))
     assert found is not None
     return found
 
@@ -96,10 +96,12 @@ async def test_every_step_of_connecting_can_be_asked_for_before_and_after_every_
     for station, content in (await stations(town, mine, connector, given)).items():
         for route in STEPS:
             for form in forms if route.method == "POST" else [{}]:
-                draft = await town.host.store.write(lambda tx: drafts.begin(tx, owner, connector))
-                made = await town.host.store.read(lambda tx, draft=draft: drafts.get(tx, draft, owner))  # type: ignore[misc]
+                draft = await town.host.store.write(lambda tx: connections.drafts.begin(tx, owner, connector))
+                made = await town.host.store.read(lambda tx, draft=draft: connections.drafts.get(tx, draft, owner))  # type: ignore[misc]
                 assert made is not None
-                await town.host.store.write(lambda tx, made=made, content=content: drafts.keep(tx, made, content))  # type: ignore[misc]
+                await town.host.store.write(
+                    lambda tx, made=made, content=content: connections.drafts.save(tx, made, content)
+                )  # type: ignore[misc]
                 path = route.path.format(draft=draft)
                 answer = await (mine.post(path, proof, **form) if route.method == "POST" else mine.get(path))
                 if answer.status_code >= 500:
@@ -123,7 +125,7 @@ async def test_no_setting_of_any_till_keeps_its_draft_from_being_opened_again(to
 
     async def walked(name: str, values: dict[str, str]) -> None:
         """Keep settings as they are and open the draft's pages again."""
-        await town.host.store.write(lambda tx: drafts.keep(tx, draft, draft.content))
+        await town.host.store.write(lambda tx: connections.drafts.save(tx, draft, draft.content))
         answers = [await saved(then="teach", **values)]
         answers += [await mine.get(f"{address}/{page}") for page in ("authorise", "teach?all=1")]
         answers.append(await saved(**values))

@@ -62,7 +62,7 @@ async def test_a_cafe_forgets_its_customer_with_its_key(town: Town, doors: Brows
 
 async def test_another_cafe_cannot_use_what_was_sealed_here(town: Town, doors: Browsers) -> None:
     await two_tills(town)
-    other = await town.host.desk.add(
+    other = await town.host.services.onboarding.connect(
         "webhook",
         {"till_name": "x", "currency": "EUR", "zone": "Europe/Madrid", "proof": "address", "map_receipt_id": "id",
          "map_paid": "total", "map_closed_at": "at", "map_phone": "phone"},

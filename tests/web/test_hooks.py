@@ -12,8 +12,8 @@ import pytest
 from connector_sdk.messages import Message
 from connectors.domain.clock import SECOND, SystemClock
 from connectors.domain.connection import Health
-from connectors.store import connections, hints, journal, ledger
-from connectors.store.connections import Edit
+from connectors.store import connections, counters, inbox
+from connectors.store.connections.registry import ConnectionEdit
 from connectors.web.app import MOST_BODY
 from poster_connector.sandbox import SECRET, Account
 from tests.town import ANNA, Town, build
@@ -35,7 +35,7 @@ def said(answer: httpx.Response) -> tuple[int, Any]:
 
 
 async def waiting(town: Town) -> int:
-    return await town.host.store.read(lambda tx: hints.waiting(tx, town.connection.id))
+    return await town.host.store.read(lambda tx: inbox.hints.count_of(tx, town.connection.id))
 
 
 async def test_a_hook_is_kept_before_it_is_answered_and_leads_to_the_stamp(town: Town) -> None:
@@ -99,14 +99,14 @@ async def test_what_proves_itself_but_cannot_be_understood_is_kept_and_accepted(
     await town.connect()
     body = town.cafe.signed_hook("transaction", "", "closed")  # type: ignore[arg-type]
     assert said(await town.hook(body)) == ACCEPT
-    (kept,) = await town.host.store.read(lambda tx: journal.kept_bodies(tx, town.connection.id))
+    (kept,) = await town.host.store.read(lambda tx: inbox.unreadable.with_bodies(tx, town.connection.id))
     assert (kept.body, kept.where) == (body, "object_id")
     assert (await town.journal())[-1] == "A hook could not be read and is kept: object_id is missing."
 
 
 async def test_a_hook_of_an_account_we_do_not_have_is_accepted_and_counted(town: Town) -> None:
     assert said(await town.hook(Account(token="999:a").hook(1, "closed"))) == ACCEPT
-    assert await town.host.store.read(ledger.counters) == {"hooks for accounts we do not have": 1}
+    assert await town.host.store.read(counters.read_counters) == {"hooks for accounts we do not have": 1}
 
 
 async def test_other_objects_are_accepted_and_leave_nothing(town: Town) -> None:
@@ -140,7 +140,7 @@ async def test_without_its_secret_the_connector_asks_the_till_to_come_again(
 ) -> None:
     async with build(tmp_path, monkeypatch) as town:
         monkeypatch.delenv("POSTER_APPLICATION_SECRET")
-        from connectors.host import Host
+        from connectors.runtime.host import Host
 
         async with Host(town.settings) as host:
             town.host = host
@@ -148,12 +148,12 @@ async def test_without_its_secret_the_connector_asks_the_till_to_come_again(
 
 
 async def health(town: Town) -> str:
-    return (await town.host.desk.get(town.connection.id)).health.value
+    return (await town.host.services.connections.get(town.connection.id)).health.value
 
 
 async def polled(town: Town) -> None:
     """Read whatever is due by now."""
-    for turn in await town.host.store.write(lambda tx: connections.due_polls(tx, 10)):
+    for turn in await town.host.store.write(lambda tx: connections.schedule.claim_polls(tx, 10)):
         await town.host.reader.poll(turn)
 
 
@@ -205,7 +205,7 @@ async def test_the_unsigned_number_of_a_hook_leads_it_to_no_other_account(town: 
     body = json.loads(other.signed_hook("application" if action == "removed" else "transaction", 76, action))
     answer = await town.hook(json.dumps({**body, "account_number": town.cafe.number}).encode())
     assert answer.status_code == 401
-    one = await town.host.desk.get(town.connection.id)
+    one = await town.host.services.connections.get(town.connection.id)
     assert (one.health, one.last_hook_at, await waiting(town)) == ("active", None, 0)
 
 
@@ -240,8 +240,8 @@ async def test_a_token_that_somebody_sends_again_replaces_no_newer_one_and_none_
             data = json.dumps({"user_id": "4", "access_token": token})
             body = town.cafe.signed_hook("application", 76, "added", data=data, at=int(now) + at)
             assert said(await town.hook(body)) == ACCEPT
-            one = await town.host.desk.get(town.connection.id)
-            return str(town.host.desk.settings_of(one)["access_token"])
+            one = await town.host.services.connections.get(town.connection.id)
+            return str(town.host.services.connections.settings_of(one)["access_token"])
 
         assert await given(other, -3600) == good  # older than the cafe's own sign-in
         clock.seconds = 3 * 86400
@@ -254,7 +254,7 @@ async def test_a_token_that_somebody_sends_again_replaces_no_newer_one_and_none_
 async def test_a_connection_that_does_not_know_its_name_in_hooks_learns_it_with_the_next_look_back(town: Town) -> None:
     one = await town.connect()
     before = one.account.model_copy(update={"hook_name": None})
-    await town.host.store.write(lambda tx: connections.edit(tx, one.id, Edit(account=before)))
+    await town.host.store.write(lambda tx: connections.registry.edit(tx, one.id, ConnectionEdit(account=before)))
     assert (await town.hook(town.cafe.hook(330660, "closed"))).status_code == 503  # Poster sends it again
     await town.sync()
     assert said(await town.hook(town.cafe.hook(330660, "closed"))) == ACCEPT
@@ -263,20 +263,20 @@ async def test_a_connection_that_does_not_know_its_name_in_hooks_learns_it_with_
 
 async def test_a_token_that_is_added_puts_a_connection_right_again(town: Town) -> None:
     await town.connect()
-    one = await town.host.desk.get(town.connection.id)
+    one = await town.host.services.connections.get(town.connection.id)
     await town.host.store.write(
-        lambda tx: connections.found_unwell(tx, one, Health.needs_authorisation, Message("why.till_refuses"))
+        lambda tx: connections.registry.report_unwell(tx, one, Health.needs_authorisation, Message("why.till_refuses"))
     )
     token = json.dumps({"user_id": "4", "access_token": town.cafe.token})
     assert said(await town.hook(town.cafe.signed_hook("application", 76, "added", data=token))) == ACCEPT
-    assert (await town.host.desk.get(town.connection.id)).health == "active"
+    assert (await town.host.services.connections.get(town.connection.id)).health == "active"
     odd = json.dumps({"access_token": f"{town.cafe.number}:!! bad"})
     assert said(await town.hook(town.cafe.signed_hook("application", 76, "added", data=odd))) == ACCEPT
     assert "settings" in (await town.journal())[-1]
-    await town.host.desk.pause(town.connection.id)
+    await town.host.services.connections.pause(town.connection.id)
     await town.hook(town.cafe.signed_hook("application", 76, "removed"))
-    assert (await town.host.desk.get(town.connection.id)).health == "paused"
-    await town.host.desk.resume(town.connection.id)
+    assert (await town.host.services.connections.get(town.connection.id)).health == "paused"
+    await town.host.services.connections.resume(town.connection.id)
     stranger = json.dumps({"access_token": "111:abc"})
     await town.hook(town.cafe.signed_hook("application", 76, "added", data=stranger))
     await town.sync()

@@ -22,7 +22,7 @@ import httpx
 import pytest
 
 from connectors.cli.servers import serving
-from connectors.store import ledger
+from connectors.store import counters
 from connectors.web.app import MOST_BODY, application
 from connectors.web.console.frame import MOST_FORM
 from connectors.web.console.pages import PAGES
@@ -143,7 +143,7 @@ async def test_headers_over_64_kib_are_refused_with_431_and_counted(town: Town) 
         assert (await server.ask(HEALTH + many + b"\r\n")).status == 431
         assert server.refused == {"headers too large": 3}
     # the host stopped with its server, and has written the counters
-    assert (await town.host.store.read(ledger.counters))["refused: headers too large"] == 3
+    assert (await town.host.store.read(counters.read_counters))["refused: headers too large"] == 3
 
 
 async def test_headers_just_below_the_limits_are_taken(town: Town) -> None:

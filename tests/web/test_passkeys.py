@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from connectors.cli.console import _for
 from connectors.domain.clock import DAY, MINUTE, SECOND, SystemClock
 from connectors.sevenstamp.sandbox import Faults
-from connectors.store import operators, passkeys, sessions
+from connectors.store import access
 from connectors.web.console import gate
 from connectors.web.console.relying_party import Site, site_of
 from tests.stage import PASSWORD
@@ -157,7 +157,7 @@ async def rows(town: Town, table: str) -> list[Any]:
 
 async def command_line_link(town: Town, connection: str | None = None) -> str:
     """What `connectors console link` prints, as a path."""
-    return "/link/" + await town.host.store.write(lambda tx: sessions.make_link(tx, _for(tx, connection)))
+    return "/link/" + await town.host.store.write(lambda tx: access.sessions.make_link(tx, _for(tx, connection)))
 
 
 def later(town: Town, by: int) -> None:
@@ -505,7 +505,7 @@ async def test_a_new_password_removes_the_operators_passkeys_and_nobody_elses(to
     theirs = await added(await browser(doors).sign_in())
     signed_in = browser(doors)
     await sign_in(signed_in, mine)
-    await town.host.store.write(lambda tx: operators.set_password_hash(tx, "another"))
+    await town.host.store.write(lambda tx: access.operator_password.set_password_hash(tx, "another"))
     assert not await opens(signed_in)
     assert (await sign_in(browser(doors), mine)).status_code == 422
     assert (await sign_in(browser(doors), theirs)).status_code == 303
@@ -605,13 +605,13 @@ async def test_a_cafe_comes_back_by_the_command_line_and_adds_one_with_a_key(tow
 async def test_ten_passkeys_are_enough(town: Town, doors: Browsers) -> None:
     operator, mine = await browser(doors).as_operator(), await browser(doors).sign_in()
     options = await creation_options(operator)
-    for number in range(passkeys.MOST):
+    for number in range(access.passkeys.MOST):
         await added(operator, f"Number {number}")
     assert "Remove one first" in (await operator.get("/passkeys/add")).text
     assert (await operator.post("/passkeys/challenge")).status_code == 422
     late = await operator.post("/passkeys/add", credential=json.dumps(Authenticator().create(options)))
     assert late.status_code == 422
-    assert len(await rows(town, "passkey")) == passkeys.MOST
+    assert len(await rows(town, "passkey")) == access.passkeys.MOST
     await added(mine)
 
 

@@ -16,8 +16,8 @@ import sqlalchemy
 
 from connector_sdk.rule import StampRule
 from connectors.domain.clock import DAY, HOUR, MINUTE, SystemClock
-from connectors.store import security
-from connectors.store.schema import security_event
+from connectors.store import access
+from connectors.store.schema import security_event_table
 from tests.stage import PASSWORD
 from tests.town import KEY, Town, build
 from tests.web.visitor import Browsers, Visitor, browsers
@@ -49,7 +49,7 @@ async def log_of(visitor: Visitor, path: str = "/security") -> list[str]:
 
 
 async def stored(town: Town) -> list[Any]:
-    query = sqlalchemy.select(security_event).order_by(security_event.c.seq)
+    query = sqlalchemy.select(security_event_table).order_by(security_event_table.c.seq)
     return await town.host.store.read(lambda tx: list(tx.run(query)))
 
 
@@ -119,7 +119,7 @@ async def test_a_flood_of_forged_hooks_is_one_row_and_few_log_lines(
     rows = await stored(town)
     assert [(row.kind, row.times) for row in rows[before:]] == [("forged_hook", 60)]
     lines = [record for record in caplog.records if record.name.startswith("connectors.")]
-    assert [record.name for record in lines] == ["connectors.sync.hooking", "connectors.security"]
+    assert [record.name for record in lines] == ["connectors.sync.hooks", "connectors.security"]
     operator = await doors.new().as_operator()
     assert any("whose proof does not hold (poster)" in row and "60 times" in row for row in await log_of(operator))
 
@@ -132,8 +132,8 @@ async def test_a_hook_forged_at_a_connections_own_address_is_its_cafes_to_read(t
         "map_receipt_id": "number", "map_paid": "sum", "map_closed_at": "at", "map_phone": "phone",
         "proof_header": "X-Signature",
     }  # fmt: skip
-    one = await town.host.desk.add("webhook", values, KEY, lambda _account: StampRule())
-    path = str(town.host.desk.hook_url(one)).removeprefix("http://host")
+    one = await town.host.services.onboarding.connect("webhook", values, KEY, lambda _account: StampRule())
+    path = str(town.host.services.connections.hook_url(one)).removeprefix("http://host")
     answer = await town.hook(b'{"number": "1"}', path=path, headers={"x-signature": "ab" * 32})
     assert answer.status_code == 401
     await town.host.security_events.flush()
@@ -192,7 +192,7 @@ async def test_no_key_password_token_or_whole_address_is_in_it(
 async def test_failures_of_strangers_are_bounded_and_push_out_nothing_else(
     town: Town, doors: Browsers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(security, "_OF_OTHERS_AT_MOST", 5)
+    monkeypatch.setattr(access.security_log, "_OF_OTHERS_AT_MOST", 5)
     town.sevenstamp.key = KEY
     operator = await doors.new().as_operator()
     for number in range(12):
@@ -219,8 +219,8 @@ async def test_events_are_kept_as_long_as_the_setting_says(tmp_path: Path, monke
 async def test_the_operator_turns_pages(town: Town, doors: Browsers) -> None:
     for number in range(60):
         await town.host.store.write(
-            lambda tx, number=number: security.record(  # type: ignore[misc]
-                tx, security.EventKind.failed_sign_in, address=f"10.0.{number}.1"
+            lambda tx, number=number: access.security_log.record(  # type: ignore[misc]
+                tx, access.security_log.EventKind.failed_sign_in, address=f"10.0.{number}.1"
             )
         )
     operator = await doors.new().as_operator()

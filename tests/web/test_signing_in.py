@@ -12,10 +12,10 @@ import pytest
 from httpx import Response
 from pydantic import SecretStr
 
-from connectors.host import Host
-from connectors.store import sessions
-from connectors.store.sessions import OPERATOR
-from connectors.store.sessions import Visitor as Whose
+from connectors.runtime.host import Host
+from connectors.store import access
+from connectors.store.access.sessions import OPERATOR
+from connectors.store.access.sessions import Visitor as Whose
 from poster_connector.sandbox import Account
 from tests.stage import OTHER, PASSWORD
 from tests.town import KEY, Town, build
@@ -72,13 +72,13 @@ async def opened_by_the_operator(town: Town, doors: Browsers) -> tuple[list[Visi
     guest = await open_link(doors.new(), link_in((await operator.post(page)).text))
     guests_guest = await open_link(doors.new(), link_in((await guest.post("/devices/link")).text))
     business = Whose(town.connection.business_id, "Cafe Lviv", "Europe/Kyiv", OPERATOR)
-    command = await town.host.store.write(lambda tx: sessions.make_link(tx, business))
+    command = await town.host.store.write(lambda tx: access.sessions.make_link(tx, business))
     by_command = await open_link(doors.new(), f"/link/{command}")
     unused = [
         link_in((await operator.post(page)).text),
         link_in((await operator.post("/devices/link")).text),
         link_in((await guest.post("/devices/link")).text),
-        f"/link/{await town.host.store.write(lambda tx: sessions.make_link(tx, business))}",
+        f"/link/{await town.host.store.write(lambda tx: access.sessions.make_link(tx, business))}",
     ]
     return [operator, guest, guests_guest, by_command], unused
 
@@ -197,7 +197,7 @@ async def test_few_tries_of_strangers_are_checked_at_once_and_whoever_is_known_d
     await proxied.connect()
     assert proxied.host.sevenstamp is not None
     proxied.sevenstamp.key = KEY
-    original, release, asked = proxied.host.desk.check_key, asyncio.Event(), list[str]()
+    original, release, asked = proxied.host.services.checks.check_key, asyncio.Event(), list[str]()
 
     async def slow(key: str) -> Any:
         asked.append(key)
@@ -205,7 +205,7 @@ async def test_few_tries_of_strangers_are_checked_at_once_and_whoever_is_known_d
             await release.wait()
         return await original(key)
 
-    proxied.host.desk.check_key = slow  # type: ignore[method-assign]
+    proxied.host.services.checks.check_key = slow  # type: ignore[method-assign]
     strangers = [at(doors, f"203.0.{number}.9") for number in range(30)]
     tries = [asyncio.create_task(stranger.post("/sign-in", key=WRONG, next="/")) for stranger in strangers]
     async with asyncio.timeout(20):

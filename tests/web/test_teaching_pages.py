@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from connectors.domain.clock import DAY, SystemClock
-from connectors.store import captured, drafts
+from connectors.store import connections, inbox
 from tests.town import Town, build
 from tests.web.visitor import Browsers, Visitor, browsers
 
@@ -43,9 +43,9 @@ async def begun(visitor: Visitor) -> tuple[str, str]:
     return draft, found[1]
 
 
-async def kept(town: Town, draft: str) -> list[captured.Captured]:
-    owner = f"{captured.OF_DRAFT}{draft.rsplit('/', 1)[1]}"
-    return await town.host.store.read(lambda tx: captured.of(tx, owner))
+async def kept(town: Town, draft: str) -> list[inbox.captured.CapturedRequest]:
+    owner = f"{inbox.captured.OF_DRAFT}{draft.rsplit('/', 1)[1]}"
+    return await town.host.store.read(lambda tx: inbox.captured.of_owner(tx, owner))
 
 
 async def test_only_the_first_and_the_newest_ten_requests_are_kept_and_nothing_comes_of_them(
@@ -58,7 +58,7 @@ async def test_only_the_first_and_the_newest_ten_requests_are_kept_and_nothing_c
     ids = [json.loads(one.body)["id"] for one in await kept(town, draft)]
     assert ids == [str(number) for number in (*range(22, 12, -1), *range(9, -1, -1))]
     assert town.applied() == []
-    assert await town.host.desk.everyone() == []
+    assert await town.host.services.connections.list_all() == []
 
 
 async def test_what_only_asks_whether_somebody_is_there_is_answered_and_not_kept(town: Town, doors: Browsers) -> None:
@@ -160,7 +160,7 @@ async def test_what_was_collected_goes_after_a_day_and_with_its_draft(town: Town
     clock = town.host.store.clock = Later()
     clock.ahead = DAY + 1
     assert (await town.hook(json.dumps(SALE).encode(), path=address)).status_code == 404
-    await town.host.store.write(drafts.sweep)
+    await town.host.store.write(connections.drafts.sweep)
     assert await kept(town, draft) == []
     clock.ahead = 0
     draft, address = await begun(mine)
@@ -171,19 +171,21 @@ async def test_what_was_collected_goes_after_a_day_and_with_its_draft(town: Town
 
 
 async def test_settings_that_would_read_no_sale_any_more_are_refused_once_it_is_connected(town: Town) -> None:
-    from connectors.desk import Unfit
+    from connectors.services import Unfit
     from tests.webhook.test_way_of_a_request import connect, send
 
     values = {name.removeprefix("set."): value for name, value in FORM.items()}
     await connect(town, values)
     assert await send(town, json.dumps(SALE).encode(), {}) == 200
     with pytest.raises(Unfit, match="map_paid: nothing is at total"):
-        await town.host.desk.edit(town.connection.id, {"map_paid": "total"})
-    await town.host.desk.edit(town.connection.id, {"till_name": "Another name"})
+        await town.host.services.connections.edit(town.connection.id, {"map_paid": "total"})
+    await town.host.services.connections.edit(town.connection.id, {"till_name": "Another name"})
     changed = {**SALE, "total": "9.00"}
     changed.pop("sum")
     assert await send(town, json.dumps(changed).encode(), {}) == 200  # the till sends otherwise now: it is kept
-    await town.host.desk.edit(town.connection.id, {"map_paid": "total"})  # and the new mapping reads that
+    await town.host.services.connections.edit(
+        town.connection.id, {"map_paid": "total"}
+    )  # and the new mapping reads that
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 from argon2 import PasswordHasher
 
-from connectors.host import Host
-from connectors.store import operators
+from connectors.runtime.host import Host
+from connectors.store import access
 from connectors.web.app import application
 from tests.stage import PASSWORD
 from tests.town import KEY, Town
@@ -66,7 +66,7 @@ class Browsers:
 @asynccontextmanager
 async def browsers(town: Town) -> AsyncIterator[Browsers]:
     hashed = PasswordHasher(time_cost=1, memory_cost=8192).hash(PASSWORD)
-    await town.host.store.write(lambda tx: operators.set_password_hash(tx, hashed))
+    await town.host.store.write(lambda tx: access.operator_password.set_password_hash(tx, hashed))
     town.host.listens_on("http://host")
     made = Browsers(town.host)
     yield made

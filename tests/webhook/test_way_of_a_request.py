@@ -16,7 +16,7 @@ from connector_sdk.money import Money
 from connector_sdk.rule import StampRule, UnknownCustomer
 from connector_sdk.signatures import BodyHmac, StandardWebhooks
 from connectors.cli.main import app
-from connectors.store import journal, ledger
+from connectors.store import inbox, ledger
 from tests.town import KEY, Town, build
 from tests.webhook.test_mapping import BASE
 from webhook_connector import ready_made
@@ -35,11 +35,11 @@ async def town(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
 
 
 async def connect(town: Town, values: dict[str, str], rule: StampRule = EURO_1) -> None:
-    town.connection = await town.host.desk.add("webhook", values, KEY, lambda _account: rule)
+    town.connection = await town.host.services.onboarding.connect("webhook", values, KEY, lambda _account: rule)
 
 
 async def send(town: Town, body: bytes, headers: dict[str, str], **more: Any) -> int:
-    path = str(town.host.desk.hook_url(town.connection)).removeprefix(town.host.public_url)
+    path = str(town.host.services.connections.hook_url(town.connection)).removeprefix(town.host.public_url)
     return (await town.hook(body, path=path, headers=headers, **more)).status_code
 
 
@@ -93,7 +93,7 @@ async def test_pings_are_answered_and_leave_nothing(town: Town) -> None:
     assert await send(town, b"webhook_id=5", form) == 200
     assert await send(town, b"", {}) == 200
     assert await send(town, b"webhook_id=5&id=7", form) == 401
-    assert await town.host.store.read(lambda tx: journal.kept_bodies(tx, town.connection.id)) == []
+    assert await town.host.store.read(lambda tx: inbox.unreadable.with_bodies(tx, town.connection.id)) == []
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ async def test_every_proof_lets_the_till_in_and_nobody_else(town: Town, proof: A
     assert await send(town, body, good(body)) == 200
     assert await send(town, body, bad) == 401
     assert await send(town, body, {}) == 401
-    (row,) = await town.host.store.read(lambda tx: ledger.newest(tx, town.connection.id))
+    (row,) = await town.host.store.read(lambda tx: ledger.sales.newest_closed(tx, town.connection.id))
     assert row.receipt_id == "1"
 
 
@@ -136,7 +136,7 @@ async def test_what_does_not_fit_is_kept_and_accepted(town: Town) -> None:
     await connect(town, {**READY["woocommerce"].settings, **SHOP})
     body = fresh(READY["woocommerce"].sample, total="many")
     assert await send(town, body, {"X-WC-Webhook-Signature": BodyHmac(SECRET, "base64").sign(body)}) == 200
-    (kept,) = await town.host.store.read(lambda tx: journal.kept_bodies(tx, town.connection.id))
+    (kept,) = await town.host.store.read(lambda tx: inbox.unreadable.with_bodies(tx, town.connection.id))
     assert (kept.receipt_id, kept.body, kept.where) == ("727", body, "paid")
     assert "“many” is no number" in town.host.words.word(kept.why)
 
@@ -144,7 +144,7 @@ async def test_what_does_not_fit_is_kept_and_accepted(town: Town) -> None:
 async def test_the_identity_it_makes_up_is_made_up_once(town: Town) -> None:
     await connect(town, {**READY["shopify"].settings, **SHOP})
     before = town.connection.account.id
-    changed = await town.host.desk.edit(town.connection.id, {"till_name": "Another name"})
+    changed = await town.host.services.connections.edit(town.connection.id, {"till_name": "Another name"})
     assert (changed.account.id, changed.account.name) == (before, "Another name")
 
 

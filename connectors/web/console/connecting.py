@@ -17,14 +17,14 @@ from starlette.responses import Response
 from connector_sdk.connector import Connector, MenuItem, ReadyMade, TillAccount
 from connector_sdk.messages import Message
 from connector_sdk.rule import StampRule, UnknownCustomer
-from connectors.desk import Refusal, WrongFields
 from connectors.domain.clock import moment
 from connectors.domain.connection import Connection, Health
 from connectors.plugins import checked
-from connectors.store import connections, drafts, looking, sessions, tallies
-from connectors.store.drafts import Draft
+from connectors.services import Refusal, WrongFields
+from connectors.store import access, connections, ledger, queries
+from connectors.store.connections.drafts import Draft
 from connectors.store.errors import Taken
-from connectors.sync.previewing import Forecast, Recent, forecast
+from connectors.sync.previews import Forecast, Recent, forecast
 from connectors.web.console import forms, samples
 from connectors.web.console.attempts import TooMany
 from connectors.web.console.frame import Form, NotHere, Pages, Visit, Who
@@ -45,12 +45,12 @@ async def catalogue(visit: Visit) -> Response:
     if visit.me.operator:
         return visit.go("/operator")
     business = visit.me.visitor.business_id
-    found = await visit.host.store.read(lambda tx: looking.overviews(tx, business))
+    found = await visit.host.store.read(lambda tx: queries.overviews.overviews(tx, business))
     since = (moment(visit.words.now) - timedelta(days=1)).date().isoformat()
     ids = [one.connection.id for one in found]
-    days = await visit.host.store.read(lambda tx: tallies.days(tx, ids, since))
-    begun = await visit.host.store.read(lambda tx: drafts.of_owner(tx, visit.owner))
-    classes, offered = visit.host.plugins.classes, visit.desk.offered()
+    days = await visit.host.store.read(lambda tx: ledger.daily_totals.of_days(tx, ids, since))
+    begun = await visit.host.store.read(lambda tx: connections.drafts.of_owner(tx, visit.owner))
+    classes, offered = visit.host.plugins.classes, visit.services.offered_connectors()
     used = {one.connection.connector for one in found}
     newest = {name: (draft, at) for draft, name, at in reversed(begun) if name in classes}
     needy = [
@@ -71,10 +71,12 @@ async def catalogue(visit: Visit) -> Response:
     )
 
 
-def _today(visit: Visit, one: Connection, days: Mapping[str, tallies.Tally]) -> tallies.Tally:
+def _today(
+    visit: Visit, one: Connection, days: Mapping[str, ledger.daily_totals.DayTotals]
+) -> ledger.daily_totals.DayTotals:
     zone = one.account.zone
     today = moment(visit.words.now).astimezone(zone_of(zone)).date().isoformat()
-    return days.get(today, tallies.Tally())
+    return days.get(today, ledger.daily_totals.DayTotals())
 
 
 @pages.get("/my-till", Who.signed_in)
@@ -88,7 +90,7 @@ async def my_till(visit: Visit) -> Response:
 async def draft_of(visit: Visit) -> tuple[Draft, type[Connector[Any]]]:
     wanted, owner = visit.path["draft"], visit.owner
     one = await visit.host.store.read(
-        lambda tx: drafts.get(tx, wanted, owner) or drafts.get(tx, wanted, f"{MENDING}{owner}")
+        lambda tx: connections.drafts.get(tx, wanted, owner) or connections.drafts.get(tx, wanted, f"{MENDING}{owner}")
     )
     if one is None or one.connector not in visit.host.plugins.classes:
         raise NotHere
@@ -97,7 +99,7 @@ async def draft_of(visit: Visit) -> tuple[Draft, type[Connector[Any]]]:
 
 async def keep_draft(visit: Visit, one: Draft, **more: Any) -> None:
     content = {**one.content, **more}
-    await visit.host.store.write(lambda tx: drafts.keep(tx, one, content))
+    await visit.host.store.write(lambda tx: connections.drafts.save(tx, one, content))
 
 
 def _account(one: Draft) -> TillAccount | None:
@@ -148,10 +150,10 @@ def _said(visit: Visit, error: Refusal | TooMany | Taken) -> dict[str, str]:
 @pages.post("/connect/{connector}", page="/")
 async def begin(visit: Visit) -> Response:
     name, owner = visit.path["connector"], visit.owner
-    if name not in {one.info.name for one in visit.desk.offered()}:
+    if name not in {one.info.name for one in visit.services.offered_connectors()}:
         raise NotHere
-    listens = visit.desk.connector(name).teaching is not None
-    draft = await visit.host.store.write(lambda tx: drafts.begin(tx, owner, name, listens=listens))
+    listens = visit.services.connector_class(name).teaching is not None
+    draft = await visit.host.store.write(lambda tx: connections.drafts.begin(tx, owner, name, listens=listens))
     return visit.go(f"/connect/{draft}/authorise")
 
 
@@ -164,7 +166,7 @@ async def resume(visit: Visit) -> Response:
 @pages.post("/connect/{draft}/discard", page="/")
 async def discard(visit: Visit) -> Response:
     one, _ = await draft_of(visit)
-    await visit.host.store.write(lambda tx: drafts.discard(tx, one.id, one.owner))
+    await visit.host.store.write(lambda tx: connections.drafts.delete(tx, one.id, one.owner))
     return visit.go("/")
 
 
@@ -199,7 +201,7 @@ async def _authorise(
         "authorise",
         422 if errors else 200,
         fields=forms.fields_of(found, values),
-        oauth=visit.desk.authorise_url(one.connector, _return_address(visit)) is not None,
+        oauth=visit.services.onboarding.authorise_url(one.connector, _return_address(visit)) is not None,
         errors=errors or {},
         kept=kept,
         ready_made=found.ready_made,
@@ -242,17 +244,17 @@ async def _joined(
     visit: Visit, one: Draft, found: type[Connector[Any]], values: Mapping[str, Any], expires_at: int | None
 ) -> Response:
     """The till lets us in with these settings: on to the next step, or to the connection there is already."""
-    values = visit.desk.completed(one.connector, values)
+    values = visit.services.checks.with_generated_defaults(one.connector, values)
     try:
-        account = await visit.desk.check_till(one.connector, values)
+        account = await visit.services.checks.check_till(one.connector, values)
         await samples.tried(visit, one, found, values)
     except Refusal as error:
         return await _authorise(visit, one, found, _said(visit, error))
-    there = await visit.host.store.read(lambda tx: connections.of_account(tx, one.connector, account.id))
+    there = await visit.host.store.read(lambda tx: connections.registry.of_account(tx, one.connector, account.id))
     if _all_taken(account, there):
         mine = [other for other in there if visit.me.visitor.business_id in (None, other.business_id)]
         if mine:
-            await visit.host.store.write(lambda tx: drafts.discard(tx, one.id, visit.owner))
+            await visit.host.store.write(lambda tx: connections.drafts.delete(tx, one.id, visit.owner))
             return visit.go(f"/connections/{mine[0].id}", Message("This till is connected already: here it is."))
         said = visit.words.text("This till is connected for another business already.")
         return await _authorise(visit, one, found, {"": said})
@@ -277,8 +279,8 @@ def _return_address(visit: Visit) -> str:
 async def leave_for_consent(visit: Visit, connector: str, **whose: str) -> Response:
     """To the till's own consent page, with a state that only this session can bring back, once."""
     session, content = visit.me, {**whose, "connector": connector}
-    state = await visit.host.store.write(lambda tx: sessions.ask_consent(tx, session, content))
-    address = visit.desk.authorise_url(connector, f"{_return_address(visit)}?state={state}")
+    state = await visit.host.store.write(lambda tx: access.sessions.ask_consent(tx, session, content))
+    address = visit.services.onboarding.authorise_url(connector, f"{_return_address(visit)}?state={state}")
     if address is None:
         raise NotHere
     return visit.go(address)
@@ -295,7 +297,7 @@ async def returned(visit: Visit) -> Response:
     """The browser comes back from the till. Nothing is stored but by a good state, a good code and a good check."""
     query = dict(parse_qsl(visit.request.url.query.replace("?", "&")))  # some tills append a second question mark
     state, session = query.get("state", ""), visit.me
-    became, content = await visit.host.store.write(lambda tx: sessions.use_consent(tx, session, state))
+    became, content = await visit.host.store.write(lambda tx: access.sessions.use_consent(tx, session, state))
     back = _way_back(content)
     if became != "good":
         return visit.page("consent.html", 400, became=became, back=back, why="", till=_title(visit, content))
@@ -303,14 +305,14 @@ async def returned(visit: Visit) -> Response:
         return visit.page("consent.html", 400, became="refused", back=back, why="", till=_title(visit, content))
     address = f"{_return_address(visit)}?state={state}"
     try:
-        values, ends = await visit.desk.authorised(content["connector"], query, address)
+        values, ends = await visit.services.onboarding.exchange_consent(content["connector"], query, address)
         if "connection" in content:
             return await _authorised_again(visit, content["connection"], values, ends)
     except Refusal as error:
         why = visit.words.sentence(error.message)
         return visit.page("consent.html", 400, became="failed", back=back, why=why, till=_title(visit, content))
     owner = visit.owner
-    one = await visit.host.store.read(lambda tx: drafts.get(tx, content["draft"], owner))
+    one = await visit.host.store.read(lambda tx: connections.drafts.get(tx, content["draft"], owner))
     if one is None:
         raise NotHere
     merged = {**one.content.get("values", {}), **values}
@@ -318,10 +320,10 @@ async def returned(visit: Visit) -> Response:
 
 
 async def _authorised_again(visit: Visit, connection_id: str, values: Mapping[str, str], ends: int | None) -> Response:
-    found = await visit.host.store.read(lambda tx: looking.overview(tx, connection_id))
+    found = await visit.host.store.read(lambda tx: queries.overviews.overview(tx, connection_id))
     if found is None or visit.me.visitor.business_id not in (None, found.connection.business_id):
         raise NotHere
-    await visit.desk.edit(connection_id, values, expires_at=ends)
+    await visit.services.connections.edit(connection_id, values, expires_at=ends)
     return visit.go(f"/connections/{connection_id}", Message("The till lets us in again."))
 
 
@@ -425,7 +427,7 @@ def _where(
 async def _taken(visit: Visit, one: Draft, account: TillAccount) -> dict[str, str]:
     """Location → the connection of this business that has it, or nothing said where it is another's."""
     mine = one.content["me"]["business"]["id"]
-    there = await visit.host.store.read(lambda tx: connections.of_account(tx, one.connector, account.id))
+    there = await visit.host.store.read(lambda tx: connections.registry.of_account(tx, one.connector, account.id))
     return {
         location.id: other.id if other.business_id == mine else ""
         for other in there
@@ -512,7 +514,7 @@ async def _recent(
     """The till's newest receipts and its menu; of one that only sends, the receipts that it sent meanwhile."""
     values = one.content["values"]
     recent, menu = await visit.console.till_reads.of(
-        visit.desk, f"{one.id} {account.id}", one.connector, values, account
+        visit.services, f"{one.id} {account.id}", one.connector, values, account
     )
     return (recent if recent.source != "nothing" else await samples.recent(visit, one, found)), menu
 
@@ -571,7 +573,7 @@ async def connect(visit: Visit) -> Response:
     if wrong:
         return await _rule(visit, one, found, {name: visit.words.sentence(said) for name, said in wrong.items()})
     try:
-        made = await visit.desk.add(
+        made = await visit.services.onboarding.connect(
             one.connector,
             one.content["values"],
             one.content["key"],
@@ -585,10 +587,10 @@ async def connect(visit: Visit) -> Response:
         return await _rule(visit, one, found, _said(visit, error))
     except ValidationError as error:
         return await _rule(visit, one, found, _said(visit, WrongFields(found.info.title, error, "")))
-    await visit.host.store.write(lambda tx: drafts.discard(tx, one.id, visit.owner))
+    await visit.host.store.write(lambda tx: connections.drafts.delete(tx, one.id, visit.owner))
     return visit.go(f"/connections/{made.id}/welcome")
 
 
 async def read_for(visit: Visit, one: Connection) -> tuple[Recent, list[MenuItem]]:
     """The same for a connection whose rule is edited."""
-    return await visit.console.till_reads.of_connection(visit.desk, one)
+    return await visit.console.till_reads.of_connection(visit.services, one)

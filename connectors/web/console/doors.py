@@ -8,11 +8,11 @@ from __future__ import annotations
 from starlette.responses import Response
 
 from connector_sdk.messages import Message
-from connectors.desk import Refusal
-from connectors.store import passkeys, sessions
+from connectors.services import Refusal
+from connectors.store import access
+from connectors.store.access.security_log import EventKind
+from connectors.store.access.sessions import OPERATOR, Visitor
 from connectors.store.engine import Transaction
-from connectors.store.security import EventKind
-from connectors.store.sessions import OPERATOR, Visitor
 from connectors.web.console.attempts import TooMany
 from connectors.web.console.frame import NotHere, Pages, Visit, Who, local
 from connectors.web.console.gate import link_words, visitor_of
@@ -92,7 +92,7 @@ async def link_page(visit: Visit) -> Response:
 
 async def _link(visit: Visit, status: int) -> Response:
     token = visit.path["token"]
-    opened = await visit.host.store.read(lambda tx: sessions.link_of(tx, token))
+    opened = await visit.host.store.read(lambda tx: access.sessions.link_of(tx, token))
     if opened is None:
         return visit.page("link.html", 410, visitor=None)
     replaces = visit.session.id_hash if visit.session is not None else ""
@@ -118,9 +118,9 @@ async def devices(visit: Visit) -> Response:
 
 async def _devices(visit: Visit, made: str | None) -> Response:
     mine = visit.me.visitor.business_id
-    found = await visit.host.store.read(lambda tx: sessions.devices(tx, mine))
+    found = await visit.host.store.read(lambda tx: access.sessions.devices(tx, mine))
     found.sort(key=lambda one: one.id_hash != visit.me.id_hash)  # this device first
-    there = await visit.host.store.read(lambda tx: passkeys.of_owner(tx, mine))
+    there = await visit.host.store.read(lambda tx: access.passkeys.of_owner(tx, mine))
     return visit.page("devices.html", devices=found, link=made, passkeys=there)
 
 
@@ -132,7 +132,7 @@ async def make_link(visit: Visit) -> Response:
     def work(tx: Transaction) -> str:
         message, business_id = link_words("made", me.visitor.login), me.visitor.business_id
         visit.console.gate.log(tx, visit.request, EventKind.link_made, message, business_id=business_id)
-        return sessions.make_link(tx, me.visitor, me)
+        return access.sessions.make_link(tx, me.visitor, me)
 
     token = await visit.host.store.write(work)
     return await _devices(visit, f"{visit.host.public_url}/link/{token}")
@@ -146,7 +146,7 @@ async def sign_device_out(visit: Visit) -> Response:
     message = Message("security.sign_out.device", {"login": visit.me.visitor.login})
 
     def work(tx: Transaction) -> bool:
-        ended = sessions.end(tx, device, mine)
+        ended = access.sessions.end(tx, device, mine)
         if ended:
             visit.console.gate.log(tx, visit.request, EventKind.sign_out, message, business_id=mine)
         return ended
@@ -162,7 +162,7 @@ async def sign_out_everywhere(visit: Visit) -> Response:
     mine, login = visit.me.visitor.business_id, visit.me.visitor.login
 
     def work(tx: Transaction) -> None:
-        sessions.end_everywhere(tx, mine)
+        access.sessions.end_everywhere(tx, mine)
         message = Message("security.signed_out_everywhere", {"login": login})
         visit.console.gate.log(tx, visit.request, EventKind.signed_out_everywhere, message, business_id=mine)
 
@@ -179,7 +179,7 @@ async def replace_keys(visit: Visit) -> Response:
     visitor = visit.me.visitor
     if visitor.business_id is None or visitor.key is None:
         raise NotHere
-    number = await visit.desk.replace_dead_keys(visitor.business_id, visitor.key)
+    number = await visit.services.connections.replace_refused_keys(visitor.business_id, visitor.key)
     return visit.go("/", Message("keys.replaced", {"count": number}))
 
 

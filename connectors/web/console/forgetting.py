@@ -13,11 +13,11 @@ from typing import Any
 from starlette.responses import Response
 
 from connector_sdk.messages import Message
-from connectors.desk import Forgotten, Refusal
-from connectors.desk.forgetting import read_name
 from connectors.domain.clock import MINUTE
 from connectors.domain.connection import Business, Connection
 from connectors.domain.person import Reference
+from connectors.services import PersonCount, Refusal
+from connectors.services.people import reference_from
 from connectors.store.errors import StoreError
 from connectors.web.console.attempts import TooMany
 from connectors.web.console.frame import NotHere, Pages, Visit
@@ -38,7 +38,7 @@ def _page(
     one: Connection,
     *,
     person: str = "",
-    found: Forgotten | None = None,
+    found: PersonCount | None = None,
     errors: dict[str, str] | None = None,
 ) -> Response:
     return visit.page(
@@ -67,8 +67,8 @@ async def forget(visit: Visit) -> Response:
 
 async def _count(visit: Visit, one: Connection, business: Business) -> Response:
     visit.console.gate.search(visit.me)
-    given = read_name(visit.form.get("who"), one.account.country)
-    work = _start(visit, business, visit.desk.count_person(given, business, _nothing))
+    given = reference_from(visit.form.get("who"), one.account.country)
+    work = _start(visit, business, visit.services.people.count_person(given, business, _nothing))
     done, _ = await asyncio.wait([work], timeout=_PATIENCE)
     if not done:
         work.cancel()
@@ -82,7 +82,7 @@ async def _erase(visit: Visit, one: Connection, business: Business, sealed: str)
     given = _opened(visit, one, sealed)
     if wrong := await confirmed(visit, one):
         return _page(visit, one, person=sealed, errors={"secret": wrong})
-    work = _start(visit, business, visit.desk.forget_person(given, business, _nothing))
+    work = _start(visit, business, visit.services.people.forget_person(given, business, _nothing))
     done, _ = await asyncio.wait([work], timeout=_PATIENCE)
     if not done:
         said = Message("There is much to look through: it goes on by itself, and the journal says when it is done.")
@@ -104,7 +104,7 @@ def _opened(visit: Visit, one: Connection, sealed: str) -> Reference:
     return Reference(kind, value)
 
 
-def _start(visit: Visit, business: Business, work: Coroutine[Any, Any, Forgotten]) -> asyncio.Task[Forgotten]:
+def _start(visit: Visit, business: Business, work: Coroutine[Any, Any, PersonCount]) -> asyncio.Task[PersonCount]:
     """Begin to look through what a business has, which is done for one customer at a time. Raises `Refusal`."""
     under_way = visit.console.forgetting
     if business.id in under_way:
@@ -112,7 +112,7 @@ def _start(visit: Visit, business: Business, work: Coroutine[Any, Any, Forgotten
         raise Refusal("another customer is being looked for just now: try again in a moment", field="who")
     under_way[business.id] = task = asyncio.create_task(work)
 
-    def ended(task: asyncio.Task[Forgotten]) -> None:
+    def ended(task: asyncio.Task[PersonCount]) -> None:
         under_way.pop(business.id, None)
         if not task.cancelled():
             task.exception()

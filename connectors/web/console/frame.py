@@ -27,16 +27,16 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from connector_sdk.connector import Connector
 from connector_sdk.messages import Message
-from connectors.desk import Desk, Forgotten, Refusal
 from connectors.domain.connection import Connection
-from connectors.host import Host
 from connectors.isolation import NoAnswer
 from connectors.isolation.runner import RemoteTeaching
-from connectors.store import looking
+from connectors.runtime.host import Host
+from connectors.services import PersonCount, Refusal, Services
+from connectors.store import queries
+from connectors.store.access.security_log import EventKind, NewEvent
+from connectors.store.access.sessions import OPERATOR, Session
 from connectors.store.errors import NotFound, StoreError
-from connectors.store.looking import Overview
-from connectors.store.security import EventKind, NewEvent
-from connectors.store.sessions import OPERATOR, Session
+from connectors.store.queries.overviews import Overview
 from connectors.web.console.attempts import TooMany
 from connectors.web.console.gate import Gate, device_of
 from connectors.web.console.reads import TillReads
@@ -130,7 +130,7 @@ class Console:
     passkeys: RelyingParty
     turns: Turns = field(default_factory=Turns)
     """Requests that are being answered, by visitor."""
-    forgetting: dict[str, asyncio.Task[Forgotten]] = field(default_factory=dict)
+    forgetting: dict[str, asyncio.Task[PersonCount]] = field(default_factory=dict)
     """Customers being looked for or erased, by business."""
 
 
@@ -167,9 +167,9 @@ class Visit:
         return self.me.visitor.business_id or OPERATOR
 
     @property
-    def desk(self) -> Desk:
-        """The desk, for whoever is signed in."""
-        return self.host.desk.by(self.me.visitor.login)
+    def services(self) -> Services:
+        """The services, for whoever is signed in."""
+        return self.host.services.by(self.me.visitor.login)
 
     def teaching(self, connector_class: type[Connector[Any]]) -> RemoteTeaching | None:
         """What a connector can be taught, asked for this visitor's business; `None` where it cannot."""
@@ -178,7 +178,7 @@ class Visit:
     async def overview(self) -> Overview:
         """The connection of the address, if it is this visitor's. Raises `NotHere`."""
         wanted = self.path["connection"]
-        found = await self.host.store.read(lambda tx: looking.overview(tx, wanted))
+        found = await self.host.store.read(lambda tx: queries.overviews.overview(tx, wanted))
         if found is None or self.me.visitor.business_id not in (None, found.connection.business_id):
             raise NotHere
         if self.me.operator and "part" not in self.request.query_params:
@@ -333,7 +333,7 @@ def _form_action(host: Host) -> str:
     """Where forms may lead: here, and to the consent pages of tills."""
     origins = {"'self'"}
     for name in host.plugins.classes:
-        if address := host.desk.authorise_url(name, f"{host.public_url}/connect/return"):
+        if address := host.services.onboarding.authorise_url(name, f"{host.public_url}/connect/return"):
             parts = urlsplit(address)
             origins.add(f"{parts.scheme}://{parts.netloc}")
     return " ".join(sorted(origins))

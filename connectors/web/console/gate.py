@@ -21,15 +21,15 @@ from starlette.requests import HTTPConnection
 from starlette.responses import RedirectResponse, Response
 
 from connector_sdk.messages import Message
-from connectors.desk import KeyRefused, Refusal
 from connectors.domain.clock import DAY, HOUR, SECOND
-from connectors.host import Host
+from connectors.runtime.host import Host
+from connectors.services import KeyRefused, Refusal
 from connectors.sevenstamp.client import InvalidKey, SevenStampError
 from connectors.sevenstamp.models import Me
-from connectors.store import operators, passkeys, security, sessions
+from connectors.store import access
+from connectors.store.access.security_log import EventKind, NewEvent
+from connectors.store.access.sessions import OPERATOR, Opened, Session, Visitor
 from connectors.store.engine import Transaction
-from connectors.store.security import EventKind, NewEvent
-from connectors.store.sessions import OPERATOR, Opened, Session, Visitor
 from connectors.web.console.attempts import Bounds, Delays, FairQueue, TooMany, network_of
 from connectors.web.reading import cookie
 
@@ -131,7 +131,7 @@ class Gate:
         one = self._id(request)
         if not one:
             return None
-        found = await self._store.read(lambda tx: sessions.of(tx, one, _IDLE))
+        found = await self._store.read(lambda tx: access.sessions.find(tx, one, _IDLE))
         if found is None:
             return None
         return await self._still(found, used=used)
@@ -149,7 +149,7 @@ class Gate:
                 return None
             checked = answer is True
         if checked or (used and now - found.seen_at > _TOUCH):
-            await self._store.write(lambda tx: sessions.seen(tx, found, used=used, checked=checked))
+            await self._store.write(lambda tx: access.sessions.record_use(tx, found, used=used, checked=checked))
         return found
 
     async def vouched(self, key: str, key_hash: str, business_id: str | None) -> bool | None:
@@ -163,9 +163,9 @@ class Gate:
         """7stamp refuses a key: end its sessions and links, and let its passkeys open nothing."""
 
         def work(tx: Transaction) -> None:
-            ended = passkeys.end_of_key(tx, key_hash), sessions.end_of_key(tx, key_hash)
+            ended = access.passkeys.end_of_key(tx, key_hash), access.sessions.end_of_key(tx, key_hash)
             if any(ended):  # of several requests at once, one is first
-                security.record(tx, EventKind.key_refused, business_id=business_id)
+                access.security_log.record(tx, EventKind.key_refused, business_id=business_id)
 
         await self._store.write(work)
 
@@ -183,7 +183,7 @@ class Gate:
     async def _known_there(self, key: str) -> bool | None:
         try:
             async with asyncio.timeout(_RECHECK_PATIENCE):
-                await self._host.desk.sevenstamp.with_key(key).me()
+                await self._host.services.sevenstamp.with_key(key).me()
         except InvalidKey:
             return False
         except (SevenStampError, Refusal, TimeoutError):
@@ -206,10 +206,10 @@ class Gate:
         """
 
         def work(tx: Transaction) -> str | None:
-            if passkey_id is not None and not passkeys.opens(tx, passkey_id):
+            if passkey_id is not None and not access.passkeys.opens(tx, passkey_id):
                 return None
             self.log(tx, request, EventKind.sign_in, how, business_id=visitor.business_id)
-            passkeys.renew_key(tx, visitor)
+            access.passkeys.renew_key(tx, visitor)
             return self._begin(tx, request, visitor, remember, passkey_id=passkey_id)
 
         session_id = await self._store.write(work)
@@ -221,7 +221,7 @@ class Gate:
         """Spend a link and begin its session, both or neither; `None` where the link opens nothing."""
 
         def work(tx: Transaction) -> tuple[Visitor, str] | None:
-            opened = sessions.spend_link(tx, token)
+            opened = access.sessions.spend_link(tx, token)
             if opened is None:
                 return None
             visitor = opened.visitor
@@ -248,9 +248,9 @@ class Gate:
         passkey_id: str | None = None,
     ) -> str:
         old, lives = self._id(request), REMEMBERED if remember else _ONE_DAY
-        if old and (before := sessions.of(tx, old, _IDLE)) is not None:
-            sessions.end(tx, before.id_hash, before.visitor.business_id)
-        return sessions.begin(
+        if old and (before := access.sessions.find(tx, old, _IDLE)) is not None:
+            access.sessions.end(tx, before.id_hash, before.visitor.business_id)
+        return access.sessions.begin(
             tx, visitor, device=device_of(request), remembered=remember, lives=lives, by=by, passkey_id=passkey_id
         )
 
@@ -271,7 +271,7 @@ class Gate:
             business_id = gone.visitor.business_id
 
             def work(tx: Transaction) -> None:
-                if sessions.end(tx, gone.id_hash, business_id):
+                if access.sessions.end(tx, gone.id_hash, business_id):
                     message = Message("security.sign_out", {"login": gone.visitor.login})
                     self.log(tx, request, EventKind.sign_out, message, business_id=business_id)
 
@@ -294,7 +294,7 @@ class Gate:
         connection_id: str | None = None,
     ) -> None:
         """Record an event with the address and the device that it came from."""
-        security.record(
+        access.security_log.record(
             tx,
             kind,
             message,
@@ -385,7 +385,7 @@ class Gate:
         business_id = session.visitor.business_id if session is not None else None
         try:
             key_hash = self._store.vault.hash("7stamp key", key)
-            if await self._store.read(lambda tx: sessions.knows_key(tx, key_hash)):
+            if await self._store.read(lambda tx: access.sessions.knows_key(tx, key_hash)):
                 return await self._ask(key_hash, key)  # nobody guesses it: no wrong try stands in its way
             return await self._check_unknown(self._origin(request, session, operator=False), key)
         except TooMany:
@@ -400,7 +400,7 @@ class Gate:
         self._networks_keys.take(origin.network)
         async with self._key_queues[origin.known].turn(origin.name, origin.network):
             self._key_delays.try_(origin.name)
-            me = await self._host.desk.check_key(key)
+            me = await self._host.services.checks.check_key(key)
         self._key_delays.right(origin.name)
         return me
 
@@ -409,7 +409,7 @@ class Gate:
         asked = self._asked.get(key_hash)
         if asked is None:
             self._key_asks.take(key_hash)
-            asked = self._asked[key_hash] = asyncio.create_task(self._host.desk.check_key(key))
+            asked = self._asked[key_hash] = asyncio.create_task(self._host.services.checks.check_key(key))
             asked.add_done_callback(lambda task: (self._asked.pop(key_hash), task.cancelled() or task.exception()))
         return await asyncio.shield(asked)
 
@@ -447,7 +447,7 @@ class Gate:
         self._networks_passwords.take(origin.network)
         async with self._password_queues[origin.known].turn(origin.name, origin.network):
             self._password_delays.try_(origin.name)
-            kept = await self._store.read(operators.password_hash)
+            kept = await self._store.read(access.operator_password.password_hash)
             return kept is not None and await self._verified(kept, password)
 
     async def _verified(self, kept: str, password: str) -> bool:

@@ -13,17 +13,17 @@ from typing import Any
 from starlette.responses import Response
 
 from connector_sdk.messages import Message
-from connectors.desk import Refusal, WrongFields
 from connectors.diagnostics import CONTENTS
 from connectors.domain.clock import DAY
 from connectors.domain.connection import Connection, Health
 from connectors.domain.operation import Hold, Kind, State
-from connectors.store import connections, journal, looking, tallies, watches
+from connectors.services import Refusal, WrongFields
+from connectors.store import connections, ledger, queries
 from connectors.store.errors import Taken
-from connectors.store.looking import Overview
-from connectors.store.outbox import Operation
-from connectors.store.tallies import Tally
-from connectors.sync.previewing import forecast
+from connectors.store.ledger.daily_totals import DayTotals
+from connectors.store.ledger.operations import Operation
+from connectors.store.queries.overviews import Overview
+from connectors.sync.previews import forecast
 from connectors.web.console import charts, connecting, forms, searching
 from connectors.web.console.attempts import TooMany
 from connectors.web.console.frame import Form, NotHere, Pages, Visit
@@ -48,7 +48,7 @@ async def connection(visit: Visit) -> Response:
     found = await visit.overview()
     one = found.connection
     if visit.request.query_params.get("show") == "without-card":
-        waiting = await visit.host.store.read(lambda tx: looking.without_card(tx, one.id))
+        waiting = await visit.host.store.read(lambda tx: queries.operations.without_card(tx, one.id))
         return visit.page("without_card.html", one=one, waiting=waiting, number=found.without_card)
     values = await _now(visit, found, lines)
     if visit.request.query_params.get("part") == "now":
@@ -63,14 +63,18 @@ async def connection(visit: Visit) -> Response:
             country=one.account.country,
             locale=visit.words.locale,
         )
-        receipts = await visit.host.store.read(lambda tx: looking.find(tx, one, wanted))
-    return visit.page("connection.html", **{**values, "query": query, "receipts": receipts, "most": looking.MOST})
+        receipts = await visit.host.store.read(lambda tx: queries.receipts.search(tx, one, wanted))
+    return visit.page(
+        "connection.html", **{**values, "query": query, "receipts": receipts, "most": queries.operations.MOST}
+    )
 
 
-async def _lines(visit: Visit) -> list[journal.Line]:
+async def _lines(visit: Visit) -> list[ledger.journal.JournalLine]:
     """The newest lines of the journal, or those before the one that the address names."""
     wanted, upto = visit.path["connection"], _before(visit)
-    return await visit.host.store.read(lambda tx: journal.lines(tx, wanted, before=upto, limit=_LINES * 2))
+    return await visit.host.store.read(
+        lambda tx: ledger.journal.of_connection(tx, wanted, before=upto, limit=_LINES * 2)
+    )
 
 
 def _before(visit: Visit) -> int | None:
@@ -78,21 +82,23 @@ def _before(visit: Visit) -> int | None:
     return int(before) if before.isascii() and before.isdigit() and len(before) < 16 else None
 
 
-async def _now(visit: Visit, found: Overview, newest: list[journal.Line]) -> dict[str, Any]:
+async def _now(visit: Visit, found: Overview, newest: list[ledger.journal.JournalLine]) -> dict[str, Any]:
     """What changes while somebody looks, with these lines of the journal."""
     one = found.connection
     today = date.fromisoformat(visit.words.today())
     days = [(today - timedelta(days=ago)).isoformat() for ago in range(_DAYS - 1, -1, -1)]
-    counted = (await visit.host.store.read(lambda tx: tallies.days(tx, [one.id], days[0])))[one.id]
-    waiting = await visit.host.store.read(lambda tx: looking.waiting(tx, one.id)) if found.stopped else []
+    counted = (await visit.host.store.read(lambda tx: ledger.daily_totals.of_days(tx, [one.id], days[0])))[one.id]
+    waiting = (
+        await visit.host.store.read(lambda tx: queries.operations.needing_person(tx, one.id)) if found.stopped else []
+    )
     upto = _before(visit)
     shown = [line for line in reversed(newest) if line.message.id not in _QUIET][:_LINES]
-    sums = [counted.get(day, Tally()) for day in days]
+    sums = [counted.get(day, DayTotals()) for day in days]
     return {
         "found": found,
         "one": one,
         "title": _till(visit, one),
-        "can_consent": visit.desk.authorise_url(one.connector, "") is not None,
+        "can_consent": visit.services.onboarding.authorise_url(one.connector, "") is not None,
         "today": sums[-1],
         "days": list(zip(days, sums, strict=True)),
         "least": min(day.stamps for day in sums),
@@ -118,7 +124,7 @@ def _lacks(visit: Visit, one: Connection) -> list[str]:
     found = visit.host.plugins.classes.get(one.connector)
     if found is None:
         return []
-    wrong = forms.missing_fields(found.settings_model, visit.desk.settings_of(one))
+    wrong = forms.missing_fields(found.settings_model, visit.services.connections.settings_of(one))
     fields = found.settings_model.model_fields
     return [(fields[name].title if name in fields else None) or name for name in wrong]
 
@@ -183,11 +189,11 @@ async def resolve(visit: Visit) -> Response:
     try:
         match act:
             case "retry":
-                await visit.desk.retry(one.id, operation)
+                await visit.services.review.retry(one.id, operation)
             case "dismiss":
-                await visit.desk.dismiss(one.id, operation)
+                await visit.services.review.dismiss(one.id, operation)
             case _:
-                await visit.desk.acknowledge(one.id, operation)
+                await visit.services.review.acknowledge(one.id, operation)
     except Refusal as error:
         return visit.go(back, error.message, "bad")
     return visit.go(back, _ACTS[act])
@@ -202,7 +208,7 @@ async def sync(visit: Visit) -> Response:
     back = f"/connections/{one.id}"
     syncs = visit.console.syncs
     if one.id not in syncs:  # however often it is pressed, a till is read once at a time
-        syncs[one.id] = work = asyncio.create_task(visit.desk.sync(one.id))
+        syncs[one.id] = work = asyncio.create_task(visit.services.sync.run(one.id))
         work.add_done_callback(lambda task: (syncs.pop(one.id, None), task.cancelled() or task.exception()))
     try:
         result = await asyncio.wait_for(asyncio.shield(syncs[one.id]), _SYNC_PATIENCE)
@@ -218,7 +224,7 @@ async def sync(visit: Visit) -> Response:
 @pages.post("/connections/{connection}/pause", page="/connections/{connection}")
 async def pause(visit: Visit) -> Response:
     one = (await visit.overview()).connection
-    await visit.desk.pause(one.id)
+    await visit.services.connections.pause(one.id)
     return visit.go(f"/connections/{one.id}", Message("Paused. Nothing is read and nothing is sent."))
 
 
@@ -227,7 +233,7 @@ async def resume_page(visit: Visit) -> Response:
     found = await visit.overview()
     if found.connection.health is not Health.paused:
         return visit.go(f"/connections/{found.connection.id}")
-    missed = await visit.desk.pause_so_far(found.connection)
+    missed = await visit.services.sync.count_since_pause(found.connection)
     return visit.page("resume.html", one=found.connection, missed=missed, plan=await _plan(visit, found.connection))
 
 
@@ -245,7 +251,7 @@ async def _plan(visit: Visit, one: Connection) -> tuple[int, int | None] | None:
 async def resume(visit: Visit) -> Response:
     one = (await visit.overview()).connection
     try:
-        await visit.desk.resume(one.id, leave_out=visit.form.get("pause") == "leave")
+        await visit.services.connections.resume(one.id, leave_out=visit.form.get("pause") == "leave")
     except Refusal as error:
         return visit.go(f"/connections/{one.id}", error.message, "bad")
     return visit.go(f"/connections/{one.id}", Message("Working again."))
@@ -266,9 +272,9 @@ async def welcome(visit: Visit) -> Response:
     lamp = await _lamp(visit, found)
     if visit.request.query_params.get("part") == "now":
         return visit.page("_lamp.html", **lamp)
-    email = await visit.host.store.read(lambda tx: watches.email(tx, found.connection.id))
-    hook = visit.desk.hook_url(found.connection)
-    info = visit.desk.connector(found.connection.connector).info
+    email = await visit.host.store.read(lambda tx: connections.alerts.email_of(tx, found.connection.id))
+    hook = visit.services.connections.hook_url(found.connection)
+    info = visit.services.connector_class(found.connection.connector).info
     own = info.hook_address == "connection"
     return visit.page(
         "welcome.html",
@@ -286,8 +292,8 @@ async def welcome(visit: Visit) -> Response:
 async def _lamp(visit: Visit, found: Overview) -> dict[str, Any]:
     """The first receipt since the connection was made, as far as it has come."""
     one = found.connection
-    await visit.host.store.write(lambda tx: connections.look_soon(tx, one.id))
-    first = await visit.host.store.read(lambda tx: looking.latest(tx, one.id, one.began_at))
+    await visit.host.store.write(lambda tx: connections.schedule.poll_soon(tx, one.id))
+    first = await visit.host.store.read(lambda tx: queries.receipts.first_closed_since(tx, one.id, one.began_at))
     return {"first": first, "one": one, "unread": found.unread}
 
 
@@ -297,7 +303,7 @@ async def email(visit: Visit) -> Response:
     one = (await visit.overview()).connection
     back = f"/connections/{one.id}/{'welcome' if visit.form.get('back') == 'welcome' else 'settings'}"
     try:
-        await visit.desk.tell_by_email(one.id, visit.form.get("email"), visit.words.language)
+        await visit.services.connections.set_alert_email(one.id, visit.form.get("email"), visit.words.language)
     except Refusal as error:
         return await _settings(visit, {"email": visit.words.sentence(error.message)})
     said = Message("We will write there.") if visit.form.get("email").strip() else Message("Nobody is written to.")
@@ -329,9 +335,9 @@ async def _rule(visit: Visit, found: Overview, errors: Mapping[str, str]) -> Res
         account=one.account,
         errors=errors,
         action=f"/connections/{one.id}/preview",
-        info=visit.desk.connector(one.connector).info,
+        info=visit.services.connector_class(one.connector).info,
         **connecting.preview_values(
-            visit, made, one.account, visit.desk.connector(one.connector), await _allowed(visit, one), wrong
+            visit, made, one.account, visit.services.connector_class(one.connector), await _allowed(visit, one), wrong
         ),
     )
 
@@ -348,7 +354,7 @@ async def preview(visit: Visit) -> Response:
     recent, _ = await connecting.read_for(visit, one)
     chosen, wrong = forms.rule_from(visit.form, one.account.currency, found.rule)
     made = forecast(recent, chosen, one.account.zone, one.scope)
-    connector = visit.desk.connector(one.connector)
+    connector = visit.services.connector_class(one.connector)
     values = connecting.preview_values(visit, made, one.account, connector, None, wrong)
     return visit.page("_preview.html", **values)
 
@@ -361,7 +367,7 @@ async def rule(visit: Visit) -> Response:
     if wrong:
         return await _rule(visit, found, {name: visit.words.sentence(said) for name, said in wrong.items()})
     try:
-        await visit.desk.edit(one.id, {}, rule=lambda _account, _current: chosen)
+        await visit.services.connections.edit(one.id, {}, rule=lambda _account, _current: chosen)
     except Refusal as error:
         return await _rule(visit, found, {error.field or "": visit.words.sentence(error.message)})
     return visit.go(f"/connections/{one.id}", Message("The rule counts for receipts closed from now on."))
@@ -378,8 +384,8 @@ async def settings_page(visit: Visit) -> Response:
 async def _settings(visit: Visit, errors: Mapping[str, str]) -> Response:
     found = await visit.overview()
     one = found.connection
-    connector = visit.desk.connector(one.connector)
-    kept = visit.desk.settings_of(one)
+    connector = visit.services.connector_class(one.connector)
+    kept = visit.services.connections.settings_of(one)
     if values := visit.console.parked.take(visit.request.query_params.get("kept", ""), visit.request.url.path):
         visit.form = Form(values)
     typed = {
@@ -388,7 +394,7 @@ async def _settings(visit: Visit, errors: Mapping[str, str]) -> Response:
         if not forms.is_secret(connector, name)  # what was refused is not what is kept
     }
     lacks = forms.missing_fields(connector.settings_model, kept)
-    there = await visit.host.store.read(lambda tx: connections.of_account(tx, one.connector, one.account.id))
+    there = await visit.host.store.read(lambda tx: connections.registry.of_account(tx, one.connector, one.account.id))
     taken = {
         location.id
         for other in there
@@ -407,11 +413,11 @@ async def _settings(visit: Visit, errors: Mapping[str, str]) -> Response:
         taken=taken,
         chosen=set(visit.form.all("location")) or set(one.scope) or {one.id for one in one.account.locations} - taken,
         ending=visit.host.store.vault.decrypt(one.sevenstamp_key)[-4:],
-        can_consent=visit.desk.authorise_url(one.connector, "") is not None,
+        can_consent=visit.services.onboarding.authorise_url(one.connector, "") is not None,
         own_key=(visit.me.visitor.key or "")[-4:],
-        email=await visit.host.store.read(lambda tx: watches.email(tx, one.id)),
+        email=await visit.host.store.read(lambda tx: connections.alerts.email_of(tx, one.id)),
         mail_set=visit.host.settings.smtp_url is not None,
-        hook=visit.desk.hook_url(one) if connector.info.hook_address == "connection" else None,
+        hook=visit.services.connections.hook_url(one) if connector.info.hook_address == "connection" else None,
         teaches=connector.teaching is not None,
     )
 
@@ -427,15 +433,15 @@ async def settings(visit: Visit) -> Response:
                 title = visit.form.get("title").strip()
                 if not title:
                     return await _settings(visit, {"title": visit.words.text("Give it a name.")})
-                await visit.desk.edit(one.id, {}, title=title)
+                await visit.services.connections.edit(one.id, {}, title=title)
             case "till":
-                kept = visit.desk.settings_of(one)
-                connector = visit.desk.connector(one.connector)
+                kept = visit.services.connections.settings_of(one)
+                connector = visit.services.connector_class(one.connector)
                 shown = {name: value for name, value in kept.items() if not forms.is_secret(connector, name)}
                 typed = forms.settings_from(visit.form, connector, shown)
                 if all(name in kept and forms.same(kept[name], value) for name, value in typed.items()):
                     return visit.go(f"/connections/{one.id}/settings", Message("Nothing was changed."))
-                await visit.desk.edit(one.id, typed)
+                await visit.services.connections.edit(one.id, typed)
             case "key":
                 await _change_key(visit, one)
             case "places":
@@ -443,7 +449,7 @@ async def settings(visit: Visit) -> Response:
                 if not chosen:
                     return await _settings(visit, {"location": visit.words.text("Choose at least one place.")})
                 all_ = {location.id for location in one.account.locations} == set(chosen)
-                await visit.desk.edit(one.id, {}, locations=[] if all_ else chosen)
+                await visit.services.connections.edit(one.id, {}, locations=[] if all_ else chosen)
             case _:
                 raise NotHere
     except WrongFields as error:
@@ -463,24 +469,24 @@ async def _change_key(visit: Visit, one: Connection) -> None:
     given = own or visit.form.get("key").strip()
     if own is None:
         await visit.console.gate.check_key(visit.request, given, session=visit.me)
-    await visit.desk.edit(one.id, {}, key=given)
+    await visit.services.connections.edit(one.id, {}, key=given)
 
 
 @pages.get("/connections/{connection}/address")
 async def address_page(visit: Visit) -> Response:
     """Before an address is renewed: what that does, and until when the old one lives."""
     one = (await visit.overview()).connection
-    if visit.desk.connector(one.connector).info.hook_address != "connection":
+    if visit.services.connector_class(one.connector).info.hook_address != "connection":
         raise NotHere
-    lives = timedelta(microseconds=connections.FORMER_ADDRESS_LIVES) // timedelta(hours=1)
-    return visit.page("address.html", one=one, hook=visit.desk.hook_url(one), hours=lives)
+    lives = timedelta(microseconds=connections.registry.FORMER_ADDRESS_LIFETIME) // timedelta(hours=1)
+    return visit.page("address.html", one=one, hook=visit.services.connections.hook_url(one), hours=lives)
 
 
 @pages.post("/connections/{connection}/address")
 async def renew_address(visit: Visit) -> Response:
     one = (await visit.overview()).connection
     try:
-        await visit.desk.renew_address(one.id)
+        await visit.services.connections.renew_hook_address(one.id)
     except Refusal as error:
         return visit.go(f"/connections/{one.id}/settings", error.message, "bad")
     return visit.go(f"/connections/{one.id}/address", Message("Here is the new address. Give it to your till."))
@@ -492,7 +498,7 @@ async def renew_address(visit: Visit) -> Response:
 @pages.get("/connections/{connection}/unread")
 async def unread_page(visit: Visit) -> Response:
     found = await visit.overview()
-    rows = await visit.desk.unread(found.connection.id, looking.MOST)
+    rows = await visit.services.review.list_unread(found.connection.id, queries.operations.MOST)
     titles = {row.where: _title_of(visit, found.connection, row.where) for row in rows}
     connector = visit.host.plugins.classes.get(found.connection.connector)
     teaches = connector is not None and connector.teaching is not None
@@ -522,10 +528,10 @@ async def try_again(visit: Visit) -> Response:
     one = (await visit.overview()).connection
     wanted = visit.form.get("kept")
     if "leave" in visit.form and wanted:
-        await visit.desk.leave_unread(one.id, [wanted])
+        await visit.services.review.discard_unread(one.id, [wanted])
         return visit.go(f"/connections/{one.id}/unread", Message("It is not kept any more."))
     try:
-        again = await visit.desk.try_again(one.id, [wanted] if wanted else None)
+        again = await visit.services.review.retry_unread(one.id, [wanted] if wanted else None)
     except Refusal as error:
         return visit.go(f"/connections/{one.id}/unread", error.message, "bad")
     if again["still_unread"]:
@@ -566,7 +572,7 @@ async def disconnect(visit: Visit) -> Response:
     one = (await visit.overview()).connection
     if wrong := await confirmed(visit, one):
         return visit.page("disconnect.html", 422, one=one, title=_till(visit, one), errors={"secret": wrong})
-    await visit.desk.remove(one.id)
+    await visit.services.connections.remove(one.id)
     return visit.go("/", Message("Disconnected. What was given stays on the cards."))
 
 
@@ -581,6 +587,6 @@ async def diagnostics(visit: Visit) -> Response:
     one = (await visit.overview()).connection
     if wrong := await confirmed(visit, one):
         return visit.page("diagnostics.html", 422, one=one, contents=CONTENTS, errors={"secret": wrong})
-    body = await visit.desk.diagnostics(one.id)
+    body = await visit.services.connections.diagnostics(one.id)
     headers = {"Content-Disposition": f'attachment; filename="7stamp-{one.id}.zip"'}
     return Response(body, media_type="application/zip", headers=headers)

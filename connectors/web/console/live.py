@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator
 
 from starlette.responses import Response, StreamingResponse
 
-from connectors.store import journal
+from connectors.domain.events import Wakeup
+from connectors.store import ledger
 from connectors.web.console.frame import Pages, Visit
 
 pages = Pages()
@@ -39,8 +40,8 @@ async def _stream(visit: Visit, connection_id: str) -> AsyncIterator[str]:
         return
     news = asyncio.Event()
 
-    def heard(wake: set[str], _told: object) -> None:
-        if "journal" in wake:
+    def heard(wakeups: set[Wakeup], _events: object) -> None:
+        if Wakeup.journal in wakeups:
             news.set()
 
     store.listeners.append(heard)
@@ -52,7 +53,7 @@ async def _stream(visit: Visit, connection_id: str) -> AsyncIterator[str]:
         yield "retry: 2000\n\n"
         while loop.time() < end:
             news.clear()  # before it is read: what comes meanwhile is looked for again
-            newest = await store.read(lambda tx: journal.last(tx, connection_id))
+            newest = await store.read(lambda tx: ledger.journal.newest_seq(tx, connection_id))
             if newest > last or loop.time() > look_at_session:
                 if await visit.console.gate.session(visit.request, used=False) is None:
                     yield "event: gone\ndata: signed out\n\n"

@@ -12,9 +12,9 @@ from typing import Any
 from starlette.responses import Response
 
 from connectors.domain.connection import Health
-from connectors.store import connections, looking, sessions
-from connectors.store.security import EventKind
-from connectors.store.sessions import OPERATOR, Visitor
+from connectors.store import access, connections, queries
+from connectors.store.access.security_log import EventKind
+from connectors.store.access.sessions import OPERATOR, Visitor
 from connectors.web.console.frame import NotHere, Pages, Visit, Who
 from connectors.web.console.gate import link_words
 
@@ -29,9 +29,13 @@ async def operator(visit: Visit) -> Response:
 
 async def _page(visit: Visit, search: str, link: str | None) -> Response:
     counts, queues, hooks = await visit.host.store.read(
-        lambda tx: (looking.health_counts(tx), looking.queues(tx), looking.last_hooks(tx))
+        lambda tx: (
+            queries.installation.health_counts(tx),
+            queries.installation.queues(tx),
+            queries.installation.last_hooks(tx),
+        )
     )
-    found = await visit.host.store.read(lambda tx: looking.overviews(tx, None, search=search, limit=100))
+    found = await visit.host.store.read(lambda tx: queries.overviews.overviews(tx, None, search=search, limit=100))
     host = visit.host
     return visit.page(
         "operator.html",
@@ -57,9 +61,9 @@ def _till(visit: Visit, name: str, hooks: dict[str, int]) -> dict[str, Any]:
     return {
         "info": info,
         "shared": info.hook_address == "operator",
-        "address": visit.desk.shared_hook_url(name),
+        "address": visit.services.connections.shared_hook_url(name),
         "last": hooks.get(name),
-        "consent": visit.desk.authorise_url(name, "") is not None,
+        "consent": visit.services.onboarding.authorise_url(name, "") is not None,
     }
 
 
@@ -69,15 +73,15 @@ async def link(visit: Visit) -> Response:
     wanted, me = visit.path["connection"], visit.me
 
     def work(tx: Any) -> str:
-        one = connections.get(tx, wanted)
-        business = connections.business_of(tx, one.business_id)
+        one = connections.registry.get(tx, wanted)
+        business = connections.businesses.get(tx, one.business_id)
         message = link_words("made", OPERATOR)
         visit.console.gate.log(
             tx, visit.request, EventKind.link_made, message, business_id=business.id, connection_id=one.id
         )
-        return sessions.make_link(tx, Visitor(business.id, business.name, business.zone, OPERATOR), me)
+        return access.sessions.make_link(tx, Visitor(business.id, business.name, business.zone, OPERATOR), me)
 
-    if await visit.host.store.read(lambda tx: looking.overview(tx, wanted)) is None:
+    if await visit.host.store.read(lambda tx: queries.overviews.overview(tx, wanted)) is None:
         raise NotHere
     token = await visit.host.store.write(work)
     return await _page(visit, "", f"{visit.host.public_url}/link/{token}")

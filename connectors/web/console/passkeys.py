@@ -8,12 +8,12 @@ from __future__ import annotations
 from starlette.responses import Response
 
 from connector_sdk.messages import Message
-from connectors.desk import Refusal
 from connectors.domain.clock import MINUTE
-from connectors.store import passkeys
+from connectors.services import Refusal
+from connectors.store import access
+from connectors.store.access.security_log import EventKind
+from connectors.store.access.sessions import Visitor
 from connectors.store.engine import Transaction
-from connectors.store.security import EventKind
-from connectors.store.sessions import Visitor
 from connectors.web.console.attempts import TooMany
 from connectors.web.console.frame import NotHere, Pages, Visit, Who, local
 from connectors.web.console.gate import visitor_of
@@ -116,8 +116,8 @@ async def add_page(visit: Visit) -> Response:
     if not _can_add(visit):
         return _confirm(visit, "/passkeys/add")
     mine = visit.me.visitor.business_id
-    there = await visit.host.store.read(lambda tx: passkeys.of_owner(tx, mine))
-    return visit.page("passkey_add.html", full=len(there) >= passkeys.MOST, number=len(there), errors={})
+    there = await visit.host.store.read(lambda tx: access.passkeys.of_owner(tx, mine))
+    return visit.page("passkey_add.html", full=len(there) >= access.passkeys.MOST, number=len(there), errors={})
 
 
 @pages.post("/passkeys/challenge", page="/passkeys/add")
@@ -144,7 +144,7 @@ async def add(visit: Visit) -> Response:
 @pages.get("/passkeys/{passkey}/remove")
 async def remove_page(visit: Visit) -> Response:
     wanted, mine = visit.path["passkey"], visit.me.visitor.business_id
-    passkey = await visit.host.store.read(lambda tx: passkeys.get(tx, wanted, mine))
+    passkey = await visit.host.store.read(lambda tx: access.passkeys.get(tx, wanted, mine))
     if passkey is None:
         raise NotHere
     if not _confirmed(visit):
@@ -155,13 +155,13 @@ async def remove_page(visit: Visit) -> Response:
 @pages.post("/passkeys/{passkey}/remove")
 async def remove(visit: Visit) -> Response:
     wanted, mine = visit.path["passkey"], visit.me.visitor.business_id
-    if await visit.host.store.read(lambda tx: passkeys.get(tx, wanted, mine)) is None:
+    if await visit.host.store.read(lambda tx: access.passkeys.get(tx, wanted, mine)) is None:
         raise NotHere
     if not _confirmed(visit):
         return _confirm(visit, f"/passkeys/{wanted}/remove", 403)
 
     def work(tx: Transaction) -> None:
-        if passkeys.remove(tx, wanted, mine):
+        if access.passkeys.remove(tx, wanted, mine):
             _log(visit, tx, "removed")
 
     await visit.host.store.write(work)

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from starlette.responses import Response
 
 from connector_sdk.messages import Message
-from connectors.host import REFUSED
-from connectors.store import ledger, security
+from connectors.runtime.host import REFUSED
+from connectors.store import access, counters
+from connectors.store.access.security_log import Event, EventKind
 from connectors.store.engine import Transaction
-from connectors.store.security import Event, EventKind
 from connectors.web.console.frame import Pages, Visit, Who
 
 pages = Pages()
@@ -48,8 +48,10 @@ class Row:
 @pages.get("/operator/quotas", Who.operator)
 async def quotas(visit: Visit) -> Response:
     def query(tx: Transaction) -> tuple[list[Event], dict[str, int]]:
-        met = security.listed(tx, None, kind=EventKind.quota_met, limit=_MET)
-        refused = {name.removeprefix(REFUSED): n for name, n in ledger.counters(tx).items() if name.startswith(REFUSED)}
+        met = access.security_log.list_newest(tx, None, kind=EventKind.quota_met, limit=_MET)
+        refused = {
+            name.removeprefix(REFUSED): n for name, n in counters.read_counters(tx).items() if name.startswith(REFUSED)
+        }
         return met, refused
 
     met, refused = await visit.host.store.read(query)

@@ -15,9 +15,9 @@ from pydantic import ValidationError
 
 from connector_sdk.connector import MenuItem, TillAccount
 from connector_sdk.sale import Sale
-from connectors.desk import Desk, Refusal
 from connectors.domain.connection import Connection
-from connectors.sync.previewing import Recent
+from connectors.services import Refusal, Services
+from connectors.sync.previews import Recent
 
 _KEEP = 600.0
 _LET_BE = 20.0  # a till that could not be read is not asked again at every key that is pressed
@@ -43,23 +43,29 @@ class TillReads:
                 self._read.popitem(last=False)
         return sales
 
-    async def of(self, desk: Desk, key: str, name: str, values: Mapping[str, Any], account: TillAccount) -> Found:
+    async def of(
+        self, services: Services, key: str, name: str, values: Mapping[str, Any], account: TillAccount
+    ) -> Found:
         """For a draft."""
-        return await self._once(key, lambda: desk.recent(name, values, account), desk, name, values, account)
+        return await self._once(
+            key, lambda: services.sync.recent_receipts(name, values, account), services, name, values, account
+        )
 
-    async def of_connection(self, desk: Desk, one: Connection) -> Found:
+    async def of_connection(self, services: Services, one: Connection) -> Found:
         """For a connection; its receipts may have come by themselves."""
-        values = desk.settings_of(one)
+        values = services.connections.settings_of(one)
         key = f"{one.id} {one.generation}"
-        return await self._once(key, lambda: desk.recent_of(one), desk, one.connector, values, one.account)
+        return await self._once(
+            key, lambda: services.sync.recent_receipts_of(one), services, one.connector, values, one.account
+        )
 
     async def _once(
-        self, key: str, recent: Any, desk: Desk, name: str, values: Mapping[str, Any], account: TillAccount
+        self, key: str, recent: Any, services: Services, name: str, values: Mapping[str, Any], account: TillAccount
     ) -> Found:
         now = time.monotonic()
         until, reading = self._kept.get(key, (0.0, None))
         if reading is None or (reading.done() and (until < now or reading.cancelled() or reading.exception())):
-            reading = asyncio.create_task(_read(recent, desk, name, values, account))
+            reading = asyncio.create_task(_read(recent, services, name, values, account))
             self._kept[key] = (now + _KEEP, reading)
             while len(self._kept) > _AT_MOST:
                 self._kept.popitem(last=False)
@@ -69,8 +75,8 @@ class TillReads:
         return found
 
 
-async def _read(recent: Any, desk: Desk, name: str, values: Mapping[str, Any], account: TillAccount) -> Found:
+async def _read(recent: Any, services: Services, name: str, values: Mapping[str, Any], account: TillAccount) -> Found:
     try:
-        return await recent(), await desk.menu(name, values, account)
+        return await recent(), await services.checks.read_menu(name, values, account)
     except (Refusal, ValidationError):
         return Recent((), 0, "unread"), []

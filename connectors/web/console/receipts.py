@@ -1,6 +1,6 @@
 """A receipt's page: its whole story, and giving its stamps to somebody by hand.
 
-Owns the page; the claim itself is `connectors.sync.giving`'s.
+Owns the page; the claim itself is `connectors.sync.card_assignment`'s.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from starlette.responses import Response
 
 from connector_sdk.messages import Message
 from connector_sdk.sale import Sale
-from connectors.desk import Refusal
 from connectors.domain.clock import MINUTE
 from connectors.domain.connection import Connection
 from connectors.domain.operation import Kind, State, outward
 from connectors.domain.stamps import stamps_for
+from connectors.services import Refusal
 from connectors.sevenstamp.models import Card
-from connectors.store import journal, looking, outbox
+from connectors.store import ledger, queries
 from connectors.store.errors import StoreError
-from connectors.store.looking import Told, Version
+from connectors.store.queries.receipts import ReceiptDetails, Version
 from connectors.web.console.attempts import TooMany
 from connectors.web.console.frame import NotHere, Pages, Visit
 from connectors.web.console.keeping import choices
@@ -51,12 +51,12 @@ async def _page(
     visit: Visit, one: Connection, *, card: Card | None = None, claim: str = "", errors: dict[str, str] | None = None
 ) -> Response:
     wanted = visit.path["receipt"]
-    told = await visit.host.store.read(lambda tx: looking.receipt(tx, one.id, wanted))
+    told = await visit.host.store.read(lambda tx: queries.receipts.details(tx, one.id, wanted))
     if told is None:
         raise NotHere
-    operations = await visit.host.store.read(lambda tx: outbox.of_sale(tx, wanted))
-    lines = await visit.host.store.read(lambda tx: journal.of_sale(tx, wanted))
-    progress = await visit.desk.progress(one, told.card_id) if told.card_id and not errors else None
+    operations = await visit.host.store.read(lambda tx: ledger.operations.with_attempts(tx, wanted))
+    lines = await visit.host.store.read(lambda tx: ledger.journal.of_sale(tx, wanted))
+    progress = await visit.services.review.card_progress(one, told.card_id) if told.card_id and not errors else None
     last = told.versions[-1].content
     earned = stamps_for(last, told.rule, one.account.zone) if told.rule else None
     counted = told.receipt.admitted and told.receipt.status == "closed"
@@ -89,7 +89,7 @@ async def _page(
     )
 
 
-def _standing(operations: list[outbox.Operation]) -> tuple[int, int, int]:
+def _standing(operations: list[ledger.operations.Operation]) -> tuple[int, int, int]:
     """The stamps of a receipt that are on a card, on their way to one, and held."""
     signs = {Kind.stamps_added: 1, Kind.stamps_reversed: -1}
     sums = {"applied": 0, "pending": 0, "held": 0}
@@ -100,12 +100,14 @@ def _standing(operations: list[outbox.Operation]) -> tuple[int, int, int]:
     return sums["applied"], sums["pending"], sums["held"]
 
 
-def _place(one: Connection, told: Told) -> str:
+def _place(one: Connection, told: ReceiptDetails) -> str:
     names = {location.id: location.name for location in one.account.locations}
     return names.get(told.location_id or "", "")
 
 
-def _story(visit: Visit, told: Told, operations: list[Any], lines: list[journal.Line]) -> list[Happening]:
+def _story(
+    visit: Visit, told: ReceiptDetails, operations: list[Any], lines: list[ledger.journal.JournalLine]
+) -> list[Happening]:
     """Everything that happened to a receipt, in order: what the till said, what was planned, each try and answer."""
     words = visit.words
     story: list[Happening] = []
@@ -165,7 +167,7 @@ def _said_by_till(words: Any, version: Version, before: Sale | None) -> Happenin
     )
 
 
-def _sent(words: Any, one: outbox.Operation) -> str:
+def _sent(words: Any, one: ledger.operations.Operation) -> str:
     match one.kind.value:
         case "stamps_added":
             return str(
@@ -182,7 +184,7 @@ def _sent(words: Any, one: outbox.Operation) -> str:
     return str(words.text("7stamp was asked to use the voucher {code}.", code=one.redeem_code))
 
 
-def _answered(words: Any, one: outbox.Try) -> str:
+def _answered(words: Any, one: ledger.operations.Attempt) -> str:
     match one.state:
         case State.applied:
             return str(words.text("7stamp has done it."))
@@ -205,7 +207,7 @@ async def find_card(visit: Visit) -> Response:
     one = (await visit.overview()).connection
     try:
         visit.console.gate.search(visit.me)
-        card, name = await visit.desk.find_card(one, visit.form.get("who"))
+        card, name = await visit.services.review.find_card(one, visit.form.get("who"))
     except (Refusal, TooMany) as error:
         return await _page(visit, one, errors={"who": visit.why(error)})
     until = visit.words.now + 15 * MINUTE
@@ -233,7 +235,7 @@ async def give(visit: Visit) -> Response:
         said = visit.words.text("These are not the card's last four digits.")
         return await _page(visit, one, card=card, claim=visit.form.get("claim"), errors={"digits": said})
     try:
-        count = await visit.desk.give(one, receipt, card, (kind, value))
+        count = await visit.services.review.give_stamps(one, receipt, card, (kind, value))
     except Refusal as error:
         return await _page(visit, one, errors={"who": visit.words.sentence(error.message)})
     return visit.go(

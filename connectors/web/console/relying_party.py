@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from connectors.desk import Refusal
 from connectors.domain.clock import SECOND
-from connectors.host import Host
-from connectors.store import passkeys
-from connectors.store.passkeys import Challenge, Credential, Outcome, Passkey
-from connectors.store.sessions import OPERATOR, Session, Visitor
+from connectors.runtime.host import Host
+from connectors.services import Refusal
+from connectors.store import access
+from connectors.store.access.passkeys import Challenge, Credential, Outcome, Passkey
+from connectors.store.access.sessions import OPERATOR, Session, Visitor
 from connectors.web.console.attempts import Bounds, Delays, network_of
 from connectors.web.console.gate import Gate
 
@@ -122,8 +122,8 @@ class RelyingParty:
     async def creation_options(self, session: Session, proof: str) -> str:
         """Return what a browser needs to make a passkey for this session's visitor, as JSON."""
         site, visitor = self._site(), session.visitor
-        mine = await self._store.read(lambda tx: passkeys.of_owner(tx, visitor.business_id))
-        if len(mine) >= passkeys.MOST:
+        mine = await self._store.read(lambda tx: access.passkeys.of_owner(tx, visitor.business_id))
+        if len(mine) >= access.passkeys.MOST:
             raise Refusal("You have {count} passkeys already. Remove one first.", count=len(mine))
         handle = self._user_handle(visitor)
         there = [one.credential for one in mine if one.credential.user_handle == handle]
@@ -139,7 +139,9 @@ class RelyingParty:
         credential = await _checked(lambda: _registered(site, answered, answer, handle))
         label = "".join(sign for sign in label if sign.isprintable()).strip() or session.device
         outcome = await self._store.write(
-            lambda tx: passkeys.add(tx, credential, session.visitor, challenge, label=label, device=session.device)
+            lambda tx: access.passkeys.add(
+                tx, credential, session.visitor, challenge, label=label, device=session.device
+            )
         )
         if outcome is not Outcome.done:
             raise Refusal(_NOT_ADDED[outcome])
@@ -161,7 +163,7 @@ class RelyingParty:
         self._delays.try_(address)
         site = self._site()
         assertion = await _checked(lambda: _assertion(answer))
-        passkey = await self._store.read(lambda tx: passkeys.of_credential(tx, assertion.credential_id))
+        passkey = await self._store.read(lambda tx: access.passkeys.of_credential(tx, assertion.credential_id))
         if passkey is None:
             raise Refusal(_NOT_USED[Outcome.gone])
         if passkey.refused_at is not None:
@@ -169,7 +171,7 @@ class RelyingParty:
         challenge = self._own(_signing_in(proof), assertion.challenge)
         found = passkey
         sign_count = await _checked(lambda: _sign_count(site, assertion, answer, found.credential))
-        outcome = await self._store.write(lambda tx: passkeys.use(tx, found.id, sign_count, challenge))
+        outcome = await self._store.write(lambda tx: access.passkeys.use(tx, found.id, sign_count, challenge))
         if outcome is not Outcome.done:
             raise Refusal(_NOT_USED[outcome])
         await self._vouch(passkey)

@@ -17,13 +17,13 @@ from connector_sdk.redaction import masked, personal_name, personal_text
 from connector_sdk.rule import StampRule
 from connector_sdk.sale import Sale, SaleStatus
 from connector_sdk.teaching import Leaf, Sketch, as_texts
-from connectors.desk import Refusal, Unfit
 from connectors.domain.clock import moment
 from connectors.domain.stamps import stamps_for
-from connectors.store import captured
-from connectors.store.captured import Captured
-from connectors.store.drafts import Draft
-from connectors.sync.previewing import Recent, recent_of
+from connectors.services import Refusal, Unfit
+from connectors.store import inbox
+from connectors.store.connections.drafts import Draft
+from connectors.store.inbox.captured import CapturedRequest
+from connectors.sync.previews import Recent, recent_of
 from connectors.web.console.frame import Visit
 from connectors.web.console.words import zone_of
 
@@ -85,9 +85,9 @@ def as_sample(body: bytes, headers: Mapping[str, str], name: str) -> dict[str, A
     return {"body": body.decode("latin-1"), "headers": dict(headers), "id": name}
 
 
-async def arrived(visit: Visit, one: Draft) -> list[Captured]:
+async def arrived(visit: Visit, one: Draft) -> list[CapturedRequest]:
     """What came to the draft's address, newest first."""
-    return await visit.host.store.read(lambda tx: captured.of(tx, f"{captured.OF_DRAFT}{one.id}"))
+    return await visit.host.store.read(lambda tx: inbox.captured.of_owner(tx, f"{inbox.captured.OF_DRAFT}{one.id}"))
 
 
 async def shown(
@@ -111,7 +111,7 @@ async def shown(
     ]
     return {
         "teaches": True,
-        "address": visit.desk.draft_hook_url(one.connector, token),
+        "address": visit.services.connections.draft_hook_url(one.connector, token),
         "requests": requests,
         "read": await read(visit, one, found, values or one.content.get("values", {})),
         "lives": visit.host.store.quotas.captured,
@@ -133,14 +133,14 @@ async def tried(visit: Visit, one: Draft, found: type[Connector[Any]], values: M
     if any(ready.settings.items() <= values.items() for ready in found.ready_made):
         # tried on its own sample by us; and on what this one sent, if it sent anything: its currency may be another
         bodies = [request.body for request in await arrived(visit, one)]
-        await visit.desk.try_on(one.connector, values, bodies, tenant=visit.owner)
+        await visit.services.checks.check_samples(one.connector, values, bodies, tenant=visit.owner)
         return
     request = request_of(one)
     if request is None:
         raise Refusal(
             "send one sale to the address above, or paste one, and choose it: what was never tried is not saved"
         )
-    await visit.desk.try_on(one.connector, values, [request.body], tenant=visit.owner)
+    await visit.services.checks.check_samples(one.connector, values, [request.body], tenant=visit.owner)
     against = await teaching.unproven(as_texts(values), request)
     if against is not None:
         raise Unfit(found.info.title, {teaching.secret: against})

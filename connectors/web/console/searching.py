@@ -15,7 +15,7 @@ from babel.numbers import get_currency_symbol
 from connector_sdk.money import Money
 from connectors.domain.clock import SECOND, micros, moment
 from connectors.domain.person import international
-from connectors.store.looking import Term
+from connectors.store.queries.receipts import SearchTerm
 
 _MOST_WORDS = 5
 _DAYS_BACK = 28
@@ -31,12 +31,14 @@ _SAID = re.compile(r"#|\b(?:receipt|resit)\b", re.IGNORECASE)
 _TODAY, _YESTERDAY = ("today", "hari ini"), ("yesterday", "semalam")
 
 
-def terms(text: str, *, zone: ZoneInfo, now: int, currency: str, country: str | None, locale: Locale) -> list[Term]:
+def terms(
+    text: str, *, zone: ZoneInfo, now: int, currency: str, country: str | None, locale: Locale
+) -> list[SearchTerm]:
     """What to look for; nothing where nothing was typed. What our own pages show can be typed as it stands there."""
     text = " ".join(text.split())[:120]  # also the narrow spaces that times and amounts are written with
     phone = international(text, country) if _PHONE.fullmatch(text) and len(re.sub(r"\D", "", text)) >= 7 else None
     if phone and (text.startswith("+") or " " in text):  # written with spaces it is one thing all the same
-        return [Term(receipt=text, names=(("phone", phone),))]
+        return [SearchTerm(receipt=text, names=(("phone", phone),))]
     today = moment(now).astimezone(zone).date()
     plain = _plain(text, today, currency, locale)
     return [_term(word, zone, today, currency, country) for word in plain.split()[:_MOST_WORDS]]
@@ -73,7 +75,7 @@ def _of_24(found: re.Match[str]) -> str:
     return f"{hour:02d}:{found[2]}"
 
 
-def _term(word: str, zone: ZoneInfo, today: date, currency: str, country: str | None) -> Term:
+def _term(word: str, zone: ZoneInfo, today: date, currency: str, country: str | None) -> SearchTerm:
     names: list[tuple[str, str]] = []
     if re.fullmatch(r"\d{6}", word, re.ASCII):
         names.append(("number", word))
@@ -81,7 +83,7 @@ def _term(word: str, zone: ZoneInfo, today: date, currency: str, country: str | 
         names.append(("phone", phone))
     if "@" in word:
         names.append(("email", word.lower()))
-    return Term(
+    return SearchTerm(
         receipt=word,
         paid=amount(word, currency),
         card_ending=word if re.fullmatch(r"\d{4}", word, re.ASCII) else None,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
-from connectors.store import security
+from connectors.store import access
 from connectors.web.console.frame import Pages, Visit
 
 pages = Pages()
@@ -18,7 +18,9 @@ _ROWS = 50
 @pages.get("/security")
 async def security_log(visit: Visit) -> Response:
     mine, before = visit.me.visitor.business_id, _row(visit.request.query_params.get("before", ""))
-    events = await visit.host.store.read(lambda tx: security.listed(tx, mine, before=before, limit=_ROWS + 1))
+    events = await visit.host.store.read(
+        lambda tx: access.security_log.list_newest(tx, mine, before=before, limit=_ROWS + 1)
+    )
     shown = events[:_ROWS]
     return visit.page(
         "security_log.html",
@@ -27,7 +29,7 @@ async def security_log(visit: Visit) -> Response:
         before=before,
         older=shown[-1].seq if len(events) > _ROWS else None,
         days=visit.host.settings.security_log_days,
-        strangers=security.OF_STRANGERS,
+        strangers=access.security_log.OF_STRANGERS,
     )
 
 

@@ -15,10 +15,10 @@ from connector_sdk.connector import Connector
 from connector_sdk.hooks import HookRequest
 from connector_sdk.messages import Message
 from connector_sdk.teaching import Question, as_texts
-from connectors.desk import Refusal
 from connectors.isolation.runner import RemoteTeaching
-from connectors.store import captured, drafts, looking
-from connectors.store.drafts import Draft
+from connectors.services import Refusal
+from connectors.store import connections, inbox, queries
+from connectors.store.connections.drafts import Draft
 from connectors.store.engine import Transaction
 from connectors.web.console import samples
 from connectors.web.console.connecting import MENDING, draft_of, keep_draft, step_page, usual
@@ -55,8 +55,8 @@ async def sample(visit: Visit) -> Response:
         if request is None:
             raise NotHere
         chosen = samples.as_sample(request.body, request.headers, request.id)
-        owner, name = f"{captured.OF_DRAFT}{one.id}", request.id
-        await visit.host.store.write(lambda tx: captured.choose(tx, owner, name))
+        owner, name = f"{inbox.captured.OF_DRAFT}{one.id}", request.id
+        await visit.host.store.write(lambda tx: inbox.captured.choose(tx, owner, name))
         hook = request.request
     else:
         body = pasted.encode()
@@ -150,31 +150,33 @@ async def teach(visit: Visit) -> Response:
 async def mend(visit: Visit) -> Response:
     """Teach a connected till once more: by a request that could not be read, or by the last one that was."""
     one = (await visit.overview()).connection
-    found = visit.desk.connector(one.connector)
+    found = visit.services.connector_class(one.connector)
     teaching = visit.teaching(found)
     if teaching is None:
         raise NotHere
     wanted, owner = visit.form.get("kept"), visit.owner
     if wanted:
-        body = await visit.desk.unread_body(one.id, wanted)
+        body = await visit.services.review.unread_body(one.id, wanted)
     else:
-        requests = await visit.host.store.read(lambda tx: captured.of(tx, one.id))
+        requests = await visit.host.store.read(lambda tx: inbox.captured.of_owner(tx, one.id))
         if not requests:
             return visit.go(f"/connections/{one.id}/settings", _NOTHING_YET, "bad")
         body = requests[0].body
     owner = f"{MENDING}{owner}"  # nothing that the catalogue says one began to connect
-    values = {name: value for name, value in visit.desk.settings_of(one).items() if not is_secret(found, name)}
+    values = {
+        name: value for name, value in visit.services.connections.settings_of(one).items() if not is_secret(found, name)
+    }
     texts = as_texts(values)
     # what it was not asked before it is not asked now: only what is wrong
     skipped = [asked.field for asked in await teaching.questions(texts, body) if not texts.get(asked.field)]
     content = {"mends": one.id, "values": values, "sample": samples.as_sample(body, {}, ""), "skipped": skipped}
 
     def work(tx: Transaction) -> str:
-        draft = drafts.begin(tx, owner, one.connector)
-        made = drafts.get(tx, draft, owner)
+        draft = connections.drafts.begin(tx, owner, one.connector)
+        made = connections.drafts.get(tx, draft, owner)
         if made is None:
             raise NotHere
-        drafts.keep(tx, made, content)
+        connections.drafts.save(tx, made, content)
         return draft
 
     return visit.go(f"/connect/{await visit.host.store.write(work)}/teach?all=1")
@@ -185,11 +187,11 @@ async def mended(visit: Visit) -> Response:
     """What was taught becomes the connection's settings, if it makes a sale; what could not be read is tried again."""
     one, found, _ = await _taught(visit)
     wanted, body = one.content.get("mends", ""), samples.sample_of(one)
-    there = await visit.host.store.read(lambda tx: looking.overview(tx, wanted))
+    there = await visit.host.store.read(lambda tx: queries.overviews.overview(tx, wanted))
     if body is None or there is None or visit.me.visitor.business_id not in (None, there.connection.business_id):
         raise NotHere
     values = _values(one)
-    before = visit.desk.settings_of(there.connection)
+    before = visit.services.connections.settings_of(there.connection)
     changed = {
         name: value
         for name, value in values.items()
@@ -197,11 +199,11 @@ async def mended(visit: Visit) -> Response:
     }
     back = f"/connect/{one.id}/teach?all=1"
     try:
-        await visit.desk.try_on(one.connector, {**before, **changed}, [body], tenant=visit.owner)
+        await visit.services.checks.check_samples(one.connector, {**before, **changed}, [body], tenant=visit.owner)
         if changed:
-            await visit.desk.edit(wanted, changed)
-        again = await visit.desk.try_again(wanted)
+            await visit.services.connections.edit(wanted, changed)
+        again = await visit.services.review.retry_unread(wanted)
     except Refusal as error:
         return visit.go(back, error.message, "bad")
-    await visit.host.store.write(lambda tx: drafts.discard(tx, one.id, one.owner))
+    await visit.host.store.write(lambda tx: connections.drafts.delete(tx, one.id, one.owner))
     return visit.go(f"/connections/{wanted}", Message("unread.read", {"count": again["read"]}))

@@ -1,0 +1,61 @@
+"""Domain events: what a committed transaction changed, for plugins and for whoever waits for work.
+
+Owns their shapes; a transaction collects them, and the store hands them to its listeners after the commit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from connector_sdk.hookspecs import ConnectionFacts, OperationFacts
+from connector_sdk.messages import Message
+from connector_sdk.sale import Sale
+from connectors.domain.connection import Health
+
+
+class Wakeup(StrEnum):
+    """A kind of work that a commit made due, or that a look at the database found due."""
+
+    poll = "poll"
+    """A till is to be read: a poll or a second look."""
+    hints = "hints"
+    """Receipts that hooks named are to be fetched."""
+    identify = "identify"
+    """Customers' cards are to be found."""
+    deliver = "deliver"
+    """Operations are pending."""
+    resolve = "resolve"
+    """Operations in doubt are to be looked up in their cards' history."""
+    commands = "commands"
+    """Commands left work to the running host."""
+    journal = "journal"
+    """Lines were written: open pages have news."""
+
+
+@dataclass(frozen=True, slots=True)
+class SaleIngested:
+    """A new version of a sale was stored."""
+
+    connection: ConnectionFacts
+    sale: Sale
+
+
+@dataclass(frozen=True, slots=True)
+class OperationSettled:
+    """An operation ended, or was held: applied, held or rejected."""
+
+    connection_id: str
+    operation: OperationFacts
+
+
+@dataclass(frozen=True, slots=True)
+class HealthChanged:
+    """A connection's health is another than before; `reason` says why where there is a reason."""
+
+    connection: ConnectionFacts
+    health: Health
+    reason: Message | None
+
+
+DomainEvent = SaleIngested | OperationSettled | HealthChanged

@@ -1,0 +1,69 @@
+"""What people ask of connections, once for the console, the commands and the API.
+
+Owns the checks before anything is stored, and the words of each refusal; each service has one subject.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from connector_sdk.connector import Connector
+from connectors.services.checks import ConnectionChecks, require_known_fields
+from connectors.services.commands import CommandService
+from connectors.services.connections import ConnectionService
+from connectors.services.context import ServiceContext, nearest
+from connectors.services.onboarding import OnboardingService
+from connectors.services.people import PeopleService, PersonCount
+from connectors.services.refusal import KeyRefused, Refusal, Unfit, WrongFields
+from connectors.services.review import ReviewService
+from connectors.services.sync import Previewed, Progress, SyncService
+from connectors.sevenstamp.client import SevenStamp
+
+__all__ = [
+    "KeyRefused",
+    "PersonCount",
+    "Previewed",
+    "Progress",
+    "Refusal",
+    "ServiceContext",
+    "Services",
+    "Unfit",
+    "WrongFields",
+    "nearest",
+    "require_known_fields",
+]
+
+
+class Services:
+    """All services over one context, composed; `by` gives the services of somebody who asks."""
+
+    def __init__(self, context: ServiceContext) -> None:
+        self._context = context
+        self.checks = ConnectionChecks(context)
+        self.onboarding = OnboardingService(context, self.checks)
+        self.connections = ConnectionService(context, self.checks)
+        self.sync = SyncService(context)
+        self.review = ReviewService(context)
+        self.people = PeopleService(context)
+        self.commands = CommandService(context, self.sync, self.review)
+
+    def by(self, person: str) -> Services:
+        """Return services whose changes are journalled with the name of this person."""
+        return Services(self._context.on_behalf_of(person))
+
+    def connector_class(self, name: str) -> type[Connector[Any]]:
+        """Return the connector of that name. Raises `Refusal`, which names the known ones, nearest first."""
+        return self._context.connector_class(name)
+
+    def offered_connectors(self) -> list[type[Connector[Any]]]:
+        """List the connectors for which the operator has set what they cannot do without, by name."""
+        return self._context.offered_connectors()
+
+    @property
+    def sevenstamp(self) -> SevenStamp:
+        """The client of 7stamp. Raises `Refusal` where its address is not set."""
+        return self._context.sevenstamp
+
+    def require_sevenstamp(self) -> None:
+        """Refuse what cannot be done where the operator has not said where 7stamp is. Raises `Refusal`."""
+        self._context.require_sevenstamp()

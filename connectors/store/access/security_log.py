@@ -1,0 +1,270 @@
+"""TODO docstring."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import delete, select
+
+from connector_sdk.messages import Message
+from connector_sdk.redaction import redact
+from connectors.domain.clock import HOUR
+from connectors.store.engine import Transaction
+from connectors.store.schema import business_table, connection_table, security_event_table
+
+log = logging.getLogger("connectors.security")
+
+
+class EventKind(StrEnum):
+    """What happened."""
+
+    sign_in = "sign_in"
+    """A session began by a key, a password or anything else but a link."""
+    failed_sign_in = "failed_sign_in"
+    """A key or password was tried and is wrong: at a sign-in page, or as a confirmation inside a session."""
+    sign_out = "sign_out"
+    """A person ended a session: this device's, or another's."""
+    operator_visit = "operator_visit"
+    """The operator, signed in as such, opened a page of a business's connection."""
+    link_made = "link_made"
+    """A sign-in link was made, which nobody has used yet."""
+    link_used = "link_used"
+    """A sign-in link was spent and its session began."""
+    key_refused = "key_refused"
+    """7stamp refuses a key: the sessions and links of it ended, and passkeys that stand on it open nothing."""
+    quota_met = "quota_met"
+    """Somebody met a bound and was told to wait or refused."""
+    forged_hook = "forged_hook"
+    """A hook came whose proof does not hold; it was refused."""
+    password_changed = "password_changed"  # noqa: S105 - the name of an event
+    """The operator's password was set; everything the operator had opened ended."""
+    passkey_changed = "passkey_changed"
+    """A passkey was added or removed."""
+    signed_out_everywhere = "signed_out_everywhere"
+    """A business, or the operator, ended all its sessions and links at once."""
+
+
+OPERATOR, STRANGER = "operator", "stranger"
+"""Owners of events that are no business's: the operator's own, and those of whoever is not signed in."""
+
+
+OF_STRANGERS = frozenset({EventKind.failed_sign_in, EventKind.quota_met, EventKind.forged_hook})
+
+
+_ALARMING = OF_STRANGERS | {EventKind.key_refused}
+
+
+_SAME_FOR = HOUR
+
+
+# Of each owner and kind, so that failures, of which a stranger or a thief makes as many as they like, never push out
+# the sign-ins and visits among which one looks for them. The oldest go.
+_OF_BUSINESS_AT_MOST, _OF_OTHERS_AT_MOST = 500, 5000
+
+
+_PRUNED_AT_ONCE = 1000
+
+
+_SWEPT_AT_ONCE = 5000
+
+
+_LONGEST_DEVICE = 60
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """An event to record, `count` times; without a `business_id` it is a stranger's or the operator's, by its kind."""
+
+    kind: EventKind
+    message: Message
+    business_id: str | None = None
+    connection_id: str | None = None
+    address: str = ""
+    device: str = ""
+    count: int = 1
+
+    @property
+    def owner(self) -> str:
+        if self.business_id is not None:
+            return self.business_id
+        return STRANGER if self.kind in OF_STRANGERS else OPERATOR
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A row: it happened `count` times between `at` and `last_at` (UTC microseconds), `address` is a network."""
+
+    seq: int
+    at: int
+    last_at: int
+    kind: EventKind
+    message: Message
+    business_id: str | None
+    business_name: str
+    connection_id: str | None
+    connection_title: str
+    address: str
+    device: str
+    count: int
+
+
+def masked(address: str) -> str:
+    """The network of an address: /24 of IPv4, /48 of IPv6; empty where it is no address."""
+    try:
+        network = ipaddress.ip_network(address, strict=False)
+    except ValueError:
+        return ""
+    prefix = min(network.prefixlen, 48 if network.version == 6 else 24)
+    return str(ipaddress.ip_network((network.network_address, prefix), strict=False))
+
+
+def record(
+    tx: Transaction,
+    kind: EventKind,
+    message: Message | None = None,
+    *,
+    business_id: str | None = None,
+    connection_id: str | None = None,
+    address: str = "",
+    device: str = "",
+    count: int = 1,
+) -> None:
+    """Record an event; the same once more within an hour raises the count of its row.
+
+    `message` says it in words and defaults to the kind's own, `security.<kind>`.
+    """
+    said = message or Message(f"security.{kind}")
+    record_all(tx, [NewEvent(kind, said, business_id, connection_id, address, device, count)])
+
+
+def record_all(tx: Transaction, events: Sequence[NewEvent]) -> None:
+    """Record several events, as `record` does each."""
+    for event in events:
+        device = redact(event.device)[:_LONGEST_DEVICE]
+        _record(tx, replace(event, address=masked(event.address), device=device, message=_redacted(event.message)))
+
+
+def _redacted(message: Message) -> Message:
+    """The message without phones and emails: a login at 7stamp may be either."""
+    params = {name: redact(value) if isinstance(value, str) else value for name, value in message.params.items()}
+    return Message(message.id, params)
+
+
+def _record(tx: Transaction, event: NewEvent) -> None:
+    message = event.message.stored()
+    same = (
+        select(security_event_table.c.seq, security_event_table.c.times)
+        .where(
+            security_event_table.c.owner == event.owner,
+            security_event_table.c.kind == event.kind,
+            security_event_table.c.at > tx.now - _SAME_FOR,
+            security_event_table.c.connection_id == event.connection_id,
+            security_event_table.c.address == event.address,
+            security_event_table.c.device == event.device,
+            security_event_table.c.message == message,
+        )
+        .order_by(security_event_table.c.seq.desc())
+        .limit(1)
+    )
+    row = tx.run(same).first()
+    before = row.times if row is not None else 0
+    if row is not None:
+        raised = {"times": before + event.count, "last_at": tx.now}
+        tx.run(security_event_table.update().where(security_event_table.c.seq == row.seq).values(raised))
+    else:
+        tx.run(security_event_table.insert(), [_values(tx, event, message)])
+        _prune(tx, event)
+    # a line for the first of an hour, then at 10, 100, 1000 …: a flood does not fill the disk with its log
+    if len(str(before + event.count)) > len(str(before)) or not before:
+        line = "%s owner=%s connection=%s address=%s device=%r count=%d"
+        place = (event.connection_id or "-", event.address or "-")
+        level = logging.WARNING if event.kind in _ALARMING else logging.INFO
+        log.log(level, line, event.kind, event.owner, *place, event.device, before + event.count)
+
+
+def _values(tx: Transaction, event: NewEvent, message: str) -> dict[str, Any]:
+    return {
+        "at": tx.now,
+        "last_at": tx.now,
+        "kind": event.kind,
+        "owner": event.owner,
+        "connection_id": event.connection_id,
+        "address": event.address,
+        "device": event.device,
+        "message": message,
+        "times": event.count,
+    }
+
+
+def _prune(tx: Transaction, event: NewEvent) -> None:
+    """Delete the oldest events of this kind and owner beyond the bound."""
+    most = _OF_BUSINESS_AT_MOST if event.business_id is not None else _OF_OTHERS_AT_MOST
+    mine = (security_event_table.c.owner == event.owner) & (security_event_table.c.kind == event.kind)
+    newest = select(security_event_table.c.seq).where(mine).order_by(security_event_table.c.seq.desc())
+    old = list(tx.run(newest.offset(most).limit(_PRUNED_AT_ONCE)).scalars())
+    if old:
+        tx.run(delete(security_event_table).where(security_event_table.c.seq.in_(old)))
+
+
+def sweep(tx: Transaction, keep_for: int) -> None:
+    """Delete some of the events that are older than `keep_for` microseconds; the next sweep goes on."""
+    old = select(security_event_table.c.seq).where(security_event_table.c.at < tx.now - keep_for)
+    oldest = old.order_by(security_event_table.c.at).limit(_SWEPT_AT_ONCE)
+    tx.run(delete(security_event_table).where(security_event_table.c.seq.in_(oldest)))
+
+
+def list_newest(
+    tx: Transaction,
+    business_id: str | None,
+    *,
+    before: int | None = None,
+    limit: int = 50,
+    kind: EventKind | None = None,
+) -> list[Event]:
+    """The events of a business, or of everybody, newest first; of one `kind`, where it is given.
+
+    `before` is the row at which the last page ended.
+    """
+    wanted = []
+    if business_id is not None:
+        wanted.append(security_event_table.c.owner == business_id)
+    if kind is not None:
+        wanted.append(security_event_table.c.kind == kind)
+    if before is not None:
+        wanted.append(security_event_table.c.seq < before)
+    rows = tx.run(
+        select(
+            security_event_table,
+            business_table.c.name.label("business_name"),
+            connection_table.c.title.label("connection_title"),
+        )
+        .outerjoin(business_table, business_table.c.id == security_event_table.c.owner)
+        .outerjoin(connection_table, connection_table.c.id == security_event_table.c.connection_id)
+        .where(*wanted)
+        .order_by(security_event_table.c.seq.desc())
+        .limit(limit)
+    )
+    return [_event(row) for row in rows]
+
+
+def _event(row: Any) -> Event:
+    business_id = row.owner if row.owner not in (OPERATOR, STRANGER) else None
+    return Event(
+        row.seq,
+        row.at,
+        row.last_at,
+        EventKind(row.kind),
+        Message.restored(row.message),
+        business_id,
+        row.business_name or "",
+        row.connection_id,
+        row.connection_title or "",
+        row.address,
+        row.device,
+        row.times,
+    )

@@ -1,0 +1,30 @@
+"""The ledger: sales, the operations planned for them, whose cards they are, and the journal of all that.
+
+Each module writes one table (or the few that are one thing); `batch` changes many sales in one transaction.
+"""
+
+from connectors.store.ledger import (
+    batch,
+    card_searches,
+    cards,
+    daily_totals,
+    delivery_queue,
+    forgotten_customers,
+    journal,
+    operations,
+    retention,
+    sales,
+)
+
+__all__ = [
+    "batch",
+    "card_searches",
+    "cards",
+    "daily_totals",
+    "delivery_queue",
+    "forgotten_customers",
+    "journal",
+    "operations",
+    "retention",
+    "sales",
+]

@@ -1,0 +1,128 @@
+"""TODO docstring."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import and_, bindparam, case, func, not_, or_, select
+
+from connectors.domain.connection import WORKING
+from connectors.domain.operation import UNSETTLED, Kind, State
+from connectors.store.engine import Transaction
+from connectors.store.ledger.operations import Operation
+from connectors.store.schema import (
+    business_table,
+    connection_table,
+    operation_table,
+)
+
+_earlier = operation_table.alias("earlier")
+
+
+_same_lane = operation_table.alias("same_lane")
+
+
+_DUE = (
+    select(operation_table.c.id, operation_table.c.business_id, operation_table.c.lane, operation_table.c.connection_id)
+    .join(connection_table, connection_table.c.id == operation_table.c.connection_id)
+    .join(business_table, business_table.c.id == operation_table.c.business_id)
+    .where(
+        operation_table.c.state == State.pending,
+        operation_table.c.next_at <= bindparam("now"),
+        connection_table.c.health.in_(WORKING),
+        connection_table.c.send_after <= bindparam("now"),
+        business_table.c.paused_until <= bindparam("now"),
+        not_(
+            select(_same_lane.c.id)
+            .where(
+                _same_lane.c.business_id == operation_table.c.business_id,
+                _same_lane.c.lane == operation_table.c.lane,
+                _same_lane.c.state == State.sending,
+            )
+            .exists()
+        ),
+        # what a receipt did to stamps before must be settled before what it does next; a voucher waits for nothing,
+        # or it could be used elsewhere meanwhile
+        not_(
+            select(_earlier.c.id)
+            .where(
+                _earlier.c.sale_id == operation_table.c.sale_id,
+                _earlier.c.n < operation_table.c.n,
+                operation_table.c.kind != Kind.voucher_redeemed,
+                _earlier.c.kind != Kind.voucher_redeemed,
+                _earlier.c.state.in_(sorted(UNSETTLED)),
+            )
+            .exists()
+        ),
+    )
+    .order_by(operation_table.c.seq)
+    .limit(bindparam("most"))
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An operation that was due when it was looked at; `claim` looks again."""
+
+    id: str
+    lane: tuple[str, str]
+    connection_id: str
+
+
+def due(tx: Transaction, most: int, only: str | None = None, *, without: Collection[str] = ()) -> list[Candidate]:
+    """The oldest due operation of each lane, oldest first, from the `most` oldest due ones."""
+    wanted = _DUE.where(operation_table.c.connection_id == only) if only else _DUE
+    if without:
+        wanted = wanted.where(operation_table.c.connection_id.not_in(sorted(without)))
+    oldest: dict[tuple[str, str], Candidate] = {}
+    for row in tx.run(wanted, {"now": tx.now, "most": most}):
+        lane = (row.business_id, row.lane)
+        oldest.setdefault(lane, Candidate(row.id, lane, row.connection_id))
+    return list(oldest.values())
+
+
+def stamps_of_day(tx: Transaction, wanted: Sequence[Operation]) -> Mapping[str, int]:
+    """For each of these operations, the stamps already given to its card on its day: applied or on the wire."""
+    counts: dict[str, int] = {}
+    for one in wanted:
+        counts[one.id] = int(
+            tx.run(
+                select(
+                    func.coalesce(
+                        func.sum(
+                            case(
+                                (operation_table.c.kind == Kind.stamps_added, operation_table.c.count),
+                                else_=-operation_table.c.count,
+                            )
+                        ),
+                        0,
+                    )
+                ).where(
+                    operation_table.c.business_id == one.business_id,
+                    operation_table.c.card_id == one.card_id,
+                    operation_table.c.day == one.day,
+                    # what may have been given counts, and only what surely was taken back does not
+                    or_(
+                        and_(
+                            operation_table.c.kind == Kind.stamps_added,
+                            operation_table.c.state.in_([State.applied, State.sending, State.uncertain]),
+                        ),
+                        and_(operation_table.c.kind == Kind.stamps_reversed, operation_table.c.state == State.applied),
+                    ),
+                    operation_table.c.id != one.id,
+                )
+            ).scalar_one()
+        )
+    return counts
+
+
+def is_busy(tx: Transaction, connection_id: str | None) -> bool:
+    """Whether something (of one connection) is due now, or on the wire."""
+    due_now = _DUE.where(operation_table.c.connection_id == connection_id) if connection_id else _DUE
+    if tx.run(due_now, {"now": tx.now, "most": 1}).first() is not None:
+        return True
+    sending = select(operation_table.c.id).where(operation_table.c.state == State.sending)
+    if connection_id:
+        sending = sending.where(operation_table.c.connection_id == connection_id)
+    return tx.run(sending.limit(1)).first() is not None

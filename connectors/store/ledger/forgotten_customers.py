@@ -1,0 +1,50 @@
+"""TODO docstring."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+
+from sqlalchemy import bindparam, select
+
+from connectors.domain.person import Reference, TillId
+from connectors.store.engine import Transaction
+from connectors.store.schema import business_table, forgotten_table
+
+_MARKS = select(forgotten_table.c.name_hash, forgotten_table.c.at).where(
+    forgotten_table.c.name_hash.in_(bindparam("hashes", expanding=True))
+)
+
+
+def mark_hash(tx: Transaction, business_id: str, name: Reference | TillId) -> str:
+    """The same hash for the same name within a business."""
+    return tx.vault.hash("forgotten", business_id, type(name).__name__, *name)
+
+
+def mark(tx: Transaction, business_id: str, names: Iterable[Reference | TillId]) -> None:
+    """Remember that whoever has these names is forgotten as of now."""
+    rows = [
+        {"business_id": business_id, "name_hash": mark_hash(tx, business_id, name), "at": tx.now}
+        for name in dict.fromkeys(names)
+    ]
+    if rows:
+        insert = tx.insert(forgotten_table)
+        keys = [forgotten_table.c.business_id, forgotten_table.c.name_hash]
+        tx.run(insert.on_conflict_do_update(index_elements=keys, set_={"at": insert.excluded.at}), rows)
+
+
+def businesses_with_marks(tx: Transaction, business_ids: Collection[str]) -> dict[str, str]:
+    """Those of these businesses that have forgotten anybody, with their country: others need no look at names."""
+    marked = select(forgotten_table.c.business_id).where(forgotten_table.c.business_id == business_table.c.id).exists()
+    wanted = select(business_table.c.id, business_table.c.country).where(
+        business_table.c.id.in_(sorted(business_ids)), marked
+    )
+    return {row.id: row.country for row in tx.run(wanted)}
+
+
+def marks(tx: Transaction, hashes: Collection[str]) -> Mapping[str, int]:
+    """Which of these hashes are marks, and since when (UTC microseconds)."""
+    wanted, found = sorted(hashes), dict[str, int]()
+    for start in range(0, len(wanted), 400):
+        rows = tx.run(_MARKS, {"hashes": wanted[start : start + 400]})
+        found.update({row.name_hash: row.at for row in rows})
+    return found
