@@ -56,13 +56,12 @@ def run(arguments: list[str], env: Mapping[str, str], *, timeout: float = 60) ->
     )
 
 
-def invoke(arguments: list[str], env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+def invoke(arguments: list[str], env: Mapping[str, str], *, typed: str = "") -> subprocess.CompletedProcess[str]:
     """A `connectors …` command to its end in this process, where its outcome is asked for and not the process.
 
-    Not while a loop runs in this thread: a command starts its own.
+    Not where a loop runs in this thread: a command starts its own.
     """
-    cleared = {name: None for name in os.environ if name.startswith("CONNECTORS_")}
-    result = CliRunner().invoke(app, arguments, env={**cleared, "COLUMNS": "200", **env})
+    result = CliRunner().invoke(app, arguments, input=typed, env={"COLUMNS": "200", **env})
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return subprocess.CompletedProcess(arguments, result.exit_code, result.stdout, result.stderr)

@@ -13,7 +13,7 @@ import pytest
 
 from connectors.store.vault import Vault
 from poster_connector.sandbox import SECRET, Account
-from tests.processes import origin_in, run, started, wait_for, wait_ready
+from tests.processes import invoke, origin_in, run, started, wait_for, wait_ready
 
 pytestmark = pytest.mark.slow
 ANNA, BORYS, EMAIL = "+380501112201", "+380671239876", "anna.kovalenko@example.com"
@@ -62,7 +62,7 @@ def test_a_customer_is_forgotten_while_the_host_runs(tmp_path: Path) -> None:
         key = ["--sevenstamp-key", "7loc_sc_cli", "--unknown-customer", "issue", "--json"]
 
         def command(*arguments: str, code: int = 0) -> str:
-            done = run(list(arguments), env)
+            done = (run if "--yes" in arguments else invoke)(list(arguments), env)
             assert done.returncode == code, done.stdout + done.stderr
             return done.stdout if code == 0 else done.stderr
 
