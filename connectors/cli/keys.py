@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any
-
 import typer
 
+from connectors.cli.options import AsJson
 from connectors.cli.output import run, say, show_json, the_host
-from connectors.cli.work import bar
+from connectors.cli.progress import Report, report_bar
 
 app = typer.Typer(no_args_is_help=True, help="The secret keys that encrypt the database.")
 
 
 @app.command()
-def rotate(as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False) -> None:
+def rotate(as_json: AsJson = False) -> None:
     """Encrypt everything with a new key, while the host runs or not; killed, it goes on when it is run again."""
 
     async def work() -> None:
         async with the_host() as host:
-            with bar("encrypting anew", lambda now: f"{now.get('encrypted', 0)} values") as tell:
+            with report_bar("encrypting anew", _encrypted) as tell:
                 result = await host.rotate_keys(tell)
             show_json(result) if as_json else say(_in_words(result))
 
     run(work)
 
 
-def _in_words(result: Mapping[str, Any]) -> str:
+def _encrypted(report: Report) -> str:
+    return f"{report.get('encrypted', 0)} values"
+
+
+def _in_words(result: Report) -> str:
     lines = [f"✓ Everything is encrypted with key {result['key']}: {result['encrypted']} values were encrypted anew."]
     if result["unreadable"]:
         lines.append(

@@ -56,12 +56,12 @@ class ConnectorsGroup(LazyGroup):
         ),
         CommandEntry(
             "new",
-            "connectors.cli.kit:new",
+            "connectors.cli.new:new",
             "Make a connector's package: it works, and passes the conformance suite, before a line is changed.",
         ),
         CommandEntry(
             "check",
-            "connectors.cli.kit:check",
+            "connectors.cli.check:check",
             "Run the conformance suite over a connector's stub; ends with 1 where something required is missing.",
         ),
         CommandEntry(

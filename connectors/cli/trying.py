@@ -36,9 +36,9 @@ from connector_sdk.testing.recording import Exchange, Recorder, Replay, Seen, ke
 from connector_sdk.testing.tracing import Document, Trace, flat, trace
 from connector_sdk.till_client import unpaced
 from connectors.cli.connection import Set, SettingsFile, names_given, settings_given
-from connectors.cli.kit import Target, connector_at, stub_of
 from connectors.cli.output import console, fail, run, say, show_json, show_table
 from connectors.cli.secrets import secrets_given
+from connectors.cli.targets import Target, connector_at, stub_of
 from connectors.services import Refusal, require_known_fields
 from connectors.sync.tills import app_settings, secret_fields, wrong_fields
 
