@@ -66,7 +66,7 @@ class ConnectorsGroup(LazyGroup):
         ),
         CommandEntry(
             "try",
-            "connectors.cli.trying:try_",
+            "connectors.cli.try_command:try_",
             "Read a till and show each sale, field by field, with the path on the wire that each field came from.",
         ),
         CommandEntry(
