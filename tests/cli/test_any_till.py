@@ -55,7 +55,9 @@ def test_a_mapping_from_a_file_takes_sales_and_what_it_cannot_read_waits(tmp_pat
                 at = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()
                 body = json.dumps({"at": at, "phone": "+34600111222", **sent}).encode()
                 headers = {"X-Signature": BodyHmac(SECRET).sign(body)}
-                return httpx.post(f"{origin}{path}", content=body, headers=headers, trust_env=False).status_code
+                return httpx.post(
+                    f"{origin}{path}", content=body, headers=headers, trust_env=False, timeout=60
+                ).status_code
 
             path = httpx.URL(one["hook_url"]).path
             assert send(path, no="1", sum="5.00") == 200

@@ -82,7 +82,7 @@ def test_a_customer_is_forgotten_while_the_host_runs(tmp_path: Path) -> None:
             def send(no: str, **more: Any) -> None:
                 guest = {"phone": "(050) 111-22-01", "mail": EMAIL, "name": "Anna Kovalenko"}
                 sale = {"no": no, "sum": "5.00", "at": datetime.now(UTC).isoformat(), "guest": guest, **more}
-                assert httpx.post(f"{origin}{path}", json=sale, trust_env=False).status_code == 200
+                assert httpx.post(f"{origin}{path}", json=sale, trust_env=False, timeout=60).status_code == 200
 
             def applied(number: int) -> list[Any]:
                 def operations() -> list[Any]:
