@@ -1,7 +1,8 @@
-"""What an integrator sees: everything a connector for a till is made of.
+"""The public face of the SDK: every name that an integrator needs to write a connector for a till.
 
-Owns the public names and imports the module of each at its first use, so that `import connector_sdk` costs next to
-nothing; what a name means is with its module.
+Owns the list of public names, and imports the module of each at its first use, so that `import connector_sdk` costs
+next to nothing; the modules beside it own what they mean. A name that is not exported here, in `hookspecs`,
+`signatures`, `sandbox`, `teaching` or `testing` may change without notice.
 """
 
 from importlib import import_module

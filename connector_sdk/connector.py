@@ -1,4 +1,4 @@
-"""The face a till shows the host: subclass `Connector`, describe it with `ConnectorInfo`.
+"""The interface between one till and the host: subclass `Connector`, describe it with `ConnectorInfo`.
 
 Owns what a connector declares and which of its methods a till supports; finding and running connectors is the
 host's.
@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, Generic, TypeVar, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Generic, TypeAlias, TypeVar, get_args, get_origin
 from zoneinfo import ZoneInfo
 
 import httpx
@@ -24,20 +24,32 @@ from connector_sdk.hooks import Account, Answer, HookRequest, Received
 from connector_sdk.sale import Checkpoint, Customer, Frozen, Key, Sale, SalePage
 from connector_sdk.teaching import Teaching
 
-S = TypeVar("S", bound=BaseModel)
+# Covariant, so that every `Connector[MySettings]` is a `Connector[BaseModel]`: code that serves all tills names that.
+Settings_co = TypeVar("Settings_co", bound=BaseModel, covariant=True)
+
+# `Any` is forced by Python's types: a class cannot say "an instance of my own `app_model`" without a second type
+# parameter that every connector, also one without such settings, would have to write.
+OperatorSettings: TypeAlias = Any
+"""An instance of a connector's `app_model`, or `None` where it has none."""
 
 
 class HookAddress(StrEnum):
-    """Who tells the till where to post: nobody, the operator once for all cafes, or each connection."""
+    """Who tells the till where to post its hooks."""
 
+    # the till posts no hooks, or none that we use
     nobody = "nobody"
+    # the operator enters one address in the till's developer account, for all cafes: `Connector.route` tells them apart
     operator = "operator"
+    # each cafe enters its connection's own address, which holds a token, in its till's admin
     connection = "connection"
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A secret that a cafe finds in its till's admin and pastes; `where_to_find` is a sentence for a cafe."""
+    """A secret that a cafe finds in its till's admin and pastes into the settings field `field`.
+
+    `where_to_find` is a sentence for a cafe.
+    """
 
     field: str
     where_to_find: str
@@ -45,26 +57,28 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class OAuth:
-    """A till's own consent page. The host owns state, storage and refresh; the connector builds and trades.
+    """A till's own consent page. The host owns state, storage and refresh; the connector builds URLs and trades codes.
 
-    `authorise_url(app, redirect_uri)` is where the browser goes; `exchange(app, returned, redirect_uri)` trades
-    the query of its return for settings; `refresh(app, settings)`, where the till has it, for newer ones.
-    All raise `NotConfigured` where the operator has not set what they need, `exchange` also `NotAuthorised` with
-    the till's own reason. `lives` is how long what it gives is good for, where that is known.
+    `authorise_url(app, redirect_uri)` returns the URL to which the browser goes; `exchange(app, returned,
+    redirect_uri)` trades the query with which it comes back for settings; `refresh(app, settings)`, where the till has
+    it, trades settings for newer ones. All raise `NotConfigured` where the operator has not set what they need;
+    `exchange` also raises `NotAuthorised` with the till's own reason. `lives` is how long the settings are valid, where
+    that is known.
     """
 
-    authorise_url: Callable[[Any, str], str]
-    exchange: Callable[[Any, Mapping[str, str], str], Awaitable[Mapping[str, SecretStr]]]
-    refresh: Callable[[Any, Mapping[str, SecretStr]], Awaitable[Mapping[str, SecretStr]]] | None = None
+    authorise_url: Callable[[OperatorSettings, str], str]
+    exchange: Callable[[OperatorSettings, Mapping[str, str], str], Awaitable[Mapping[str, SecretStr]]]
+    refresh: Callable[[OperatorSettings, Mapping[str, SecretStr]], Awaitable[Mapping[str, SecretStr]]] | None = None
     lives: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectorInfo:
-    """The tile in the catalogue. `name` is part of addresses and codes: 2 to 32 lower-case letters and digits.
+    """Describe a connector for its tile in the catalogue.
 
-    `title`, `summary` and `needs` (what a cafe must have at hand) are sentences for a cafe, `minutes` how long it takes
-    to connect, `hook_address` who tells the till where to post.
+    `name` is part of addresses and codes: 2 to 32 lower-case letters and digits. `title`, `summary` and `needs` (what a
+    cafe must have at hand) are sentences for a cafe, `minutes` is how long it takes to connect, `hook_address` is who
+    tells the till where to post.
     """
 
     name: str
@@ -78,18 +92,21 @@ class ConnectorInfo:
     attach_customer: str = ""
     """How a cashier attaches the customer to a receipt, in a sentence for a cafe."""
     for_categories: Mapping[str, str] = field(default_factory=dict)
-    """The settings that a rule by category needs, where a receipt's lines carry their categories only then."""
+    """The settings without which a receipt's lines carry no categories: a rule by category needs them."""
     hook_steps: tuple[str, ...] = ()
-    """What whoever sets the hook address ticks and presses there, a sentence each."""
+    """The steps in the till's admin that set the hook address, a sentence each."""
     stub: str | None = None
     """Import path `module:Class` of a `connector_sdk.testing.TillStub`, on which the conformance suite runs."""
     caution: str = ""
-    """What a cafe should know before it relies on this connector, in a sentence; empty where there is nothing."""
+    """A warning that a cafe reads before it relies on this connector, in a sentence; empty where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReadyMade:
-    """Settings that fit one kind of till, with a sample of what it sends; `source` names where its fields are from."""
+    """Ready-made settings for one kind of till, with a sample of what it sends.
+
+    `source` names the documentation from which the settings were taken.
+    """
 
     name: str
     title: str
@@ -97,22 +114,23 @@ class ReadyMade:
     sample: bytes = field(repr=False)
     source: str
     steps: tuple[str, ...] = ()
-    """What a cafe does in that till's admin, a sentence each."""
+    """The steps that a cafe takes in that till's admin, a sentence each."""
 
 
-FIRST: Mapping[str, Any] = {"first": True}
-"""For an optional settings field (`json_schema_extra`) that most cafes need: it is not folded away in the form."""
+# Marks of settings fields, given as `json_schema_extra`: pydantic keeps them with the field, and the host's forms read
+# them with `marked`.
+FIRST: Mapping[str, bool] = {"first": True}
+"""Mark an optional settings field that most cafes need: the form does not fold it away."""
 
-TAUGHT: Mapping[str, Any] = {"taught": True}
-"""For a settings field that says where something is in what the till sends: taught by a request, seldom typed."""
+TAUGHT: Mapping[str, bool] = {"taught": True}
+"""Mark a settings field that says where a value is in what the till sends: taught by a request, seldom typed."""
+
+CHOSEN: Mapping[str, bool] = {"chosen": True}
+"""Mark a secret that the cafe makes up: the host refuses one that is easily guessed."""
 
 
-CHOSEN: Mapping[str, Any] = {"chosen": True}
-"""For a secret that the cafe makes up: one that is easily guessed is refused when it is set."""
-
-
-def marked(info: FieldInfo, mark: Mapping[str, Any]) -> bool:
-    """Whether a settings field has a mark: `FIRST`, `TAUGHT` or `CHOSEN`."""
+def marked(info: FieldInfo, mark: Mapping[str, bool]) -> bool:
+    """Tell whether a settings field carries a mark: `FIRST`, `TAUGHT` or `CHOSEN`."""
     extra = info.json_schema_extra
     return isinstance(extra, dict) and mark.items() <= extra.items()
 
@@ -125,11 +143,11 @@ class Location(Frozen):
 
 
 class TillAccount(Frozen):
-    """A till account as `check` found it.
+    """A till account, as `Connector.check` reads it from the till.
 
-    `id` is the till's and never changes: what was given is remembered by it.
-    `currency` is ISO 4217, `zone` an IANA time zone, `country` ISO 3166 alpha-2 or `None`.
-    `hook_name` is what the till's hooks call the account where that is not the id; `prove` compares it.
+    `id` is the till's own and never changes: the host remembers by it which stamps were given. `currency` is ISO 4217,
+    `zone` an IANA time zone, `country` ISO 3166 alpha-2 or `None`. `hook_name` is the name by which the till's hooks
+    call the account where that is not the id; `prove` compares it.
     """
 
     id: Key
@@ -137,6 +155,7 @@ class TillAccount(Frozen):
     currency: Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
     zone: str
     country: str | None = None
+    # far more than any chain has; a bound, because each becomes a row of a form
     locations: tuple[Location, ...] = Field(default=(), max_length=5000)
     hook_name: Annotated[str, StringConstraints(max_length=128)] | None = None
 
@@ -145,13 +164,17 @@ class TillAccount(Frozen):
     def _known_zone(cls, zone: str) -> str:
         try:
             ZoneInfo(zone)
+        # `KeyError` for an unknown name, `ValueError` for a path, `OSError` for the name of a folder ("Europe")
         except (KeyError, ValueError, OSError) as error:
             raise ValueError("not an IANA time zone") from error
         return zone
 
 
 class MenuItem(Frozen):
-    """A product by id and name, with its category, for rules by item; ids as the lines of a `Sale` have them."""
+    """A product of the till's menu, with its category, for rules by item.
+
+    Its ids are those that the lines of a `Sale` carry.
+    """
 
     product_id: Key
     name: str
@@ -159,16 +182,17 @@ class MenuItem(Frozen):
     category_name: str | None = None
 
 
-class Connector(ABC, Generic[S]):
-    """One till account, through one connection's settings.
+class Connector(ABC, Generic[Settings_co]):
+    """One till account, reached with one connection's settings.
 
-    Implement what the till can do; the rest says `NotSupported` and the host adapts. Instances live as long as
-    the connection is used and are called concurrently. `account` is what `check` found when the cafe connected.
+    Implement what the till can do; the base class raises `NotSupported` for the rest and the host adapts. Instances
+    live as long as the connection is used and are called concurrently. `account` is the account that `check` returned
+    when the cafe connected.
 
-    A class says `info`; its type parameter becomes `settings_model`, whose fields make the form. `app_model` is what
-    the operator sets once for all accounts (an instance is handed to the connector as `app`), `authorisation` how a
-    cafe lets us in, `hook_answer` what the till reads once a hook is kept, `ready_made` settings to begin with.
-    HTTP calls go through `transport`, which the host or a test hands in.
+    A class defines `info`; its type parameter becomes `settings_model`, whose fields make the form. `app_model` models
+    what the operator sets once for all accounts (the connector receives an instance as `app`), `authorisation` lists
+    the ways in which a cafe grants access, `hook_answer` is what the till reads once a hook is stored, `ready_made`
+    lists settings to begin with. HTTP calls go through `transport`, which the host or a test passes in.
     """
 
     info: ClassVar[ConnectorInfo]
@@ -178,16 +202,16 @@ class Connector(ABC, Generic[S]):
     hook_answer: ClassVar[Answer] = Answer()
     ready_made: ClassVar[tuple[ReadyMade, ...]] = ()
     quick_up_to: ClassVar[int] = 0
-    """Up to how many bytes of a hook's body `route`, `prove` and `receive` surely take well under a millisecond. The
-    host calls them itself for such hooks, and believes only connectors that come with it; others run in a worker."""
+    """The largest hook body, in bytes, for which `route`, `prove` and `receive` surely take well under a millisecond.
+    For such hooks the host calls them in its own thread, of connectors that it ships; others run in a worker."""
     teaching: ClassVar[Teaching | None] = None
-    """How this connector learns from a request of the till where things are in it, where it can."""
+    """How this connector learns from a request of the till where its values are; `None` where it cannot learn."""
 
     def __init__(
         self,
-        settings: S,
+        settings: Settings_co,
         *,
-        app: Any = None,
+        app: OperatorSettings = None,
         account: TillAccount | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
@@ -196,83 +220,85 @@ class Connector(ABC, Generic[S]):
         self._account = account
         self.transport = transport
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
+        # `__orig_bases__` still holds the type argument, so an author names the settings once: `Connector[MySettings]`.
+        # An argument that is no class is a type variable, of a base class that is generic itself.
         for base in getattr(cls, "__orig_bases__", ()):
             if get_origin(base) is Connector and isinstance(get_args(base)[0], type):
                 cls.settings_model = get_args(base)[0]
 
     @property
     def account(self) -> TillAccount:
-        """The account this connection is joined to; before `check` there is none and this raises."""
+        """The account to which this connection is joined. Raises `RuntimeError` before `check` has been called."""
         if self._account is None:
             raise RuntimeError("this connector has no account yet: the host calls check() first")
         return self._account
 
     @classmethod
     def can(cls, ability: str) -> bool:
-        """Whether this till implements an optional method (`"poll"`, `"fetch"`, …)."""
+        """Tell whether this connector implements an optional method (`"poll"`, `"fetch"`, …)."""
+        # asked of the class, so that the host knows it before there is an instance, and without calling anything
         return getattr(cls, ability) is not getattr(Connector, ability)
 
     @classmethod
-    def offered(cls, app: Any) -> bool:
-        """Whether the operator has set what no connection can do without; the catalogue shows no other tiles."""
+    def offered(cls, app: OperatorSettings) -> bool:
+        """Tell whether the operator has set what every connection needs; the catalogue shows no other tiles."""
         return True
 
     @classmethod
-    def route(cls, app: Any, hook: HookRequest) -> Account | Answer:
-        """Verify a hook sent to the one address of all accounts and say whose it is, or answer it at once.
+    def route(cls, app: OperatorSettings, hook: HookRequest) -> Account | Answer:
+        """Verify a hook sent to the one address of all accounts and return whose it is, or an immediate answer.
 
-        Raises `Forged`, `NotConfigured`, or `BadPayload` where it cannot be understood.
+        Raises `Forged`, `NotConfigured`, or `BadPayload` where the hook cannot be understood.
         """
         raise NotSupported("this till has an address per connection")
 
     @abstractmethod
     async def check(self) -> TillAccount:
-        """Which account the settings open. Raises `NotAuthorised` or `MissingRight`."""
+        """Read the account that the settings open. Raises `NotAuthorised` or `MissingRight`."""
 
     def poll(self, since: Checkpoint | None) -> AsyncIterator[SalePage]:
-        """The fast read: closed sales changed at or after `since.at`, or since now where there is none.
+        """Yield pages of closed sales changed at or after `since.at`, or from now on where `since` is `None`: fast.
 
-        An asynchronous generator of pages. After the last one yield a `Checkpoint` whose `at` was taken before the
-        first call; after a failure none. Raises `NotAuthorised`, `RateLimited` or `TillUnavailable`; a failure is
-        never an empty page.
+        After the last page yield a `Checkpoint` whose `at` was taken before the first call; after a failure none.
+        Raises `NotAuthorised`, `RateLimited` or `TillUnavailable`; a failure is never an empty page.
         """
         raise NotSupported("this till cannot be polled")
 
     def look_back(self, since: datetime) -> AsyncIterator[SalePage]:
-        """The thorough read of whole days: late, refunded and removed receipts too. By default, `poll`.
+        """Yield pages of all sales of whole days, late, refunded and removed receipts included: thorough.
 
-        `since` is a midnight of the account's zone, or the beginning of a backfill.
+        `since` is a midnight of the account's zone, or the beginning of a backfill. Calls `poll` by default.
         """
         return self.poll(Checkpoint(at=since))
 
     async def fetch(self, receipt_id: str) -> Sale | None:
-        """One receipt as it is now; `None` where the till knows none of that id."""
+        """Read one receipt as it is now; `None` where the till knows no receipt of that id."""
         raise NotSupported("this till cannot be asked for one receipt")
 
     async def customer(self, till_id: str) -> Customer | None:
-        """The till's own customer id as phone, email or number; `None` where the till knows none of that id."""
+        """Resolve the till's own customer id to a phone, email or number; `None` where the till knows no such id."""
         raise NotSupported("this till names no customers")
 
     def prove(self, hook: HookRequest) -> None:
-        """See that a hook comes from the till, in constant time. Raises `Forged`, `NotConfigured`, or `BadPayload`.
+        """Verify, in constant time, that a hook comes from the till. Raises `Forged`, `NotConfigured` or `BadPayload`.
 
-        The host calls this before `receive`, and nothing is kept of a hook for which it raises.
+        The host calls this before `receive`, and stores nothing of a hook for which it raises.
         """
         raise NotSupported("this till sends no hooks")
 
     def receive(self, hook: HookRequest) -> Received:
-        """What a proven hook says; a pure function of its body, for it may be read again later, without its headers.
+        """Parse a verified hook. A pure function of its body: the host may call it again later, without headers.
 
-        Raises `BadPayload`: the hook is kept for a person.
+        Raises `BadPayload`: the host stores the hook for a person.
         """
         raise NotSupported("this till sends no hooks")
 
     async def menu(self) -> list[MenuItem]:
-        """Products and categories by id and name."""
+        """Read the till's products and categories, each by id and name."""
         raise NotSupported("this till has no menu to read")
 
     async def aclose(self) -> None:
-        """Release what the instance holds open."""
+        """Release the connections that the instance holds open; nothing by default."""
         return

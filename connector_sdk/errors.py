@@ -1,7 +1,7 @@
-"""The errors a connector raises, each of which tells the host what to do next.
+"""The errors that a connector raises, each of which tells the host what to do next.
 
-Owns the one exception tree of the SDK; how the host reacts is the host's. No error text may hold a token,
-a phone number or an email.
+Owns the one exception tree of the SDK; how the host reacts is the host's concern. No error text may hold a token, a
+phone number or an email.
 """
 
 from __future__ import annotations
@@ -10,17 +10,21 @@ from connector_sdk.messages import Message
 
 
 class ConnectorError(Exception):
-    """Base of everything a connector raises on purpose."""
+    """The base of every error that a connector raises on purpose."""
 
     def __reduce__(self) -> tuple[object, ...]:
-        # raised in a worker, handled in the host: an error crosses with its attributes, whatever its own __init__ asks
-        return _restored, (type(self), self.args, self.__dict__)
+        # A worker process raises an error and the host handles it, so it is pickled. By default pickle would call the
+        # class with `args`, which holds the finished text and not what a subclass' `__init__` asks for.
+        return _unpickle_error, (type(self), self.args, self.__dict__)
 
 
-def _restored(kind: type[ConnectorError], arguments: tuple[object, ...], facts: dict[str, object]) -> ConnectorError:
-    error = kind.__new__(kind, *arguments)
+def _unpickle_error(
+    error_class: type[ConnectorError], arguments: tuple[object, ...], attributes: dict[str, object]
+) -> ConnectorError:
+    """Rebuild a pickled error without calling its `__init__`."""
+    error = error_class.__new__(error_class, *arguments)
     error.args = arguments
-    error.__dict__.update(facts)
+    error.__dict__.update(attributes)
     return error
 
 
@@ -37,7 +41,7 @@ class MissingRight(NotAuthorised):
 
 
 class RateLimited(ConnectorError):
-    """The till asks us to slow down; try again after `retry_after` seconds."""
+    """The till asks us to slow down: try again after `retry_after` seconds."""
 
     def __init__(self, retry_after: float) -> None:
         super().__init__(f"the till asked us to wait {retry_after:g} seconds")
@@ -53,14 +57,14 @@ class NotFound(ConnectorError):
 
 
 class Ambiguous(ConnectorError):
-    """A write may or may not have taken effect; look before repeating it."""
+    """A write may or may not have taken effect: look before repeating it."""
 
 
 class BadPayload(ConnectorError):
-    """What the till sent cannot be understood: kept for a person, the rest goes on.
+    """The till sent something that cannot be understood: the host stores it for a person and goes on with the rest.
 
-    `where` is the path of the field on the wire, `why` a short sentence; neither holds the value itself.
-    `body` is what was received, where the connector has it at hand; `said` is `why` for a reader's language.
+    `where` is the path of the field on the wire, `why` a short sentence; neither holds the value itself. `body` holds
+    the bytes received, where the connector has them at hand; `said` is `why` as a message, for a reader's language.
     """
 
     def __init__(self, where: str, why: str, body: bytes = b"", *, said: Message | None = None) -> None:
@@ -72,11 +76,11 @@ class BadPayload(ConnectorError):
 
 
 class Forged(ConnectorError):
-    """A hook's proof does not hold: answered with 401 and not kept."""
+    """A hook's signature or secret is wrong: the host answers with 401 and stores nothing."""
 
 
 class NotConfigured(ConnectorError):
-    """What the operator sets once is missing; `setting` is the environment variable's name."""
+    """A setting of the operator is missing; `setting` is the environment variable's name."""
 
     def __init__(self, setting: str) -> None:
         super().__init__(f"{setting} is not set")
@@ -84,4 +88,4 @@ class NotConfigured(ConnectorError):
 
 
 class NotSupported(ConnectorError):
-    """This till cannot do that; the host adapts."""
+    """This till has no such ability: the host does without."""

@@ -1,7 +1,7 @@
-"""What a till posts to us, and what a connector makes of it.
+"""Webhooks of a till: the request that the host received, and the values to which a connector parses it.
 
-Owns the values that pass between the host's HTTP face and `Connector.route` and `Connector.receive`; pluggy's
-hook specifications are in `hookspecs`.
+Owns the values that pass between the host's HTTP server and `Connector.route` and `Connector.receive`; pluggy's hook
+specifications, which are another thing of the same name, are in `hookspecs`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from connector_sdk.sale import Sale, Unreadable
 
 @dataclass(frozen=True, slots=True)
 class HookRequest:
-    """A request as it came: `headers` have lower-case names, `body` is byte for byte what was sent."""
+    """A till's request as it arrived: `headers` have lower-case names, `body` is byte for byte what was sent."""
 
     method: str
     headers: Mapping[str, str]
@@ -27,7 +27,7 @@ class HookRequest:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the till wants to read: a status and a body; `retry_after` (seconds) says when to send it again."""
+    """The HTTP answer that the till expects; `retry_after`, in seconds, asks it to send the hook again."""
 
     status: int = 200
     body: bytes = b""
@@ -37,14 +37,14 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """`Connector.route` found the proof good and the hook to be this till account's."""
+    """The till account, by its id, to which a hook belongs; `Connector.route` has verified the hook."""
 
     id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Hint:
-    """A receipt changed; `closed` where the till said that it was paid and closed."""
+    """The till says that a receipt changed; `closed` where it also says that it was paid and closed."""
 
     receipt_id: str
     closed: bool = False
@@ -52,14 +52,14 @@ class Hint:
 
 @dataclass(frozen=True, slots=True)
 class Hints:
-    """A thin hook: receipts to read again."""
+    """A thin hook: it names receipts, which the host then fetches."""
 
     hints: tuple[Hint, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Sales:
-    """A full hook: whole sales, and what could not be mapped."""
+    """A full hook: it carries whole sales, and receipts that could not be mapped."""
 
     sales: tuple[Sale, ...] = ()
     unreadable: tuple[Unreadable, ...] = ()
@@ -67,11 +67,12 @@ class Sales:
 
 @dataclass(frozen=True, slots=True)
 class AccountChanged:
-    """The till account was joined to or taken from our application.
+    """The till account granted our application access, or withdrew it.
 
-    `settings` replaces those fields of the connection's settings where the hook carried new ones; `at` is when the
-    till says that it happened (aware), so that a late farewell does not end a newer welcome, and an old welcome that
-    somebody sends again replaces nothing. `recheck` believes nothing: the till is read at once, and its answer decides.
+    `settings` replaces those fields of the connection's settings for which the hook carried new values. `at` (aware) is
+    when the till says that it happened: a late withdrawal does not end a newer grant, and an old grant that somebody
+    sends again replaces nothing. With `recheck` the host trusts nothing of the hook and asks the till, whose answer
+    decides.
     """
 
     authorised: bool = True
@@ -82,7 +83,7 @@ class AccountChanged:
 
 @dataclass(frozen=True, slots=True)
 class Ignored:
-    """Proven and understood, and nothing of ours; `why` is a short English phrase."""
+    """A verified hook that concerns no receipt and no access; `why` is a short English phrase."""
 
     why: str
 

@@ -1,4 +1,4 @@
-"""The pluggy hooks of the host: what a plugin may answer or be told.
+"""The pluggy hooks of the host, which a plugin implements to decide something or to be notified.
 
 Owns their signatures, one sentence and one use each; the host owns when they are called.
 """
@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pluggy
 
-if TYPE_CHECKING:  # a plugin that only adds a command does not wait for pydantic
+# for type checkers only: a plugin that is no till needs neither the connector's imports nor the command line's
+if TYPE_CHECKING:
+    import typer
+    from pydantic import BaseModel
+
     from connector_sdk.connector import Connector
     from connector_sdk.rule import StampRule
     from connector_sdk.sale import Sale
@@ -20,12 +24,13 @@ PROJECT = "sevenstamp_connectors"
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 
-Register = Callable[["type[Connector[Any]]"], None]
+Register = Callable[["type[Connector[BaseModel]]"], None]
+"""Registers one connector class."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionFacts:
-    """A connection as plugins see it: no secret, no customer."""
+    """A connection as plugins see it, without secrets and customers."""
 
     id: str
     connector: str
@@ -38,7 +43,7 @@ class ConnectionFacts:
 
 @dataclass(frozen=True, slots=True)
 class OperationFacts:
-    """An operation that has ended: `state` is applied, held or rejected; `count` is of stamps."""
+    """An operation that was settled: `state` is applied, held or rejected; `count` is a number of stamps."""
 
     id: str
     receipt_id: str
@@ -50,12 +55,13 @@ class OperationFacts:
 
 @hookspec
 def register_connectors(register: Register) -> None:
-    """Hand over connector classes: `register(MyTill)`."""
+    """Register connector classes: `register(MyTill)`."""
 
 
+# `firstresult`: pluggy asks plugin after plugin until one answers, and that answer stands
 @hookspec(firstresult=True)
 def stamps_for_sale(connection: ConnectionFacts, sale: Sale, rule: StampRule, stamps: int) -> int | None:
-    """Decide a sale's stamps instead of the rule, which would give `stamps`; pure, `None` leaves it to others."""
+    """Decide a sale's stamps instead of the rule, which would give `stamps`; pure; `None` leaves it to others."""
 
 
 @hookspec
@@ -74,5 +80,5 @@ async def connection_health_changed(connection: ConnectionFacts, state: str, rea
 
 
 @hookspec
-def register_commands(cli: Any) -> None:
+def register_commands(cli: typer.Typer) -> None:
     """Add commands to the `typer.Typer` application."""

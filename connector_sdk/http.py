@@ -1,6 +1,6 @@
-"""The HTTP ground that every outgoing call stands on: transport, deadline, bounded answers, "was it sent?".
+"""One outgoing HTTP call: transport, deadline, bounded answer, and whether a failed request was ever sent.
 
-Owns what is true of any HTTP peer; what an answer means is `TillClient`'s or the 7stamp client's.
+Owns what is true of any HTTP peer; what an answer means is `TillClient`'s or the 7stamp client's concern.
 """
 
 from __future__ import annotations
@@ -18,14 +18,17 @@ import httpx
 if TYPE_CHECKING:  # a command that calls nobody does not wait for it
     import aiohttp
 
-MAX_ANSWER_BYTES = 16 * 1024 * 1024
+MAX_ANSWER_BYTES = 16 * 1024 * 1024  # a page of a busy till is a few hundred KiB; the rest is room for odd ones
+_HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "7stamp-connectors"}
+_parsed_url = lru_cache(maxsize=4096)(httpx.URL)
 
 
 def production_transport(connections: int = 100) -> httpx.AsyncBaseTransport:
-    """aiohttp's pool under httpx's face: httpx's own collapses under concurrency (see `bench/`)."""
+    """Build a transport over aiohttp's connection pool: httpx's own collapses under concurrency (see `bench/`)."""
     import aiohttp
     from httpx_aiohttp import AiohttpTransport
 
+    # a function, because aiohttp wants its session made inside the running event loop
     def session() -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=connections, ssl=ssl.create_default_context(), keepalive_timeout=30),
@@ -36,10 +39,10 @@ def production_transport(connections: int = 100) -> httpx.AsyncBaseTransport:
 
 
 def never_sent(error: BaseException) -> bool:
-    """Whether a failed request surely never left.
+    """Tell whether a failed request surely never left this machine.
 
-    httpx-aiohttp names a connection cut *after* the request `ConnectTimeout` too (`wire/sevenstamp.md`), so
-    the name says nothing: only aiohttp's own "could not connect" under it does.
+    httpx-aiohttp names a connection cut *after* the request `ConnectTimeout` too (`wire/sevenstamp.md`), so that name
+    proves nothing: only aiohttp's own "could not connect" as its cause does.
     """
     import aiohttp
 
@@ -50,12 +53,12 @@ def never_sent(error: BaseException) -> bool:
 
 
 class TooLarge(httpx.TransportError):
-    """An answer longer than we are willing to hold."""
+    """An answer is longer than `MAX_ANSWER_BYTES`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A whole answer: `content` is decoded."""
+    """A whole HTTP answer; `content` is its body without content encoding."""
 
     status_code: int
     headers: httpx.Headers
@@ -63,6 +66,7 @@ class Reply:
 
     @property
     def is_success(self) -> bool:
+        """Tell whether the status is in the two hundreds."""
         return 200 <= self.status_code < 300
 
 
@@ -77,16 +81,16 @@ async def exchange(
     headers: Mapping[str, str] | None = None,
     data: Mapping[str, str] | None = None,
 ) -> Reply:
-    """One request and its whole answer within `deadline` seconds, at most 16 MiB.
+    """Send one request and read its whole answer, of at most 16 MiB, within `deadline` seconds.
 
-    It goes to the transport without httpx's client: no cookies, redirects, environment or logging of addresses on
-    the way, which none of our peers may have, and half the work. Raises `httpx.TransportError` or `TimeoutError`;
-    `never_sent` tells which of them are harmless.
+    The request goes to the transport without httpx's client: no cookies, redirects, proxies of the environment or
+    logged addresses, which none of our peers may have, and half the work. Raises `httpx.TransportError` or
+    `TimeoutError`; `never_sent` tells which of them are harmless.
     """
     import aiohttp
 
-    # an address with parameters may hold a token: only those without are kept parsed
-    target = f"{url}?{urlencode(params)}" if params else _parsed(url)
+    # an address with parameters may hold a token, so only addresses without any stay in the cache
+    target = f"{url}?{urlencode(params)}" if params else _parsed_url(url)
     request = httpx.Request(method, target, headers={**_HEADERS, **(headers or {})}, content=content, data=data)
     try:
         async with asyncio.timeout(deadline):
@@ -96,17 +100,14 @@ async def exchange(
             finally:
                 await response.aclose()
     except (aiohttp.ClientError, ValueError) as error:
-        # what httpx-aiohttp does not translate (an answer that is no HTTP, say) has the whole URL in its text
+        # an error that httpx-aiohttp does not translate (an answer that is no HTTP, say) has the whole URL in its text
         raise httpx.RemoteProtocolError(type(error).__name__) from None
     return Reply(response.status_code, response.headers, body)
 
 
-_parsed = lru_cache(maxsize=4096)(httpx.URL)
-_HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "7stamp-connectors"}
-
-
 async def bounded_body(response: httpx.Response) -> bytes:
-    """The body of an answer; decoded, too, only as far as we are willing to hold it. Raises `TooLarge`."""
+    """Read and decode an answer's body. Raises `TooLarge` beyond `MAX_ANSWER_BYTES`, counted after decoding."""
+    # a body without encoding is read from the raw stream: `aiter_bytes` would copy every chunk through its decoders
     encoded = response.headers.get("content-encoding", "identity") != "identity"
     chunks = response.aiter_bytes() if encoded else response.stream
     body = bytearray()
@@ -118,6 +119,6 @@ async def bounded_body(response: httpx.Response) -> bytes:
 
 
 def retry_after(response: Reply, default: float = 5.0, most: float = 3600.0) -> float:
-    """The seconds of a `Retry-After` header, bounded; `default` where there is none that can be read."""
+    """Return the seconds of a `Retry-After` header, at most `most`; `default` where it is missing or no number."""
     text = response.headers.get("retry-after", "")
     return min(float(text), most) if text.isascii() and text.isdigit() else default

@@ -1,7 +1,7 @@
 """Money as integer minor units of an ISO 4217 currency.
 
-Owns exact conversion from what wires carry (hundredths, decimal strings); formatting for a reader's
-language is the reader's side.
+Owns exact conversion from what wires carry (hundredths, decimal strings); formatting for a reader's language is
+`messages.money_in`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pydantic import ConfigDict
 
@@ -20,11 +20,11 @@ _EXPONENTS = dict.fromkeys(
     "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF".split(), 0
 ) | dict.fromkeys("BHD IQD JOD KWD LYD OMR TND".split(), 3)
 _CURRENCY = re.compile(r"[A-Z]{3}")
-_LARGEST = 10**15
+_LARGEST = 10**15  # beyond any receipt in any currency, and far inside a 64-bit column even when many are summed
 
 
 def exponent(currency: str) -> int:
-    """How many decimal digits the currency's minor unit has (ISO 4217)."""
+    """Return how many decimal digits the currency's minor unit has (ISO 4217)."""
     return _EXPONENTS.get(currency, 2)
 
 
@@ -38,9 +38,11 @@ class Money:
     minor: int
     currency: str
 
+    # strict, or pydantic would turn the text "5" and the float 5.0 into an amount without asking
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True)
 
     def __post_init__(self) -> None:
+        # `type() is`, not `isinstance`: a bool is an int, and True is no amount
         if type(self.minor) is not int:
             raise TypeError(f"money is a whole number of minor units, not {type(self.minor).__name__}")
         if not _CURRENCY.fullmatch(self.currency):
@@ -50,15 +52,15 @@ class Money:
 
     @classmethod
     def zero(cls, currency: str) -> Money:
-        """No money, of that currency."""
+        """Return an amount of nothing in that currency."""
         return cls(0, currency)
 
     @classmethod
     def from_hundredths(cls, value: int | str, currency: str) -> Money:
-        """From a wire that counts hundredths whatever the currency (as Poster does), exactly.
+        """Convert, exactly, an amount that the wire counts in hundredths whatever the currency (as Poster does).
 
-        Raises `TypeError` for a float, `ValueError` where the text is no integer or the currency has no
-        unit that small.
+        Raises `TypeError` for a float, `ValueError` where the text is no integer or the currency has no unit that
+        small.
         """
         if type(value) is not int and type(value) is not str:
             raise TypeError(f"hundredths are an int or its text, not {type(value).__name__}")
@@ -68,7 +70,7 @@ class Money:
 
     @classmethod
     def from_decimal(cls, value: str | Decimal, currency: str) -> Money:
-        """From a decimal string in major units ("27.50"), exactly.
+        """Convert, exactly, a decimal string in major units ("27.50").
 
         Raises `TypeError` for a float, `ValueError` for other text or more digits than the currency has.
         """
@@ -82,12 +84,15 @@ class Money:
 
     @classmethod
     def _exact(cls, major: Decimal, currency: str) -> Money:
+        """Convert an amount in major units. Raises `ValueError` where that is not a whole number of minor units."""
         digits = exponent(currency)
         if abs(major) > _LARGEST:
             raise ValueError("an amount this large cannot be right")
+        # `scaleb` rounds to the decimal context's precision, so exactness is read from the figures themselves: the last
+        # `excess` of them are finer than the minor unit and must be zeros
         _sign, figures, power = major.as_tuple()
-        least = -digits - int(power)  # so many of the last figures are finer than the minor unit
-        if least > 0 and any(figures[-least:]):
+        excess = -digits - int(power)
+        if excess > 0 and any(figures[-excess:]):
             raise ValueError(f"{currency} has no unit that small")
         return cls(int(major.scaleb(digits)), currency)
 
@@ -103,7 +108,8 @@ class Money:
     def __floordiv__(self, other: Money) -> int:
         return self.minor // self._like(other)
 
-    def _like(self, other: Any) -> int:
+    def _like(self, other: object) -> int:
+        """Return the other amount's minor units. Raises `TypeError` for no amount, `ValueError` across currencies."""
         if not isinstance(other, Money):
             raise TypeError("money goes with money only")
         if other.currency != self.currency:

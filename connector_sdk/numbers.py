@@ -1,7 +1,7 @@
-"""Numbers as tills write them: the one parser of amounts, counts and quantities, for every connector.
+"""Parse numbers as tills write them: the one parser of amounts, counts and quantities, for every connector.
 
 Owns which texts are numbers: ASCII digits, one decimal dot, one sign. Exponents, underscores, spaces and the digits of
-other scripts are none, though Python's own `int` and `Decimal` would take them. What a number means is the caller's.
+other scripts are refused, though Python's own `int` and `Decimal` would take them. What a number means is the caller's.
 """
 
 from __future__ import annotations
@@ -9,36 +9,38 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 
+# eighteen digits fit a signed 64-bit column; twenty places are more than any till writes, and end a flood of digits
 _DECIMAL = re.compile(r"[+-]?[0-9]{1,18}(\.[0-9]{1,20})?")
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
-_MOST_PIECES = 10**6
+_QUANTITY_LIMIT = 10**6
 
 
 def decimal_of(value: object) -> Decimal:
-    """Read a decimal number such as "-12.50", exactly. Raises `ValueError` for anything but such a text."""
+    """Parse a decimal number such as "-12.50", exactly. Raises `ValueError` for anything but such a text."""
     if not isinstance(value, str) or not _DECIMAL.fullmatch(value):
         raise ValueError("not a decimal number")
     return Decimal(value)
 
 
 def whole_of(value: object) -> int:
-    """Read a whole number of at most 18 digits. Raises `ValueError` for anything but such a text."""
+    """Parse a whole number of at most 18 digits. Raises `ValueError` for anything but such a text."""
     if not isinstance(value, str) or not _WHOLE.fullmatch(value):
         raise ValueError("not a whole number")
     return int(value)
 
 
 def plain_quantity(quantity: Decimal) -> Decimal:
-    """A quantity to three places, written one way: "1" and "1.000" are the same, and a receipt must read the same."""
+    """Normalise a quantity to three decimal places: "1" and "1.000" become equal, as do the receipts that hold them."""
+    # `normalize` alone writes a thousand as "1E+3": formatting with `f` takes the exponent away again
     return Decimal(f"{quantity.quantize(Decimal('0.001')).normalize():f}")
 
 
 def quantity_of(value: object) -> Decimal:
-    """Read how many of something were sold, or their weight: zero or more, below a million, to three places.
+    """Parse a number of pieces or a weight: zero or more, below a million, to three decimal places.
 
-    Raises `ValueError` for other numbers, and for what is no number.
+    Raises `ValueError` for other numbers, and for anything that is no number.
     """
     quantity = decimal_of(value)
-    if not 0 <= quantity < _MOST_PIECES:
+    if not 0 <= quantity < _QUANTITY_LIMIT:
         raise ValueError("no quantity")
     return plain_quantity(quantity)

@@ -1,6 +1,6 @@
-"""Keeps secrets, people and what steers a terminal out of every text that leaves the process: errors, logs, output.
+"""Mask secrets, personal data and terminal control characters in every text that leaves the process.
 
-Owns what each of them looks like; who prints is not its concern.
+Owns the patterns by which each of them is recognised; errors, logs and output call it before they print.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ import json
 import logging
 import re
 from collections.abc import Iterable
-from typing import Any
 
 MASK = "…"
 
+# A pattern with a group masks a value and keeps the name before it (the group); one without masks all that it matches.
+# Each has a bounded start, or begins with a fixed text, so that a long line cannot make it backtrack for long.
 _PATTERNS = (
     re.compile(r"7loc_sc_[^\s\"'<>]+"),
     re.compile(r"(?i)(?<!\w)\d{1,12}(?::|%3A)[0-9a-f]{16,64}(?!\w)"),  # a Poster token
@@ -29,16 +30,17 @@ _PATTERNS = (
     re.compile(r"(?<=/hooks/tills/)([\w-]+)/[\w-]+"),
 )
 
-# control characters, marks and overrides of the direction of writing, separators of lines, halves of a character (which
-# no output can encode) and invisible tags; what joins letters in Persian or Hindi, and emoji, is left alone
-_STEERS = (
+# Control characters, marks and overrides of the direction of writing, line separators, lone surrogates (which no output
+# can encode) and invisible tags. Joiners, which Persian, Hindi and emoji need, are left alone.
+_CONTROL_CHARACTERS = (
     r"\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff"
     r"\U000e0000-\U000e007f"
 )
-_STEERING = re.compile(f"[{_STEERS}]")
-_STEERING_A_LINE = re.compile(f"[\t\n{_STEERS}]")
+_CONTROL = re.compile(f"[{_CONTROL_CHARACTERS}]")
+_CONTROL_OR_LINE_BREAK = re.compile(f"[\t\n{_CONTROL_CHARACTERS}]")
 
-# in the languages that tills mostly speak; plurals and what is written together are found, too
+# Names of fields in the languages that tills mostly speak, in lower case and the singular: `_words_of` splits
+# `customerName` and `customer_names` into these. The parts are for names written together, such as `customername`.
 _PERSONAL = frozenset(
     "name firstname lastname surname fullname nickname username login phone phonenumber mobile msisdn tel telephone "
     "whatsapp email mail address street city zip postcode postal birthday birthdate birth dob comment note remark iban "
@@ -52,74 +54,86 @@ _SECRET = frozenset(
     "jwt credential pin".split()
 )
 _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
-_SHOWN = 2  # of each end of what is masked
-_DIGITS_OF_A_PHONE = 9
+_END_LENGTH = 2  # characters that `masked` shows of each end
+_LONGEST_NAME = 200  # of a field; a till that sends longer ones must not make us split them
+_PHONE_DIGITS = 9
 
 
 def _words_of(name: str) -> set[str]:
-    words = {one.lower() for one in _WORDS.findall(name[:200])}
-    return words | {one.removesuffix("s") for one in words}
+    """Split a field's name into its lower-case words, each also without a plural s."""
+    words = {word.lower() for word in _WORDS.findall(name[:_LONGEST_NAME])}
+    return words | {word.removesuffix("s") for word in words}
 
 
 def personal_name(name: str) -> bool:
-    """Whether what stands under this name, in what a till sends, is likely somebody's own."""
+    """Tell whether a field of this name, in a till's payload, likely holds personal data."""
     words = _words_of(name)
-    joined = "".join(_WORDS.findall(name[:200])).lower()
-    return bool(words & _PERSONAL) or {"card", "number"} <= words or any(one in joined for one in _PERSONAL_PARTS)
+    joined = "".join(_WORDS.findall(name[:_LONGEST_NAME])).lower()
+    return bool(words & _PERSONAL) or {"card", "number"} <= words or any(part in joined for part in _PERSONAL_PARTS)
 
 
 def secret_name(name: str) -> bool:
-    """Whether what stands under this name is likely a secret."""
+    """Tell whether a field of this name likely holds a secret."""
     words = _words_of(name)
-    return bool(words & _SECRET) and words != {"key"}  # `key` beside `value` names what the value is
+    return bool(words & _SECRET) and words != {"key"}  # in {"key": …, "value": …} the key is a name, not a secret
 
 
 def personal_text(text: str) -> bool:
-    """Whether a text is somebody's email or phone by its looks, wherever it stands."""
-    digits = sum(sign.isdigit() for sign in text[:60])
-    return "@" in text or (text.startswith(("+", "00")) and digits >= _DIGITS_OF_A_PHONE)
+    """Tell whether a text looks like an email or a phone number, whatever the name of its field."""
+    digits = sum(character.isdigit() for character in text[:60])
+    return "@" in text or (text.startswith(("+", "00")) and digits >= _PHONE_DIGITS)
 
 
 def masked(text: str) -> str:
-    """A text of which only its ends are shown: enough to know one's own by, and not to learn another's."""
-    if len(text) <= 3 * _SHOWN:
+    """Mask all but the first and last two characters; a text of six or fewer is masked whole."""
+    if len(text) <= 3 * _END_LENGTH:
         return MASK
-    return f"{text[:_SHOWN]}{MASK}{text[-_SHOWN:]}"
+    return f"{text[:_END_LENGTH]}{MASK}{text[-_END_LENGTH:]}"
 
 
 def redact(text: str, secrets: Iterable[str] = ()) -> str:
-    """`text` with everything that looks like a secret, a phone number or an email masked, and `secrets` too."""
+    """Mask everything in `text` that looks like a secret, a phone number or an email, and each of `secrets`."""
     for secret in secrets:
         if secret:
             text = text.replace(secret, MASK)
     for pattern in _PATTERNS:
-        text = pattern.sub(lambda found: f"{found[1]}={MASK}" if found.re.groups else MASK, text)
+        text = pattern.sub(_mask_match, text)
     return text
 
 
+def _mask_match(match: re.Match[str]) -> str:
+    """Mask one match of a pattern of `_PATTERNS`, and keep the name of its group."""
+    return f"{match[1]}={MASK}" if match.re.groups else MASK
+
+
 def printable(text: str, *, lines: bool = False) -> str:
-    """`text` with every sign that steers a terminal or turns the writing round shown as its code, as in `\\x1b`.
+    """Replace every control character in `text` by its code, as in `\\x1b`, so that it cannot steer a terminal.
 
-    `lines` leaves line breaks and tabs as they are: only for what is meant to be several lines.
+    `lines` keeps line breaks and tabs: for text that is meant to be several lines.
     """
-    return (_STEERING_A_LINE if not lines else _STEERING).sub(_as_code, text)
+    return (_CONTROL if lines else _CONTROL_OR_LINE_BREAK).sub(_escape_match, text)
 
 
-def printable_json(value: Any, *, indent: int | None = None) -> str:
-    """A value as JSON; a sign that would steer a terminal stands as JSON's own escape."""
+def printable_json(value: object, *, indent: int | None = None) -> str:
+    """Write a value as JSON in which control characters are escaped, as JSON escapes them."""
     text = json.dumps(value, ensure_ascii=False, indent=indent)
-    if not _STEERING.search(text):
+    if not _CONTROL.search(text):
         return text
-    return json.dumps(value, indent=indent).replace("\x7f", "\\u007f")  # the one such sign that is ASCII as well
+    # escape everything that is not ASCII; DEL is the only control character that JSON itself leaves unescaped
+    return json.dumps(value, indent=indent).replace("\x7f", "\\u007f")
 
 
-def _as_code(found: re.Match[str]) -> str:
-    code = ord(found[0])
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+def _escape_match(match: re.Match[str]) -> str:
+    """Write a character as Python's shortest escape of its code."""
+    code = ord(match[0])
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 class RedactingFormatter(logging.Formatter):
     """Redacts the finished line, so that arguments and tracebacks are covered as well."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """Format a record, mask secrets and personal data, and escape control characters."""
         return printable(redact(super().format(record)), lines=True)

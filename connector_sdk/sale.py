@@ -1,6 +1,6 @@
 """The sale model: a receipt as the till knows it now, and the pages in which sales are read.
 
-Owns the shapes a connector hands to the host; what a sale earns is the host's.
+Owns the values that a connector hands to the host; what a sale earns is the host's to decide.
 """
 
 from __future__ import annotations
@@ -15,29 +15,33 @@ from connector_sdk.errors import BadPayload
 from connector_sdk.messages import Message
 from connector_sdk.money import Money
 
+# no control characters: ids are printed in terminals, and stand in operation codes and log lines
 Key = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+$")]
-"""An identifier of the till's: text, whatever it looked like on the wire."""
+"""An identifier of the till's own: always text, whether or not the wire has a number there."""
 
 
 class Frozen(BaseModel):
-    """A value that does not change; what it does not know, it refuses."""
+    """The base of immutable values; it refuses unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class SaleStatus(StrEnum):
-    """Not paid yet; paid and closed, also where money was given back since; taken back as if it had never been."""
+    """Where a receipt stands."""
 
+    # not paid yet: it earns nothing
     open = "open"
+    # paid and closed, also where money was refunded since
     closed = "closed"
+    # removed at the till, as if it had never been: its stamps are taken back
     voided = "voided"
 
 
 class Customer(Frozen):
-    """Who bought, by any of four names; empty ones are `None`.
+    """The customer of a receipt, by any of four identifiers; those that are not known are `None`.
 
-    `number` is the six-digit 7stamp number, `phone` is E.164 (anything else is read with the account's
-    country), `till_id` the till's own id, which `Connector.customer` turns into the others.
+    `number` is the six-digit 7stamp number, `phone` is E.164 (any other form is read with the account's country),
+    `till_id` is the till's own id, which `Connector.customer` resolves to the others. A customer without any is false.
     """
 
     number: Annotated[str, StringConstraints(pattern=r"^[0-9]{6}$")] | None = None
@@ -50,9 +54,9 @@ class Customer(Frozen):
 
 
 class Line(Frozen):
-    """One line of a receipt; quantities may be fractional (by weight): see `quantity_of`.
+    """One line of a receipt; quantities may be fractional (by weight): parse them with `quantity_of`.
 
-    `gift` marks what was given free: it earns nothing by item.
+    `gift` marks a line that was given free: it earns nothing by a rule per item.
     """
 
     product_id: Key
@@ -65,10 +69,10 @@ class Line(Frozen):
 class Sale(Frozen):
     """A receipt as the till knows it now.
 
-    `version` is the till's own revision or change time (any integer that grows with each change), or `None`
-    where the till has none. `paid` is money only: after discounts, without tips, points or certificates.
-    `refunded` is all of it that was given back so far, in the same currency. `redeem_codes` are those of vouchers that
-    were used. `location_id` is one that `check` lists. `gift` marks a receipt that earns nothing whatever its rule.
+    `version` is the till's own revision or change time (any integer that grows with each change), or `None` where the
+    till has none. `paid` is money only: after discounts, without tips, points or certificates. `refunded` is the part
+    of it that was given back so far, in the same currency. `redeem_codes` are the codes of vouchers that were used.
+    `location_id` is one that `check` lists. `gift` marks a receipt that earns nothing whatever the rule.
     """
 
     receipt_id: Key
@@ -78,6 +82,7 @@ class Sale(Frozen):
     paid: Money
     refunded: Money
     customer: Customer | None = None
+    # bounds of what a till, or somebody who posts as one, can make the host store for one receipt
     lines: Annotated[tuple[Line, ...], Field(max_length=2000)] = ()
     redeem_codes: Annotated[tuple[Key, ...], Field(max_length=20)] = ()
     location_id: Key | None = None
@@ -87,15 +92,16 @@ class Sale(Frozen):
     def _consistent(self) -> Self:
         if self.status is SaleStatus.closed and self.closed_at is None:
             raise ValueError("closed_at: a closed sale says when it was closed")
+        # what remains is `paid - refunded`, which amounts of two currencies do not have
         if self.paid.currency != self.refunded.currency:
             raise ValueError("refunded: not in the currency of what was paid")
         return self
 
 
 class Unreadable(Frozen):
-    """A receipt that could not be mapped: kept whole, while the page goes on.
+    """A receipt that could not be mapped: stored whole for a person, while the read goes on.
 
-    Of its id, whatever the till sent, only what can be shown is kept.
+    `receipt_id` is cut to 128 characters, and those that cannot be printed become question marks.
     """
 
     receipt_id: Key | None
@@ -103,32 +109,33 @@ class Unreadable(Frozen):
     where: str
     why: str
     said: Message | None = None
-    """`why` for a reader's language, where there are words for it."""
+    """`why` as a message for a reader's language; `None` where there is only the English sentence."""
 
     @classmethod
     def of(cls, error: BadPayload, receipt_id: str | None, body: bytes | None = None) -> Self:
-        """What could not be mapped, by the error that says so (and of a body that it has not at hand)."""
-        kept = body if body is not None else error.body
-        return cls(receipt_id=receipt_id, body=kept, where=error.where, why=error.why, said=error.said)
+        """Build it from the mapping's error; `body` is for an error that does not carry the bytes itself."""
+        raw = body if body is not None else error.body
+        return cls(receipt_id=receipt_id, body=raw, where=error.where, why=error.why, said=error.said)
 
     @property
     def reason(self) -> BadPayload:
-        """The error that says why."""
+        """The error from which it was built."""
         return BadPayload(self.where, self.why, self.body, said=self.said)
 
     @field_validator("receipt_id", mode="before")
     @classmethod
-    def _can_be_shown(cls, found: object) -> object:
-        if not isinstance(found, str):
-            return found
-        return "".join(sign if sign.isprintable() else "?" for sign in found[:128]) or None
+    def _printable(cls, receipt_id: object) -> object:
+        # before validation: an id that `Key` would refuse must not keep the receipt from being reported
+        if not isinstance(receipt_id, str):
+            return receipt_id
+        return "".join(character if character.isprintable() else "?" for character in receipt_id[:128]) or None
 
 
 class Checkpoint(Frozen):
-    """Where a reading stands.
+    """The moment up to which a read is complete.
 
-    `at` promises that everything changed before it has been yielded; `cursor` is the connector's own, to resume within
-    one read: the host does not keep it.
+    `at` promises that everything changed before it has been yielded. `cursor` is the connector's own, to resume within
+    one read: the host does not store it.
     """
 
     at: AwareDatetime
@@ -136,7 +143,7 @@ class Checkpoint(Frozen):
 
 
 class SalePage(Frozen):
-    """Some sales of one read; `checkpoint` is set only where its promise is true."""
+    """One page of a read; `checkpoint` is set only where its promise holds."""
 
     sales: tuple[Sale, ...] = ()
     unreadable: tuple[Unreadable, ...] = ()

@@ -1,6 +1,6 @@
-"""Schemes by which tills sign their hooks, each one class with `verify` and `sign`.
+"""Schemes by which tills sign their hooks, each a class with `sign` and `verify`.
 
-Owns the arithmetic, in constant time; which header or field carries a signature is the connector's.
+Owns the arithmetic, and compares in constant time; which header or field carries a signature is the connector's.
 """
 
 from __future__ import annotations
@@ -20,93 +20,115 @@ from standardwebhooks.webhooks import EmptyWebhookSecretError, Webhook, WebhookV
 from connector_sdk.errors import Forged, NotConfigured
 
 TOLERANCE_SECONDS = 300
-_STAMP = re.compile(r"[0-9]{1,12}")
+_TIMESTAMP = re.compile(r"[0-9]{1,12}")
+_MOST_PARTS = 16  # of a header: a rotation needs three, and each further one costs a comparison
 
 
 def equal(ours: str, theirs: str) -> bool:
-    """Whether two texts are the same, in time that does not depend on where they differ."""
+    """Compare two texts in time that does not depend on where they differ."""
+    # a header may hold lone surrogates, which UTF-8 refuses: they must compare as different, not raise
     return hmac.compare_digest(ours.encode(), theirs.encode("utf-8", "surrogatepass"))
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class OrderedFieldsMd5:
-    """md5 of field values in a fixed order joined by `separator`, the secret last (Poster's scheme)."""
+    """The MD5 of field values in a fixed order, joined by `separator`, the secret last (Poster's scheme)."""
 
     secret: str
     separator: str = ";"
 
     def sign(self, fields: Iterable[str]) -> str:
-        """In hex."""
+        """Return the signature of these fields, in hex."""
+        # MD5 is the till's choice, not ours; builds of Python for FIPS refuse it for security
         joined = self.separator.join([*fields, self.secret])
         return hashlib.md5(joined.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()
 
     def verify(self, fields: Iterable[str], signature: str) -> None:
-        """Raises `Forged`."""
+        """Verify the signature of these fields. Raises `Forged`."""
         if not equal(self.sign(fields), signature.lower()):
             raise Forged("the signature does not match")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class BodyHmac:
-    """HMAC-SHA256 of the raw body, in hex or base64; a `sha256=` before it is understood."""
+    """The HMAC-SHA256 of the raw body, in hex or base64; `verify` accepts a `sha256=` before it."""
 
     secret: str
     encoding: Literal["hex", "base64"] = "hex"
 
     def sign(self, body: bytes) -> str:
-        """In the encoding, without `sha256=`."""
+        """Return the body's signature in `encoding`, without `sha256=`."""
         digest = hmac.new(self.secret.encode(), body, hashlib.sha256).digest()
         return digest.hex() if self.encoding == "hex" else base64.b64encode(digest).decode()
 
     def verify(self, body: bytes, signature: str) -> None:
-        """Raises `Forged`."""
-        theirs = signature.strip().removeprefix("sha256=")
-        if not equal(self.sign(body), theirs.lower() if self.encoding == "hex" else theirs):
+        """Verify the body's signature. Raises `Forged`."""
+        encoded = signature.strip().removeprefix("sha256=")
+        # the case of hex digits means nothing, that of base64 does
+        if not equal(self.sign(body), encoded.lower() if self.encoding == "hex" else encoded):
             raise Forged("the signature does not match")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class TimestampedHmac:
-    """`t={seconds},v1={hex}` with v1 = HMAC-SHA256(secret, `{t}.{body}`); several v1 during a rotation."""
+    """A header `t={seconds},v1={hex}` with v1 = HMAC-SHA256(secret, `{t}.{body}`); several v1 during a rotation.
+
+    `now` returns the current time in seconds since 1970.
+    """
 
     secret: str
     now: Callable[[], float] = time.time
 
     def sign(self, body: bytes, at: int) -> str:
-        """The header's value; `at` is in seconds since 1970."""
+        """Return the header's value for a body signed `at` that time, in seconds since 1970."""
         return f"t={at},v1={self._digest(body, str(at))}"
 
     def _digest(self, body: bytes, at: str) -> str:
         return hmac.new(self.secret.encode(), at.encode() + b"." + body, hashlib.sha256).hexdigest()
 
     def verify(self, body: bytes, header: str) -> None:
-        """Raises `Forged`, naming the skew where only the clocks disagree."""
-        parts = [part.strip().partition("=") for part in header.split(",")[:16]]
-        stamps = [value for name, _, value in parts if name == "t"]
-        if len(stamps) != 1 or not _STAMP.fullmatch(stamps[0]):
-            raise Forged("the signature has no time")
-        ours = self._digest(body, stamps[0])
-        if not any([equal(ours, value) for name, _, value in parts if name == "v1"]):  # noqa: C419 - no short cut
+        """Verify a body's header. Raises `Forged`, which names the skew where only the clocks disagree."""
+        parts = [part.strip().partition("=") for part in header.split(",")[:_MOST_PARTS]]
+        timestamp = _timestamp_of([value for name, _, value in parts if name == "t"])
+        digest = self._digest(body, timestamp)
+        # a list, not a generator: `any` would stop at the first match, and how long it took would say which it was
+        if not any([equal(digest, value) for name, _, value in parts if name == "v1"]):  # noqa: C419
             raise Forged("the signature does not match")
-        skew = self.now() - int(stamps[0])
+        # the age is judged last: only whoever knows the secret learns anything of our clock
+        self._check_age(int(timestamp))
+
+    def _check_age(self, signed_at: int) -> None:
+        """Raise `Forged` for a time that is too far from now, before or after."""
+        skew = self.now() - signed_at
         if abs(skew) > TOLERANCE_SECONDS:
             raise Forged(f"the signature's time is {abs(skew):.0f} seconds {'old' if skew > 0 else 'ahead'}")
 
 
+def _timestamp_of(values: list[str]) -> str:
+    """Return the only time of a header, in seconds since 1970. Raises `Forged` where there is not exactly one."""
+    if len(values) != 1 or not _TIMESTAMP.fullmatch(values[0]):
+        raise Forged("the signature has no time")
+    return values[0]
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class StandardWebhooks:
-    """The Standard Webhooks scheme, by its own package; `secret` is base64, with or without `whsec_`."""
+    """The Standard Webhooks scheme, computed by its own package; `secret` is base64, with or without `whsec_`.
+
+    Raises `NotConfigured` for a secret that is empty or no base64.
+    """
 
     secret: str
 
     def __post_init__(self) -> None:
+        # tried at once: a secret that cannot be decoded must stop the setting, not every later delivery
         try:
             Webhook(self.secret)
         except (EmptyWebhookSecretError, ValueError):
             raise NotConfigured("the webhook secret (base64, perhaps with whsec_ before it)") from None
 
     def sign(self, body: bytes, message_id: str, at: datetime) -> dict[str, str]:
-        """The three headers of a delivery."""
+        """Return the three headers of a delivery sent `at` that moment (aware)."""
         at = at.astimezone(UTC)
         return {
             "webhook-id": message_id,
@@ -115,8 +137,9 @@ class StandardWebhooks:
         }
 
     def verify(self, body: bytes, headers: Mapping[str, str]) -> None:
-        """Raises `Forged`."""
+        """Verify a delivery by its headers, whose names are lower-case. Raises `Forged`."""
         try:
+            # the package checks the age as well; it must not parse the body, whose numbers would become floats
             Webhook(self.secret).verify(body, dict(headers), json_parse=False)
         except (WebhookVerificationError, ValueError) as error:
             raise Forged("the signature does not match") from error

@@ -1,4 +1,4 @@
-"""Teaching a connector by example: one request of the till, and questions of what in it is what.
+"""Teach a connector by example: show one request of the till, and ask which of its values is which.
 
 Owns the values that pass between a connector that is taught and the host that shows it; what a path looks like, and how
 texts become money and times, is the connector's.
@@ -8,26 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from connector_sdk.hooks import HookRequest
 from connector_sdk.messages import Message
 from connector_sdk.sale import Sale
 
 Values = Mapping[str, str]
-"""Settings as a form has them, however unfinished."""
+"""Settings as a form holds them: text by field name, possibly incomplete."""
 
 
-def as_texts(values: Mapping[str, Any]) -> dict[str, str]:
-    """Settings, however they are kept, as a form has them."""
+def as_texts(values: Mapping[str, object]) -> dict[str, str]:
+    """Convert stored settings to the texts of a form; those that are `None` are left out."""
     return {name: str(value) for name, value in values.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked of whoever teaches: `field` is the setting that the answer goes into, `text` the question.
+    """A question to the person who teaches: `text` is the question, `field` the setting that the answer fills.
 
-    `skip` are the words for "none of these", where an answer is not needed.
+    `skip` words the answer "none of these", where an answer is not `needed`.
     """
 
     field: str
@@ -40,8 +39,8 @@ class Question:
 class Leaf:
     """One value in a request.
 
-    `place` are the names and positions that lead to it, `path` is what the setting would say, `likely` whether it
-    looks like the answer.
+    `place` holds the names and positions that lead to it, `path` is the text that the setting would hold, `likely`
+    tells whether it looks like the answer.
     """
 
     place: tuple[str | int, ...]
@@ -52,7 +51,10 @@ class Leaf:
 
 @dataclass(frozen=True, slots=True)
 class Sketch:
-    """What settings make of a request: `sales`, what each setting `found`, and what is `wrong`, by setting."""
+    """A preview of a request read with unfinished settings.
+
+    `sales` are the sales read; `found` maps a setting to the value that it finds, `wrong` to what is wrong with it.
+    """
 
     sales: tuple[Sale, ...] = ()
     found: Mapping[str, str] = field(default_factory=dict)
@@ -61,13 +63,16 @@ class Sketch:
 
 @dataclass(frozen=True, slots=True)
 class Teaching:
-    """What a connector can be taught. None of it raises: settings and bodies may be anything.
+    """The functions by which a connector is taught. None of them raises: settings and bodies may be anything.
 
-    `questions(values, body)` are those that this request makes sense of, in their order; `leaves(values, body, field)`
-    what can be chosen; `taken(values, body, field, path)` the settings with an answer, and with what can be seen from
-    it; `sketch(values, body)` what they make of the request; `proof(request)` settings that fit how it seems to prove
-    itself, and none where nothing is seen; `unproven(values, request)` what stands against its proof by these settings,
-    its age aside, in the field that is named `secret`; `named(where)` the setting that a `BadPayload` is about.
+    - `questions(values, body)` returns the questions that this request can answer, in order.
+    - `leaves(values, body, field)` returns the values from which the answer is chosen.
+    - `taken(values, body, field, path)` returns the settings with that answer, and with what follows from it.
+    - `sketch(values, body)` previews the sales that the settings read from the request.
+    - `proof(request)` returns settings that fit how the request seems to be signed; none where it is not.
+    - `unproven(values, request)` says why the request fails verification by these settings, its age aside; the secret
+      is in the field that `secret` names.
+    - `named(where)` returns the setting that a `BadPayload` at `where` is about.
     """
 
     questions: Callable[[Values, bytes], tuple[Question, ...]]

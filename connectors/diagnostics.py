@@ -18,7 +18,7 @@ from connector_sdk.redaction import MASK, redact
 from connectors.domain.clock import moment
 from connectors.domain.connection import Connection
 from connectors.domain.operation import outward
-from connectors.store import inbox, ledger
+from connectors.store import inbox, ledger, queries
 from connectors.store.engine import Store, Transaction
 
 _LINES = 2000
@@ -43,7 +43,7 @@ async def bundle(store: Store, one: Connection, shown: Mapping[str, Any], words:
     def read(tx: Transaction) -> dict[str, Any]:
         return {
             "lines": ledger.journal.of_connection(tx, one.id, limit=_LINES),
-            "operations": ledger.operations.list_newest(tx, one.id, limit=_OPERATIONS),
+            "operations": queries.operations.list_newest(tx, one.id, limit=_OPERATIONS),
             "days": ledger.daily_totals.of_days(tx, [one.id], "")[one.id],
             "kept": inbox.unreadable.without_bodies(tx, one.id),
         }

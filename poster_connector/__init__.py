@@ -1,4 +1,7 @@
-"""Poster POS: receipts by poll and by thin hook."""
+"""Poster POS: receipts by poll and by thin hook.
+
+Owns the registration of the connector with the host; everything else is in the modules beside.
+"""
 
 from typing import TYPE_CHECKING
 
@@ -12,6 +15,7 @@ __all__ = ["PosterConnector", "register_connectors"]
 
 @hookimpl
 def register_connectors(register: Register) -> None:
+    """Hand the connector's class to the host."""
     from poster_connector.connector import PosterConnector
 
     register(PosterConnector)

@@ -8,23 +8,29 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator
 from datetime import date
-from typing import Any
 
 import httpx
 
-from connector_sdk.errors import MissingRight, TillUnavailable
+from connector_sdk.errors import MissingRight
 from connector_sdk.till_client import RateLimit, TillClient
-from poster_connector.wire import NoRecord, judge, response_list, text
+from poster_connector.wire import JsonObject, NoRecord, judge, read_text, response_list, response_object
 
 # Poster publishes no limit. One reading goes one request after the other, so a slow Poster is asked less; this bounds
 # what all of a connection's work together may ask of one account.
 CALLS_PER_SECOND = 50.0
-_MOST_PAGES = 10_000
+_MOST_PAGES = 10_000  # of three days at most: a reading that goes on for ever must end
+# As a filter, 0 means all; as a receipt's own status it means an online order that waits for confirmation.
 ALL, CLOSED = "0", "2"
+_RECEIPT_NUMBER = re.compile(r"[0-9]{1,18}")
+_LONGEST_UNREADABLE = 200  # characters by which a record without an id is told apart from others
 
 
 class PosterClient:
-    """Reads one Poster account. Every call carries the token in its query: it is masked in every error."""
+    """Reads one Poster account. Every call carries the token in its query: it is masked in every error.
+
+    Every method raises `NotAuthorised`, `RateLimited`, `TillUnavailable` or `BadPayload`, those that read a list also
+    `MissingRight`.
+    """
 
     def __init__(self, api_url: str, token: str, transport: httpx.AsyncBaseTransport | None = None) -> None:
         self._client = TillClient(
@@ -36,14 +42,11 @@ class PosterClient:
             transport=transport,
         )
 
-    async def _object(self, method: str) -> dict[str, Any]:
-        answer = await self._client.get(method)
-        found = answer.get("response")
-        if not isinstance(found, dict):
-            raise TillUnavailable(f"{method}: the answer has no object")
-        return found
+    async def _object(self, method: str) -> JsonObject:
+        return response_object(await self._client.get(method), method)
 
-    async def _list(self, method: str, **params: str) -> list[Any]:
+    async def _list(self, method: str, **params: str) -> list[object]:
+        """Read a list; one of records that do not exist is empty."""
         try:
             return response_list(await self._client.get(method, params))
         except NoRecord:
@@ -51,62 +54,85 @@ class PosterClient:
         except MissingRight:
             raise MissingRight(f"read {method.partition('.')[0]} (Poster's {method})") from None
 
-    async def settings(self) -> dict[str, Any]:
+    async def settings(self) -> JsonObject:
+        """Read the account's settings, with its currency and time zone."""
         return await self._object("settings.getAllSettings")
 
-    async def info(self) -> dict[str, Any]:
+    async def info(self) -> JsonObject:
+        """Read what Poster says of the application and of the account's owner."""
         return await self._object("application.getInfo")
 
-    async def spots(self) -> list[Any]:
+    async def spots(self) -> list[object]:
+        """Read the account's venues."""
         return await self._list("access.getSpots")
 
-    async def receipt(self, receipt_id: str) -> Any | None:
-        """One receipt as it is now, or `None`."""
-        found = await self._list(
+    async def receipt(self, receipt_id: str) -> object | None:
+        """Read one receipt as it is now; `None` where Poster knows none of that id.
+
+        A record that is no object is returned too, so that its mapping says what is wrong with it.
+        """
+        records = await self._list(
             "dash.getTransaction",
             transaction_id=receipt_id,
             include_products="true",
             status=ALL,
         )
-        return next(
-            (one for one in found if not isinstance(one, dict) or text(one, "transaction_id") == receipt_id), None
+        matches = (
+            record
+            for record in records
+            if not isinstance(record, dict) or read_text(record, "transaction_id") == receipt_id
         )
+        return next(matches, None)
 
-    async def receipts(self, first: date, last: date, status: str) -> AsyncIterator[list[Any]]:
-        """The receipts of some business days, both ends inclusive, a page at a time.
+    async def receipts(self, first: date, last: date, status: str) -> AsyncIterator[list[object]]:
+        """Read the receipts of some business days, both ends inclusive, a page at a time.
 
-        `next_tr` gives only receipts with a greater id; no page size is documented, so it goes on until a page
+        `next_tr` gives only receipts with a greater id; no page size is documented, so reading goes on until a page
         brings nothing new. The order within a page does not matter.
         """
-        after, seen = 0, set[str]()
+        cursor, seen = 0, set[str]()
         for _ in range(_MOST_PAGES):
-            params = {"dateFrom": f"{first:%Y%m%d}", "dateTo": f"{last:%Y%m%d}", "status": status}
-            if after:
-                params["next_tr"] = str(after)
-            page = await self._list("dash.getTransactions", include_products="true", **params)
-            new = [one for one in page if _id(one) not in seen]
+            page = await self._receipt_page(first, last, status, cursor)
+            new = [record for record in page if _record_id(record) not in seen]
             if not new:
                 return
             yield new
-            seen.update(_id(one) for one in new)
-            reached = max((int(one) for one in map(_id, new) if re.fullmatch(r"[0-9]{1,18}", one)), default=0)
-            if reached <= after:
+            ids = [_record_id(record) for record in new]
+            seen.update(ids)
+            greatest = max((int(number) for number in ids if _RECEIPT_NUMBER.fullmatch(number)), default=0)
+            # new records whose ids lead no further: the same page would come again for ever
+            if greatest <= cursor:
                 return
-            after = reached
+            cursor = greatest
 
-    async def client(self, client_id: str) -> dict[str, Any] | None:
-        found = await self._list("clients.getClient", client_id=client_id)
-        return next((one for one in found if isinstance(one, dict)), None)
+    async def _receipt_page(self, first: date, last: date, status: str, cursor: int) -> list[object]:
+        params = {"dateFrom": f"{first:%Y%m%d}", "dateTo": f"{last:%Y%m%d}", "status": status}
+        if cursor:
+            params["next_tr"] = str(cursor)
+        return await self._list("dash.getTransactions", include_products="true", **params)
 
-    async def products(self) -> list[dict[str, Any]]:
-        return [one for one in await self._list("menu.getProducts") if isinstance(one, dict)]
+    async def client(self, client_id: str) -> JsonObject | None:
+        """Read one customer; `None` where Poster knows none of that id."""
+        clients = await self._objects("clients.getClient", client_id=client_id)
+        return clients[0] if clients else None
 
-    async def categories(self) -> list[dict[str, Any]]:
-        return [one for one in await self._list("menu.getCategories") if isinstance(one, dict)]
+    async def products(self) -> list[JsonObject]:
+        """Read the menu's products."""
+        return await self._objects("menu.getProducts")
+
+    async def categories(self) -> list[JsonObject]:
+        """Read the menu's categories."""
+        return await self._objects("menu.getCategories")
+
+    async def _objects(self, method: str, **params: str) -> list[JsonObject]:
+        """Read a list and leave out what in it is no object."""
+        return [record for record in await self._list(method, **params) if isinstance(record, dict)]
 
     async def aclose(self) -> None:
+        """Close what was opened for the calls."""
         await self._client.aclose()
 
 
-def _id(raw: Any) -> str:
-    return text(raw, "transaction_id") if isinstance(raw, dict) else repr(raw)[:200]
+def _record_id(record: object) -> str:
+    """Tell a record apart from others of a list: by its id, or by its text where it is no object."""
+    return read_text(record, "transaction_id") if isinstance(record, dict) else repr(record)[:_LONGEST_UNREADABLE]

@@ -1,6 +1,7 @@
 """The face of Poster: polls an account's receipts, and takes its hooks as hints of what to read again.
 
-Owns windows of business days and what a hook says; the wire itself is `wire`, `client` and `mapping`.
+Owns windows of business days and what a hook asks for; the wire itself is `wire`, `client` and `mapping`, and the proof
+of a hook `verification`'s.
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
 from zoneinfo import ZoneInfo
 
 import httpx
@@ -42,18 +42,18 @@ from connector_sdk import (
     Unreadable,
 )
 from connector_sdk.errors import ConnectorError
-from connector_sdk.signatures import OrderedFieldsMd5
-from poster_connector import mapping, oauth, wire
+from poster_connector import mapping, oauth, verification, wire
 from poster_connector.client import ALL, CLOSED, PosterClient
 from poster_connector.settings import PosterApp, PosterSettings
 
 _SLICE_DAYS = 3  # what Poster reads at once (error 52)
-_MENU_SECONDS = 3600.0
+_MENU_SECONDS = 3600.0  # products change their category seldom, and reading them costs a call
+_LONGEST_ID = 128  # as long as a key of the host
 _ACCEPT = Answer(200, b'{"status":"accept"}')
 
 
 class PosterConnector(Connector[PosterSettings]):
-    """One Poster account."""
+    """One Poster account: its receipts, customers and menu, and its hooks at the address of the application."""
 
     info = ConnectorInfo(
         name="poster",
@@ -79,7 +79,7 @@ class PosterConnector(Connector[PosterSettings]):
         OAuth(oauth.authorise_url, oauth.exchange, lives=oauth.TOKEN_LIVES),
         Token("access_token", "In Poster's admin: Access → Integrations → Personal integration; copy the token."),
     )
-    quick_up_to = 16 * 1024
+    quick_up_to = verification.LARGEST_REMEMBERED
     hook_answer = _ACCEPT
 
     def __init__(
@@ -96,34 +96,44 @@ class PosterConnector(Connector[PosterSettings]):
         self._menu_read_at: float | None = None
 
     async def aclose(self) -> None:
+        """Close the client."""
         await self._client.aclose()
 
     # --- the account ------------------------------------------------------------------------------------------
 
     async def check(self) -> TillAccount:
-        """Account, currency and zone from Poster's settings, its spots as locations."""
+        """Read the account: currency and zone from Poster's settings, its spots as locations.
+
+        Raises `BadPayload` where the settings make no account, and what `PosterClient` raises.
+        """
         facts = await self._client.settings()
-        currency = facts.get("currency")
         try:
             return TillAccount(
                 id=self.settings.account_number,
-                name=wire.text(facts, "company_name") or self.settings.account_number,
-                currency=wire.text(currency, "currency_code_iso") if isinstance(currency, dict) else "",
-                zone=wire.text(facts, "timezones"),
+                name=wire.read_text(facts, "company_name") or self.settings.account_number,
+                currency=wire.read_text(facts.get("currency"), "currency_code_iso"),
+                zone=wire.read_text(facts, "timezones"),
                 country=await self._country(),
-                hook_name=wire.text(facts, "COMPANY_ID").lower(),
-                locations=tuple(
-                    Location(id=wire.text(spot, "spot_id"), name=wire.text(spot, "spot_name") or "?")
-                    for spot in await self._client.spots()
-                    if isinstance(spot, dict)
-                ),
+                hook_name=wire.read_text(facts, "COMPANY_ID").lower(),
+                locations=await self._locations(),
             )
         except ValidationError as error:
             where = ".".join(str(part) for part in error.errors()[0]["loc"])
             raise BadPayload(f"settings.getAllSettings ({where})", "cannot be understood") from None
 
+    async def _locations(self) -> tuple[Location, ...]:
+        return tuple(
+            Location(id=wire.read_text(spot, "spot_id"), name=wire.read_text(spot, "spot_name") or "?")
+            for spot in await self._client.spots()
+            if isinstance(spot, dict)
+        )
+
     async def _country(self) -> str | None:
-        """The owner's country: nice to have, and a token may lack the right to it."""
+        """Read the owner's country; `None` where it is not said or the token may not read it.
+
+        The country is nice to have, so only a refused token (and not a missing right, which is a subclass) ends the
+        check.
+        """
         try:
             owner = (await self._client.info()).get("ownerInfo")
         except NotAuthorised as error:
@@ -132,64 +142,67 @@ class PosterConnector(Connector[PosterSettings]):
             return None
         except ConnectorError:
             return None
-        found = wire.text(owner, "country") if isinstance(owner, dict) else ""
-        return found.upper() if len(found) == 2 else None
+        country = wire.read_text(owner, "country")
+        return country.upper() if len(country) == 2 else None
 
     async def customer(self, till_id: str) -> Customer | None:
+        """Read a client as a customer; `None` where Poster knows none of that id."""
         raw = await self._client.client(till_id)
         return mapping.customer_of(raw, self.settings) if raw is not None else None
 
     async def menu(self) -> list[MenuItem]:
+        """Read the products with their categories."""
         names = {
-            wire.text(one, "category_id"): wire.text(one, "category_name") for one in await self._client.categories()
+            wire.read_text(category, "category_id"): wire.read_text(category, "category_name")
+            for category in await self._client.categories()
         }
-        items: list[MenuItem] = []
-        for one in await self._client.products():
-            product, category = wire.text(one, "product_id"), wire.text(one, "menu_category_id")
-            if product:
-                items.append(
-                    MenuItem(
-                        product_id=product,
-                        name=wire.text(one, "product_name") or product,
-                        category_id=category or None,
-                        category_name=names.get(category),
-                    )
-                )
-        return items
+        products = await self._client.products()
+        return [mapping.menu_item(product, names) for product in products if wire.read_text(product, "product_id")]
 
     # --- reading ----------------------------------------------------------------------------------------------
 
     async def poll(self, since: Checkpoint | None) -> AsyncIterator[SalePage]:
-        """Closed receipts whose `date_close` is at or after `since.at`, from business days widened by one each side."""
+        """Read closed receipts whose `date_close` is at or after `since.at`.
+
+        They are read from business days widened by one each side: a day of the account begins and ends at another
+        moment than a day in UTC.
+        """
+        # taken before the first call: what is closed while pages are read belongs to the next poll
         began = datetime.now(UTC)
         at = since.at if since is not None else began
-        async for raw in self._days(at, began, CLOSED):
-            recent = [one for one in raw if _closed_since(one, at)]
+        async for records in self._read_days(at, began, CLOSED):
+            # the days asked for hold much that an earlier poll has seen
+            recent = [record for record in records if _closed_since(record, at)]
             yield await self._page(recent)
         yield SalePage(checkpoint=Checkpoint(at=began))
 
     async def look_back(self, since: datetime) -> AsyncIterator[SalePage]:
-        """Whole business days with everything in them: removed, refunded, reopened and late receipts."""
+        """Read whole business days with everything in them: removed, refunded, reopened and late receipts.
+
+        A checkpoint follows each slice of days, so that a long backfill that fails goes on from there.
+        """
         now = datetime.now(UTC)
         for first, last in self._slices(since, now):
-            async for raw in self._client.receipts(first, last, ALL):
-                yield await self._page(raw)
+            async for records in self._client.receipts(first, last, ALL):
+                yield await self._page(records)
+            # the last day of a slice may have begun only: all before it is read for good
             end = datetime.combine(last, datetime.min.time(), ZoneInfo(self.account.zone))
             yield SalePage(checkpoint=Checkpoint(at=min(end, now)))
 
     async def fetch(self, receipt_id: str) -> Sale | None:
+        """Read one receipt as it is now; `None` where Poster knows none of that id."""
         raw = await self._client.receipt(receipt_id)
         if raw is None:
             return None
         return mapping.sale_of(raw, self.account.currency, self.settings, await self._product_categories())
 
-    async def _days(self, since: datetime, until: datetime, status: str) -> AsyncIterator[list[Any]]:
+    async def _read_days(self, since: datetime, until: datetime, status: str) -> AsyncIterator[list[object]]:
         for first, last in self._slices(since, until):
             async for page in self._client.receipts(first, last, status):
                 yield page
 
     def _slices(self, since: datetime, until: datetime) -> list[tuple[date, date]]:
-        """The business days from the one before `since` to the one after `until`, in slices Poster accepts."""
+        """Cut the business days from the one before `since` to the one after `until` into slices Poster accepts."""
         zone = ZoneInfo(self.account.zone)
         first = since.astimezone(zone).date() - timedelta(days=1)
         end = until.astimezone(zone).date() + timedelta(days=1)
@@ -200,29 +213,25 @@ class PosterConnector(Connector[PosterSettings]):
             first = last + timedelta(days=1)
         return slices
 
-    async def _page(self, raw: list[Any]) -> SalePage:
+    async def _page(self, records: list[object]) -> SalePage:
+        """Map records; one that cannot be read is reported beside the others and does not stop them."""
         sales: list[Sale] = []
         unreadable: list[Unreadable] = []
-        categories = await self._product_categories() if raw else {}
-        for one in raw:
+        categories = await self._product_categories() if records else {}
+        for record in records:
             try:
-                sales.append(mapping.sale_of(one, self.account.currency, self.settings, categories))
+                sales.append(mapping.sale_of(record, self.account.currency, self.settings, categories))
             except BadPayload as error:
-                unreadable.append(Unreadable.of(error, mapping.receipt_id(one)))
+                unreadable.append(Unreadable.of(error, mapping.receipt_id_of(record)))
         return SalePage(sales=tuple(sales), unreadable=tuple(unreadable))
 
     async def _product_categories(self) -> dict[str, str]:
-        """Product → category, read again once an hour; only where a rule needs it."""
+        """Map product to category, read again once an hour; empty unless a rule needs it."""
         if not self.settings.categories:
             return {}
         now = time.monotonic()
         if self._menu_read_at is None or now - self._menu_read_at > _MENU_SECONDS:
-            products = await self._client.products()
-            self._categories = {
-                wire.text(one, "product_id"): wire.text(one, "menu_category_id")
-                for one in products
-                if wire.text(one, "menu_category_id")
-            }
+            self._categories = mapping.categories_by_product(await self._client.products())
             self._menu_read_at = now
         return self._categories
 
@@ -235,63 +244,62 @@ class PosterConnector(Connector[PosterSettings]):
         The account's number is not signed: it only finds the connections, each of which then sees in `prove` whether
         the signed name is its account's.
         """
+        # the developer site tries the address with a GET first, and wants 200
         if hook.method in ("GET", "HEAD"):
             return _ACCEPT
-        found = _verified(app, hook)
-        if found is None:
-            return _ACCEPT
-        return Account(found.account_number)
+        verified = verification.verify(app, hook.body)
+        return Account(verified.account_number) if verified is not None else _ACCEPT
 
     def prove(self, hook: HookRequest) -> None:
-        """See that a hook is signed and that its signed account is this one. Raises as `Connector.prove` says."""
-        found = _verified(self.app, hook)
-        if found is None:
+        """Verify that a hook is signed and that its signed account is this one. Raises as `Connector.prove` says."""
+        verified = verification.verify(self.app, hook.body)
+        if verified is None:
             return
         name = self.account.hook_name
         if not name:  # connected before this was asked; Poster sends again, and by then a look-back has asked
             raise NotConfigured("what hooks call this account")
-        if found.account.lower() != name:
+        if verified.account.lower() != name:
             raise Forged("it is another account's")
 
     def receive(self, hook: HookRequest) -> Received:
-        found = wire.hook(hook.body)
-        if found.is_test:
+        """Read a hook as a hint of what to read again, or as news of the application. Raises `BadPayload`.
+
+        A hook about a receipt says no more than its id: the truth is what Poster answers now.
+        """
+        parsed = verification.parse(hook.body)
+        if parsed.is_test:
             return Ignored("the developer site's check")
-        match found.object, found.action:
+        # Poster sends many kinds of things; of all but receipts and the application nothing is kept
+        match parsed.object, parsed.action:
             case "transaction", _:
-                if not found.object_id or len(found.object_id) > 128:
-                    raise BadPayload("object_id", "is missing")
-                return Hints((Hint(found.object_id, closed=found.action == "closed"),))
+                return _hint(parsed)
             case "application", "removed":
                 # never believed: an old one can be sent again by whoever saw it, and only Poster knows what is so now
-                return AccountChanged(recheck=True, at=found.at())
+                return AccountChanged(recheck=True, at=parsed.at())
             case "application", "added":
-                token = found.details().get("access_token")
-                # a token of another account must never be joined to this one's connection
-                if not isinstance(token, str) or not token.startswith(f"{self.settings.account_number}:"):
-                    return AccountChanged(recheck=True, at=found.at())
-                return AccountChanged(settings={"access_token": SecretStr(token)}, at=found.at())
-        return Ignored(f"about {found.object[:40]}")
+                return self._joined(parsed)
+        return Ignored(f"about {parsed.object[:40]}")
+
+    def _joined(self, hook: wire.Hook) -> AccountChanged:
+        """Take the token with which the account was joined to the application; believe no other account's."""
+        token = hook.details().get("access_token")
+        # a token of another account must never be joined to this one's connection
+        if not isinstance(token, str) or not token.startswith(f"{self.settings.account_number}:"):
+            return AccountChanged(recheck=True, at=hook.at())
+        return AccountChanged(settings={"access_token": SecretStr(token)}, at=hook.at())
 
 
-def _verified(app: PosterApp, hook: HookRequest) -> wire.Hook | None:
-    """The hook, its proof checked; `None` for the developer site's test."""
-    secret = app.secret()
-    if not secret:
-        raise NotConfigured("POSTER_APPLICATION_SECRET")
-    found = wire.hook(hook.body)
-    if found.is_test:
-        return None
-    if not found.verify:
-        raise Forged("the signature is missing")
-    OrderedFieldsMd5(secret).verify(found.signed, found.verify)
-    return found
+def _hint(hook: wire.Hook) -> Hints:
+    """Name the receipt to read again. Raises `BadPayload` where there is none."""
+    if not hook.object_id or len(hook.object_id) > _LONGEST_ID:
+        raise BadPayload("object_id", "is missing")
+    return Hints((Hint(hook.object_id, closed=hook.action == "closed"),))
 
 
-def _closed_since(raw: Any, at: datetime) -> bool:
-    """Whether a receipt belongs to the fast read; one that cannot be read does, to be kept."""
+def _closed_since(record: object, at: datetime) -> bool:
+    """Say whether a receipt belongs to the fast read; one that cannot be read does, to be kept for a person."""
     try:
-        closed = mapping.closed_at(raw) if isinstance(raw, dict) else at
+        closed_at = mapping.read_closed_at(record) if isinstance(record, dict) else at
     except BadPayload:
         return True
-    return closed is not None and closed >= at
+    return closed_at is not None and closed_at >= at

@@ -1,4 +1,7 @@
-"""What a cafe gives for its Poster connection, and what the operator sets once for all of them."""
+"""The settings of a Poster connection, and those the operator makes once for all of them.
+
+Owns their names, form texts and checks; calling Poster with them is `client`'s and `oauth`'s.
+"""
 
 from __future__ import annotations
 
@@ -38,6 +41,7 @@ class PosterSettings(BaseModel):
     @field_validator("access_token")
     @classmethod
     def _looks_right(cls, token: SecretStr) -> SecretStr:
+        # the number before the colon is the identity of the account: nothing works without it
         number, colon, secret = token.get_secret_value().partition(":")
         if not (number.isascii() and number.isdigit() and colon and secret.isalnum()):
             raise ValueError("a token is the account number, a colon and a secret, as in 861052:0239…")
@@ -45,11 +49,12 @@ class PosterSettings(BaseModel):
 
     @property
     def account_number(self) -> str:
+        """The account's number, with which every token begins."""
         return self.access_token.get_secret_value().partition(":")[0]
 
 
 class PosterApp(BaseSettings):
-    """The operator's: `POSTER_API_URL`, `POSTER_APPLICATION_ID`, `POSTER_APPLICATION_SECRET`."""
+    """The operator's settings: `POSTER_API_URL`, `POSTER_APPLICATION_ID`, `POSTER_APPLICATION_SECRET`."""
 
     model_config = SettingsConfigDict(env_prefix="POSTER_", extra="ignore")
 
@@ -58,11 +63,13 @@ class PosterApp(BaseSettings):
     application_secret: SecretStr | None = None
 
     def secret(self) -> str | None:
+        """Return the application's secret, which signs hooks; `None` where the operator has set none."""
         return self.application_secret.get_secret_value() if self.application_secret else None
 
     def origin_of(self, account: str) -> str:
-        """Where an account's own API is; a sandbox plays all accounts at its one address."""
+        """Return the origin of an account's own API; a sandbox plays all accounts at its one address."""
         if self.api_url == API_URL:
             return f"https://{account}.joinposter.com"
+        # an address of the operator: it is followed without a look at the account
         parts = urlsplit(self.api_url)
         return f"{parts.scheme}://{parts.netloc}"

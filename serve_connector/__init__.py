@@ -1,4 +1,7 @@
-"""Serve POS: whole checks by hook, and read back by cursor. Built against an assumed contract (`openapi.yaml`)."""
+"""Serve POS: whole checks by hook, and read back by cursor. Built against an assumed contract (`openapi.yaml`).
+
+Owns the registration of the connector with the host; everything else is in the modules beside.
+"""
 
 from typing import TYPE_CHECKING
 
@@ -12,6 +15,7 @@ __all__ = ["ServeConnector", "register_connectors"]
 
 @hookimpl
 def register_connectors(register: Register) -> None:
+    """Hand the connector's class to the host."""
     from serve_connector.connector import ServeConnector
 
     register(ServeConnector)

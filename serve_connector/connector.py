@@ -5,9 +5,8 @@ Owns what an event says and when a reading is complete; the wire itself is `wire
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 import httpx
 from pydantic import ValidationError
@@ -21,7 +20,6 @@ from connector_sdk import (
     HookAddress,
     HookRequest,
     Ignored,
-    Location,
     NotConfigured,
     Received,
     Sale,
@@ -38,7 +36,7 @@ from serve_connector.settings import ServeApp, ServeSettings
 
 
 class ServeConnector(Connector[ServeSettings]):
-    """One Serve account."""
+    """One Serve account: its checks, and its hooks at each connection's own address."""
 
     info = ConnectorInfo(
         name="serve",
@@ -70,46 +68,45 @@ class ServeConnector(Connector[ServeSettings]):
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         super().__init__(settings, app=app or ServeApp(), account=account, transport=transport)
-        self._made: ServeClient | None = None
+        self._opened_client: ServeClient | None = None
 
     @classmethod
     def offered(cls, app: ServeApp) -> bool:
+        """Say whether the operator has said where Serve is."""
         return app.api_url is not None
 
     @property
     def _client(self) -> ServeClient:
-        """Raises `NotConfigured` where the operator has not said where Serve is: hooks go on without it."""
-        if self._made is None:
+        """Make the client when it is first needed: hooks go on also where it cannot be made.
+
+        Raises `NotConfigured` where the operator has not said where Serve is.
+        """
+        if self._opened_client is None:
             if self.app.api_url is None:
                 raise NotConfigured("SERVE_API_URL")
             token = self.settings.access_token.get_secret_value()
-            self._made = ServeClient(self.app.api_url, token, self.transport)
-        return self._made
+            self._opened_client = ServeClient(self.app.api_url, token, self.transport)
+        return self._opened_client
 
     async def aclose(self) -> None:
-        if self._made is not None:
-            await self._made.aclose()
+        """Close the client, if one was made."""
+        # a connector that only received hooks never opened one
+        if self._opened_client is not None:
+            await self._opened_client.aclose()
 
     # --- the account ------------------------------------------------------------------------------------------
 
     async def check(self) -> TillAccount:
-        """The account of the token's venues, which share one currency."""
-        venues = [one for one in await self._client.venues() if isinstance(one, dict)]
+        """Read the account of the token's venues, which share one currency.
+
+        Raises `BadPayload` where there are no venues or they make no account, and what `ServeClient` raises.
+        """
+        venues = [venue for venue in await self._client.venues() if isinstance(venue, dict)]
         if not venues:
             raise BadPayload("venues", "there is none that this token may read")
-        first = venues[0]
-        for field in ("account_id", "currency"):
-            if any(one.get(field) != first.get(field) for one in venues):
-                raise BadPayload(f"venues.{field}", "differs between venues: give a token for those of one currency")
+        _require_one_account(venues)
         try:
-            return TillAccount(
-                id=first.get("account_id"),
-                name=first.get("account_name") or first.get("name"),
-                currency=first.get("currency"),
-                zone=first.get("time_zone"),
-                country=first.get("country"),
-                locations=tuple(Location(id=one.get("id"), name=one.get("name")) for one in venues),
-            )
+            return mapping.account_of(venues)
         except ValidationError as error:
             where = ".".join(str(part) for part in error.errors()[0]["loc"])
             raise BadPayload(f"venues ({where})", "cannot be understood") from None
@@ -117,30 +114,34 @@ class ServeConnector(Connector[ServeSettings]):
     # --- reading ----------------------------------------------------------------------------------------------
 
     async def poll(self, since: Checkpoint | None) -> AsyncIterator[SalePage]:
-        """Checks changed since `since.at`, whatever their state."""
+        """Read checks changed since `since.at`, whatever their state."""
+        # taken before the first call: what changes while pages are read belongs to the next poll
         began = datetime.now(UTC)
         at = since.at if since is not None else began
-        async for raw in self._client.checks(at):
-            yield self._page(raw)
+        async for records in self._client.checks(at):
+            yield self._page(records)
         yield SalePage(checkpoint=Checkpoint(at=began))
 
     async def fetch(self, receipt_id: str) -> Sale | None:
+        """Read one check as it is now; `None` where Serve knows none of that id."""
         raw = await self._client.check(receipt_id)
         return None if raw is None else mapping.sale_of(raw, self.account.currency, self.settings)
 
-    def _page(self, raw: list[Any]) -> SalePage:
+    def _page(self, records: list[object]) -> SalePage:
+        """Map records; one that cannot be read is reported beside the others and does not stop them."""
         sales: list[Sale] = []
         unreadable: list[Unreadable] = []
-        for one in raw:
+        for record in records:
             try:
-                sales.append(mapping.sale_of(one, self.account.currency, self.settings))
+                sales.append(mapping.sale_of(record, self.account.currency, self.settings))
             except BadPayload as error:
-                unreadable.append(Unreadable.of(error, mapping.receipt_id(one)))
+                unreadable.append(Unreadable.of(error, mapping.receipt_id_of(record)))
         return SalePage(sales=tuple(sales), unreadable=tuple(unreadable))
 
     # --- hooks ------------------------------------------------------------------------------------------------
 
     def prove(self, hook: HookRequest) -> None:
+        """Verify the signature, made with the connection's own secret. Raises as `Connector.prove` says."""
         if self.settings.signing_secret is None:
             raise NotConfigured("the connection's signing secret")
         header = hook.headers.get(wire.SIGNATURE)
@@ -149,18 +150,24 @@ class ServeConnector(Connector[ServeSettings]):
         TimestampedHmac(self.settings.signing_secret.get_secret_value()).verify(hook.body, header)
 
     def receive(self, hook: HookRequest) -> Received:
-        event = wire.event(hook.body)
+        """Read the check in an event; one that cannot be read is reported by its field. Raises `BadPayload`."""
+        # only the event of a check holds a whole check; others are told by their type and left
+        event = wire.parse_event(hook.body)
         kind = event.get("type")
         if not isinstance(kind, str):
             raise BadPayload("type", "is missing", hook.body)
         if kind not in wire.CHECK_EVENTS:
             return Ignored(f"about {kind[:40]}")
-        venue = event.get("venue")
-        venue_id = venue.get("id") if isinstance(venue, dict) else None
         raw = event.get("check")
         try:
-            known = venue_id if isinstance(venue_id, str) else None
-            return Sales((mapping.sale_of(raw, self.account.currency, self.settings, known),))
+            return Sales((mapping.sale_of(raw, self.account.currency, self.settings, mapping.venue_of(event)),))
         except BadPayload as error:
-            bad = Unreadable.of(error, mapping.receipt_id(raw))
-            return Sales(unreadable=(bad,))
+            return Sales(unreadable=(Unreadable.of(error, mapping.receipt_id_of(raw)),))
+
+
+def _require_one_account(venues: Sequence[wire.JsonObject]) -> None:
+    """Raise `BadPayload` where venues differ in what a connection has one of: what was given is counted in it."""
+    first = venues[0]
+    for name in ("account_id", "currency"):
+        if any(venue.get(name) != first.get(name) for venue in venues):
+            raise BadPayload(f"venues.{name}", "differs between venues: give a token for those of one currency")

@@ -1,4 +1,7 @@
-"""What a cafe gives for its Serve connection, and what the operator sets once for all of them."""
+"""The settings of a Serve connection, and those the operator makes once for all of them.
+
+Owns their names, form texts and checks; calling Serve with them is `client`'s.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from connector_sdk.connector import FIRST
+
+_LONGEST_SECRET = 500
 
 
 class ServeSettings(BaseModel):
@@ -32,14 +37,18 @@ class ServeSettings(BaseModel):
     @field_validator("access_token", "signing_secret")
     @classmethod
     def _fits_a_header(cls, secret: SecretStr | None) -> SecretStr | None:
-        given = secret.get_secret_value() if secret is not None else "none"
-        if not (1 <= len(given) <= 500 and given.isascii() and given.isprintable() and " " not in given):
+        # both are sent in or compared with a header, where a line end or a space would end it
+        if secret is not None and not _is_header_text(secret.get_secret_value()):
             raise ValueError("it has letters, digits and signs only: paste it once more")
         return secret
 
 
+def _is_header_text(text: str) -> bool:
+    return 1 <= len(text) <= _LONGEST_SECRET and text.isascii() and text.isprintable() and " " not in text
+
+
 class ServeApp(BaseSettings):
-    """The operator's: `SERVE_API_URL`, without which there is no Serve to ask."""
+    """The operator's settings: `SERVE_API_URL`, without which there is no Serve to ask."""
 
     model_config = SettingsConfigDict(env_prefix="SERVE_", extra="ignore", env_ignore_empty=True)
 

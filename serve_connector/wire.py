@@ -1,4 +1,4 @@
-"""Serve's own shapes, as this connector assumes them: error answers, pages, and the hook's envelope.
+"""Serve's own shapes, as this connector assumes them: pages of its API, and the hook's envelope.
 
 Owns everything that would change if Serve turned out to speak differently, with `openapi.yaml` beside it; what a
 check means is `mapping`'s.
@@ -8,38 +8,53 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
 
 from connector_sdk.errors import BadPayload, TillUnavailable
 
+JsonObject = Mapping[str, object]
+"""A parsed JSON object. The contract is assumed, so each value is checked where it is read."""
+
 SIGNATURE = "serve-signature"
 CHECK_EVENTS = frozenset({"check.closed", "check.updated", "check.refunded", "check.voided"})
+# a refunded check stays closed: how much of it went back is another field
 STATUSES = {"open": "open", "closed": "closed", "refunded": "closed", "voided": "voided"}
 NOT_MONEY = frozenset({"gift_card", "points", "voucher"})
 """Kinds of payment that no money was paid with."""
 MOST_PER_PAGE = 200
+_LONGEST_CURSOR = 2000
 
 
-def judge(_answer: Any) -> None:
-    """Serve says what is wrong by the HTTP status alone."""
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The records of one page, and the cursor of the next; `None` on the last."""
+
+    records: list[object]
+    next_cursor: str | None
 
 
-def page(answer: Any) -> tuple[list[Any], str | None]:
-    """The records of a page and the cursor of the next. Raises `TillUnavailable`."""
-    if not isinstance(answer, dict) or not isinstance(answer.get("data"), list):
+def judge(_answer: object) -> None:
+    """Accept every answer: Serve says what is wrong by the HTTP status alone."""
+
+
+def parse_page(answer: object) -> Page:
+    """Read one page. Raises `TillUnavailable` where it is none."""
+    records = answer.get("data") if isinstance(answer, dict) else None
+    if not isinstance(answer, dict) or not isinstance(records, list):
         raise TillUnavailable("the answer has no list")
     cursor = answer.get("next_cursor")
-    if cursor is not None and not (isinstance(cursor, str) and 0 < len(cursor) <= 2000):
+    # a cursor that cannot be used must not look like the last page: what follows would be missed
+    if cursor is not None and not (isinstance(cursor, str) and 0 < len(cursor) <= _LONGEST_CURSOR):
         raise TillUnavailable("the answer's cursor cannot be understood")
-    return answer["data"], cursor
+    return Page(records, cursor)
 
 
-def event(body: bytes) -> Mapping[str, Any]:
-    """A hook's envelope. Raises `BadPayload`."""
+def parse_event(body: bytes) -> JsonObject:
+    """Parse a hook's envelope. Raises `BadPayload`."""
     try:
-        found = json.loads(body)
+        event = json.loads(body)
     except (ValueError, RecursionError):
         raise BadPayload("body", "is not JSON", body) from None
-    if not isinstance(found, dict):
+    if not isinstance(event, dict):
         raise BadPayload("body", "is not an object", body)
-    return found
+    return event

@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import json
 import os
-from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -19,9 +18,11 @@ from hypothesis import strategies as st
 
 from connector_sdk import BadPayload, Connector, HookRequest, Money, Sale, TillAccount
 from connector_sdk.testing import Sold, TillStub
+from poster_connector import PosterConnector
 from poster_connector.mapping import sale_of as poster_sale
 from poster_connector.settings import PosterSettings
 from poster_connector.stub import PosterStub
+from serve_connector import ServeConnector
 from serve_connector.mapping import sale_of as serve_sale
 from serve_connector.settings import ServeSettings
 from serve_connector.stub import ServeStub
@@ -34,7 +35,9 @@ FUZZED = settings(max_examples=BODIES, suppress_health_check=list(HealthCheck), 
 POSTER = PosterSettings.model_validate({"access_token": "861052:0239", "card_numbers": True})
 SERVE = ServeSettings.model_validate({"access_token": "x", "loyalty_codes": True})
 SHOP = {"till_name": "S", "currency": "EUR", "zone": "Europe/Madrid", "secret": "12345678"}
-READY = {one.name: (WebhookSettings.model_validate({**one.settings, **SHOP}), one.sample) for one in ready_made.ALL}
+READY = {
+    ready.name: (WebhookSettings.model_validate({**ready.settings, **SHOP}), ready.sample) for ready in ready_made.ALL
+}
 
 NUMBERS = [
     "0",
@@ -70,49 +73,50 @@ ODD = st.one_of(
 )
 
 
-def paths_of(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+def paths_of(value: object, at: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
     """Every place in a JSON value."""
     inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [at, *(path for name, one in inside for path in paths_of(one, (*at, name)))]
+    return [at, *(path for name, child in inside for path in paths_of(child, (*at, name)))]
 
 
 @st.composite
-def spoiled(draw: st.DrawFn, good: Any) -> Any:
+def spoiled(draw: st.DrawFn, good: object) -> object:
     """A good body with one to four places replaced, left out, or said twice."""
     body = copy.deepcopy(good)
     for _ in range(draw(st.integers(1, 4))):
         path = draw(st.sampled_from(paths_of(body)[1:] or [()]))
         if not path:
             return draw(ODD)
-        parent = body
+        parent: Any = body  # it is walked by a path that was found in it
         for name in path[:-1]:
             parent = parent[name]
         if draw(st.booleans()):
             parent[path[-1]] = draw(ODD)
         elif isinstance(parent, list):
-            parent.append(copy.deepcopy(parent[path[-1]]))
+            parent.append(copy.deepcopy(parent[int(path[-1])]))
         else:
             del parent[path[-1]]
     return body
 
 
-def exact(value: Any, currency: str, scale: int = 0) -> Money | None:
+def exact(value: object, currency: str, scale: int = 0) -> Money | None:
     """The amount by another way: all digits, or nothing."""
-    try:
-        found = Decimal(str(value)).scaleb(scale) if not isinstance(value, float | bool) else None
-    except (InvalidOperation, ValueError):
+    if isinstance(value, float | bool):
         return None
-    return Money.from_decimal(found, currency) if found is not None else None
+    try:
+        return Money.from_decimal(Decimal(str(value)).scaleb(scale), currency)
+    except InvalidOperation:
+        return None
 
 
-def receipt(stub: TillStub, kept: Callable[[str], Any]) -> Any:
-    sold = Sold(Money(1999, stub.currency), datetime(2026, 11, 20, 8, 15, tzinfo=UTC), stub.customers[0])
-    return kept(stub.sell(sold))
+def sell(stub: TillStub) -> str:
+    """Sell something to somebody; return the receipt's id."""
+    return stub.sell(Sold(Money(1999, stub.currency), datetime(2026, 11, 20, 8, 15, tzinfo=UTC), stub.customers[0]))
 
 
 _POSTER, _SERVE = PosterStub(), ServeStub()
-POSTER_GOOD = receipt(_POSTER, lambda one: _POSTER._account.receipts[int(one)])
-SERVE_GOOD = receipt(_SERVE, lambda one: _SERVE._cafe.checks[one])
+POSTER_GOOD = _POSTER._account.receipts[int(sell(_POSTER))]
+SERVE_GOOD = _SERVE._cafe.checks[sell(_SERVE)]
 
 
 @FUZZED
@@ -133,9 +137,9 @@ def test_serve(raw: Any) -> None:
     except BadPayload:
         return
     without = sum(
-        Decimal(one["amount"])
-        for one in raw.get("payments") or []
-        if one.get("kind") in ("gift_card", "points", "voucher")
+        Decimal(payment["amount"])
+        for payment in raw.get("payments") or []
+        if payment.get("kind") in ("gift_card", "points", "voucher")
     )
     assert sale.paid == exact(Decimal(raw["total"]) - without, "EUR")
     if raw["status"] != "refunded":
@@ -154,34 +158,34 @@ def test_ready_made(name: str) -> None:
             sales, unreadable = sales_of(body, chosen)
         except BadPayload:
             return
-        for bad in unreadable:
-            assert bad.where
-            assert bad.why
+        for record in unreadable:
+            assert record.where
+            assert record.why
         for sale in sales:
-            _as_sent(sale, json.loads(body, parse_float=str, parse_int=str), name)
+            _is_as_sent(sale, json.loads(body, parse_float=str, parse_int=str), name)
 
     bodies()
 
 
-def _as_sent(sale: Sale, raw: Any, name: str) -> None:
+def _is_as_sent(sale: Sale, raw: dict[str, Any], name: str) -> None:
     paid = raw["total"] if name == "woocommerce" else raw["total_price"]
     tip = "0" if name == "woocommerce" else raw.get("total_tip_received") or "0"
     added = _total(paid) - _total(tip)
     assert sale.paid == exact(added, "EUR")
 
 
-def _total(value: Any) -> Decimal:
-    several = value if isinstance(value, list) else [value]
-    return sum((Decimal("".join(one.split()).replace(",", "")) for one in several if one), Decimal(0))
+def _total(value: str | list[str]) -> Decimal:
+    amounts = value if isinstance(value, list) else [value]
+    return sum((Decimal("".join(amount.split()).replace(",", "")) for amount in amounts if amount), Decimal(0))
 
 
 def _tills() -> list[Connector[Any]]:
     account = TillAccount(id="a", name="A", currency="EUR", zone="Europe/Madrid")
-    made = []
-    for stub in (PosterStub(), ServeStub()):
-        chosen = stub.connector.settings_model.model_validate(dict(stub.settings()))
-        made.append(stub.connector(chosen, app=stub.app(), account=account, transport=stub.transport()))
-    return made
+    poster, serve = PosterStub(), ServeStub()
+    return [
+        PosterConnector(POSTER, app=poster.app(), account=account, transport=poster.transport()),
+        ServeConnector(SERVE, app=serve.app(), account=account, transport=serve.transport()),
+    ]
 
 
 TILLS = _tills()

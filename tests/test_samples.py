@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 from urllib.parse import parse_qsl
 
+import httpx
 import pytest
 from pydantic import SecretStr
+from starlette.types import Receive, Scope, Send
 
 from connector_sdk.money import Money
 from connector_sdk.rule import StampRule, UnknownCustomer
@@ -15,7 +17,7 @@ from connectors.cli.servers import serving
 from connectors.runtime.host import Host
 from connectors.settings import Settings
 from connectors.sevenstamp.sandbox import Sandbox
-from connectors.store import ledger
+from connectors.store import ledger, queries
 from connectors.web.app import application
 
 SAMPLES = Path(__file__).parent / "samples" / "poster"
@@ -30,7 +32,7 @@ class Documented:
         self.attached = False
         self.asked: list[tuple[str, dict[str, str]]] = []
 
-    async def __call__(self, scope: dict, receive: object, send: object) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             while (message := await receive())["type"] != "lifespan.shutdown":
                 await send({"type": f"{message['type']}.complete"})
@@ -48,25 +50,28 @@ class Documented:
         if query["token"] != TOKEN:
             return json.loads((SAMPLES / "error.json").read_text())
         if method == "dash.getTransactions":
-            found = [*self._receipts("dash.getTransactions.json"), *self._receipts("dash.getTransaction.json")]
-            return {"response": [one for one in found if self._asked_for(one, query)]}
+            receipts = [*self._receipts("dash.getTransactions.json"), *self._receipts("dash.getTransaction.json")]
+            return {"response": [receipt for receipt in receipts if self._is_asked_for(receipt, query)]}
         answer = json.loads((SAMPLES / f"{method}.json").read_text())
         if method == "settings.getAllSettings":
             answer["response"]["COMPANY_ID"] = "api-demo"  # the samples are of two accounts; the hooks are of this one
         if method == "dash.getTransaction":
             answer["response"] = [
-                one for one in self._receipts(f"{method}.json") if one["transaction_id"] == query["transaction_id"]
+                receipt
+                for receipt in self._receipts(f"{method}.json")
+                if receipt["transaction_id"] == query["transaction_id"]
             ]
         return answer
 
-    def _receipts(self, name: str) -> list[dict]:
-        found = json.loads((SAMPLES / name).read_text())["response"]
-        return [{**one, "client_id": "38"} if self.attached else one for one in found]
+    def _receipts(self, name: str) -> list[dict[str, str]]:
+        receipts = json.loads((SAMPLES / name).read_text())["response"]
+        return [{**receipt, "client_id": "38"} if self.attached else receipt for receipt in receipts]
 
     @staticmethod
-    def _asked_for(one: dict, query: dict[str, str]) -> bool:
-        day = one["date_close_date"][:10].replace("-", "")
-        return query["dateFrom"] <= day <= query["dateTo"] and int(one["transaction_id"]) > int(query.get("next_tr", 0))
+    def _is_asked_for(receipt: dict[str, str], query: dict[str, str]) -> bool:
+        day = receipt["date_close_date"][:10].replace("-", "")
+        after = int(query.get("next_tr", 0))
+        return query["dateFrom"] <= day <= query["dateTo"] and int(receipt["transaction_id"]) > after
 
 
 @pytest.mark.slow
@@ -86,42 +91,44 @@ async def test_the_documented_samples_earn_nothing_until_somebody_is_attached(
             rule = StampRule(
                 kind="by_amount", amount=Money.from_decimal("10", "UAH"), unknown_customer=UnknownCustomer.issue
             )
-            one = await host.services.onboarding.connect(
+            connection = await host.services.onboarding.connect(
                 "poster", {"access_token": TOKEN}, "7loc_sc_s", lambda _account: rule
             )
-            assert (one.account.name, one.account.currency, one.account.zone) == (
+            assert (connection.account.name, connection.account.currency, connection.account.zone) == (
                 "Демо-версия Poster",
                 "UAH",
                 "Europe/Kiev",
             )
-            import httpx
-
             transport = httpx.ASGITransport(app=application(host))
             async with httpx.AsyncClient(transport=transport, base_url="http://host") as client:
                 for name in sorted(SAMPLES.glob("webhook.*.json")):
                     answer = await client.post("/hooks/tills/poster", content=name.read_bytes())
                     assert (answer.status_code, answer.json()) == (200, {"status": "accept"}), name
             await host.services.connections.edit(
-                one.id, {"access_token": TOKEN}
+                connection.id, {"access_token": TOKEN}
             )  # the samples also remove and add the application
-            assert (await host.services.sync.run(one.id))["operations"]["applied"] == 0
+            assert (await host.services.sync.run(connection.id))["operations"]["applied"] == 0
             assert sevenstamp.state.operations == []
-            assert await host.store.read(lambda tx: ledger.operations.list_newest(tx, one.id)) == []
-            lines = await host.store.read(lambda tx: ledger.journal.of_connection(tx, one.id))
+            assert await host.store.read(lambda tx: queries.operations.list_newest(tx, connection.id)) == []
+            lines = await host.store.read(lambda tx: ledger.journal.of_connection(tx, connection.id))
             assert (
                 "Receipt 330660, UAH\xa027.50, earned no stamps: nobody is attached, and it was closed on "
-                "February 17, 2018, before this connection began." in [host.words.word(x.message) for x in lines]
+                "February 17, 2018, before this connection began." in [host.words.word(line.message) for line in lines]
             )
 
             poster.attached = True
             started = len(poster.asked)
-            result = await host.services.sync.backfill(one.id, "2018-02-01", _quiet)
+            result = await host.services.sync.backfill(connection.id, "2018-02-01", _quiet)
             assert result["operations"]["applied"] == 1
-            applied = [o for o in sevenstamp.state.operations if o["kind"] == "stamps_added"]
-            assert [(o["code"], o["count"]) for o in applied] == [("poster:203941:330660:1", 2)]
+            applied = [operation for operation in sevenstamp.state.operations if operation["kind"] == "stamps_added"]
+            assert [(operation["code"], operation["count"]) for operation in applied] == [("poster:203941:330660:1", 2)]
             (card,) = sevenstamp.state.cards.values()
             assert card.phone == "+380501111111"
-            spans = [(q["dateFrom"], q["dateTo"]) for m, q in poster.asked[started:] if m == "dash.getTransactions"]
+            spans = [
+                (query["dateFrom"], query["dateTo"])
+                for method, query in poster.asked[started:]
+                if method == "dash.getTransactions"
+            ]
             assert spans[0] == ("20180131", "20180202")
 
 
@@ -133,5 +140,5 @@ def test_the_kept_samples_are_those_that_were_handed_over() -> None:
     shared = Path(__file__).parents[2] / "shared" / "wire" / "poster_samples"
     if not shared.is_dir():
         pytest.skip("the shared samples are not beside this checkout")
-    for one in shared.iterdir():
-        assert (SAMPLES / one.name).read_bytes() == one.read_bytes()
+    for sample in shared.iterdir():
+        assert (SAMPLES / sample.name).read_bytes() == sample.read_bytes()

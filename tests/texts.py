@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 HOST = ROOT / "connectors"
 TILLS = tuple(ROOT / name for name in ("poster_connector", "serve_connector", "webhook_connector"))
 _TEXT_CALLS = {"text", "Refusal", "KeyRefused", "Message"}
-_ENGLISH_ONLY = {"cli", "store", "sevenstamp", "host.py", "plugins.py"}  # the command line, and what logs say
+_ENGLISH_ONLY = {"cli", "store", "sevenstamp", "runtime", "plugins.py"}  # the command line, and what logs say
 _TABLES = {"_SOURCES", "_SIGNS", "CONTENTS", "_PROOF_WORDS", "_ENCODING_WORDS", "UNIT_WORDS", "DATE_WORDS"}
 _TABLES |= {"_NOT_ADDED", "_NOT_USED"}
 _FACTS = {"summary", "needs", "attach_customer", "title", "description", "caution"}
@@ -50,7 +50,7 @@ def of_code(folder: Path) -> Iterator[str]:
                         yield from _strings(args[:1])
                     if name == "_path" and file.name == "settings.py":
                         yield from _strings(args)
-                    if name == "wrong" and folder in TILLS:
+                    if name == "bad_payload" and folder in TILLS:
                         yield from _strings(args[1:2])
                     if name == "BadPayload" and folder in TILLS:
                         yield from _strings(args[1:2])

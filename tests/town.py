@@ -18,7 +18,7 @@ from connectors.domain.connection import Connection
 from connectors.runtime.host import Host
 from connectors.settings import Settings
 from connectors.sevenstamp.sandbox import Sandbox
-from connectors.store import ledger
+from connectors.store import ledger, queries
 from connectors.web.app import application
 from poster_connector.sandbox import Account, PosterSandbox
 from serve_connector.sandbox import ServeSandbox
@@ -66,7 +66,7 @@ class Town:
         return [self.host.words.word(line.message) for line in lines]
 
     async def operations(self) -> list[ledger.operations.Operation]:
-        return await self.host.store.read(lambda tx: ledger.operations.list_newest(tx, self.connection.id))
+        return await self.host.store.read(lambda tx: queries.operations.list_newest(tx, self.connection.id))
 
     async def hook(self, body: bytes, *, path: str = "/hooks/tills/poster", **more: Any) -> httpx.Response:
         """Post a hook to the host's web application."""

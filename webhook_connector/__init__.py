@@ -1,10 +1,15 @@
-"""Any till that can send JSON: its own request proves itself, and a mapping says where a sale's fields are in it."""
+"""Any till that can send JSON: its own request proves itself, and a mapping says where a sale's fields are in it.
 
-from typing import TYPE_CHECKING, Any
+Owns the registration of the connector and its commands with the host; everything else is in the modules beside.
+"""
+
+from typing import TYPE_CHECKING
 
 from connector_sdk.hookspecs import Register, hookimpl
 
 if TYPE_CHECKING:
+    import typer
+
     from webhook_connector.connector import WebhookConnector
 
 __all__ = ["WebhookConnector", "register_commands", "register_connectors"]
@@ -12,13 +17,15 @@ __all__ = ["WebhookConnector", "register_commands", "register_connectors"]
 
 @hookimpl
 def register_connectors(register: Register) -> None:
+    """Hand the connector's class to the host."""
     from webhook_connector.connector import WebhookConnector
 
     register(WebhookConnector)
 
 
 @hookimpl
-def register_commands(cli: Any) -> None:
+def register_commands(cli: "typer.Typer") -> None:
+    """Add `connectors mapping` to the commands."""
     from webhook_connector.commands import mapping
 
     cli.add_typer(mapping, name="mapping")

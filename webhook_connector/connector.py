@@ -1,4 +1,7 @@
-"""The face of any till that can send JSON: it only receives, and reads what it receives by the cafe's own mapping."""
+"""The face of any till that can send JSON: it only receives, and reads what it receives by the cafe's own mapping.
+
+Owns what such a till can do; proofs are `proofs`', reading is `mapping`'s, and learning by example is `teaching`'s.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,7 @@ class WebhookConnector(Connector[WebhookSettings]):
     teaching = TEACHING
 
     async def check(self) -> TillAccount:
-        """What the settings say: there is nobody to ask."""
+        """Make the account of the settings: there is nobody to ask."""
         return TillAccount(
             id=self.settings.till_id,
             name=self.settings.till_name,
@@ -48,11 +51,16 @@ class WebhookConnector(Connector[WebhookSettings]):
         )
 
     def prove(self, hook: HookRequest) -> None:
+        """Verify a request by the connection's own proof; a ping needs none. Raises as `Connector.prove` says."""
         if not proofs.is_ping(hook):
             proofs.prove(hook, self.settings)
 
     def receive(self, hook: HookRequest) -> Received:
+        """Read the sales of a request; what does not fit is reported by its field. Raises `BadPayload`."""
+        # a ping was let in without a proof, so that nothing of it may be kept
         if proofs.is_ping(hook):
             return Ignored("a ping")
-        sales, unreadable = sales_of(hook.body, self.settings, Budget((self.app or WebhookApp()).path_budget))
+        # one budget for the whole request, however many receipts it holds
+        budget = Budget((self.app or WebhookApp()).path_budget)
+        sales, unreadable = sales_of(hook.body, self.settings, budget)
         return Sales(tuple(sales), tuple(unreadable))

@@ -7,9 +7,9 @@ followed; and reading JSON with its numbers as they were written.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jmespath
 from jmespath.exceptions import JMESPathError
@@ -18,10 +18,15 @@ from jmespath.visitor import TreeInterpreter
 
 from connector_sdk.errors import BadPayload
 
-MOST_CHARACTERS = 300
-MOST_DEPTH = 64
-MOST_LISTS = 12
-_PATHS = frozenset(
+if TYPE_CHECKING:
+    # private, and the only name that the stubs of jmespath give a node of a parsed path
+    from jmespath.visitor import _TreeNode as Node
+
+MOST_CHARACTERS = 300  # of a path: its parser goes down into brackets by calling itself
+MOST_DEPTH = 64  # of what a till sends
+MOST_LISTS = 12  # of a path: each costs as much as what was sent is long
+_LISTS = frozenset({"projection", "value_projection", "flatten", "filter_projection"})
+_ALLOWED = frozenset(
     {
         "field",
         "subexpression",
@@ -36,7 +41,7 @@ _PATHS = frozenset(
         "current",
     }
 )
-_NAMES = {
+_REFUSED_WORDS = {
     "function_expression": "functions",
     "multi_select_list": "lists of paths",
     "multi_select_dict": "made-up objects",
@@ -51,53 +56,63 @@ _NAMES = {
 
 
 @lru_cache(maxsize=4096)
-def compiled(text: str) -> ParsedResult:
-    """An expression that is allowed. Raises `ValueError` with a sentence."""
+def compile_path(text: str) -> ParsedResult:
+    """Compile an expression that is allowed. Raises `ValueError` with a sentence."""
     if len(text) > MOST_CHARACTERS:
         raise ValueError(f"a path has at most {MOST_CHARACTERS} characters")
     try:
-        found = jmespath.compile(text)
+        path = jmespath.compile(text)
     except (JMESPathError, ValueError, RecursionError, IndexError) as error:
-        at = getattr(error, "lex_position", None)
-        raise ValueError(f"this is no path{f' (at sign {at + 1})' if isinstance(at, int) else ''}") from None
-    _look_through(found.parsed)
-    if _lists_in(found.parsed) > MOST_LISTS:
+        raise ValueError(f"this is no path{_position(error)}") from None
+    _check_node(path.parsed)
+    if _count_lists(path.parsed) > MOST_LISTS:
         raise ValueError(f"a path goes through at most {MOST_LISTS} lists")
-    return found
+    return path
 
 
-def _lists_in(node: Mapping[str, Any]) -> int:
-    """How many lists a path goes through: each costs as much as what was sent is long."""
-    own = int(node["type"] in ("projection", "value_projection", "flatten", "filter_projection"))
-    return own + sum(_lists_in(child) for child in node.get("children", []))
+def _position(error: Exception) -> str:
+    """Say where jmespath stopped to understand, counted from one as people do; empty where it does not say."""
+    at = getattr(error, "lex_position", None)
+    return f" (at sign {at + 1})" if isinstance(at, int) else ""
 
 
-def _look_through(node: Mapping[str, Any]) -> None:
+def _count_lists(node: Node) -> int:
+    """Count the lists that a path goes through: each costs as much as what was sent is long."""
+    return int(node["type"] in _LISTS) + sum(_count_lists(child) for child in node.get("children", []))
+
+
+def _check_node(node: Node) -> None:
+    """Raise `ValueError` where a path does more than lead somewhere."""
     kind = node["type"]
-    if kind not in _PATHS:
-        raise ValueError(f"a path has no {_NAMES.get(kind, kind)}: names, [0], [], [?a=='b'] and || only")
+    if kind not in _ALLOWED:
+        raise ValueError(f"a path has no {_REFUSED_WORDS.get(kind, kind)}: names, [0], [], [?a=='b'] and || only")
     children = node.get("children", [])
     if kind == "filter_projection":
+        # the condition is the last child, and may compare, which nothing else may
         *children, condition = children
-        _look_through_condition(condition)
+        _check_condition(condition)
     for child in children:
-        _look_through(child)
+        _check_node(child)
 
 
-def _look_through_condition(node: Mapping[str, Any]) -> None:
-    """A text filter: `field == 'text'`, `!=`, and several of them."""
+def _check_condition(node: Node) -> None:
+    """Allow a text filter: `field == 'text'`, `!=`, and several of them. Raises `ValueError`."""
     if node["type"] in ("and_expression", "or_expression"):
         for child in node["children"]:
-            _look_through_condition(child)
+            _check_condition(child)
         return
     if node["type"] != "comparator" or node["value"] not in ("eq", "ne"):
         raise ValueError("a filter compares with a text only, as in [?kind=='refund']")
     for side in node["children"]:
-        if side["type"] == "literal":
-            if not isinstance(side["value"], str):
-                raise ValueError("a filter compares with a text only: numbers are texts here, as in [?id=='5']")
-        else:
-            _look_through(side)
+        _check_compared(side)
+
+
+def _check_compared(node: Node) -> None:
+    """Allow a path or a text at one side of a comparison. Raises `ValueError`."""
+    if node["type"] != "literal":
+        _check_node(node)
+    elif not isinstance(node["value"], str):
+        raise ValueError("a filter compares with a text only: numbers are texts here, as in [?id=='5']")
 
 
 class TooCostly(Exception):
@@ -105,7 +120,7 @@ class TooCostly(Exception):
 
 
 class Budget:
-    """What following paths in one request may cost: visits, one for each node of a path at each value it meets.
+    """How much following paths in one request may cost: visits, one for each node of a path at each value it meets.
 
     A usual order costs some hundred visits, one with 500 lines some thousand; the default stops at a fraction of a
     second of computing.
@@ -118,73 +133,79 @@ class Budget:
         self.left = visits
 
     def spend(self, visits: int) -> None:
-        """Raises `TooCostly`."""
+        """Take visits off what is left. Raises `TooCostly` where too little is."""
         self.left -= visits
         if self.left < 0:
             raise TooCostly
 
     def part(self, share: int) -> Budget:
-        """A budget of its own, so many times smaller."""
+        """Return a budget of its own, so many times smaller."""
         return Budget(max(1, self.visits // share))
 
 
-class _Follower(TreeInterpreter):
-    """Follows a path, counting."""
+class _CountingInterpreter(TreeInterpreter):
+    """Follows a path and spends a budget: the cost of a path is known only from the value that it meets."""
 
     def __init__(self, budget: Budget) -> None:
         super().__init__()
         self._budget = budget
 
-    def visit(self, node: Any, *args: Any, **kwargs: Any) -> Any:
+    def visit(self, node: Node, *args: object, **kwargs: object) -> object:
         self._budget.spend(1)
         return super().visit(node, *args, **kwargs)
 
-    def visit_comparator(self, node: Any, value: Any) -> Any:
+    def visit_comparator(self, node: Node, value: object) -> bool:
         left, right = (self.visit(side, value) for side in node["children"])
         # texts only: two large values would be compared in one visit
         same = isinstance(left, str) and isinstance(right, str) and left == right
         return same is (node["value"] == "eq")
 
-    def visit_flatten(self, node: Any, value: Any) -> Any:
+    def visit_flatten(self, node: Node, value: object) -> object:
         merged = super().visit_flatten(node, value)
         self._budget.spend(len(merged or ()))  # it goes through its elements without visiting them
         return merged
 
 
-def found_in(text: str, value: Any, budget: Budget | None = None) -> Any:
+def follow_path(path: str, value: object, budget: Budget | None = None) -> object:
     """Return what a path leads to; `None` where it leads nowhere, or is empty. Raises `TooCostly`."""
-    if not text:
+    if not path:
         return None
     try:
-        return _Follower(budget or Budget()).visit(compiled(text).parsed, value)
+        return _CountingInterpreter(budget or Budget()).visit(compile_path(path).parsed, value)
+    # jmespath raises for values of a kind that a step cannot take: there is nothing at such a path
     except (JMESPathError, ValueError, TypeError, RecursionError):
         return None
 
 
-def parsed(body: bytes) -> Any:
-    """JSON with every number as the text that was sent. Raises `BadPayload`."""
+def parse_json(body: bytes) -> object:
+    """Parse JSON with every number as the text that was sent: no amount goes through a float. Raises `BadPayload`."""
     try:
-        found = json.loads(body, parse_float=str, parse_int=str, parse_constant=_no_constant)
+        value: object = json.loads(body, parse_float=str, parse_int=str, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         raise BadPayload("body", "is not JSON", body) from None
-    if _deeper_than(found, MOST_DEPTH):
+    # what follows goes down into values by calling itself, and must never meet the limit of that
+    if _is_deeper_than(value, MOST_DEPTH):
         raise BadPayload("body", f"is nested more than {MOST_DEPTH} deep", body)
-    return found
+    return value
 
 
-def _no_constant(name: str) -> Any:
+def _refuse_constant(name: str) -> object:
+    """Refuse `NaN` and `Infinity`, which Python's parser takes and JSON has not."""
     raise ValueError(name)
 
 
-def _deeper_than(value: Any, most: int) -> bool:
+def _is_deeper_than(value: object, most: int) -> bool:
+    """Go down level by level, without recursion."""
     level = [value]
     for _ in range(most + 1):
-        level = [
-            child
-            for one in level
-            if isinstance(one, dict | list)
-            for child in (one.values() if isinstance(one, dict) else one)
-        ]
+        level = [child for parent in level for child in _children(parent)]
+        # each level is at most as long as the body, and there are so many at most
         if not level:
             return False
     return True
+
+
+def _children(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()

@@ -1,6 +1,7 @@
 """Mappings that are ready: only for tills of which one signed request carries number, sum, refunds and customer.
 
-The samples are composed by us from documented fields; nothing in them is anybody's.
+Owns their paths and where those are from; the samples are composed by us from documented fields, and nothing in them is
+anybody's.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from connector_sdk.connector import ReadyMade
 
 
 def _sample(name: str) -> bytes:
+    # a resource of the package, for an installed one need not lie in a folder
     return (resources.files("webhook_connector") / "samples" / f"{name}.json").read_bytes()
 
 
@@ -30,8 +32,10 @@ ALL = (
             "refunded_statuses": "refunded",
             "voided_statuses": "cancelled, failed, trash",
             "map_closed_at": "date_paid_gmt || date_completed_gmt",
+            # what ends in _gmt is written without a zone, and in UTC wherever the shop is
             "dates_zone": "UTC",
             "map_paid": "total",
+            # WooCommerce writes what went back with a minus, which `mapping` takes off
             "map_refunded": "refunds[].total",
             "map_currency": "currency",
             "map_phone": "billing.phone",
@@ -66,6 +70,7 @@ ALL = (
             "map_closed_at": "processed_at || created_at",
             "map_paid": "total_price",
             "map_tip": "total_tip_received",
+            # an order's refunds name what was attempted, too: only what succeeded went back
             "map_refunded": "refunds[].transactions[?kind=='refund' && status=='success'].amount[]",
             "map_currency": "currency",
             "map_phone": "phone || customer.phone || billing_address.phone",

@@ -1,4 +1,4 @@
-"""What a cafe says of its till: who it is, how its requests prove themselves, and where a sale's fields are in them.
+"""The settings of any till: who it is, how its requests prove themselves, and where a sale's fields are in them.
 
 Owns that these settings make sense together; reading a request by them is `mapping`'s.
 """
@@ -9,7 +9,7 @@ import re
 import secrets
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
@@ -18,9 +18,10 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from connector_sdk.connector import CHOSEN, FIRST, TAUGHT
 from connector_sdk.errors import NotConfigured
 from connector_sdk.signatures import StandardWebhooks
-from webhook_connector.expressions import Budget, compiled
+from webhook_connector.expressions import Budget, compile_path
 from webhook_connector.patterns import is_pattern
 
+_SHORTEST_SECRET = 8
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,60}")
 
 
@@ -28,10 +29,15 @@ class Proof(StrEnum):
     """How a request shows that it comes from the till."""
 
     hmac = "hmac"
+    """A header holds the HMAC-SHA256 of the body."""
     standard = "standard"
+    """Three headers as Standard Webhooks has them, with the time of signing."""
     basic = "basic"
+    """A user and a password, which do not depend on the body."""
     header = "header"
+    """A header holds the secret itself."""
     address = "address"
+    """Nothing but the address, which only the till should know."""
 
 
 _PROOF_WORDS = {
@@ -44,29 +50,43 @@ _PROOF_WORDS = {
 
 
 class Encoding(StrEnum):
+    """How a signature's bytes are written."""
+
     hex = "hex"
+    """Two letters or digits for each byte, in small or large letters."""
     base64 = "base64"
+    """Four signs for three bytes."""
 
 
 class DecimalSign(StrEnum):
+    """Which sign stands before cents; the other one may stand between thousands."""
+
     dot = "dot"
+    """12.50 and 1,234.50."""
     comma = "comma"
+    """12,50 and 1.234,50."""
 
 
 class Units(StrEnum):
-    """Whether 12.50 is written as 12.50 or as 1250."""
+    """The unit in which amounts are written."""
 
     major = "major"
+    """12.50 is written 12.50."""
     minor = "minor"
+    """12.50 is written 1250: whole numbers of the currency's smallest unit."""
 
 
 class Dates(StrEnum):
-    """How times are written: ISO 8601, seconds or milliseconds since 1970, or by a pattern of `strptime`."""
+    """How times are written."""
 
     iso = "iso"
+    """As ISO 8601 has it, with or without a zone."""
     unix = "unix"
+    """In seconds since 1970."""
     unix_ms = "unix_ms"
+    """In milliseconds since 1970."""
     pattern = "pattern"
+    """By a pattern of `strptime`, which another setting says."""
 
 
 _ENCODING_WORDS = {"hex": "Letters a to f and digits (hex)", "base64": "Letters, digits, + and / (base64)"}
@@ -81,14 +101,15 @@ DATE_WORDS: Mapping[str, str] = {
 
 
 class WebhookApp(BaseSettings):
-    """What the operator sets for all tills of this kind, prefix `WEBHOOK_`: what following paths may cost a request."""
+    """The operator's settings for all tills of this kind, prefix `WEBHOOK_`: how much following paths may cost."""
 
     model_config = SettingsConfigDict(env_prefix="WEBHOOK_", env_ignore_empty=True, extra="ignore")
 
     path_budget: Annotated[int, Field(ge=1000, le=10_000_000)] = Budget.USUAL
 
 
-def _path(title: str, description: str = "", words: Mapping[str, str] | None = None) -> Any:
+def _path(title: str, description: str = "", words: Mapping[str, str] | None = None) -> object:
+    """Describe a field that is taught by a request; `words` name the choices of one that has some."""
     return Field(title=title, description=description, json_schema_extra={**TAUGHT, "words": dict(words or {})})
 
 
@@ -118,6 +139,7 @@ class WebhookSettings(BaseModel):
         ),
     ] = Field(default_factory=lambda: f"till-{secrets.token_hex(6)}")
 
+    # how a request proves itself: a proof without what it needs is refused below
     proof: Annotated[
         Proof,
         Field(
@@ -144,6 +166,7 @@ class WebhookSettings(BaseModel):
     ] = Encoding.hex
     proof_user: Annotated[str, Field(title="User", description="For basic authentication.", max_length=200)] = ""
 
+    # where things are in what the till sends: all paths, and all with `map_` before the name of what they lead to
     map_receipts: Annotated[str, _path("Receipts", "Where the receipts are, if one request holds several.")] = ""
     map_receipt_id: Annotated[str, _path("Receipt number", "What no two receipts share.")]
     map_version: Annotated[
@@ -165,6 +188,7 @@ class WebhookSettings(BaseModel):
     map_category: Annotated[str, _path("Category", "Within a line.")] = ""
     map_quantity: Annotated[str, _path("Quantity", "Within a line; without one, it is 1.")] = ""
 
+    # how the texts at those paths are meant
     closed_statuses: Annotated[str, _path("Closed means", "The statuses of a paid receipt, with commas between.")] = ""
     open_statuses: Annotated[
         str,
@@ -182,7 +206,7 @@ class WebhookSettings(BaseModel):
 
     @field_validator("currency", "country", mode="before")
     @classmethod
-    def _in_capitals(cls, code: Any) -> Any:
+    def _in_capitals(cls, code: object) -> object:
         return code.strip().upper() if isinstance(code, str) else code
 
     @field_validator("zone", "dates_zone")
@@ -197,8 +221,8 @@ class WebhookSettings(BaseModel):
 
     @field_validator(
         *(
-            f"map_{one}"
-            for one in (
+            f"map_{name}"
+            for name in (
                 "receipts receipt_id version status closed_at paid tip refunded currency phone email number codes "
                 "location lines product category quantity"
             ).split()
@@ -206,19 +230,21 @@ class WebhookSettings(BaseModel):
     )
     @classmethod
     def _is_a_path(cls, text: str) -> str:
+        # an empty one leads nowhere, and is a setting that was not made
         if text.strip():
-            compiled(text.strip())
+            compile_path(text.strip())
         return text.strip()
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
-        self._sees_a_sale()
-        self._can_be_proven()
+        self._require_paths()
+        self._require_proof()
         if self.dates is Dates.pattern and not is_pattern(self.date_pattern):
             raise ValueError("date_pattern: this is no pattern of times: write it as %d.%m.%Y %H:%M")
         return self
 
-    def _sees_a_sale(self) -> None:
+    def _require_paths(self) -> None:
+        """Raise `ValueError` where no sale could be read, or nobody could be given its stamps."""
         for field in ("receipt_id", "closed_at", "paid"):
             if not getattr(self, f"map_{field}"):
                 raise ValueError(f"map_{field}: this is needed: without it no receipt can be read")
@@ -227,21 +253,38 @@ class WebhookSettings(BaseModel):
         if self.map_lines and not self.map_product:
             raise ValueError("map_product: say where a line's product is")
 
-    def _can_be_proven(self) -> None:
+    def _require_proof(self) -> None:
+        """Raise `ValueError` where the proof lacks something, so that every request would be refused."""
         if self.proof is Proof.address:
             return
-        if self.secret is None or len(self.secret.get_secret_value()) < 8:
+        secret = self.secret.get_secret_value() if self.secret is not None else ""
+        if len(secret) < _SHORTEST_SECRET:
             raise ValueError("secret: this proof needs a secret of at least 8 signs")
-        if self.proof in (Proof.hmac, Proof.header) and not _HEADER.fullmatch(self.proof_header):
+        match self.proof:
+            case Proof.hmac | Proof.header:
+                self._require_header()
+            case Proof.basic:
+                self._require_user()
+            case Proof.standard:
+                _require_standard_secret(secret)
+
+    def _require_header(self) -> None:
+        if not _HEADER.fullmatch(self.proof_header):
             raise ValueError("proof_header: say which header holds it, as in X-Signature")
-        if self.proof is Proof.basic and (not self.proof_user or ":" in self.proof_user):
+
+    def _require_user(self) -> None:
+        # a colon ends the user in what is sent, so that one within it would move into the password
+        if not self.proof_user or ":" in self.proof_user:
             raise ValueError("proof_user: say which user the till signs in as; it has no colon")
-        if self.proof is Proof.standard:
-            try:
-                StandardWebhooks(self.secret.get_secret_value())
-            except NotConfigured:
-                raise ValueError("secret: it is base64, perhaps with whsec_ before it") from None
 
     def statuses(self, name: str) -> frozenset[str]:
-        """The words of a list such as `closed_statuses`, in small letters."""
-        return frozenset(one.strip().lower() for one in getattr(self, name).split(",") if one.strip())
+        """Return the words of a list such as `closed_statuses`, in small letters."""
+        return frozenset(word.strip().lower() for word in getattr(self, name).split(",") if word.strip())
+
+
+def _require_standard_secret(secret: str) -> None:
+    try:
+        StandardWebhooks(secret)
+    # the sentence is the cafe's: the error names what an operator sets
+    except NotConfigured:
+        raise ValueError("secret: it is base64, perhaps with whsec_ before it") from None

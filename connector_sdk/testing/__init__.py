@@ -1,6 +1,7 @@
-"""What a connector's author tests with: a stub of the till, and the conformance suite that is run over it.
+"""Test a connector: a stub of the till, written by the author, and the conformance suite that runs over it.
 
-`TillStub` is the contract between the two; `Conformance` runs the suite under pytest, `examine` anywhere.
+Owns the list of public names. `TillStub` is the contract between stub and suite; `Conformance` runs the suite under
+pytest, `examine` anywhere.
 """
 
 from connector_sdk.testing.behaviours import BEHAVIOURS

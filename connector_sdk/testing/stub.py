@@ -1,6 +1,6 @@
 """The stand-in till that the conformance suite drives: what a cashier does, what the till posts, and how it fails.
 
-Owns the contract only; each connector brings its own stub. What a stub leaves out is reported as not shown.
+Owns the contract only; each connector brings its own stub. The suite reports what a stub leaves out as not shown.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, ClassVar, NoReturn
+from typing import ClassVar, NoReturn
 
 import httpx
+from pydantic import BaseModel
+from pydantic_settings import BaseSettings
 
 from connector_sdk.connector import Connector
 from connector_sdk.hooks import HookRequest
@@ -21,21 +23,25 @@ from connector_sdk.sale import Customer
 
 
 class CannotShow(Exception):
-    """The stub has no way to do this; the text says what."""
+    """The stub cannot do this; the text names it."""
 
 
 class Fault(StrEnum):
-    """How a till fails: no useful answer, "slow down", an answer that is no JSON, or a token that is refused."""
+    """How a till fails. The values are words of sentences: "a till that is rate limited"."""
 
+    # no useful answer, as with HTTP 503
     unavailable = "unavailable"
+    # an answer that asks to slow down, as with HTTP 429
     rate_limited = "rate limited"
+    # an answer that says it is well and is no JSON, as of a proxy on the way
     garbage = "garbage"
+    # the till refuses the token, as with HTTP 401
     refused = "refused"
 
 
 @dataclass(frozen=True, slots=True)
 class Sold:
-    """What a cashier sells: `paid` without the `tip`, closed `at` that moment (aware), or left `open`."""
+    """A sale to make at the stub: `paid` without the `tip`, closed `at` that moment (aware), or left `open`."""
 
     paid: Money
     at: datetime
@@ -46,72 +52,73 @@ class Sold:
 
 
 class TillStub(ABC):
-    """One account of a stand-in till. A fresh one is made for every behaviour.
+    """One account of a stand-in till; the suite makes a fresh one for every behaviour.
 
-    `zone` and `currency` are the account's, `page_size` how many receipts it lists at once (a small number, so that
-    the suite can fill pages), `customers` people whom the till knows.
+    `zone` and `currency` are the account's, `page_size` is how many receipts it lists at once (a small number, so that
+    the suite can fill pages), `customers` are people whom the till knows.
     """
 
-    connector: ClassVar[type[Connector[Any]]]
+    connector: ClassVar[type[Connector[BaseModel]]]
     zone: ClassVar[str] = "UTC"
     currency: ClassVar[str] = "EUR"
     page_size: ClassVar[int | None] = None
     customers: ClassVar[tuple[Customer, ...]] = ()
+    # many tills have numeric ids and refuse any other with an error of its own, which is not what is asked here
     unknown_receipt: ClassVar[str] = "999999999"
-    """An id such as the till gives, of no receipt."""
+    """An id of the till's usual form that no receipt has."""
     till_has_no: ClassVar[Mapping[str, str]] = {}
-    """Behaviours that the till itself has not, by name, each with the reason: they are not asked for."""
+    """The reasons, by behaviour, why the till itself cannot have it: the suite does not ask for those."""
 
     @abstractmethod
     def settings(self) -> Mapping[str, str]:
-        """The connection settings that open the account."""
+        """Return the connection settings that open the account."""
 
     @abstractmethod
     def transport(self) -> httpx.AsyncBaseTransport:
-        """Where the connector's calls end: often `httpx.ASGITransport(app=…)`."""
+        """Return the transport that answers the connector's calls: often `httpx.ASGITransport(app=…)`."""
 
     @abstractmethod
     def sell(self, sold: Sold) -> str:
-        """A receipt; its id."""
+        """Make a sale and return its receipt's id."""
 
-    def app(self) -> Any:
-        """What the operator sets once for all accounts; `None` where there is nothing."""
+    def app(self) -> BaseSettings | None:
+        """Return what the operator sets once for all accounts; `None` where there is nothing."""
         return None
 
     def wrong_settings(self) -> Mapping[str, str]:
-        """Settings of the right form that the till refuses."""
+        """Return settings of the right form that the till refuses."""
         self._cannot("settings that the till refuses")
 
     def correct(self, receipt_id: str, paid: Money) -> None:
-        """A closed receipt gets another sum."""
+        """Change the sum of a closed receipt."""
         self._cannot("a correction")
 
     def refund(self, receipt_id: str, amount: Money | None = None) -> None:
-        """Money is given back: some, or all."""
+        """Refund `amount` of a receipt, or all of it."""
         self._cannot("a refund")
 
     def void(self, receipt_id: str) -> None:
-        """A closed receipt is taken back as if it had never been."""
+        """Void a closed receipt, as if it had never been."""
         self._cannot("a voided receipt")
 
     def spoil(self, receipt_id: str) -> None:
-        """From now on the till says something about this receipt that nobody can understand."""
+        """Break a receipt: from now on no connector can map what the till says about it."""
         self._cannot("a receipt that cannot be read")
 
     def hook(self, receipt_id: str) -> HookRequest:
-        """What the till posts about a receipt as it is now."""
+        """Return the hook that the till posts about a receipt as it is now."""
         self._cannot("a hook")
 
     def forge(self, hook: HookRequest) -> HookRequest:
-        """The same hook from somebody who does not know the secret."""
+        """Return a hook as somebody would send it who does not know the secret."""
         self._cannot("a forged hook")
 
     def age(self, hook: HookRequest, seconds: int) -> HookRequest:
-        """The same hook, well signed, but so long ago."""
+        """Return a hook signed correctly, but `seconds` ago."""
         self._cannot("a hook with the time of its signature")
 
     def fail_next(self, fault: Fault, times: int = 1) -> None:
-        """The next answers are this fault."""
+        """Answer the next `times` requests with this fault; with none where it is 0."""
         self._cannot(f"a till that is {fault}")
 
     def _cannot(self, what: str) -> NoReturn:

@@ -1,31 +1,37 @@
-"""One behaviour under trial: a fresh stub, the connector over it, and every way in which a receipt can be seen.
+"""Try one behaviour: a fresh stub, the connector over it, and every method by which a receipt can be read.
 
-Owns how the suite reads a till; what is demanded of it is `behaviours`'.
+Owns how the suite drives and reads a till; `behaviours` owns what is demanded of it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any, NoReturn
+from typing import NamedTuple, NoReturn
 
 import httpx
+from pydantic import BaseModel
 
-from connector_sdk.connector import Connector
+from connector_sdk.connector import Connector, TillAccount
 from connector_sdk.hooks import Hints, Received, Sales
 from connector_sdk.money import Money
 from connector_sdk.sale import Checkpoint, Customer, Sale, SalePage, Unreadable
 from connector_sdk.testing.stub import CannotShow, Sold, TillStub
 
-_NEVER = datetime.fromtimestamp(0, UTC)
+READ_METHODS = ("poll", "look_back")
+"""The methods of a connector that yield pages."""
 
 
 class Level(StrEnum):
+    """How much a behaviour counts."""
+
+    # a connector that does not show it does not conform
     required = "required"
+    # reported, and counted apart: a connector conforms without it
     recommended = "recommended"
 
 
@@ -34,12 +40,16 @@ class Broken(AssertionError):
 
 
 class NotAsked(Exception):
-    """The connector does not claim the ability that this behaviour is about."""
+    """The connector does not claim the ability that this behaviour is about; the text names the ability."""
 
 
 @dataclass(frozen=True, slots=True)
 class Behaviour:
-    """One promise of a connector: what it guards against, and how to mend a connector that breaks it."""
+    """One promise of a connector: what it guards against, and how to mend a connector that breaks it.
+
+    `run` raises `Broken` where the connector breaks it, `NotAsked` where it does not claim the ability, and
+    `CannotShow` where the stub cannot do what it takes.
+    """
 
     name: str
     title: str
@@ -49,34 +59,45 @@ class Behaviour:
     run: Callable[[Trial], Awaitable[None]] = field(repr=False, compare=False)
 
 
+class Promise(NamedTuple):
+    """A checkpoint that a read yielded: its time, and how many sales had been yielded by then."""
+
+    at: datetime
+    yielded: int
+
+
 @dataclass(slots=True)
 class Reading:
-    """Everything that one read yielded, in its order; `began` is a moment before its first call."""
+    """Everything that one read yielded, in its order; `asked` is when the till was first called, or just before."""
 
-    began: datetime
+    asked: datetime
     sales: list[Sale] = field(default_factory=list)
     unreadable: list[Unreadable] = field(default_factory=list)
-    promised: list[tuple[datetime, int]] = field(default_factory=list)
-    """Each checkpoint's time, and how many sales had been yielded by then."""
-
-    asked: datetime = _NEVER
-    """When the till was first asked."""
+    promises: list[Promise] = field(default_factory=list)
 
     @property
     def ids(self) -> list[str]:
+        """The ids of the sales, in the order in which they were yielded."""
         return [sale.receipt_id for sale in self.sales]
 
     @property
     def also(self) -> str:
-        """What could not be read, as the end of a sentence: often the real cause."""
+        """The receipts that could not be read, as the end of a sentence: often they are the real cause."""
         if not self.unreadable:
             return ""
         first = self.unreadable[0]
         return f"; {len(self.unreadable)} could not be read: {first.where}: {first.why}"
 
+    def add(self, page: SalePage) -> None:
+        """Add one page, and note how much had been yielded at its checkpoint."""
+        self.sales.extend(page.sales)
+        self.unreadable.extend(page.unreadable)
+        if page.checkpoint is not None:
+            self.promises.append(Promise(page.checkpoint.at, len(self.sales)))
 
-class _Slow(httpx.AsyncBaseTransport):
-    """A till that thinks before it answers; `asked` is when it was first asked."""
+
+class _SlowTransport(httpx.AsyncBaseTransport):
+    """Waits before each request, as a slow till does; `asked` is when the first one came."""
 
     def __init__(self, inner: httpx.AsyncBaseTransport, seconds: float) -> None:
         self._inner = inner
@@ -90,52 +111,66 @@ class _Slow(httpx.AsyncBaseTransport):
 
 
 def demand(condition: object, text: str) -> None:
-    """Raises `Broken` with a sentence."""
+    """Raise `Broken` with a sentence where the condition is false."""
     if not condition:
         raise Broken(text)
 
 
 def fail(text: str) -> NoReturn:
+    """Raise `Broken` with a sentence."""
     raise Broken(text)
 
 
 class Trial:
-    """What a behaviour works with."""
+    """The stub and the connector with which one behaviour works.
+
+    `now` is the moment at which the trial began, to the second. `answer_delay`, in seconds, makes connectors that are
+    built from then on wait for every answer.
+    """
 
     def __init__(self, stub: TillStub) -> None:
         self.stub = stub
+        # whole seconds: some tills know no finer ones, and `closed_at` is compared with what was sold
         self.now = datetime.now(UTC).replace(microsecond=0)
-        self.slow = 0.0
-        """Seconds for which the till thinks before each answer."""
-        self._slow: _Slow | None = None
-        self._made: list[Connector[Any]] = []
+        self.answer_delay = 0.0
+        self._slow_transport: _SlowTransport | None = None
+        self._connectors: list[Connector[BaseModel]] = []
 
-    def build(self, settings: Mapping[str, str] | None = None, account: Any = None) -> Connector[Any]:
-        """A connector over the stub."""
-        found = self.stub.connector
-        values = found.settings_model.model_validate(dict(settings or self.stub.settings()))
+    def build(
+        self, settings: Mapping[str, str] | None = None, account: TillAccount | None = None
+    ) -> Connector[BaseModel]:
+        """Build a connector over the stub, with the stub's own settings by default."""
+        connector_class = self.stub.connector
+        model = connector_class.settings_model.model_validate(dict(settings or self.stub.settings()))
         transport = self.stub.transport()
-        if self.slow:
-            transport = self._slow = _Slow(transport, self.slow)
-        made = found(values, app=self.stub.app(), account=account, transport=transport)
-        self._made.append(made)
-        return made
+        if self.answer_delay:
+            transport = self._slow_transport = _SlowTransport(transport, self.answer_delay)
+        connector = connector_class(model, app=self.stub.app(), account=account, transport=transport)
+        self._connectors.append(connector)
+        return connector
 
-    async def till(self) -> Connector[Any]:
-        """The connector, joined to the account that it finds."""
+    async def connect(self) -> Connector[BaseModel]:
+        """Build a connector that is joined to the account of its own `check`."""
+        # two instances, as in the host: `check` runs before there is an account, and all else with it
         return self.build(account=await self.build().check())
 
     async def aclose(self) -> None:
-        for one in self._made:
+        """Close every connector that was built; what they raise then is no part of any behaviour."""
+        for connector in self._connectors:
             with suppress(Exception):
-                await one.aclose()
+                await connector.aclose()
 
-    def needs(self, *abilities: str) -> None:
-        """Raises `NotAsked` where the connector claims none of these."""
-        if not any(self.stub.connector.can(one) for one in abilities):
-            raise NotAsked(" or ".join(abilities))
+    def can(self, ability: str) -> bool:
+        """Tell whether the connector implements an optional method."""
+        return self.stub.connector.can(ability)
+
+    def require(self, ability: str) -> None:
+        """Raise `NotAsked` where the connector does not implement an optional method."""
+        if not self.can(ability):
+            raise NotAsked(ability)
 
     def money(self, minor: int) -> Money:
+        """Return an amount in minor units of the stub's currency."""
         return Money(minor, self.stub.currency)
 
     def sell(
@@ -149,64 +184,69 @@ class Trial:
         redeem_code: str | None = None,
         open: bool = False,  # noqa: A002 - the field's word
     ) -> str:
-        """A receipt of some time ago; its id."""
-        paid_tip = self.money(tip) if tip is not None else None
-        when = at if at is not None else self.now - ago
-        return self.stub.sell(Sold(self.money(minor), when, customer, paid_tip, redeem_code, open))
+        """Let the stub sell for `minor` units, closed `at` a moment or some time `ago`; return the receipt's id."""
+        tip_money = self.money(tip) if tip is not None else None
+        closed_at = at if at is not None else self.now - ago
+        return self.stub.sell(Sold(self.money(minor), closed_at, customer, tip_money, redeem_code, open))
 
-    # --- seeing -----------------------------------------------------------------------------------------------
+    # --- reading ------------------------------------------------------------------------------------------------------
 
-    async def read(self, way: str = "", since: datetime | None = None, till: Connector[Any] | None = None) -> Reading:
-        """One whole read, by `poll` or `look_back` (the thorough one where there is one)."""
-        chosen = way or ("look_back" if self.stub.connector.can("look_back") else "poll")
-        one = till or await self.till()
-        start = since or self.now - timedelta(days=2)
+    def read_methods(self) -> list[str]:
+        """Return the methods by which the connector reads pages. Raises `NotAsked` where it has none."""
+        methods = [method for method in READ_METHODS if self.can(method)]
+        if not methods:
+            raise NotAsked("poll or look_back")
+        return methods
+
+    async def read(
+        self, method: str, since: datetime | None = None, connector: Connector[BaseModel] | None = None
+    ) -> Reading:
+        """Read all pages by `poll` or `look_back`, of the last two days by default."""
+        connector = connector or await self.connect()
+        since = since or self.now - timedelta(days=2)
+        if self._slow_transport is not None:
+            self._slow_transport.asked = None  # `connect` has called the till already, for `check`
         reading = Reading(datetime.now(UTC))
-        if self._slow is not None:
-            self._slow.asked = None
-        pages: AsyncIterator[SalePage]
-        pages = one.poll(Checkpoint(at=start)) if chosen == "poll" else one.look_back(start)
+        pages = connector.poll(Checkpoint(at=since)) if method == "poll" else connector.look_back(since)
         async for page in pages:
-            reading.sales.extend(page.sales)
-            reading.unreadable.extend(page.unreadable)
-            if page.checkpoint is not None:
-                reading.promised.append((page.checkpoint.at, len(reading.sales)))
-        reading.asked = (self._slow.asked if self._slow is not None else None) or reading.began
+            reading.add(page)
+        if self._slow_transport is not None and self._slow_transport.asked is not None:
+            reading.asked = self._slow_transport.asked
         return reading
 
-    def reads(self) -> list[str]:
-        """The reads that the connector has. Raises `NotAsked` where there is none."""
-        found = [one for one in ("poll", "look_back") if self.stub.connector.can(one)]
-        if not found:
-            raise NotAsked("poll or look_back")
-        return found
-
-    async def received(self, receipt_id: str) -> Received:
-        """What the connector makes of the till's hook about a receipt."""
-        one = await self.till()
+    async def receive_hook(self, receipt_id: str) -> Received:
+        """Let the connector verify and parse the till's hook about a receipt."""
+        connector = await self.connect()
         hook = self.stub.hook(receipt_id)
-        one.prove(hook)
-        return one.receive(hook)
+        connector.prove(hook)
+        return connector.receive(hook)
 
-    async def seen(self, receipt_id: str) -> dict[str, Sale]:
-        """The receipt by every way in which it can be seen now; at least one."""
-        found: dict[str, Sale] = {}
-        can = self.stub.connector.can
-        for way in ("poll", "look_back"):
-            if can(way):
-                for sale in (await self.read(way)).sales:
-                    if sale.receipt_id == receipt_id:
-                        found[way] = sale
-        if can("fetch"):
-            sale_now = await (await self.till()).fetch(receipt_id)
-            if sale_now is not None:
-                found["fetch"] = sale_now
-        if can("receive"):
+    async def read_by_each_method(self, receipt_id: str) -> dict[str, Sale]:
+        """Read a receipt by every method of the connector, and return the sales by method.
+
+        Methods that do not show the receipt are left out; raises `Broken` where none shows it.
+        """
+        sales: dict[str, Sale] = {}
+        for method in READ_METHODS:
+            if self.can(method):
+                reading = await self.read(method)
+                # a receipt may come twice in one read: as the host does, believe the last
+                sales.update((method, sale) for sale in reading.sales if sale.receipt_id == receipt_id)
+        if self.can("fetch") and (fetched := await (await self.connect()).fetch(receipt_id)) is not None:
+            sales["fetch"] = fetched
+        if self.can("receive"):
             with suppress(CannotShow):
-                received = await self.received(receipt_id)
-                if isinstance(received, Sales):
-                    found.update(("receive", sale) for sale in received.sales if sale.receipt_id == receipt_id)
-                elif not isinstance(received, Hints):
-                    fail(f"receive says {type(received).__name__} of the receipt's hook")
-        demand(found, "the receipt is seen in no way at all")
-        return found
+                sales |= await self._read_by_hook(receipt_id)
+        demand(sales, "the receipt is seen in no way at all")
+        return sales
+
+    async def _read_by_hook(self, receipt_id: str) -> dict[str, Sale]:
+        """Read a receipt from its hook; nothing where the hook is thin."""
+        match await self.receive_hook(receipt_id):
+            case Sales(sales):
+                versions = [sale for sale in sales if sale.receipt_id == receipt_id]
+                return {"receive": versions[-1]} if versions else {}
+            case Hints():
+                return {}
+            case received:
+                fail(f"receive says {type(received).__name__} of the receipt's hook")

@@ -18,8 +18,8 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn
 
 from connector_sdk.testing import BEHAVIOURS, Behaviour, Level, Outcome, Report, Result, TillStub
-from connector_sdk.testing.recording import FOLDER, recordings_of
-from connector_sdk.testing.suite import judged, replayed, unknown_excuses
+from connector_sdk.testing.recording import FOLDER, load_recordings
+from connector_sdk.testing.suite import judge, replay_recordings, unknown_excuses
 from connectors.cli.options import AsJson
 from connectors.cli.output import console, escape, fail, run, say, show_json, show_table
 from connectors.cli.targets import ConnectorClass, connector_at, stub_of
@@ -117,9 +117,9 @@ async def _examine(connector_class: ConnectorClass, stub: type[TillStub], behavi
         task = bar.add_task("check", total=len(behaviours))
         for behaviour in behaviours:
             bar.update(task, description=behaviour.title)
-            results.append(await judged(stub(), behaviour))
+            results.append(await judge(stub(), behaviour))
             bar.advance(task)
-    return Report(connector_class.info.name, tuple(results), await replayed(connector_class))
+    return Report(connector_class.info.name, tuple(results), await replay_recordings(connector_class))
 
 
 # --- files beside the package's code --------------------------------------------------------------------------------
@@ -132,14 +132,14 @@ def _beside(connector_class: ConnectorClass, name: str) -> Path:
 
 async def _accept_recordings(connector_class: ConnectorClass) -> None:
     """Write into every recording what is read from it now. Raises `Refusal`."""
-    for name, recording in recordings_of(connector_class):
+    for name, recording in load_recordings(connector_class):
         if isinstance(recording, str):  # the reason why the file is no recording
             raise Refusal(f"{FOLDER}/{name}: {recording}")
         reading = await recording.read(connector_class)
         sales = tuple(sale.model_dump(mode="json") for sale in reading.sales)
         try:
             file = _beside(connector_class, FOLDER) / name
-            file.write_text(replace(recording, sales=sales).written(), encoding="utf-8")
+            file.write_text(replace(recording, sales=sales).to_text(), encoding="utf-8")
         except OSError as error:
             raise Refusal(f"{FOLDER}/{name} cannot be written: {error.strerror}") from None
 

@@ -12,7 +12,7 @@ from connectors.cli.output import confirm, run, say, show_json, show_table, the_
 from connectors.domain.operation import outward
 from connectors.runtime.host import Host
 from connectors.services import Refusal, nearest
-from connectors.store import ledger
+from connectors.store import queries
 from connectors.store.ledger.operations import Operation
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def list_(
             await host.services.connections.require_known(connection_id)
             if state is not None and state not in _STATES:
                 raise Refusal(f"there is no state {state!r}; known: {', '.join(nearest(state, _STATES))}")
-            read = partial(ledger.operations.list_newest, connection_id=connection_id, state=state, limit=limit)
+            read = partial(queries.operations.list_newest, connection_id=connection_id, state=state, limit=limit)
             operations = await host.store.read(read)
             rows = [_as_json(operation) for operation in operations]
             if as_json:

@@ -26,7 +26,7 @@ from connector_sdk.money import Money
 from connector_sdk.sale import Customer, Sale
 from connector_sdk.testing import CannotShow, Sold, TillStub
 from connector_sdk.testing.disguise import Undisguisable
-from connector_sdk.testing.recording import Exchange, Recorder, Replay, Seen, keep, read_once, recorded
+from connector_sdk.testing.recording import Exchange, Recorder, Replay, Seen, make_recording, read_once, write_recording
 from connector_sdk.testing.tracing import Document, Trace, trace
 from connector_sdk.till_client import unpaced
 from connectors.cli.output import say
@@ -199,7 +199,8 @@ class _Answers:
         """Parse every body; each is named by its place among the hooks or by its endpoint."""
         hooks = [("hook", str(place)) for place in range(len(self.hooks))]
         endpoints = [exchange.endpoint for exchange in self.exchanges]
-        return list(zip([*hooks, *endpoints], map(_parsed, self.bodies()), strict=True))
+        names = [*hooks, *endpoints]
+        return [Document(*pair) for pair in zip(names, map(_parsed, self.bodies()), strict=True)]
 
     def with_bodies(self, documents: Sequence[Document]) -> _Answers:
         """Return the same answers with changed documents; a body that is no JSON stays as it is."""
@@ -250,7 +251,7 @@ async def record(request: Request, reading: Reading, folder: Path, *, quiet: boo
     if request.stub:
         raise Refusal("a stub's answers prove nothing about the till: record a real account's, without --stub")
     try:
-        recording = await recorded(
+        recording = await make_recording(
             reading.connector_class,
             reading.settings,
             app_settings(reading.connector_class),
@@ -262,7 +263,7 @@ async def record(request: Request, reading: Reading, folder: Path, *, quiet: boo
     except Undisguisable as error:
         raise Refusal(f"nothing is recorded: {error}") from None
     try:
-        file = keep(recording, folder)
+        file = write_recording(recording, folder)
     except OSError as error:
         raise Refusal(f"{folder} cannot be written: {error.strerror}") from None
     if quiet:

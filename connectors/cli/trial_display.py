@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from connector_sdk.connector import TillAccount
 from connector_sdk.money import Money
 from connector_sdk.sale import Sale
-from connector_sdk.testing.tracing import flat
+from connector_sdk.testing.tracing import sale_fields
 from connectors.cli.output import say, show_json, show_table
 from connectors.cli.trial import Reading
 
@@ -43,7 +43,7 @@ def _show_sale(sale: Sale, reading: Reading, place: int) -> None:
     sources = reading.traced.fields[place]
     rows = [
         [name, _worded(value, reading.account), ", ".join(sources.get(name, ()))]
-        for name, value in flat(sale).items()
+        for name, value in sale_fields(sale).items()
         if _says_something(value) or name in sources
     ]
     customer = reading.customers.get((sale.customer.till_id if sale.customer else None) or "")

@@ -33,10 +33,11 @@ from connectors.sevenstamp.client import SevenStamp
 from connectors.store import access, connections, counters, host_commands, keyring, ledger, rotation
 from connectors.store.engine import Store, Transaction
 from connectors.store.errors import StoreError
-from connectors.sync.delivery import Deliverer, Timing
+from connectors.sync.delivery import Deliverer
 from connectors.sync.hooks import HookReceiver
 from connectors.sync.identification import Identifier
 from connectors.sync.ingest import Ingestor
+from connectors.sync.resolution import Timing
 from connectors.sync.retention import Retention
 from connectors.sync.sampled_events import SampledEvents
 from connectors.sync.till_reader import TillReader

@@ -180,7 +180,7 @@ class Scheduler:
     async def _housekeeping(self) -> None:
         try:
             await self._store.write(ledger.operations.expire_holds)
-            await self._deliverer.watch_plans()
+            await self._deliverer.check_paused_businesses()
             await self._tidy()
         except Exception as error:
             log.exception("housekeeping: raised %s; it comes again in a minute", type(error).__name__)

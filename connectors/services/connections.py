@@ -19,9 +19,10 @@ from connectors.services.checks import ConnectionChecks, require_known_fields, s
 from connectors.services.context import EMAIL, ServiceContext
 from connectors.services.refusal import ENGLISH, Refusal
 from connectors.store import connections, inbox, ledger, queries
-from connectors.store.connections.registry import ConnectionEdit
+from connectors.store.connections.registry import ConnectionChange
 from connectors.store.engine import Transaction
 from connectors.store.ledger.batch import SaleBatch
+from connectors.sync import lifecycle
 from connectors.sync.planner import plan_redemptions, plan_sale, rule_for
 
 
@@ -101,10 +102,9 @@ class ConnectionService:
             if changed.categories and not needed.items() <= opens.items():
                 settings = {**opens, **needed}
                 expires_at = expires_at or kept.expires_at
-        change = ConnectionEdit(
+        change = ConnectionChange(
             title=title_from(title) if title is not None else None,
             scope=scope_from(account or kept.account, locations) if locations is not None else None,
-            rule=changed,
             settings=settings,
             account=account,
             sevenstamp_key=key,
@@ -112,7 +112,7 @@ class ConnectionService:
             key_login=login,
             expires_at=expires_at,
         )
-        return await self._context.write(lambda tx: connections.registry.edit(tx, kept.id, change))
+        return await self._context.write(lambda tx: lifecycle.edit(tx, kept.id, change, changed))
 
     async def pause(self, connection_id: str) -> None:
         await self._context.connection(connection_id)
@@ -136,7 +136,7 @@ class ConnectionService:
 
     async def remove(self, connection_id: str) -> None:
         def work(tx: Transaction) -> None:
-            connections.registry.remove(tx, connection_id)
+            lifecycle.remove(tx, connection_id)
             connections.alerts.set_email(tx, connection_id, None, "")
 
         await self._context.write(work)
@@ -155,7 +155,7 @@ class ConnectionService:
         await self._context.write(work)
 
     async def count_unsettled(self, connection_id: str) -> int:
-        return await self._context.store.read(lambda tx: ledger.operations.count_unsettled(tx, connection_id))
+        return await self._context.store.read(lambda tx: queries.operations.count_unsettled(tx, connection_id))
 
     def hook_url(self, one: Connection) -> str | None:
         """Where the till is to post; `None` where it has no hooks."""
@@ -188,7 +188,7 @@ class ConnectionService:
             lambda tx: (
                 connections.rules.of_connection(tx, one.id),
                 inbox.hints.count_of(tx, one.id),
-                ledger.operations.count_unsettled(tx, one.id),
+                queries.operations.count_unsettled(tx, one.id),
             )
         )
         return {
@@ -242,8 +242,8 @@ def _leave_out(tx: Transaction, one: Connection, since: int) -> None:
             and all(o.state in MOVABLE | {State.cancelled} for o in page.operations[row.id])
         ):
             row.admitted = 0
-            page.changed(row)
-            page.identified(row)
+            page.mark_changed(row)
+            page.end_search(row)
             rule = rule_for(row, connections.rules.of_connection(tx, row.rule_of or one.id)).rule
             plan_sale(page, row, one, rule, Message("why.left_out"))
             plan_redemptions(page, row, one, ())

@@ -16,10 +16,11 @@ from connectors.domain.connection import Business, Connection
 from connectors.services.checks import ConnectionChecks, require_known_fields, scope_from, title_from
 from connectors.services.context import ServiceContext
 from connectors.services.refusal import Refusal
-from connectors.store import connections, inbox
+from connectors.store import inbox
 from connectors.store.connections.registry import NewConnection
 from connectors.store.engine import Transaction
 from connectors.store.errors import QuotaMet
+from connectors.sync import lifecycle
 from connectors.sync.tills import app_settings
 
 
@@ -63,7 +64,6 @@ class OnboardingService:
             ),
             title=title_from(title or f"{found.info.title} · {account.name}"),
             scope=scope_from(account, locations),
-            rule=chosen,
             settings={**values, **(found.info.for_categories if chosen.categories else {})},
             sevenstamp_key=key,
             poll_seconds=poll_seconds,
@@ -73,7 +73,7 @@ class OnboardingService:
         )
 
         def work(tx: Transaction) -> Connection:
-            made = connections.registry.add(tx, new)
+            made = lifecycle.add(tx, new, chosen)
             if sample is not None:
                 inbox.captured.keep(tx, made.id, sample, most=1)
             return made

@@ -13,7 +13,7 @@ from connector_sdk.messages import Message
 from connectors.domain.clock import DAY
 from connectors.domain.connection import Connection
 from connectors.domain.operation import Hold, State
-from connectors.domain.person import international
+from connectors.domain.person import Reference, international
 from connectors.services.context import EMAIL, ServiceContext
 from connectors.services.refusal import Refusal
 from connectors.sevenstamp.client import InvalidKey, SevenStampError
@@ -23,7 +23,7 @@ from connectors.store.engine import Transaction
 from connectors.store.inbox.unreadable import UnreadEntry
 from connectors.store.ledger.batch import SaleBatch
 from connectors.store.ledger.cards import KnownCard
-from connectors.sync.card_assignment import CannotGive, give
+from connectors.sync.card_assignment import CannotAssign, assign_card
 from connectors.sync.tills import NoConnector
 
 _PROGRESS_PATIENCE = 2.0
@@ -66,15 +66,15 @@ class ReviewService:
         if not done:
             raise Refusal("this was not rejected, or has been seen already")
 
-    async def find_card(self, one: Connection, text: str) -> tuple[Card, tuple[str, str]]:
+    async def find_card(self, one: Connection, text: str) -> tuple[Card, Reference]:
         """The card of a phone, an email or a six-digit number, and by which name it was found. Raises `Refusal`."""
         text = text.strip()
         number = re.sub(r"[\s-]", "", text)
         if re.fullmatch(r"[0-9]{6}", number):
-            name = ("number", number)
+            name = Reference("number", number)
         else:
             phone = international(text[:40], one.account.country)
-            name = ("email", text.lower()) if EMAIL.fullmatch(text) else ("phone", phone or "")
+            name = Reference("email", text.lower()) if EMAIL.fullmatch(text) else Reference("phone", phone or "")
             if not name[1]:
                 raise Refusal("write a phone with its country code, or the six digits on the card", field="who")
         key = self._context.store.vault.decrypt(one.sevenstamp_key)
@@ -89,13 +89,13 @@ class ReviewService:
             raise Refusal("no card has this number, phone or email", field="who")
         return card, name
 
-    async def give_stamps(self, one: Connection, sale_id: str, card: Card, name: tuple[str, str]) -> int:
+    async def give_stamps(self, one: Connection, sale_id: str, card: Card, name: Reference) -> int:
         """Give a receipt's stamps to a card, once; how many. Raises `Refusal`."""
         known = KnownCard(card.id, card.hint)
-        names = [name, ("number", card.number)]
+        names = [name, Reference("number", card.number)]
         try:
-            return await self._context.write(lambda tx: give(tx, one, sale_id, known, names))
-        except CannotGive as error:
+            return await self._context.write(lambda tx: assign_card(tx, one, sale_id, known, names))
+        except CannotAssign as error:
             raise Refusal(error.why, field="who") from None
 
     async def card_progress(self, one: Connection, card_id: str) -> Card | None:
@@ -164,7 +164,7 @@ def _refuse_too_much(tx: Transaction, one: ledger.operations.Operation) -> None:
         for o in page.operations[row.id]
         if o.owner == mine.owner and o.state not in (State.cancelled, State.rejected)
     )
-    theirs = mine.owner in (row.card_id, row.nobody) and row.identified
+    theirs = mine.owner in (row.card_id, row.cardless_lane) and row.identified
     wanted = row.stamps if theirs and row.admitted else 0
     if (signed > 0 and given + signed > wanted) or (signed < 0 and given + signed < wanted):
         raise Refusal(
@@ -185,7 +185,7 @@ def _wait_again(tx: Transaction, one: ledger.operations.Operation) -> bool:
         return False
     ledger.operations.wait_for_card_again(tx, one, tx.now + 30 * DAY)
     row.bound_hash = None
-    page.changed(row)
-    page.identify_later(row, who, tx.now)
+    page.mark_changed(row)
+    page.search_card(row, who, tx.now)
     page.flush()
     return True

@@ -21,14 +21,13 @@ from connectors.domain.connection import Connection, Health
 from connectors.domain.stamps import Earned, rule_in_force, stamps_for
 from connectors.services.context import ServiceContext
 from connectors.services.refusal import Refusal
-from connectors.store import connections, counters, inbox, ledger
+from connectors.store import connections, counters, inbox, ledger, queries
 from connectors.store.connections.schedule import DueRead
 from connectors.store.engine import Transaction
 from connectors.store.ledger.batch import SaleBatch
 from connectors.sync.delivery import Deliverer
 from connectors.sync.identification import Identifier
-from connectors.sync.ingest import entitlement
-from connectors.sync.planner import plan_sale
+from connectors.sync.planner import entitlement, plan_sale
 from connectors.sync.previews import Recent, card_operations, read_recent, recent_of
 from connectors.sync.till_reader import Seen
 from connectors.sync.tills import NoConnector
@@ -89,7 +88,7 @@ class SyncService:
         await deliverer.drain(connection_id)
         if await identifier.round(connection_id):  # a card that was gone is looked for once more
             await deliverer.drain(connection_id)
-        counts = await self._context.store.read(lambda tx: ledger.operations.counts_by_state(tx, connection_id, began))
+        counts = await self._context.store.read(lambda tx: queries.operations.counts_by_state(tx, connection_id, began))
         one = await self._context.connection(connection_id)
         result: dict[str, Any] = {"sales_seen": seen.sales, "sales_changed": seen.stored, "operations": counts}
         if one.health not in (Health.active, Health.paused):
@@ -213,7 +212,7 @@ def _replan(tx: Transaction, one: Connection, ids: Sequence[str], *, write: bool
         sale = ledger.sales.newest_content(tx, row)
         earned = entitlement(row, sale, newest.rule, one.account.zone)
         row.rule_of, row.rule_number, row.pinned = one.id, newest.number, 1
-        page.changed(row)
+        page.mark_changed(row)
         if earned.stamps == row.stamps:
             continue
         if row.admitted and row.customer_hash is not None:
@@ -221,7 +220,7 @@ def _replan(tx: Transaction, one: Connection, ids: Sequence[str], *, write: bool
             fewer += max(0, row.stamps - earned.stamps)
         row.stamps = earned.stamps
         if sale.customer and not row.identified and row.admitted and row.stamps:
-            page.identify_later(row, sale.customer, tx.now)
+            page.search_card(row, sale.customer, tx.now)
         plan_sale(page, row, one, newest.rule, earned.why)
     if write:
         page.flush()

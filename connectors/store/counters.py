@@ -1,4 +1,7 @@
-"""TODO docstring."""
+"""Counters: numbers by name that outlive a process.
+
+Owns the table `counter`; the ticket counter gives reads of tills their order.
+"""
 
 from __future__ import annotations
 
@@ -7,34 +10,38 @@ from collections.abc import Mapping
 from sqlalchemy import select
 
 from connectors.store.engine import Transaction
-from connectors.store.schema import (
-    counter_table,
-)
+from connectors.store.schema import counter_table
+
+_TICKET = "ticket"
 
 
 def issue_tickets(tx: Transaction, count: int) -> int:
-    """The first of `count` tickets, each greater than any issued before: the order of reads."""
-    value = tx.run(
-        counter_table.update()
-        .where(counter_table.c.name == "ticket")
-        .values(value=counter_table.c.value + count)
-        .returning(counter_table.c.value)
-    ).scalar_one_or_none()
-    if value is None:
-        tx.run(counter_table.insert(), [{"name": "ticket", "value": count}])
-        value = count
-    return int(value) - count + 1
+    """Issue `count` tickets, each greater than any before, and return the first.
+
+    A read's ticket is issued in the commit that claims it: of two reads of a receipt, the one claimed later is newer.
+    """
+    last = _raised(tx, _TICKET, count)
+    if last is None:
+        tx.run(counter_table.insert(), [{"name": _TICKET, "value": count}])
+        last = count
+    return last - count + 1
 
 
 def raise_counter(tx: Transaction, name: str, by: int = 1) -> None:
     """Raise a counter, made where there is none."""
-    if (
-        tx.run(
-            counter_table.update().where(counter_table.c.name == name).values(value=counter_table.c.value + by)
-        ).rowcount
-        == 0
-    ):
+    if _raised(tx, name, by) is None:
         tx.run(counter_table.insert(), [{"name": name, "value": by}])
+
+
+def _raised(tx: Transaction, name: str, by: int) -> int | None:
+    """Raise a counter that is there and return its value."""
+    value: int | None = tx.run(
+        counter_table.update()
+        .where(counter_table.c.name == name)
+        .values(value=counter_table.c.value + by)
+        .returning(counter_table.c.value)
+    ).scalar_one_or_none()
+    return value
 
 
 def set_counters(tx: Transaction, values: Mapping[str, int]) -> None:
@@ -44,4 +51,5 @@ def set_counters(tx: Transaction, values: Mapping[str, int]) -> None:
 
 
 def read_counters(tx: Transaction) -> dict[str, int]:
+    """Map name to value, for all counters."""
     return {row.name: row.value for row in tx.run(select(counter_table))}

@@ -1,6 +1,6 @@
-"""Stamps given by hand: a person says whose a receipt without a card is, and it is planned like any other.
+"""Card assignment: a person says whose card a receipt without one is, and it is planned like any other.
 
-Owns that such a claim is made once and is ours: no till snapshot undoes it.
+Owns that this is said once and is our own fact: no till's snapshot undoes it.
 """
 
 from __future__ import annotations
@@ -8,42 +8,55 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from connector_sdk.messages import Message
+from connector_sdk.sale import SaleStatus
 from connectors.domain.connection import Connection
+from connectors.domain.person import Reference
 from connectors.store import connections, ledger
 from connectors.store.engine import Transaction
 from connectors.store.ledger.batch import SaleBatch
 from connectors.store.ledger.cards import KnownCard
-from connectors.sync.ingest import entitlement
-from connectors.sync.planner import amount, bind, plan_sale, rule_for
+from connectors.store.ledger.sales import SaleRow
+from connectors.sync.planner import amount, bind_card, entitlement, plan_sale, rule_for
 
 
-class CannotGive(Exception):
-    """`why` is a message id: what stands against it."""
+class CannotAssign(Exception):
+    """A receipt cannot be given to a card; `why` is the id of the message that says so."""
 
     def __init__(self, why: str) -> None:
         super().__init__(why)
         self.why = why
 
 
-def give(tx: Transaction, one: Connection, sale_id: str, card: KnownCard, names: Sequence[tuple[str, str]]) -> int:
-    """Give a receipt's stamps to a card; how many. Raises `CannotGive`."""
-    page = SaleBatch.load(tx, [sale_id])
-    row = page.rows.get(sale_id)
-    if row is None or row.connection_id != one.id:
-        raise CannotGive("give.unknown")
-    if row.card_id is not None and row.customer_hash is not None:
-        raise CannotGive("give.has_card")
-    if not row.admitted or row.status != "closed":
-        raise CannotGive("give.not_admitted")
-    if not row.stamps:
-        raise CannotGive("give.earns_nothing")
+def assign_card(
+    tx: Transaction, connection: Connection, sale_id: str, card: KnownCard, names: Sequence[Reference]
+) -> int:
+    """Give a receipt's stamps to a card; return how many. Raises `CannotAssign`.
+
+    `names` are those by which the receipt is found from now on.
+    """
+    batch = SaleBatch.load(tx, [sale_id])
+    row = _assignable(batch.rows.get(sale_id), connection)
     rule = rule_for(row, connections.rules.of_connection(tx, row.rule_of or row.connection_id)).rule
-    why = entitlement(row, ledger.sales.newest_content(tx, row), rule, one.account.zone).why
+    why = entitlement(row, ledger.sales.newest_content(tx, row), rule, connection.account.zone).why
     row.claimed, row.anonymous = 1, 0  # somebody says anew whose it is
-    row.customer_hash = tx.vault.hash("claim", one.business_id, card.id)
-    bind(page, row, card.id, card.hint)
-    page.note(row, Message("sale.claimed", {"receipt": row.receipt_id, "amount": amount(row), "card": card.hint}))
-    plan_sale(page, row, one, rule, why)
-    page.flush()
-    ledger.cards.remember_names(tx, one.business_id, row.customer_hash, names)
+    row.customer_hash = tx.vault.hash("claim", connection.business_id, card.id)
+    bind_card(batch, row, card)
+    params = {"receipt": row.receipt_id, "amount": amount(row), "card": card.hint}
+    batch.write_line(row, Message("sale.claimed", params))
+    plan_sale(batch, row, connection, rule, why)
+    batch.flush()
+    ledger.cards.remember_names(tx, connection.business_id, row.customer_hash, names)
     return row.stamps
+
+
+def _assignable(row: SaleRow | None, connection: Connection) -> SaleRow:
+    """Return the receipt, where it may be given to a card. Raises `CannotAssign`."""
+    if row is None or row.connection_id != connection.id:
+        raise CannotAssign("give.unknown")
+    if row.card_id is not None and row.customer_hash is not None:
+        raise CannotAssign("give.has_card")
+    if not row.admitted or row.status != SaleStatus.closed:
+        raise CannotAssign("give.not_admitted")
+    if not row.stamps:
+        raise CannotAssign("give.earns_nothing")
+    return row

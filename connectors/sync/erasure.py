@@ -159,20 +159,20 @@ async def _customers(store: Store, business: Business, joined: Sequence[Connecti
         some = ids[start : start + _READ_AT_ONCE]
 
         def read(tx: Transaction, some: Sequence[str] = some) -> None:
-            for one in ledger.sales.versions_with_customers(tx, some):
-                customer = ledger.cards.customer_hash(tx, *one.account, one.customer)
-                found.names[customer].update(references(one.customer, countries.get(one.account)))
+            for one in ledger.sales.version_customers(tx, some):
+                customer = ledger.cards.customer_hash(tx, one.connector, one.account_id, one.customer)
+                found.names[customer].update(references(one.customer, countries.get((one.connector, one.account_id))))
                 found.snapshots[customer] += 1
                 if one.customer.till_id:
-                    found.till_ids[customer] = TillId(*one.account, one.customer.till_id)
-                if one.of_sale != customer:
+                    found.till_ids[customer] = TillId(one.connector, one.account_id, one.customer.till_id)
+                if one.sale_hash != customer:
                     found.elsewhere[customer].add(one.sale_id)
 
         await store.read(read)
         await told((start + len(some)) / len(ids))
     accounts = {one.id: countries[one.connector, one.account.id] for one in joined}
-    for connection_id, customer, who in await store.read(lambda tx: ledger.cards.till_customers(tx, list(accounts))):
-        found.names[customer].update(references(who, accounts[connection_id]))
+    for known in await store.read(lambda tx: ledger.cards.till_customers(tx, list(accounts))):
+        found.names[known.customer_hash].update(references(known.customer, accounts[known.connection_id]))
     return found
 
 

@@ -25,13 +25,16 @@ from connectors.domain.connection import WORKING, Connection, Health
 from connectors.isolation import NoAnswer, PluginRunner, SetAside, Stumbled, TooSlow, Unread
 from connectors.store import connections, counters, inbox, ledger
 from connectors.store.access.security_log import EventKind, NewEvent
-from connectors.store.connections.registry import ConnectionEdit
+from connectors.store.connections.registry import ConnectionChange
 from connectors.store.engine import Store, Transaction
 from connectors.store.inbox.hints import NewHint
 from connectors.store.inbox.unreadable import Origin, UnreadEntry
+from connectors.sync import health, lifecycle
+from connectors.sync.forgotten import names_forgotten
 from connectors.sync.hook_rates import HookRates
-from connectors.sync.ingest import Ingestor, Outcome, Snapshot, Source, names_forgotten
+from connectors.sync.ingest import Ingestor
 from connectors.sync.sampled_events import SampledEvents
+from connectors.sync.snapshots import Outcome, Snapshot, Source
 from connectors.sync.tills import NoConnector, Tills, app_settings, wrong_fields
 
 log = logging.getLogger(__name__)
@@ -66,10 +69,12 @@ UNKNOWN_ACCOUNT = "hooks for accounts we do not have"
 class HookReceiver:
     """Takes hooks for connectors and connections."""
 
-    def __init__(self, store: Store, tills: Tills, door: Ingestor, runner: PluginRunner, events: SampledEvents) -> None:
+    def __init__(
+        self, store: Store, tills: Tills, ingestor: Ingestor, runner: PluginRunner, events: SampledEvents
+    ) -> None:
         self._store = store
         self._tills = tills
-        self._door = door
+        self._ingestor = ingestor
         self._runner = runner
         self._events = events
         self._said_at: OrderedDict[tuple[str, str], int] = OrderedDict()
@@ -221,13 +226,13 @@ class HookReceiver:
                 before = await self._kept_before(one, sales if not fetches else (), hook.body)
                 # what cannot be read of it now is read again later, in the order in which it came
                 usual = at if unreadable else None
-                await self._door.ingest(
+                await self._ingestor.ingest(
                     [
                         Snapshot(one, sale, Source.push, None, fetches, before.get(sale.receipt_id, usual))
                         for sale in sales
                     ]
                 )
-                await self._door.keep(one, unreadable, Origin.hook, hook=hook.body, at=at)
+                await self._ingestor.keep(one, unreadable, Origin.hook, hook=hook.body, at=at)
                 await self._store.write(lambda tx: self._arrived(tx, one, hook, sales))
             case AccountChanged():
                 await self._store.write(lambda tx: self._account_changed(tx, one, received))
@@ -299,7 +304,7 @@ class HookReceiver:
                 wrong = [(None, received.reason)]
             elif isinstance(received, Sales):
                 arrivals = [Snapshot(one, sale, Source.push, None, till.can("fetch"), at) for sale in received.sales]
-                outcomes = await self._door.ingest(arrivals)
+                outcomes = await self._ingestor.ingest(arrivals)
                 aside = outcomes.count(Outcome.kept)
                 taken = len(arrivals) - aside
                 wrong = [(bad.receipt_id, bad.reason) for bad in received.unreadable]
@@ -345,7 +350,7 @@ class HookReceiver:
             sale = Sale.model_validate_json(kept.body)
         except ValidationError:
             return Again(still=1)
-        (outcome,) = await self._door.ingest([Snapshot(one, sale, Source.push, None, False, kept.at)])
+        (outcome,) = await self._ingestor.ingest([Snapshot(one, sale, Source.push, None, False, kept.at)])
         if outcome is Outcome.kept:
             return Again(still=1)
         await self._store.write(lambda tx: inbox.unreadable.remove(tx, one.id, [kept.id]))
@@ -359,9 +364,9 @@ class HookReceiver:
         if said_at + SECOND <= one.authorised_at:
             return
         if not change.authorised:
-            connections.registry.report_unwell(tx, one, Health.needs_authorisation, Message("why.application_removed"))
+            health.report_unwell(tx, one, Health.needs_authorisation, Message("why.application_removed"))
         elif change.settings and tx.now - _NEWS_LIVES <= said_at <= tx.now + _CLOCKS_DIFFER:
-            connections.registry.edit(tx, one.id, ConnectionEdit(settings=self._merged(one, change)))
+            lifecycle.edit(tx, one.id, ConnectionChange(settings=self._merged(one, change)))
         elif change.settings:
             log.warning("connection %s: a hook with settings of another time is not believed", one.id)
 

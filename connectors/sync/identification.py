@@ -1,12 +1,14 @@
-"""Finding whose card a customer's is: number before phone before email; answers that disagree are held.
+"""Identification: finds whose card a sale's customer has, by number before phone before email.
 
-Owns the search and what its end does to the waiting sales; what was found before is `connectors.store.cards`'.
+Owns the search and what its end does to the sales that wait; what was found before is `connectors.store.ledger.cards`'.
+Answers that disagree are held for a person: a wrong card would be worse than a late stamp.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from connector_sdk.errors import BadPayload, ConnectorError, NotAuthorised, NotSupported
@@ -17,7 +19,7 @@ from connectors.domain.clock import DAY, SECOND
 from connectors.domain.connection import Connection, Health
 from connectors.domain.events import Wakeup
 from connectors.domain.operation import Hold
-from connectors.domain.person import references
+from connectors.domain.person import Reference, references
 from connectors.sevenstamp.client import InvalidKey, Limited, Refused, SevenStamp, SevenStampClient, SevenStampError
 from connectors.sevenstamp.models import Card
 from connectors.store import connections, ledger
@@ -26,39 +28,42 @@ from connectors.store.ledger.batch import SaleBatch
 from connectors.store.ledger.card_searches import CardSearch
 from connectors.store.ledger.cards import KnownCard
 from connectors.store.ledger.sales import SaleRow
-from connectors.sync.ingest import entitlement
-from connectors.sync.planner import bind, conclude_without_card, plan_sale, rule_for
+from connectors.sync.health import report_refused_key, report_unwell
+from connectors.sync.planner import SKIP, bind_card, conclude_without_card, entitlement, plan_sale, rule_for
 from connectors.sync.tills import Tills
 
 log = logging.getLogger(__name__)
 
-_PAUSES = (0, 60, 300, 1800, 7200, 21600)  # seconds; the first look after a hold follows at once
+_PAUSES = (0, 60, 300, 1800, 7200, 21600)
+"""Seconds between searches for a customer without a card; the first after a hold follows at once, since a card may have
+been made between the search and the hold."""
 _AT_ONCE = 8
 _DUE = 200
-_ASKED = 10_000  # somebody waits for the result: all of a connection's at once
+_ASKED = 10_000
+"""Searches in one round when somebody waits for the result: all of a connection's at once."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class _CardFound:
     """A card; `issued` where it was made just now, because the rule of some sale says so."""
 
     card: KnownCard
     issued: bool = False
-    names: tuple[tuple[str, str], ...] = ()
+    names: tuple[Reference, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class _Nobody:
+class _NoCard:
     """No card, or several that disagree."""
 
-    conflict: bool = False
-    names: tuple[tuple[str, str], ...] = ()
+    disagrees: bool = False
+    names: tuple[Reference, ...] = ()
 
     def wait(self, rule: StampRule) -> str:
-        """What that means for a sale: a hold's reason, or `skip`."""
-        if self.conflict:
+        """Say what that means for a sale by its rule: a reason to hold, or `SKIP`."""
+        if self.disagrees:
             return Hold.conflict
-        return "skip" if rule.unknown_customer is UnknownCustomer.skip else Hold.no_card
+        return SKIP if rule.unknown_customer is UnknownCustomer.skip else Hold.no_card
 
 
 class Identifier:
@@ -70,152 +75,178 @@ class Identifier:
         self._sevenstamp = sevenstamp
 
     async def round(self, only: str | None = None) -> int:
-        """Work through what is due now (or all of one connection's); how many searches that were."""
+        """Work through the searches that are due (or all of one connection's); return how many those were."""
         limit = _ASKED if only else _DUE
         searches = await self._store.write(lambda tx: ledger.card_searches.claim(tx, limit, only))
         if not searches:
             return 0
-        known = await self._store.read(
-            lambda tx: connections.registry.by_ids(tx, list({s.connection_id for s in searches}))
-        )
+        ids = list({search.connection_id for search in searches})
+        owners = await self._store.read(lambda tx: connections.registry.by_ids(tx, ids))
         slots = asyncio.Semaphore(_AT_ONCE)
 
-        async def search(first: CardSearch) -> None:
+        async def run(search: CardSearch) -> None:
             async with slots:
-                await self._search(known[first.connection_id], first)
+                await self._search(owners[search.connection_id], search)
 
         # one answer serves every sale of the same customer
-        distinct = {(s.connection_id, s.customer_hash): s for s in reversed(searches)}
+        by_customer = {(search.connection_id, search.customer_hash): search for search in reversed(searches)}
         async with asyncio.TaskGroup() as group:
-            for one in distinct.values():
-                group.create_task(search(one))
+            for search in by_customer.values():
+                group.create_task(run(search))
         return len(searches)
 
     async def _search(self, connection: Connection, search: CardSearch) -> None:
-        key = self._store.vault.decrypt(connection.sevenstamp_key)
+        client = self._sevenstamp.with_key(self._store.vault.decrypt(connection.sevenstamp_key))
         try:
-            issue = await self._store.read(lambda tx: _may_issue(tx, search))
-            answer = await self._look(connection, self._sevenstamp.with_key(key), search, issue=issue)
+            may_issue = await self._store.read(lambda tx: _may_issue(tx, search))
+            customer = await self._resolve_till_id(connection, search)
+            answer = await _find_card(client, references(customer, connection.account.country), may_issue=may_issue)
         except (ConnectorError, SevenStampError) as error:
-            await self._failed(connection, search, error)
+            await self._postpone(connection, search, error)
             return
         except Exception as error:
             log.exception("connection %s: identify raised %s", connection.id, type(error).__name__)
-            await self._failed(connection, search, error)
+            await self._postpone(connection, search, error)
             return
-        await self._store.write(lambda tx: self._conclude(tx, connection, search, answer))
+        await self._store.write(lambda tx: _conclude(tx, connection, search, answer))
 
-    async def _failed(self, connection: Connection, search: CardSearch, error: Exception) -> None:
+    async def _postpone(self, connection: Connection, search: CardSearch, error: Exception) -> None:
         pause = error.retry_after if isinstance(error, Limited) else min(5 * 2**search.attempts, 3600)
 
         def work(tx: Transaction) -> None:
             ledger.card_searches.postpone(tx, search, tx.now + int(pause * SECOND))
             match error:
                 case NotAuthorised():
-                    why = Message("why.till_refuses")
-                    connections.registry.report_unwell(tx, connection, Health.needs_authorisation, why)
+                    reason = Message("why.till_refuses")
+                    report_unwell(tx, connection, Health.needs_authorisation, reason)
                 case InvalidKey():
-                    why = Message("why.key_refused")
-                    connections.registry.set_health_of_key(tx, connection.key_hash, Health.needs_authorisation, why)
+                    report_refused_key(tx, connection.key_hash)
                 case Limited():
                     connections.registry.pause_key(tx, connection.key_hash, tx.now + int(pause * SECOND))
 
         await self._store.write(work)
 
-    async def _look(
-        self, connection: Connection, client: SevenStampClient, search: CardSearch, *, issue: bool
-    ) -> _Found | _Nobody:
-        who = await self._who(connection, search)
-        found: dict[str, Card] = {}
-        to_issue: list[tuple[str, str]] = []
-        names = tuple(references(who, connection.account.country))
-        for kind, value in names:
-            try:
-                named = await client.cards(**{kind: value})
-            except Refused as refusal:
-                if refusal.status != 422:
-                    raise
-                continue  # 7stamp says that this is no such name: it finds nobody
-            if kind != "number":
-                to_issue.append((kind, value))
-            for card in named:
-                if card.active:
-                    found.setdefault(card.id, card)
-                    break
-        if len(found) > 1:
-            return _Nobody(conflict=True, names=names)
-        if found:
-            (card,) = found.values()
-            return _Found(KnownCard(card.id, card.hint), names=(*names, ("number", card.number)))
-        for kind, value in to_issue if issue else ():
-            try:
-                card = await client.issue_card(**{kind: value})
-            except Refused as refusal:
-                if refusal.status != 422:
-                    raise
-                continue
-            return _Found(KnownCard(card.id, card.hint), issued=True, names=(*names, ("number", card.number)))
-        return _Nobody(names=names)
+    async def _resolve_till_id(self, connection: Connection, search: CardSearch) -> Customer:
+        """Return the customer by the names that 7stamp knows; the till is asked where it gave only its own id."""
+        customer = search.customer
+        if not customer.till_id or _has_names(customer):
+            return customer
+        known = await self._store.read(lambda tx: ledger.cards.till_customer(tx, connection.id, search.customer_hash))
+        return known or await self._ask_till(connection, search, customer.till_id) or customer
 
-    async def _who(self, connection: Connection, search: CardSearch) -> Customer:
-        who = search.customer
-        if not who.till_id or who.number or who.phone or who.email:
-            return who
-        known = await self._store.read(lambda tx: ledger.cards.known_customer(tx, connection.id, search.customer_hash))
-        if known is None:
-            try:
-                known = await self._tills.of(connection).customer(who.till_id)
-            except (NotSupported, BadPayload):
-                known = None  # the till cannot name its customer in a way that can be read
-            if known and (known.number or known.phone or known.email):
-                told = known
+    async def _ask_till(self, connection: Connection, search: CardSearch, till_id: str) -> Customer | None:
+        try:
+            customer = await self._tills.of(connection).customer(till_id)
+        except (NotSupported, BadPayload):
+            return None  # the till cannot name its customer in a way that can be read
+        if customer is None or not _has_names(customer):
+            return customer
 
-                def remember(tx: Transaction) -> None:
-                    if ledger.card_searches.is_wanted(tx, search):  # forgotten meanwhile: then nothing of it is kept
-                        ledger.cards.remember_customer(tx, connection.id, search.customer_hash, told)
+        def remember(tx: Transaction) -> None:
+            if ledger.card_searches.is_wanted(tx, search):  # forgotten meanwhile: then nothing of it is kept
+                ledger.cards.remember_till_customer(tx, connection.id, search.customer_hash, customer)
 
-                await self._store.write(remember)
-        return known or who
+        await self._store.write(remember)
+        return customer
 
-    def _conclude(self, tx: Transaction, connection: Connection, search: CardSearch, answer: _Found | _Nobody) -> None:
-        if not ledger.card_searches.is_wanted(
-            tx, search
-        ):  # every sale that waited names another customer now, or nobody any more
-            return
-        ledger.cards.remember_names(tx, connection.business_id, search.customer_hash, answer.names)
-        if isinstance(answer, _Found):
-            ledger.cards.remember(tx, connection.business_id, search.customer_hash, answer.card)
-        page = SaleBatch.load(tx, [search.sale_id, *ledger.card_searches.sales_of_customer(tx, search)])
-        waiting: list[tuple[SaleRow, StampRule]] = []
-        for row in page.oldest_first():
-            if row.customer_hash != search.customer_hash or (row.identified and row.card_id is not None):
-                continue  # another customer was named meanwhile, or the card was found by another search
-            rule = _rule_of(tx, row)
-            sale = ledger.sales.newest_content(tx, row)
-            why = entitlement(row, sale, rule, connection.account.zone).why
-            issued_for_others = (
-                isinstance(answer, _Found) and answer.issued and rule.unknown_customer is UnknownCustomer.skip
-            )
-            if isinstance(answer, _Found) and not issued_for_others:
-                bind(page, row, answer.card.id, answer.card.hint)
-                plan_sale(page, row, connection, rule, why)
-                continue
-            wait = answer.wait(rule) if isinstance(answer, _Nobody) else "skip"
-            if not row.identified or row.wait != wait:
-                conclude_without_card(page, row, wait)
-                plan_sale(page, row, connection, rule, why)
-            if wait == "skip":
-                page.identified(row)
-            else:
-                waiting.append((row, rule))
-        page.flush()
-        pause = _PAUSES[min(search.attempts, len(_PAUSES) - 1)]
-        for row, rule in waiting:
-            at = tx.now + pause * SECOND
-            ledger.card_searches.wait_for_card(tx, row.id, search.customer_hash, at, rule.hold_days * DAY)
-        if search.sale_id not in page.rows or page.rows[search.sale_id].customer_hash != search.customer_hash:
-            ledger.card_searches.delete(tx, search)
-        tx.wakeups.add(Wakeup.identify)
+
+def _has_names(customer: Customer) -> bool:
+    return bool(customer.number or customer.phone or customer.email)
+
+
+async def _find_card(client: SevenStampClient, names: Sequence[Reference], *, may_issue: bool) -> _CardFound | _NoCard:
+    """Ask 7stamp for the card of each name, and issue one where there is none and a rule says so."""
+    names = tuple(names)
+    cards: dict[str, Card] = {}
+    refused: set[Reference] = set()
+    for name in names:
+        try:
+            matches = await client.cards(**{name.kind: name.value})
+        except Refused as refusal:
+            if refusal.status != 422:
+                raise
+            refused.add(name)  # 7stamp says that this is no such name: it finds nobody
+            continue
+        active = next((card for card in matches if card.active), None)
+        if active is not None:
+            cards.setdefault(active.id, active)
+    if len(cards) > 1:
+        return _NoCard(disagrees=True, names=names)
+    if cards:
+        (card,) = cards.values()
+        return _CardFound(KnownCard(card.id, card.hint), names=_with_number(names, card))
+    if may_issue and (issued := await _issue_card(client, [name for name in names if name not in refused])):
+        return _CardFound(KnownCard(issued.id, issued.hint), issued=True, names=_with_number(names, issued))
+    return _NoCard(names=names)
+
+
+async def _issue_card(client: SevenStampClient, names: Sequence[Reference]) -> Card | None:
+    """Issue a card to the first name that 7stamp takes; a number is no name that a card can be made for."""
+    for name in names:
+        if name.kind == "number":
+            continue
+        try:
+            return await client.issue_card(**{name.kind: name.value})
+        except Refused as refusal:
+            if refusal.status != 422:
+                raise
+    return None
+
+
+def _with_number(names: tuple[Reference, ...], card: Card) -> tuple[Reference, ...]:
+    return (*names, Reference("number", card.number))
+
+
+def _conclude(tx: Transaction, connection: Connection, search: CardSearch, answer: _CardFound | _NoCard) -> None:
+    """Plan every sale that waits for the customer of a search, and postpone the search for those that go on waiting."""
+    if not ledger.card_searches.is_wanted(tx, search):
+        return  # every sale that waited names another customer now, or nobody any more
+    ledger.cards.remember_names(tx, connection.business_id, search.customer_hash, answer.names)
+    if isinstance(answer, _CardFound):
+        ledger.cards.remember(tx, connection.business_id, search.customer_hash, answer.card)
+    batch = SaleBatch.load(tx, [search.sale_id, *ledger.card_searches.other_sales_of_customer(tx, search)])
+    waiting: list[tuple[SaleRow, StampRule]] = []
+    for row in batch.oldest_first():
+        # another customer was named meanwhile, or the card was found by another search
+        if row.customer_hash != search.customer_hash or (row.identified and row.card_id is not None):
+            continue
+        rule = _rule_of(tx, row)
+        if _apply(tx, batch, row, connection, rule, answer) not in (None, SKIP):
+            waiting.append((row, rule))
+    batch.flush()
+    at = tx.now + _PAUSES[min(search.attempts, len(_PAUSES) - 1)] * SECOND
+    for row, rule in waiting:
+        ledger.card_searches.wait_for_card(tx, row.id, search.customer_hash, at, rule.hold_days * DAY)
+    if search.sale_id not in batch.rows or batch.rows[search.sale_id].customer_hash != search.customer_hash:
+        ledger.card_searches.delete(tx, search.sale_id, search.customer_hash)
+    tx.wakeups.add(Wakeup.identify)
+
+
+def _apply(
+    tx: Transaction,
+    batch: SaleBatch,
+    row: SaleRow,
+    connection: Connection,
+    rule: StampRule,
+    answer: _CardFound | _NoCard,
+) -> str | None:
+    """Bind a sale to the card and plan it, or settle that there is none; return what it waits for then."""
+    why = entitlement(row, ledger.sales.newest_content(tx, row), rule, connection.account.zone).why
+    # a card that was made for another sale's rule gives nothing to a sale whose rule skips whoever has none
+    is_issued_for_others = (
+        isinstance(answer, _CardFound) and answer.issued and rule.unknown_customer is UnknownCustomer.skip
+    )
+    if isinstance(answer, _CardFound) and not is_issued_for_others:
+        bind_card(batch, row, answer.card)
+        plan_sale(batch, row, connection, rule, why)
+        return None
+    wait = answer.wait(rule) if isinstance(answer, _NoCard) else SKIP
+    if not row.identified or row.wait != wait:
+        conclude_without_card(batch, row, wait)
+        plan_sale(batch, row, connection, rule, why)
+    if wait == SKIP:
+        batch.end_search(row)
+    return wait
 
 
 def _rule_of(tx: Transaction, row: SaleRow) -> StampRule:
@@ -223,10 +254,10 @@ def _rule_of(tx: Transaction, row: SaleRow) -> StampRule:
 
 
 def _may_issue(tx: Transaction, search: CardSearch) -> bool:
-    """Whether some sale that waits for this customer was closed under a rule that issues cards."""
-    page = SaleBatch.load(tx, [search.sale_id, *ledger.card_searches.sales_of_customer(tx, search)])
+    """Say whether some sale that waits for this customer was closed under a rule that issues cards."""
+    batch = SaleBatch.load(tx, [search.sale_id, *ledger.card_searches.other_sales_of_customer(tx, search)])
     return any(
         _rule_of(tx, row).unknown_customer is UnknownCustomer.issue
-        for row in page.rows.values()
+        for row in batch.rows.values()
         if row.customer_hash == search.customer_hash
     )

@@ -1,89 +1,144 @@
-"""Brings the operations of a sale to what it is entitled to, on a page of the ledger.
+"""Planning of a sale: brings its operations to the stamps and vouchers that it is entitled to, within a batch.
 
-Owns which card gets how many and what is said of it in the journal; the subtraction is `connectors.domain.planning`'s.
+Owns which card gets how many and what the journal says of it; the subtraction is `connectors.domain.planning`'s.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from connector_sdk.messages import Message
 from connector_sdk.money import Money
 from connector_sdk.rule import Refunds, StampRule
+from connector_sdk.sale import Sale, SaleStatus
 from connectors.domain import planning
 from connectors.domain.clock import DAY, moment
 from connectors.domain.connection import Connection
 from connectors.domain.operation import MOVABLE, Hold, Kind, State
-from connectors.domain.stamps import RuleVersion, rule_in_force
+from connectors.domain.stamps import Earned, RuleVersion, rule_in_force, stamps_for
 from connectors.store.ledger.batch import SaleBatch
-from connectors.store.ledger.operations import PlannedRow
+from connectors.store.ledger.cards import KnownCard
+from connectors.store.ledger.operations import PlannedOperation
 from connectors.store.ledger.sales import SaleRow
 
-_STAMPS = (Kind.stamps_added, Kind.stamps_reversed)
-_WAITS = {Hold.no_card: Message("why.no_card"), Hold.conflict: Message("why.conflict")}
+STAMPS = (Kind.stamps_added, Kind.stamps_reversed)
+WAITS_FOR_CARD = {Hold.no_card: Message("why.no_card"), Hold.conflict: Message("why.conflict")}
+"""The holds of operations whose customer has no card (yet), with their reasons."""
+SKIP = "skip"
+"""In place of a hold: the rule gives nothing to customers without a card."""
 
 
 def amount(row: SaleRow) -> Money:
-    """What was paid."""
+    """Return what was paid for a receipt."""
     return Money(row.paid, row.currency)
 
 
 def rule_for(row: SaleRow, versions: Sequence[RuleVersion]) -> RuleVersion:
-    """The rule a sale is planned by: the one in force when it was closed, or the one `replan` pinned."""
+    """Return the rule a sale is planned by: the one in force when it was closed, or the one `replan` pinned."""
     if row.pinned and row.rule_number is not None:
-        return next((v for v in versions if v.number == row.rule_number), versions[-1])
+        return next((version for version in versions if version.number == row.rule_number), versions[-1])
     return rule_in_force(versions, row.closed_at or 0)
 
 
+def entitlement(row: SaleRow, sale: Sale, rule: StampRule, zone: str) -> Earned:
+    """Work out the stamps a sale earns: a plugin's answer, kept with its version, or the rule's."""
+    earned = stamps_for(sale, rule, zone)
+    if row.stamps_by_plugin is None or sale.status is not SaleStatus.closed:
+        return earned
+    return Earned(row.stamps_by_plugin, Message("why.plugin", {"stamps": row.stamps_by_plugin}))
+
+
 def target(row: SaleRow) -> int:
-    """The stamps a sale is entitled to."""
+    """Return the stamps a sale is entitled to: none before it is admitted."""
     return row.stamps if row.admitted else 0
 
 
-def plan_sale(page: SaleBatch, row: SaleRow, connection: Connection, rule: StampRule, why: Message) -> None:
-    """Plan what is missing, cancel what is too much, and say so.
+def day_of(row: SaleRow, connection: Connection) -> str:
+    """Return the venue's calendar day on which the receipt was closed (`2026-11-23`)."""
+    closed: datetime = moment(row.closed_at if row.closed_at is not None else row.changed_at)
+    return closed.astimezone(ZoneInfo(connection.account.zone)).date().isoformat()
+
+
+@dataclass(frozen=True, slots=True)
+class _Planning:
+    """A sale that is planned: in which batch, for which connection, and by which rule."""
+
+    batch: SaleBatch
+    row: SaleRow
+    connection: Connection
+    rule: StampRule
+
+    def write_line(self, message_id: str, **params: object) -> None:
+        """Add a line to the journal that names the receipt and what was paid."""
+        facts = {"receipt": self.row.receipt_id, "amount": amount(self.row)}
+        self.batch.write_line(self.row, Message(message_id, {**facts, **params}))
+
+
+@dataclass(frozen=True, slots=True)
+class _Owner:
+    """Whose stamps are planned: a card, or a customer without one (`card_id` is `None`).
+
+    `target` is what the sale owes them, `operations` are the stamps planned for them so far.
+    """
+
+    card_id: str | None
+    target: int
+    operations: tuple[PlannedOperation, ...]
+
+
+def plan_sale(batch: SaleBatch, row: SaleRow, connection: Connection, rule: StampRule, why: Message) -> None:
+    """Plan what is missing, cancel what is too much, and say so in the journal.
 
     A sale whose customer is still to be identified keeps its plan as it is, unless it earns nothing anyway.
     """
-    entitled = target(row)
-    if row.customer_hash is not None and not row.identified and entitled:
-        page.note(row, Message("sale.identifying", {"receipt": row.receipt_id, "amount": amount(row)}))
+    sale = _Planning(batch, row, connection, rule)
+    if row.customer_hash is not None and not row.identified and target(row):
+        sale.write_line("sale.identifying")
         return
-    targets: dict[str, int] = {}
-    cards: dict[str, str | None] = {}
-    if row.customer_hash is not None and row.identified:
-        if row.card_id is not None:
-            targets[row.card_id], cards[row.card_id] = entitled, row.card_id
-        elif row.wait in (Hold.no_card, Hold.conflict):
-            targets[row.nobody] = entitled
-    changed = 0
-    operations = [o for o in page.operations[row.id] if o.kind in _STAMPS]
-    cards |= {o.owner: o.card_id for o in operations}
-    for owner in dict.fromkeys([*(o.owner for o in operations), *targets]):
-        mine = [o for o in operations if o.owner == owner]
-        changed += _bring_to(page, row, connection, rule, why, cards.get(owner), targets.get(owner, 0), mine)
-    if not changed and not operations:
-        page.note(
-            row,
-            Message(
-                "sale.none", {"receipt": row.receipt_id, "amount": amount(row), "why": _why_none(row, connection, why)}
-            ),
-        )
+    changes = [_bring_to_target(sale, owner, why) for owner in _owners(batch, row)]
+    was_planned_before = any(operation.kind in STAMPS for operation in batch.operations[row.id])
+    if not any(changes) and not was_planned_before:
+        sale.write_line("sale.none", why=_why_none(row, connection, why))
+
+
+def _owners(batch: SaleBatch, row: SaleRow) -> Iterator[_Owner]:
+    """Yield everybody for whom stamps of this sale are planned, or are to be: at most one has a target above 0.
+
+    Former owners come first, in the order of their operations: what they have is taken back before the present one is
+    given it, so that a journal reads in the order in which it happened.
+    """
+    operations = [operation for operation in batch.operations[row.id] if operation.kind in STAMPS]
+    present = _present_owner(row)
+    cards = {operation.owner: operation.card_id for operation in operations}
+    if row.card_id is not None and present == row.card_id:
+        cards[row.card_id] = row.card_id
+    for owner in dict.fromkeys([*(operation.owner for operation in operations), *([present] if present else [])]):
+        theirs = tuple(operation for operation in operations if operation.owner == owner)
+        yield _Owner(cards.get(owner), target(row) if owner == present else 0, theirs)
+
+
+def _present_owner(row: SaleRow) -> str | None:
+    """Name whose the sale's stamps are now: a card, the lane of a customer who has none yet, or nobody."""
+    if row.customer_hash is None or not row.identified:
+        return None
+    if row.card_id is not None:
+        return row.card_id
+    return row.cardless_lane if row.wait in WAITS_FOR_CARD else None
 
 
 def _why_none(row: SaleRow, connection: Connection, why: Message) -> Message:
-    """Every reason why nothing was planned, the rule's own last."""
+    """Give every reason why nothing was planned, the rule's own last."""
     reasons: list[Message] = []
     if row.customer_hash is None:
         reasons.append(Message("why.nobody"))
-    elif row.wait == "skip":
+    elif row.wait == SKIP:
         reasons.append(Message("why.skipped"))
     if not row.admitted and row.closed_at is not None:
-        left_out = row.closed_at >= connection.began_at
         before = Message("why.before", {"date": moment(row.closed_at).date()})
-        reasons.append(Message("why.left_out") if left_out else before)
+        reasons.append(Message("why.left_out") if row.closed_at >= connection.began_at else before)
     if not reasons or not row.stamps:
         reasons.append(why)
     first, *others = reasons
@@ -92,158 +147,164 @@ def _why_none(row: SaleRow, connection: Connection, why: Message) -> Message:
     return first
 
 
-def _bring_to(
-    page: SaleBatch,
-    row: SaleRow,
-    connection: Connection,
-    rule: StampRule,
-    why: Message,
-    card_id: str | None,
-    wanted: int,
-    operations: Sequence[PlannedRow],
-) -> int:
-    """Bring one card of the sale to `wanted` stamps; how many changes that took."""
-    step = planning.plan(wanted, [o.planned() for o in operations])
-    page.cancel(row, step.cancel)
-    remainder = step.remainder
-    if card_id is None:
-        remainder = max(0, remainder)  # what never had a card has nothing to give back
+def _bring_to_target(sale: _Planning, owner: _Owner, why: Message) -> bool:
+    """Bring one owner's stamps of the sale to their target; say whether that changed anything."""
+    step = planning.plan(owner.target, [operation.planned() for operation in owner.operations])
+    # what never had a card has nothing to give back
+    remainder = step.remainder if owner.card_id is not None else max(0, step.remainder)
     if not step.cancel and not remainder:
-        return 0
-    hint = row.card_hint if card_id == row.card_id else None
-    params = {"receipt": row.receipt_id, "amount": amount(row), "card": hint or "", "why": why}
-    held = _plan_new(page, row, connection, rule, card_id, hint, remainder) if remainder else None
-    if remainder > 0 and card_id is not None:
-        more = any(o.planned().signed > 0 and o.state not in (State.cancelled, State.rejected) for o in operations)
-        page.note(row, Message("sale.earned_more" if more else "sale.earned", {**params, "count": remainder}))
+        return False
+    sale.batch.cancel(sale.row, step.cancel)
+    hold = _plan_stamps(sale, owner.card_id, remainder) if remainder else None
+    _write_change(sale, owner, remainder, why, is_held=hold is not None)
+    return True
+
+
+def _write_change(sale: _Planning, owner: _Owner, remainder: int, why: Message, *, is_held: bool) -> None:
+    """Say in the journal what a change of plan comes to: `remainder` stamps more, or fewer where negative."""
+    params: dict[str, object] = {"card": _hint_of(sale.row, owner.card_id) or "", "why": why}
+    if remainder > 0 and owner.card_id is not None:
+        message_id = "sale.earned_more" if _has_stamps(owner.operations) else "sale.earned"
+        sale.write_line(message_id, **params, count=remainder)
     elif remainder > 0:
-        page.note(
-            row, Message("sale.waiting", {**params, "count": remainder, "why": _WAITS[Hold(row.wait or "no_card")]})
-        )
+        waits = WAITS_FOR_CARD[Hold(sale.row.wait or Hold.no_card)]
+        sale.write_line("sale.waiting", **params | {"why": waits}, count=remainder)
     elif remainder < 0:
-        page.note(row, Message("sale.to_decide" if held else "sale.taken_back", {**params, "count": -remainder}))
+        sale.write_line("sale.to_decide" if is_held else "sale.taken_back", **params, count=-remainder)
     else:
-        page.note(row, Message("sale.cancelled", params))
-    return 1
+        sale.write_line("sale.cancelled", **params)
 
 
-def _plan_new(
-    page: SaleBatch,
-    row: SaleRow,
-    connection: Connection,
-    rule: StampRule,
-    card_id: str | None,
-    hint: str | None,
-    signed: int,
-) -> Hold | None:
-    """Plan so many stamps for a card; why they are held, where they are."""
-    hold: Hold | None = None
-    reason: Message | None = None
-    expires: int | None = None
-    if card_id is None:
-        hold = Hold(row.wait or Hold.no_card)
-        reason = _WAITS[hold]
-        expires = page.tx.now + rule.hold_days * DAY
-    elif signed < 0 and rule.refunds is Refunds.flag and card_id == row.card_id:
-        hold, reason = Hold.flagged, Message("why.flagged")
-    body: dict[str, object] = {"count": abs(signed), "receipt": row.code}
+def _has_stamps(operations: Sequence[PlannedOperation]) -> bool:
+    """Say whether stamps were, or will be, added by one of these."""
+    ended = (State.cancelled, State.rejected)
+    return any(operation.planned().signed > 0 and operation.state not in ended for operation in operations)
+
+
+def _hint_of(row: SaleRow, card_id: str | None) -> str | None:
+    """Return the last digits of a card's number, where it is the one that the sale has now."""
+    return row.card_hint if card_id == row.card_id else None
+
+
+def _plan_stamps(sale: _Planning, card_id: str | None, signed: int) -> Hold | None:
+    """Plan so many stamps (negative: a reversal) for a card; return why they are held, where they are."""
+    row = sale.row
+    hold = _hold_of(sale, card_id, signed)
+    body: dict[str, str | int | None] = {"count": abs(signed), "receipt": row.code}
     if signed > 0:
-        body["amount"] = Money(row.paid, row.currency).decimal
-    page.plan_operation(
+        body["amount"] = amount(row).decimal
+    sale.batch.plan_operation(
         row,
         Kind.stamps_added if signed > 0 else Kind.stamps_reversed,
         count=abs(signed),
         card_id=card_id,
-        card_hint=hint,
+        card_hint=_hint_of(row, card_id),
         body=body,
-        day=day_of(row, connection),
+        day=day_of(row, sale.connection),
         hold=hold,
-        reason=reason,
-        expires_at=expires,
+        reason=_REASONS[hold] if hold else None,
+        expires_at=sale.batch.tx.now + sale.rule.hold_days * DAY if card_id is None else None,
     )
     return hold
 
 
-def day_of(row: SaleRow, connection: Connection) -> str:
-    """The venue's calendar day on which the receipt was closed."""
-    closed: datetime = moment(row.closed_at if row.closed_at is not None else row.changed_at)
-    return closed.astimezone(ZoneInfo(connection.account.zone)).date().isoformat()
+_REASONS = WAITS_FOR_CARD | {Hold.flagged: Message("why.flagged")}
 
 
-def plan_redemptions(page: SaleBatch, row: SaleRow, connection: Connection, codes: Sequence[str]) -> None:
-    """Redeem each code of a closed, admitted receipt once; take back what is not sent when a code is gone."""
+def _hold_of(sale: _Planning, card_id: str | None, signed: int) -> Hold | None:
+    if card_id is None:
+        return Hold(sale.row.wait or Hold.no_card)
+    # a reversal of another customer's card is no refund that a cafe asked to see first
+    is_refund = signed < 0 and card_id == sale.row.card_id
+    return Hold.flagged if is_refund and sale.rule.refunds is Refunds.flag else None
+
+
+def plan_redemptions(batch: SaleBatch, row: SaleRow, connection: Connection, codes: Sequence[str]) -> None:
+    """Redeem each code of a closed, admitted receipt once; cancel what is not sent when its code is gone."""
     planned = {
-        o.lane: o for o in page.operations[row.id] if o.kind == Kind.voucher_redeemed and o.state != State.cancelled
+        operation.lane: operation
+        for operation in batch.operations[row.id]
+        if operation.kind == Kind.voucher_redeemed and operation.state != State.cancelled
     }
-    admitted = row.admitted and row.status == "closed"
-    wanted = {page.voucher_lane(row, code): code for code in codes} if admitted else {}
-    gone = [o.id for lane, o in planned.items() if lane not in wanted and o.state in MOVABLE]
-    page.cancel(row, gone)
-    for lane, code in wanted.items():
-        if lane in planned:
-            continue
-        body: dict[str, object] = {"card_id": row.card_id} if row.identified and row.card_id else {}
-        page.plan_operation(
-            row,
-            Kind.voucher_redeemed,
-            count=1,
-            card_id=row.card_id if row.identified else None,
-            card_hint=row.card_hint if row.identified else None,
-            body=body,
-            day=day_of(row, connection),
-            redeem_code=code,
-        )
-        page.note(row, Message("sale.redeems", {"receipt": row.receipt_id, "code": code}))
+    redeems = bool(row.admitted) and row.status == SaleStatus.closed
+    codes_by_lane = {batch.voucher_lane(row, code): code for code in codes} if redeems else {}
+    gone = (operation for lane, operation in planned.items() if lane not in codes_by_lane)
+    batch.cancel(row, [operation.id for operation in gone if operation.state in MOVABLE])
+    for lane, code in codes_by_lane.items():
+        if lane not in planned:
+            _plan_redemption(batch, row, connection, code)
 
 
-def bind(page: SaleBatch, row: SaleRow, card_id: str, card_hint: str) -> None:
-    """The sale's customer is this card's: for good. What was held for want of a card gets it."""
-    page.remember_binding(row)
-    row.bound_hash, row.card_id, row.card_hint, row.wait = row.customer_hash, card_id, card_hint, None
-    page.changed(row)
-    page.identified(row)
-    for held in page.operations[row.id]:
-        if held.kind not in _STAMPS or (held.card_id or row.nobody) not in (card_id, held.lane):
-            continue  # another card's, or another customer's who had none
-        if held.card_id is None and held.state == State.rejected:
-            page.assign(held, card_id)
-        elif held.hold in (Hold.no_card, Hold.conflict) and held.state == State.held:
-            page.adopt(row, held, card_id, card_hint)
-            params = {"receipt": row.receipt_id, "amount": amount(row), "count": held.count, "card": card_hint}
-            page.note(row, Message("sale.released", params))
-
-
-def unclaim(page: SaleBatch, row: SaleRow) -> None:
-    """The card that somebody named for this receipt is gone before it got its stamps: they can be given again."""
-    page.cancel(row, [o.id for o in page.operations[row.id] if o.state in MOVABLE and o.card_id == row.card_id])
-    row.claimed, row.customer_hash, row.bound_hash, row.card_id, row.card_hint, row.wait = (
-        0,
-        None,
-        None,
-        None,
-        None,
-        None,
+def _plan_redemption(batch: SaleBatch, row: SaleRow, connection: Connection, code: str) -> None:
+    card_id = row.card_id if row.identified else None
+    batch.plan_operation(
+        row,
+        Kind.voucher_redeemed,
+        count=1,
+        card_id=card_id,
+        card_hint=row.card_hint if card_id else None,
+        body={"card_id": card_id} if card_id else {},
+        day=day_of(row, connection),
+        redeem_code=code,
     )
-    page.changed(row)
-    page.note(row, Message("sale.unclaimed", {"receipt": row.receipt_id, "amount": amount(row)}))
+    batch.write_line(row, Message("sale.redeems", {"receipt": row.receipt_id, "code": code}))
 
 
-def conclude_without_card(page: SaleBatch, row: SaleRow, wait: str) -> None:
-    """It is settled that the sale's customer has no card (yet): `wait` is a hold reason, or `skip`."""
-    page.remember_binding(row)
+def bind_card(batch: SaleBatch, row: SaleRow, card: KnownCard) -> None:
+    """Bind the sale permanently to a card and release its holds."""
+    batch.remember_binding(row)
+    row.bound_hash, row.card_id, row.card_hint, row.wait = row.customer_hash, card.id, card.hint, None
+    batch.mark_changed(row)
+    batch.end_search(row)
+    for operation in batch.operations[row.id]:
+        if operation.kind in STAMPS and _is_of(operation, row, card):
+            _give_card(batch, row, operation, card)
+
+
+def _is_of(operation: PlannedOperation, row: SaleRow, card: KnownCard) -> bool:
+    """Say whether an operation is this card's or this customer's, not another card's or an earlier customer's."""
+    return (operation.card_id or row.cardless_lane) in (card.id, operation.lane)
+
+
+def _give_card(batch: SaleBatch, row: SaleRow, operation: PlannedOperation, card: KnownCard) -> None:
+    if operation.card_id is None and operation.state == State.rejected:
+        batch.assign_card(operation, card.id)
+    elif operation.hold in WAITS_FOR_CARD and operation.state == State.held:
+        batch.release_to_card(operation, card.id, card.hint)
+        params = {"receipt": row.receipt_id, "amount": amount(row), "count": operation.count, "card": card.hint}
+        batch.write_line(row, Message("sale.released", params))
+
+
+def undo_assignment(batch: SaleBatch, row: SaleRow) -> None:
+    """Undo that a person named a card for this receipt: it is gone before it got its stamps. It can be named again."""
+    cancelled = [
+        operation.id
+        for operation in batch.operations[row.id]
+        if operation.state in MOVABLE and operation.card_id == row.card_id
+    ]
+    batch.cancel(row, cancelled)
+    row.claimed = 0
+    row.customer_hash = row.bound_hash = row.card_id = row.card_hint = row.wait = None
+    batch.mark_changed(row)
+    batch.write_line(row, Message("sale.unclaimed", {"receipt": row.receipt_id, "amount": amount(row)}))
+
+
+def conclude_without_card(batch: SaleBatch, row: SaleRow, wait: str) -> None:
+    """Settle that the sale's customer has no card (yet): `wait` is a reason to hold, or `SKIP`."""
+    batch.remember_binding(row)
     row.bound_hash, row.card_id, row.card_hint, row.wait = row.customer_hash, None, None, wait
-    page.changed(row)
+    batch.mark_changed(row)
 
 
-def net_out(page: SaleBatch, row: SaleRow, connection: Connection, rule: StampRule) -> None:
-    """After an operation came back from the wire unapplied: opposites that wait side by side cancel out."""
-    for card_id in dict.fromkeys(o.card_id for o in page.operations[row.id] if o.card_id):
-        mine = [o for o in page.operations[row.id] if o.card_id == card_id and o.kind in _STAMPS]
-        step = planning.net([o.planned() for o in mine])
+def net_out(batch: SaleBatch, row: SaleRow, connection: Connection, rule: StampRule) -> None:
+    """Cancel opposites that wait side by side, after an operation came back from the wire unapplied."""
+    sale = _Planning(batch, row, connection, rule)
+    operations = [operation for operation in batch.operations[row.id] if operation.kind in STAMPS]
+    for card_id in dict.fromkeys(operation.card_id for operation in operations if operation.card_id):
+        step = planning.net([operation.planned() for operation in operations if operation.card_id == card_id])
         if not step.cancel:
             continue
-        page.cancel(row, step.cancel)
-        hint = row.card_hint if card_id == row.card_id else None
+        batch.cancel(row, step.cancel)
         if step.remainder:
-            _plan_new(page, row, connection, rule, card_id, hint, step.remainder)
-        page.note(row, Message("sale.cancelled", {"receipt": row.receipt_id, "amount": amount(row)}))
+            _plan_stamps(sale, card_id, step.remainder)
+        sale.write_line("sale.cancelled")

@@ -25,7 +25,9 @@ from connectors.store.engine import Store, Transaction
 from connectors.store.errors import StoreError
 from connectors.store.inbox.hints import DueHint
 from connectors.store.inbox.unreadable import Origin
-from connectors.sync.ingest import Ingestor, Outcome, Snapshot, Source
+from connectors.sync import health
+from connectors.sync.ingest import Ingestor
+from connectors.sync.snapshots import Outcome, Snapshot, Source
 from connectors.sync.tills import Tills
 
 log = logging.getLogger(__name__)
@@ -58,10 +60,10 @@ class Seen:
 class TillReader:
     """Reads tills for connections."""
 
-    def __init__(self, store: Store, tills: Tills, door: Ingestor) -> None:
+    def __init__(self, store: Store, tills: Tills, ingestor: Ingestor) -> None:
         self._store = store
         self._tills = tills
-        self._door = door
+        self._ingestor = ingestor
 
     async def poll(self, turn: DueRead) -> Seen:
         """The fast read, from the checkpoint less the overlap."""
@@ -114,16 +116,14 @@ class TillReader:
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything; the others go on
             await self.failed(one, error)
             return seen
-        await self._store.write(
-            lambda tx: connections.schedule.record_read(tx, one.id, lookback=source is Source.lookback)
-        )
+        await self._store.write(lambda tx: health.record_read(tx, one.id, lookback=source is Source.lookback))
         return seen
 
     async def _take(self, one: Connection, page: SalePage, source: Source, ticket: int, seen: Seen) -> None:
         till_fetches = self._tills.classes[one.connector].can("fetch")
         arrivals = [Snapshot(one, sale, source, ticket, till_fetches) for sale in page.sales]
-        outcomes = await self._door.ingest(arrivals)
-        await self._door.keep(one, page.unreadable, Origin.read)
+        outcomes = await self._ingestor.ingest(arrivals)
+        await self._ingestor.keep(one, page.unreadable, Origin.read)
         seen.receipts.update(sale.receipt_id for sale in page.sales)
         seen.unreadable += len(page.unreadable)
         seen.stored += outcomes.count(Outcome.stored)
@@ -140,14 +140,12 @@ class TillReader:
             reason = Message("why.till_refuses")
             if isinstance(error, MissingRight):
                 reason = Message("why.missing_right", {"right": error.right})
-            await self._store.write(
-                lambda tx: connections.registry.report_unwell(tx, one, Health.needs_authorisation, reason)
-            )
+            await self._store.write(lambda tx: health.report_unwell(tx, one, Health.needs_authorisation, reason))
             return
         pause = error.retry_after if isinstance(error, RateLimited) else None
         text = str(error) if isinstance(error, ConnectorError) else f"the connector raised {type(error).__name__}"
         reason = Message("why.text", {"text": text})
-        await self._store.write(lambda tx: connections.schedule.record_failed_read(tx, one, reason, retry_after=pause))
+        await self._store.write(lambda tx: health.record_failed_read(tx, one, reason, retry_after=pause))
 
     # --- hints ------------------------------------------------------------------------------------------------
 
@@ -169,7 +167,7 @@ class TillReader:
         try:
             sale = await self._tills.of(one).fetch(hint.receipt_id)
         except BadPayload as error:
-            await self._door.keep(one, [Unreadable.of(error, hint.receipt_id)], Origin.read)
+            await self._ingestor.keep(one, [Unreadable.of(error, hint.receipt_id)], Origin.read)
             await self._store.write(lambda tx: inbox.hints.finish(tx, [hint]))
             return
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything; the hint stays
@@ -185,7 +183,7 @@ class TillReader:
         except StoreError:
             raise
         except Exception:  # noqa: BLE001 - the door keeps what it cannot take in
-            outcome = next(iter(await self._door.ingest([arrival] if arrival else [])), None)
+            outcome = next(iter(await self._ingestor.ingest([arrival] if arrival else [])), None)
             await self._store.write(lambda tx: inbox.hints.finish(tx, [hint]))
         seen.stored += int(outcome is Outcome.stored)
 
@@ -194,7 +192,7 @@ class TillReader:
     ) -> list[Outcome | None]:
         """Ingest what was fetched and delete its hints, in one transaction."""
         batches = [[arrival] if arrival else [] for _, _, arrival in items]
-        outcomes = [batch[0] if batch else None for batch in self._door.work(tx, batches)]
+        outcomes = [batch[0] if batch else None for batch in self._ingestor.ingest_together(tx, batches)]
         finished: list[DueHint] = []
         for (connection, hint, arrival), outcome in zip(items, outcomes, strict=True):
             # the till said "closed" before it could show it, or shows an older state than it has pushed

@@ -22,6 +22,7 @@ from connectors.cli.main import app
 from connectors.runtime.host import Host
 from connectors.settings import Settings
 from connectors.store import connections
+from connectors.sync import lifecycle
 from tests.processes import CONNECTORS, environment, origin_in, started
 
 pytestmark = pytest.mark.slow
@@ -69,7 +70,7 @@ async def _fill(host: Host) -> str:
     await _arrive(host, path, {"no": f"9 {EVIL}", "sum": f"much {EVIL}"})
     await _arrive(host, path, {"no": f"10 {UNSEEN}", "code": f"GIFT{EVIL}"})
     await host.store.write(
-        lambda tx: connections.registry.edit(tx, one.id, connections.registry.ConnectionEdit(title=f"Cafe {EVIL}"))
+        lambda tx: lifecycle.edit(tx, one.id, connections.registry.ConnectionChange(title=f"Cafe {EVIL}"))
     )
     return one.id
 

@@ -153,4 +153,4 @@ def test_the_site_builds_without_a_warning_and_fetches_nothing_when_it_is_read(t
     ]
     assert not fetching
     reference = (tmp_path / "site" / "reference.html").read_text(encoding="utf-8")
-    assert "Which account the settings open" in reference
+    assert "Read the account that the settings open" in reference

@@ -1,16 +1,18 @@
-"""The two plugins under `examples/` that are no tills: loaded as files, driven through the host."""
+"""The two plugins under `examples/`, which are no tills: loaded from their files and driven through the host."""
 
 from __future__ import annotations
 
 import asyncio
 import importlib.util
-import json
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 from zoneinfo import ZoneInfo
 
 import pytest
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from connectors.cli.servers import serving
 from tests.town import ANNA, Town
@@ -18,7 +20,8 @@ from tests.town import ANNA, Town
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def load(folder: str) -> Any:
+def load(folder: str) -> ModuleType:
+    """Import the one module of an example, without installing it."""
     (file,) = (EXAMPLES / folder).glob("*.py")
     assert len(file.read_text().splitlines()) < 40
     spec = importlib.util.spec_from_file_location(file.stem, file)
@@ -29,34 +32,33 @@ def load(folder: str) -> Any:
     return module
 
 
-async def told(town: Town) -> None:
+async def wait_for_plugins(town: Town) -> None:
+    """Wait until plugins have been notified of everything so far."""
     while town.host._telling:
         await asyncio.wait(set(town.host._telling))
 
 
 async def test_the_chat_hears_of_a_till_that_stops_and_works_again(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
-    heard: list[str] = []
+    posts: list[str] = []
 
-    async def chat(scope: Any, receive: Any, send: Any) -> None:
+    async def chat(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        heard.append(json.loads((await receive())["body"])["text"])
-        status = 200 if len(heard) < 3 else 500
-        await send({"type": "http.response.start", "status": status, "headers": [(b"content-length", b"0")]})
-        await send({"type": "http.response.body", "body": b""})
+        posts.append((await Request(scope, receive).json())["text"])
+        await Response(status_code=200 if len(posts) < 3 else 500)(scope, receive, send)
 
     town.host.plugins.manager.register(load("health-to-chat"))
     async with serving(chat) as origin:
         monkeypatch.setenv("HEALTH_TO_CHAT_URL", f"{origin}/hook/secret")
-        one = await town.connect(title="Main bar")
-        await town.host.services.connections.pause(one.id)
-        await told(town)
-        await town.host.services.connections.resume(one.id)
-        await told(town)
-        assert [text.partition(".")[0] for text in heard] == ["⏸ Main bar: paused", "🟢 Main bar: active"]
-        await town.host.services.connections.pause(one.id)  # the chat answers 500, and nothing comes of it
-        await told(town)
-    assert (await town.host.services.connections.get(one.id)).health == "paused"
+        connection = await town.connect(title="Main bar")
+        await town.host.services.connections.pause(connection.id)
+        await wait_for_plugins(town)
+        await town.host.services.connections.resume(connection.id)
+        await wait_for_plugins(town)
+        assert [text.partition(".")[0] for text in posts] == ["⏸ Main bar: paused", "🟢 Main bar: active"]
+        await town.host.services.connections.pause(connection.id)  # the chat answers 500, and nothing comes of it
+        await wait_for_plugins(town)
+    assert (await town.host.services.connections.get(connection.id)).health == "paused"
 
 
 async def test_the_venues_birthday_doubles_what_the_rule_gives(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:

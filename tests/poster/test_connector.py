@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from pydantic import SecretStr
 
 from connector_sdk import BadPayload, Checkpoint, MissingRight, NotAuthorised, RateLimited, Sale, TillUnavailable
 from connectors.cli.servers import serving
 from poster_connector import PosterConnector
 from poster_connector.sandbox import Account, PosterSandbox
+from poster_connector.sandbox_account import Failure
 from poster_connector.settings import PosterApp, PosterSettings
 
 
@@ -24,13 +25,14 @@ async def sandbox() -> AsyncIterator[tuple[Account, str]]:
         yield till.account, f"{origin}/api"
 
 
-async def connected(sandbox: tuple[Account, str], **settings: Any) -> PosterConnector:
+async def connected(sandbox: tuple[Account, str], **settings: bool) -> PosterConnector:
+    """A connector of the sandbox's account, as the host makes it after its check."""
     account, url = sandbox
-    values = PosterSettings(access_token=account.token, **settings)  # type: ignore[arg-type]
-    first = PosterConnector(values, app=PosterApp(api_url=url))
-    found = await first.check()
-    await first.aclose()
-    return PosterConnector(values, app=PosterApp(api_url=url), account=found)
+    values = PosterSettings.model_validate({"access_token": account.token, **settings})
+    before = PosterConnector(values, app=PosterApp(api_url=url))
+    till_account = await before.check()
+    await before.aclose()
+    return PosterConnector(values, app=PosterApp(api_url=url), account=till_account)
 
 
 async def polled(till: PosterConnector, since: datetime) -> list[Sale]:
@@ -42,11 +44,11 @@ async def looked_back(till: PosterConnector, since: datetime) -> list[Sale]:
 
 
 async def test_the_account(sandbox: tuple[Account, str]) -> None:
-    found = (await connected(sandbox)).account
-    assert (found.id, found.name, found.currency, found.zone, found.country) == (
+    account = (await connected(sandbox)).account
+    assert (account.id, account.name, account.currency, account.zone, account.country) == (
         "861052", "Cafe Lviv", "UAH", "Europe/Kyiv", "UA",
     )  # fmt: skip
-    assert [(one.id, one.name) for one in found.locations] == [("1", "Main hall"), ("2", "Terrace")]
+    assert [(location.id, location.name) for location in account.locations] == [("1", "Main hall"), ("2", "Terrace")]
 
 
 @pytest.mark.parametrize("newest_first", [True, False])
@@ -58,8 +60,8 @@ async def test_every_receipt_comes_once_in_both_list_orders(
     account.newest_first, account.page_size = newest_first, page_size
     sold = {str(account.sell(0, 100 + number)) for number in range(7)}
     till = await connected(sandbox)
-    found = [one.receipt_id for one in await polled(till, datetime.now(UTC) - timedelta(hours=1))]
-    assert sorted(found) == sorted(sold)
+    receipt_ids = [sale.receipt_id for sale in await polled(till, datetime.now(UTC) - timedelta(hours=1))]
+    assert sorted(receipt_ids) == sorted(sold)
 
 
 @pytest.mark.parametrize("zone", ["Europe/Kyiv", "Pacific/Kiritimati", "Pacific/Pago_Pago"])
@@ -72,8 +74,8 @@ async def test_the_window_is_the_accounts_business_days_in_slices_poster_accepts
     account.now = lambda: just_after_midnight - timedelta(minutes=3)
     before = account.sell(0)
     till = await connected(sandbox)
-    found = await polled(till, just_after_midnight - timedelta(minutes=30))
-    assert [one.receipt_id for one in found] == [str(before)]
+    sales = await polled(till, just_after_midnight - timedelta(minutes=30))
+    assert [sale.receipt_id for sale in sales] == [str(before)]
     for days in (1, 10, 40):
         slices = till._slices(datetime.now(UTC) - timedelta(days=days), datetime.now(UTC))
         assert all((last - first).days <= 2 for first, last in slices)
@@ -92,9 +94,9 @@ async def test_the_fast_poll_takes_what_was_closed_since_and_the_look_back_every
     account.remove(removed)
     account.refund(refunded)
     till = await connected(sandbox)
-    assert [one.receipt_id for one in await polled(till, datetime.now(UTC) - timedelta(hours=1))] == [str(new)]
-    found = {one.receipt_id: one.status for one in await looked_back(till, datetime.now(UTC) - timedelta(days=2))}
-    assert found == {
+    assert [sale.receipt_id for sale in await polled(till, datetime.now(UTC) - timedelta(hours=1))] == [str(new)]
+    sales = await looked_back(till, datetime.now(UTC) - timedelta(days=2))
+    assert {sale.receipt_id: sale.status for sale in sales} == {
         str(old): "closed", str(removed): "voided", str(refunded): "voided", str(still_open): "open",
         str(new): "closed",
     }  # fmt: skip
@@ -107,7 +109,7 @@ async def test_a_tablet_that_was_offline_is_found_by_the_look_back(sandbox: tupl
     till = await connected(sandbox)
     assert await looked_back(till, datetime.now(UTC)) == []
     account.offline.clear()
-    assert [one.receipt_id for one in await looked_back(till, datetime.now(UTC))] == [str(late)]
+    assert [sale.receipt_id for sale in await looked_back(till, datetime.now(UTC))] == [str(late)]
 
 
 async def test_a_receipt_reads_the_same_by_list_and_by_id(sandbox: tuple[Account, str]) -> None:
@@ -123,11 +125,11 @@ async def test_a_receipt_reads_the_same_by_list_and_by_id(sandbox: tuple[Account
 async def test_customers_and_menu(sandbox: tuple[Account, str]) -> None:
     account, _ = sandbox
     till = await connected(sandbox)
-    who = await till.customer(str(account.client("+380501112233")))
-    assert who is not None
-    assert who.phone == "+380501112233"
+    customer = await till.customer(str(account.client("+380501112233")))
+    assert customer is not None
+    assert customer.phone == "+380501112233"
     assert await till.customer("999") is None
-    menu = {one.product_id: (one.name, one.category_name) for one in await till.menu()}
+    menu = {item.product_id: (item.name, item.category_name) for item in await till.menu()}
     assert menu["161"] == ("Cappuccino", "Coffee")
 
 
@@ -149,7 +151,7 @@ async def test_customers_and_menu(sandbox: tuple[Account, str]) -> None:
         ("500", TillUnavailable),
     ],
 )
-async def test_errors_in_both_shapes(sandbox: tuple[Account, str], failure: Any, error: type[Exception]) -> None:
+async def test_errors_in_both_shapes(sandbox: tuple[Account, str], failure: Failure, error: type[Exception]) -> None:
     till = await connected(sandbox)
     sandbox[0].fail_next = [failure] * 3
     with pytest.raises(error):
@@ -158,7 +160,7 @@ async def test_errors_in_both_shapes(sandbox: tuple[Account, str], failure: Any,
 
 async def test_a_token_without_a_right_says_which(sandbox: tuple[Account, str]) -> None:
     account, url = sandbox
-    till = PosterConnector(PosterSettings(access_token=account.token), app=PosterApp(api_url=url))  # type: ignore[arg-type]
+    till = PosterConnector(PosterSettings(access_token=SecretStr(account.token)), app=PosterApp(api_url=url))
     account.fail_next = ["200", 54]
     with pytest.raises((MissingRight, TillUnavailable)):
         await till.check()

@@ -5,27 +5,28 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
 from connector_sdk import BadPayload, Money, Sale, SaleStatus
 from poster_connector import wire
-from poster_connector.mapping import customer_of, redeem_codes, sale_of
+from poster_connector.mapping import customer_of, find_redeem_codes, sale_of
 from poster_connector.settings import PosterSettings
 
 SAMPLES = Path(__file__).parents[1] / "samples" / "poster"
-SETTINGS = PosterSettings(access_token="861052:abc")  # type: ignore[arg-type]
+SETTINGS = PosterSettings(access_token=SecretStr("861052:abc"))
 
 
-def receipt(**changes: Any) -> dict[str, Any]:
-    one: dict[str, Any] = json.loads((SAMPLES / "dash.getTransaction.json").read_text())["response"][0]
-    return {**one, **changes}
+def receipt(**changes: object) -> dict[str, object]:
+    """The documented receipt with some fields changed."""
+    documented = json.loads((SAMPLES / "dash.getTransaction.json").read_text())["response"][0]
+    return {**documented, **changes}
 
 
-def mapped(**changes: Any) -> Sale:
+def mapped(**changes: object) -> Sale:
     return sale_of(receipt(**changes), "UAH", SETTINGS)
 
 
@@ -48,7 +49,7 @@ def test_the_documented_receipt() -> None:
         ({"print_fiscal": 1}, SaleStatus.closed),
     ],
 )
-def test_status_and_fiscal_return(changes: dict[str, Any], status: SaleStatus) -> None:
+def test_status_and_fiscal_return(changes: dict[str, object], status: SaleStatus) -> None:
     assert mapped(**changes).status is status
 
 
@@ -58,11 +59,11 @@ def test_only_money_counts_and_gifts_earn_nothing() -> None:
     assert mapped(pay_type="0", reason="2").gift
     assert mapped(discount="100", payed_sum="0").gift
     line = {"product_id": "24", "num": "2", "payed_sum": "0"}
-    assert [one.gift for one in mapped(products=[line, {**line, "payed_sum": "100"}]).lines] == [True, False]
+    assert [sold.gift for sold in mapped(products=[line, {**line, "payed_sum": "100"}]).lines] == [True, False]
 
 
 def test_quantities_by_weight_read_the_same_however_they_are_written() -> None:
-    def quantity(num: Any) -> str:
+    def quantity(num: object) -> str:
         return mapped(products=[{"product_id": "1", "num": num, "payed_sum": "1"}]).model_dump_json()
 
     assert quantity("1") == quantity("1.000") == quantity(1) == quantity(1.0)
@@ -80,7 +81,7 @@ def test_quantities_by_weight_read_the_same_however_they_are_written() -> None:
     ],
 )
 def test_redeem_codes_among_other_words(comment: str, codes: tuple[str, ...]) -> None:
-    assert redeem_codes(comment) == codes
+    assert find_redeem_codes(comment) == codes
     assert mapped(transaction_comment=comment or None).redeem_codes == codes
 
 
@@ -102,7 +103,7 @@ def test_redeem_codes_among_other_words(comment: str, codes: tuple[str, ...]) ->
         ({"products": [{"product_id": "1", "num": "1", "payed_sum": "x"}]}, "products.0.payed_sum"),
     ],
 )
-def test_what_cannot_be_mapped_names_the_field_and_keeps_the_body(changes: dict[str, Any], where: str) -> None:
+def test_what_cannot_be_mapped_names_the_field_and_keeps_the_body(changes: dict[str, object], where: str) -> None:
     if changes == {"products": {}}:
         assert mapped(**changes).lines == ()
         return
@@ -120,8 +121,8 @@ def test_a_currency_without_cents_is_exact_or_refused() -> None:
 
 def test_customers() -> None:
     raw = json.loads((SAMPLES / "clients.getClient.json").read_text())["response"][0]
-    who = customer_of(raw, SETTINGS)
-    assert (who.phone, who.email, who.number) == ("+380501111111", "guest1@example.com", None)
+    customer = customer_of(raw, SETTINGS)
+    assert (customer.phone, customer.email, customer.number) == ("+380501111111", "guest1@example.com", None)
     own_cards = SETTINGS.model_copy(update={"card_numbers": True})
     assert customer_of(raw, own_cards).number == "000222"
     assert not customer_of({"phone_number": "", "email": "", "card_number": "0"}, own_cards)
@@ -138,7 +139,7 @@ json_values = st.recursive(
 @given(
     st.dictionaries(st.sampled_from(sorted(receipt())), json_values, max_size=6), st.sampled_from(["UAH", "VND", "KWD"])
 )
-def test_whatever_arrives_is_a_sale_or_a_named_field(changes: dict[str, Any], currency: str) -> None:
+def test_whatever_arrives_is_a_sale_or_a_named_field(changes: dict[str, object], currency: str) -> None:
     raw = receipt(**changes)
     try:
         sale = sale_of(raw, currency, SETTINGS)
@@ -155,6 +156,6 @@ def test_whatever_arrives_is_a_sale_or_a_named_field(changes: dict[str, Any], cu
 )
 def test_whatever_is_posted_is_a_hook_or_a_named_field(body: bytes) -> None:
     try:
-        wire.hook(body)
+        wire.parse_hook(body)
     except BadPayload as error:
         assert error.where  # noqa: PT017 - either outcome is good

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -32,14 +31,14 @@ def test_hundredths_are_exact_or_refused(value: int, currency: str) -> None:
 
 
 @pytest.mark.parametrize("value", [27.5, True, None, Decimal("1"), b"1"])
-def test_what_is_no_integer_or_text_is_a_type_error(value: Any) -> None:
+def test_what_is_no_integer_or_text_is_a_type_error(value: object) -> None:
     with pytest.raises(TypeError):
-        Money.from_hundredths(value, "UAH")
+        Money.from_hundredths(value, "UAH")  # type: ignore[arg-type]
     with pytest.raises(TypeError):
-        Money(value, "UAH")
+        Money(value, "UAH")  # type: ignore[arg-type]
     if not isinstance(value, Decimal):
         with pytest.raises(TypeError):
-            Money.from_decimal(value, "UAH")
+            Money.from_decimal(value, "UAH")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("text", ["", " 1", "1 ", "1,5", "1e3", "0x1", "٣", "NaN", "inf", "1.005", "--1", "1" * 40])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from decimal import Decimal
-from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -21,6 +21,7 @@ from webhook_connector.mapping import sales_of
 from webhook_connector.settings import WebhookSettings
 
 PLAIN = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?", re.ASCII)
+# texts that Python's own `int`, `float` or `Decimal` take, or that nearly are numbers
 ODD = [
     "1e3",
     "1E+2",
@@ -68,6 +69,7 @@ def test_what_is_no_such_text_is_refused(value: object) -> None:
 
 
 def by_serve(number: str) -> Sale:
+    """Map a Serve check with one line of that quantity."""
     item = {"sku": "A", "quantity": number, "total": "1.00"}
     check = {
         "id": "1", "revision": 1, "status": "closed", "closed_at": "2026-11-20T08:15:30Z", "currency": "EUR",
@@ -77,6 +79,7 @@ def by_serve(number: str) -> Sale:
 
 
 def by_poster(number: str) -> Sale:
+    """Map a Poster receipt with one line of that quantity."""
     line = {"product_id": "1", "num": number, "payed_sum": "100"}
     receipt = {
         "transaction_id": "1", "status": "2", "date_close": "1763626530000", "payed_sum": "300", "products": [line],
@@ -85,6 +88,7 @@ def by_poster(number: str) -> Sale:
 
 
 def by_webhook(number: str) -> Sale:
+    """Map a request of any till with one line of that quantity."""
     settings = WebhookSettings.model_validate(
         BASE | {"map_lines": "lines", "map_product": "sku", "map_quantity": "count"}
     )
@@ -100,12 +104,12 @@ def by_webhook(number: str) -> Sale:
 
 @pytest.mark.parametrize("read", [by_serve, by_poster, by_webhook])
 @given(number=TEXTS)
-def test_no_connector_counts_more_than_what_is_written(read: Any, number: str) -> None:
+def test_no_connector_counts_more_than_what_is_written(read: Callable[[str], Sale], number: str) -> None:
     try:
         sale = read(number)
     except BadPayload:
         return
-    # the any-till mapping strips what surrounds a value, and counts a line without a quantity as one
+    # the any-till mapping strips spaces around a value, and counts a line without a quantity as a single piece
     written = number.strip() or "1" if read is by_webhook else number
     assert PLAIN.fullmatch(written)
     assert abs(sale.lines[0].quantity - Decimal(written)) < Decimal("0.001")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import time
+from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -20,20 +21,22 @@ from connector_sdk import (
     TillUnavailable,
 )
 from connector_sdk.http import exchange, production_transport
+from tests.virtual_time import VirtualLoop, run
 
 TOKEN = "861052:02391570ff9af128e93c5a771055ba88"
 
 
-def client(**more: Any) -> TillClient:
-    values: dict[str, Any] = {
+def client(**options: Any) -> TillClient:
+    """Build a client of a till at `till.test`; `options` replace or add arguments of `TillClient`."""
+    defaults: dict[str, Any] = {
         "judge": lambda _answer: None,
         "limit": RateLimit(1000),
         "secrets": [TOKEN],
         "query": {"token": TOKEN},
-        # respx stands in front of httpx's own transport; production has another
+        # respx patches httpx's own transport; the production transport is aiohttp's
         "transport": httpx.AsyncHTTPTransport(),
     }
-    return TillClient("https://till.test/api", **(values | more))
+    return TillClient("https://till.test/api", **(defaults | options))
 
 
 @respx.mock
@@ -51,9 +54,11 @@ async def test_a_write_is_never_tried_again() -> None:
     with pytest.raises(Ambiguous):
         await client().post("x", {"a": "1"})
     assert route.call_count == 1
+    # never connected, so the write surely has not taken effect
     respx.post("https://till.test/api/x").mock(side_effect=httpx.ConnectError("no"))
     with pytest.raises(TillUnavailable):
         await client().post("x", {})
+    # an answer nobody understands: the till may well have done it
     respx.post("https://till.test/api/x").mock(return_value=httpx.Response(200, content=b"ok"))
     with pytest.raises(Ambiguous):
         await client().post("x", {})
@@ -76,23 +81,44 @@ async def test_errors_say_what_to_do_and_never_the_token(answer: Any, error: typ
     respx.get("https://till.test/api/x").mock(**mock)
     with pytest.raises(error) as raised:
         await client(deadline=1.0).get("x")
+    # a traceback prints the errors behind an error, too, unless they are suppressed
     chain: BaseException | None = raised.value
     while chain is not None:
         assert TOKEN not in str(chain)
         chain = None if chain.__suppress_context__ else chain.__context__
 
 
-async def test_one_deadline_holds_for_the_whole_call() -> None:
-    import asyncio
+@pytest.mark.parametrize(
+    ("answer_seconds", "attempts"),
+    [
+        (60.0, 1),  # the first answer does not come in time
+        (4.0, 3),  # two attempts fail in time, and the third is cut off
+        (4.8, 2),  # the pause before a third attempt would end after the deadline: it is not begun
+    ],
+)
+def test_one_deadline_holds_for_the_whole_call(
+    monkeypatch: pytest.MonkeyPatch, answer_seconds: float, attempts: int
+) -> None:
+    loop = VirtualLoop()
+    requests: list[httpx.Request] = []
 
-    async def slow(_request: httpx.Request) -> httpx.Response:
-        await asyncio.sleep(5)
-        return httpx.Response(200)
+    async def answer(request: httpx.Request) -> httpx.Response:
+        requests.append(request)
+        await asyncio.sleep(answer_seconds)
+        return httpx.Response(503)
 
-    began = time.monotonic()
-    with pytest.raises(TillUnavailable):
-        await client(transport=httpx.MockTransport(slow), deadline=0.3).get("x")
-    assert time.monotonic() - began < 2
+    async def call() -> None:
+        with pytest.raises(TillUnavailable):
+            await client(transport=httpx.MockTransport(answer), deadline=10.0).get("x")
+
+    # the client's own clock must be the loop's, which jumps to the next timer
+    monkeypatch.setattr("connector_sdk.till_client.time", SimpleNamespace(monotonic=loop.time))
+    try:
+        run(loop, call())
+    finally:
+        loop.close()
+    assert len(requests) == attempts
+    assert loop.time() <= 10.0 + 0.001  # an event loop's timers are a clock tick late
 
 
 async def test_an_answer_too_large_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,29 +129,48 @@ async def test_an_answer_too_large_is_not_read_to_its_end(monkeypatch: pytest.Mo
 
 
 async def test_a_redirect_is_an_answer_and_not_followed() -> None:
-    asked: list[str] = []
+    paths: list[str] = []
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        asked.append((await reader.readuntil(b"\r\n\r\n")).decode().split()[1])
+        paths.append((await reader.readuntil(b"\r\n\r\n")).decode().split()[1])
         writer.write(b"HTTP/1.1 302 Found\r\nLocation: /inside\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
         await writer.drain()
         writer.close()
 
+    # the production transport over a real socket: it is this one that must not follow
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     transport = production_transport(1)
     address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/x"
     assert (await exchange(transport, "GET", address, deadline=10)).status_code == 302
-    assert asked == ["/x"]
+    assert paths == ["/x"]
     await transport.aclose()
     server.close()
     await server.wait_closed()
 
 
-async def test_the_rate_limit_is_the_accounts_whoever_calls() -> None:
-    first, second = RateLimit.shared("account-1", 5), RateLimit.shared("account-1", 5)
+@dataclass
+class PauseRecorder:
+    """A clock on which only pauses take time; it records them, in seconds."""
+
+    now: float = 1000.0
+    pauses: list[float] = field(default_factory=list)
+
+    def monotonic(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        self.now += seconds
+
+
+async def test_the_rate_limit_is_the_accounts_whoever_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = PauseRecorder()
+    monkeypatch.setattr("connector_sdk.till_client.time", clock)
+    monkeypatch.setattr("connector_sdk.till_client.asyncio", clock)
+    first, second = RateLimit.shared("account-1", 4), RateLimit.shared("account-1", 4)
     assert first is second
-    assert RateLimit.shared("account-2", 5) is not first
-    began = time.monotonic()
-    for _ in range(14):
-        await first.turn()
-    assert time.monotonic() - began > 0.5
+    assert RateLimit.shared("account-2", 4) is not first
+    for limit in (first, second) * 7:
+        await limit.turn()
+    # fourteen calls at four a second: ten in a burst, and each further call a quarter of a second after the last
+    assert clock.pauses == [0.25] * 4

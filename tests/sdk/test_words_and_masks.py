@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+from pathlib import Path
 
 import pytest
 
@@ -15,9 +17,8 @@ WORDS = Catalogue(["connectors"])
 
 def test_a_message_survives_being_kept() -> None:
     inner = Message("why.by_amount", {"kept": "27.50", "amount": "10.00 UAH", "stamps": 2})
-    one = Message("sale.earned", {"receipt": "7", "amount": "27.50 UAH", "count": 2, "card": "4821", "why": inner})
-    again = Message.restored(one.stored())
-    assert WORDS.word(again) == (
+    outer = Message("sale.earned", {"receipt": "7", "amount": "27.50 UAH", "count": 2, "card": "4821", "why": inner})
+    assert WORDS.word(Message.restored(outer.stored())) == (
         "Receipt 7, 27.50 UAH, earned 2 stamps for the card ending 4821: 27.50 ÷ 10.00 UAH = 2."
     )
 
@@ -27,6 +28,7 @@ def test_plurals_unknown_languages_and_unknown_messages() -> None:
     assert "earned 1 stamp for" in WORDS.word(Message("sale.earned", params), "tlh-XX")
     assert WORDS.word(Message("no.such", {"a": 1})) == "no.such"
     assert WORDS.word(Message("sale.earned", {"count": 1})).startswith("Receipt {receipt}")
+    # a language comes from a request's header, and must not lead out of the folder of catalogues
     assert WORDS.word(Message("why.nobody"), "../../etc") == "nobody is attached"
 
 
@@ -37,16 +39,13 @@ def test_a_plugin_that_is_a_single_module_has_no_words_and_stands_in_nobodys_way
 
 
 def test_every_message_that_is_used_has_words() -> None:
-    import re
-    from pathlib import Path
-
     root = Path(__file__).parents[2] / "connectors"
     used = set()
     for file in root.rglob("*.py"):
         used |= set(re.findall(r'Message\(\s*"([a-z_.]+)"', file.read_text()))
         used |= set(re.findall(r'"(why\.[a-z_]+)"', file.read_text()))
     words = (root / "locale" / "en" / "messages.po").read_text()
-    assert sorted(one for one in used if f'msgid "{one}"' not in words) == []
+    assert sorted(name for name in used if f'msgid "{name}"' not in words) == []
 
 
 @pytest.mark.parametrize(

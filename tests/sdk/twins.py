@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
 from zoneinfo import ZoneInfo
 
 from connector_sdk import (
@@ -25,37 +24,42 @@ from connector_sdk import (
     TillUnavailable,
 )
 from connector_sdk.errors import ConnectorError
+from connector_sdk.till_client import Json
 from serve_connector import ServeConnector
 from serve_connector.stub import ServeStub
 
 
 class _Twin(ServeConnector):
-    """Good, but for what a subclass does to every sale."""
+    """A good connector, but for what a subclass does to every sale in `spoiled`."""
 
     def spoiled(self, sale: Sale) -> Sale:
         return sale
 
     async def poll(self, since: Checkpoint | None) -> AsyncIterator[SalePage]:
         async for page in super().poll(since):
-            yield page.model_copy(update={"sales": tuple(self.spoiled(one) for one in page.sales)})
+            yield page.model_copy(update={"sales": tuple(self.spoiled(sale) for sale in page.sales)})
 
     async def fetch(self, receipt_id: str) -> Sale | None:
         sale = await super().fetch(receipt_id)
         return self.spoiled(sale) if sale is not None else None
 
     def receive(self, hook: HookRequest) -> Received:
-        found = super().receive(hook)
-        if isinstance(found, Sales):
-            return Sales(tuple(self.spoiled(one) for one in found.sales), found.unreadable)
-        return found
+        received = super().receive(hook)
+        if isinstance(received, Sales):
+            return Sales(tuple(self.spoiled(sale) for sale in received.sales), received.unreadable)
+        return received
 
 
 class NamesAnotherCurrency(_Twin):
+    """Names another zone than the account's."""
+
     async def check(self) -> TillAccount:
         return (await super().check()).model_copy(update={"zone": "UTC"})
 
 
 class TakesARefusalForAnOutage(_Twin):
+    """Reports a refused token as an outage."""
+
     async def check(self) -> TillAccount:
         try:
             return await super().check()
@@ -64,6 +68,8 @@ class TakesARefusalForAnOutage(_Twin):
 
 
 class DropsAPage(_Twin):
+    """Yields the first page only."""
+
     async def poll(self, since: Checkpoint | None) -> AsyncIterator[SalePage]:
         began, pages = datetime.now(UTC), super().poll(since)
         yield await anext(aiter(pages))
@@ -71,6 +77,8 @@ class DropsAPage(_Twin):
 
 
 class RepeatsAPage(_Twin):
+    """Yields every page twice."""
+
     async def poll(self, since: Checkpoint | None) -> AsyncIterator[SalePage]:
         async for page in super().poll(since):
             yield page
@@ -79,6 +87,8 @@ class RepeatsAPage(_Twin):
 
 
 class BeginsALittleLate(_Twin):
+    """Leaves out receipts that were closed at the very moment from which it reads."""
+
     async def poll(self, since: Checkpoint | None) -> AsyncIterator[SalePage]:
         at = since.at if since is not None else datetime.now(UTC)
         async for page in super().poll(Checkpoint(at=at + timedelta(seconds=1))):
@@ -86,12 +96,16 @@ class BeginsALittleLate(_Twin):
 
 
 class PromisesTooFar(_Twin):
+    """Sets a checkpoint on every page."""
+
     async def poll(self, since: Checkpoint | None) -> AsyncIterator[SalePage]:
         async for page in super().poll(since):
             yield page.model_copy(update={"checkpoint": Checkpoint(at=datetime.now(UTC) - timedelta(minutes=1))})
 
 
 class SwallowsFailures(_Twin):
+    """Ends a read that failed as if it were complete."""
+
     async def poll(self, since: Checkpoint | None) -> AsyncIterator[SalePage]:
         began = datetime.now(UTC)
         try:
@@ -102,19 +116,25 @@ class SwallowsFailures(_Twin):
 
 
 class VersionsByTheClock(_Twin):
+    """Gives every reading a new version."""
+
     def spoiled(self, sale: Sale) -> Sale:
         return sale.model_copy(update={"version": int(datetime.now(UTC).timestamp() * 1e6)})
 
 
 class RaisesForTheUnknown(_Twin):
+    """Raises for a receipt that the till does not know."""
+
     async def fetch(self, receipt_id: str) -> Sale | None:
-        found = await super().fetch(receipt_id)
-        if found is None:
+        sale = await super().fetch(receipt_id)
+        if sale is None:
             raise BadPayload("id", "there is no such check")
-        return found
+        return sale
 
 
 class StopsAtABadReceipt(_Twin):
+    """Ends the read at a receipt that cannot be mapped."""
+
     async def poll(self, since: Checkpoint | None) -> AsyncIterator[SalePage]:
         async for page in super().poll(since):
             if page.unreadable:
@@ -123,20 +143,28 @@ class StopsAtABadReceipt(_Twin):
 
 
 class FloatsMoney(_Twin):
+    """Computes money in floats."""
+
     def spoiled(self, sale: Sale) -> Sale:
+        # 0.29 times 100 is 28.999999999999996, and `int` cuts it off
         floated = int(float(sale.paid.decimal) * 100)
         return sale.model_copy(update={"paid": Money(floated, sale.paid.currency)})
 
 
 class IgnoresTheZone(_Twin):
+    """Reads the till's UTC as the account's local time."""
+
     def spoiled(self, sale: Sale) -> Sale:
         if sale.closed_at is None:
             return sale
+        # the wall clock's figures stay, under the account's zone: an hour or two off
         naive = sale.closed_at.replace(tzinfo=None)
         return sale.model_copy(update={"closed_at": naive.replace(tzinfo=ZoneInfo("Europe/Madrid"))})
 
 
 class ClosesWhatIsOpen(_Twin):
+    """Reports open receipts as closed."""
+
     def spoiled(self, sale: Sale) -> Sale:
         if sale.status is not SaleStatus.open:
             return sale
@@ -144,21 +172,22 @@ class ClosesWhatIsOpen(_Twin):
 
 
 class CountsTips(_Twin):
-    """Reads what was charged to the card."""
+    """Takes the amount charged to the card, tip included, for the receipt's total."""
 
-    def _charged(self, raw: Any) -> Any:
-        payments = raw.get("payments") or []
-        return {**raw, "total": payments[0]["amount"]} if payments else raw
+    def _charged(self, check: Json) -> Json:
+        payments = check.get("payments") or []
+        return {**check, "total": payments[0]["amount"]} if payments else check
 
     async def poll(self, since: Checkpoint | None) -> AsyncIterator[SalePage]:
-        async for raw in self._client.checks(since.at if since else datetime.now(UTC)):
-            yield self._page([self._charged(one) for one in raw])
+        async for checks in self._client.checks(since.at if since else datetime.now(UTC)):
+            yield self._page([self._charged(check) for check in checks])
         yield SalePage(checkpoint=Checkpoint(at=datetime.now(UTC)))
 
 
 class ReadsOnlyOnce(_Twin):
-    """Remembers receipts for ever, as they were first."""
+    """Reports every receipt for ever as it was first."""
 
+    # on the class: the suite reads with a new instance each time
     _first: dict[str, Sale] = {}
 
     def spoiled(self, sale: Sale) -> Sale:
@@ -166,47 +195,65 @@ class ReadsOnlyOnce(_Twin):
 
 
 class ForgetsLateRefunds(_Twin):
+    """Reports no refund."""
+
     def spoiled(self, sale: Sale) -> Sale:
         return sale.model_copy(update={"refunded": Money.zero(sale.paid.currency)})
 
 
 class TakesSomeForAll(_Twin):
+    """Reports a partial refund as a refund of everything."""
+
     def spoiled(self, sale: Sale) -> Sale:
         return sale.model_copy(update={"refunded": sale.paid}) if sale.refunded else sale
 
 
 class ForgetsVoids(_Twin):
+    """Reports voided receipts as closed."""
+
     def spoiled(self, sale: Sale) -> Sale:
         return sale.model_copy(update={"status": SaleStatus.closed}) if sale.status is SaleStatus.voided else sale
 
 
 class FetchesWithoutLines(_Twin):
+    """Fetches receipts without the location that a poll gives them."""
+
     async def fetch(self, receipt_id: str) -> Sale | None:
-        found = await super().fetch(receipt_id)
-        return found.model_copy(update={"location_id": None}) if found is not None else None
+        sale = await super().fetch(receipt_id)
+        return sale.model_copy(update={"location_id": None}) if sale is not None else None
 
 
 class NamesNobody(_Twin):
+    """Reports no customer."""
+
     def spoiled(self, sale: Sale) -> Sale:
         return sale.model_copy(update={"customer": None})
 
 
 class NamesTheWalkInCustomer(_Twin):
+    """Reports the till's customer for nobody as a customer."""
+
     def spoiled(self, sale: Sale) -> Sale:
         return sale.model_copy(update={"customer": sale.customer or Customer(till_id="0")})
 
 
 class IgnoresItsHooks(_Twin):
+    """Ignores every hook."""
+
     def receive(self, hook: HookRequest) -> Received:
         return Ignored("not now")
 
 
 class TrustsAForgedHook(_Twin):
+    """Verifies nothing."""
+
     def prove(self, hook: HookRequest) -> None:
         return
 
 
 class ReadsHeadersOfAHook(_Twin):
+    """Verifies in `receive`, which gets no headers later."""
+
     def receive(self, hook: HookRequest) -> Received:
         if "serve-signature" not in hook.headers:
             raise BadPayload("headers", "there is no signature")
@@ -214,6 +261,8 @@ class ReadsHeadersOfAHook(_Twin):
 
 
 class LogsTheToken(_Twin):
+    """Logs a secret."""
+
     async def poll(self, since: Checkpoint | None) -> AsyncIterator[SalePage]:
         logging.getLogger("twin").debug("reading with %s", self.settings.access_token.get_secret_value())
         async for page in super().poll(since):
@@ -250,5 +299,5 @@ TWINS: dict[str, type[ServeConnector]] = {
 
 
 def stub_of(twin: type[ServeConnector]) -> type[ServeStub]:
-    """Serve's stub with a twin in the connector's place."""
+    """Make Serve's stub with a twin in the place of the connector."""
     return type(f"StubOf{twin.__name__}", (ServeStub,), {"connector": twin})

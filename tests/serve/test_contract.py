@@ -19,6 +19,7 @@ SPEC = yaml.safe_load((resources.files("serve_connector") / "openapi.yaml").read
 
 
 def connector(sandbox: ServeSandbox) -> tuple[ServeConnector, Contract]:
+    """A connector of the sandbox's account, each of whose exchanges is held against the file."""
     contract = Contract(httpx.ASGITransport(app=sandbox.application()), SPEC)
     settings = ServeSettings.model_validate(sandbox.settings())
     return ServeConnector(settings, app=ServeApp(api_url="http://serve.test"), transport=contract), contract
@@ -29,22 +30,19 @@ async def test_every_exchange_is_as_the_file_says() -> None:
     checks = [sandbox.cafe.sell(phone="+34600111222") for _ in range(5)]
     sandbox.cafe.refund(checks[0], "1.00")
     sandbox.cafe.void(checks[1])
-    made, contract = connector(sandbox)
-    account = await made.check()
+    till, contract = connector(sandbox)
+    account = await till.check()
     assert (account.id, account.currency, account.zone) == ("acc_31", "EUR", "Europe/Madrid")
-    made._account = account
+    till._account = account
     since = Checkpoint(at=sandbox.cafe.changes[0][0])
-    assert len([sale async for page in made.poll(since) for sale in page.sales]) == 5
-    assert await made.fetch(checks[0]) is not None
-    assert await made.fetch("chk_1") is None
+    assert len([sale async for page in till.poll(since) for sale in page.sales]) == 5
+    assert await till.fetch(checks[0]) is not None
+    assert await till.fetch("chk_1") is None
     sandbox.cafe.fail_next = [503, 429]
-    assert await made.fetch(checks[0]) is not None
+    assert await till.fetch(checks[0]) is not None
+    wrong = ServeSettings.model_validate({"access_token": "wrong"})
     with pytest.raises(NotAuthorised):
-        await (
-            connector(ServeSandbox(Cafe(token="another")))[0]
-            .__class__(ServeSettings.model_validate({"access_token": "wrong"}), app=made.app, transport=contract)
-            .check()
-        )
+        await ServeConnector(wrong, app=till.app, transport=contract).check()
     assert contract.used == {
         ("listVenues", 200),
         ("listVenues", 401),
@@ -58,10 +56,10 @@ async def test_every_exchange_is_as_the_file_says() -> None:
 
 def test_events_are_as_the_file_says_and_prove_themselves() -> None:
     sandbox = ServeSandbox()
-    made, contract = connector(sandbox)
+    till, contract = connector(sandbox)
     body = sandbox.cafe.event(sandbox.cafe.sell(phone="+34600111222"))
     headers = sandbox.cafe.signed(body, secrets_=(sandbox.cafe.secret, "next"))
-    made.prove(HookRequest("POST", headers, {}, body))
+    till.prove(HookRequest("POST", headers, {}, body))
     event = SPEC["webhooks"]["check"]["post"]
     contract.validate(json.loads(body), event["requestBody"]["content"]["application/json"]["schema"], "event")
     contract.validate(headers["serve-signature"], event["parameters"][0]["schema"], "signature")

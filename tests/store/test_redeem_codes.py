@@ -9,7 +9,7 @@ import pytest
 
 from connectors.domain.connection import Connection
 from connectors.runtime.host import Host
-from connectors.store import ledger
+from connectors.store import ledger, queries
 from connectors.store.vault import Vault
 from tests.town import KEY, Town
 from tests.web.visitor import browsers
@@ -62,14 +62,14 @@ async def test_a_database_of_before_is_encrypted_and_sends_what_waited_as_it_was
     async with Host(town.settings) as host:
         assert CODE.encode() not in bytes_in(tmp_path)
         assert _requests(tmp_path / "ledger.db") == requests
-        found = await host.store.read(lambda tx: ledger.operations.list_newest(tx, town.connection.id))
+        found = await host.store.read(lambda tx: queries.operations.list_newest(tx, town.connection.id))
         assert [(one.receipt_id, one.state, one.redeem_code) for one in found] == wanted
         with sqlite3.connect(tmp_path / "ledger.db") as database:
             database.execute("UPDATE business SET paused_until = 0")
         await host.services.sync.run(town.connection.id)
         await host.services.sync.run(town.connection.id)
         assert [one["code"] for one in town.applied("voucher_redeemed")] == [f"poster:861052:{first}:1"]
-        found = await host.store.read(lambda tx: ledger.operations.list_newest(tx, town.connection.id))
+        found = await host.store.read(lambda tx: queries.operations.list_newest(tx, town.connection.id))
         assert [one.state for one in found] == ["applied", "rejected"]
         lines = await host.store.read(lambda tx: ledger.journal.of_connection(tx, town.connection.id))
         assert any(CODE in host.words.word(line.message) for line in lines)
@@ -91,7 +91,7 @@ async def test_the_free_space_is_wiped_at_the_next_start_where_it_could_not_be_a
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("connectors.store.engine._BUSY_MILLISECONDS", 10)
         async with Host(town.settings) as host:
-            assert len(await host.store.read(lambda tx: ledger.operations.list_newest(tx, connection.id))) == 1
+            assert len(await host.store.read(lambda tx: queries.operations.list_newest(tx, connection.id))) == 1
     reader.close()
     async with Host(town.settings):
         assert CODE.encode() not in bytes_in(tmp_path)

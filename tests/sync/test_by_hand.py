@@ -216,7 +216,7 @@ async def test_every_try_and_its_answer_is_told_also_after_a_doubt(town: Town) -
             await town.sync()
             await asyncio.sleep(0.1)
     sale = (await town.operations())[0].sale_id
-    told = await town.host.store.read(lambda tx: ledger.operations.with_attempts(tx, sale))
+    told = await town.host.store.read(lambda tx: queries.operations.of_sale(tx, sale))
     assert [one.state for one in told[0][1]][-1] == "applied"
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from connector_sdk import Sale
 from connectors.domain.operation import State
 from connectors.sevenstamp.sandbox import Faults
-from connectors.store import counters, ledger
+from connectors.store import counters, ledger, queries
 from connectors.sync.ingest import Snapshot, Source
 from tests.model import World, sale
 
@@ -70,7 +70,7 @@ class Machine:
 
 
 async def _all_settled(world: World, connection_id: str) -> bool:
-    found = await world.host.store.read(lambda tx: ledger.operations.list_newest(tx, connection_id))
+    found = await world.host.store.read(lambda tx: queries.operations.list_newest(tx, connection_id))
     return all(one.state in (State.applied, State.cancelled) for one in found)
 
 

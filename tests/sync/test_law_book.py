@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -18,12 +19,16 @@ from connectors.domain.connection import Health
 from connectors.domain.operation import Kind, Planned, State
 from connectors.domain.planning import plan
 from connectors.domain.stamps import stamps_for
-from connectors.services import Refusal
+from connectors.services import Refusal, Services
 from connectors.sevenstamp.client import SevenStamp
-from connectors.store import connections, counters, inbox, ledger
-from connectors.store.connections.registry import ConnectionEdit
-from connectors.sync.delivery import Deliverer, Pace, Timing, month_turns
+from connectors.store import connections, counters, inbox, ledger, queries
+from connectors.store.connections.registry import ConnectionChange
+from connectors.sync import health, lifecycle
+from connectors.sync.delivery import Deliverer
 from connectors.sync.ingest import Outcome, Snapshot, Source
+from connectors.sync.pacing import Pace
+from connectors.sync.resolution import Timing
+from connectors.sync.settlement import start_of_next_month
 from tests.model import World, sale
 from tests.town import ANNA, BORYS, KEY, Town
 
@@ -96,7 +101,8 @@ async def test_only_a_history_that_was_read_proves_absence(town: Town) -> None:
     town.cafe.sell(town.cafe.client(ANNA))
     timing = Timing(deadline=0.2, settle=0.1)
     service = SevenStamp(str(town.settings.sevenstamp_url), transport=Forbidding(), deadline=0.2)
-    town.host.services._context.deliverer = deliverer = Deliverer(town.host.store, service, timing)
+    deliverer = Deliverer(town.host.store, service, timing)
+    town.host.services = Services(replace(town.host.services._context, deliverer=deliverer))
     await town.sync()
     for _ in range(4):
         await asyncio.sleep(0.2)
@@ -169,10 +175,10 @@ async def test_a_late_nobody_does_not_undo_a_card_that_was_found(town: Town) -> 
     assert town.host.sevenstamp is not None
     await town.host.sevenstamp.with_key(KEY).issue_card(phone=ANNA)
     await town.sync()
-    from connectors.sync.identification import _Nobody
+    from connectors.sync.identification import _conclude, _NoCard
 
     one = await town.host.services.connections.get(town.connection.id)
-    await town.host.store.write(lambda tx: town.host.identifier._conclude(tx, one, stale, _Nobody()))  # type: ignore[union-attr]
+    await town.host.store.write(lambda tx: _conclude(tx, one, stale, _NoCard()))
     await town.sync()
     assert town.stamps(ANNA) == 1
 
@@ -281,15 +287,11 @@ async def test_what_a_person_changed_meanwhile_is_not_undone_by_an_old_call(town
     await town.host.services.connections.pause(before.id)
     reason = Message("why.till_refuses")
     for _ in range(4):
-        await town.host.store.write(
-            lambda tx: connections.schedule.record_failed_read(tx, before, reason, retry_after=None)
-        )
+        await town.host.store.write(lambda tx: health.record_failed_read(tx, before, reason, retry_after=None))
     assert (await town.host.services.connections.get(before.id)).health == "paused"
     await town.host.services.connections.resume(before.id)
     await town.host.services.connections.edit(before.id, dict(town.till.settings()))
-    await town.host.store.write(
-        lambda tx: connections.registry.report_unwell(tx, before, Health.needs_authorisation, reason)
-    )
+    await town.host.store.write(lambda tx: health.report_unwell(tx, before, Health.needs_authorisation, reason))
     assert (await town.host.services.connections.get(before.id)).health == "active"
 
 
@@ -365,7 +367,7 @@ async def _slow_and_fast(world: World) -> None:
     pace.limited(asyncio.get_running_loop().time(), 1.0)
     running = asyncio.create_task(host.deliverer.run())
     before = asyncio.get_running_loop().time()
-    while not (await host.store.read(lambda tx: ledger.operations.counts_by_state(tx, fast, 0)))["applied"]:  # noqa: ASYNC110 - virtual time
+    while not (await host.store.read(lambda tx: queries.operations.counts_by_state(tx, fast, 0)))["applied"]:  # noqa: ASYNC110 - virtual time
         await asyncio.sleep(0.1)
     assert asyncio.get_running_loop().time() - before < 5
     host.deliverer.stop()
@@ -374,8 +376,8 @@ async def _slow_and_fast(world: World) -> None:
 
 def test_a_zone_nobody_knows_does_not_stop_a_month_from_turning() -> None:
     now = 1_764_000_000_000_000  # 24 November 2025
-    assert month_turns(now, "No/Where") == 1_764_547_200_000_000
-    assert month_turns(now, "Europe/Kyiv") == 1_764_547_200_000_000 - 2 * 3600 * 10**6
+    assert start_of_next_month(now, "No/Where") == 1_764_547_200_000_000
+    assert start_of_next_month(now, "Europe/Kyiv") == 1_764_547_200_000_000 - 2 * 3600 * 10**6
 
 
 def test_kinds_are_those_the_sandbox_reports() -> None:
@@ -386,4 +388,4 @@ async def test_tickets_grow(town: Town) -> None:
     first = await town.host.store.write(lambda tx: counters.issue_tickets(tx, 3))
     assert await town.host.store.write(lambda tx: counters.issue_tickets(tx, 1)) == first + 3
     await town.connect()
-    await town.host.store.write(lambda tx: connections.registry.edit(tx, town.connection.id, ConnectionEdit(title="x")))
+    await town.host.store.write(lambda tx: lifecycle.edit(tx, town.connection.id, ConnectionChange(title="x")))

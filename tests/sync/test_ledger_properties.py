@@ -11,8 +11,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from connector_sdk import Money, Sale, SaleStatus
 from connector_sdk.rule import StampRule, UnknownCustomer
-from connectors.store import connections, counters, inbox
-from connectors.store.connections.registry import ConnectionEdit
+from connectors.store import counters, inbox
+from connectors.store.connections.registry import ConnectionChange
+from connectors.sync import lifecycle
 from connectors.sync.ingest import Snapshot, Source
 from tests.model import ModelTill, World, sale
 
@@ -109,9 +110,7 @@ class History(RuleBasedStateMachine):
     @rule(number=st.sampled_from(RULES))
     def edit_the_rule(self, number: StampRule) -> None:
         self._pass(1)
-        self.world.run(
-            self.world.host.store.write(lambda tx: connections.registry.edit(tx, self.id, ConnectionEdit(rule=number)))
-        )
+        self.world.run(self.world.host.store.write(lambda tx: lifecycle.edit(tx, self.id, ConnectionChange(), number)))
         self.rules.append((self.world.clock.now(), number))
 
     @rule()

@@ -17,7 +17,7 @@ from connectors.cli.servers import serving
 from connectors.plugins import Plugins
 from connectors.runtime.host import Host
 from connectors.settings import Settings
-from connectors.store import counters, ledger
+from connectors.store import counters, queries
 from connectors.sync.ingest import Snapshot, Source
 from tests.model import ModelTill, sale
 from tests.town import Sandbox
@@ -84,7 +84,7 @@ async def test_two_processes_plan_once_and_send_once(tmp_path: Path) -> None:
         async with _host(database, url) as host:
             assert host.deliverer is not None
             await host.deliverer.drain()
-            found = await host.store.read(lambda tx: ledger.operations.list_newest(tx, one.id))
+            found = await host.store.read(lambda tx: queries.operations.list_newest(tx, one.id))
     assert len(found) == len(sales)
     applied = [one["code"] for one in sandbox.state.operations if one["kind"] == "stamps_added"]
     assert sorted(applied) == sorted(f"model:a1:r{n}:1" for n in range(len(sales)))

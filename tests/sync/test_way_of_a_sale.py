@@ -180,7 +180,7 @@ async def test_a_plan_without_operations_holds_and_goes_on_when_it_has_some(town
     assert result["operations"]["pending"] == 1  # the business pauses: the third was not even tried
     town.sevenstamp.state.allowed = None
     assert town.host.deliverer is not None
-    await town.host.deliverer.watch_plans(every=0)
+    await town.host.deliverer.check_paused_businesses(every=0)
     await town.sync()
     assert town.stamps(ANNA) == 3
 

@@ -13,7 +13,9 @@ from connector_sdk.messages import Message
 from connectors.domain.clock import SECOND, SystemClock
 from connectors.domain.connection import Health
 from connectors.store import connections, counters, inbox
-from connectors.store.connections.registry import ConnectionEdit
+from connectors.store.connections.registry import ConnectionChange
+from connectors.sync import health as health_records
+from connectors.sync import lifecycle
 from connectors.web.app import MOST_BODY
 from poster_connector.sandbox import SECRET, Account
 from tests.town import ANNA, Town, build
@@ -254,7 +256,7 @@ async def test_a_token_that_somebody_sends_again_replaces_no_newer_one_and_none_
 async def test_a_connection_that_does_not_know_its_name_in_hooks_learns_it_with_the_next_look_back(town: Town) -> None:
     one = await town.connect()
     before = one.account.model_copy(update={"hook_name": None})
-    await town.host.store.write(lambda tx: connections.registry.edit(tx, one.id, ConnectionEdit(account=before)))
+    await town.host.store.write(lambda tx: lifecycle.edit(tx, one.id, ConnectionChange(account=before)))
     assert (await town.hook(town.cafe.hook(330660, "closed"))).status_code == 503  # Poster sends it again
     await town.sync()
     assert said(await town.hook(town.cafe.hook(330660, "closed"))) == ACCEPT
@@ -265,7 +267,7 @@ async def test_a_token_that_is_added_puts_a_connection_right_again(town: Town) -
     await town.connect()
     one = await town.host.services.connections.get(town.connection.id)
     await town.host.store.write(
-        lambda tx: connections.registry.report_unwell(tx, one, Health.needs_authorisation, Message("why.till_refuses"))
+        lambda tx: health_records.report_unwell(tx, one, Health.needs_authorisation, Message("why.till_refuses"))
     )
     token = json.dumps({"user_id": "4", "access_token": town.cafe.token})
     assert said(await town.hook(town.cafe.signed_hook("application", 76, "added", data=token))) == ACCEPT

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from connector_sdk import BadPayload, Money, SaleStatus
+from connector_sdk import BadPayload, Money, Sale, SaleStatus
 from webhook_connector import expressions
-from webhook_connector.expressions import compiled, parsed
+from webhook_connector.expressions import compile_path, parse_json
 from webhook_connector.mapping import sales_of
 from webhook_connector.settings import WebhookSettings
 
@@ -27,20 +27,22 @@ BASE = {
 BODY = {"id": 7, "at": "2026-11-20T08:15:30Z", "total": 12.50, "phone": "+34600111222"}
 
 
-def settings(**more: Any) -> WebhookSettings:
-    return WebhookSettings.model_validate(BASE | more)
+def settings(**changes: str) -> WebhookSettings:
+    return WebhookSettings.model_validate(BASE | changes)
 
 
-def mapped(body: Any, **more: Any) -> Any:
-    (sale,), unreadable = sales_of(json.dumps(body).encode(), settings(**more))
+def mapped(body: object, **changes: str) -> Sale:
+    """The one sale of a request."""
+    (sale,), unreadable = sales_of(json.dumps(body).encode(), settings(**changes))
     assert unreadable == []
     return sale
 
 
-def refused(body: Any, **more: Any) -> tuple[str, str]:
-    sales, (bad,) = sales_of(json.dumps(body).encode(), settings(**more))
+def refused(body: object, **changes: str) -> tuple[str, str]:
+    """Which field of a request does not fit, and why."""
+    sales, (unreadable,) = sales_of(json.dumps(body).encode(), settings(**changes))
     assert sales == []
-    return bad.where, bad.why
+    return unreadable.where, unreadable.why
 
 
 @pytest.mark.parametrize(
@@ -49,11 +51,11 @@ def refused(body: Any, **more: Any) -> tuple[str, str]:
      "r[?kind=='refund'].amount", "r[?kind=='refund' && ok!='no'].amount[]", "@"],
 )  # fmt: skip
 def test_paths_indexes_projections_text_filters_and_alternatives_are_allowed(path: str) -> None:
-    compiled(path)
+    compile_path(path)
 
 
 @pytest.mark.parametrize(
-    ("path", "said"),
+    ("path", "words"),
     [
         ("length(@)", "no functions"),
         ("sum(refunds[].amount)", "no functions"),
@@ -75,13 +77,13 @@ def test_paths_indexes_projections_text_filters_and_alternatives_are_allowed(pat
         ("(" * 140 + "a" + ")" * 140, ""),
     ],
 )
-def test_everything_else_is_refused_in_words(path: str, said: str) -> None:
-    if not said:
-        compiled(path)  # brackets only: as deep as the length allows, and no harm
+def test_everything_else_is_refused_in_words(path: str, words: str) -> None:
+    if not words:
+        compile_path(path)  # brackets only: as deep as the length allows, and no harm
         return
     with pytest.raises(ValueError, match=r".") as caught:
-        compiled(path)
-    assert said in str(caught.value)
+        compile_path(path)
+    assert words in str(caught.value)
     with pytest.raises(ValidationError):
         settings(map_version=path)
 
@@ -96,7 +98,7 @@ def test_a_path_that_costs_too_much_to_follow_is_refused_by_its_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "more", "minor"),
+    ("value", "changes", "minor"),
     [
         (12.5, {}, 1250),
         ("12.50", {}, 1250),
@@ -113,22 +115,21 @@ def test_a_path_that_costs_too_much_to_follow_is_refused_by_its_name() -> None:
         ("1.234", {"currency": "KWD"}, 1234),
     ],
 )
-def test_amounts_are_exact(value: Any, more: dict[str, str], minor: int) -> None:
-    currency = more.get("currency", "EUR")
-    assert mapped(BODY | {"total": value}, **more).paid == Money(minor, currency)
+def test_amounts_are_exact(value: object, changes: dict[str, str], minor: int) -> None:
+    currency = changes.get("currency", "EUR")
+    assert mapped(BODY | {"total": value}, **changes).paid == Money(minor, currency)
 
 
 @pytest.mark.parametrize(
-    ("value", "more"),
+    ("value", "changes"),
     [
         ("12,50", {}), ("1,23,4.5", {}), ("1e2", {}), ("12.505", {}), ("€12.50", {}), ("", {}), (None, {}), (True, {}),
-        ({"a": 1}, {}), ("-3.00", {}), ("12.50", {"units": "minor"}), ("12.50", {"decimal_sign": "comma", "x": ""}),
+        ({"a": 1}, {}), ("-3.00", {}), ("12.50", {"units": "minor"}), ("12.50", {"decimal_sign": "comma"}),
         (["1.00", "x"], {}), ("NaN", {}), ("٣", {}), ("9" * 40, {}), ("12.5", {"currency": "JPY"}),
     ],
 )  # fmt: skip
-def test_what_is_no_amount_is_refused_with_its_field(value: Any, more: dict[str, str]) -> None:
-    more = {name: one for name, one in more.items() if name != "x"}
-    where, why = refused(BODY | {"total": value}, **more)
+def test_what_is_no_amount_is_refused_with_its_field(value: object, changes: dict[str, str]) -> None:
+    where, why = refused(BODY | {"total": value}, **changes)
     assert where == "paid"
     assert why
 
@@ -146,7 +147,7 @@ def test_a_path_that_leads_to_somebody_by_mistake_tells_nobody(field: str, someb
 
 
 @pytest.mark.parametrize(
-    ("text", "more", "iso"),
+    ("text", "changes", "iso"),
     [
         ("2026-11-20T08:15:30Z", {}, "2026-11-20T08:15:30+00:00"),
         ("2026-11-20T09:15:30+01:00", {}, "2026-11-20T08:15:30+00:00"),
@@ -158,12 +159,14 @@ def test_a_path_that_leads_to_somebody_by_mistake_tells_nobody(field: str, someb
         ("20.11.2026 09:15", {"dates": "pattern", "date_pattern": "%d.%m.%Y %H:%M"}, "2026-11-20T08:15:00+00:00"),
     ],
 )
-def test_times_in_their_ways_and_zones(text: Any, more: dict[str, str], iso: str) -> None:
-    assert mapped(BODY | {"at": text}, **more).closed_at.isoformat() == iso
+def test_times_in_their_ways_and_zones(text: object, changes: dict[str, str], iso: str) -> None:
+    closed_at = mapped(BODY | {"at": text}, **changes).closed_at
+    assert closed_at is not None
+    assert closed_at.isoformat() == iso
 
 
 @pytest.mark.parametrize("text", ["yesterday", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "1e400", 5])
-def test_what_is_no_time_is_refused_with_its_field(text: Any) -> None:
+def test_what_is_no_time_is_refused_with_its_field(text: object) -> None:
     for dates in ("iso", "unix", "unix_ms"):
         if not (dates != "iso" and text == 5):
             assert refused(BODY | {"at": text}, dates=dates)[0] == "closed_at"
@@ -179,7 +182,7 @@ def test_statuses() -> None:
     where, why = refused(BODY | {"s": "completed"}, **chosen)  # another word for paid, perhaps: a person says
     assert (where, why) == ("status", "“completed” is a word that nobody has explained")
     chosen["open_statuses"] = "Waiting"
-    by_status = {one: mapped(BODY | {"s": one}, **chosen) for one in ("Paid", "done", "refunded", "void", "waiting")}
+    by_status = {word: mapped(BODY | {"s": word}, **chosen) for word in ("Paid", "done", "refunded", "void", "waiting")}
     assert [sale.status for sale in by_status.values()] == [
         SaleStatus.closed, SaleStatus.closed, SaleStatus.closed, SaleStatus.voided, SaleStatus.open,
     ]  # fmt: skip
@@ -189,8 +192,8 @@ def test_statuses() -> None:
 def test_several_receipts_in_one_request_and_one_of_them_bad() -> None:
     body = json.dumps({"orders": [BODY, BODY | {"id": 8, "total": None}, "x", BODY | {"id": 9}]}).encode()
     sales, unreadable = sales_of(body, settings(map_receipts="orders"))
-    assert [one.receipt_id for one in sales] == ["7", "9"]
-    assert [(one.receipt_id, one.where, one.why) for one in unreadable] == [
+    assert [sale.receipt_id for sale in sales] == ["7", "9"]
+    assert [(record.receipt_id, record.where, record.why) for record in unreadable] == [
         ("8", "paid", "nothing is at total"),
         (None, "receipt", "is not an object"),
     ]
@@ -217,12 +220,12 @@ def test_tips_other_currencies_and_lists_where_one_value_is_wanted() -> None:
 )
 def test_bodies_that_cannot_be_read(body: bytes, where: str) -> None:
     with pytest.raises(BadPayload) as caught:
-        parsed(body)
+        parse_json(body)
     assert caught.value.where == where
 
 
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("changes", "words"),
     [
         ({"map_phone": ""}, "map_phone: say where the customer's phone"),
         ({"map_paid": ""}, "map_paid: this is needed"),
@@ -235,23 +238,24 @@ def test_bodies_that_cannot_be_read(body: bytes, where: str) -> None:
         ({"currency": "euro"}, "currency"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused_in_words(more: dict[str, str], said: str) -> None:
+def test_settings_that_make_no_sense_are_refused_in_words(changes: dict[str, str], words: str) -> None:
     with pytest.raises(ValidationError) as caught:
-        settings(**more)
-    assert said in str(caught.value)
+        settings(**changes)
+    assert words in str(caught.value)
 
 
 def test_what_many_receipts_cost_together_is_one_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     """The id of a receipt that costs too much is not followed once more for each of five hundred."""
     visits = 0
-    visit = expressions._Follower.visit
+    visit = expressions._CountingInterpreter.visit
 
-    def counted(self: Any, node: Any, *args: Any, **kwargs: Any) -> Any:
+    # a node of a parsed path has no public type
+    def counted(interpreter: expressions._CountingInterpreter, node: Any, *args: object, **kwargs: object) -> object:
         nonlocal visits
         visits += 1
-        return visit(self, node, *args, **kwargs)
+        return visit(interpreter, node, *args, **kwargs)
 
-    monkeypatch.setattr(expressions._Follower, "visit", counted)
+    monkeypatch.setattr(expressions._CountingInterpreter, "visit", counted)
     costly = "x[?" + "||".join(["a!=b"] * 40) + "]||id"
     settings = WebhookSettings.model_validate(BASE | {"map_receipts": "all", "map_receipt_id": costly})
     row = {
@@ -267,6 +271,6 @@ def test_what_many_receipts_cost_together_is_one_budget(monkeypatch: pytest.Monk
 
 
 def test_large_values_are_not_compared_with_each_other() -> None:
-    assert expressions.found_in("x[?a==b].id", {"x": [{"a": [1], "b": [1], "id": "1"}]}) == []
-    assert expressions.found_in("x[?a=='b'].id", {"x": [{"a": "b", "id": "1"}]}) == ["1"]
-    assert expressions.found_in("x[?a!='b'].id", {"x": [{"a": None, "id": "1"}]}) == ["1"]
+    assert expressions.follow_path("x[?a==b].id", {"x": [{"a": [1], "b": [1], "id": "1"}]}) == []
+    assert expressions.follow_path("x[?a=='b'].id", {"x": [{"a": "b", "id": "1"}]}) == ["1"]
+    assert expressions.follow_path("x[?a!='b'].id", {"x": [{"a": None, "id": "1"}]}) == ["1"]

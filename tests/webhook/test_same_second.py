@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 
@@ -13,16 +12,15 @@ from tests.town import Town
 from tests.webhook.test_way_of_a_request import READY, SECRET, SHOP, connect, fresh, send
 
 PHONE = "+34600111222"
-SHOPS = {
+HEADERS = {"woocommerce": "X-WC-Webhook-Signature", "shopify": "X-Shopify-Hmac-Sha256"}
+STATES: dict[str, dict[str, dict[str, object]]] = {
     "woocommerce": {
-        "header": "X-WC-Webhook-Signature",
         "pending": {"status": "pending", "refunds": []},
         "paid": {"status": "processing", "refunds": []},
         "refunded": {"status": "refunded", "refunds": []},
         "cancelled": {"status": "cancelled", "refunds": []},
     },
     "shopify": {
-        "header": "X-Shopify-Hmac-Sha256",
         "pending": {"financial_status": "pending", "refunds": []},
         "paid": {"financial_status": "paid", "refunds": []},
         "refunded": {"financial_status": "refunded", "refunds": []},
@@ -32,24 +30,23 @@ SHOPS = {
 
 
 async def sell(town: Town, shop: str, *states: str) -> list[str]:
-    """Send states of one order, all of one second; the journal afterwards."""
-    facts: dict[str, Any] = SHOPS[shop]
+    """Send states of one order, all of one second; return the journal."""
     await connect(town, {**READY[shop].settings, **SHOP})
     first = fresh(READY[shop].sample)
     for state in states:
-        body = json.dumps({**json.loads(first), **facts[state]}).encode()
-        assert await send(town, body, {facts["header"]: BodyHmac(SECRET, "base64").sign(body)}) == 200
+        body = json.dumps({**json.loads(first), **STATES[shop][state]}).encode()
+        assert await send(town, body, {HEADERS[shop]: BodyHmac(SECRET, "base64").sign(body)}) == 200
         await town.sync()
     return await town.journal()
 
 
-@pytest.mark.parametrize("shop", SHOPS)
+@pytest.mark.parametrize("shop", STATES)
 async def test_an_order_paid_within_the_second_gives_its_stamps(town: Town, shop: str) -> None:
     await sell(town, shop, "pending", "paid")
     assert town.stamps(PHONE) > 0
 
 
-@pytest.mark.parametrize("shop", SHOPS)
+@pytest.mark.parametrize("shop", STATES)
 @pytest.mark.parametrize("end", ["refunded", "cancelled"])
 async def test_an_order_taken_back_within_the_second_keeps_no_stamp(town: Town, shop: str, end: str) -> None:
     await sell(town, shop, "paid", end)
@@ -57,13 +54,13 @@ async def test_an_order_taken_back_within_the_second_keeps_no_stamp(town: Town, 
     assert town.stamps(PHONE) == 0
 
 
-@pytest.mark.parametrize("shop", SHOPS)
+@pytest.mark.parametrize("shop", STATES)
 async def test_a_state_that_would_undo_a_refund_changes_nothing_and_the_journal_says_so_once(
     town: Town, shop: str
 ) -> None:
-    said = await sell(town, shop, "paid", "refunded", "pending", "pending")
+    lines = await sell(town, shop, "paid", "refunded", "pending", "pending")
     assert town.stamps(PHONE) == 0
-    assert len([line for line in said if "would undo a refund" in line]) == 1
+    assert len([line for line in lines if "would undo a refund" in line]) == 1
 
 
 async def test_an_older_revision_changes_nothing_and_the_journal_says_so_once(town: Town) -> None:

@@ -4,42 +4,41 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from connector_sdk.connector import ReadyMade
 from connector_sdk.hooks import HookRequest
 from connector_sdk.messages import Catalogue
 from connector_sdk.signatures import BodyHmac, StandardWebhooks
 from webhook_connector import ready_made
-from webhook_connector.expressions import compiled, found_in, parsed
+from webhook_connector.expressions import compile_path, follow_path, parse_json
 from webhook_connector.teaching import TEACHING
 
 ENGLISH = Catalogue(["connectors", "webhook_connector"])
 SECRET = "dGhpcyBpcyBhIHNlY3JldA=="
-BODY = {
-    "kind": "sale",
-    "order": {
-        "id": 1042,
-        "total": "12,50",
-        "done on": "24.11.2026 09:15:30",
-        "state": "bezahlt",
-        "guest": {"phone": "+34600111222"},
-        "refunds": [{"value": "1,00"}, {"value": "0,50"}],
-        "attributes": [{"key": "shift", "value": "early"}, {"key": "mail", "value": "anna@example.com"}],
-        "payments": [{"sum": "12,50"}],
-    },
+ORDER: dict[str, object] = {
+    "id": 1042,
+    "total": "12,50",
+    "done on": "24.11.2026 09:15:30",
+    "state": "bezahlt",
+    "guest": {"phone": "+34600111222"},
+    "refunds": [{"value": "1,00"}, {"value": "0,50"}],
+    "attributes": [{"key": "shift", "value": "early"}, {"key": "mail", "value": "anna@example.com"}],
+    "payments": [{"sum": "12,50"}],
 }
+BODY = {"kind": "sale", "order": ORDER}
 
 
-def sent(body: Any) -> bytes:
+def sent(body: object) -> bytes:
     return json.dumps(body).encode()
 
 
-def path_to(value: str, field: str, body: Any = BODY, **values: str) -> str:
+def path_to(value: str, field: str, body: object = BODY, **values: str) -> str:
     return next(leaf.path for leaf in TEACHING.leaves(values, sent(body), field) if leaf.value == value)
 
 
@@ -50,8 +49,8 @@ def test_a_tap_becomes_a_path_that_leads_to_what_was_tapped() -> None:
     assert path_to("anna@example.com", "map_email") == "order.attributes[?key=='mail'].value"
     assert path_to("12,50", "map_status", {"payments": [{"sum": "12,50"}]}) == "payments[0].sum"
     for leaf in TEACHING.leaves({}, sent(BODY), "map_phone"):
-        found = found_in(leaf.path, parsed(sent(BODY)))
-        assert leaf.value in (found if isinstance(found, list) else [found])
+        value = follow_path(leaf.path, parse_json(sent(BODY)))
+        assert leaf.value in (value if isinstance(value, list) else [value])
 
 
 def test_what_looks_like_the_answer_is_pointed_out() -> None:
@@ -64,15 +63,16 @@ def test_what_looks_like_the_answer_is_pointed_out() -> None:
 
 
 def test_several_receipts_in_one_request_are_asked_for_and_paths_begin_within_one() -> None:
-    one = {"no": "1", "sum": "3.00", "at": "2026-11-20T08:15:30Z"}
-    body = {"shop": "1", "receipts": [one, {**one, "no": "2", "sum": "4.00"}]}
+    receipt = {"no": "1", "sum": "3.00", "at": "2026-11-20T08:15:30Z"}
+    receipts = [receipt, {**receipt, "no": "2", "sum": "4.00"}]
+    body = {"shop": "1", "receipts": receipts}
     assert TEACHING.questions({}, sent(body))[0].field == "map_receipts"
     assert TEACHING.questions({}, sent(BODY))[0].field == "map_receipt_id"
     (several,) = TEACHING.leaves({}, sent(body), "map_receipts")
     assert (several.path, several.value) == ("receipts", "2")
     assert path_to("1", "map_receipt_id", body, map_receipts="receipts") == "no"
-    assert path_to("1", "map_receipt_id", body["receipts"]) == "no"  # a request that is a list itself
-    unnamed = {"data": body["receipts"], "page": "1"}
+    assert path_to("1", "map_receipt_id", receipts) == "no"  # a request that is a list itself
+    unnamed = {"data": receipts, "page": "1"}
     assert TEACHING.questions({}, sent(unnamed))[0].field == "map_receipts"
     # answered as if there were one: only the first would be read, and everybody's sums added up
     values = {"map_receipt_id": "data[0].no", "map_paid": "data[].sum", "map_closed_at": "data[0].at", "map_phone": "x"}
@@ -101,11 +101,11 @@ def test_odd_texts_are_read_within_bounds() -> None:
                 TEACHING.taken({}, sent(body), field, leaf.path)
     assert len(TEACHING.leaves({}, sent(many), "map_paid")) <= 400
     with pytest.raises(ValueError, match="at most 12 lists"):
-        compiled("l" + "[]" * 13)
+        compile_path("l" + "[]" * 13)
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "more"),
+    ("field", "value", "formats"),
     [
         ("map_paid", "12,50", {"decimal_sign": "comma", "units": "major"}),
         ("map_paid", "1.234,50", {"decimal_sign": "comma"}),
@@ -117,9 +117,9 @@ def test_odd_texts_are_read_within_bounds() -> None:
         ("map_status", "paid", {"closed_statuses": "paid"}),
     ],
 )
-def test_formats_are_seen_from_what_was_tapped(field: str, value: str, more: dict[str, str]) -> None:
+def test_formats_are_seen_from_what_was_tapped(field: str, value: str, formats: dict[str, str]) -> None:
     made = TEACHING.taken({}, sent({"x": value}), field, "x")
-    assert {name: made[name] for name in more} == more
+    assert {name: made[name] for name in formats} == formats
 
 
 def taught() -> dict[str, str]:
@@ -144,8 +144,8 @@ def test_what_is_missing_or_wrong_is_said_by_field_with_what_was_found() -> None
     wrong = TEACHING.sketch({}, sent(BODY)).wrong
     assert set(wrong) == {"map_receipt_id", "map_paid", "map_closed_at", "map_phone"}
     made = TEACHING.sketch({**taught(), "map_paid": "order.state", "map_receipt_id": "order.nothing"}, sent(BODY))
-    said = {field: ENGLISH.word(why) for field, why in made.wrong.items()}
-    assert said == {
+    words = {field: ENGLISH.word(why) for field, why in made.wrong.items()}
+    assert words == {
         "map_paid": "“bezahlt” is no number with a decimal comma",
         "map_receipt_id": "nothing is at order.nothing",
     }
@@ -163,14 +163,14 @@ def test_what_is_missing_or_wrong_is_said_by_field_with_what_was_found() -> None
         ("7", None, {}),
     ],
 )
-def test_an_amount_that_may_be_two_is_asked_about(sent_as: Any, asked: str | None, readings: dict[str, str]) -> None:
-    body = sent({"order": {**BODY["order"], "total": sent_as, "refunds": []}})  # type: ignore[dict-item]
+def test_an_amount_that_may_be_two_is_asked_about(sent_as: object, asked: str | None, readings: dict[str, str]) -> None:
+    body = sent({"order": {**ORDER, "total": sent_as, "refunds": []}})
     values = dict(TEACHING.taken(taught(), body, "map_paid", "order.total"))
-    unanswered = [one.field for one in TEACHING.questions(values, body) if one.needed and not values.get(one.field)]
+    questions = [question.field for question in TEACHING.questions(values, body) if question.needed]
+    unanswered = [field for field in questions if not values.get(field)]
     assert unanswered == ([asked] if asked else [])
     if asked:
-        found = {leaf.path: leaf.value for leaf in TEACHING.leaves(values, body, asked)}
-        assert found == readings
+        assert {leaf.path: leaf.value for leaf in TEACHING.leaves(values, body, asked)} == readings
         for path, amount in readings.items():
             (sale,) = TEACHING.sketch(TEACHING.taken(values, body, asked, path), body).sales
             assert str(sale.paid) == amount
@@ -188,8 +188,8 @@ def test_answers_given_before_the_list_was_named_go_on_within_it() -> None:
 def test_what_was_said_of_other_requests_counts_on_beside_what_is_said_of_this_one() -> None:
     made = TEACHING.taken({"map_paid": "order.total"}, sent({"order": {"sum": "3.00"}}), "map_paid", "order.sum")
     assert made["map_paid"] == "order.total || order.sum"
-    again = TEACHING.taken(made, sent({"order": {"sum": "3.00", "gross": "4.00"}}), "map_paid", "order.gross")
-    assert again["map_paid"] == "order.gross"  # a wrong tap is replaced
+    corrected = TEACHING.taken(made, sent({"order": {"sum": "3.00", "gross": "4.00"}}), "map_paid", "order.gross")
+    assert corrected["map_paid"] == "order.gross"  # a wrong tap is replaced
 
 
 @pytest.mark.parametrize(
@@ -200,11 +200,13 @@ def test_what_was_said_of_other_requests_counts_on_beside_what_is_said_of_this_o
 def test_the_ways_in_which_tills_write_times_are_seen(text: str) -> None:
     values = {**taught(), "zone": "UTC", "map_closed_at": ""}
     values = dict(TEACHING.taken(values, sent({"t": text}), "map_closed_at", "t"))
-    body = sent({"order": BODY["order"], "t": text})
+    body = sent({"order": ORDER, "t": text})
     (sale,) = TEACHING.sketch(values, body).sales
     assert sale.closed_at == datetime(2026, 11, 24, 8, 24, tzinfo=UTC)
 
 
+Sign = Callable[[bytes, str], dict[str, str]]
+"""Headers that prove a body by a secret."""
 BASIC = "Basic " + base64.b64encode(b"till:secret").decode()
 
 
@@ -244,7 +246,7 @@ def test_how_a_request_seems_to_prove_itself_is_seen(headers: dict[str, str], se
         ),
     ],
 )
-def test_another_secret_than_the_tills_is_noticed_however_old_the_request(values: dict[str, str], sign: Any) -> None:
+def test_another_secret_than_the_tills_is_noticed_however_old_the_request(values: dict[str, str], sign: Sign) -> None:
     good = {**values, "secret": SECRET}
     assert TEACHING.unproven(good, HookRequest("POST", sign(b"{}", SECRET), {}, b"{}")) is None
     other = "b3RoZXIgc2VjcmV0IQ=="
@@ -261,26 +263,26 @@ ANY = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=5),
     max_leaves=25,
 )
-FIELDS = [one.field for one in TEACHING.questions({"map_receipts": "x"}, b"{}")]
+FIELDS = [question.field for question in TEACHING.questions({"map_receipts": "x"}, b"{}")]
 VALUES = st.dictionaries(st.sampled_from([*FIELDS, "units", "dates", "currency", "zone", "decimal_sign"]), st.text())
 
 
 @given(ANY, VALUES, st.sampled_from(FIELDS))
 def test_no_body_and_no_settings_make_teaching_raise_and_every_path_is_allowed(
-    body: Any, values: dict[str, str], field: str
+    body: object, values: dict[str, str], field: str
 ) -> None:
     for raw in (sent(body), json.dumps(body).encode()[:7], b"\xff"):
         TEACHING.questions(values, raw)
         for leaf in TEACHING.leaves(values, raw, field):
-            compiled(leaf.path)
-            taken = TEACHING.taken(values, raw, field, leaf.path)
-            TEACHING.sketch(taken, raw)
+            compile_path(leaf.path)
+            answered = TEACHING.taken(values, raw, field, leaf.path)
+            TEACHING.sketch(answered, raw)
         TEACHING.sketch(values, raw)
         TEACHING.unproven(values, HookRequest("POST", {"authorization": "Basic \u00e9"}, {}, raw))
 
 
-@pytest.mark.parametrize("ready", ready_made.ALL, ids=lambda one: one.name)
-def test_ready_made_mappings_are_sketched_too(ready: Any) -> None:
+@pytest.mark.parametrize("ready", ready_made.ALL, ids=lambda ready: ready.name)
+def test_ready_made_mappings_are_sketched_too(ready: ReadyMade) -> None:
     made = TEACHING.sketch({**ready.settings, "currency": "EUR", "zone": "Europe/Madrid"}, ready.sample)
     assert made.wrong == {}
     assert len(made.sales) == 1

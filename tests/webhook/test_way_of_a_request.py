@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -24,37 +23,39 @@ from webhook_connector.stub import WebhookStub
 
 SECRET = "dGhpcyBpcyBhIHNlY3JldA=="
 EURO_1 = StampRule(kind="by_amount", amount=Money.from_decimal("1.00", "EUR"), unknown_customer=UnknownCustomer.issue)
-READY = {one.name: one for one in ready_made.ALL}
+READY = {ready.name: ready for ready in ready_made.ALL}
 SHOP = {"till_name": "Shop", "currency": "EUR", "zone": "Europe/Madrid", "country": "ES", "secret": SECRET}
 
 
 @pytest.fixture
 async def town(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Town]:
-    async with build(tmp_path, monkeypatch) as one:
-        yield one
+    async with build(tmp_path, monkeypatch) as built:
+        yield built
 
 
 async def connect(town: Town, values: dict[str, str], rule: StampRule = EURO_1) -> None:
+    """Connect a till with these settings; it is the town's connection from then on."""
     town.connection = await town.host.services.onboarding.connect("webhook", values, KEY, lambda _account: rule)
 
 
-async def send(town: Town, body: bytes, headers: dict[str, str], **more: Any) -> int:
+async def send(town: Town, body: bytes, headers: dict[str, str]) -> int:
+    """Send a request to the connection's own address and return the status of the answer."""
     path = str(town.host.services.connections.hook_url(town.connection)).removeprefix(town.host.public_url)
-    return (await town.hook(body, path=path, headers=headers, **more)).status_code
+    return (await town.hook(body, path=path, headers=headers)).status_code
 
 
-def fresh(sample: bytes, **more: Any) -> bytes:
+def fresh(sample: bytes, **changes: object) -> bytes:
     """A sample whose receipt is closed now, for it earns stamps only from the connection on."""
-    found = json.loads(sample)
+    receipt = json.loads(sample)
     later = datetime.now(UTC) + timedelta(seconds=5)
     naive = later.strftime("%Y-%m-%dT%H:%M:%S")
     for name in ("date_paid_gmt", "date_modified_gmt"):
-        if name in found:
-            found[name] = naive
+        if name in receipt:
+            receipt[name] = naive
     for name in ("processed_at", "updated_at"):
-        if name in found:
-            found[name] = later.isoformat()
-    return json.dumps(found | more).encode()
+        if name in receipt:
+            receipt[name] = later.isoformat()
+    return json.dumps(receipt | changes).encode()
 
 
 @pytest.mark.parametrize(
@@ -73,7 +74,7 @@ async def test_a_ready_made_mapping_turns_its_sample_into_stamps_and_refuses_a_t
     assert await send(town, body, {header: signature}) == 200
     await town.sync()
     assert town.stamps("+34600111222") == stamps
-    assert [one.redeem_code for one in await town.operations() if one.redeem_code] == ["FREECOFFEE"]
+    assert [operation.redeem_code for operation in await town.operations() if operation.redeem_code] == ["FREECOFFEE"]
 
 
 async def test_a_refund_takes_stamps_back_and_an_old_state_changes_nothing(town: Town) -> None:
@@ -122,7 +123,9 @@ async def test_pings_are_answered_and_leave_nothing(town: Town) -> None:
         ),
     ],
 )
-async def test_every_proof_lets_the_till_in_and_nobody_else(town: Town, proof: Any, good: Any, bad: Any) -> None:
+async def test_every_proof_lets_the_till_in_and_nobody_else(
+    town: Town, proof: dict[str, str], good: Callable[[bytes], dict[str, str]], bad: dict[str, str]
+) -> None:
     await connect(town, {**BASE, **proof, "secret": SECRET})
     body = json.dumps({"id": "1", "at": "2026-11-20T08:15:30Z", "total": "3.00", "phone": "600111222"}).encode()
     assert await send(town, body, good(body)) == 200
@@ -136,9 +139,9 @@ async def test_what_does_not_fit_is_kept_and_accepted(town: Town) -> None:
     await connect(town, {**READY["woocommerce"].settings, **SHOP})
     body = fresh(READY["woocommerce"].sample, total="many")
     assert await send(town, body, {"X-WC-Webhook-Signature": BodyHmac(SECRET, "base64").sign(body)}) == 200
-    (kept,) = await town.host.store.read(lambda tx: inbox.unreadable.with_bodies(tx, town.connection.id))
-    assert (kept.receipt_id, kept.body, kept.where) == ("727", body, "paid")
-    assert "“many” is no number" in town.host.words.word(kept.why)
+    (unread,) = await town.host.store.read(lambda tx: inbox.unreadable.with_bodies(tx, town.connection.id))
+    assert (unread.receipt_id, unread.body, unread.where) == ("727", body, "paid")
+    assert "“many” is no number" in town.host.words.word(unread.why)
 
 
 async def test_the_identity_it_makes_up_is_made_up_once(town: Town) -> None:
@@ -152,6 +155,7 @@ async def test_the_identity_it_makes_up_is_made_up_once(town: Town) -> None:
 
 
 def mapping(*arguments: str) -> tuple[int, str]:
+    """Run `connectors mapping`; return how it ended and what it printed."""
     result = CliRunner().invoke(app, ["mapping", *arguments])
     return result.exit_code, result.output
 
@@ -159,21 +163,21 @@ def mapping(*arguments: str) -> tuple[int, str]:
 def test_a_mapping_is_tried_on_a_sample(tmp_path: Path) -> None:
     sample = tmp_path / "sample.json"
     sample.write_bytes(READY["shopify"].sample)
-    code, said = mapping("try", str(sample), "--ready", "shopify")
+    code, output = mapping("try", str(sample), "--ready", "shopify")
     assert code == 0
-    assert "20.00 EUR" in said
-    assert "total_price − total_tip_received" in said
-    code, said = mapping("show", "shopify")
+    assert "20.00 EUR" in output
+    assert "total_price − total_tip_received" in output
+    code, output = mapping("show", "shopify")
     file = tmp_path / "mapping.toml"
-    file.write_text(said.replace('"total_price"', '"total_prize"'))
-    code, said = mapping("try", str(sample), "--map", str(file))
+    file.write_text(output.replace('"total_price"', '"total_prize"'))
+    code, output = mapping("try", str(sample), "--map", str(file))
     assert code == 1
-    assert "✗ receipt 5940139491234: paid: nothing is at total_prize" in said
+    assert "✗ receipt 5940139491234: paid: nothing is at total_prize" in output
     file.write_text('map_receipt_id = "length(@)"\n')
-    code, said = mapping("try", str(sample), "--map", str(file), "--json")
+    code, output = mapping("try", str(sample), "--map", str(file), "--json")
     assert code == 1
-    assert "map_receipt_id: a path has no functions" in said
-    assert "map_paid: Field required" in said
+    assert "map_receipt_id: a path has no functions" in output
+    assert "map_paid: Field required" in output
 
 
 def test_what_cannot_be_tried_is_said(tmp_path: Path) -> None:

@@ -1,41 +1,28 @@
-"""TODO docstring."""
+"""Alerts by email: whom to tell when a connection needs a person, and what has been told.
+
+Owns the table `watch`; when a message is due is `connectors.domain.alerts`', sending it `connectors.notices`'. A
+message is claimed before it is sent: of several hosts one sends it.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sqlalchemy import exists, literal, or_, select
+from sqlalchemy import exists, or_, select
 
-from connectors.domain.clock import SECOND
+from connectors.domain.alerts import PATIENCE, AlertState, next_step
 from connectors.domain.connection import Health
-from connectors.domain.operation import Hold, State
 from connectors.store.engine import Transaction
+from connectors.store.ledger.conditions import needs_person
+from connectors.store.rows import AnyRow
 from connectors.store.schema import connection_table, operation_table, watch_table
-
-PATIENCE = 900 * SECOND
-
 
 _UNWELL = (Health.needs_authorisation, Health.failing)
 
 
-_HELD, _REJECTED, _NO = (literal(one, literal_execute=True) for one in (State.held.value, State.rejected.value, 0))
-
-
-# in the words of the indexes, so that both databases use them
-held = operation_table.c.state == _HELD
-
-
-rejected = (operation_table.c.state == _REJECTED) & (operation_table.c.acknowledged == _NO)
-
-
-# a customer without a card is waited for; that needs nobody
-needs_person = (held & operation_table.c.hold.in_([one.value for one in Hold if one is not Hold.no_card]), rejected)
-"""The operations that need a person: two conditions, each with an index of its own."""
-
-
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """A message to send: `trouble` or its end."""
+    """A message to send: of `trouble`, or of its end."""
 
     connection_id: str
     title: str
@@ -46,75 +33,70 @@ class Notification:
 
 
 def set_email(tx: Transaction, connection_id: str, email: str | None, language: str) -> None:
-    """Whom to tell; nobody with `None`."""
+    """Set whom to tell, and in which language; nobody with `None`."""
     if email is None:
         tx.run(watch_table.delete().where(watch_table.c.connection_id == connection_id))
         return
-    values = {"email": tx.vault.encrypt(email), "language": language}
-    tx.run(
-        tx.insert(watch_table)
-        .values(connection_id=connection_id, **values)
-        .on_conflict_do_update(index_elements=[watch_table.c.connection_id], set_=values)
-    )
+    columns = {"email": tx.vault.encrypt(email), "language": language}
+    insert = tx.insert(watch_table).values(connection_id=connection_id, **columns)
+    tx.run(insert.on_conflict_do_update(index_elements=[watch_table.c.connection_id], set_=columns))
 
 
 def email_of(tx: Transaction, connection_id: str) -> str | None:
-    kept = tx.run(select(watch_table.c.email).where(watch_table.c.connection_id == connection_id)).scalar()
-    return tx.vault.decrypt(kept) if kept else None
+    """Return whom to tell; `None` where nobody is."""
+    email = tx.run(select(watch_table.c.email).where(watch_table.c.connection_id == connection_id)).scalar()
+    return tx.vault.decrypt(email) if email else None
 
 
 def claim_due(tx: Transaction, limit: int = 50) -> list[Notification]:
-    """Notice what has gone wrong or well since the last look, and claim the messages to send now."""
-    unwell = connection_table.c.health.in_(_UNWELL)
-    waits = [exists().where(operation_table.c.connection_id == connection_table.c.id, one) for one in needs_person]
-    trouble = or_(unwell, *waits)
+    """Note what has gone wrong or well since the last look, and claim the messages to send now."""
+    notifications: list[Notification] = []
+    for row in _changed(tx, limit):
+        state = AlertState(row.since, row.told_at)
+        step = next_step(state, trouble=bool(row.trouble), now=tx.now)
+        if step.state != state:
+            _set_state(tx, row.connection_id, step.state)
+        if step.tells:
+            notifications.append(_notification(tx, row))
+    return notifications
+
+
+def _changed(tx: Transaction, limit: int) -> list[AnyRow]:
+    """Read the watched connections about which something may have to be told, with whether there is trouble."""
+    stopped = [
+        exists().where(operation_table.c.connection_id == connection_table.c.id, condition)
+        for condition in needs_person
+    ]
+    trouble = or_(connection_table.c.health.in_(_UNWELL), *stopped)
     watched = select(
         watch_table, connection_table.c.title, connection_table.c.business_id, trouble.label("trouble")
     ).join(connection_table, connection_table.c.id == watch_table.c.connection_id)
-    rows = tx.run(
-        watched.where(
-            # somebody who pauses has seen it: nothing is news until the connection works again
-            connection_table.c.health.not_in([Health.removed, Health.paused]),
-            or_(
-                trouble & watch_table.c.since.is_(None),
-                ~trouble & watch_table.c.since.is_not(None),
-                trouble & watch_table.c.told_at.is_(None) & (watch_table.c.since <= tx.now - PATIENCE),
-            ),
-        ).limit(limit)
-    ).all()
-    found: list[Notification] = []
-    for row in rows:
-        telling = Notification(
-            row.connection_id,
-            row.title,
-            row.business_id,
-            row.language,
-            bool(row.trouble),
-            tx.vault.decrypt(row.email),
-        )
-        if row.trouble and row.since is None:
-            _set_state(tx, row.connection_id, since=tx.now, told_at=None)
-        elif row.trouble:
-            _set_state(tx, row.connection_id, since=row.since, told_at=tx.now)
-            found.append(telling)
-        else:
-            _set_state(tx, row.connection_id, since=None, told_at=None)
-            if row.told_at is not None:
-                found.append(telling)
-    return found
-
-
-def mark_unsent(tx: Transaction, telling: Notification) -> None:
-    """A message surely did not go out: it is due again."""
-    if telling.trouble:
-        mine = (watch_table.c.connection_id == telling.connection_id) & watch_table.c.told_at.is_not(None)
-        tx.run(watch_table.update().where(mine).values(told_at=None))
-    else:  # as if the trouble, told of, had ended only now
-        mine = (watch_table.c.connection_id == telling.connection_id) & watch_table.c.since.is_(None)
-        tx.run(watch_table.update().where(mine).values(since=tx.now, told_at=tx.now))
-
-
-def _set_state(tx: Transaction, connection_id: str, *, since: int | None, told_at: int | None) -> None:
-    tx.run(
-        watch_table.update().where(watch_table.c.connection_id == connection_id).values(since=since, told_at=told_at)
+    is_due = or_(
+        trouble & watch_table.c.since.is_(None),
+        ~trouble & watch_table.c.since.is_not(None),
+        trouble & watch_table.c.told_at.is_(None) & (watch_table.c.since <= tx.now - PATIENCE),
     )
+    # somebody who pauses has seen it: nothing is news until the connection works again
+    is_watched = connection_table.c.health.not_in([Health.removed, Health.paused])
+    return list(tx.run(watched.where(is_watched, is_due).limit(limit)))
+
+
+def _notification(tx: Transaction, row: AnyRow) -> Notification:
+    email = tx.vault.decrypt(row.email)
+    return Notification(row.connection_id, row.title, row.business_id, row.language, bool(row.trouble), email)
+
+
+def mark_unsent(tx: Transaction, notification: Notification) -> None:
+    """Have a message that surely did not go out sent again."""
+    watched = watch_table.c.connection_id == notification.connection_id
+    if notification.trouble:
+        told = watched & watch_table.c.told_at.is_not(None)
+        tx.run(watch_table.update().where(told).values(told_at=None))
+    else:  # as if the trouble, told of, had ended only now
+        ended = watched & watch_table.c.since.is_(None)
+        tx.run(watch_table.update().where(ended).values(since=tx.now, told_at=tx.now))
+
+
+def _set_state(tx: Transaction, connection_id: str, state: AlertState) -> None:
+    watched = watch_table.c.connection_id == connection_id
+    tx.run(watch_table.update().where(watched).values(since=state.since, told_at=state.told_at))

@@ -1,45 +1,50 @@
-"""TODO docstring."""
+"""Businesses: whose cards they are, and whether their 7stamp plan is used up.
+
+Owns the table `business`; rows stay when the last connection of a business is removed.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 from sqlalchemy import func, select
 
 from connectors.domain.connection import WORKING, Business
 from connectors.domain.events import Wakeup
 from connectors.store.engine import Transaction
-from connectors.store.schema import (
-    business_table,
-    connection_table,
-)
+from connectors.store.rows import AnyRow
+from connectors.store.schema import business_table, connection_table
 
 
-def store(tx: Transaction, new: Business) -> None:
-    values = {
-        "name": new.name,
-        "country": new.country,
-        "currency": new.currency,
-        "zone": new.zone,
-        "language": new.language,
+def save(tx: Transaction, business: Business) -> None:
+    """Store a business, or what 7stamp says of it now."""
+    columns = {
+        "name": business.name,
+        "country": business.country,
+        "currency": business.currency,
+        "zone": business.zone,
+        "language": business.language,
     }
-    if tx.run(business_table.update().where(business_table.c.id == new.id).values(values)).rowcount == 0:
-        tx.run(business_table.insert(), [{"id": new.id, **values}])
+    if tx.run(business_table.update().where(business_table.c.id == business.id).values(columns)).rowcount == 0:
+        tx.run(business_table.insert(), [{"id": business.id, **columns}])
 
 
-def list_all(tx: Transaction) -> list[Business]:
-    """All businesses that were ever connected, by id."""
-    rows = tx.run(select(business_table).order_by(business_table.c.id))
-    return [Business(row.id, row.name, row.country, row.currency, row.zone, row.language) for row in rows]
-
-
-def get(tx: Transaction, business_id: str) -> Business:
-    row = tx.run(select(business_table).where(business_table.c.id == business_id)).one()
+def _business(row: AnyRow) -> Business:
     return Business(row.id, row.name, row.country, row.currency, row.zone, row.language)
 
 
+def list_all(tx: Transaction) -> list[Business]:
+    """List all businesses that were ever connected, by id."""
+    return [_business(row) for row in tx.run(select(business_table).order_by(business_table.c.id))]
+
+
+def get(tx: Transaction, business_id: str) -> Business:
+    """Read a business that a connection names."""
+    return _business(tx.run(select(business_table).where(business_table.c.id == business_id)).one())
+
+
 def pause(tx: Transaction, business_id: str, until: int) -> bool:
-    """Send nothing for a business before `until`; whether it was not paused before."""
+    """Send nothing for a business before `until`; say whether it was not paused before."""
     changed = tx.run(
         business_table.update()
         .where(business_table.c.id == business_id, business_table.c.paused_until < tx.now)
@@ -48,10 +53,21 @@ def pause(tx: Transaction, business_id: str, until: int) -> bool:
     return changed.rowcount > 0
 
 
-def paused(tx: Transaction, checked_before: int, limit: int = 50) -> list[tuple[str, str, int]]:
-    """Paused businesses not looked at since: (business id, id of a connection to ask with, paused until)."""
+@dataclass(frozen=True, slots=True)
+class PausedBusiness:
+    """A business whose plan is used up until a moment, and a working connection whose key can ask about it."""
+
+    business_id: str
+    connection_id: str
+    until: int
+
+
+def paused(tx: Transaction, checked_before: int, limit: int = 50) -> list[PausedBusiness]:
+    """List paused businesses about which 7stamp was not asked since a moment."""
     rows = tx.run(
-        select(business_table.c.id, func.min(connection_table.c.id).label("asked"), business_table.c.paused_until)
+        select(
+            business_table.c.id, func.min(connection_table.c.id).label("connection_id"), business_table.c.paused_until
+        )
         .join(connection_table, connection_table.c.business_id == business_table.c.id)
         .where(
             business_table.c.paused_until > 0,
@@ -61,12 +77,13 @@ def paused(tx: Transaction, checked_before: int, limit: int = 50) -> list[tuple[
         .group_by(business_table.c.id, business_table.c.paused_until)
         .limit(limit)
     )
-    return [(row.id, row.asked, row.paused_until) for row in rows]
+    return [PausedBusiness(row.id, row.connection_id, row.paused_until) for row in rows]
 
 
 def record_plan_check(tx: Transaction, business_id: str, *, resumes: bool) -> None:
-    values: dict[str, Any] = {"plan_checked_at": tx.now}
+    """Note that 7stamp was asked about a business' plan, and end its pause where that `resumes`."""
+    columns = {"plan_checked_at": tx.now}
     if resumes:
-        values["paused_until"] = 0
+        columns["paused_until"] = 0
         tx.wakeups.add(Wakeup.deliver)
-    tx.run(business_table.update().where(business_table.c.id == business_id).values(values))
+    tx.run(business_table.update().where(business_table.c.id == business_id).values(columns))

@@ -1,44 +1,42 @@
-"""TODO docstring."""
+"""The registry of connections: what each joins, its secrets, and how it is doing.
+
+Owns the table `connection`. When each is read next is computed in `schedule`, which asks for the change here; what a
+new or removed connection means for the ledger is `connectors.sync.lifecycle`'s.
+"""
 
 from __future__ import annotations
 
 import json
 import secrets
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
 
-from sqlalchemy import and_, bindparam, func, or_, select, true
+from sqlalchemy import ColumnElement, and_, bindparam, func, or_, select
 
 from connector_sdk.connector import TillAccount
 from connector_sdk.messages import Message
-from connector_sdk.rule import StampRule
-from connectors.domain.clock import HOUR, SECOND
-from connectors.domain.connection import WORKING, Business, Connection, Health, named, overlap
+from connectors.domain.clock import SECOND
+from connectors.domain.connection import WORKING, Business, Connection, Health
 from connectors.domain.events import HealthChanged, Wakeup
-from connectors.store import inbox, ledger
-from connectors.store.connections.businesses import store
-from connectors.store.connections.rules import of_connection, put_in_force, write_all
+from connectors.domain.pauses import FORMER_ADDRESS_LIVES
+from connectors.store import ledger
 from connectors.store.engine import Transaction
-from connectors.store.errors import NotFound, QuotaMet, Taken
-from connectors.store.schema import (
-    business_table,
-    connection_table,
-    hint_table,
-    identify_table,
-    kept_body_table,
-    kept_table,
-    operation_table,
-    sale_table,
-)
+from connectors.store.errors import NotFound
+from connectors.store.rows import AnyRow
+from connectors.store.schema import business_table, connection_table
 
-# immutable values of texts that come again and again: read once
+_MOST_SKIPPED = 100
 _account = lru_cache(maxsize=4096)(TillAccount.model_validate_json)
+"""An account of its stored text: an immutable value, of texts that come again and again, parsed once."""
+_NOT_REMOVED = connection_table.c.health != Health.removed
 
 
-def connection_of(row: Any) -> Connection:
-    """The value of a row with all columns of the table."""
+# Reading
+
+
+def connection_of(row: AnyRow) -> Connection:
+    """Build the value of a row that has all columns of the table."""
     return Connection(
         id=row.id,
         connector=row.connector,
@@ -73,381 +71,86 @@ def connection_of(row: Any) -> Connection:
 
 
 def get(tx: Transaction, connection_id: str) -> Connection:
-    """Raises `NotFound`, which names the known ones."""
-    row = tx.run(
-        select(connection_table).where(
-            connection_table.c.id == connection_id, connection_table.c.health != Health.removed
-        )
-    ).first()
+    """Read a connection that is not removed. Raises `NotFound`, which names the known ones."""
+    row = tx.run(select(connection_table).where(connection_table.c.id == connection_id, _NOT_REMOVED)).first()
     if row is None:
-        known = [one.id for one in list_all(tx)]
-        raise NotFound(
-            f"there is no connection {connection_id!r}; "
-            + (f"known: {', '.join(known)}" if known else "none is connected")
-        )
+        known = ", ".join(connection.id for connection in list_all(tx))
+        way_out = f"known: {known}" if known else "none is connected"
+        raise NotFound(f"there is no connection {connection_id!r}; {way_out}")
     return connection_of(row)
 
 
 def list_all(tx: Transaction) -> list[Connection]:
-    """All connections that are not removed, oldest first."""
-    rows = tx.run(
-        select(connection_table)
-        .where(connection_table.c.health != Health.removed)
-        .order_by(connection_table.c.began_at, connection_table.c.id)
-    )
+    """List all connections that are not removed, oldest first."""
+    query = select(connection_table).where(_NOT_REMOVED)
+    rows = tx.run(query.order_by(connection_table.c.began_at, connection_table.c.id))
     return [connection_of(row) for row in rows]
 
 
 def count(tx: Transaction) -> int:
+    """Count all connections, the removed ones too."""
     return int(tx.run(select(func.count()).select_from(connection_table)).scalar_one())
+
+
+def count_of_business(tx: Transaction, business_id: str) -> int:
+    """Count the connections of a business that are not removed."""
+    number = select(func.count()).select_from(connection_table)
+    return int(tx.run(number.where(connection_table.c.business_id == business_id, _NOT_REMOVED)).scalar_one())
 
 
 _OF_IDS = select(connection_table).where(connection_table.c.id.in_(bindparam("ids", expanding=True)))
 
 
 def by_ids(tx: Transaction, ids: Sequence[str]) -> dict[str, Connection]:
-    rows = tx.run(_OF_IDS, {"ids": list(ids)})
-    return {row.id: connection_of(row) for row in rows}
+    """Map id to connection, removed ones too, for those that there are."""
+    return {row.id: connection_of(row) for row in tx.run(_OF_IDS, {"ids": list(ids)})}
 
 
 def of_account(tx: Transaction, connector: str, account_id: str) -> list[Connection]:
-    """The connections, not removed, of a till account."""
+    """List the connections of a till account that are not removed."""
     rows = tx.run(
         select(connection_table).where(
-            connection_table.c.connector == connector,
-            connection_table.c.account_id == account_id,
-            connection_table.c.health != Health.removed,
+            connection_table.c.connector == connector, connection_table.c.account_id == account_id, _NOT_REMOVED
         )
     )
     return [connection_of(row) for row in rows]
 
 
+def removed_of_account(tx: Transaction, connector: str, account_id: str, business_id: str) -> list[Connection]:
+    """List the removed connections of a business to a till account, the one removed last first."""
+    query = select(connection_table).where(
+        connection_table.c.connector == connector,
+        connection_table.c.account_id == account_id,
+        connection_table.c.business_id == business_id,
+        connection_table.c.health == Health.removed,
+    )
+    return [connection_of(row) for row in tx.run(query.order_by(connection_table.c.health_since.desc()))]
+
+
+def all_of_business(tx: Transaction, business_id: str) -> list[Connection]:
+    """List all connections of a business, the removed ones too."""
+    query = select(connection_table).where(connection_table.c.business_id == business_id)
+    return [connection_of(row) for row in tx.run(query.order_by(connection_table.c.id))]
+
+
 def by_hook_token(tx: Transaction, connector: str, token: str) -> Connection | None:
-    """The connection at an address of its own, or at the one it had before while that still lives."""
-    shown = tx.vault.hash("hook token", token)
+    """Find the connection at a hook address of its own, or at the one it had before while that still lives."""
+    token_hash = tx.vault.hash("hook token", token)
+    is_former = and_(
+        connection_table.c.former_hook_token_hash == token_hash, connection_table.c.former_hook_until > tx.now
+    )
     row = tx.run(
         select(connection_table).where(
-            or_(
-                connection_table.c.hook_token_hash == shown,
-                and_(connection_table.c.former_hook_token_hash == shown, connection_table.c.former_hook_until > tx.now),
-            ),
+            or_(connection_table.c.hook_token_hash == token_hash, is_former),
             connection_table.c.connector == connector,
-            connection_table.c.health != Health.removed,
+            _NOT_REMOVED,
         )
     ).first()
     return connection_of(row) if row else None
 
 
-@dataclass(frozen=True, slots=True)
-class NewConnection:
-    """What `add` needs; `settings` and `sevenstamp_key` in the clear."""
-
-    connector: str
-    account: TillAccount
-    business: Business
-    title: str
-    scope: tuple[str, ...]
-    rule: StampRule
-    settings: Mapping[str, Any]
-    sevenstamp_key: str
-    poll_seconds: int | None
-    key_login: str | None = None
-    expires_at: int | None = None
-    hook_token: str | None = None
-    """The token of an address that the till knows already; one is made where there is none."""
-
-
-def add(tx: Transaction, new: NewConnection) -> Connection:
-    """Store a connection, adopting what a removed one to the same account left. Raises `Taken`, `QuotaMet`."""
-    mine = (connection_table.c.business_id == new.business.id) & (connection_table.c.health != Health.removed)
-    if tx.run(select(func.count()).select_from(connection_table).where(mine)).scalar_one() >= tx.quotas.tills:
-        raise QuotaMet(tx.quotas.tills)
-    _refuse_overlap(tx, new.connector, new.account, new.scope, new.business.id, ignoring=None)
-    store(tx, new.business)
-    one = f"{new.connector}-{secrets.token_hex(3)}"
-    token = new.hook_token or secrets.token_urlsafe(24)
-    former = _removed_before(tx, new)
-    tx.run(
-        connection_table.insert(),
-        [
-            {
-                "id": one,
-                "connector": new.connector,
-                "account_id": new.account.id,
-                "account": new.account.model_dump_json(),
-                "business_id": new.business.id,
-                "title": new.title,
-                "scope": json.dumps(new.scope),
-                "health": Health.active,
-                "health_since": tx.now,
-                "authorised_at": tx.now,
-                "began_at": tx.now,
-                "poll_seconds": new.poll_seconds,
-                "next_poll_at": tx.now,
-                "next_lookback_at": tx.now + SECOND,
-                "failures": 0,
-                "generation": 1,
-                "settings": tx.vault.encrypt(json.dumps(new.settings)),
-                "sevenstamp_key": tx.vault.encrypt(new.sevenstamp_key),
-                "key_hash": tx.vault.hash("7stamp key", new.sevenstamp_key),
-                "hook_token": tx.vault.encrypt(token),
-                "hook_token_hash": tx.vault.hash("hook token", token),
-                "key_login": new.key_login,
-                "expires_at": new.expires_at,
-            }
-        ],
-    )
-    if former:  # the youngest one's rules go on; receipts keep the rules they were planned by in any case
-        write_all(tx, one, of_connection(tx, former[0]))
-    put_in_force(tx, one, new.rule)
-    if former:
-        _adopt(tx, one, former, new.scope)
-    ledger.journal.write(
-        tx, one, Message("connection.added", {"account": new.account.name, "where": _locations_of(new)})
-    )
-    tx.wakeups.update({Wakeup.poll, Wakeup.deliver})
-    return get(tx, one)
-
-
-def _locations_of(new: NewConnection) -> str:
-    return named(new.scope, new.account.locations)
-
-
-def _refuse_overlap(
-    tx: Transaction,
-    connector: str,
-    account: TillAccount,
-    scope: tuple[str, ...],
-    business_id: str,
-    ignoring: str | None,
-) -> None:
-    for other in of_account(tx, connector, account.id):
-        if other.id == ignoring or not overlap(scope, other.scope):
-            continue
-        where = named(other.scope, account.locations)
-        if other.business_id != business_id:
-            raise Taken(f"{account.name} ({where}) is already connected for another business: choose other locations")
-        raise Taken(
-            f"{account.name} is already connected as {other.id} ({where}): "
-            f"change that one with `connectors connection edit {other.id}`, or choose other locations",
-            other.id,
-        )
-
-
-def _removed_before(tx: Transaction, new: NewConnection) -> list[str]:
-    """Removed connections of the same business to the same account whose locations this one takes over."""
-    rows = tx.run(
-        select(connection_table.c.id, connection_table.c.scope)
-        .where(
-            connection_table.c.connector == new.connector,
-            connection_table.c.account_id == new.account.id,
-            connection_table.c.business_id == new.business.id,
-            connection_table.c.health == Health.removed,
-        )
-        .order_by(connection_table.c.health_since.desc())
-    )
-    return [row.id for row in rows if overlap(tuple(json.loads(row.scope)), new.scope)]
-
-
-def _adopt(tx: Transaction, one: str, former: Sequence[str], scope: tuple[str, ...]) -> None:
-    mine = sale_table.c.connection_id.in_(list(former)) & (
-        sale_table.c.location_id.in_(list(scope)) if scope else true()
-    )
-    moved = select(sale_table.c.id).where(mine).scalar_subquery()
-    for table in (operation_table, identify_table):
-        tx.run(table.update().where(table.c.sale_id.in_(moved)).values(connection_id=one))
-    tx.run(sale_table.update().where(mine).values(connection_id=one))
-    for table in (kept_table, kept_body_table):  # what could not be read waits on, for the new connection
-        tx.run(table.update().where(table.c.connection_id.in_(list(former))).values(connection_id=one))
-    for changed in (one, *former):
-        ledger.daily_totals.recount(tx, changed)
-
-
-def all_of_business(tx: Transaction, business_id: str) -> list[Connection]:
-    """All connections of a business, the removed ones too."""
-    rows = tx.run(
-        select(connection_table).where(connection_table.c.business_id == business_id).order_by(connection_table.c.id)
-    )
-    return [connection_of(row) for row in rows]
-
-
-@dataclass(frozen=True, slots=True)
-class ConnectionEdit:
-    """What to change; `None` leaves a field as it is."""
-
-    title: str | None = None
-    scope: tuple[str, ...] | None = None
-    rule: StampRule | None = None
-    settings: Mapping[str, Any] | None = None
-    account: TillAccount | None = None
-    sevenstamp_key: str | None = None
-    poll_seconds: int | None = None
-    key_login: str | None = None
-    expires_at: int | None = None
-
-
-def edit(tx: Transaction, connection_id: str, change: ConnectionEdit) -> Connection:
-    """Change a connection; new secrets reactivate one that needed authorisation. Raises `Taken`, `NotFound`."""
-    kept = get(tx, connection_id)
-    values: dict[str, Any] = {"generation": kept.generation + 1}
-    if change.scope is not None:
-        _refuse_overlap(tx, kept.connector, kept.account, change.scope, kept.business_id, ignoring=kept.id)
-        values["scope"] = json.dumps(change.scope)
-    if change.title is not None:
-        values["title"] = change.title
-    if change.poll_seconds is not None:
-        values.update(poll_seconds=change.poll_seconds, next_poll_at=tx.now)
-    if change.settings is not None:
-        values.update(settings=tx.vault.encrypt(json.dumps(change.settings)), authorised_at=tx.now)
-        values["expires_at"] = change.expires_at
-    if change.account is not None:
-        values["account"] = change.account.model_dump_json()
-    if change.sevenstamp_key is not None:
-        values["sevenstamp_key"] = tx.vault.encrypt(change.sevenstamp_key)
-        values["key_hash"] = tx.vault.hash("7stamp key", change.sevenstamp_key)
-        values["key_login"] = change.key_login
-    tx.run(connection_table.update().where(connection_table.c.id == connection_id).values(values))
-    if change.rule is not None and put_in_force(tx, connection_id, change.rule):
-        ledger.journal.write(tx, connection_id, Message("connection.rule"))
-    for what, changed in (
-        ("title", change.title is not None and change.title != kept.title),
-        ("locations", change.scope is not None and change.scope != kept.scope),
-        ("till", change.settings is not None),
-        ("key", change.sevenstamp_key is not None),
-    ):
-        if changed:
-            ledger.journal.write(tx, connection_id, Message(f"connection.edited.{what}"))
-    if (change.settings is not None or change.sevenstamp_key is not None) and kept.health in (
-        Health.needs_authorisation,
-        Health.failing,
-    ):
-        set_health(tx, connection_id, Health.active, None)
-    tx.wakeups.update({Wakeup.poll, Wakeup.deliver})
-    return get(tx, connection_id)
-
-
-FORMER_ADDRESS_LIFETIME = 24 * HOUR
-
-
-def record_refused_hook(tx: Transaction, connection_id: str) -> None:
-    """A hook came whose proof does not hold: its cafe should know, for its sales may be among them."""
-    tx.run(connection_table.update().where(connection_table.c.id == connection_id).values(refused_at=tx.now))
-    ledger.journal.write(tx, connection_id, Message("hook.refused"))
-
-
-def renew_hook_address(tx: Transaction, connection_id: str) -> Connection:
-    """Another hook address; the one it had lives a day longer, and the one before that no longer. Raises `NotFound`."""
-    kept, token = get(tx, connection_id), secrets.token_urlsafe(24)
-    tx.run(
-        connection_table.update()
-        .where(connection_table.c.id == connection_id)
-        .values(
-            hook_token=tx.vault.encrypt(token),
-            hook_token_hash=tx.vault.hash("hook token", token),
-            former_hook_token_hash=connection_table.c.hook_token_hash,
-            former_hook_until=tx.now + FORMER_ADDRESS_LIFETIME,
-            generation=kept.generation + 1,
-        )
-    )
-    ledger.journal.write(tx, connection_id, Message("connection.address_renewed"))
-    return get(tx, connection_id)
-
-
-def report_unwell(tx: Transaction, seen: Connection, health: Health, reason: Message) -> None:
-    """A call made with what `seen` was then says so: it counts unless a person changed something meanwhile."""
-    row = tx.run(
-        select(connection_table.c.generation, connection_table.c.health).where(connection_table.c.id == seen.id)
-    ).first()
-    if row is not None and row.generation == seen.generation and row.health in WORKING:
-        set_health(tx, seen.id, health, reason)
-
-
-def set_health(tx: Transaction, connection_id: str, health: Health, reason: Message | None) -> None:
-    """Change how a connection is doing; journalled and told to plugins only where it is a change."""
-    values = {"health": health, "health_since": tx.now, "reason": reason.stored() if reason else None}
-    if health is Health.active:
-        values.update(failures=0, next_poll_at=tx.now, next_lookback_at=tx.now + SECOND)
-    changed = tx.run(
-        connection_table.update()
-        .where(
-            connection_table.c.id == connection_id,
-            connection_table.c.health != health,
-            connection_table.c.health != Health.removed,
-        )
-        .values(values)
-    )
-    if changed.rowcount:
-        ledger.journal.write(tx, connection_id, Message(f"connection.{health}", {"why": reason} if reason else {}))
-        tx.events.append(HealthChanged(get(tx, connection_id).facts(), health, reason))
-        tx.wakeups.update({Wakeup.poll, Wakeup.deliver})
-
-
-def leave_out_pause(tx: Transaction, kept: Connection) -> None:
-    """The receipts closed since a connection was paused earn nothing: only a backfill admits them."""
-    skipped = [*kept.skipped, (kept.health_since, tx.now)][-100:]
-    tx.run(connection_table.update().where(connection_table.c.id == kept.id).values(skipped=json.dumps(skipped)))
-    ledger.journal.write(tx, kept.id, Message("connection.pause_left_out"))
-
-
-def set_hook_name(tx: Transaction, connection_id: str, name: str) -> None:
-    """Remember what the till's hooks call the account of a connection that was made before this was asked."""
-    kept = get(tx, connection_id)
-    account = kept.account.model_copy(update={"hook_name": name})
-    tx.run(
-        connection_table.update()
-        .where(connection_table.c.id == connection_id)
-        .values(account=account.model_dump_json(), generation=kept.generation + 1)
-    )
-
-
-def set_health_of_key(tx: Transaction, key_hash: str, health: Health, reason: Message) -> None:
-    """The same for every working connection that uses a 7stamp key."""
-    rows = tx.run(
-        select(connection_table.c.id).where(
-            connection_table.c.key_hash == key_hash, connection_table.c.health.in_(WORKING)
-        )
-    )
-    for one in rows.scalars().all():
-        set_health(tx, one, health, reason)
-
-
-def remove(tx: Transaction, connection_id: str) -> None:
-    """Forget a connection and its secrets; its sales and operations stay in the ledger."""
-    get(tx, connection_id)
-    ledger.journal.write(tx, connection_id, Message("connection.removed"))
-    nothing = tx.vault.encrypt("{}")
-    tx.run(
-        connection_table.update()
-        .where(connection_table.c.id == connection_id)
-        .values(
-            health=Health.removed,
-            health_since=tx.now,
-            reason=None,
-            settings=nothing,
-            sevenstamp_key=nothing,
-            key_hash="",
-            hook_token=nothing,
-            hook_token_hash=tx.vault.hash("hook token", secrets.token_hex(16)),
-            former_hook_token_hash=None,
-            former_hook_until=None,
-            generation=connection_table.c.generation + 1,
-        )
-    )
-    tx.run(hint_table.delete().where(hint_table.c.connection_id == connection_id))
-    inbox.captured.delete_of(tx, connection_id)
-
-
-def pause_key(tx: Transaction, key_hash: str, until: int) -> None:
-    """Send nothing with a 7stamp key before `until`: it asked for that (429)."""
-    tx.run(
-        connection_table.update()
-        .where(connection_table.c.key_hash == key_hash, connection_table.c.send_after < until)
-        .values(send_after=until)
-    )
-
-
 def sendable(tx: Transaction, ids: Collection[str]) -> dict[str, int]:
-    """Those of these connections for which something may be sent now, with their generations."""
+    """Map those of these connections for which something may be sent now to their generations."""
     rows = tx.run(
         select(connection_table.c.id, connection_table.c.generation)
         .join(business_table, business_table.c.id == connection_table.c.business_id)
@@ -459,3 +162,202 @@ def sendable(tx: Transaction, ids: Collection[str]) -> dict[str, int]:
         )
     )
     return {row.id: row.generation for row in rows}
+
+
+# Writing
+
+
+@dataclass(frozen=True, slots=True)
+class NewConnection:
+    """A connection to store; `settings` and `sevenstamp_key` in the clear, times in UTC microseconds."""
+
+    connector: str
+    account: TillAccount
+    business: Business
+    title: str
+    scope: tuple[str, ...]
+    settings: Mapping[str, object] = field(repr=False)
+    sevenstamp_key: str = field(repr=False)
+    poll_seconds: int | None
+    key_login: str | None = None
+    expires_at: int | None = None
+    hook_token: str | None = field(default=None, repr=False)
+    """The token of an address that the till knows already; one is made where there is none."""
+
+
+def insert(tx: Transaction, new: NewConnection) -> str:
+    """Store a connection that is read at once; return its id."""
+    connection_id = f"{new.connector}-{secrets.token_hex(3)}"
+    token = new.hook_token or secrets.token_urlsafe(24)
+    row = {
+        "id": connection_id,
+        "connector": new.connector,
+        "account_id": new.account.id,
+        "account": new.account.model_dump_json(),
+        "business_id": new.business.id,
+        "title": new.title,
+        "scope": json.dumps(new.scope),
+        "health": Health.active,
+        "health_since": tx.now,
+        "authorised_at": tx.now,
+        "began_at": tx.now,
+        "poll_seconds": new.poll_seconds,
+        "next_poll_at": tx.now,
+        "next_lookback_at": tx.now + SECOND,
+        "failures": 0,
+        "generation": 1,
+        "settings": tx.vault.encrypt(json.dumps(new.settings)),
+        **_key_columns(tx, new.sevenstamp_key, new.key_login),
+        **_hook_columns(tx, token),
+        "expires_at": new.expires_at,
+    }
+    tx.run(connection_table.insert(), [row])
+    return connection_id
+
+
+def _key_columns(tx: Transaction, key: str, login: str | None) -> dict[str, str | None]:
+    return {
+        "sevenstamp_key": tx.vault.encrypt(key),
+        "key_hash": tx.vault.hash("7stamp key", key),
+        "key_login": login,
+    }
+
+
+def _hook_columns(tx: Transaction, token: str) -> dict[str, str]:
+    return {"hook_token": tx.vault.encrypt(token), "hook_token_hash": tx.vault.hash("hook token", token)}
+
+
+def update(tx: Transaction, condition: ColumnElement[bool], columns: Mapping[str, object]) -> int:
+    """Change columns of the connections that a condition says; return how many. For the other modules of this package.
+
+    Nothing here is journalled: this is for times and counts, not for what a person would ask about.
+    """
+    return tx.run(connection_table.update().where(condition).values(columns)).rowcount
+
+
+def set_times(tx: Transaction, column: str, times: Mapping[str, int]) -> None:
+    """Set one column of times, for many connections at once: connection id → UTC microseconds."""
+    change = connection_table.update().where(connection_table.c.id == bindparam("id_"))
+    rows = [{"id_": connection_id, "time_": at} for connection_id, at in times.items()]
+    tx.run(change.values({column: bindparam("time_")}), rows)
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionChange:
+    """What to change; `None` leaves a field as it is. `expires_at` goes with `settings`, `key_login` with the key."""
+
+    title: str | None = None
+    scope: tuple[str, ...] | None = None
+    settings: Mapping[str, object] | None = field(default=None, repr=False)
+    account: TillAccount | None = None
+    sevenstamp_key: str | None = field(default=None, repr=False)
+    poll_seconds: int | None = None
+    key_login: str | None = None
+    expires_at: int | None = None
+
+
+def change(tx: Transaction, connection: Connection, wanted: ConnectionChange) -> None:
+    """Write what changes; senders and readers notice by the generation."""
+    columns: dict[str, object] = {"generation": connection.generation + 1}
+    if wanted.scope is not None:
+        columns["scope"] = json.dumps(wanted.scope)
+    if wanted.title is not None:
+        columns["title"] = wanted.title
+    if wanted.poll_seconds is not None:
+        columns |= {"poll_seconds": wanted.poll_seconds, "next_poll_at": tx.now}
+    if wanted.settings is not None:
+        columns |= {
+            "settings": tx.vault.encrypt(json.dumps(wanted.settings)),
+            "authorised_at": tx.now,
+            "expires_at": wanted.expires_at,
+        }
+    if wanted.account is not None:
+        columns["account"] = wanted.account.model_dump_json()
+    if wanted.sevenstamp_key is not None:
+        columns |= _key_columns(tx, wanted.sevenstamp_key, wanted.key_login)
+    update(tx, connection_table.c.id == connection.id, columns)
+
+
+def renew_hook_address(tx: Transaction, connection_id: str) -> Connection:
+    """Make another hook address; the one it had lives a day longer, the one before that ends. Raises `NotFound`."""
+    connection = get(tx, connection_id)
+    columns = {
+        **_hook_columns(tx, secrets.token_urlsafe(24)),
+        "former_hook_token_hash": connection_table.c.hook_token_hash,
+        "former_hook_until": tx.now + FORMER_ADDRESS_LIVES,
+        "generation": connection.generation + 1,
+    }
+    update(tx, connection_table.c.id == connection_id, columns)
+    ledger.journal.write(tx, connection_id, Message("connection.address_renewed"))
+    return get(tx, connection_id)
+
+
+def set_hook_name(tx: Transaction, connection_id: str, name: str) -> None:
+    """Keep what the till's hooks call an account that was connected before this was asked."""
+    connection = get(tx, connection_id)
+    account = connection.account.model_copy(update={"hook_name": name})
+    change(tx, connection, ConnectionChange(account=account))
+
+
+def record_refused_hook(tx: Transaction, connection_id: str) -> None:
+    """Report a rejected signature to the cafe: the till may be using an old secret."""
+    update(tx, connection_table.c.id == connection_id, {"refused_at": tx.now})
+    ledger.journal.write(tx, connection_id, Message("hook.refused"))
+
+
+def set_health(tx: Transaction, connection_id: str, health: Health, reason: Message | None) -> None:
+    """Change a connection's health; it is journalled, and plugins are told, only where it is a change."""
+    columns: dict[str, object] = {
+        "health": health,
+        "health_since": tx.now,
+        "reason": reason.stored() if reason else None,
+    }
+    if health is Health.active:
+        columns |= {"failures": 0, "next_poll_at": tx.now, "next_lookback_at": tx.now + SECOND}
+    is_other = (connection_table.c.id == connection_id) & (connection_table.c.health != health) & _NOT_REMOVED
+    if update(tx, is_other, columns):
+        message = Message(f"connection.{health}", {"why": reason} if reason else {})
+        ledger.journal.write(tx, connection_id, message)
+        tx.events.append(HealthChanged(get(tx, connection_id).facts(), health, reason))
+        tx.wakeups.update({Wakeup.poll, Wakeup.deliver})
+
+
+def set_health_of_key(tx: Transaction, key_hash: str, health: Health, reason: Message) -> None:
+    """Change the health of every working connection that uses a 7stamp key."""
+    users = select(connection_table.c.id).where(
+        connection_table.c.key_hash == key_hash, connection_table.c.health.in_(WORKING)
+    )
+    for connection_id in tx.run(users).scalars().all():
+        set_health(tx, connection_id, health, reason)
+
+
+def leave_out_pause(tx: Transaction, connection: Connection) -> None:
+    """Have the receipts closed since a connection was paused earn nothing: only a backfill admits them."""
+    skipped = [*connection.skipped, (connection.health_since, tx.now)][-_MOST_SKIPPED:]
+    update(tx, connection_table.c.id == connection.id, {"skipped": json.dumps(skipped)})
+    ledger.journal.write(tx, connection.id, Message("connection.pause_left_out"))
+
+
+def pause_key(tx: Transaction, key_hash: str, until: int) -> None:
+    """Send nothing with a 7stamp key before `until`: 7stamp asked for that (429)."""
+    users = (connection_table.c.key_hash == key_hash) & (connection_table.c.send_after < until)
+    update(tx, users, {"send_after": until})
+
+
+def mark_removed(tx: Transaction, connection_id: str) -> None:
+    """Mark a connection as removed and destroy its secrets; the row stays, for the ledger names it."""
+    nothing = tx.vault.encrypt("{}")
+    columns = {
+        "health": Health.removed,
+        "health_since": tx.now,
+        "reason": None,
+        "settings": nothing,
+        "sevenstamp_key": nothing,
+        "key_hash": "",
+        "hook_token": nothing,
+        "hook_token_hash": tx.vault.hash("hook token", secrets.token_hex(16)),
+        "former_hook_token_hash": None,
+        "former_hook_until": None,
+        "generation": connection_table.c.generation + 1,
+    }
+    update(tx, connection_table.c.id == connection_id, columns)

@@ -1,4 +1,7 @@
-"""TODO docstring."""
+"""Rules: every version of a connection's stamp rule, and from when on each is in force.
+
+Owns the table `rule_version`; which version plans a receipt is `connectors.domain.stamps`'.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +13,10 @@ from sqlalchemy import bindparam, select
 from connector_sdk.rule import StampRule
 from connectors.domain.stamps import RuleVersion
 from connectors.store.engine import Transaction
-from connectors.store.schema import (
-    rule_version_table,
-)
+from connectors.store.schema import rule_version_table
 
 parse_rule = lru_cache(maxsize=4096)(StampRule.model_validate_json)
-
-
-def of_connection(tx: Transaction, connection_id: str) -> list[RuleVersion]:
-    """A connection's rule versions, in the order in which they took effect."""
-    return of_connections(tx, [connection_id])[connection_id]
-
+"""A rule of its stored text: an immutable value, of texts that come again and again, parsed once."""
 
 _RULES = (
     select(rule_version_table)
@@ -29,43 +25,41 @@ _RULES = (
 )
 
 
+def of_connection(tx: Transaction, connection_id: str) -> list[RuleVersion]:
+    """List a connection's rule versions, in the order in which they took effect."""
+    return of_connections(tx, [connection_id])[connection_id]
+
+
 def of_connections(tx: Transaction, ids: Sequence[str]) -> dict[str, list[RuleVersion]]:
-    """The same for several connections at once."""
-    found: dict[str, list[RuleVersion]] = {one: [] for one in ids}
+    """Map connection id to its rule versions, for several connections in one query."""
+    versions: dict[str, list[RuleVersion]] = {connection_id: [] for connection_id in ids}
     for row in tx.run(_RULES, {"ids": list(ids)}):
-        found[row.connection_id].append(RuleVersion(row.number, row.effective_from, parse_rule(row.rule)))
-    return found
+        version = RuleVersion(row.number, row.effective_from, parse_rule(row.rule))
+        versions[row.connection_id].append(version)
+    return versions
 
 
-def write_all(tx: Transaction, connection_id: str, versions: Sequence[RuleVersion]) -> None:
-    tx.run(
-        rule_version_table.insert(),
-        [
-            {
-                "connection_id": connection_id,
-                "number": number,
-                "effective_from": version.effective_from,
-                "rule": version.rule.model_dump_json(),
-            }
-            for number, version in enumerate(versions, start=1)
-        ],
-    )
+def copy(tx: Transaction, former_id: str, connection_id: str) -> None:
+    """Give a new connection the rule versions of a former one: its rules go on."""
+    versions = of_connection(tx, former_id)
+    for number, version in enumerate(versions, start=1):
+        _insert(tx, connection_id, number, version.effective_from, version.rule)
 
 
 def put_in_force(tx: Transaction, connection_id: str, rule: StampRule) -> bool:
-    """Make `rule` the one in force from now on (the first: from the beginning); whether that changed anything."""
+    """Put a rule in force from now on (the first: from the beginning); say whether it replaced another."""
     versions = of_connection(tx, connection_id)
     if versions and versions[-1].rule == rule:
         return False
-    tx.run(
-        rule_version_table.insert(),
-        [
-            {
-                "connection_id": connection_id,
-                "number": len(versions) + 1,
-                "effective_from": tx.now if versions else 0,
-                "rule": rule.model_dump_json(),
-            }
-        ],
-    )
+    _insert(tx, connection_id, len(versions) + 1, tx.now if versions else 0, rule)
     return bool(versions)
+
+
+def _insert(tx: Transaction, connection_id: str, number: int, effective_from: int, rule: StampRule) -> None:
+    row = {
+        "connection_id": connection_id,
+        "number": number,
+        "effective_from": effective_from,
+        "rule": rule.model_dump_json(),
+    }
+    tx.run(rule_version_table.insert(), [row])

@@ -1,26 +1,26 @@
-"""TODO docstring."""
+"""Hints: receipts that a hook, or a snapshot that lost, says to read again; each is kept until it has been.
+
+Owns the table `hint` and the generations in it: a hook that comes while its receipt is being fetched raises the
+generation, and the fetch then deletes nothing.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import bindparam, case, func, select
+from sqlalchemy import ColumnElement, bindparam, case, func, select
 
-from connectors.domain.clock import DAY, SECOND
+from connectors.domain.clock import MINUTE, SECOND
 from connectors.domain.connection import WORKING
 from connectors.domain.events import Wakeup
+from connectors.domain.pauses import HINT_ENDS_AFTER, hint_pause
 from connectors.store.counters import issue_tickets
 from connectors.store.engine import Transaction
 from connectors.store.schema import connection_table, hint_table
 
-_PAUSES = (2, 5, 15, 60, 300, 900, 3600)
-
-
-GIVE_UP = 3 * DAY
-
-
-_LEASE = 60 * SECOND  # a claimed hint comes back by itself if its worker died
+_LEASE = MINUTE
+"""A claimed hint is due again after this, by itself, if whoever claimed it died."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class NewHint:
 
 @dataclass(frozen=True, slots=True)
 class DueHint:
-    """A claimed hint; `ticket` orders what its fetch will see."""
+    """A claimed hint; `ticket` orders what its fetch will see, `created_at` is in UTC microseconds."""
 
     connection_id: str
     receipt_id: str
@@ -50,36 +50,32 @@ class DueHint:
     ticket: int
 
 
-def leave(tx: Transaction, new: Sequence[NewHint]) -> None:
+def leave(tx: Transaction, hints: Sequence[NewHint]) -> None:
     """Leave hints, or raise the generation of those that are there."""
-    said = _merged(tx, [left for left in new if left.said])
-    doubted = _merged(tx, [left for left in new if not left.said])
     insert = tx.insert(hint_table)
     raised = {
         "generation": hint_table.c.generation + 1,
         "closed": case((insert.excluded.closed == 1, 1), else_=hint_table.c.closed),
     }
-    anew = {
-        "next_at": insert.excluded.next_at,
-        "attempts": 0,
-        "created_at": insert.excluded.created_at,  # given up only long after this
-    }
-    for rows, changes in ((said, raised | anew), (doubted, raised)):
+    begun_anew = {"next_at": insert.excluded.next_at, "attempts": 0, "created_at": insert.excluded.created_at}
+    keys = [hint_table.c.connection_id, hint_table.c.receipt_id]
+    of_tills = _rows(tx, [hint for hint in hints if hint.said])
+    of_doubts = _rows(tx, [hint for hint in hints if not hint.said])
+    for rows, changes in ((of_tills, raised | begun_anew), (of_doubts, raised)):
         if rows:
-            keys = [hint_table.c.connection_id, hint_table.c.receipt_id]
             tx.run(insert.on_conflict_do_update(index_elements=keys, set_=changes), rows)
             tx.wakeups.add(Wakeup.hints)
 
 
-def _merged(tx: Transaction, new: Sequence[NewHint]) -> list[dict[str, object]]:
-    """Make one row of each receipt, closed where any of its hints says so."""
+def _rows(tx: Transaction, hints: Sequence[NewHint]) -> list[dict[str, object]]:
+    """Build one row of each receipt, closed where any of its hints says so."""
     rows: dict[tuple[str, str], dict[str, object]] = {}
-    for left in new:
-        values = rows.setdefault(
-            (left.connection_id, left.receipt_id),
+    for hint in hints:
+        row = rows.setdefault(
+            (hint.connection_id, hint.receipt_id),
             {
-                "connection_id": left.connection_id,
-                "receipt_id": left.receipt_id,
+                "connection_id": hint.connection_id,
+                "receipt_id": hint.receipt_id,
                 "generation": tx.now,
                 "closed": 0,
                 "next_at": tx.now,
@@ -87,13 +83,16 @@ def _merged(tx: Transaction, new: Sequence[NewHint]) -> list[dict[str, object]]:
                 "created_at": tx.now,
             },
         )
-        values["closed"] = int(bool(values["closed"]) or left.closed)
+        row["closed"] = int(bool(row["closed"]) or hint.closed)
     return list(rows.values())
+
+
+_IS_KEY = (hint_table.c.connection_id == bindparam("connection")) & (hint_table.c.receipt_id == bindparam("receipt"))
 
 
 def claim(tx: Transaction, limit: int, only: str | None = None, *, without: Collection[str] = ()) -> list[DueHint]:
     """Claim due hints of working connections (of one; not of some), with a ticket for each."""
-    wanted = (
+    query = (
         select(hint_table)
         .join(connection_table, connection_table.c.id == hint_table.c.connection_id)
         .where(connection_table.c.health.in_(WORKING), hint_table.c.next_at <= tx.now)
@@ -101,63 +100,68 @@ def claim(tx: Transaction, limit: int, only: str | None = None, *, without: Coll
         .limit(limit)
     )
     if only:
-        wanted = wanted.where(hint_table.c.connection_id == only)
+        query = query.where(hint_table.c.connection_id == only)
     if without:
-        wanted = wanted.where(hint_table.c.connection_id.not_in(sorted(without)))
-    rows = tx.run(wanted).all()
+        query = query.where(hint_table.c.connection_id.not_in(sorted(without)))
+    rows = tx.run(query).all()
     if not rows:
         return []
-    tx.run(
-        hint_table.update()
-        .where(hint_table.c.connection_id == bindparam("connection"), hint_table.c.receipt_id == bindparam("receipt"))
-        .values(next_at=tx.now + _LEASE),
-        [{"connection": row.connection_id, "receipt": row.receipt_id} for row in rows],
-    )
+    keys = [{"connection": row.connection_id, "receipt": row.receipt_id} for row in rows]
+    tx.run(hint_table.update().where(_IS_KEY).values(next_at=tx.now + _LEASE), keys)
     first = issue_tickets(tx, len(rows))
     return [
         DueHint(
-            row.connection_id, row.receipt_id, row.generation, bool(row.closed), row.attempts, row.created_at, first + i
+            connection_id=row.connection_id,
+            receipt_id=row.receipt_id,
+            generation=row.generation,
+            closed=bool(row.closed),
+            attempts=row.attempts,
+            created_at=row.created_at,
+            ticket=first + number,
         )
-        for i, row in enumerate(rows)
+        for number, row in enumerate(rows)
     ]
 
 
 def finish(tx: Transaction, hints: Sequence[DueHint]) -> None:
-    """Delete hints whose generation did not change since they were claimed; the others are due at once."""
+    """Delete hints whose generation is the same as when they were claimed; the others are due at once."""
     if not hints:
         return
-    mine = (hint_table.c.connection_id == bindparam("connection")) & (hint_table.c.receipt_id == bindparam("receipt"))
-    keys = [{"connection": h.connection_id, "receipt": h.receipt_id, "seen": h.generation} for h in hints]
-    result = tx.run(hint_table.delete().where(mine, hint_table.c.generation == bindparam("seen")), keys)
-    if result.rowcount != len(hints):
-        tx.run(
-            hint_table.update().where(mine, hint_table.c.generation != bindparam("seen")).values(next_at=tx.now),
-            keys,
-        )
+    keys = [
+        {"connection": hint.connection_id, "receipt": hint.receipt_id, "claimed": hint.generation} for hint in hints
+    ]
+    deleted = tx.run(hint_table.delete().where(_IS_KEY, hint_table.c.generation == bindparam("claimed")), keys)
+    if deleted.rowcount != len(hints):
+        raised = hint_table.update().where(_IS_KEY, hint_table.c.generation != bindparam("claimed"))
+        tx.run(raised.values(next_at=tx.now), keys)
         tx.wakeups.add(Wakeup.hints)
 
 
-def postpone(tx: Transaction, one: DueHint, *, after: float | None = None) -> bool:
-    """Try a hint again after a growing pause (or `after` seconds); `False` where three days are over and it ends.
+def postpone(tx: Transaction, hint: DueHint, *, after: float | None = None) -> bool:
+    """Follow a hint again after a growing pause (or `after` seconds); `False` where three days are over and it ends.
 
     A hook that came meanwhile makes it due at once: the till has something new to show.
     """
-    mine = (hint_table.c.connection_id == one.connection_id) & (hint_table.c.receipt_id == one.receipt_id)
-    if tx.now - one.created_at > GIVE_UP:
-        return tx.run(hint_table.delete().where(mine, hint_table.c.created_at == one.created_at)).rowcount == 0
-    pause = after if after is not None else _PAUSES[min(one.attempts, len(_PAUSES) - 1)]
-    tx.run(
-        hint_table.update()
-        .where(mine, hint_table.c.created_at == one.created_at)
-        .values(next_at=tx.now + int(pause * SECOND), attempts=one.attempts + 1)
-    )
-    tx.run(hint_table.update().where(mine, hint_table.c.created_at != one.created_at).values(next_at=tx.now))
+    key = _key_of(hint)
+    is_same = key & (hint_table.c.created_at == hint.created_at)
+    if tx.now - hint.created_at > HINT_ENDS_AFTER:
+        return tx.run(hint_table.delete().where(is_same)).rowcount == 0
+    pause = int(after * SECOND) if after is not None else hint_pause(hint.attempts)
+    tx.run(hint_table.update().where(is_same).values(next_at=tx.now + pause, attempts=hint.attempts + 1))
+    tx.run(hint_table.update().where(key, hint_table.c.created_at != hint.created_at).values(next_at=tx.now))
     return True
 
 
+def _key_of(hint: DueHint) -> ColumnElement[bool]:
+    return (hint_table.c.connection_id == hint.connection_id) & (hint_table.c.receipt_id == hint.receipt_id)
+
+
 def count_of(tx: Transaction, connection_id: str) -> int:
-    return int(
-        tx.run(
-            select(func.count()).select_from(hint_table).where(hint_table.c.connection_id == connection_id)
-        ).scalar_one()
-    )
+    """Count the hints of a connection."""
+    number = select(func.count()).select_from(hint_table)
+    return int(tx.run(number.where(hint_table.c.connection_id == connection_id)).scalar_one())
+
+
+def delete_of_connection(tx: Transaction, connection_id: str) -> None:
+    """Delete the hints of a connection that is removed."""
+    tx.run(hint_table.delete().where(hint_table.c.connection_id == connection_id))

@@ -5,6 +5,7 @@ Each module writes one table (or the few that are one thing); `batch` changes ma
 
 from connectors.store.ledger import (
     batch,
+    bindings,
     card_searches,
     cards,
     daily_totals,
@@ -18,6 +19,7 @@ from connectors.store.ledger import (
 
 __all__ = [
     "batch",
+    "bindings",
     "card_searches",
     "cards",
     "daily_totals",

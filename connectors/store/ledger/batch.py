@@ -1,139 +1,129 @@
-"""TODO docstring."""
+"""A batch of sales: loaded with a few queries, changed in memory under the write lock, written with a few more.
+
+Owns what has changed between `load` and `flush`; each table's own module writes it, and what to change is
+`connectors.sync`'s. However many sales a batch holds, the number of statements stays the same.
+"""
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
-
-from sqlalchemy import bindparam, func, select
+from dataclasses import dataclass, field
 
 from connector_sdk.messages import Message
 from connector_sdk.sale import Customer, Sale
-from connectors.domain.events import Wakeup
 from connectors.domain.operation import Kind, State
-from connectors.store import ledger
 from connectors.store.engine import Transaction
-from connectors.store.ledger.operations import ASSIGN_CARD, CANCEL, OF_SALES, RELEASE_TO_CARD, PlannedRow
-from connectors.store.ledger.sales import LOCKED_SALES, MOST_IDS, UPDATE_SALE, SaleRow
-from connectors.store.schema import (
-    binding_table,
-    identify_table,
-    operation_table,
-    sale_table,
-    sale_version_table,
-)
+from connectors.store.ledger import bindings, card_searches, daily_totals, journal, operations, sales
+from connectors.store.ledger.bindings import Binding
+from connectors.store.ledger.card_searches import NewSearch
+from connectors.store.ledger.daily_totals import DayTotals, Move
+from connectors.store.ledger.journal import NewLine
+from connectors.store.ledger.operations import CardRelease, JsonBody, NewOperation, PlannedOperation, card_lane
+from connectors.store.ledger.sales import NewVersion, SaleRow
+from connectors.store.rows import in_parts
+
+
+@dataclass(slots=True)
+class _Changes:
+    """What `flush` will write."""
+
+    new_sales: set[str] = field(default_factory=set)
+    changed_sales: set[str] = field(default_factory=set)
+    versions: list[NewVersion] = field(default_factory=list)
+    operations: dict[str, NewOperation] = field(default_factory=dict)
+    cancelled: list[str] = field(default_factory=list)
+    releases: list[CardRelease] = field(default_factory=list)
+    assigned_cards: dict[str, str] = field(default_factory=dict)
+    searches: dict[str, NewSearch | None] = field(default_factory=dict)
+    """Sale id → its search from now on, or none."""
+    bindings: list[Binding] = field(default_factory=list)
+    moves: dict[str, Move] = field(default_factory=dict)
+    lines: list[NewLine] = field(default_factory=list)
 
 
 @dataclass(slots=True)
 class SaleBatch:
-    """Some sales of the ledger, in one transaction; nothing is written before `flush`."""
+    """Some sales of the ledger with their operations, in one transaction; nothing is written before `flush`."""
 
     tx: Transaction
     rows: dict[str, SaleRow] = field(default_factory=dict)
-    operations: defaultdict[str, list[PlannedRow]] = field(default_factory=lambda: defaultdict(list))
-    _new: set[str] = field(default_factory=set)
-    _changed: set[str] = field(default_factory=set)
-    _versions: list[dict[str, object]] = field(default_factory=list)
-    _operations: list[dict[str, object]] = field(default_factory=list)
-    _cancelled: list[str] = field(default_factory=list)
-    _adopted: list[dict[str, object]] = field(default_factory=list)
-    _identify: dict[str, dict[str, object] | None] = field(default_factory=dict)
-    _bindings: list[dict[str, object]] = field(default_factory=list)
-    _moved: dict[str, tuple[str, str]] = field(default_factory=dict)
-    _assigned: list[dict[str, object]] = field(default_factory=list)
-    _journal: list[dict[str, object]] = field(default_factory=list)
+    operations: defaultdict[str, list[PlannedOperation]] = field(default_factory=lambda: defaultdict(list))
+    """Sale id → its operations in their order, planned ones of this batch among them."""
+    _changes: _Changes = field(default_factory=_Changes)
     _counted: dict[str, tuple[str, str] | None] = field(default_factory=dict)
+    """Sale id → the connection and day for which it is counted in the database."""
 
     @classmethod
     def load(cls, tx: Transaction, ids: Iterable[str]) -> SaleBatch:
-        """The page of these sales; ids that are not in the ledger are simply not in `rows`."""
-        page = cls(tx)
-        wanted = list(dict.fromkeys(ids))
-        for start in range(0, len(wanted), MOST_IDS):
-            some = wanted[start : start + MOST_IDS]
-            for row in tx.run(LOCKED_SALES, {"ids": some}):
-                page.rows[row.id] = SaleRow(**row._mapping)
-                page._counted[row.id] = page.rows[row.id].counted
-            known = [one for one in some if one in page.rows]
-            if known:
-                for row in tx.run(OF_SALES, {"ids": known}):
-                    values = tuple(row)[1:]
-                    page.operations[row.sale_id].append(PlannedRow(*values))
-        return page
+        """Load sales for a change; ids that are not in the ledger are simply not in `rows`."""
+        batch = cls(tx)
+        for part in in_parts(list(dict.fromkeys(ids))):
+            rows = sales.lock(tx, part)
+            for row in rows:
+                batch.rows[row.id] = row
+                batch._counted[row.id] = row.counted
+            if rows:
+                for sale_id, operation in operations.lock_of_sales(tx, [row.id for row in rows]):
+                    batch.operations[sale_id].append(operation)
+        return batch
 
     def oldest_first(self) -> list[SaleRow]:
-        """The sales in the order in which they were closed: so their operations are planned, and so delivered."""
+        """List the sales as they were closed: in that order their operations are planned, and so delivered."""
         return sorted(self.rows.values(), key=lambda row: (row.closed_at or 0, row.receipt_id))
 
+    # Sales and their versions
+
     def add(self, row: SaleRow) -> None:
+        """Add a sale that the ledger does not have."""
         self.rows[row.id] = row
-        self._new.add(row.id)
+        self._changes.new_sales.add(row.id)
 
-    def changed(self, row: SaleRow) -> None:
+    def mark_changed(self, row: SaleRow) -> None:
+        """Have a sale written whose row was changed."""
         row.changed_at = self.tx.now
-        if row.id not in self._new:
-            self._changed.add(row.id)
+        if row.id not in self._changes.new_sales:
+            self._changes.changed_sales.add(row.id)
 
-    def add_version(self, row: SaleRow, content: Sale, ticket: int | None, source: str, seen_at: int) -> None:
-        self._versions.append(
-            {
-                "sale_id": row.id,
-                "number": row.versions,
-                "version": content.version,
-                "ticket": ticket,
-                "digest": row.digest,
-                "source": source,
-                "seen_at": seen_at,
-                "stamps_by_plugin": row.stamps_by_plugin,
-                "content": self.tx.vault.encrypt(content.model_dump_json()),
-            }
+    def add_version(self, row: SaleRow, sale: Sale, ticket: int | None, source: str, seen_at: int) -> None:
+        """Add the sale's newest version; its number and digest stand in the row already."""
+        self._changes.versions.append(
+            NewVersion(row.id, row.versions, sale, row.digest, ticket, source, seen_at, row.stamps_by_plugin)
         )
 
-    def remember_seen(self, row: SaleRow, *, sale: Sale, digest: str, at: int) -> bool:
-        """Keep a state that came too late to count, below all versions; whether it was not seen before."""
+    def remember_lost(self, row: SaleRow, *, sale: Sale, digest: str, at: int) -> bool:
+        """Keep a state that came too late to count, below all versions; say whether it was not seen before."""
         if self.seen_before(row, digest):
             return False
-        lowest = select(func.min(sale_version_table.c.number)).where(sale_version_table.c.sale_id == row.id)
-        number = min(self.tx.run(lowest).scalar() or 0, 0) - 1
-        seen = {
-            "sale_id": row.id,
-            "number": number,
-            "version": sale.version,
-            "ticket": None,
-            "digest": digest,
-            "source": "push",
-            "seen_at": at,
-            "stamps_by_plugin": None,
-            "content": self.tx.vault.encrypt(sale.model_dump_json()),
-        }
-        self.tx.run(sale_version_table.insert(), [seen])
+        number = min(sales.lowest_number(self.tx, row.id), 0) - 1
+        # written at once: the next state of this sale that loses in this batch must find it
+        sales.insert_versions(self.tx, [NewVersion(row.id, number, sale, digest, None, "push", at, None)])
         return True
 
-    def seen_before(self, row: SaleRow, wanted: str, *, but_not_at: int | None = None) -> bool:
-        """Whether some version of this sale had that content; not counting what arrived at one moment."""
-        mine = [sale_version_table.c.sale_id == row.id, sale_version_table.c.digest == wanted]
-        if but_not_at is not None:
-            mine.append(sale_version_table.c.seen_at != but_not_at)
-        found = self.tx.run(select(sale_version_table.c.number).where(*mine))
-        return found.first() is not None or any(
-            v["sale_id"] == row.id and v["digest"] == wanted and v["seen_at"] != but_not_at for v in self._versions
+    def seen_before(self, row: SaleRow, digest: str, *, but_not_at: int | None = None) -> bool:
+        """Say whether some version of this sale had that digest; not counting what arrived at one moment."""
+        return sales.has_version_with(self.tx, row.id, digest, but_not_at=but_not_at) or any(
+            version.sale_id == row.id and version.digest == digest and version.seen_at != but_not_at
+            for version in self._changes.versions
         )
 
-    def seen_at(self, row: SaleRow) -> int:
-        """When the newest version of this sale arrived."""
-        for version in reversed(self._versions):
-            if version["sale_id"] == row.id and isinstance(at := version["seen_at"], int):
-                return at
-        newest = select(sale_version_table.c.seen_at).where(
-            sale_version_table.c.sale_id == row.id, sale_version_table.c.number == row.versions
-        )
-        found: int | None = self.tx.run(newest).scalar()
-        return found or 0
+    def newest_arrival(self, row: SaleRow) -> int:
+        """Return when the newest version of this sale arrived (UTC microseconds)."""
+        for version in reversed(self._changes.versions):
+            if version.sale_id == row.id:
+                return version.seen_at
+        return sales.arrival_of_version(self.tx, row.id, row.versions)
+
+    def move(self, row: SaleRow, connection_id: str) -> None:
+        """Hand a sale over to the connection that has its location now, with what is still to be done."""
+        former = self._changes.moves[row.id].leaves if row.id in self._changes.moves else row.connection_id
+        self._changes.moves[row.id] = Move(former, connection_id)
+        row.connection_id = connection_id
+
+    # Operations
 
     def voucher_lane(self, row: SaleRow, redeem_code: str) -> str:
-        """The lane of a voucher, by which a redeem code is looked up: the code itself is kept encrypted."""
+        """Name the lane of a voucher, by which a redeem code is found: the code itself is stored encrypted."""
         return f"voucher:{self.tx.vault.hash('redeem code', row.business_id, redeem_code)}"
 
     def plan_operation(
@@ -144,203 +134,129 @@ class SaleBatch:
         count: int,
         card_id: str | None,
         card_hint: str | None,
-        body: dict[str, object],
+        body: JsonBody,
         day: str,
         redeem_code: str | None = None,
         hold: str | None = None,
         reason: Message | None = None,
         expires_at: int | None = None,
-    ) -> PlannedRow:
-        """Plan the sale's next operation; `body` is the request but for its code, which is made here."""
+    ) -> PlannedOperation:
+        """Plan the sale's next operation; `body` is the request without its code, which is made here."""
         n = row.next_n
         row.next_n += 1
-        code = f"{row.code}:{n}"
-        lane = self.voucher_lane(row, redeem_code) if redeem_code else f"card:{card_id}" if card_id else row.nobody
         state = State.held if hold else State.pending
-        planned = PlannedRow(f"{row.id[:14]}-{n}", n, kind, card_id, count, state, hold, lane)
+        lane = self._lane(row, card_id, redeem_code)
+        planned = PlannedOperation(f"{row.id[:14]}-{n}", n, kind, card_id, count, state, hold, lane)
         self.operations[row.id].append(planned)
-        self._operations.append(
-            {
-                "id": planned.id,
-                "sale_id": row.id,
-                "n": n,
-                "connection_id": row.connection_id,
-                "business_id": row.business_id,
-                "receipt_id": row.receipt_id,
-                "lane": lane,
-                "card_id": card_id,
-                "card_hint": card_hint,
-                "kind": kind.value,
-                "count": count,
-                "redeem_code": self.tx.vault.encrypt(redeem_code) if redeem_code else None,
-                "code": code,
-                "key": code,
-                "attempt": 1,
-                "request": json.dumps({**body, "code": code}, separators=(",", ":")),
-                "state": state.value,
-                "hold": hold,
-                "reason": reason.stored() if reason else None,
-                "waived": 0,
-                "next_at": self.tx.now,
-                "expires_at": expires_at,
-                "sent_at": None,
-                "tries": 0,
-                "conflicted": 0,
-                "day": day,
-                "created_at": self.tx.now,
-                "updated_at": self.tx.now,
-            }
+        self._changes.operations[planned.id] = NewOperation(
+            planned=planned,
+            sale_id=row.id,
+            connection_id=row.connection_id,
+            business_id=row.business_id,
+            receipt_id=row.receipt_id,
+            card_hint=card_hint,
+            code=f"{row.code}:{n}",
+            body=body,
+            day=day,
+            redeem_code=redeem_code,
+            reason=reason,
+            expires_at=expires_at,
         )
-        if state is State.pending:
-            self.tx.wakeups.add(Wakeup.deliver)
         return planned
 
+    def _lane(self, row: SaleRow, card_id: str | None, redeem_code: str | None) -> str:
+        if redeem_code:
+            return self.voucher_lane(row, redeem_code)
+        return card_lane(card_id) if card_id else row.cardless_lane
+
     def cancel(self, row: SaleRow, ids: Iterable[str]) -> None:
-        wanted = set(ids)
-        for planned in self.operations[row.id]:
-            if planned.id in wanted:
-                planned.state = State.cancelled
-        fresh = {str(values["id"]): values for values in self._operations}
-        for one in wanted:
-            if one in fresh:
-                fresh[one].update(state=State.cancelled.value, hold=None, reason=None)
+        """Cancel operations that are pending or held."""
+        cancelled = set(ids)
+        for operation in self.operations[row.id]:
+            if operation.id in cancelled:
+                operation.state = State.cancelled
+        for operation_id in cancelled:
+            if new := self._changes.operations.get(operation_id):  # not in the database yet: it is stored as cancelled
+                new.planned.hold, new.reason = None, None
             else:
-                self._cancelled.append(one)
+                self._changes.cancelled.append(operation_id)
 
-    def adopt(self, row: SaleRow, planned: PlannedRow, card_id: str, card_hint: str) -> None:
-        """Give a held operation its card and let it go; one refused before goes out under a new key."""
-        again = planned.card_id is not None
-        planned.card_id, planned.state, planned.hold = card_id, State.pending, None
-        self._adopted.append(
-            {
-                "id_": planned.id,
-                "card_id_": card_id,
-                "card_hint_": card_hint,
-                "lane_": f"card:{card_id}",
-                "again": int(again),
-                "now": self.tx.now,
-            }
-        )
-        self.tx.wakeups.add(Wakeup.deliver)
+    def release_to_card(self, operation: PlannedOperation, card_id: str, card_hint: str) -> None:
+        """Give a held operation its card and let it go; one that was refused before goes out under a new key."""
+        new_key = operation.card_id is not None
+        operation.card_id, operation.state, operation.hold = card_id, State.pending, None
+        self._changes.releases.append(CardRelease(operation.id, card_id, card_hint, new_key))
 
-    def assign(self, planned: PlannedRow, card_id: str) -> None:
-        """An operation that ended without a card counts as this card's: it is not planned again for it."""
-        planned.card_id = card_id
-        self._assigned.append({"id_": planned.id, "card_id_": card_id})
+    def assign_card(self, operation: PlannedOperation, card_id: str) -> None:
+        """Count an operation that ended without a card as this card's, so that it is not planned again for it."""
+        operation.card_id = card_id
+        self._changes.assigned_cards[operation.id] = card_id
 
-    def move(self, row: SaleRow, connection_id: str) -> None:
-        """Another connection has the sale's location now: it takes over what is still to be done."""
-        self._moved[row.id] = (self._moved[row.id][0] if row.id in self._moved else row.connection_id, connection_id)
-        row.connection_id = connection_id
+    # Customers
 
-    def identify_later(self, row: SaleRow, who: Customer, at: int) -> None:
-        """Leave the work of finding out whose card it is; what a person has said is not found out again."""
-        if row.claimed or row.anonymous:
-            return
-        self._identify[row.id] = {
-            "sale_id": row.id,
-            "connection_id": row.connection_id,
-            "customer_hash": row.customer_hash,
-            "customer": self.tx.vault.encrypt(who.model_dump_json(exclude_none=True)),
-            "next_at": at,
-            "attempts": 0,
-            "expires_at": None,
-            "created_at": self.tx.now,
-        }
-        self.tx.wakeups.add(Wakeup.identify)
+    def search_card(self, row: SaleRow, customer: Customer, at: int) -> None:
+        """Leave the work of finding a customer's card; not where a person has said whose it is, or it was erased."""
+        if not (row.claimed or row.anonymous):
+            search = NewSearch(row.id, row.connection_id, row.customer_hash, customer, at)
+            self._changes.searches[row.id] = search
 
-    def identified(self, row: SaleRow) -> None:
-        """Nothing is left to find out."""
-        self._identify[row.id] = None
+    def end_search(self, row: SaleRow) -> None:
+        """Leave nothing to find out for a sale."""
+        self._changes.searches[row.id] = None
 
     def remember_binding(self, row: SaleRow) -> None:
-        """Keep whose the sale was before another customer is named."""
+        """Keep whose card the sale had, before another customer is named."""
         if row.bound_hash and row.card_id:
-            self._bindings.append(
-                {
-                    "sale_id": row.id,
-                    "customer_hash": row.bound_hash,
-                    "card_id": row.card_id,
-                    "card_hint": row.card_hint or "",
-                }
-            )
+            self._changes.bindings.append(Binding(row.id, row.bound_hash, row.card_id, row.card_hint or ""))
 
-    def former_binding(self, row: SaleRow, customer_hash: str) -> tuple[str, str] | None:
-        """The card this sale was bound to when it named that customer before: a binding is permanent."""
-        for kept in self._bindings:
-            if kept["sale_id"] == row.id and kept["customer_hash"] == customer_hash:
-                return str(kept["card_id"]), str(kept["card_hint"])
-        found = self.tx.run(
-            select(binding_table.c.card_id, binding_table.c.card_hint).where(
-                binding_table.c.sale_id == row.id, binding_table.c.customer_hash == customer_hash
-            )
-        ).first()
-        return (found.card_id, found.card_hint) if found else None
+    def former_binding(self, row: SaleRow, customer_hash: str) -> Binding | None:
+        """Return the card of a sale's former customer: a binding is permanent."""
+        for binding in self._changes.bindings:
+            if binding.sale_id == row.id and binding.customer_hash == customer_hash:
+                return binding
+        return bindings.find(self.tx, row.id, customer_hash)
 
-    def note(self, row: SaleRow, message: Message) -> None:
-        """A line of the journal about this sale."""
-        self._journal.append(
-            {
-                "connection_id": row.connection_id,
-                "sale_id": row.id,
-                "receipt_id": row.receipt_id,
-                "at": self.tx.now,
-                "message": ledger.journal.stored_message(self.tx, message),
-                "by": self.tx.by,
-            }
-        )
+    def write_line(self, row: SaleRow, message: Message) -> None:
+        """Add a line to the journal about this sale."""
+        self._changes.lines.append(NewLine(row.connection_id, message, row.receipt_id, row.id))
 
-    def _tally(self) -> None:
-        """Count receipts where they now belong."""
-        change: Counter[tuple[str, str]] = Counter()
-        for one in self._new | self._changed:
-            before, after = self._counted.get(one), self.rows[one].counted
-            if before != after:
-                change.update([after] if after else [])
-                change.subtract([before] if before else [])
-                self._counted[one] = after
-        ledger.daily_totals.add(
-            self.tx, {where: ledger.daily_totals.DayTotals(receipts=number) for where, number in change.items()}
-        )
+    # Writing
 
     def flush(self) -> None:
-        """Write everything down."""
-        tx = self.tx
-        self._tally()
-        if self._new:
-            tx.run(sale_table.insert(), [asdict(self.rows[one]) for one in sorted(self._new)])
-        if self._changed:
-            updates = [asdict(self.rows[one]) for one in sorted(self._changed)]
-            tx.run(UPDATE_SALE, [{**values, "id_": values.pop("id")} for values in updates])
-        if self._versions:
-            tx.run(sale_version_table.insert(), self._versions)
-        if self._bindings:
-            tx.run(tx.insert(binding_table).on_conflict_do_nothing(), self._bindings)
-        if self._cancelled:
-            tx.run(CANCEL, [{"id_": one, "now": tx.now} for one in self._cancelled])
-        if self._adopted:
-            tx.run(RELEASE_TO_CARD, self._adopted)
-        if self._assigned:
-            tx.run(ASSIGN_CARD, self._assigned)
-        if self._moved:
-            ledger.daily_totals.move(tx, self._moved)
-        for table in (operation_table, identify_table):
-            if self._moved:
-                tx.run(
-                    table.update()
-                    .where(table.c.sale_id == bindparam("id_"))
-                    .values(connection_id=bindparam("connection_id_")),
-                    [{"id_": one, "connection_id_": other} for one, (_, other) in self._moved.items()],
-                )
-        if self._operations:
-            tx.run(operation_table.insert(), self._operations)
-        if self._identify:
-            tx.run(
-                identify_table.delete().where(identify_table.c.sale_id == bindparam("id_")),
-                [{"id_": one} for one in self._identify],
-            )
-            work = [values for values in self._identify.values() if values is not None]
-            if work:
-                tx.run(identify_table.insert(), work)
-        if self._journal:
-            ledger.journal.insert_lines(tx, self._journal)
+        """Write everything down, each table by its own module.
+
+        The order matters where one statement reads what another writes: totals of what was applied are moved by the
+        rows of operations as they were before; rows of the database are moved before new ones are inserted, which have
+        their connection already; and a sale is there before what refers to it.
+        """
+        tx, changes = self.tx, self._changes
+        self._count_receipts()
+        sales.insert(tx, [self.rows[sale_id] for sale_id in sorted(changes.new_sales)])
+        sales.update(tx, [self.rows[sale_id] for sale_id in sorted(changes.changed_sales)])
+        sales.insert_versions(tx, changes.versions)
+        bindings.record(tx, changes.bindings)
+        operations.cancel(tx, changes.cancelled)
+        operations.release_to_cards(tx, changes.releases)
+        operations.assign_cards(tx, changes.assigned_cards)
+        self._flush_moves()
+        operations.insert(tx, list(changes.operations.values()))
+        card_searches.replace(tx, changes.searches)
+        journal.write_lines(tx, changes.lines)
+
+    def _count_receipts(self) -> None:
+        """Take receipts out of the day for which they were counted, and count them where they now belong."""
+        receipts: Counter[tuple[str, str]] = Counter()
+        for sale_id in self._changes.new_sales | self._changes.changed_sales:
+            before, after = self._counted.get(sale_id), self.rows[sale_id].counted
+            if before != after:
+                receipts.update([after] if after else [])
+                receipts.subtract([before] if before else [])
+                self._counted[sale_id] = after
+        daily_totals.add(self.tx, {day: DayTotals(receipts=number) for day, number in receipts.items()})
+
+    def _flush_moves(self) -> None:
+        if self._changes.moves:
+            joined = {sale_id: move.joins for sale_id, move in self._changes.moves.items()}
+            daily_totals.move(self.tx, self._changes.moves)
+            operations.move(self.tx, joined)
+            card_searches.move(self.tx, joined)

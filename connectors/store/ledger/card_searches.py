@@ -1,125 +1,174 @@
-"""TODO docstring."""
+"""Card searches: the work of finding out whose card a sale's customer has.
+
+Owns the table `identify`, one row for each sale that waits; how a card is found is `connectors.sync.identification`'s.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
-from sqlalchemy import bindparam, func, select
+from sqlalchemy import ColumnElement, Select, bindparam, func, select
 
 from connector_sdk.sale import Customer
 from connectors.domain.clock import DAY, SECOND
 from connectors.domain.connection import WORKING
+from connectors.domain.events import Wakeup
 from connectors.store.engine import Transaction
-from connectors.store.schema import (
-    connection_table,
-    identify_table,
-)
+from connectors.store.rows import AnyRow
+from connectors.store.schema import connection_table, identify_table
 
 _LEASE = 60 * SECOND
-
-
+"""A claimed search is due again after this, by itself, if whoever claimed it died."""
 _LONGEST = 365 * DAY
+"""No search goes on for longer, whatever fails."""
 
 
 @dataclass(frozen=True, slots=True)
 class CardSearch:
-    """Claimed work: find the card of `customer` for a sale."""
+    """A claimed search for the card of `customer`, for one sale; `attempts` counts the earlier ones."""
 
     sale_id: str
     connection_id: str
     customer_hash: str
-    customer: Customer
+    customer: Customer = field(repr=False)
     attempts: int
 
 
-def is_wanted(tx: Transaction, search: CardSearch) -> bool:
-    """Whether some sale of the connection still waits for the customer of a search."""
-    waits = select(identify_table.c.sale_id).where(
-        identify_table.c.connection_id == search.connection_id, identify_table.c.customer_hash == search.customer_hash
-    )
-    return tx.run(waits.limit(1)).first() is not None
+@dataclass(frozen=True, slots=True)
+class NewSearch:
+    """A search to begin at a moment (UTC microseconds)."""
+
+    sale_id: str
+    connection_id: str
+    customer_hash: str | None
+    customer: Customer = field(repr=False)
+    at: int
+
+
+def replace(tx: Transaction, searches: Mapping[str, NewSearch | None]) -> None:
+    """For each sale id, replace its search by another, or by none."""
+    if not searches:
+        return
+    gone = identify_table.delete().where(identify_table.c.sale_id == bindparam("id_"))
+    tx.run(gone, [{"id_": sale_id} for sale_id in searches])
+    rows = [_row(tx, search) for search in searches.values() if search is not None]
+    if rows:
+        tx.run(identify_table.insert(), rows)
+        tx.wakeups.add(Wakeup.identify)
+
+
+def _row(tx: Transaction, search: NewSearch) -> dict[str, object]:
+    return {
+        "sale_id": search.sale_id,
+        "connection_id": search.connection_id,
+        "customer_hash": search.customer_hash,
+        "customer": tx.vault.encrypt(search.customer.model_dump_json(exclude_none=True)),
+        "next_at": search.at,
+        "attempts": 0,
+        "expires_at": None,
+        "created_at": tx.now,
+    }
+
+
+def move(tx: Transaction, sales: Mapping[str, str]) -> None:
+    """Hand the searches of sales over: sale id → the connection that has the sale now."""
+    if sales:
+        change = identify_table.update().where(identify_table.c.sale_id == bindparam("id_"))
+        rows = [{"id_": sale_id, "connection_id_": connection_id} for sale_id, connection_id in sales.items()]
+        tx.run(change.values(connection_id=bindparam("connection_id_")), rows)
+
+
+def move_all(tx: Transaction, sale_ids: Select[tuple[str]], connection_id: str) -> None:
+    """Hand the searches of all sales of a query over to a connection."""
+    moved = identify_table.c.sale_id.in_(sale_ids.scalar_subquery())
+    tx.run(identify_table.update().where(moved).values(connection_id=connection_id))
 
 
 def claim(tx: Transaction, limit: int, only: str | None = None) -> list[CardSearch]:
-    """Claim searches that are due; with `only`, all of that connection, due or not (somebody asked)."""
-    wanted = (
+    """Claim searches that are due; with `only`, all of that connection, due or not (somebody waits for the result)."""
+    query = (
         select(identify_table)
         .join(connection_table, connection_table.c.id == identify_table.c.connection_id)
         .where(connection_table.c.health.in_(WORKING), connection_table.c.send_after <= tx.now)
         .order_by(identify_table.c.next_at)
         .limit(limit)
     )
-    wanted = (
-        wanted.where(identify_table.c.connection_id == only)
-        if only
-        else wanted.where(identify_table.c.next_at <= tx.now)
-    )
-    rows = tx.run(wanted).all()
+    due = identify_table.c.connection_id == only if only else identify_table.c.next_at <= tx.now
+    rows = tx.run(query.where(due)).all()
     if rows:
-        tx.run(
-            identify_table.update().where(identify_table.c.sale_id == bindparam("id_")).values(next_at=tx.now + _LEASE),
-            [{"id_": row.sale_id} for row in rows],
-        )
-    return [
-        CardSearch(
-            row.sale_id,
-            row.connection_id,
-            row.customer_hash,
-            Customer.model_validate_json(tx.vault.decrypt(row.customer)),
-            row.attempts,
-        )
-        for row in rows
-    ]
+        lease = identify_table.update().where(identify_table.c.sale_id == bindparam("id_"))
+        tx.run(lease.values(next_at=tx.now + _LEASE), [{"id_": row.sale_id} for row in rows])
+    return [_search(tx, row) for row in rows]
+
+
+def _search(tx: Transaction, row: AnyRow) -> CardSearch:
+    customer = Customer.model_validate_json(tx.vault.decrypt(row.customer))
+    return CardSearch(row.sale_id, row.connection_id, row.customer_hash, customer, row.attempts)
+
+
+def _of_customer(search: CardSearch) -> ColumnElement[bool]:
+    """The searches for the same customer of the same connection: one answer serves them all."""
+    return (identify_table.c.connection_id == search.connection_id) & (
+        identify_table.c.customer_hash == search.customer_hash
+    )
+
+
+def is_wanted(tx: Transaction, search: CardSearch) -> bool:
+    """Say whether some sale of the connection still waits for the customer of a search."""
+    return tx.run(select(identify_table.c.sale_id).where(_of_customer(search)).limit(1)).first() is not None
+
+
+def other_sales_of_customer(tx: Transaction, search: CardSearch) -> list[str]:
+    """List the ids of the other sales that wait for the same customer."""
+    others = _of_customer(search) & (identify_table.c.sale_id != search.sale_id)
+    return list(tx.run(select(identify_table.c.sale_id).where(others)).scalars())
 
 
 def postpone(tx: Transaction, search: CardSearch, at: int) -> None:
-    """Leave the search for a customer, for all sales that wait for it, for later; none goes on for ever."""
-    tx.run(
-        identify_table.update()
-        .where(
-            identify_table.c.connection_id == search.connection_id,
-            identify_table.c.customer_hash == search.customer_hash,
-        )
-        .values(
-            next_at=at,
-            attempts=identify_table.c.attempts + 1,
-            expires_at=func.coalesce(identify_table.c.expires_at, tx.now + _LONGEST),
-        )
-    )
+    """Postpone this customer's searches, of all sales that wait for it; set an expiry where there is none."""
+    _try_again_at(tx, _of_customer(search), at, _LONGEST)
 
 
 def wait_for_card(tx: Transaction, sale_id: str, customer_hash: str, at: int, hold: int) -> None:
-    """One sale waits for its customer to have a card: looked for again at `at`, for `hold` microseconds in all."""
-    mine = (identify_table.c.sale_id == sale_id) & (identify_table.c.customer_hash == customer_hash)
+    """Search again at `at` for one sale's customer, who has no card yet; give up after `hold` microseconds in all."""
+    search = _of_sale(sale_id, customer_hash)
+    _try_again_at(tx, search, at, hold)
+    tx.run(identify_table.delete().where(search, identify_table.c.expires_at <= tx.now))
+
+
+def _try_again_at(tx: Transaction, searches: ColumnElement[bool], at: int, longest: int) -> None:
+    # the first expiry stays: a search that is postponed again and again still ends
     tx.run(
         identify_table.update()
-        .where(mine)
+        .where(searches)
         .values(
             next_at=at,
             attempts=identify_table.c.attempts + 1,
-            expires_at=func.coalesce(identify_table.c.expires_at, tx.now + hold),
-        )
-    )
-    tx.run(identify_table.delete().where(mine, identify_table.c.expires_at <= tx.now))
-
-
-def delete(tx: Transaction, search: CardSearch) -> None:
-    """Nothing is left to find out for this sale."""
-    tx.run(
-        identify_table.delete().where(
-            identify_table.c.sale_id == search.sale_id, identify_table.c.customer_hash == search.customer_hash
+            expires_at=func.coalesce(identify_table.c.expires_at, tx.now + longest),
         )
     )
 
 
-def sales_of_customer(tx: Transaction, search: CardSearch) -> list[str]:
-    """Other sales waiting for the same customer of the same connection: one answer serves them all."""
-    return list(
-        tx.run(
-            select(identify_table.c.sale_id).where(
-                identify_table.c.connection_id == search.connection_id,
-                identify_table.c.customer_hash == search.customer_hash,
-                identify_table.c.sale_id != search.sale_id,
-            )
-        ).scalars()
-    )
+def _of_sale(sale_id: str, customer_hash: str) -> ColumnElement[bool]:
+    return (identify_table.c.sale_id == sale_id) & (identify_table.c.customer_hash == customer_hash)
+
+
+def delete(tx: Transaction, sale_id: str, customer_hash: str) -> None:
+    """End the search for one customer of a sale."""
+    tx.run(identify_table.delete().where(_of_sale(sale_id, customer_hash)))
+
+
+def _of_customers(connection_ids: Sequence[str], customer_hashes: Sequence[str]) -> ColumnElement[bool]:
+    return identify_table.c.connection_id.in_(connection_ids) & identify_table.c.customer_hash.in_(customer_hashes)
+
+
+def count_of_customers(tx: Transaction, connection_ids: Sequence[str], customer_hashes: Sequence[str]) -> int:
+    """Count the searches for some customers of some connections."""
+    number = select(func.count()).select_from(identify_table)
+    return int(tx.run(number.where(_of_customers(connection_ids, customer_hashes))).scalar_one())
+
+
+def delete_of_customers(tx: Transaction, connection_ids: Sequence[str], customer_hashes: Sequence[str]) -> None:
+    """End every search for some customers of some connections: they are forgotten."""
+    tx.run(identify_table.delete().where(_of_customers(connection_ids, customer_hashes)))

@@ -1,9 +1,14 @@
-"""TODO docstring."""
+"""Daily totals: receipts, stamps and vouchers of each day of a connection, added up as they are written.
+
+Owns the table `tally`, so that a page shows two weeks without reading them; which receipts count for which day is
+said by their rows.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sqlalchemy import func, select
 
@@ -14,7 +19,7 @@ from connectors.store.schema import operation_table, sale_table, tally_table
 
 @dataclass(frozen=True, slots=True)
 class DayTotals:
-    """One day's sums; `stamps` are those on cards, less those taken back."""
+    """One day's totals; `stamps` are those on cards, less those taken back."""
 
     receipts: int = 0
     stamps: int = 0
@@ -25,9 +30,23 @@ class DayTotals:
             self.receipts + other.receipts, self.stamps + other.stamps, self.redemptions + other.redemptions
         )
 
+    def __neg__(self) -> DayTotals:
+        return DayTotals(-self.receipts, -self.stamps, -self.redemptions)
+
+
+class Move(NamedTuple):
+    """The connection a sale leaves, and the one it goes to."""
+
+    leaves: str
+    joins: str
+
+
+Changes = Mapping[tuple[str, str], DayTotals]
+"""(connection id, venue's day) → how much more, or less where negative."""
+
 
 def of_operation(kind: Kind, count: int) -> DayTotals:
-    """What one applied operation adds."""
+    """Say what one applied operation adds."""
     match kind:
         case Kind.stamps_added:
             return DayTotals(stamps=count)
@@ -36,44 +55,49 @@ def of_operation(kind: Kind, count: int) -> DayTotals:
     return DayTotals(redemptions=1)
 
 
-def add(tx: Transaction, change: Mapping[tuple[str, str], DayTotals]) -> None:
-    """Add to the days of connections: (connection id, venue's day) → what is more or less."""
+def add(tx: Transaction, changes: Changes) -> None:
+    """Add to the days of connections."""
     rows = [
         {
             "connection_id": connection_id,
             "day": day,
-            "receipts": one.receipts,
-            "stamps": one.stamps,
-            "redemptions": one.redemptions,
+            "receipts": totals.receipts,
+            "stamps": totals.stamps,
+            "redemptions": totals.redemptions,
         }
-        for (connection_id, day), one in sorted(change.items())
-        if one != DayTotals()
+        # in order, so that two writers lock the same rows in the same order on PostgreSQL
+        for (connection_id, day), totals in sorted(changes.items(), key=lambda item: item[0])
+        if totals != DayTotals()
     ]
-    if not rows:
-        return
-    said = tx.insert(tally_table)
-    sums = {name: tally_table.c[name] + said.excluded[name] for name in ("receipts", "stamps", "redemptions")}
-    tx.run(said.on_conflict_do_update(index_elements=[tally_table.c.connection_id, tally_table.c.day], set_=sums), rows)
+    if rows:
+        insert = tx.insert(tally_table)
+        sums = {name: tally_table.c[name] + insert.excluded[name] for name in ("receipts", "stamps", "redemptions")}
+        keys = [tally_table.c.connection_id, tally_table.c.day]
+        tx.run(insert.on_conflict_do_update(index_elements=keys, set_=sums), rows)
 
 
-def move(tx: Transaction, moved: Mapping[str, tuple[str, str]]) -> None:
-    """Take what was given for receipts along: sale id → (the connection it leaves, the one it goes to)."""
-    change: dict[tuple[str, str], DayTotals] = {}
+def move(tx: Transaction, moves: Mapping[str, Move]) -> None:
+    """Take what was given for sales along with them: sale id → where it goes. Receipts are counted by their batch."""
+    changes: dict[tuple[str, str], DayTotals] = {}
     applied = select(operation_table).where(
-        operation_table.c.sale_id.in_(list(moved)), operation_table.c.state == State.applied
+        operation_table.c.sale_id.in_(list(moves)), operation_table.c.state == State.applied
     )
     for row in tx.run(applied):
-        one = of_operation(Kind(row.kind), row._mapping["count"])
-        for connection_id, sign in zip(moved[row.sale_id], (-1, 1), strict=True):
-            where = (connection_id, row.day)
-            change[where] = change.get(where, DayTotals()) + DayTotals(0, sign * one.stamps, sign * one.redemptions)
-    add(tx, change)
+        totals = of_operation(Kind(row.kind), row._mapping["count"])
+        for connection_id, change in zip(moves[row.sale_id], (-totals, totals), strict=True):
+            day = (connection_id, row.day)
+            changes[day] = changes.get(day, DayTotals()) + change
+    add(tx, changes)
 
 
 def recount(tx: Transaction, connection_id: str) -> None:
-    """Count a connection's days anew: its receipts have come from another one, or gone to it."""
+    """Count a connection's days anew: its receipts have come from another connection, or gone to one."""
     tx.run(tally_table.delete().where(tally_table.c.connection_id == connection_id))
-    change: dict[tuple[str, str], DayTotals] = {}
+    add(tx, _count_receipts(tx, connection_id))
+    add(tx, _count_operations(tx, connection_id))
+
+
+def _count_receipts(tx: Transaction, connection_id: str) -> Changes:
     receipts = (
         select(sale_table.c.day, func.count().label("number"))
         .where(
@@ -84,8 +108,10 @@ def recount(tx: Transaction, connection_id: str) -> None:
         )
         .group_by(sale_table.c.day)
     )
-    for row in tx.run(receipts):
-        change[connection_id, row.day] = DayTotals(receipts=row.number)
+    return {(connection_id, row.day): DayTotals(receipts=row.number) for row in tx.run(receipts)}
+
+
+def _count_operations(tx: Transaction, connection_id: str) -> Changes:
     applied = (
         select(
             operation_table.c.day,
@@ -96,17 +122,21 @@ def recount(tx: Transaction, connection_id: str) -> None:
         .where(operation_table.c.connection_id == connection_id, operation_table.c.state == State.applied)
         .group_by(operation_table.c.day, operation_table.c.kind)
     )
+    changes: dict[tuple[str, str], DayTotals] = {}
     for row in tx.run(applied):
-        used = row.kind == Kind.voucher_redeemed
-        one = DayTotals(redemptions=row.number) if used else of_operation(Kind(row.kind), int(row.total))
-        change[connection_id, row.day] = change.get((connection_id, row.day), DayTotals()) + one
-    add(tx, change)
+        if row.kind == Kind.voucher_redeemed:
+            totals = DayTotals(redemptions=row.number)
+        else:
+            totals = of_operation(Kind(row.kind), int(row.total))
+        day = (connection_id, row.day)
+        changes[day] = changes.get(day, DayTotals()) + totals
+    return changes
 
 
-def of_days(tx: Transaction, connection_ids: list[str], since: str) -> dict[str, dict[str, DayTotals]]:
-    """Connection id → day → sums, for the days from `since` on that have any."""
-    found: dict[str, dict[str, DayTotals]] = {one: {} for one in connection_ids}
-    wanted = select(tally_table).where(tally_table.c.connection_id.in_(connection_ids), tally_table.c.day >= since)
-    for row in tx.run(wanted):
-        found[row.connection_id][row.day] = DayTotals(row.receipts, row.stamps, row.redemptions)
-    return found
+def of_days(tx: Transaction, connection_ids: Sequence[str], since: str) -> dict[str, dict[str, DayTotals]]:
+    """Map connection id to day to totals, for the days from `since` (`2026-11-23`) on that have any."""
+    totals: dict[str, dict[str, DayTotals]] = {connection_id: {} for connection_id in connection_ids}
+    days = select(tally_table).where(tally_table.c.connection_id.in_(connection_ids), tally_table.c.day >= since)
+    for row in tx.run(days):
+        totals[row.connection_id][row.day] = DayTotals(row.receipts, row.stamps, row.redemptions)
+    return totals

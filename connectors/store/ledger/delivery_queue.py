@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from sqlalchemy import and_, bindparam, case, func, not_, or_, select
+from sqlalchemy import bindparam, case, func, not_, select
 
 from connectors.domain.connection import WORKING
 from connectors.domain.operation import UNSETTLED, Kind, State
@@ -61,64 +62,36 @@ _DUE = (
 )
 
 
+class Lane(NamedTuple):
+    """A card (or voucher, or customer without a card) of a business: one operation of it at a time is on the wire."""
+
+    business_id: str
+    name: str
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An operation that was due when it was looked at; `claim` looks again."""
+    """An operation that was due when it was read; `operations.claim` looks again."""
 
     id: str
-    lane: tuple[str, str]
+    lane: Lane
     connection_id: str
 
 
 def due(tx: Transaction, most: int, only: str | None = None, *, without: Collection[str] = ()) -> list[Candidate]:
-    """The oldest due operation of each lane, oldest first, from the `most` oldest due ones."""
-    wanted = _DUE.where(operation_table.c.connection_id == only) if only else _DUE
+    """List the oldest due operation of each lane, oldest first, from the `most` oldest due ones."""
+    query = _DUE.where(operation_table.c.connection_id == only) if only else _DUE
     if without:
-        wanted = wanted.where(operation_table.c.connection_id.not_in(sorted(without)))
-    oldest: dict[tuple[str, str], Candidate] = {}
-    for row in tx.run(wanted, {"now": tx.now, "most": most}):
-        lane = (row.business_id, row.lane)
+        query = query.where(operation_table.c.connection_id.not_in(sorted(without)))
+    oldest: dict[Lane, Candidate] = {}
+    for row in tx.run(query, {"now": tx.now, "most": most}):
+        lane = Lane(row.business_id, row.lane)
         oldest.setdefault(lane, Candidate(row.id, lane, row.connection_id))
     return list(oldest.values())
 
 
-def stamps_of_day(tx: Transaction, wanted: Sequence[Operation]) -> Mapping[str, int]:
-    """For each of these operations, the stamps already given to its card on its day: applied or on the wire."""
-    counts: dict[str, int] = {}
-    for one in wanted:
-        counts[one.id] = int(
-            tx.run(
-                select(
-                    func.coalesce(
-                        func.sum(
-                            case(
-                                (operation_table.c.kind == Kind.stamps_added, operation_table.c.count),
-                                else_=-operation_table.c.count,
-                            )
-                        ),
-                        0,
-                    )
-                ).where(
-                    operation_table.c.business_id == one.business_id,
-                    operation_table.c.card_id == one.card_id,
-                    operation_table.c.day == one.day,
-                    # what may have been given counts, and only what surely was taken back does not
-                    or_(
-                        and_(
-                            operation_table.c.kind == Kind.stamps_added,
-                            operation_table.c.state.in_([State.applied, State.sending, State.uncertain]),
-                        ),
-                        and_(operation_table.c.kind == Kind.stamps_reversed, operation_table.c.state == State.applied),
-                    ),
-                    operation_table.c.id != one.id,
-                )
-            ).scalar_one()
-        )
-    return counts
-
-
 def is_busy(tx: Transaction, connection_id: str | None) -> bool:
-    """Whether something (of one connection) is due now, or on the wire."""
+    """Say whether something (of one connection) is due now, or on the wire."""
     due_now = _DUE.where(operation_table.c.connection_id == connection_id) if connection_id else _DUE
     if tx.run(due_now, {"now": tx.now, "most": 1}).first() is not None:
         return True
@@ -126,3 +99,24 @@ def is_busy(tx: Transaction, connection_id: str | None) -> bool:
     if connection_id:
         sending = sending.where(operation_table.c.connection_id == connection_id)
     return tx.run(sending.limit(1)).first() is not None
+
+
+def stamps_of_day(tx: Transaction, operations: Sequence[Operation]) -> Mapping[str, int]:
+    """Map each operation's id to the stamps that its card was given on its day already, or may have been."""
+    return {operation.id: _stamps_beside(tx, operation) for operation in operations}
+
+
+def _stamps_beside(tx: Transaction, operation: Operation) -> int:
+    is_addition = operation_table.c.kind == Kind.stamps_added
+    signed = case((is_addition, operation_table.c.count), else_=-operation_table.c.count)
+    # what may have been given counts, and only what surely was taken back does not
+    given = is_addition & operation_table.c.state.in_([State.applied, State.sending, State.uncertain])
+    taken_back = (operation_table.c.kind == Kind.stamps_reversed) & (operation_table.c.state == State.applied)
+    total = select(func.coalesce(func.sum(signed), 0)).where(
+        operation_table.c.business_id == operation.business_id,
+        operation_table.c.card_id == operation.card_id,
+        operation_table.c.day == operation.day,
+        given | taken_back,
+        operation_table.c.id != operation.id,
+    )
+    return int(tx.run(total).scalar_one())

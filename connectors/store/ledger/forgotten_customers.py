@@ -1,4 +1,8 @@
-"""TODO docstring."""
+"""Forgotten customers: marks of those who asked to be forgotten.
+
+Owns the table `forgotten`: what tills send again of such a customer's older receipts is not stored again. Names are
+kept as keyed hashes only.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from sqlalchemy import bindparam, select
 
 from connectors.domain.person import Reference, TillId
 from connectors.store.engine import Transaction
+from connectors.store.rows import in_parts
 from connectors.store.schema import business_table, forgotten_table
 
 _MARKS = select(forgotten_table.c.name_hash, forgotten_table.c.at).where(
@@ -16,7 +21,7 @@ _MARKS = select(forgotten_table.c.name_hash, forgotten_table.c.at).where(
 
 
 def mark_hash(tx: Transaction, business_id: str, name: Reference | TillId) -> str:
-    """The same hash for the same name within a business."""
+    """Hash a name within a business, as marks are stored."""
     return tx.vault.hash("forgotten", business_id, type(name).__name__, *name)
 
 
@@ -33,18 +38,16 @@ def mark(tx: Transaction, business_id: str, names: Iterable[Reference | TillId])
 
 
 def businesses_with_marks(tx: Transaction, business_ids: Collection[str]) -> dict[str, str]:
-    """Those of these businesses that have forgotten anybody, with their country: others need no look at names."""
+    """Map business id to country, for those that have forgotten anybody: the others need no look at names."""
     marked = select(forgotten_table.c.business_id).where(forgotten_table.c.business_id == business_table.c.id).exists()
-    wanted = select(business_table.c.id, business_table.c.country).where(
+    businesses = select(business_table.c.id, business_table.c.country).where(
         business_table.c.id.in_(sorted(business_ids)), marked
     )
-    return {row.id: row.country for row in tx.run(wanted)}
+    return {row.id: row.country for row in tx.run(businesses)}
 
 
 def marks(tx: Transaction, hashes: Collection[str]) -> Mapping[str, int]:
-    """Which of these hashes are marks, and since when (UTC microseconds)."""
-    wanted, found = sorted(hashes), dict[str, int]()
-    for start in range(0, len(wanted), 400):
-        rows = tx.run(_MARKS, {"hashes": wanted[start : start + 400]})
-        found.update({row.name_hash: row.at for row in rows})
-    return found
+    """Map each of these hashes that is a mark to when it was made (UTC microseconds)."""
+    return {
+        row.name_hash: row.at for part in in_parts(sorted(hashes)) for row in tx.run(_MARKS, {"hashes": list(part)})
+    }

@@ -1,35 +1,112 @@
-"""TODO docstring."""
+"""Operations: every change of an operation's state, from planned to settled.
+
+Owns the tables `operation` and `attempt`. What is due is read in `delivery_queue`, what pages show in `queries`; what
+an answer of 7stamp means is decided in `connectors.sync.delivery`.
+
+Each change names the states that it may start from, in the statement itself: of two writers one finds the row changed
+and leaves it, so that no state is ever overwritten by something decided about an older one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
-from sqlalchemy import Row, Text, and_, bindparam, case, cast, func, or_, select
+from sqlalchemy import ColumnElement, Select, Text, Update, bindparam, case, cast, or_, select
 from sqlalchemy.exc import IntegrityError
 
 from connector_sdk.hookspecs import OperationFacts
 from connector_sdk.messages import Message
+from connectors.domain.clock import MINUTE
 from connectors.domain.connection import WORKING
 from connectors.domain.events import OperationSettled, Wakeup
-from connectors.domain.operation import MOVABLE, UNSETTLED, Hold, Kind, Planned, State, outward
+from connectors.domain.operation import IN_DOUBT, MOVABLE, Hold, Kind, Planned, State
 from connectors.domain.person import MASKED_CARD
-from connectors.store import ledger
 from connectors.store.engine import Transaction
 from connectors.store.errors import NotFound
-from connectors.store.ledger.journal import stored_message
-from connectors.store.schema import (
-    attempt_table,
-    connection_table,
-    identify_table,
-    journal_table,
-    operation_table,
-)
+from connectors.store.ledger import card_searches, daily_totals, journal
+from connectors.store.ledger.daily_totals import DayTotals
+from connectors.store.ledger.journal import NewLine
+from connectors.store.ledger.sales import cardless_lane
+from connectors.store.rows import AnyRow, in_parts
+from connectors.store.schema import attempt_table, connection_table, operation_table
+
+JsonBody = Mapping[str, str | int | None]
+"""A request's body: every value of the two requests that operations make is a text or a number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """An operation as it is stored; times in UTC microseconds, `request` the exact body."""
+
+    seq: int
+    id: str
+    sale_id: str
+    n: int
+    connection_id: str
+    business_id: str
+    receipt_id: str
+    lane: str
+    """The card, the voucher, or the customer without a card: at most one operation of a lane is on the wire."""
+    card_id: str | None
+    card_hint: str | None
+    kind: Kind
+    count: int
+    redeem_code: str | None = field(repr=False)
+    code: str
+    key: str
+    """The idempotency key: the code, with the number of the attempt from the second on."""
+    attempt: int
+    request: str
+    state: State
+    hold: str | None
+    reason: Message | None
+    waived: bool
+    """Whether a person let it go beyond the cap of its card's day."""
+    next_at: int
+    sent_at: int | None
+    tries: int
+    conflicted: bool
+    """Whether 7stamp knew the key with another body: the next try needs another key."""
+    day: str
+    created_at: int
+    updated_at: int
+    acknowledged: bool = False
+    """Whether a person has seen that it was rejected."""
+
+    def facts(self, state: State) -> OperationFacts:
+        """Build what plugins are told of it."""
+        return OperationFacts(self.id, self.receipt_id, self.kind.value, self.count, state.value, self.code)
+
+
+_COLUMNS = frozenset(column.name for column in operation_table.c) - {"expires_at"}
+
+
+def operation_of(tx: Transaction, row: AnyRow) -> Operation:
+    """Build the value of a row that has all columns of the table, and perhaps others."""
+    # by name: a row is a tuple, whose own `count` is a method
+    columns = {name: value for name, value in row._mapping.items() if name in _COLUMNS}
+    code, reason = columns["redeem_code"], columns["reason"]
+    return Operation(
+        **columns
+        | {
+            "redeem_code": tx.vault.decrypt(code) if code else None,
+            "kind": Kind(columns["kind"]),
+            "state": State(columns["state"]),
+            "reason": Message.restored(reason) if reason else None,
+            "waived": bool(columns["waived"]),
+            "conflicted": bool(columns["conflicted"]),
+            "acknowledged": bool(columns["acknowledged"]),
+        }
+    )
+
+
+# Planning: a batch of sales hands over what it planned and cancelled
 
 
 @dataclass(slots=True)
-class PlannedRow:
+class PlannedOperation:
     """An operation as planning needs it."""
 
     id: str
@@ -43,15 +120,34 @@ class PlannedRow:
 
     @property
     def owner(self) -> str:
-        """Whose the stamps are: a card, or a customer who has none yet."""
+        """Whose the stamps are: a card, or the lane of a customer who has none yet."""
         return self.card_id or self.lane
 
     def planned(self) -> Planned:
+        """Build the value that the arithmetic of planning works with."""
         signed = {Kind.stamps_added: self.count, Kind.stamps_reversed: -self.count}.get(Kind(self.kind), 0)
         return Planned(self.id, self.n, self.card_id, signed, State(self.state))
 
 
-OF_SALES = (
+@dataclass(slots=True)
+class NewOperation:
+    """An operation to store; `body` is the request without its code, which the operation's own is."""
+
+    planned: PlannedOperation
+    sale_id: str
+    connection_id: str
+    business_id: str
+    receipt_id: str
+    card_hint: str | None
+    code: str
+    body: JsonBody
+    day: str
+    redeem_code: str | None = field(default=None, repr=False)
+    reason: Message | None = None
+    expires_at: int | None = None
+
+
+_OF_SALES = (
     select(
         operation_table.c.sale_id,
         operation_table.c.id,
@@ -67,20 +163,85 @@ OF_SALES = (
     .order_by(operation_table.c.sale_id, operation_table.c.n)
     .with_for_update()
 )
+# not IN: an expanding list cannot be executed for many rows at once
+_IS_MOVABLE = or_(*(operation_table.c.state == state for state in sorted(MOVABLE)))
+_IS_IN_DOUBT = or_(*(operation_table.c.state == state for state in sorted(IN_DOUBT)))
+_HAS_ID = operation_table.c.id == bindparam("id_")
 
 
-CANCEL = (
+def lock_of_sales(tx: Transaction, sale_ids: Sequence[str]) -> list[tuple[str, PlannedOperation]]:
+    """Read the operations of sales for a change, as (sale id, operation), each sale's in their order."""
+    return [(row.sale_id, PlannedOperation(*tuple(row)[1:])) for row in tx.run(_OF_SALES, {"ids": list(sale_ids)})]
+
+
+def insert(tx: Transaction, operations: Sequence[NewOperation]) -> None:
+    """Store planned operations."""
+    if operations:
+        tx.run(operation_table.insert(), [_new_row(tx, operation) for operation in operations])
+    if any(operation.planned.state == State.pending for operation in operations):
+        tx.wakeups.add(Wakeup.deliver)
+
+
+def _new_row(tx: Transaction, operation: NewOperation) -> dict[str, object]:
+    planned, code = operation.planned, operation.code
+    return {
+        "id": planned.id,
+        "sale_id": operation.sale_id,
+        "n": planned.n,
+        "connection_id": operation.connection_id,
+        "business_id": operation.business_id,
+        "receipt_id": operation.receipt_id,
+        "lane": planned.lane,
+        "card_id": planned.card_id,
+        "card_hint": operation.card_hint,
+        "kind": Kind(planned.kind).value,
+        "count": planned.count,
+        "redeem_code": tx.vault.encrypt(operation.redeem_code) if operation.redeem_code else None,
+        "code": code,
+        "key": code,
+        "attempt": 1,
+        "request": json.dumps({**operation.body, "code": code}, separators=(",", ":")),
+        "state": State(planned.state).value,
+        "hold": planned.hold,
+        "reason": operation.reason.stored() if operation.reason else None,
+        "waived": 0,
+        "next_at": tx.now,
+        "expires_at": operation.expires_at,
+        "sent_at": None,
+        "tries": 0,
+        "conflicted": 0,
+        "day": operation.day,
+        "created_at": tx.now,
+        "updated_at": tx.now,
+    }
+
+
+_CANCEL = (
     operation_table.update()
-    .where(
-        operation_table.c.id == bindparam("id_"), or_(*(operation_table.c.state == state for state in sorted(MOVABLE)))
-    )
+    .where(_HAS_ID, _IS_MOVABLE)
     .values(state=State.cancelled, hold=None, reason=None, updated_at=bindparam("now"))
 )
 
 
-RELEASE_TO_CARD = (
+def cancel(tx: Transaction, ids: Iterable[str]) -> None:
+    """Cancel operations that are pending or held, each by a conditional update of its own."""
+    if rows := [{"id_": operation_id, "now": tx.now} for operation_id in ids]:
+        tx.run(_CANCEL, rows)
+
+
+@dataclass(frozen=True, slots=True)
+class CardRelease:
+    """A held operation whose card was found; `new_key` where it was refused before, under another key."""
+
+    operation_id: str
+    card_id: str
+    card_hint: str
+    new_key: bool
+
+
+_RELEASE_TO_CARD = (
     operation_table.update()
-    .where(operation_table.c.id == bindparam("id_"), operation_table.c.state == State.held)
+    .where(_HAS_ID, operation_table.c.state == State.held)
     .values(
         state=State.pending,
         hold=None,
@@ -89,9 +250,9 @@ RELEASE_TO_CARD = (
         card_id=bindparam("card_id_"),
         card_hint=bindparam("card_hint_"),
         lane=bindparam("lane_"),
-        attempt=operation_table.c.attempt + bindparam("again"),
+        attempt=operation_table.c.attempt + bindparam("new_key_"),
         key=case(
-            (bindparam("again") == 1, operation_table.c.code + "." + cast(operation_table.c.attempt + 1, Text)),
+            (bindparam("new_key_") == 1, operation_table.c.code + "." + cast(operation_table.c.attempt + 1, Text)),
             else_=operation_table.c.key,
         ),
         next_at=bindparam("now"),
@@ -100,80 +261,51 @@ RELEASE_TO_CARD = (
 )
 
 
-ASSIGN_CARD = (
-    operation_table.update().where(operation_table.c.id == bindparam("id_")).values(card_id=bindparam("card_id_"))
-)
+def release_to_cards(tx: Transaction, releases: Sequence[CardRelease]) -> None:
+    """Give held operations their cards and let them go."""
+    rows = [
+        {
+            "id_": release.operation_id,
+            "card_id_": release.card_id,
+            "card_hint_": release.card_hint,
+            "lane_": card_lane(release.card_id),
+            "new_key_": int(release.new_key),
+            "now": tx.now,
+        }
+        for release in releases
+    ]
+    if rows:
+        tx.run(_RELEASE_TO_CARD, rows)
+        tx.wakeups.add(Wakeup.deliver)
 
 
-def count_unsettled(tx: Transaction, connection_id: str) -> int:
-    """How many operations of a connection are still to be settled."""
-    return int(
-        tx.run(
-            select(func.count())
-            .select_from(operation_table)
-            .where(operation_table.c.connection_id == connection_id, operation_table.c.state.in_(sorted(UNSETTLED)))
-        ).scalar_one()
-    )
+def card_lane(card_id: str) -> str:
+    """Name the lane of a card."""
+    return f"card:{card_id}"
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """An operation as the outbox has it; times in UTC microseconds, `request` the exact body."""
-
-    seq: int
-    id: str
-    sale_id: str
-    n: int
-    connection_id: str
-    business_id: str
-    receipt_id: str
-    lane: str
-    card_id: str | None
-    card_hint: str | None
-    kind: Kind
-    count: int
-    redeem_code: str | None = field(repr=False)
-    code: str
-    key: str
-    attempt: int
-    request: str
-    state: State
-    hold: str | None
-    reason: Message | None
-    waived: bool
-    next_at: int
-    sent_at: int | None
-    tries: int
-    conflicted: bool
-    day: str
-    created_at: int
-    updated_at: int
-    acknowledged: bool = False
-
-    def facts(self, state: str) -> OperationFacts:
-        """What plugins are told."""
-        return OperationFacts(self.id, self.receipt_id, self.kind.value, self.count, state, self.code)
+def assign_cards(tx: Transaction, cards: Mapping[str, str]) -> None:
+    """Operation id → card id: count what ended without a card as this card's, so that it is not planned again."""
+    if cards:
+        change = operation_table.update().where(_HAS_ID).values(card_id=bindparam("card_id_"))
+        tx.run(change, [{"id_": operation_id, "card_id_": card_id} for operation_id, card_id in cards.items()])
 
 
-_OWN = frozenset(column.name for column in operation_table.c)
+def move(tx: Transaction, sales: Mapping[str, str]) -> None:
+    """Hand the operations of sales over: sale id → the connection that has the sale now."""
+    if sales:
+        change = operation_table.update().where(operation_table.c.sale_id == bindparam("id_"))
+        rows = [{"id_": sale_id, "connection_id_": connection_id} for sale_id, connection_id in sales.items()]
+        tx.run(change.values(connection_id=bindparam("connection_id_")), rows)
 
 
-def operation_of(tx: Transaction, row: Row[Any], columns: frozenset[str] | None = None) -> Operation:
-    """The value of a row with all columns of the table; `columns` where it has others too."""
-    values = dict(row._mapping)  # by name: a row is a tuple, whose own `count` is a method
-    if columns is not None:
-        values = {name: value for name, value in values.items() if name in columns}
-    del values["expires_at"]
-    if values["redeem_code"]:
-        values["redeem_code"] = tx.vault.decrypt(values["redeem_code"])
-    values["kind"] = Kind(values["kind"])
-    values["state"] = State(values["state"])
-    values["reason"] = Message.restored(values["reason"]) if values["reason"] else None
-    values["waived"] = bool(values["waived"])
-    values["conflicted"] = bool(values["conflicted"])
-    values["acknowledged"] = bool(values["acknowledged"])
-    return Operation(**values)
+def move_all(tx: Transaction, sale_ids: Select[tuple[str]], connection_id: str) -> None:
+    """Hand the operations of all sales of a query over to a connection."""
+    moved = operation_table.c.sale_id.in_(sale_ids.scalar_subquery())
+    tx.run(operation_table.update().where(moved).values(connection_id=connection_id))
 
+
+# Delivery
 
 _CLAIM = (
     operation_table.update()
@@ -189,23 +321,35 @@ _CLAIM = (
 
 
 def claim(tx: Transaction, ids: Sequence[str]) -> list[Operation]:
-    """Put pending operations on the wire, in their order; those that another sender has, or whose lane, are left."""
+    """Mark pending operations as being sent, and return them in their order.
+
+    What another sender has, or whose lane it has, is left out: a unique index over the lanes of what is on the wire
+    refuses the second, whatever both have read before.
+    """
     if not ids:
         return []
-    values = {"ids": list(ids), "now": tx.now}
     try:
         with tx.session.begin_nested():
-            rows = tx.run(_CLAIM, values).all()
-    except IntegrityError:  # somebody else sends for one of these cards: take the others one by one
+            rows = tx.run(_CLAIM, {"ids": list(ids), "now": tx.now}).all()
+    except IntegrityError:  # another sender has one of these lanes: claim one by one, so that only that one is left
         if len(ids) == 1:
             return []
-        return [one for some in ids for one in claim(tx, [some])]
-    return sorted((operation_of(tx, row) for row in rows), key=lambda one: one.seq)
+        return [operation for operation_id in ids for operation in claim(tx, [operation_id])]
+    return sorted((operation_of(tx, row) for row in rows), key=lambda operation: operation.seq)
+
+
+def unclaim(tx: Transaction, ids: Sequence[str]) -> None:
+    """Undo a claim in the transaction that made it."""
+    tx.run(
+        operation_table.update()
+        .where(operation_table.c.id.in_(list(ids)), operation_table.c.state == State.sending)
+        .values(state=State.pending, tries=operation_table.c.tries - 1)
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of one try: the new state, and why."""
+    """A decision about one try: the state that follows, and why; `new_attempt` sends it again under another key."""
 
     operation: Operation
     state: State
@@ -218,168 +362,168 @@ class Verdict:
 
 _SETTLE = (
     operation_table.update()
-    .where(
-        operation_table.c.id == bindparam("id_"),
-        operation_table.c.tries == bindparam("tries_"),
-        # not IN: an expanding list cannot be executed for many rows at once
-        or_(operation_table.c.state == State.sending, operation_table.c.state == State.uncertain),
-    )
+    .where(_HAS_ID, operation_table.c.tries == bindparam("tries_"), _IS_IN_DOUBT)
     .values(
         state=bindparam("state_"),
         hold=bindparam("hold_"),
         reason=bindparam("reason_"),
         next_at=bindparam("next_at_"),
-        attempt=operation_table.c.attempt + bindparam("again"),
+        attempt=operation_table.c.attempt + bindparam("new_attempt_"),
         conflicted=bindparam("conflicted_"),
         updated_at=bindparam("now"),
     )
 )
-
-
-_NEW_KEY = (
+_RENEW_KEY = (
     operation_table.update()
-    .where(operation_table.c.id == bindparam("id_"), operation_table.c.attempt > 1)
+    .where(_HAS_ID, operation_table.c.attempt > 1)
     .values(key=operation_table.c.code + "." + cast(operation_table.c.attempt, Text))
 )
-
-
-_STANDING = (
-    select(operation_table.c.id, operation_table.c.tries, operation_table.c.connection_id, operation_table.c.card_hint)
-    .where(
-        operation_table.c.id.in_(bindparam("ids", expanding=True)),
-        or_(operation_table.c.state == State.sending, operation_table.c.state == State.uncertain),
+_IN_DOUBT_NOW = (
+    select(
+        operation_table.c.id,
+        operation_table.c.tries,
+        operation_table.c.connection_id,
+        operation_table.c.card_hint,
     )
+    .where(operation_table.c.id.in_(bindparam("ids", expanding=True)), _IS_IN_DOUBT)
     .with_for_update()
 )
 
 
 def settle(tx: Transaction, verdicts: Sequence[Verdict]) -> list[Verdict]:
-    """Write down what became of tries that are on the wire or in doubt, with a journal line where it has ended.
+    """Write down what became of tries, with attempts, totals, journal lines and events; return the verdicts that count.
 
-    Those verdicts that counted: a try that was settled meanwhile is settled.
+    A try is settled once: a verdict about a try that was settled meanwhile, or followed by another, counts for nothing.
+    """
+    verdicts = _still_open(tx, verdicts)
+    if not verdicts:
+        return []
+    tx.run(_SETTLE, [_settled_values(tx, verdict) for verdict in verdicts])
+    _renew_keys(tx, [verdict.operation.id for verdict in verdicts if verdict.new_attempt])
+    _record_attempts(tx, verdicts)
+    _add_to_daily_totals(tx, verdicts)
+    journal.write_lines(tx, [line for verdict in verdicts if (line := _line(verdict)) is not None])
+    tx.events += [
+        OperationSettled(verdict.operation.connection_id, verdict.operation.facts(verdict.state))
+        for verdict in verdicts
+        if verdict.state in (State.applied, State.held, State.rejected)
+    ]
+    return verdicts
+
+
+def _still_open(tx: Transaction, verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """Lock the rows and drop verdicts about tries that are settled, or were followed by another.
+
+    Another connection may have taken the receipt over since the try was sent, or its customer may have been forgotten:
+    what is journalled and told goes by the row as it is now.
     """
     if not verdicts:
         return []
-    rows = tx.run(_STANDING, {"ids": [verdict.operation.id for verdict in verdicts]})
-    standing = {(row.id, row.tries): row for row in rows}
-    # another connection may have taken the receipt over meanwhile, or its customer may have been forgotten
-    verdicts = [
-        replace(v, operation=replace(v.operation, connection_id=now.connection_id, card_hint=now.card_hint))
-        for v in verdicts
-        if (now := standing.get((v.operation.id, v.operation.tries))) is not None
-    ]
-    if not verdicts:
-        return []
-    tx.run(
-        _SETTLE,
-        [
-            {
-                "id_": verdict.operation.id,
-                "tries_": verdict.operation.tries,
-                "state_": verdict.state.value,
-                "hold_": verdict.hold.value if verdict.hold else None,
-                "reason_": verdict.reason.stored() if verdict.reason else None,
-                "next_at_": verdict.next_at or tx.now,
-                "again": int(verdict.new_attempt),
-                "conflicted_": int(verdict.conflicted),
-                "now": tx.now,
-            }
-            for verdict in verdicts
-        ],
-    )
-    _record_attempts(tx, verdicts)
-    _add_to_daily_totals(tx, verdicts)
-    again = [verdict.operation.id for verdict in verdicts if verdict.new_attempt]
-    if again:
-        tx.run(_NEW_KEY, [{"id_": one} for one in again])
-    lines = [line for verdict in verdicts if (line := _journal_line(tx, verdict)) is not None]
-    if lines:
-        tx.run(journal_table.insert(), lines)
-        tx.wakeups.add(Wakeup.journal)
+    rows = tx.run(_IN_DOUBT_NOW, {"ids": [verdict.operation.id for verdict in verdicts]})
+    open_tries = {(row.id, row.tries): row for row in rows}
+    still_open: list[Verdict] = []
     for verdict in verdicts:
-        if verdict.state in (State.applied, State.held, State.rejected):
-            one = verdict.operation
-            tx.events.append(OperationSettled(one.connection_id, one.facts(verdict.state.value)))
-    return list(verdicts)
+        operation = verdict.operation
+        row = open_tries.get((operation.id, operation.tries))
+        if row is not None:
+            operation = replace(operation, connection_id=row.connection_id, card_hint=row.card_hint)
+            still_open.append(replace(verdict, operation=operation))
+    return still_open
 
 
-def _record_attempts(tx: Transaction, verdicts: Sequence[Verdict]) -> None:
-    """Every try and its answer, but for the first that succeeds: that one the operation itself tells."""
-    tries = [
-        {
-            "operation_id": verdict.operation.id,
-            "number": verdict.operation.tries,
-            "sent_at": verdict.operation.sent_at,
-            "at": tx.now,
-            "state": verdict.state.value,
-            "reason": verdict.reason.stored() if verdict.reason else None,
-        }
-        for verdict in verdicts
-        if verdict.operation.tries > 1
-        or verdict.state is not State.applied
-        or verdict.operation.state is State.uncertain
-    ]
-    if tries:
-        # a try in doubt is told of twice: what became of it in the end replaces the doubt
-        said = tx.insert(attempt_table)
-        told = {name: said.excluded[name] for name in ("at", "state", "reason")}
-        tx.run(
-            said.on_conflict_do_update(
-                index_elements=[attempt_table.c.operation_id, attempt_table.c.number], set_=told
-            ),
-            tries,
-        )
-
-
-def _add_to_daily_totals(tx: Transaction, verdicts: Sequence[Verdict]) -> None:
-    change: dict[tuple[str, str], ledger.daily_totals.DayTotals] = {}
-    for verdict in verdicts:
-        one = verdict.operation
-        if verdict.state is State.applied:
-            where = (one.connection_id, one.day)
-            change[where] = change.get(where, ledger.daily_totals.DayTotals()) + ledger.daily_totals.of_operation(
-                one.kind, one.count
-            )
-    ledger.daily_totals.add(tx, change)
-
-
-def _journal_line(tx: Transaction, verdict: Verdict) -> dict[str, Any] | None:
-    one = verdict.operation
-    if verdict.state in (State.pending, State.sending):
-        return None
-    if verdict.state is State.uncertain and one.tries > 1:
-        return None
-    params = {"receipt": one.receipt_id, "count": one.count, "card": one.card_hint or "", "code": one.redeem_code or ""}
-    if verdict.reason is not None:
-        params["why"] = verdict.reason
+def _settled_values(tx: Transaction, verdict: Verdict) -> dict[str, object]:
     return {
-        "connection_id": one.connection_id,
-        "sale_id": one.sale_id,
-        "receipt_id": one.receipt_id,
-        "at": tx.now,
-        "message": stored_message(tx, Message(f"operation.{verdict.state.value}.{one.kind.value}", params)),
-        "by": tx.by,
+        "id_": verdict.operation.id,
+        "tries_": verdict.operation.tries,
+        "state_": verdict.state.value,
+        "hold_": verdict.hold.value if verdict.hold else None,
+        "reason_": verdict.reason.stored() if verdict.reason else None,
+        "next_at_": verdict.next_at or tx.now,
+        "new_attempt_": int(verdict.new_attempt),
+        "conflicted_": int(verdict.conflicted),
+        "now": tx.now,
     }
 
 
+def _renew_keys(tx: Transaction, ids: Sequence[str]) -> None:
+    if ids:
+        tx.run(_RENEW_KEY, [{"id_": operation_id} for operation_id in ids])
+
+
+def _record_attempts(tx: Transaction, verdicts: Sequence[Verdict]) -> None:
+    """Keep every try and its answer, but for a first one that succeeds: the operation itself says that."""
+    rows = [_attempt_row(tx, verdict) for verdict in verdicts if not _succeeded_at_once(verdict)]
+    if rows:
+        # a try in doubt is settled twice: what became of it in the end replaces the doubt
+        insert = tx.insert(attempt_table)
+        columns = {name: insert.excluded[name] for name in ("at", "state", "reason")}
+        keys = [attempt_table.c.operation_id, attempt_table.c.number]
+        tx.run(insert.on_conflict_do_update(index_elements=keys, set_=columns), rows)
+
+
+def _succeeded_at_once(verdict: Verdict) -> bool:
+    first = verdict.operation.tries == 1 and verdict.operation.state is not State.uncertain
+    return first and verdict.state is State.applied
+
+
+def _attempt_row(tx: Transaction, verdict: Verdict) -> dict[str, object]:
+    return {
+        "operation_id": verdict.operation.id,
+        "number": verdict.operation.tries,
+        "sent_at": verdict.operation.sent_at,
+        "at": tx.now,
+        "state": verdict.state.value,
+        "reason": verdict.reason.stored() if verdict.reason else None,
+    }
+
+
+def _add_to_daily_totals(tx: Transaction, verdicts: Sequence[Verdict]) -> None:
+    change: dict[tuple[str, str], DayTotals] = {}
+    for verdict in verdicts:
+        operation = verdict.operation
+        if verdict.state is State.applied:
+            day = (operation.connection_id, operation.day)
+            change[day] = change.get(day, DayTotals()) + daily_totals.of_operation(operation.kind, operation.count)
+    daily_totals.add(tx, change)
+
+
+def _line(verdict: Verdict) -> NewLine | None:
+    """Build the journal line of a verdict: none while it is on its way, and one for the first doubt only."""
+    operation = verdict.operation
+    if verdict.state in (State.pending, State.sending) or (verdict.state is State.uncertain and operation.tries > 1):
+        return None
+    params: dict[str, object] = {
+        "receipt": operation.receipt_id,
+        "count": operation.count,
+        "card": operation.card_hint or "",
+        "code": operation.redeem_code or "",
+    }
+    if verdict.reason is not None:
+        params["why"] = verdict.reason
+    message = Message(f"operation.{verdict.state.value}.{operation.kind.value}", params)
+    return NewLine(operation.connection_id, message, operation.receipt_id, operation.sale_id)
+
+
+def _journal_verdict(tx: Transaction, verdict: Verdict) -> None:
+    if (line := _line(verdict)) is not None:
+        journal.write_lines(tx, [line])
+
+
 def doubt_unfinished(tx: Transaction) -> int:
-    """Every operation found on the wire when a host starts is in doubt; how many there were."""
+    """Make every operation that is being sent uncertain, when a host starts and no sender lives; return how many."""
+    sending = operation_table.c.state == State.sending
+    operations = [operation_of(tx, row) for row in tx.run(select(operation_table).where(sending))]
     reason = Message("why.in_doubt")
-    found = [
-        operation_of(tx, row) for row in tx.run(select(operation_table).where(operation_table.c.state == State.sending))
-    ]
-    _record_attempts(tx, [Verdict(one, State.uncertain, reason) for one in found])
+    _record_attempts(tx, [Verdict(operation, State.uncertain, reason) for operation in operations])
     changed = tx.run(
-        operation_table.update()
-        .where(operation_table.c.state == State.sending)
-        .values(state=State.uncertain, next_at=tx.now, updated_at=tx.now)
+        operation_table.update().where(sending).values(state=State.uncertain, next_at=tx.now, updated_at=tx.now)
     )
     return changed.rowcount
 
 
 def claim_uncertain(tx: Transaction, limit: int, only: str | None = None) -> list[Operation]:
-    """Operations in doubt that are due for a look into the card's history, leased for a minute."""
-    wanted = (
+    """Claim operations in doubt (of one connection) that are due for a look into their cards' history, for a minute."""
+    query = (
         select(operation_table)
         .join(connection_table, connection_table.c.id == operation_table.c.connection_id)
         .where(
@@ -391,165 +535,115 @@ def claim_uncertain(tx: Transaction, limit: int, only: str | None = None) -> lis
         .order_by(operation_table.c.next_at)
         .limit(limit)
     )
-    if only:
-        wanted = wanted.where(operation_table.c.connection_id == only)
-    rows = [operation_of(tx, row) for row in tx.run(wanted)]
-    if rows:
-        tx.run(
-            operation_table.update()
-            .where(operation_table.c.id == bindparam("id_"))
-            .values(next_at=tx.now + 60_000_000),
-            [{"id_": row.id} for row in rows],
-        )
-    return rows
+    if only is not None:
+        query = query.where(operation_table.c.connection_id == only)
+    operations = [operation_of(tx, row) for row in tx.run(query)]
+    if operations:
+        lease = operation_table.update().where(_HAS_ID).values(next_at=tx.now + MINUTE)
+        tx.run(lease, [{"id_": operation.id} for operation in operations])
+    return operations
 
 
-def look_later(tx: Transaction, one: Operation, at: int) -> None:
-    """The history said nothing yet: look again then."""
+def look_later(tx: Transaction, operation: Operation, at: int) -> None:
+    """Look into the card's history again at a moment: it says nothing about this try yet."""
     tx.run(
         operation_table.update()
         .where(
-            operation_table.c.id == one.id,
+            operation_table.c.id == operation.id,
             operation_table.c.state == State.uncertain,
-            operation_table.c.tries == one.tries,
+            operation_table.c.tries == operation.tries,
         )
         .values(next_at=at)
     )
 
 
+# Holds
+
+_RELEASED = {
+    "state": State.pending,
+    "hold": None,
+    "reason": None,
+    "expires_at": None,
+    "acknowledged": 0,
+    "attempt": operation_table.c.attempt + 1,
+}
+
+
 def release_plan_limit(tx: Transaction, business_id: str) -> int:
-    """The plan allows operations again: what was held for it goes out under a new key, oldest first."""
-    held = and_(
+    """Release what was held for a business' plan, oldest first and each under a new key; return how many."""
+    held = select(operation_table.c.id).where(
         operation_table.c.business_id == business_id,
         operation_table.c.state == State.held,
         operation_table.c.hold == Hold.plan_limit,
     )
-    ids = list(tx.run(select(operation_table.c.id).where(held)).scalars())
-    _release(tx, ids)
+    ids = list(tx.run(held).scalars())
+    for part in in_parts(ids):
+        _release(tx, operation_table.update().where(operation_table.c.id.in_(part)).values(_RELEASED), part)
     return len(ids)
 
 
-def _release(tx: Transaction, ids: Sequence[str], *, waived: bool = False) -> None:
-    values: dict[str, Any] = {
-        "state": State.pending,
-        "hold": None,
-        "reason": None,
-        "expires_at": None,
-        "next_at": tx.now,
-        "updated_at": tx.now,
-        "attempt": operation_table.c.attempt + 1,
-        "acknowledged": 0,
-    }
-    if waived:
-        values["waived"] = 1
-    for start in range(0, len(ids), 400):
-        some = list(ids[start : start + 400])
-        tx.run(operation_table.update().where(operation_table.c.id.in_(some)).values(values))
-    if ids:
-        tx.run(_NEW_KEY, [{"id_": one} for one in ids])
+def _release(tx: Transaction, release: Update, ids: Sequence[str]) -> None:
+    tx.run(release.values(next_at=tx.now, updated_at=tx.now))
+    _renew_keys(tx, ids)
     tx.wakeups.add(Wakeup.deliver)
 
 
-def hold_back(tx: Transaction, one: Operation, reason: Hold, why: Message, expires_at: int | None) -> None:
+def hold_back(tx: Transaction, operation: Operation, hold: Hold, reason: Message, expires_at: int | None) -> None:
     """Hold a pending operation back, with a reason that a person can act on."""
     changed = tx.run(
         operation_table.update()
-        .where(operation_table.c.id == one.id, operation_table.c.state == State.pending)
-        .values(state=State.held, hold=reason, reason=why.stored(), expires_at=expires_at, updated_at=tx.now)
+        .where(operation_table.c.id == operation.id, operation_table.c.state == State.pending)
+        .values(state=State.held, hold=hold, reason=reason.stored(), expires_at=expires_at, updated_at=tx.now)
     )
     if changed.rowcount:
-        line = _journal_line(tx, Verdict(one, State.held, why))
-        tx.run(journal_table.insert(), [line])
-        tx.wakeups.add(Wakeup.journal)
+        _journal_verdict(tx, Verdict(operation, State.held, reason))
 
 
 def expire_holds(tx: Transaction, limit: int = 200) -> int:
-    """Reject holds that have run out; `retry` revives them."""
-    rows = [
-        operation_of(tx, row)
-        for row in tx.run(
-            select(operation_table)
-            .where(operation_table.c.state == State.held, operation_table.c.expires_at <= tx.now)
-            .limit(limit)
-        )
-    ]
-    reason = Message("why.hold_expired")
-    for one in rows:
-        tx.run(
-            operation_table.update()
-            .where(operation_table.c.id == one.id, operation_table.c.state == State.held)
-            .values(
-                state=State.rejected,
-                hold=one.hold,
-                reason=reason.stored(),
-                acknowledged=int(one.hold == Hold.no_card),  # nobody has to look at who never got a card
-                updated_at=tx.now,
-            )
-        )
-        line = _journal_line(tx, Verdict(one, State.rejected, reason))
-        tx.run(journal_table.insert(), [line])
-        _stop_looking(tx, one)
-    if rows:
-        tx.wakeups.add(Wakeup.journal)
-    return len(rows)
+    """Reject operations whose hold has run out; return how many. `retry` revives them."""
+    expired = select(operation_table).where(
+        operation_table.c.state == State.held, operation_table.c.expires_at <= tx.now
+    )
+    operations = [operation_of(tx, row) for row in tx.run(expired.limit(limit))]
+    for operation in operations:
+        # nobody has to look at a customer who never got a card
+        acknowledged = operation.hold == Hold.no_card
+        _reject_held(tx, operation, Message("why.hold_expired"), acknowledged=acknowledged)
+    return len(operations)
 
 
-def _stop_looking(tx: Transaction, one: Operation) -> None:
-    """Nobody waits for this customer's card any more, unless something else of theirs does."""
-    if one.hold not in (Hold.no_card, Hold.conflict) or one.card_id is not None:
+def _reject_held(tx: Transaction, operation: Operation, reason: Message, *, acknowledged: bool) -> bool:
+    """Reject an operation that is held, and end its search for a card; say whether it was still held."""
+    changed = tx.run(
+        operation_table.update()
+        .where(operation_table.c.id == operation.id, operation_table.c.state == State.held)
+        .values(state=State.rejected, reason=reason.stored(), acknowledged=int(acknowledged), updated_at=tx.now)
+    )
+    if not changed.rowcount:
+        return False
+    _journal_verdict(tx, Verdict(operation, State.rejected, reason))
+    _end_search(tx, operation)
+    return True
+
+
+def _end_search(tx: Transaction, operation: Operation) -> None:
+    """End the search for the card of a customer for whom nothing waits any more."""
+    if operation.hold not in (Hold.no_card, Hold.conflict) or operation.card_id is not None:
         return
-    waits = select(operation_table.c.id).where(
-        operation_table.c.sale_id == one.sale_id,
-        operation_table.c.lane == one.lane,
+    others = select(operation_table.c.id).where(
+        operation_table.c.sale_id == operation.sale_id,
+        operation_table.c.lane == operation.lane,
         operation_table.c.state == State.held,
     )
-    if tx.run(waits.limit(1)).first() is None:
-        customer = one.lane.rpartition(":")[2]
-        tx.run(
-            identify_table.delete().where(
-                identify_table.c.sale_id == one.sale_id, identify_table.c.customer_hash == customer
-            )
-        )
+    if tx.run(others.limit(1)).first() is None:
+        card_searches.delete(tx, operation.sale_id, operation.lane.rpartition(":")[2])
 
 
-def unclaim(tx: Transaction, ids: Sequence[str]) -> None:
-    """Take back a claim in the transaction that made it."""
-    tx.run(
-        operation_table.update()
-        .where(operation_table.c.id.in_(list(ids)), operation_table.c.state == State.sending)
-        .values(state=State.pending, tries=operation_table.c.tries - 1)
-    )
-
-
-def list_newest(tx: Transaction, connection_id: str, *, state: str | None = None, limit: int = 1000) -> list[Operation]:
-    """A connection's newest operations, newest last; `state` as the outside names it."""
-    wanted = select(operation_table).where(operation_table.c.connection_id == connection_id)
-    if state is not None:
-        inner = [one for one in State if outward(one) == state]
-        wanted = wanted.where(operation_table.c.state.in_(inner))
-    rows = tx.run(wanted.order_by(operation_table.c.seq.desc()).limit(limit)).all()
-    return [operation_of(tx, row) for row in reversed(rows)]
-
-
-def counts_by_state(tx: Transaction, connection_id: str, since: int) -> dict[str, int]:
-    """Outward state → how many operations changed since then, or are still open."""
-    rows = tx.run(
-        select(operation_table.c.state, func.count())
-        .where(
-            operation_table.c.connection_id == connection_id,
-            or_(operation_table.c.updated_at >= since, operation_table.c.state.in_(sorted(UNSETTLED))),
-        )
-        .group_by(operation_table.c.state)
-    )
-    found = dict.fromkeys(("applied", "pending", "held", "rejected", "cancelled"), 0)
-    for row in rows:
-        state, number = tuple(row)
-        found[outward(state)] += number
-    return found
+# What a person decides
 
 
 def get(tx: Transaction, connection_id: str, operation_id: str) -> Operation:
-    """Raises `NotFound`."""
+    """Read an operation of a connection. Raises `NotFound`."""
     row = tx.run(
         select(operation_table).where(
             operation_table.c.connection_id == connection_id, operation_table.c.id == operation_id
@@ -560,20 +654,21 @@ def get(tx: Transaction, connection_id: str, operation_id: str) -> Operation:
     return operation_of(tx, row)
 
 
-def retry(tx: Transaction, one: Operation) -> bool:
-    """Send a held or rejected operation again under a new key; a cap is waived for it. Whether it could."""
-    if one.state not in (State.held, State.rejected):
+def retry(tx: Transaction, operation: Operation) -> bool:
+    """Send a held or rejected operation again, under a new key and beyond any cap; say whether it could be."""
+    if operation.state not in (State.held, State.rejected):
         return False
-    _release(tx, [one.id], waived=True)
-    _journal(tx, one, "operation.retried")
+    released = operation_table.update().where(operation_table.c.id == operation.id).values(_RELEASED).values(waived=1)
+    _release(tx, released, [operation.id])
+    _journal(tx, operation, "operation.retried")
     return True
 
 
-def wait_for_card_again(tx: Transaction, one: Operation, expires_at: int) -> None:
+def wait_for_card_again(tx: Transaction, operation: Operation, expires_at: int) -> None:
     """Revive an operation that has no card yet: it waits for one again."""
     tx.run(
         operation_table.update()
-        .where(operation_table.c.id == one.id, operation_table.c.state.in_([State.held, State.rejected]))
+        .where(operation_table.c.id == operation.id, operation_table.c.state.in_([State.held, State.rejected]))
         .values(
             state=State.held,
             hold=Hold.no_card,
@@ -583,160 +678,117 @@ def wait_for_card_again(tx: Transaction, one: Operation, expires_at: int) -> Non
             updated_at=tx.now,
         )
     )
-    _journal(tx, one, "operation.retried")
+    _journal(tx, operation, "operation.retried")
 
 
-def dismiss(tx: Transaction, one: Operation) -> bool:
-    """A person decided that a held operation is not to be sent. Whether it was still held."""
-    reason = Message("why.dismissed")
-    changed = tx.run(
-        operation_table.update()
-        .where(operation_table.c.id == one.id, operation_table.c.state == State.held)
-        .values(state=State.rejected, reason=reason.stored(), acknowledged=1, updated_at=tx.now)
-    )
-    if changed.rowcount:
-        line = _journal_line(tx, Verdict(one, State.rejected, reason))
-        tx.run(journal_table.insert(), [line])
-        tx.wakeups.add(Wakeup.journal)
-        _stop_looking(tx, one)
-    return changed.rowcount > 0
+def dismiss(tx: Transaction, operation: Operation) -> bool:
+    """Reject a held operation because a person decided so; say whether it was still held."""
+    return _reject_held(tx, operation, Message("why.dismissed"), acknowledged=True)
 
 
-def acknowledge(tx: Transaction, one: Operation) -> bool:
-    """A person has seen that an operation was rejected, and leaves it at that. Whether it was."""
+def acknowledge(tx: Transaction, operation: Operation) -> bool:
+    """Note that a person has seen that an operation was rejected; say whether that was news."""
     changed = tx.run(
         operation_table.update()
         .where(
-            operation_table.c.id == one.id,
+            operation_table.c.id == operation.id,
             operation_table.c.state == State.rejected,
             operation_table.c.acknowledged == 0,
         )
         .values(acknowledged=1, updated_at=tx.now)
     )
     if changed.rowcount:
-        _journal(tx, one, "operation.acknowledged")
+        _journal(tx, operation, "operation.acknowledged")
     return changed.rowcount > 0
 
 
-def _journal(tx: Transaction, one: Operation, message: str) -> None:
-    line = {
-        "connection_id": one.connection_id,
-        "sale_id": one.sale_id,
-        "receipt_id": one.receipt_id,
-        "at": tx.now,
-        "message": stored_message(tx, Message(message, {"receipt": one.receipt_id})),
-        "by": tx.by,
-    }
-    tx.run(journal_table.insert(), [line])
-    tx.wakeups.add(Wakeup.journal)
+def _journal(tx: Transaction, operation: Operation, message_id: str) -> None:
+    message = Message(message_id, {"receipt": operation.receipt_id})
+    journal.write(tx, operation.connection_id, message, operation.receipt_id, sale_id=operation.sale_id)
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """One try of an operation and what came of it; times in UTC microseconds."""
-
-    number: int
-    sent_at: int | None
-    at: int
-    state: State
-    reason: Message | None
-
-
-def with_attempts(tx: Transaction, sale_id: str) -> list[tuple[Operation, list[Attempt]]]:
-    """A receipt's operations in their order, each with its tries; in one query."""
-    rows = tx.run(
-        select(
-            operation_table,
-            attempt_table.c.number.label("try_number"),
-            attempt_table.c.sent_at.label("try_sent_at"),
-            attempt_table.c.at.label("try_at"),
-            attempt_table.c.state.label("try_state"),
-            attempt_table.c.reason.label("try_reason"),
-        )
-        .outerjoin(attempt_table, attempt_table.c.operation_id == operation_table.c.id)
-        .where(operation_table.c.sale_id == sale_id)
-        .order_by(operation_table.c.n, attempt_table.c.number)
-    )
-    found: dict[str, tuple[Operation, list[Attempt]]] = {}
-    for row in rows:
-        one, tries = found.setdefault(row.id, (operation_of(tx, row, _OWN), []))
-        if row.try_number is not None:
-            reason = Message.restored(row.try_reason) if row.try_reason else None
-            tries.append(Attempt(row.try_number, row.try_sent_at, row.try_at, State(row.try_state), reason))
-        elif one.state is State.applied:
-            tries.append(Attempt(1, one.sent_at, one.updated_at, State.applied, None))
-    return list(found.values())
+# Erasing customers
 
 
 @dataclass(frozen=True, slots=True)
 class UnsentOperations:
-    """Operations of a person: additions that are `waiting` to be sent, and those that are on the wire or in doubt."""
+    """A person's unsettled operations: the ids of additions that wait, and how many are on the wire or in doubt."""
 
     waiting: tuple[str, ...]
     being_sent: int
 
 
-def _of_person(
-    tx: Transaction, sale_ids: Sequence[str], hashes: Collection[str] | None, card_ids: Collection[str]
-) -> list[Operation]:
-    rows = tx.run(
-        select(operation_table).where(operation_table.c.sale_id.in_(sale_ids)).order_by(operation_table.c.seq)
-    )
-    found = [operation_of(tx, row) for row in rows]
-    if hashes is None:
-        return found
-    lanes = {f"nobody:{sale_id}:{customer}" for sale_id in sale_ids for customer in hashes}
-    return [one for one in found if one.card_id in card_ids or one.lane in lanes]
-
-
 def sale_ids_of_cards(tx: Transaction, business_id: str, card_ids: Collection[str]) -> list[str]:
-    """The ids of the sales of a business that ever did something to one of these cards."""
-    mine = (operation_table.c.business_id == business_id) & operation_table.c.card_id.in_(sorted(card_ids))
-    return list(tx.run(select(operation_table.c.sale_id).where(mine).distinct()).scalars())
+    """List the ids of the sales of a business that ever did something to one of these cards."""
+    of_cards = (operation_table.c.business_id == business_id) & operation_table.c.card_id.in_(sorted(card_ids))
+    return list(tx.run(select(operation_table.c.sale_id).where(of_cards).distinct()).scalars())
 
 
 def unsent_of_person(
-    tx: Transaction, sale_ids: Sequence[str], hashes: Collection[str], card_ids: Collection[str]
+    tx: Transaction, sale_ids: Sequence[str], customer_hashes: Collection[str], card_ids: Collection[str]
 ) -> UnsentOperations:
-    """What of a person's is not settled. What takes stamps back and what uses a voucher is finished all the same."""
-    mine = _of_person(tx, sale_ids, hashes, card_ids)
-    waiting = tuple(o.id for o in mine if o.kind is Kind.stamps_added and o.state in (State.pending, State.held))
-    return UnsentOperations(waiting, sum(o.state in (State.sending, State.uncertain) for o in mine))
+    """Find what of a person's is not settled. Reversals and vouchers do not count: those are finished all the same."""
+    operations = _of_person(tx, sale_ids, customer_hashes, card_ids)
+    waiting = tuple(operation.id for operation in operations if _is_unsent_addition(operation))
+    return UnsentOperations(waiting, sum(operation.state in IN_DOUBT for operation in operations))
+
+
+def _is_unsent_addition(operation: Operation) -> bool:
+    return operation.kind is Kind.stamps_added and operation.state in MOVABLE
+
+
+def _of_person(
+    tx: Transaction, sale_ids: Sequence[str], customer_hashes: Collection[str] | None, card_ids: Collection[str]
+) -> list[Operation]:
+    """Read the operations of these cards, and those of these customers that have no card; all with `None`."""
+    query = select(operation_table).where(operation_table.c.sale_id.in_(sale_ids)).order_by(operation_table.c.seq)
+    operations = [operation_of(tx, row) for row in tx.run(query)]
+    if customer_hashes is None:
+        return operations
+    lanes = {cardless_lane(sale_id, customer) for sale_id in sale_ids for customer in customer_hashes}
+    return [operation for operation in operations if operation.card_id in card_ids or operation.lane in lanes]
 
 
 def erase_customers(
     tx: Transaction,
     sale_ids: Sequence[str],
-    hashes: Collection[str] | None,
+    customer_hashes: Collection[str] | None,
     card_ids: Collection[str],
     opaque: Mapping[str, str],
 ) -> None:
     """Mask the cards of a person's operations (or of all of these sales, `None`), and end what was not sent yet.
 
-    What is ended is rejected, not cancelled: so it counts as planned, and nothing is planned in its place. `opaque` is
-    what stands for the customer of each sale.
+    What is ended is rejected, not cancelled: so it counts as planned, and nothing is planned in its place. `opaque`
+    maps sale id to what stands in place of its customer's hash.
     """
-    mine = _of_person(tx, sale_ids, hashes, card_ids)
-    for one in mine:
-        values: dict[str, Any] = {}
-        if one.card_hint:
-            values["card_hint"] = MASKED_CARD
-        if one.lane.startswith("nobody:"):
-            values["lane"] = f"nobody:{one.sale_id}:{opaque[one.sale_id]}"
-        if values:
-            tx.run(operation_table.update().where(operation_table.c.id == one.id).values(values))
-    if hashes is None:
-        return
+    operations = _of_person(tx, sale_ids, customer_hashes, card_ids)
+    for operation in operations:
+        _mask(tx, operation, opaque[operation.sale_id])
+    if customer_hashes is not None:
+        for operation in filter(_is_unsent_addition, operations):
+            _reject_unsent(tx, operation)
+
+
+def _mask(tx: Transaction, operation: Operation, opaque: str) -> None:
+    columns: dict[str, str] = {}
+    if operation.card_hint:
+        columns["card_hint"] = MASKED_CARD
+    if operation.lane == cardless_lane(operation.sale_id, operation.lane.rpartition(":")[2]):
+        columns["lane"] = cardless_lane(operation.sale_id, opaque)
+    if columns:
+        tx.run(operation_table.update().where(_is(operation)).values(columns))
+
+
+def _is(operation: Operation) -> ColumnElement[bool]:
+    return operation_table.c.id == operation.id
+
+
+def _reject_unsent(tx: Transaction, operation: Operation) -> None:
     reason = Message("why.forgotten")
-    for one in mine:
-        if one.kind is not Kind.stamps_added or one.state not in (State.pending, State.held):
-            continue
-        ended = tx.run(
-            operation_table.update()
-            .where(operation_table.c.id == one.id, operation_table.c.state.in_([State.pending, State.held]))
-            .values(state=State.rejected, reason=reason.stored(), acknowledged=1, updated_at=tx.now)
-        )
-        if ended.rowcount:
-            line = _journal_line(tx, Verdict(replace(one, card_hint=MASKED_CARD), State.rejected, reason))
-            tx.run(journal_table.insert(), [line])
-            tx.wakeups.add(Wakeup.journal)
+    changed = tx.run(
+        operation_table.update()
+        .where(_is(operation), _IS_MOVABLE)
+        .values(state=State.rejected, reason=reason.stored(), acknowledged=1, updated_at=tx.now)
+    )
+    if changed.rowcount:
+        _journal_verdict(tx, Verdict(replace(operation, card_hint=MASKED_CARD), State.rejected, reason))

@@ -1,30 +1,25 @@
-"""TODO docstring."""
+"""Retention of sales: erases the customers of those that are kept too long, a few sales at a time.
+
+Owns which sales those are at a moment; what erasing changes in each table is that table's module's.
+"""
 
 from __future__ import annotations
 
-from sqlalchemy import select
-
-from connectors.store import ledger
 from connectors.store.engine import Transaction
-from connectors.store.schema import sale_table
+from connectors.store.ledger import cards, operations, sales
 
 
 def sweep_sales(tx: Transaction, before: int, limit: int) -> int:
-    """Erase the customers of the oldest sales closed before a moment, at most so many sales; how many that were.
+    """Erase the customers of the oldest sales closed before a moment, at most `limit` sales; return how many.
 
     Stamps and cards stay: a refund of years ago still takes back what was given for it.
     """
-    ids = ledger.sales.oldest_with_customers(tx, before, limit)
+    ids = sales.oldest_with_customers(tx, before, limit)
     if not ids:
         return 0
-    rows = tx.run(
-        select(sale_table.c.business_id, sale_table.c.customer_hash, sale_table.c.bound_hash).where(
-            sale_table.c.id.in_(ids)
-        )
-    ).all()
-    customers = {(row.business_id, one) for row in rows for one in (row.customer_hash, row.bound_hash) if one}
-    opaque = {sale_id: ledger.sales.opaque_customer(tx, sale_id) for sale_id in ids}
-    ledger.operations.erase_customers(tx, ids, None, (), opaque)
-    ledger.sales.erase_customers(tx, ids, None)
-    ledger.cards.erase_names_without_sales(tx, customers)
+    customers = sales.customers_of(tx, ids)
+    opaque = {sale_id: sales.opaque_customer(tx, sale_id) for sale_id in ids}
+    operations.erase_customers(tx, ids, None, (), opaque)
+    sales.erase_customers(tx, ids, None)
+    cards.erase_names_without_sales(tx, customers)
     return len(ids)

@@ -1,27 +1,26 @@
-"""TODO docstring."""
+"""Sales as the ledger has them, and every version of each.
+
+Owns the tables `sale` and `sale_version`; what a snapshot changes is decided by `connectors.sync.ingest`, and many
+sales are changed at once through `batch`.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
-from sqlalchemy import bindparam, func, or_, select, text
+from sqlalchemy import ColumnElement, Select, bindparam, func, or_, select, text, true
 
 from connector_sdk.sale import Customer, Sale, SaleStatus
 from connectors.domain.operation import UNSETTLED
 from connectors.domain.person import MASKED_CARD
-from connectors.store import ledger
 from connectors.store.engine import Transaction
-from connectors.store.schema import (
-    binding_table,
-    identify_table,
-    operation_table,
-    sale_table,
-    sale_version_table,
-)
-
-MOST_IDS = 400  # ids a query, below SQLite's oldest bound of variables
+from connectors.store.ledger import bindings, cards
+from connectors.store.ledger.bindings import Binding
+from connectors.store.rows import in_parts
+from connectors.store.schema import binding_table, identify_table, operation_table, sale_table, sale_version_table
 
 
 @dataclass(slots=True)
@@ -35,9 +34,12 @@ class SaleRow:
     receipt_id: str
     connection_id: str
     version: int | None
+    """The till's own revision of the newest snapshot, where it has one."""
     ticket: int
+    """The ticket of the newest read that counted; 0 for a push."""
     digest: str
     versions: int
+    """How many versions are stored; the newest has this number."""
     status: str
     closed_at: int | None
     paid: int
@@ -45,26 +47,35 @@ class SaleRow:
     currency: str
     location_id: str | None
     admitted: int
+    """Whether it earns stamps: closed after the connection began, or backfilled. Once admitted, it stays so."""
     rule_of: str | None
+    """The connection whose rules planned it, where that is not the connection that has it now."""
     rule_number: int | None
     pinned: int
+    """Whether `replan` chose its rule, in place of the one in force when it was closed."""
     stamps: int
     stamps_by_plugin: int | None
     customer_hash: str | None
+    """The customer that its newest version names."""
     bound_hash: str | None
+    """The customer of whom it is settled which card they have, or that they have none."""
     card_id: str | None
     card_hint: str | None
     wait: str | None
+    """Why it has no card though it is settled whose it is: a reason to hold, or `skip`."""
     next_n: int
+    """The number of its next operation."""
     changed_at: int
     day: str | None = None
+    """The venue's calendar day on which it was closed."""
     claimed: int = 0
+    """Whether a person said whose it is: no till's snapshot undoes that."""
     anonymous: int = 0
-    """Whose it is was erased: what a till says of a customer is dropped, and the card keeps what it has."""
+    """Whether its customer was erased: what a till says of a customer is dropped, and the card keeps what it has."""
 
     @property
     def counted(self) -> tuple[str, str] | None:
-        """The connection and the venue's day for which this receipt counts; `None` where it does not (any more)."""
+        """The (connection id, venue's day) for which this receipt counts; `None` where it does not (any more)."""
         counts = self.admitted and self.status == SaleStatus.closed and self.day
         return (self.connection_id, self.day) if counts and self.day else None
 
@@ -74,68 +85,76 @@ class SaleRow:
         return f"{self.connector}:{self.account_id}:{self.receipt_id}"
 
     @property
-    def nobody(self) -> str:
+    def cardless_lane(self) -> str:
         """The lane of what waits for this customer to have a card."""
-        return f"nobody:{self.id}:{self.customer_hash}"
+        return cardless_lane(self.id, self.customer_hash)
 
     @property
     def identified(self) -> bool:
-        """Whether it is settled whose this version is (a card, or surely nobody's)."""
+        """Whether it is settled whose this version is: a card's, or surely nobody's."""
         return self.customer_hash is not None and self.bound_hash == self.customer_hash
 
 
+def cardless_lane(sale_id: str, customer_hash: str | None) -> str:
+    """Name the lane of the operations of a sale whose customer has no card yet."""
+    return f"nobody:{sale_id}:{customer_hash}"
+
+
 def sale_id_of(tx: Transaction, business_id: str, connector: str, account_id: str, receipt_id: str) -> str:
-    """The same id for the same receipt, whoever sees it first."""
+    """Return the id of a receipt: the same whoever sees it first, and by whichever connection."""
     return tx.vault.hash("sale", business_id, connector, account_id, receipt_id)
 
 
-def digest_of(tx: Transaction, content: Sale) -> str:
-    """What two snapshots share when they say the same."""
-    return tx.vault.hash("digest", content.model_dump_json())
+def digest_of(tx: Transaction, sale: Sale) -> str:
+    """Hash a snapshot's content: two that say the same have the same digest."""
+    return tx.vault.hash("digest", sale.model_dump_json())
 
 
-LOCKED_SALES = select(sale_table).where(sale_table.c.id.in_(bindparam("ids", expanding=True))).with_for_update()
+# Reading
 
-
+_LOCKED_SALES = select(sale_table).where(sale_table.c.id.in_(bindparam("ids", expanding=True))).with_for_update()
 _DIGESTS = select(sale_table.c.id, sale_table.c.digest, sale_table.c.anonymous).where(
     sale_table.c.id.in_(bindparam("ids", expanding=True))
 )
 
 
-UPDATE_SALE = (
-    sale_table.update()
-    .where(sale_table.c.id == bindparam("id_"))
-    .values({column.name: bindparam(column.name) for column in sale_table.c if column.name != "id"})
-)
+class StoredDigest(NamedTuple):
+    """The digest of a sale's newest version, and whether its customer is erased."""
+
+    digest: str
+    is_anonymous: bool
 
 
-def digests_of(tx: Transaction, ids: Sequence[str]) -> dict[str, tuple[str, bool]]:
-    """Sale id → digest of what is stored, and whether its customer is erased, for those that are."""
-    found: dict[str, tuple[str, bool]] = {}
-    for start in range(0, len(ids), MOST_IDS):
-        rows = tx.run(_DIGESTS, {"ids": list(ids[start : start + MOST_IDS])})
-        found.update({row.id: (row.digest, bool(row.anonymous)) for row in rows})
-    return found
+def digests_of(tx: Transaction, ids: Sequence[str]) -> dict[str, StoredDigest]:
+    """Map sale id to its stored digest, for those that are in the ledger."""
+    return {
+        row.id: StoredDigest(row.digest, bool(row.anonymous))
+        for part in in_parts(ids)
+        for row in tx.run(_DIGESTS, {"ids": list(part)})
+    }
+
+
+def lock(tx: Transaction, ids: Sequence[str]) -> list[SaleRow]:
+    """Read sales for a change: on PostgreSQL their rows are locked until the transaction ends."""
+    return [SaleRow(**row._mapping) for row in tx.run(_LOCKED_SALES, {"ids": list(ids)})]
 
 
 def newest_content(tx: Transaction, row: SaleRow) -> Sale:
-    """The sale's last version, as the till told it."""
-    kept = tx.run(
+    """Return the sale's newest version, as the till sent it."""
+    content = tx.run(
         select(sale_version_table.c.content).where(
             sale_version_table.c.sale_id == row.id, sale_version_table.c.number == row.versions
         )
     ).scalar_one()
-    return Sale.model_validate_json(tx.vault.decrypt(kept))
+    return Sale.model_validate_json(tx.vault.decrypt(content))
 
 
 def newest_closed(tx: Transaction, connection_id: str, limit: int = 100) -> list[Sale]:
-    """The newest closed sales of a connection, as the till last told them."""
+    """List the newest closed sales of a connection, as the till sent them last."""
+    newest = (sale_table.c.id == sale_version_table.c.sale_id) & (sale_table.c.versions == sale_version_table.c.number)
     rows = tx.run(
         select(sale_version_table.c.content)
-        .join(
-            sale_table,
-            (sale_table.c.id == sale_version_table.c.sale_id) & (sale_table.c.versions == sale_version_table.c.number),
-        )
+        .join(sale_table, newest)
         .where(sale_table.c.connection_id == connection_id, sale_table.c.closed_at.is_not(None))
         .order_by(sale_table.c.closed_at.desc())
         .limit(limit)
@@ -144,239 +163,301 @@ def newest_closed(tx: Transaction, connection_id: str, limit: int = 100) -> list
 
 
 def ids_closed_since(tx: Transaction, connection_id: str, since: int) -> list[str]:
-    """Ids of the sales of a connection closed at or after `since`, oldest first."""
-    return list(
-        tx.run(
-            select(sale_table.c.id)
-            .where(sale_table.c.connection_id == connection_id, sale_table.c.closed_at >= since)
-            .order_by(sale_table.c.closed_at)
-        ).scalars()
-    )
+    """List the ids of a connection's sales closed at or after `since`, oldest first."""
+    query = select(sale_table.c.id).where(sale_table.c.connection_id == connection_id, sale_table.c.closed_at >= since)
+    return list(tx.run(query.order_by(sale_table.c.closed_at)).scalars())
 
 
 def stamps_earned(tx: Transaction, connection_id: str) -> int:
-    """What the receipts of a connection that are bound to a card come to."""
-    return int(
-        tx.run(
-            select(func.coalesce(func.sum(sale_table.c.stamps), 0)).where(
-                sale_table.c.connection_id == connection_id,
-                sale_table.c.admitted == 1,
-                sale_table.c.customer_hash.is_not(None),
-                sale_table.c.customer_hash == sale_table.c.bound_hash,
-                sale_table.c.card_id.is_not(None),
-            )
-        ).scalar_one()
+    """Add up the stamps that a connection's receipts with a card are entitled to."""
+    total = select(func.coalesce(func.sum(sale_table.c.stamps), 0)).where(
+        sale_table.c.connection_id == connection_id,
+        sale_table.c.admitted == 1,
+        sale_table.c.customer_hash.is_not(None),
+        sale_table.c.customer_hash == sale_table.c.bound_hash,
+        sale_table.c.card_id.is_not(None),
     )
+    return int(tx.run(total).scalar_one())
+
+
+# Writing: a batch hands over what it changed
+
+_UPDATE = (
+    sale_table.update()
+    .where(sale_table.c.id == bindparam("id_"))
+    .values({column.name: bindparam(column.name) for column in sale_table.c if column.name != "id"})
+)
+
+
+def insert(tx: Transaction, rows: Sequence[SaleRow]) -> None:
+    """Store new sales."""
+    if rows:
+        tx.run(sale_table.insert(), [asdict(row) for row in rows])
+
+
+def update(tx: Transaction, rows: Sequence[SaleRow]) -> None:
+    """Store changed sales, each in its place."""
+    if rows:
+        values = [asdict(row) for row in rows]
+        tx.run(_UPDATE, [{**columns, "id_": columns.pop("id")} for columns in values])
 
 
 @dataclass(frozen=True, slots=True)
-class NamedVersion:
-    """A stored version of a sale, as far as it names a customer; `of_sale` is the hash by which the sale is somebody's.
+class NewVersion:
+    """A version of a sale to store: `number` counts up, `seen_at` is when it arrived (UTC microseconds).
 
-    `account` is the till account that its customer's own id belongs to: connector and account id.
+    Numbers below one are states that lost: kept so that they are known when they come again, and never shown.
     """
 
     sale_id: str
     number: int
-    account: tuple[str, str]
-    of_sale: str | None
+    content: Sale
+    digest: str
+    ticket: int | None
+    source: str
+    seen_at: int
+    stamps_by_plugin: int | None
+
+
+def insert_versions(tx: Transaction, versions: Sequence[NewVersion]) -> None:
+    """Store versions, their content encrypted."""
+    rows = [
+        {
+            "sale_id": version.sale_id,
+            "number": version.number,
+            "version": version.content.version,
+            "ticket": version.ticket,
+            "digest": version.digest,
+            "source": version.source,
+            "seen_at": version.seen_at,
+            "stamps_by_plugin": version.stamps_by_plugin,
+            "content": tx.vault.encrypt(version.content.model_dump_json()),
+        }
+        for version in versions
+    ]
+    if rows:
+        tx.run(sale_version_table.insert(), rows)
+
+
+def lowest_number(tx: Transaction, sale_id: str) -> int:
+    """Return the lowest number of a sale's versions; states that lost have numbers below one."""
+    lowest = select(func.min(sale_version_table.c.number)).where(sale_version_table.c.sale_id == sale_id)
+    return tx.run(lowest).scalar() or 0
+
+
+def has_version_with(tx: Transaction, sale_id: str, digest: str, *, but_not_at: int | None = None) -> bool:
+    """Say whether some version of a sale had this digest; not counting what arrived at one moment."""
+    query = select(sale_version_table.c.number).where(
+        sale_version_table.c.sale_id == sale_id, sale_version_table.c.digest == digest
+    )
+    if but_not_at is not None:
+        query = query.where(sale_version_table.c.seen_at != but_not_at)
+    return tx.run(query.limit(1)).first() is not None
+
+
+def arrival_of_version(tx: Transaction, sale_id: str, number: int) -> int:
+    """Return when a version arrived (UTC microseconds); 0 where there is none of that number."""
+    arrival = select(sale_version_table.c.seen_at).where(
+        sale_version_table.c.sale_id == sale_id, sale_version_table.c.number == number
+    )
+    return tx.run(arrival).scalar() or 0
+
+
+def ids_of_connections(connection_ids: Sequence[str], locations: Sequence[str]) -> Select[tuple[str]]:
+    """Build the query for the ids of some connections' sales at some locations (at all of them where empty)."""
+    return select(sale_table.c.id).where(_of_connections(connection_ids, locations))
+
+
+def move_all(tx: Transaction, connection_ids: Sequence[str], locations: Sequence[str], connection_id: str) -> None:
+    """Hand the sales of some connections at some locations (all where empty) over to another connection."""
+    moved = _of_connections(connection_ids, locations)
+    tx.run(sale_table.update().where(moved).values(connection_id=connection_id))
+
+
+def _of_connections(connection_ids: Sequence[str], locations: Sequence[str]) -> ColumnElement[bool]:
+    at_locations = sale_table.c.location_id.in_(list(locations)) if locations else true()
+    return sale_table.c.connection_id.in_(list(connection_ids)) & at_locations
+
+
+# Erasing customers
+
+
+@dataclass(frozen=True, slots=True)
+class VersionCustomer:
+    """The customer that a stored version of a sale names; `sale_hash` is the one the sale is known by now.
+
+    `connector` and `account_id` are the till account within which the customer's own id means something.
+    """
+
+    sale_id: str
+    number: int
+    connector: str
+    account_id: str
+    sale_hash: str | None
     customer: Customer
 
 
 def ids_of_business(tx: Transaction, business_id: str) -> list[str]:
-    """The ids of all sales of a business, of removed connections too."""
+    """List the ids of all sales of a business, of removed connections too."""
     return list(tx.run(select(sale_table.c.id).where(sale_table.c.business_id == business_id)).scalars())
 
 
-def versions_with_customers(tx: Transaction, ids: Sequence[str]) -> list[NamedVersion]:
-    """Every version of these sales that names a customer."""
-    rows = tx.run(
-        select(
-            sale_version_table.c.sale_id,
-            sale_version_table.c.number,
-            sale_version_table.c.content,
-            sale_table.c.connector,
-            sale_table.c.account_id,
-            sale_table.c.customer_hash,
-        )
-        .join(sale_table, sale_table.c.id == sale_version_table.c.sale_id)
-        .where(sale_version_table.c.sale_id.in_(ids))
-    )
-    contents = ((row, json.loads(tx.vault.decrypt(row.content)).get("customer")) for row in rows)
-    return [
-        NamedVersion(
-            row.sale_id,
-            row.number,
-            (row.connector, row.account_id),
-            row.customer_hash,
-            Customer.model_validate(customer),
-        )
-        for row, customer in contents
-        if customer
-    ]
+_VERSIONS = select(
+    sale_version_table.c.sale_id,
+    sale_version_table.c.number,
+    sale_version_table.c.content,
+    sale_table.c.connector,
+    sale_table.c.account_id,
+    sale_table.c.customer_hash,
+).join(sale_table, sale_table.c.id == sale_version_table.c.sale_id)
 
 
-@dataclass(frozen=True, slots=True)
-class BoundCustomer:
-    """A customer whose card a sale is (or was) bound to."""
-
-    sale_id: str
-    customer_hash: str
-    card_id: str
-    card_hint: str
+def version_customers(tx: Transaction, ids: Sequence[str]) -> list[VersionCustomer]:
+    """List the customers that the versions of these sales name."""
+    named: list[VersionCustomer] = []
+    for row in tx.run(_VERSIONS.where(sale_version_table.c.sale_id.in_(ids))):
+        # only the customer is parsed: years of receipts are gone through
+        customer = json.loads(tx.vault.decrypt(row.content)).get("customer")
+        if customer:
+            who = Customer.model_validate(customer)
+            named.append(
+                VersionCustomer(row.sale_id, row.number, row.connector, row.account_id, row.customer_hash, who)
+            )
+    return named
 
 
 def bound_customers(
-    tx: Transaction, business_id: str, hashes: Collection[str], card_ids: Collection[str]
-) -> list[BoundCustomer]:
-    """The sales of a business that are, or were, bound to one of these customers or cards."""
-    found: list[BoundCustomer] = []
-    for column, wanted in (("customer", hashes), ("card", card_ids)):
-        values = sorted(wanted)
-        for start in range(0, len(values), MOST_IDS):
-            some = values[start : start + MOST_IDS]
-            now = (sale_table.c.bound_hash if column == "customer" else sale_table.c.card_id).in_(some)
-            before = (binding_table.c.customer_hash if column == "customer" else binding_table.c.card_id).in_(some)
-            rows = [
-                *tx.run(
-                    select(
-                        sale_table.c.id, sale_table.c.bound_hash, sale_table.c.card_id, sale_table.c.card_hint
-                    ).where(
-                        sale_table.c.business_id == business_id,
-                        now,
-                        sale_table.c.bound_hash.is_not(None),
-                        sale_table.c.card_id.is_not(None),
-                    )
-                ),
-                *tx.run(
-                    select(
-                        binding_table.c.sale_id,
-                        binding_table.c.customer_hash,
-                        binding_table.c.card_id,
-                        binding_table.c.card_hint,
-                    )
-                    .join(sale_table, sale_table.c.id == binding_table.c.sale_id)
-                    .where(sale_table.c.business_id == business_id, before)
-                ),
-            ]
-            found += [BoundCustomer(one, customer, card, hint or "") for one, customer, card, hint in map(tuple, rows)]
-    return found
+    tx: Transaction, business_id: str, customer_hashes: Collection[str], card_ids: Collection[str]
+) -> list[Binding]:
+    """List the bindings, present and former, of a business' sales to one of these customers or cards."""
+    bound: list[Binding] = []
+    for part in in_parts(sorted(customer_hashes)):
+        now, before = sale_table.c.bound_hash.in_(part), binding_table.c.customer_hash.in_(part)
+        bound += _bound(tx, business_id, now, before)
+    for part in in_parts(sorted(card_ids)):
+        now, before = sale_table.c.card_id.in_(part), binding_table.c.card_id.in_(part)
+        bound += _bound(tx, business_id, now, before)
+    return bound
 
 
-def ids_naming_customers(tx: Transaction, business_id: str, hashes: Collection[str]) -> list[str]:
-    """The ids of a business' sales whose newest version names one of these customers."""
-    values, found = sorted(hashes), list[str]()
-    for start in range(0, len(values), MOST_IDS):
-        some = sale_table.c.customer_hash.in_(values[start : start + MOST_IDS])
-        found += tx.run(select(sale_table.c.id).where(sale_table.c.business_id == business_id, some)).scalars()
-    return found
+def _bound(tx: Transaction, business_id: str, now: ColumnElement[bool], before: ColumnElement[bool]) -> list[Binding]:
+    present = select(sale_table.c.id, sale_table.c.bound_hash, sale_table.c.card_id, sale_table.c.card_hint).where(
+        sale_table.c.business_id == business_id,
+        now,
+        sale_table.c.bound_hash.is_not(None),
+        sale_table.c.card_id.is_not(None),
+    )
+    former = (
+        select(
+            binding_table.c.sale_id,
+            binding_table.c.customer_hash,
+            binding_table.c.card_id,
+            binding_table.c.card_hint,
+        )
+        .join(sale_table, sale_table.c.id == binding_table.c.sale_id)
+        .where(sale_table.c.business_id == business_id, before)
+    )
+    rows = [*tx.run(present), *tx.run(former)]
+    return [Binding(sale_id, customer, card, hint or "") for sale_id, customer, card, hint in map(tuple, rows)]
+
+
+def ids_naming_customers(tx: Transaction, business_id: str, customer_hashes: Collection[str]) -> list[str]:
+    """List the ids of a business' sales whose newest version names one of these customers."""
+    ids: list[str] = []
+    for part in in_parts(sorted(customer_hashes)):
+        query = select(sale_table.c.id).where(
+            sale_table.c.business_id == business_id, sale_table.c.customer_hash.in_(part)
+        )
+        ids += tx.run(query).scalars()
+    return ids
+
+
+def customers_of(tx: Transaction, ids: Sequence[str]) -> set[tuple[str, str]]:
+    """Return (business id, customer hash) of whoever these sales name or are bound to."""
+    columns = (sale_table.c.business_id, sale_table.c.customer_hash, sale_table.c.bound_hash)
+    rows = tx.run(select(*columns).where(sale_table.c.id.in_(ids))).all()
+    return {(row.business_id, customer) for row in rows for customer in (row.customer_hash, row.bound_hash) if customer}
 
 
 def oldest_with_customers(tx: Transaction, before: int, limit: int) -> list[str]:
-    """The oldest sales of before a moment whose customers are not erased yet and that have nothing left to do.
+    """List the oldest sales of before a moment whose customers are not erased yet, and that have nothing left to do.
 
-    Of before: closed then, or never closed and last changed then.
+    "Of before" is: closed before then, or never closed and last changed before then.
     """
-    open_ = select(operation_table.c.id).where(
+    unsettled = select(operation_table.c.id).where(
         operation_table.c.sale_id == sale_table.c.id, operation_table.c.state.in_(sorted(UNSETTLED))
     )
-    waits = select(identify_table.c.sale_id).where(identify_table.c.sale_id == sale_table.c.id)
-    return list(
-        tx.run(
-            select(sale_table.c.id)
-            .where(
-                text("sale.anonymous = 0"),
-                or_(
-                    sale_table.c.closed_at < before,
-                    sale_table.c.closed_at.is_(None) & (sale_table.c.changed_at < before),
-                ),
-                ~open_.correlate(sale_table).exists(),
-                ~waits.correlate(sale_table).exists(),
-            )
-            .order_by(sale_table.c.closed_at)
-            .limit(limit)
-        ).scalars()
+    search = select(identify_table.c.sale_id).where(identify_table.c.sale_id == sale_table.c.id)
+    query = select(sale_table.c.id).where(
+        text("sale.anonymous = 0"),  # in the words of the partial index, so that both databases use it
+        or_(sale_table.c.closed_at < before, sale_table.c.closed_at.is_(None) & (sale_table.c.changed_at < before)),
+        ~unsettled.correlate(sale_table).exists(),
+        ~search.correlate(sale_table).exists(),
     )
+    return list(tx.run(query.order_by(sale_table.c.closed_at).limit(limit)).scalars())
 
 
 def opaque_customer(tx: Transaction, sale_id: str) -> str:
-    """What stands in place of a customer's hash once the customer is erased: says only that there was one."""
+    """Return the text that stands in place of an erased customer's hash: it says only that there was one."""
     return tx.vault.hash("erased customer", sale_id)
 
 
-def erase_customers(tx: Transaction, ids: Sequence[str], hashes: Collection[str] | None) -> None:
-    """Take customers out of some sales: these customers, or all (`None`). What the sales earn, and whose card, stays.
+def erase_customers(tx: Transaction, ids: Sequence[str], customer_hashes: Collection[str] | None) -> None:
+    """Take customers out of some sales: these customers, or all (`None`). Stamps, and whose card, stay.
 
-    A snapshot without its customer has another digest: what the till says again must be stripped the same way before
-    it is compared, which ingest does for sales that are anonymous and for customers who are marked as forgotten.
+    A version without its customer has another digest: what the till sends again must be stripped in the same way
+    before it is compared, which ingest does for sales that are anonymous and for customers who are forgotten.
     """
-    digests_now = _erase_from_versions(tx, ids, hashes)
-    rows = [SaleRow(**row._mapping) for row in tx.run(LOCKED_SALES, {"ids": list(ids)})]
-    for row in rows:
-        values: dict[str, object] = {}
-        if (row.id, row.versions) in digests_now:
-            values["digest"] = digests_now[row.id, row.versions]
-        values |= _erased_columns(tx, row, hashes)
-        if values:
-            tx.run(sale_table.update().where(sale_table.c.id == row.id).values(values))
-    former = binding_table.delete().where(binding_table.c.sale_id.in_(ids))
-    if hashes is not None:
-        former = former.where(binding_table.c.customer_hash.in_(sorted(hashes)))
-    tx.run(former)
+    digests = _erase_from_versions(tx, ids, customer_hashes)
+    for row in lock(tx, ids):
+        columns = _erased_columns(tx, row, customer_hashes)
+        if (row.id, row.versions) in digests:
+            columns["digest"] = digests[row.id, row.versions]
+        if columns:
+            tx.run(sale_table.update().where(sale_table.c.id == row.id).values(columns))
+    bindings.delete(tx, ids, customer_hashes)
 
 
 def _erase_from_versions(
-    tx: Transaction, ids: Sequence[str], hashes: Collection[str] | None
+    tx: Transaction, ids: Sequence[str], customer_hashes: Collection[str] | None
 ) -> dict[tuple[str, int], str]:
-    """(sale id, version) → its digest without the customer, for each that named one to erase."""
-    rows = tx.run(
-        select(
-            sale_version_table.c.sale_id,
-            sale_version_table.c.number,
-            sale_version_table.c.content,
-            sale_table.c.connector,
-            sale_table.c.account_id,
-        )
-        .join(sale_table, sale_table.c.id == sale_version_table.c.sale_id)
-        .where(sale_version_table.c.sale_id.in_(ids))
-    ).all()
-    changed: dict[tuple[str, int], str] = {}
-    for row in rows:
-        content = Sale.model_validate_json(tx.vault.decrypt(row.content))
-        if content.customer is None:
+    """Strip the customers from stored versions; map (sale id, number) to the new digest of each that changed."""
+    digests: dict[tuple[str, int], str] = {}
+    for row in tx.run(_VERSIONS.where(sale_version_table.c.sale_id.in_(ids))).all():
+        sale = Sale.model_validate_json(tx.vault.decrypt(row.content))
+        if sale.customer is None:
             continue
-        if (
-            hashes is not None
-            and ledger.cards.customer_hash(tx, row.connector, row.account_id, content.customer) not in hashes
-        ):
+        customer = cards.customer_hash(tx, row.connector, row.account_id, sale.customer)
+        if customer_hashes is not None and customer not in customer_hashes:
             continue
-        stripped = content.model_copy(update={"customer": None})
-        changed[row.sale_id, row.number] = digest_of(tx, stripped)
+        stripped = sale.model_copy(update={"customer": None})
+        digests[row.sale_id, row.number] = digest_of(tx, stripped)
+        version = (sale_version_table.c.sale_id == row.sale_id) & (sale_version_table.c.number == row.number)
         tx.run(
             sale_version_table.update()
-            .where(sale_version_table.c.sale_id == row.sale_id, sale_version_table.c.number == row.number)
-            .values(digest=changed[row.sale_id, row.number], content=tx.vault.encrypt(stripped.model_dump_json()))
+            .where(version)
+            .values(digest=digests[row.sale_id, row.number], content=tx.vault.encrypt(stripped.model_dump_json()))
         )
-    return changed
+    return digests
 
 
-def _erased_columns(tx: Transaction, row: SaleRow, hashes: Collection[str] | None) -> dict[str, object]:
+def _erased_columns(tx: Transaction, row: SaleRow, customer_hashes: Collection[str] | None) -> dict[str, object]:
     """The columns of a sale that change when these customers (or whoever it is) are erased."""
 
-    def erase(customer: str | None) -> bool:
-        return customer is not None and (hashes is None or customer in hashes)
+    def is_erased(customer: str | None) -> bool:
+        return customer is not None and (customer_hashes is None or customer in customer_hashes)
 
     opaque = opaque_customer(tx, row.id)
-    values: dict[str, object] = {}
-    if hashes is None or erase(row.customer_hash):
-        values["anonymous"] = 1
-    if erase(row.bound_hash) and row.card_id is not None:
+    columns: dict[str, object] = {}
+    if customer_hashes is None or is_erased(row.customer_hash):
+        columns["anonymous"] = 1
+    if is_erased(row.bound_hash) and row.card_id is not None:
         # the card stays the sale's: a refund takes back what that card was given
-        values |= {"bound_hash": opaque, "card_hint": MASKED_CARD}
-        if erase(row.customer_hash):
-            values |= {"customer_hash": opaque, "wait": None}
-    elif erase(row.customer_hash):
-        values["customer_hash"] = None
+        columns |= {"bound_hash": opaque, "card_hint": MASKED_CARD}
+        if is_erased(row.customer_hash):
+            columns |= {"customer_hash": opaque, "wait": None}
+    elif is_erased(row.customer_hash):
+        columns["customer_hash"] = None
         if row.card_id is None:
-            values |= {"bound_hash": None, "wait": None}
-    return values
+            columns |= {"bound_hash": None, "wait": None}
+    return columns

@@ -1,20 +1,18 @@
-"""TODO docstring."""
+"""The installation as a whole, for its operator: queues, and connections by health and by connector.
+
+Owns no state; each is one query.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import func, select
+from sqlalchemy import Label, ScalarSelect, func, select
 
 from connectors.domain.connection import Health
 from connectors.store.engine import Transaction
-from connectors.store.queries.operations import on_the_way
-from connectors.store.schema import (
-    connection_table,
-    hint_table,
-    identify_table,
-    operation_table,
-)
+from connectors.store.ledger.conditions import on_the_way
+from connectors.store.schema import connection_table, hint_table, identify_table, operation_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,27 +24,34 @@ class Queue:
     oldest: int | None
 
 
+_QUEUES: dict[str, tuple[ScalarSelect[int], ScalarSelect[int]]] = {
+    "hints": (
+        select(func.count()).select_from(hint_table).scalar_subquery(),
+        select(func.min(hint_table.c.created_at)).scalar_subquery(),
+    ),
+    "identify": (
+        select(func.count()).select_from(identify_table).scalar_subquery(),
+        select(func.min(identify_table.c.created_at)).scalar_subquery(),
+    ),
+    "operations": (
+        select(func.count()).select_from(operation_table).where(on_the_way).scalar_subquery(),
+        select(func.min(operation_table.c.created_at)).where(on_the_way).scalar_subquery(),
+    ),
+}
+"""Name → its depth, and the time of its oldest entry."""
+
+
 def queues(tx: Transaction) -> list[Queue]:
-    """Receipts to read again, customers to find, operations to send, in one query."""
-    asked = {
-        "hints": (select(func.count()).select_from(hint_table), select(func.min(hint_table.c.created_at))),
-        "identify": (select(func.count()).select_from(identify_table), select(func.min(identify_table.c.created_at))),
-        "operations": (
-            select(func.count()).select_from(operation_table).where(on_the_way),
-            select(func.min(operation_table.c.created_at)).where(on_the_way),
-        ),
-    }
-    columns = [
-        one.scalar_subquery().label(f"{name}_{what}")
-        for name, pair in asked.items()
-        for what, one in zip(("depth", "oldest"), pair, strict=True)
-    ]
+    """Read the queues: receipts to read again, customers to find, operations to send; in one query."""
+    columns: list[Label[int]] = []
+    for name, (depth, oldest) in _QUEUES.items():
+        columns += [depth.label(f"{name}_depth"), oldest.label(f"{name}_oldest")]
     row = tx.run(select(*columns)).one()._mapping
-    return [Queue(name, row[f"{name}_depth"], row[f"{name}_oldest"]) for name in asked]
+    return [Queue(name, row[f"{name}_depth"], row[f"{name}_oldest"]) for name in _QUEUES]
 
 
 def health_counts(tx: Transaction) -> dict[str, int]:
-    """How many connections are how."""
+    """Map each health to how many connections have it."""
     rows = tx.run(
         select(connection_table.c.health, func.count().label("number"))
         .where(connection_table.c.health != Health.removed)
@@ -56,7 +61,7 @@ def health_counts(tx: Transaction) -> dict[str, int]:
 
 
 def last_hooks(tx: Transaction) -> dict[str, int]:
-    """Connector → when its last hook came."""
+    """Map connector to when its last hook came (UTC microseconds)."""
     rows = tx.run(
         select(connection_table.c.connector, func.max(connection_table.c.last_hook_at).label("at"))
         .where(connection_table.c.last_hook_at.is_not(None))

@@ -1,52 +1,133 @@
-"""TODO docstring."""
+"""Operations as pages and commands show them, each list in one query.
+
+Owns no state: changing operations is `connectors.store.ledger.operations`'.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, literal, select, union_all
+from sqlalchemy import ColumnElement, func, or_, select, union_all
 
-from connectors.domain.operation import Hold, State
-from connectors.store.connections.alerts import held, rejected
+from connector_sdk.messages import Message
+from connectors.domain.operation import UNSETTLED, Hold, State, outward
 from connectors.store.engine import Transaction
+from connectors.store.ledger.conditions import HOLDS_FOR_PERSON, is_held, is_rejected
 from connectors.store.ledger.operations import Operation, operation_of
-from connectors.store.schema import (
-    operation_table,
-)
+from connectors.store.rows import AnyRow
+from connectors.store.schema import attempt_table, operation_table
 
 MOST = 50
 
-
-# in the words of the index
-on_the_way = operation_table.c.state.in_(
-    [literal(one.value, literal_execute=True) for one in (State.pending, State.sending, State.uncertain)]
-)
-
-
 # each reason by itself: asked for several at once, SQLite goes through all operations to have them in order
-_NEEDS_PERSON = [*(held & (operation_table.c.hold == one.value) for one in Hold if one is not Hold.no_card), rejected]
+_NEEDS_PERSON = [*(is_held & (operation_table.c.hold == hold.value) for hold in HOLDS_FOR_PERSON), is_rejected]
 
 
 def needing_person(tx: Transaction, connection_id: str, limit: int = MOST) -> list[Operation]:
-    """The operations of a connection that need a person, newest first."""
+    """List the operations of a connection that need a person, newest first."""
     return _newest(tx, connection_id, _NEEDS_PERSON, limit)
 
 
 def without_card(tx: Transaction, connection_id: str, limit: int = MOST) -> list[Operation]:
-    """The operations that wait for their customers to have a card, newest first."""
-    return _newest(tx, connection_id, [held & (operation_table.c.hold == Hold.no_card)], limit)
+    """List the operations that wait for their customers to have a card, newest first."""
+    return _newest(tx, connection_id, [is_held & (operation_table.c.hold == Hold.no_card)], limit)
 
 
-def _newest(tx: Transaction, connection_id: str, kinds: Sequence[ColumnElement[bool]], limit: int) -> list[Operation]:
+def _newest(
+    tx: Transaction, connection_id: str, conditions: Sequence[ColumnElement[bool]], limit: int
+) -> list[Operation]:
+    """Read the newest that fit any condition: the newest of each, in one query, and of those the newest."""
     parts = [
         select(
             select(operation_table)
-            .where(operation_table.c.connection_id == connection_id, one)
+            .where(operation_table.c.connection_id == connection_id, condition)
             .order_by(operation_table.c.seq.desc())
             .limit(limit)
             .subquery()
         )
-        for one in kinds
+        for condition in conditions
     ]
-    found = [operation_of(tx, row) for row in tx.run(union_all(*parts))]
-    return sorted(found, key=lambda one: -one.seq)[:limit]
+    operations = [operation_of(tx, row) for row in tx.run(union_all(*parts))]
+    return sorted(operations, key=lambda operation: -operation.seq)[:limit]
+
+
+def list_newest(tx: Transaction, connection_id: str, *, state: str | None = None, limit: int = 1000) -> list[Operation]:
+    """List a connection's newest operations, newest last; `state` as the outside names it."""
+    query = select(operation_table).where(operation_table.c.connection_id == connection_id)
+    if state is not None:
+        query = query.where(operation_table.c.state.in_([inner for inner in State if outward(inner) == state]))
+    rows = tx.run(query.order_by(operation_table.c.seq.desc()).limit(limit)).all()
+    return [operation_of(tx, row) for row in reversed(rows)]
+
+
+def counts_by_state(tx: Transaction, connection_id: str, since: int) -> dict[str, int]:
+    """Map each outward state to how many operations changed since a moment, or are still open."""
+    is_counted = or_(operation_table.c.updated_at >= since, operation_table.c.state.in_(sorted(UNSETTLED)))
+    rows = tx.run(
+        select(operation_table.c.state, func.count().label("number"))
+        .where(operation_table.c.connection_id == connection_id, is_counted)
+        .group_by(operation_table.c.state)
+    )
+    counts = dict.fromkeys(("applied", "pending", "held", "rejected", "cancelled"), 0)
+    for row in rows:
+        counts[outward(row.state)] += row.number
+    return counts
+
+
+def count_unsettled(tx: Transaction, connection_id: str) -> int:
+    """Count the operations of a connection that are still to be settled."""
+    number = select(func.count()).select_from(operation_table)
+    unsettled = operation_table.c.state.in_(sorted(UNSETTLED))
+    return int(tx.run(number.where(operation_table.c.connection_id == connection_id, unsettled)).scalar_one())
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try of an operation and what came of it; times in UTC microseconds."""
+
+    number: int
+    sent_at: int | None
+    at: int
+    state: State
+    reason: Message | None
+
+
+@dataclass(frozen=True, slots=True)
+class OperationHistory:
+    """An operation with its tries, in their order."""
+
+    operation: Operation
+    attempts: tuple[Attempt, ...]
+
+
+def of_sale(tx: Transaction, sale_id: str) -> list[OperationHistory]:
+    """List a receipt's operations in their order, each with its tries; in one query."""
+    rows = tx.run(
+        select(
+            operation_table,
+            attempt_table.c.number.label("attempt_number"),
+            attempt_table.c.sent_at.label("attempt_sent_at"),
+            attempt_table.c.at.label("attempt_at"),
+            attempt_table.c.state.label("attempt_state"),
+            attempt_table.c.reason.label("attempt_reason"),
+        )
+        .outerjoin(attempt_table, attempt_table.c.operation_id == operation_table.c.id)
+        .where(operation_table.c.sale_id == sale_id)
+        .order_by(operation_table.c.n, attempt_table.c.number)
+    )
+    operations: dict[str, Operation] = {}
+    attempts: dict[str, list[Attempt]] = {}
+    for row in rows:
+        operation = operations.setdefault(row.id, operation_of(tx, row))
+        tries = attempts.setdefault(row.id, [])
+        if row.attempt_number is not None:
+            tries.append(_attempt(row))
+        elif operation.state is State.applied:  # a first try that succeeds is not stored: the operation says it all
+            tries.append(Attempt(1, operation.sent_at, operation.updated_at, State.applied, None))
+    return [OperationHistory(operations[operation_id], tuple(tries)) for operation_id, tries in attempts.items()]
+
+
+def _attempt(row: AnyRow) -> Attempt:
+    reason = Message.restored(row.attempt_reason) if row.attempt_reason else None
+    return Attempt(row.attempt_number, row.attempt_sent_at, row.attempt_at, State(row.attempt_state), reason)

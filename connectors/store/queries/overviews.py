@@ -1,21 +1,23 @@
-"""TODO docstring."""
+"""Overviews: a connection with what stands around it, for pages that show many or one; each is a single query.
+
+Owns no state; the counts are read, not kept, so that none can be wrong.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import ColumnElement, Select, func, or_, select
+from sqlalchemy import ColumnElement, ScalarSelect, Select, func, or_, select
 
 from connector_sdk.rule import StampRule
 from connectors.domain.connection import Business, Connection, Health
 from connectors.domain.operation import Hold
 from connectors.store import inbox
-from connectors.store.connections.alerts import held, needs_person
 from connectors.store.connections.registry import connection_of
 from connectors.store.connections.rules import parse_rule
 from connectors.store.engine import Transaction
-from connectors.store.queries.operations import on_the_way
+from connectors.store.ledger.conditions import is_held, needs_person, on_the_way
+from connectors.store.rows import AnyRow
 from connectors.store.schema import (
     business_table,
     connection_table,
@@ -56,29 +58,26 @@ _NEWEST_RULE = (
 )
 
 
-def _overviews(*wanted: ColumnElement[bool]) -> Select[Any]:
-    def number(*those: ColumnElement[bool]) -> Any:
-        mine = operation_table.c.connection_id == connection_table.c.id
-        return select(func.count()).where(mine, *those).correlate(connection_table).scalar_subquery()
+def _count(condition: ColumnElement[bool]) -> ScalarSelect[int]:
+    """Build the count of a connection's operations that fit a condition."""
+    of_connection = operation_table.c.connection_id == connection_table.c.id
+    return select(func.count()).where(of_connection, condition).correlate(connection_table).scalar_subquery()
 
+
+def _unread() -> ScalarSelect[int]:
     columns = (
         connection_table.c.id,
         connection_table.c.business_id,
         connection_table.c.connector,
         connection_table.c.account_id,
     )
-    unread = (
-        select(func.count())
-        .select_from(kept_table)
-        .where(*inbox.unreadable.waits_for_person(*columns))
-        .correlate(connection_table)
-    )
-    waits = (
-        select(hint_table.c.receipt_id)
-        .where(hint_table.c.connection_id == connection_table.c.id)
-        .correlate(connection_table)
-        .exists()
-    )
+    unread = select(func.count()).select_from(kept_table).where(*inbox.unreadable.waits_for_person(*columns))
+    return unread.correlate(connection_table).scalar_subquery()
+
+
+def _overviews(*conditions: ColumnElement[bool]) -> Select[*tuple[object, ...]]:
+    hints = select(hint_table.c.receipt_id).where(hint_table.c.connection_id == connection_table.c.id)
+    # a connection's own columns are selected whole: these must not have the same names
     return (
         select(
             connection_table,
@@ -89,21 +88,21 @@ def _overviews(*wanted: ColumnElement[bool]) -> Select[Any]:
             business_table.c.language.label("business_language"),
             business_table.c.paused_until.label("paused_until"),
             _NEWEST_RULE.label("rule"),
-            (number(needs_person[0]) + number(needs_person[1])).label("stopped"),
-            number(held, operation_table.c.hold == Hold.no_card).label("without_card"),
-            number(on_the_way).label("on_its_way"),
-            waits.label("hints"),
-            unread.scalar_subquery().label("unread"),
+            (_count(needs_person[0]) + _count(needs_person[1])).label("stopped"),
+            _count(is_held & (operation_table.c.hold == Hold.no_card)).label("without_card"),
+            _count(on_the_way).label("on_its_way"),
+            hints.correlate(connection_table).exists().label("hints"),
+            _unread().label("unread"),
         )
         .join(business_table, business_table.c.id == connection_table.c.business_id)
-        .where(connection_table.c.health != Health.removed, *wanted)
+        .where(connection_table.c.health != Health.removed, *conditions)
     )
 
 
-def _overview(row: Any) -> Overview:
+def _overview(row: AnyRow) -> Overview:
     return Overview(
-        connection_of(row),
-        Business(
+        connection=connection_of(row),
+        business=Business(
             row.business_id,
             row.business_name,
             row.business_country,
@@ -111,39 +110,38 @@ def _overview(row: Any) -> Overview:
             row.business_zone,
             row.business_language,
         ),
-        parse_rule(row.rule),
-        row.paused_until,
-        row.stopped,
-        row.without_card,
-        row.on_its_way,
-        bool(row.hints),
-        row.unread,
+        rule=parse_rule(row.rule),
+        paused_until=row.paused_until,
+        stopped=row.stopped,
+        without_card=row.without_card,
+        on_its_way=row.on_its_way,
+        hints=bool(row.hints),
+        unread=row.unread,
     )
 
 
 def overview(tx: Transaction, connection_id: str) -> Overview | None:
-    """One connection that is not removed."""
+    """Read one connection that is not removed."""
     row = tx.run(_overviews(connection_table.c.id == connection_id)).first()
     return _overview(row) if row else None
 
 
 def overviews(tx: Transaction, business_id: str | None, *, search: str = "", limit: int = 200) -> list[Overview]:
-    """The connections of a business (or of all, those that need somebody first), by name with `search`."""
-    wanted = [connection_table.c.business_id == business_id] if business_id else []
+    """List the connections of a business (or of all, those that need somebody first); with `search`, by name."""
+    conditions: list[ColumnElement[bool]] = []
+    if business_id:
+        conditions.append(connection_table.c.business_id == business_id)
     if search:
-        like = f"%{search.lower()}%"
-        wanted.append(
-            or_(func.lower(connection_table.c.title).like(like), func.lower(business_table.c.name).like(like))
-        )
-    unwell = connection_table.c.health.in_([Health.needs_authorisation, Health.failing])
-    rows = tx.run(
-        _overviews(*wanted).order_by(unwell.desc(), connection_table.c.began_at, connection_table.c.id).limit(limit)
-    )
-    return [_overview(row) for row in rows]
+        pattern = f"%{search.lower()}%"
+        names = (connection_table.c.title, business_table.c.name)
+        conditions.append(or_(*(func.lower(name).like(pattern) for name in names)))
+    is_unwell = connection_table.c.health.in_([Health.needs_authorisation, Health.failing])
+    in_order = (is_unwell.desc(), connection_table.c.began_at, connection_table.c.id)
+    return [_overview(row) for row in tx.run(_overviews(*conditions).order_by(*in_order).limit(limit))]
 
 
 def with_refused_keys(tx: Transaction, business_id: str, key_hash: str) -> list[Connection]:
-    """The connections of a business that need authorisation and use another key than this."""
+    """List the connections of a business whose key 7stamp refuses, and that use another key than this."""
     rows = tx.run(
         select(connection_table).where(
             connection_table.c.business_id == business_id,

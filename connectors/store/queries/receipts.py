@@ -1,11 +1,13 @@
-"""TODO docstring."""
+"""Receipts as pages show them: found by what somebody typed, and one with its whole history.
+
+Owns no state; every query is bounded and goes by an index.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 from pydantic import ValidationError
 from sqlalchemy import ColumnElement, and_, or_, select, union_all
@@ -13,16 +15,14 @@ from sqlalchemy import ColumnElement, and_, or_, select, union_all
 from connector_sdk.rule import StampRule
 from connector_sdk.sale import Customer, Sale
 from connectors.domain.connection import Connection
+from connectors.domain.person import Reference
 from connectors.store import ledger
 from connectors.store.connections.rules import parse_rule
 from connectors.store.engine import Transaction
-from connectors.store.queries.operations import MOST
-from connectors.store.schema import (
-    customer_name_table,
-    rule_version_table,
-    sale_table,
-    sale_version_table,
-)
+from connectors.store.rows import AnyRow
+from connectors.store.schema import customer_name_table, rule_version_table, sale_table, sale_version_table
+
+MOST = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,55 +47,74 @@ class Receipt:
         return self.stamps if self.admitted and self.customer and self.card_hint else 0
 
 
+def _receipt(row: AnyRow) -> Receipt:
+    return Receipt(
+        id=row.id,
+        receipt_id=row.receipt_id,
+        status=row.status,
+        closed_at=row.closed_at,
+        paid=row.paid,
+        currency=row.currency,
+        stamps=row.stamps,
+        card_hint=row.card_hint,
+        customer=row.customer_hash is not None,
+        admitted=bool(row.admitted),
+        wait=row.wait,
+    )
+
+
+# Searching
+
+
 @dataclass(frozen=True, slots=True)
 class SearchTerm:
-    """One thing a receipt is searched by: any of what is set; `between` in UTC microseconds."""
+    """One thing a receipt is searched by: it fits by any of what is set; `between` in UTC microseconds."""
 
     receipt: str | None = None
     paid: int | None = None
     card_ending: str | None = None
-    names: tuple[tuple[str, str], ...] = ()
+    names: tuple[Reference, ...] = ()
     between: tuple[tuple[int, int], ...] = ()
 
+    @property
+    def rank(self) -> int:
+        """How few receipts it may fit, roughly, the fewest first: a stretch of time, a customer's, a card's ending."""
+        kinds = (self.between, self.names, self.card_ending)
+        return next((rank for rank, value in enumerate(kinds) if value), len(kinds))
 
-def search(tx: Transaction, one: Connection, terms: Sequence[SearchTerm], limit: int = MOST) -> list[Receipt]:
-    """The newest receipts that fit all terms."""
-    if not terms:
-        return []
-    sides = [_conditions(tx, one, term) for term in terms]
-    if not all(sides):
+
+def search(tx: Transaction, connection: Connection, terms: Sequence[SearchTerm], limit: int = MOST) -> list[Receipt]:
+    """Find the newest receipts that fit all terms."""
+    conditions = [_conditions(tx, connection, term) for term in terms]
+    if not conditions or not all(conditions):
         return []
     # the term that fits fewest receipts leads, each of its meanings by its own index; many cost the same amount
-    leading = min(range(len(terms)), key=lambda at: _selectivity(terms[at]))
-    others = [or_(*side) for at, side in enumerate(sides) if at != leading]
+    leading = min(range(len(terms)), key=lambda index: terms[index].rank)
+    others = [or_(*any_of) for index, any_of in enumerate(conditions) if index != leading]
     parts = [
         select(
             select(sale_table)
-            .where(sale_table.c.connection_id == one.id, condition, *others)
+            .where(sale_table.c.connection_id == connection.id, condition, *others)
             .order_by(sale_table.c.closed_at.desc())
             .limit(limit)
             .subquery()
         )
-        for condition in sides[leading]
+        for condition in conditions[leading]
     ]
-    found = {row.id: row for row in tx.run(union_all(*parts))}
-    newest = sorted(found.values(), key=lambda row: (row.closed_at or 0, row.receipt_id), reverse=True)
+    rows = {row.id: row for row in tx.run(union_all(*parts))}
+    newest = sorted(rows.values(), key=lambda row: (row.closed_at or 0, row.receipt_id), reverse=True)
     return [_receipt(row) for row in newest[:limit]]
 
 
-def _selectivity(term: SearchTerm) -> int:
-    """How many receipts a term may fit, roughly: a minute or a day, one customer's, a card's ending, an amount."""
-    return next((rank for rank, said in enumerate((term.between, term.names, term.card_ending)) if said), 3)
-
-
-def _conditions(tx: Transaction, one: Connection, term: SearchTerm) -> list[ColumnElement[bool]]:
+def _conditions(tx: Transaction, connection: Connection, term: SearchTerm) -> list[ColumnElement[bool]]:
+    """Build a condition for each meaning that a term may have."""
     conditions: list[ColumnElement[bool]] = []
     if term.receipt is not None:
         conditions.append(
             and_(
-                sale_table.c.business_id == one.business_id,
-                sale_table.c.connector == one.connector,
-                sale_table.c.account_id == one.account.id,
+                sale_table.c.business_id == connection.business_id,
+                sale_table.c.connector == connection.connector,
+                sale_table.c.account_id == connection.account.id,
                 sale_table.c.receipt_id == term.receipt,
             )
         )
@@ -103,51 +122,40 @@ def _conditions(tx: Transaction, one: Connection, term: SearchTerm) -> list[Colu
         conditions.append(sale_table.c.paid == term.paid)
     if term.card_ending is not None:
         conditions.append(sale_table.c.card_hint == term.card_ending)
-    for kind, value in term.names:
-        named = select(customer_name_table.c.customer_hash).where(
-            customer_name_table.c.business_id == one.business_id,
-            customer_name_table.c.name_hash == ledger.cards.name_hash(tx, one.business_id, kind, value),
-        )
-        conditions.append(sale_table.c.customer_hash.in_(named))
-        with suppress(ValidationError):  # too long or short to be one: then no till said it either
-            who = Customer.model_validate({kind: value})
-            conditions.append(
-                sale_table.c.customer_hash == ledger.cards.customer_hash(tx, one.connector, one.account.id, who)
-            )
+    for name in term.names:
+        conditions += _conditions_of_name(tx, connection, name)
     conditions += [and_(sale_table.c.closed_at >= start, sale_table.c.closed_at < end) for start, end in term.between]
     return conditions
 
 
+def _conditions_of_name(tx: Transaction, connection: Connection, name: Reference) -> list[ColumnElement[bool]]:
+    """Build the conditions for a customer's name: as 7stamp knows them, and as the till itself may have said it."""
+    business_id = connection.business_id
+    named = select(customer_name_table.c.customer_hash).where(
+        customer_name_table.c.business_id == business_id,
+        customer_name_table.c.name_hash == ledger.cards.name_hash(tx, business_id, name.kind, name.value),
+    )
+    conditions: list[ColumnElement[bool]] = [sale_table.c.customer_hash.in_(named)]
+    with suppress(ValidationError):  # too long or short to be one: then no till said it either
+        customer = Customer.model_validate({name.kind: name.value})
+        customer_hash = ledger.cards.customer_hash(tx, connection.connector, connection.account.id, customer)
+        conditions.append(sale_table.c.customer_hash == customer_hash)
+    return conditions
+
+
 def first_closed_since(tx: Transaction, connection_id: str, since: int) -> Receipt | None:
-    """The first receipt of a connection that was closed since then."""
-    row = tx.run(
-        select(sale_table)
-        .where(sale_table.c.connection_id == connection_id, sale_table.c.closed_at >= since)
-        .order_by(sale_table.c.closed_at)
-        .limit(1)
-    ).first()
+    """Return the first receipt of a connection that was closed since a moment."""
+    query = select(sale_table).where(sale_table.c.connection_id == connection_id, sale_table.c.closed_at >= since)
+    row = tx.run(query.order_by(sale_table.c.closed_at).limit(1)).first()
     return _receipt(row) if row else None
 
 
-def _receipt(row: Any) -> Receipt:
-    return Receipt(
-        row.id,
-        row.receipt_id,
-        row.status,
-        row.closed_at,
-        row.paid,
-        row.currency,
-        row.stamps,
-        row.card_hint,
-        row.customer_hash is not None,
-        bool(row.admitted),
-        row.wait,
-    )
+# One receipt
 
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """What the till said, and when and how we came to know."""
+    """A version of a receipt: its content, and when and how it came (UTC microseconds)."""
 
     number: int
     seen_at: int
@@ -157,7 +165,7 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class ReceiptDetails:
-    """A receipt with its versions, the rule it was planned by, and what it stands at."""
+    """A receipt with its versions, the rule it was planned by, and whose it is."""
 
     receipt: Receipt
     location_id: str | None
@@ -170,45 +178,51 @@ class ReceiptDetails:
     versions: tuple[Version, ...]
 
 
-def details(tx: Transaction, connection_id: str, sale_id: str) -> ReceiptDetails | None:
-    """One receipt of a connection, its newest versions last."""
-    planned_by = (
-        select(rule_version_table.c.rule)
-        .where(
-            rule_version_table.c.connection_id == sale_table.c.rule_of,
-            rule_version_table.c.number == sale_table.c.rule_number,
-        )
-        .correlate(sale_table)
-        .scalar_subquery()
+_RULE_OF_SALE = (
+    select(rule_version_table.c.rule)
+    .where(
+        rule_version_table.c.connection_id == sale_table.c.rule_of,
+        rule_version_table.c.number == sale_table.c.rule_number,
     )
+    .correlate(sale_table)
+    .scalar_subquery()
+)
+# numbers below one are states that lost
+_COUNTED_VERSIONS = (sale_version_table.c.sale_id == sale_table.c.id) & (sale_version_table.c.number > 0)
+
+
+def details(tx: Transaction, connection_id: str, sale_id: str) -> ReceiptDetails | None:
+    """Read one receipt of a connection, with its newest versions, the newest last."""
     rows = tx.run(
         select(
             sale_table,
-            planned_by.label("rule"),
+            _RULE_OF_SALE.label("rule"),
             sale_version_table.c.number,
             sale_version_table.c.seen_at,
             sale_version_table.c.source,
             sale_version_table.c.content,
         )
-        .join(sale_version_table, (sale_version_table.c.sale_id == sale_table.c.id) & (sale_version_table.c.number > 0))
+        .join(sale_version_table, _COUNTED_VERSIONS)
         .where(sale_table.c.id == sale_id, sale_table.c.connection_id == connection_id)
         .order_by(sale_version_table.c.number.desc())
         .limit(MOST)
     ).all()
     if not rows:
         return None
-    row = rows[0]
+    newest = rows[0]
     return ReceiptDetails(
-        _receipt(row),
-        row.location_id,
-        row.refunded,
-        row.card_id,
-        row.wait,
-        bool(row.claimed),
-        parse_rule(row.rule) if row.rule else None,
-        row.rule_number,
-        tuple(
-            Version(one.number, one.seen_at, one.source, Sale.model_validate_json(tx.vault.decrypt(one.content)))
-            for one in reversed(rows)
-        ),
+        receipt=_receipt(newest),
+        location_id=newest.location_id,
+        refunded=newest.refunded,
+        card_id=newest.card_id,
+        wait=newest.wait,
+        claimed=bool(newest.claimed),
+        rule=parse_rule(newest.rule) if newest.rule else None,
+        rule_number=newest.rule_number,
+        versions=tuple(_version(tx, row) for row in reversed(rows)),
     )
+
+
+def _version(tx: Transaction, row: AnyRow) -> Version:
+    content = Sale.model_validate_json(tx.vault.decrypt(row.content))
+    return Version(row.number, row.seen_at, row.source, content)

@@ -17,6 +17,7 @@ from connectors.diagnostics import CONTENTS
 from connectors.domain.clock import DAY
 from connectors.domain.connection import Connection, Health
 from connectors.domain.operation import Hold, Kind, State
+from connectors.domain.pauses import FORMER_ADDRESS_LIVES
 from connectors.services import Refusal, WrongFields
 from connectors.store import connections, ledger, queries
 from connectors.store.errors import Taken
@@ -478,7 +479,7 @@ async def address_page(visit: Visit) -> Response:
     one = (await visit.overview()).connection
     if visit.services.connector_class(one.connector).info.hook_address != "connection":
         raise NotHere
-    lives = timedelta(microseconds=connections.registry.FORMER_ADDRESS_LIFETIME) // timedelta(hours=1)
+    lives = timedelta(microseconds=FORMER_ADDRESS_LIVES) // timedelta(hours=1)
     return visit.page("address.html", one=one, hook=visit.services.connections.hook_url(one), hours=lives)
 
 

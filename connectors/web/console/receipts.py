@@ -16,6 +16,7 @@ from connector_sdk.sale import Sale
 from connectors.domain.clock import MINUTE
 from connectors.domain.connection import Connection
 from connectors.domain.operation import Kind, State, outward
+from connectors.domain.person import Reference
 from connectors.domain.stamps import stamps_for
 from connectors.services import Refusal
 from connectors.sevenstamp.models import Card
@@ -54,13 +55,13 @@ async def _page(
     told = await visit.host.store.read(lambda tx: queries.receipts.details(tx, one.id, wanted))
     if told is None:
         raise NotHere
-    operations = await visit.host.store.read(lambda tx: ledger.operations.with_attempts(tx, wanted))
+    operations = await visit.host.store.read(lambda tx: queries.operations.of_sale(tx, wanted))
     lines = await visit.host.store.read(lambda tx: ledger.journal.of_sale(tx, wanted))
     progress = await visit.services.review.card_progress(one, told.card_id) if told.card_id and not errors else None
     last = told.versions[-1].content
     earned = stamps_for(last, told.rule, one.account.zone) if told.rule else None
     counted = told.receipt.admitted and told.receipt.status == "closed"
-    applied, on_its_way, held = _standing([operation for operation, _ in operations])
+    applied, on_its_way, held = _standing([history.operation for history in operations])
     return visit.page(
         "receipt.html",
         422 if errors else 200,
@@ -72,7 +73,7 @@ async def _page(
         story=_story(visit, told, operations, lines),
         waiting=[
             (operation, choices(operation))
-            for operation, _ in operations
+            for operation in (history.operation for history in operations)
             if operation.state in (State.held, State.rejected)
             and not operation.acknowledged
             and operation.hold != "no_card"
@@ -106,7 +107,10 @@ def _place(one: Connection, told: ReceiptDetails) -> str:
 
 
 def _story(
-    visit: Visit, told: ReceiptDetails, operations: list[Any], lines: list[ledger.journal.JournalLine]
+    visit: Visit,
+    told: ReceiptDetails,
+    operations: list[queries.operations.OperationHistory],
+    lines: list[ledger.journal.JournalLine],
 ) -> list[Happening]:
     """Everything that happened to a receipt, in order: what the till said, what was planned, each try and answer."""
     words = visit.words
@@ -123,7 +127,8 @@ def _story(
             story.append(Happening(line.at, 1, words.text("Looking for the customer's card."), by=line.by))
             continue
         story.append(Happening(line.at, 1, words.say(line.message), by=line.by))
-    for operation, tries in operations:
+    for history in operations:
+        operation, tries = history.operation, history.attempts
         for one in tries:
             # a try and its answer are one line, so that it is plain which answer is to what
             story.append(Happening(one.at, 2, _sent(words, operation), _answered(words, one), one.state.value))
@@ -184,7 +189,7 @@ def _sent(words: Any, one: ledger.operations.Operation) -> str:
     return str(words.text("7stamp was asked to use the voucher {code}.", code=one.redeem_code))
 
 
-def _answered(words: Any, one: ledger.operations.Attempt) -> str:
+def _answered(words: Any, one: queries.operations.Attempt) -> str:
     match one.state:
         case State.applied:
             return str(words.text("7stamp has done it."))
@@ -235,7 +240,7 @@ async def give(visit: Visit) -> Response:
         said = visit.words.text("These are not the card's last four digits.")
         return await _page(visit, one, card=card, claim=visit.form.get("claim"), errors={"digits": said})
     try:
-        count = await visit.services.review.give_stamps(one, receipt, card, (kind, value))
+        count = await visit.services.review.give_stamps(one, receipt, card, Reference(kind, value))
     except Refusal as error:
         return await _page(visit, one, errors={"who": visit.words.sentence(error.message)})
     return visit.go(

@@ -14,7 +14,7 @@ from babel.numbers import get_currency_symbol
 
 from connector_sdk.money import Money
 from connectors.domain.clock import SECOND, micros, moment
-from connectors.domain.person import international
+from connectors.domain.person import Reference, international
 from connectors.store.queries.receipts import SearchTerm
 
 _MOST_WORDS = 5
@@ -38,7 +38,7 @@ def terms(
     text = " ".join(text.split())[:120]  # also the narrow spaces that times and amounts are written with
     phone = international(text, country) if _PHONE.fullmatch(text) and len(re.sub(r"\D", "", text)) >= 7 else None
     if phone and (text.startswith("+") or " " in text):  # written with spaces it is one thing all the same
-        return [SearchTerm(receipt=text, names=(("phone", phone),))]
+        return [SearchTerm(receipt=text, names=(Reference("phone", phone),))]
     today = moment(now).astimezone(zone).date()
     plain = _plain(text, today, currency, locale)
     return [_term(word, zone, today, currency, country) for word in plain.split()[:_MOST_WORDS]]
@@ -76,13 +76,13 @@ def _of_24(found: re.Match[str]) -> str:
 
 
 def _term(word: str, zone: ZoneInfo, today: date, currency: str, country: str | None) -> SearchTerm:
-    names: list[tuple[str, str]] = []
+    names: list[Reference] = []
     if re.fullmatch(r"\d{6}", word, re.ASCII):
-        names.append(("number", word))
+        names.append(Reference("number", word))
     if re.fullmatch(r"\+?\d{7,15}", word, re.ASCII) and (phone := international(word, country)):
-        names.append(("phone", phone))
+        names.append(Reference("phone", phone))
     if "@" in word:
-        names.append(("email", word.lower()))
+        names.append(Reference("email", word.lower()))
     return SearchTerm(
         receipt=word,
         paid=amount(word, currency),

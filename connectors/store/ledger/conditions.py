@@ -1,0 +1,28 @@
+"""Conditions on operations, in the words of the indexes: both databases use an index only where the words are its own.
+
+Owns these words; whoever asks for operations that need a person, or are on their way, uses them.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import literal
+
+from connectors.domain.operation import Hold, State
+from connectors.store.schema import operation_table
+
+_HELD, _REJECTED, _NO = (literal(value, literal_execute=True) for value in (State.held.value, State.rejected.value, 0))
+
+is_held = operation_table.c.state == _HELD
+is_rejected = (operation_table.c.state == _REJECTED) & (operation_table.c.acknowledged == _NO)
+"""Rejected, and nobody has seen it yet."""
+
+HOLDS_FOR_PERSON = tuple(hold for hold in Hold if hold is not Hold.no_card)
+"""The holds that somebody must decide; a customer without a card is waited for, and that needs nobody."""
+
+needs_person = (is_held & operation_table.c.hold.in_([hold.value for hold in HOLDS_FOR_PERSON]), is_rejected)
+"""The operations that need a person: two conditions, each with an index of its own."""
+
+on_the_way = operation_table.c.state.in_(
+    [literal(state.value, literal_execute=True) for state in (State.pending, State.sending, State.uncertain)]
+)
+"""Not settled yet, and not held: to be sent, on the wire, or in doubt."""

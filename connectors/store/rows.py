@@ -1,0 +1,21 @@
+"""The type of a row, and how many ids one query takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
+
+from sqlalchemy import Row
+
+AnyRow = Row[Any]
+"""A row of whatever query: SQLAlchemy knows its columns only when it runs."""
+
+MOST_IDS = 400
+"""Ids in one query, below SQLite's oldest bound of variables (999), with room for others beside them."""
+
+T = TypeVar("T")
+
+
+def in_parts(ids: Sequence[T], size: int = MOST_IDS) -> Iterator[Sequence[T]]:
+    """Cut ids into parts that fit a query each."""
+    return (ids[start : start + size] for start in range(0, len(ids), size))

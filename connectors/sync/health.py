@@ -1,0 +1,49 @@
+"""Health: what the outcome of a call says of a connection.
+
+Owns when a connection counts as failing or as needing authorisation; a call that was made with older settings than the
+connection has now says nothing of it any more.
+"""
+
+from __future__ import annotations
+
+from connector_sdk.messages import Message
+from connectors.domain.clock import SECOND
+from connectors.domain.connection import WORKING, Connection, Health
+from connectors.domain.pauses import FAILURES_UNTIL_FAILING
+from connectors.store import connections, ledger
+from connectors.store.engine import Transaction
+
+
+def report_unwell(tx: Transaction, seen: Connection, health: Health, reason: Message) -> None:
+    """Change a connection's health because a call made with it as `seen` failed, unless it was changed meanwhile."""
+    current = connections.registry.by_ids(tx, [seen.id]).get(seen.id)
+    if current is not None and current.generation == seen.generation and current.health in WORKING:
+        connections.registry.set_health(tx, seen.id, health, reason)
+
+
+def report_refused_key(tx: Transaction, key_hash: str) -> None:
+    """Have every connection that uses a key ask for authorisation: 7stamp refuses it."""
+    reason = Message("why.key_refused")
+    connections.registry.set_health_of_key(tx, key_hash, Health.needs_authorisation, reason)
+
+
+def record_read(tx: Transaction, connection_id: str, *, lookback: bool) -> None:
+    """Note that a read went through to its end: a connection that was failing works again."""
+    connections.schedule.record_read(tx, connection_id, lookback=lookback)
+    current = connections.registry.by_ids(tx, [connection_id])[connection_id]
+    if current.health is Health.failing:
+        connections.registry.set_health(tx, connection_id, Health.active, None)
+
+
+def record_failed_read(tx: Transaction, seen: Connection, reason: Message, *, retry_after: float | None) -> None:
+    """Note that a read failed: try later (`retry_after` seconds, where the till says so), and say what happens.
+
+    The first failure is a line in the journal; from the third in a row on the connection counts as failing.
+    """
+    failures = connections.schedule.count_failure(tx, seen.id)
+    if retry_after is not None:
+        connections.schedule.poll_after(tx, seen.id, int(retry_after * SECOND))
+    if failures >= FAILURES_UNTIL_FAILING:
+        report_unwell(tx, seen, Health.failing, reason)
+    elif failures == 1:
+        ledger.journal.write(tx, seen.id, Message("connection.slow", {"why": reason}))

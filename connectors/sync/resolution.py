@@ -1,0 +1,134 @@
+"""Resolution: looks up in 7stamp's own records what became of operations in doubt.
+
+Owns when an absence proves something. Presence of the code in the card's history settles at once. Absence settles only
+if the reading began later than the call's deadline and the settling time after it was sent: an earlier reading may
+have overtaken the request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass
+
+from connectors.domain.clock import MINUTE, SECOND
+from connectors.domain.connection import Connection
+from connectors.domain.operation import Kind
+from connectors.sevenstamp.client import (
+    Applied,
+    InvalidKey,
+    Limited,
+    NotSent,
+    Outcome,
+    Refused,
+    SevenStamp,
+    SevenStampClient,
+    SevenStampError,
+)
+from connectors.store import connections, ledger
+from connectors.store.engine import Store, Transaction
+from connectors.store.ledger.operations import Operation
+from connectors.sync.health import report_refused_key
+from connectors.sync.settlement import Answer, settle
+
+_AT_ONCE = 200
+_CALLS_AT_ONCE = 8
+_LONGEST_FACTOR = 100
+_UNKNOWN_THINGS = {(404, "card_not_found"), (404, "voucher_not_found")}
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds: `deadline` of a whole call, `settle` after which it surely took effect or never will."""
+
+    deadline: float = 15.0
+    settle: float = 10.0
+
+    def horizon(self, operation: Operation) -> int:
+        """Return from when on a reading without the operation proves that it was not applied (UTC microseconds)."""
+        return (operation.sent_at or 0) + int((self.deadline + self.settle) * SECOND)
+
+
+class Resolver:
+    """Settles operations in doubt by their cards' history, or their vouchers' state."""
+
+    def __init__(self, store: Store, sevenstamp: SevenStamp, timing: Timing) -> None:
+        self._store = store
+        self._sevenstamp = sevenstamp
+        self._timing = timing
+
+    async def resolve(self, only: str | None = None) -> int:
+        """Look up what is in doubt and due (of one connection); return how many operations that were."""
+        operations = await self._store.write(lambda tx: ledger.operations.claim_uncertain(tx, _AT_ONCE, only))
+        if not operations:
+            return 0
+        ids = list({operation.connection_id for operation in operations})
+        owners = await self._store.read(lambda tx: connections.registry.by_ids(tx, ids))
+        slots = asyncio.Semaphore(_CALLS_AT_ONCE)
+
+        async def look_up(operation: Operation) -> None:
+            async with slots:
+                await self._look_up(owners[operation.connection_id], operation)
+
+        async with asyncio.TaskGroup() as group:
+            for operation in operations:
+                group.create_task(look_up(operation))
+        return len(operations)
+
+    async def _look_up(self, connection: Connection, operation: Operation) -> None:
+        began = self._store.clock.now()
+        client = self._sevenstamp.with_key(self._store.vault.decrypt(connection.sevenstamp_key))
+        try:
+            outcome = await recorded_outcome(client, operation)
+        except (SevenStampError, RuntimeError, ValueError) as error:
+            failure = error
+            await self._store.write(lambda tx: _postpone_after(tx, connection, operation, failure))
+            return
+        if outcome is None and began <= self._timing.horizon(operation):
+            await self._postpone_to_horizon(operation, began)
+            return
+        absence = NotSent("the history shows that it was not applied")
+        answer = Answer(operation, outcome or absence, connection.key_hash)
+        await self._store.write(lambda tx: settle(tx, [answer]))
+
+    async def _postpone_to_horizon(self, operation: Operation, began: int) -> None:
+        """Look again halfway to the moment from which on an absence proves something: presence may show before."""
+        left = (self._timing.horizon(operation) - began) / SECOND
+        pause = max(0.5, left / 2 + 0.05)
+        await self._store.write(lambda tx: _look_later(tx, operation, pause))
+
+
+async def recorded_outcome(client: SevenStampClient, operation: Operation) -> Outcome | None:
+    """Return what 7stamp's records say of an operation; `None` where they do not show it. Raises `SevenStampError`."""
+    try:
+        if operation.kind is Kind.voucher_redeemed:
+            return _redeemed(operation, (await client.voucher(operation.redeem_code or "")).redeemed_by_code)
+        return Applied({}) if await client.history(operation.card_id or "", operation.code) else None
+    except Refused as refusal:
+        # only "there is no such thing" is a reading; any other refusal says nothing about what was applied
+        if (refusal.status, refusal.code) in _UNKNOWN_THINGS:
+            return None
+        raise
+
+
+def _redeemed(operation: Operation, by_code: str | None) -> Outcome | None:
+    """Say what a voucher's state means: redeemed with our code, it was us."""
+    if by_code is None:
+        return None
+    return Applied({}) if by_code == operation.code else Refused(409, "already_redeemed", {})
+
+
+def _postpone_after(tx: Transaction, connection: Connection, operation: Operation, error: Exception) -> None:
+    """Look again later, since the records could not be read; pauses grow with the time that it has been in doubt."""
+    minutes = max(0, (tx.now - operation.updated_at) // MINUTE)
+    pause = random.uniform(3, 6) * min(2**minutes, _LONGEST_FACTOR)  # noqa: S311 - spreads load
+    if isinstance(error, InvalidKey):
+        report_refused_key(tx, connection.key_hash)
+    elif isinstance(error, Limited):
+        pause = error.retry_after
+        connections.registry.pause_key(tx, connection.key_hash, tx.now + int(pause * SECOND))
+    _look_later(tx, operation, pause)
+
+
+def _look_later(tx: Transaction, operation: Operation, seconds: float) -> None:
+    ledger.operations.look_later(tx, operation, tx.now + int(seconds * SECOND))

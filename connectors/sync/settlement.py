@@ -1,0 +1,99 @@
+"""Settlement: writes down what tries came to, and what follows from it for cards, keys and businesses.
+
+Owns the consequences of an answer, in one transaction with the answer itself; what an answer means is `verdicts`'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from zoneinfo import ZoneInfo
+
+from connectors.domain.clock import MINUTE, SECOND, micros, moment
+from connectors.domain.operation import Kind, State
+from connectors.sevenstamp.client import InvalidKey, Limited, Outcome, Refused
+from connectors.store import connections, ledger
+from connectors.store.engine import Transaction
+from connectors.store.ledger.batch import SaleBatch
+from connectors.store.ledger.operations import Operation
+from connectors.sync.health import report_refused_key
+from connectors.sync.planner import net_out, rule_for, undo_assignment
+from connectors.sync.verdicts import judge, retry_pause
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A try's outcome, and the key (hashed) it was made with."""
+
+    operation: Operation
+    outcome: Outcome
+    key_hash: str
+
+
+def settle(tx: Transaction, answers: Sequence[Answer]) -> None:
+    """Write down what tries came to, and what follows from each that counts.
+
+    A try that was settled meanwhile has had its consequences.
+    """
+    verdicts = ledger.operations.settle(tx, [judge(answer.operation, answer.outcome, tx.now) for answer in answers])
+    counted = {verdict.operation.id for verdict in verdicts}
+    for answer in answers:
+        if answer.operation.id in counted:
+            _follow_up(tx, answer)
+    unapplied = [verdict.operation.sale_id for verdict in verdicts if verdict.state in (State.pending, State.held)]
+    if unapplied:
+        _net_out(tx, unapplied)
+
+
+def _follow_up(tx: Transaction, answer: Answer) -> None:
+    operation = answer.operation
+    match answer.outcome:
+        case Limited(retry_after=pause):
+            connections.registry.pause_key(tx, answer.key_hash, tx.now + int(pause * SECOND))
+        case InvalidKey():
+            report_refused_key(tx, answer.key_hash)
+        case Refused(code="plan_limit"):
+            business = connections.businesses.get(tx, operation.business_id)
+            connections.businesses.pause(tx, operation.business_id, start_of_next_month(tx.now, business.zone))
+        case Refused(code="card_not_found") if operation.kind is Kind.stamps_added and operation.card_id:
+            _forget_card(tx, operation, operation.card_id)
+
+
+def _forget_card(tx: Transaction, operation: Operation, card_id: str) -> None:
+    """Forget a card that is gone and find out once more whose the sale is; the held operation goes to that card."""
+    ledger.cards.forget_card(tx, operation.business_id, card_id)
+    batch = SaleBatch.load(tx, [operation.sale_id])
+    row = batch.rows[operation.sale_id]
+    if row.card_id != card_id:
+        return
+    if row.claimed or row.anonymous:
+        undo_assignment(batch, row)
+    elif (customer := ledger.sales.newest_content(tx, row).customer) is not None:
+        row.bound_hash = None
+        batch.mark_changed(row)
+        # a card that is found and gone again and again is searched for with growing pauses
+        minutes = retry_pause(operation.attempt) if operation.attempt > 1 else 0
+        batch.search_card(row, customer, tx.now + minutes * MINUTE)
+    batch.flush()
+
+
+def _net_out(tx: Transaction, sale_ids: Sequence[str]) -> None:
+    """Let opposites cancel out that met off the wire, now that one came back unapplied."""
+    batch = SaleBatch.load(tx, sale_ids)
+    owners = connections.registry.by_ids(tx, list({row.connection_id for row in batch.rows.values()}))
+    for row in batch.rows.values():
+        if len(batch.operations[row.id]) > 1:
+            rule = rule_for(row, connections.rules.of_connection(tx, row.rule_of or row.connection_id)).rule
+            net_out(batch, row, owners[row.connection_id], rule)
+    batch.flush()
+
+
+def start_of_next_month(now: int, zone: str) -> int:
+    """Return when the next month begins at the venue (UTC microseconds): then a plan's operations are counted anew."""
+    try:
+        local = moment(now).astimezone(ZoneInfo(zone))
+    except (KeyError, ValueError, OSError):  # 7stamp's word for a zone, which may be none we know
+        local = moment(now)
+    midnight = local.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    return micros((midnight + timedelta(days=32)).replace(day=1))

@@ -1,0 +1,93 @@
+"""Snapshots: receipts as a till reports them, and which of two is the younger.
+
+Owns the order of snapshots; what a snapshot changes is `ingest`'s.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from connector_sdk.sale import Sale, SaleStatus
+from connectors.domain.connection import Connection
+from connectors.store.ledger.sales import SaleRow
+
+
+class Source(StrEnum):
+    """How a snapshot came; stored with each version."""
+
+    poll = "poll"
+    """The fast read of what changed since the checkpoint."""
+    lookback = "lookback"
+    """The second look at the last business days."""
+    hint = "hint"
+    """A fetch of one receipt, which a hook or a doubt asked for."""
+    push = "push"
+    """A hook that carries the whole receipt."""
+    backfill = "backfill"
+    """History that a person asked for, or an import: it admits what came before the connection."""
+
+
+class Outcome(StrEnum):
+    """What a snapshot did."""
+
+    unchanged = "unchanged"
+    """It says what is known already: nothing was written."""
+    stored = "stored"
+    """It is the receipt's new version, and planned."""
+    lost = "lost"
+    """It is older than what is known, or would undo it; the journal says so."""
+    kept = "kept"
+    """It could not be taken in: it is kept for a person."""
+    hinted = "hinted"
+    """It cannot be ordered: the till is asked for the receipt."""
+    elsewhere = "elsewhere"
+    """Its location is another connection's, or its connection is removed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A receipt as the till knew it at some moment.
+
+    `ticket` orders what was read of the till; a push has none. `fetches` says whether the till can be asked for one
+    receipt. `arrived_at` (UTC microseconds) is for a stored body that is read again; `None` for what arrives now.
+    """
+
+    connection: Connection
+    sale: Sale
+    source: Source
+    ticket: int | None
+    fetches: bool = True
+    arrived_at: int | None = None
+
+    @property
+    def is_push(self) -> bool:
+        """Whether the till sent it by itself: the moment it arrives says nothing of its age."""
+        return self.source is Source.push
+
+
+def are_ordered(row: SaleRow, snapshot: Snapshot) -> bool:
+    """Say whether the till's own versions tell which of the two is younger.
+
+    They do not where one has none (it may have been taught only now), or where both are the same: many tills write
+    whole seconds, and an order is paid and refunded within one.
+    """
+    ours, theirs = row.version, snapshot.sale.version
+    return ours is not None and theirs is not None and ours != theirs
+
+
+def is_newer(row: SaleRow, snapshot: Snapshot) -> bool:
+    """Say whether a snapshot is younger than what is stored: by the till's own version, or else by the ticket."""
+    if are_ordered(row, snapshot):
+        return (snapshot.sale.version or 0) > (row.version or 0)
+    return snapshot.ticket is not None and snapshot.ticket > row.ticket
+
+
+def undoes(row: SaleRow, sale: Sale) -> bool:
+    """Say whether a snapshot shrinks what was refunded or reopens what was voided.
+
+    A void counts whatever it says of refunds.
+    """
+    if sale.status is SaleStatus.voided:
+        return False
+    return sale.refunded.minor < row.refunded or row.status == SaleStatus.voided
