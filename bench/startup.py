@@ -1,4 +1,4 @@
-"""What a command costs before it does anything: `connectors --help` against an `import typer`, in one run.
+"""Measures a command before it does anything: `connectors --help` against an `import typer`, in one run.
 
 Every command is a process of its own, run several times in turn with the others, so that whatever else the machine does
 meets all of them alike; the ratios of the medians are what counts. `python -m bench.startup`.
@@ -35,6 +35,7 @@ def seconds(arguments: list[str], database: Path) -> float:
 
 
 def main() -> None:
+    """Run everything once unmeasured, then in rounds, and print the medians with their ratios."""
     with tempfile.TemporaryDirectory() as folder:
         database = Path(folder) / "ledger.db"
         seconds(["-m", "connectors", "db", "upgrade"], database)  # not while others are measured

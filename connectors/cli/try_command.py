@@ -65,12 +65,12 @@ def try_(
 
     Nothing is stored and nothing sent to 7stamp. Ends with 1 where something could not be read.
     """
-    if stub and (setting or settings_file or hook is not None):
-        fail("--stub brings its own settings and hooks: leave out --set and --hook")
-    if header and hook is None:
-        fail("--header belongs to a hook: give its body with --hook FILE")
-    if watch and as_json:
-        fail("--watch is for people: leave out --json")
+    _refuse_unless(
+        not stub or not (setting or settings_file or hook),
+        "--stub brings its own settings and hooks: leave out --set and --hook",
+    )
+    _refuse_unless(not header or hook is not None, "--header belongs to a hook: give its body with --hook FILE")
+    _refuse_unless(not (watch and as_json), "--watch is for people: leave out --json")
     values = _settings(target, setting, settings_file)
     request = Request(target, values, _moment(since), _hook(hook, header or ()), stub, most)
     if watch:
@@ -83,6 +83,11 @@ def try_(
         show(reading, most)
     if reading.seen.unreadable or reading.forged:
         raise typer.Exit(1)
+
+
+def _refuse_unless(fits: bool, sentence: str) -> None:
+    if not fits:
+        fail(sentence)
 
 
 async def _read(request: Request, record_to: Path | None, *, quiet: bool) -> Reading:
