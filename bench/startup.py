@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-_RUNS = 9
+_RUNS = 7
 _AT_MOST = 5.0
 """How many times an `import typer` the help may cost."""
 _MEASURED = {

@@ -34,7 +34,7 @@ from connectors.domain.connection import Connection
 from connectors.plugins import Plugins
 from connectors.runtime.host import Host
 from connectors.settings import Settings
-from connectors.sevenstamp.sandbox import Sandbox
+from connectors.sevenstamp.sandbox import Operation, Sandbox
 from connectors.store import access, connections, ledger
 from connectors.store.access.sessions import Visitor
 from connectors.store.engine import Transaction
@@ -195,9 +195,9 @@ async def _say_sums(installation: _Installation, connection_id: str) -> None:
     say(f"          — stamps that receipts earned: {earned}, that 7stamp holds: {held}: {verdict}.")
 
 
-def held_at_7stamp(operations: Sequence[Mapping[str, object]]) -> int:
+def held_at_7stamp(operations: Sequence[Operation]) -> int:
     """Sum the stamps added less the stamps taken back, over everything that 7stamp applied."""
-    return sum(_SIGNS.get(str(operation["kind"]), 0) * int(str(operation["count"])) for operation in operations)
+    return sum(_SIGNS.get(operation["kind"], 0) * operation["count"] for operation in operations)
 
 
 async def _close(installation: _Installation, connection_id: str, journal: asyncio.Task[None]) -> None:

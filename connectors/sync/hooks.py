@@ -22,7 +22,14 @@ from connector_sdk.messages import Message
 from connector_sdk.sale import Sale
 from connectors.domain.clock import DAY, HOUR, MINUTE, SECOND, micros
 from connectors.domain.connection import WORKING, Connection, Health
-from connectors.isolation import NoAnswer, PluginRunner, SetAside, Stumbled, TooSlow, Unread
+from connectors.isolation import (
+    CallFailed,
+    ConnectorCrashed,
+    ConnectorSuspended,
+    LimitExceeded,
+    PluginRunner,
+    UnreadableHook,
+)
 from connectors.store import connections, counters, inbox, ledger
 from connectors.store.access.security_log import EventKind, NewEvent
 from connectors.store.connections.registry import ConnectionChange
@@ -91,7 +98,7 @@ class HookReceiver:
         except (Forged, NotConfigured, BadPayload, NotSupported) as error:
             self._count_unproven(name, error)
             return _unproven(error)
-        except NoAnswer as error:
+        except CallFailed as error:
             return _later(name, error)
         if isinstance(whose, Answer):
             return whose
@@ -171,12 +178,12 @@ class HookReceiver:
         except ValidationError as error:
             log.error("connection %s: its settings do not fit its connector: %s", one.id, wrong_fields(error))
             return _refusal(503, "not set up yet: send it again later")
-        except NoAnswer as error:
-            if isinstance(error, TooSlow):
+        except CallFailed as error:
+            if isinstance(error, LimitExceeded):
                 await self._say_hourly(one, Message("hook.cut_off"))
             return _later(one.connector, error)
         self._rates.count(one.id, len(hook.body) if counts else 0, one.business_id)
-        if isinstance(received, Unread):
+        if isinstance(received, UnreadableHook):
             _log_raised(one, received)
             await self._keep(one, hook, received.reason)
             return till.hook_answer
@@ -299,7 +306,7 @@ class HookReceiver:
         taken, aside = 1, 0
         try:
             received = await self._runner.receive(till, _state(one), hook, tenant=one.business_id, proven=True)
-            if isinstance(received, Unread):
+            if isinstance(received, UnreadableHook):
                 _log_raised(one, received)
                 wrong = [(None, received.reason)]
             elif isinstance(received, Sales):
@@ -316,7 +323,7 @@ class HookReceiver:
                         await self._apply(one, received, hook)
             else:
                 await self._apply(one, received, hook)
-        except NoAnswer:  # nothing is known that was not known before
+        except CallFailed:  # nothing is known that was not known before
             return Again(0, len(rows))
         if None in (receipt for receipt, _ in wrong):
             taken = 0
@@ -388,7 +395,7 @@ def _state(one: Connection) -> str:
     return f"{one.id} {one.generation}"
 
 
-def _log_raised(one: Connection, unread: Unread) -> None:
+def _log_raised(one: Connection, unread: UnreadableHook) -> None:
     """Log where a connector stumbled over a hook, if it did."""
     if unread.raised:
         log.error("connection %s: the connector %s raised %s", one.id, one.connector, unread.raised)
@@ -412,12 +419,12 @@ def _unproven(error: Exception) -> Answer:
     return _refusal(404, "nothing is taken here")
 
 
-def _later(name: str, error: NoAnswer) -> Answer:
+def _later(name: str, error: CallFailed) -> Answer:
     """Ask the till to send a hook again, which the connector's own code could not read now."""
     match error:
-        case SetAside(seconds=seconds):
+        case ConnectorSuspended(seconds=seconds):
             return _refusal(503, "this connector is set aside for a while: send it again later", seconds)
-        case Stumbled(error=raised, where=where):
+        case ConnectorCrashed(error=raised, traceback=where):
             log.error("%s: the connector raised %s\n%s", name, raised, where)
     return _refusal(503, "it could not be read now: send it again later", _SEND_AGAIN)
 
