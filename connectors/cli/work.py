@@ -192,7 +192,9 @@ def replan(
 
 def unread(
     connection_id: str,
-    again: Annotated[bool, typer.Option("--try-again", help="Read them with the settings as they are now.")] = False,
+    try_again: Annotated[
+        bool, typer.Option("--try-again", help="Read them with the settings as they are now.")
+    ] = False,
     show: Annotated[str | None, typer.Option(metavar="N", help="Print this one's body as it came.")] = None,
     leave: Annotated[str | None, typer.Option(metavar="N", help="It is no sale: keep it no longer.")] = None,
     yes: Yes = False,
@@ -209,7 +211,7 @@ def unread(
                 return
             if leave is not None:
                 await host.services.review.discard_unread(connection_id, [leave])
-            outcome = await host.perform("try_again", connection_id, {}, ignore) if again else {}
+            outcome = await host.perform("try_again", connection_id, {}, ignore) if try_again else {}
             entries = await host.services.review.list_unread(connection_id)
             if as_json:
                 show_json({**outcome, "unread": [_unread_as_json(host, entry) for entry in entries]})
