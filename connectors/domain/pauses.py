@@ -31,7 +31,7 @@ _LONGEST_BACKOFF = 3600
 
 
 def poll_pause(poll_seconds: int | None, failures: int, *, hooks_arrive: bool) -> int:
-    """Return the microseconds until the next poll: twice as long after each failure, an hour at most."""
+    """Return the microseconds until the next poll: twice as long after each failure, up to an hour."""
     seconds = poll_seconds or (POLL_WITH_HOOKS if hooks_arrive else POLL_WITHOUT_HOOKS)
     backoff: int = min(2**failures, _LARGEST_BACKOFF)
     return min(seconds * backoff, max(seconds, _LONGEST_BACKOFF)) * SECOND

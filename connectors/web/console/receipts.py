@@ -128,7 +128,7 @@ def _story(
             continue
         story.append(Happening(line.at, 1, words.say(line.message), by=line.by))
     for history in operations:
-        operation, tries = history.operation, history.attempts
+        operation, tries = history.operation, history.tries
         for one in tries:
             # a try and its answer are one line, so that it is plain which answer is to what
             story.append(Happening(one.at, 2, _sent(words, operation), _answered(words, one), one.state.value))
@@ -189,7 +189,7 @@ def _sent(words: Any, one: ledger.operations.Operation) -> str:
     return str(words.text("7stamp was asked to use the voucher {code}.", code=one.redeem_code))
 
 
-def _answered(words: Any, one: queries.operations.Attempt) -> str:
+def _answered(words: Any, one: queries.operations.Try) -> str:
     match one.state:
         case State.applied:
             return str(words.text("7stamp has done it."))
