@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import httpx
 import pytest
 
 from poster_connector.sandbox import SECRET, Account
-from tests.processes import origin_in, run, started, wait_ready
+from tests.processes import origin_in, run, started, wait_for, wait_ready
 
 PHONE, EMAIL = "+380671239876", "anna.secret@example.com"
 KEY = "7loc_sc_very_secret_key"
@@ -56,9 +55,8 @@ def test_a_run_with_faults_leaves_no_secret_and_no_person_anywhere(tmp_path: Pat
             httpx.post(f"{origin}/hooks/tills/poster/some-secret-token", content=b"{}", trust_env=False)
             (connection,) = _ids(env)
             text += _said(run(["sync", connection, "--json"], env))
-            end = time.monotonic() + 20
-            while "applied" not in run(["operations", connection, "--json"], env).stdout and time.monotonic() < end:
-                time.sleep(0.2)
+            operations = ["operations", connection, "--json"]
+            wait_for(lambda: "applied" in run(operations, env).stdout, "an operation to be applied", pause=0.2)
             for command in (["journal"], ["operations"], ["connection", "show"]):
                 text += _said(run([*command, connection, "--json"], env))
             text += _said(run(["doctor"], env))

@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
+from connectors.cli.options import AsJson
 from connectors.cli.output import run, say, show_json, the_host
-from connectors.cli.work import bar
-from connectors.services import RotationResult, rotate_command
+from connectors.cli.progress import report_bar
+from connectors.services import ProgressReport, RotationResult, rotate_command
 
 app = typer.Typer(no_args_is_help=True, help="The secret keys that encrypt the database.")
 
 
-@app.callback()
-def _keys() -> None:
-    """Keeps `rotate` a command of its own."""
-
-
 @app.command()
-def rotate(as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False) -> None:
+def rotate(as_json: AsJson = False) -> None:
     """Encrypt everything with a new key, while the host runs or not; killed, it goes on when it is run again."""
 
     async def work() -> None:
         async with the_host() as host:
-            with bar("encrypting anew", lambda report: f"{report.encrypted or 0} values") as tell:
+            with report_bar("encrypting anew", _encrypted) as tell:
                 result = await host.commands.run(rotate_command(), tell)
             show_json(result.as_json()) if as_json else say(_in_words(result))
 
     run(work)
+
+
+def _encrypted(report: ProgressReport) -> str:
+    return f"{report.encrypted or 0} values"
 
 
 def _in_words(result: RotationResult) -> str:

@@ -9,10 +9,10 @@ import asyncio
 import json
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 import httpx
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 
 from connector_sdk.connector import Connector, TillAccount
 from connector_sdk.errors import ConnectorError
@@ -79,6 +79,15 @@ class Tills:
 def app_settings(found: type[Connector[Any]]) -> Any:
     """What the operator set for all of a connector's connections, from its own environment variables."""
     return found.app_model() if found.app_model is not None else None
+
+
+def secret_fields(connector_class: type[Connector[Any]]) -> set[str]:
+    """Return the names of the settings that are stored encrypted and never shown again."""
+    return {
+        name
+        for name, field in connector_class.settings_model.model_fields.items()
+        if SecretStr in (field.annotation, *get_args(field.annotation))
+    }
 
 
 def plain_reason(error: Any) -> str:

@@ -10,7 +10,7 @@ import pytest
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import CDPSession, Page, expect
 
-from connectors.cli.console import _for
+from connectors.cli.console import operator_at
 from connectors.store import access
 from tests.stage import KEY, NARROW, Stage, as_operator, signed_in
 from tests.stage import stage as build_stage
@@ -92,7 +92,7 @@ class Device:
 
 async def link_of_the_command_line(stage: Stage, connection: str | None = None) -> str:
     """Return the link that `connectors console link` prints, as a path."""
-    token = await stage.town.host.store.write(lambda tx: access.sessions.make_link(tx, _for(tx, connection)))
+    token = await stage.town.host.store.write(lambda tx: access.sessions.make_link(tx, operator_at(tx, connection)))
     return f"/link/{token}"
 
 

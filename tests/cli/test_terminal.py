@@ -10,7 +10,6 @@ import re
 import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ from typer.testing import CliRunner
 
 from connector_sdk.hooks import HookRequest
 from connectors.cli.main import app
-from connectors.plugins import Plugins
 from connectors.runtime.host import Host
 from connectors.settings import Settings
 from connectors.store import connections
@@ -45,13 +43,6 @@ ENDLESS = {("serve",), ("demo",), ("sandbox",)}
 """Commands that only tell where they listen, and end by Ctrl-C."""
 
 
-@cache
-def _with_plugins() -> Any:
-    for implementation in Plugins().manager.hook.register_commands.get_hookimpls():
-        implementation.function(cli=app)
-    return app
-
-
 class Terminal:
     """An installation whose connection, receipts, places and journal hold hostile texts."""
 
@@ -60,7 +51,7 @@ class Terminal:
         self.ids: dict[str, str] = {}
 
     def __call__(self, *arguments: str) -> str:
-        done = CliRunner().invoke(_with_plugins(), list(arguments), env={"COLUMNS": "200"})
+        done = CliRunner().invoke(app, list(arguments), env={"COLUMNS": "200"})
         return done.output + (done.stderr if done.stderr_bytes else "")
 
 
@@ -124,7 +115,7 @@ def _commands() -> set[tuple[str, ...]]:
         for name, one in (inside or {}).items():
             walk(one, (*names, name))
 
-    walk(get_command(_with_plugins()), ())
+    walk(get_command(app), ())
     return found
 
 

@@ -27,6 +27,7 @@ from connectors.store.engine import Store, Transaction
 from connectors.store.errors import StoreError, WrongKey
 from connectors.store.schema import metadata
 from connectors.store.vault import KeyFile, Vault
+from tests.processes import KILLS
 from tests.stage import keep_passkey
 from tests.store import rotating
 from tests.store.test_redeem_codes import CODE, a_voucher, bytes_in
@@ -34,7 +35,6 @@ from tests.town import ANNA, BORYS, KEY, Town, build
 from tests.web.browser import Browsers, open_browsers
 from tests.web.test_teaching_pages import SALE, begun
 
-KILLS = 20
 STRONG = "fC2b7xq0LrW9uYt1sKeZ5hVnJ8mDgPaQ"
 OTHER = "Zk4w8Rj2mXs6Tn0cBv9LyHq3FdGp7UeA"
 OPERATOR = access.sessions.Principal(None, "", "UTC", "operator", KEY)
@@ -132,7 +132,7 @@ async def test_every_column_that_holds_ciphertexts_is_marked_as_one(town: Town, 
 
 
 @pytest.mark.slow
-async def test_a_rotation_killed_twenty_times_ends_complete_and_everything_is_readable_throughout(
+async def test_a_rotation_killed_again_and_again_ends_complete_and_everything_is_readable_throughout(
     town: Town, tmp_path: Path
 ) -> None:
     database, chance = tmp_path / "ledger.db", random.Random(5)

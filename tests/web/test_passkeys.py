@@ -19,7 +19,7 @@ import sqlalchemy
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from connectors.cli.console import _for
+from connectors.cli.console import operator_at
 from connectors.domain.clock import DAY, MINUTE, SECOND
 from connectors.sevenstamp.sandbox import Faults
 from connectors.store import access
@@ -146,7 +146,7 @@ async def rows(town: Town, table: str) -> list[Any]:
 
 async def command_line_link(town: Town, connection: str | None = None) -> str:
     """Return the link that `connectors console link` prints, as a path."""
-    return "/link/" + await town.host.store.write(lambda tx: access.sessions.make_link(tx, _for(tx, connection)))
+    return "/link/" + await town.host.store.write(lambda tx: access.sessions.make_link(tx, operator_at(tx, connection)))
 
 
 def advance(town: Town, by: int) -> None:

@@ -148,11 +148,6 @@ def _choice_words(info: FieldInfo) -> Mapping[str, str]:
     return {str(option): str(text) for option, text in words.items()} if isinstance(words, dict) else {}
 
 
-def secret_fields(connector_class: ConnectorClass) -> set[str]:
-    """Return the names of the settings that are stored encrypted and never shown again."""
-    return {name for name in connector_class.settings_model.model_fields if is_secret(connector_class, name)}
-
-
 def is_secret(connector_class: ConnectorClass, name: str) -> bool:
     """Return whether a name is that of a secret setting."""
     info = connector_class.settings_model.model_fields.get(name)
