@@ -181,8 +181,9 @@ def _make_room_for_session(tx: Transaction, business_id: str | None) -> None:
     """Delete ended sessions, and the owner's longest unused with the links they made, so that one more fits."""
     tx.run(console_session_table.delete().where(console_session_table.c.expires_at <= tx.now))
     owned = console_session_table.c.business_id == business_id
-    deleted = _delete_oldest(tx, console_session_table, owned, "seen_at", _SESSIONS_AT_MOST)
-    _delete_links_of(tx, deleted)
+    surplus = _oldest(tx, console_session_table, owned, "seen_at", _SESSIONS_AT_MOST)
+    tx.run(console_session_table.delete().where(console_session_table.c.id_hash.in_(surplus)))
+    _delete_links_of(tx, surplus)
 
 
 def _delete_links_of(tx: Transaction, id_hashes: list[str]) -> None:
@@ -190,17 +191,11 @@ def _delete_links_of(tx: Transaction, id_hashes: list[str]) -> None:
     tx.run(console_link_table.delete().where(console_link_table.c.made_by.in_(id_hashes)))
 
 
-def _delete_oldest(tx: Transaction, table: Table, owned: ColumnElement[bool], age: str, most: int) -> list[str]:
-    """Delete an owner's oldest rows, by the column `age`, so that there are `most` with one more.
-
-    Return the primary keys of those that were deleted.
-    """
+def _oldest(tx: Transaction, table: Table, owned: ColumnElement[bool], age: str, most: int) -> list[str]:
+    """Return the primary keys of an owner's oldest rows, by the column `age`, beyond `most` with one more."""
     key = next(iter(table.primary_key.columns))
     oldest = select(key).where(owned).order_by(table.c[age].desc()).offset(most - 1).limit(_DELETED_AT_ONCE)
-    deleted = list(tx.run(oldest).scalars())
-    if deleted:
-        tx.run(table.delete().where(key.in_(deleted)))
-    return deleted
+    return list(tx.run(oldest).scalars())
 
 
 def find(tx: Transaction, session_id: str, idle: int) -> Session | None:
@@ -250,10 +245,9 @@ def end(tx: Transaction, id_hash: str, business_id: str | None) -> bool:
 def end_of_key(tx: Transaction, key_hash: str) -> bool:
     """End the sessions and links of a key that 7stamp refuses; return whether there were any."""
     # Found by the key's hash, whoever signed in with it. Passkeys that stand on it are `passkeys.end_of_key`'s.
-    ended = 0
-    for table in (console_session_table, console_link_table):
-        ended += tx.run(table.delete().where(table.c.key_hash == key_hash)).rowcount
-    return ended > 0
+    sessions = tx.run(console_session_table.delete().where(console_session_table.c.key_hash == key_hash))
+    links = tx.run(console_link_table.delete().where(console_link_table.c.key_hash == key_hash))
+    return sessions.rowcount + links.rowcount > 0
 
 
 def end_of_passkey(tx: Transaction, passkey_id: str) -> None:
@@ -270,8 +264,9 @@ def end_operators(tx: Transaction) -> None:
     """End everything the operator opened: sessions, links for any business, and the sessions of such links."""
     # Rows without a business are the operator's own; rows of a business that the operator let somebody into must end,
     # too, or a former operator could come back by a link made for any cafe.
-    for table in (console_session_table, console_link_table):
-        tx.run(table.delete().where(or_(table.c.business_id.is_(None), table.c.by_operator == 1)))
+    sessions, links = console_session_table.c, console_link_table.c
+    tx.run(console_session_table.delete().where(or_(sessions.business_id.is_(None), sessions.by_operator == 1)))
+    tx.run(console_link_table.delete().where(or_(links.business_id.is_(None), links.by_operator == 1)))
 
 
 def end_everywhere(tx: Transaction, business_id: str | None) -> None:
@@ -279,8 +274,8 @@ def end_everywhere(tx: Transaction, business_id: str | None) -> None:
     if business_id is None:
         end_operators(tx)
         return
-    for table in (console_session_table, console_link_table):
-        tx.run(table.delete().where(table.c.business_id == business_id))
+    tx.run(console_session_table.delete().where(console_session_table.c.business_id == business_id))
+    tx.run(console_link_table.delete().where(console_link_table.c.business_id == business_id))
 
 
 def knows_key(tx: Transaction, key_hash: str) -> bool:
@@ -330,7 +325,8 @@ def _make_room_for_link(tx: Transaction, business_id: str | None) -> None:
     """Delete expired links, and the owner's oldest, so that one more fits."""
     tx.run(console_link_table.delete().where(console_link_table.c.expires_at <= tx.now))
     owned = console_link_table.c.business_id == business_id
-    _delete_oldest(tx, console_link_table, owned, "expires_at", _LINKS_AT_MOST)
+    surplus = _oldest(tx, console_link_table, owned, "expires_at", _LINKS_AT_MOST)
+    tx.run(console_link_table.delete().where(console_link_table.c.token_hash.in_(surplus)))
 
 
 def link_of(tx: Transaction, token: str) -> Opened | None:
