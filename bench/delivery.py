@@ -27,6 +27,7 @@ from bench.sandboxes import token
 from connector_sdk import HookRequest
 from connector_sdk.rule import StampRule, UnknownCustomer
 from connectors.runtime.host import Host
+from connectors.services import ConnectOptions
 from connectors.settings import Settings
 from poster_connector.sandbox import SECRET, Account
 
@@ -132,7 +133,7 @@ async def measure(origin: str, folder: Path) -> None:
                 {"access_token": token(number)},
                 key(token(number)),
                 lambda _account: StampRule(unknown_customer=UnknownCustomer.issue),
-                poll_seconds=86_400,
+                ConnectOptions(poll_seconds=86_400),
             )
         warm = (await control.post("/_bench/sell", content=json.dumps({"each": WARM}))).json()
         await delivered(host, control, await hooks(host, warm))  # cards are issued, caches filled, code compiled

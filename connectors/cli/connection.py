@@ -15,6 +15,7 @@ from connectors.cli.secrets import SPELLING as SECRET_SPELLING
 from connectors.cli.secrets import secret_given, secrets_given
 from connectors.domain.connection import Connection
 from connectors.runtime.host import Host
+from connectors.services import ConnectOptions
 from connectors.web.console.settings_form import secret_fields
 
 app = typer.Typer(no_args_is_help=True, help="Join a till account to a 7stamp key.")
@@ -115,9 +116,7 @@ def add(
                 secrets_given(values, names_given(setting), secret),
                 secret_given(sevenstamp_key, "--sevenstamp-key"),
                 options.new,
-                locations=location or (),
-                title=title,
-                poll_seconds=poll_seconds,
+                ConnectOptions(locations=location or (), title=title, poll_seconds=poll_seconds),
             )
             await _tell(host, one, as_json, "Connected")
 
@@ -125,13 +124,13 @@ def add(
 
 
 async def _tell(host: Host, one: Connection, as_json: bool, done: str) -> None:
-    facts = await host.services.connections.as_json(one)
+    details = await host.services.connections.describe(one)
     if as_json:
-        show_json(facts)
+        show_json(details.as_json())
         return
     say(f"✓ {done}: {one.title} ({one.id})")
-    if facts["hook_url"]:
-        say(f"  Hooks may be sent to {facts['hook_url']}")
+    if details.hook_url:
+        say(f"  Hooks may be sent to {details.hook_url}")
         if not host.settings.public_url:
             say("  (CONNECTORS_PUBLIC_URL is not set: put the address at which your host is reached in its place)")
 
@@ -157,7 +156,7 @@ def list_(as_json: AsJson = False) -> None:
         async with the_host() as host:
             found = await host.services.connections.list_all()
             if as_json:
-                show_json([await host.services.connections.as_json(one) for one in found])
+                show_json([(await host.services.connections.describe(one)).as_json() for one in found])
                 return
             rows = [[one.id, one.title, one.health.value, one.account.id] for one in found]
             show_table(["id", "title", "status", "account"], rows, "No connection yet: `connectors connection add`.")
@@ -172,13 +171,14 @@ def show(connection_id: str, as_json: AsJson = False) -> None:
     async def work() -> None:
         async with the_host() as host:
             one = await host.services.connections.get(connection_id)
-            facts = await host.services.connections.as_json(one)
+            details = await host.services.connections.describe(one)
+            facts = details.as_json()
             if as_json:
                 show_json(facts)
                 return
             facts["reason"] = host.words.word(one.reason) if one.reason else None
             facts["rule"] = in_words(await host.services.connections.current_rule(one))
-            facts["locations"] = ", ".join(facts["locations"]) or "all"
+            facts["locations"] = ", ".join(details.locations) or "all"
             for name, value in facts.items():
                 say(f"{name.replace('_', ' '):<16} {'-' if value is None else value}")
 

@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import httpx
 from pydantic import SecretStr
@@ -27,6 +26,8 @@ from connectors.domain.clock import DAY, moment
 from connectors.domain.connection import Connection
 from connectors.plugins import Plugins
 from connectors.runtime.host import Host
+from connectors.runtime.operator_password import ensure_operator_password
+from connectors.services import ProgressReport
 from connectors.settings import Settings
 from connectors.sevenstamp.sandbox import Operation, Sandbox
 from connectors.store import access, connections, ledger
@@ -77,7 +78,7 @@ async def play(connector: str, seconds: float) -> None:
         link = await host.store.write(lambda tx: access.sessions.make_link(tx, _owner(tx, one)))
         say("")
         say(f"The console: open {host_origin}/link/{link} (it signs you in once, within ten minutes).")
-        password = await host.operator_password()
+        password = await ensure_operator_password(host.store, host.settings.operator_password)
         say(f"Where a key is asked for: {_KEY}; the operator's password: {password}")
         say(f"The till runs on {till_origin}, 7stamp on {stamps_origin}, the host on {host_origin}.")
         say("One stamp for every 15.00. Watch receipts become stamps; Ctrl-C ends everything.")
@@ -105,7 +106,7 @@ def _owner(tx: Transaction, one: Connection) -> Principal:
     return Principal(business.id, business.name, business.zone, "demo", _KEY)
 
 
-async def _quietly(_now: Mapping[str, Any]) -> None:
+async def _quietly(_report: ProgressReport) -> None:
     """Two weeks take a second."""
 
 

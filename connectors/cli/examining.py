@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +15,14 @@ import httpx
 
 from connector_sdk.http import exchange, production_transport
 from connectors.domain.addresses import in_the_clear
+from connectors.domain.finding import Finding
 from connectors.plugins import Plugins
-from connectors.runtime.host import STARTED, UNTRUSTED_PROXY, Host
+from connectors.runtime.counter_names import STARTED, UNTRUSTED_PROXY
+from connectors.runtime.host import Host
 from connectors.settings import Settings
 from connectors.sync.tills import app_settings
 
 _DEADLINE = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line: `ok` is None for what is only worth knowing."""
-
-    check: str
-    ok: bool | None
-    text: str
 
 
 def files(settings: Settings) -> Iterator[Finding]:

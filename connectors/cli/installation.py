@@ -15,13 +15,15 @@ import typer
 from connector_sdk.errors import ConnectorError
 from connector_sdk.sandbox import TillSandbox
 from connectors.cli import examining
-from connectors.cli.examining import Finding
 from connectors.cli.output import console, escape, log_to_stderr, run, say, show_json, show_table, the_host
 from connectors.cli.secrets import SPELLING, secret_given
 from connectors.cli.servers import limits_of, listening
 from connectors.cli.servers import serve as serve_application
+from connectors.domain.finding import Finding
 from connectors.plugins import Plugins, checked
-from connectors.runtime.host import REFUSED, Host
+from connectors.runtime.counter_names import REFUSED
+from connectors.runtime.host import Host
+from connectors.runtime.operator_password import ensure_operator_password
 from connectors.services import Refusal, nearest
 from connectors.settings import Settings
 from connectors.sevenstamp.client import InvalidKey, SevenStampError
@@ -51,7 +53,7 @@ def serve(
             sock = listening(host, port)
             origin = f"http://{f'[{host}]' if ':' in host else host}:{sock.getsockname()[1]}"
             parts.listens_on(origin)
-            if made := await parts.operator_password():
+            if made := await ensure_operator_password(parts.store, parts.settings.operator_password):
                 say(f"  The operator's password for the console, shown only now: {made}")
             say(f"✓ Listening on {origin} — the console is there; Ctrl-C ends it.")
             if parts.public_url.startswith("https://"):
@@ -129,7 +131,7 @@ def doctor(as_json: AsJson = False) -> None:
                 say_of(examining.files(settings))
                 counted = await host.store.read(counters.read_counters)
                 say_of(examining.proxies(counted))
-                reached = await examining.public_address(host, counted, host.a_host_runs())
+                reached = await examining.public_address(host, counted, host.lock.is_held_by_host())
                 say_of([reached] if reached is not None else [])
         except StoreError as error:
             find("database", False, str(error))
@@ -163,8 +165,8 @@ async def _look(host: Host, find: Any) -> None:
     counted = await host.store.read(counters.read_counters)
     find("database", True, f"{file or 'server'}, schema up to date, key {host.store.vault.key_id}")
     for finding in await host.key_findings():
-        find("keys", finding.good, finding.text)
-    running = host.a_host_runs()
+        find(finding.check, finding.ok, finding.text)
+    running = host.lock.is_held_by_host()
     find("host", True if running else None, "running" if running else "not running on this database")
     if unknown := counted.get(UNKNOWN_ACCOUNT):
         find("hooks", None, f"{unknown} hooks came for accounts that are not connected here")

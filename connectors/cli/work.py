@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import contextmanager
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
@@ -16,7 +16,16 @@ from connector_sdk.messages import Message
 from connectors.cli.output import confirm, console, run, say, show_bytes, show_json, show_table, the_host
 from connectors.domain.clock import moment
 from connectors.runtime.host import Host
-from connectors.services import Previewed
+from connectors.services import (
+    Previewed,
+    ProgressReport,
+    ReplanCounts,
+    SyncResult,
+    backfill_command,
+    replan_command,
+    retry_command,
+    sync_command,
+)
 from connectors.store import ledger
 
 AsJson = Annotated[bool, typer.Option("--json", help="For scripts.")]
@@ -25,7 +34,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would hap
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
-async def _nothing(_now: Mapping[str, Any]) -> None:
+async def _nothing(_report: ProgressReport) -> None:
     return
 
 
@@ -34,15 +43,16 @@ def sync(connection_id: str, as_json: AsJson = False) -> None:
 
     async def work() -> None:
         async with the_host() as host:
-            result = await host.perform("sync", connection_id, {}, _nothing)
-            show_json(result) if as_json else say(_in_words(result))
+            result = await host.commands.run(sync_command(connection_id), _nothing)
+            show_json(result.as_json()) if as_json else say(_in_words(result))
 
     run(work)
 
 
-def _in_words(result: Mapping[str, Any]) -> str:
-    counts = ", ".join(f"{number} {state}" for state, number in result["operations"].items() if number) or "none"
-    return f"{result['sales_seen']} receipts seen; operations: {counts}."
+def _in_words(result: SyncResult, receipts: int | None = None) -> str:
+    """Put a result in a sentence; `receipts` are those it is about, where that is not what the till showed."""
+    counts = ", ".join(f"{number} {state}" for state, number in result.operations.items() if number) or "none"
+    return f"{result.sales_seen if receipts is None else receipts} receipts seen; operations: {counts}."
 
 
 def preview(connection_id: str, since: Since, as_json: AsJson = False) -> None:
@@ -80,12 +90,13 @@ def _previewed(host: Host, one: Previewed, zone: ZoneInfo) -> dict[str, Any]:
     }
 
 
-def _receipts(now: Mapping[str, Any]) -> str:
-    return f"{now.get('sales_seen', now.get('sales', 0))} receipts"
+def _receipts(report: ProgressReport) -> str:
+    seen = report.sales_seen if report.sales_seen is not None else report.sales
+    return f"{seen or 0} receipts"
 
 
 @contextmanager
-def bar(title: str, said: Callable[[Mapping[str, Any]], str] = _receipts) -> Any:
+def bar(title: str, said: Callable[[ProgressReport], str] = _receipts) -> Any:
     """A progress bar on a terminal, nothing elsewhere; `said` stands beside it."""
     with Progress(
         TextColumn(title), BarColumn(), TextColumn("{task.fields[seen]}"), TimeElapsedColumn(),
@@ -93,8 +104,8 @@ def bar(title: str, said: Callable[[Mapping[str, Any]], str] = _receipts) -> Any
     ) as shown:  # fmt: skip
         task = shown.add_task(title, total=1.0, seen="")
 
-        async def tell(now: Mapping[str, Any]) -> None:
-            shown.update(task, completed=float(now.get("done", 0.0)), seen=said(now))
+        async def tell(report: ProgressReport) -> None:
+            shown.update(task, completed=report.done, seen=said(report))
 
         yield tell
 
@@ -112,8 +123,8 @@ def backfill(
     async def work() -> None:
         async with the_host() as host:
             with bar("backfill") as tell:
-                result = await host.perform("backfill", connection_id, {"since": since}, tell)
-            show_json(result) if as_json else say(_in_words(result))
+                result = await host.commands.run(backfill_command(connection_id, since), tell)
+            show_json(result.as_json()) if as_json else say(_in_words(result))
 
     run(work)
 
@@ -145,16 +156,16 @@ def replan(
 ) -> None:
     """Plan stored receipts again by the rule as it is now."""
 
-    async def count() -> dict[str, Any]:
+    async def count() -> ReplanCounts:
         async with the_host() as host:
-            return await host.services.sync.replan(connection_id, since, _nothing, dry_run=True)
+            return await host.services.sync.count_replan(connection_id, since, _nothing)
 
     if dry_run or (sys.stdin.isatty() and not yes):
         would = run(count)
         if dry_run and as_json:
-            show_json(would)
+            show_json(would.as_json())
             return
-        said = f"{would['sales']} receipts since {since}: {would['more']} stamps more, {would['fewer']} fewer."
+        said = f"{would.sales} receipts since {since}: {would.more} stamps more, {would.fewer} fewer."
         if dry_run:
             say(f"{said} Nothing was changed.")
             return
@@ -163,8 +174,8 @@ def replan(
     async def work() -> None:
         async with the_host() as host:
             with bar("replan") as tell:
-                result = await host.perform("replan", connection_id, {"since": since}, tell)
-            show_json(result) if as_json else say(_in_words({**result, "sales_seen": result["sales"]}))
+                result = await host.commands.run(replan_command(connection_id, since), tell)
+            show_json(result.as_json()) if as_json else say(_in_words(result, result.sales))
 
     run(work)
 
@@ -188,7 +199,7 @@ def unread(
                 return
             if leave is not None:
                 await host.services.review.discard_unread(connection_id, [leave])
-            result = await host.perform("try_again", connection_id, {}, _nothing) if again else {}
+            result = await host.commands.run(retry_command(connection_id), _nothing) if again else None
             rows = await host.services.review.list_unread(connection_id)
             if as_json:
                 shown = [
@@ -196,10 +207,10 @@ def unread(
                      "why": host.words.word(one.why)}
                     for one in rows
                 ]  # fmt: skip
-                show_json({**result, "unread": shown})
+                show_json({**(result.as_json() if result is not None else {}), "unread": shown})
                 return
-            if again:
-                say(f"{result['read']} read, {result['still_unread']} still not, {result['asked']} asked of the till.")
+            if result is not None:
+                say(f"{result.read} read, {result.still_unread} still not, {result.asked} asked of the till.")
             cells = [
                 [
                     one.id[:8],

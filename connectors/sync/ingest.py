@@ -213,6 +213,10 @@ class _IngestTransaction:
             return self._store_first(sale_id, snapshot, digest)
         if row.digest == digest:
             return self._admit_backfilled(row, snapshot)
+        return self._ingest_change(row, snapshot, digest)
+
+    def _ingest_change(self, row: SaleRow, snapshot: Snapshot, digest: str) -> Outcome:
+        """Rule on a snapshot that says something else than what is stored: the last three questions."""
         if snapshot.is_push and not snapshot.fetches and not are_ordered(row, snapshot):
             return self._ingest_push_without_order(row, snapshot, digest)
         if not is_newer(row, snapshot):

@@ -73,7 +73,7 @@ async def _arrive(host: Host, path: str, sent: dict[str, Any]) -> None:
 
 async def _fill(host: Host) -> str:
     one = (await host.services.connections.list_all())[0]
-    path = str((await host.services.connections.as_json(one))["hook_url"])
+    path = str((await host.services.connections.describe(one)).hook_url)
     await _arrive(host, path, {"no": f"7 {UNSEEN}", "place": f"Bar {UNSEEN}", "lines": [{"what": f"cup {UNSEEN}"}]})
     await _arrive(host, path, {"no": f"8 {UNSEEN}", "status": f"odd {EVIL}"})
     await _arrive(host, path, {"no": f"9 {EVIL}", "sum": f"much {EVIL}"})
@@ -196,7 +196,7 @@ def test_a_body_is_shown_on_a_terminal_as_text_and_given_to_a_script_as_it_came(
     async def spoil() -> None:
         async with Host(Settings()) as host:
             path = str(
-                (await host.services.connections.as_json((await host.services.connections.list_all())[0]))["hook_url"]
+                (await host.services.connections.describe((await host.services.connections.list_all())[0])).hook_url
             )
             hook = HookRequest("POST", {}, {}, b'{"no": "\x1b[2J", "x": 1}')
             await host.hooks.for_connection("webhook", path.rsplit("/", 1)[1], hook)

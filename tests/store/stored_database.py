@@ -32,6 +32,7 @@ from connectors.cli.servers import serving
 from connectors.domain.clock import SECOND, micros, moment
 from connectors.domain.connection import Connection
 from connectors.runtime.host import Host
+from connectors.services import ConnectOptions
 from connectors.settings import Settings
 from connectors.sevenstamp.sandbox import Faults, Sandbox
 from connectors.store import access, connections, inbox, ledger, queries
@@ -296,10 +297,14 @@ async def _connect_all(place: Installation) -> tuple[Connection, Connection, Con
     )
     per_euro = StampRule(kind="by_amount", amount=Money(100, "EUR"), unknown_customer=UnknownCustomer.issue)
     serve = {"access_token": tills.madrid.token, "signing_secret": tills.madrid.secret}
-    lviv = await connect("poster", {"access_token": tills.lviv.token}, LVIV_KEY, lambda _: per_ten, title="Lviv")
-    madrid = await connect("serve", serve, MADRID_KEY, lambda _: per_order, title="Madrid")
-    corner = await connect("webhook", CORNER, MADRID_KEY, lambda _: per_euro, title="Corner")
-    kiosk = await connect("poster", {"access_token": tills.kiosk.token}, LVIV_KEY, lambda _: per_ten, title="Kiosk")
+    lviv = await connect(
+        "poster", {"access_token": tills.lviv.token}, LVIV_KEY, lambda _: per_ten, ConnectOptions(title="Lviv")
+    )
+    madrid = await connect("serve", serve, MADRID_KEY, lambda _: per_order, ConnectOptions(title="Madrid"))
+    corner = await connect("webhook", CORNER, MADRID_KEY, lambda _: per_euro, ConnectOptions(title="Corner"))
+    kiosk = await connect(
+        "poster", {"access_token": tills.kiosk.token}, LVIV_KEY, lambda _: per_ten, ConnectOptions(title="Kiosk")
+    )
     return lviv, madrid, corner, kiosk
 
 
@@ -359,7 +364,7 @@ async def readings(host: Host) -> dict[str, Any]:
     for connection in await host.store.read(_connections_ever):
         read[connection.title] = await host.store.read(partial(_of_connection, connection=connection))
     for connection in await host.services.connections.list_all():
-        read[connection.title]["shown"] = await host.services.connections.as_json(connection)
+        read[connection.title]["shown"] = (await host.services.connections.describe(connection)).as_json()
         unread = await host.services.review.list_unread(connection.id)
         bodies = [await host.services.review.unread_body(connection.id, item.id) for item in unread]
         read[connection.title]["unread bodies"] = [hashlib.sha256(body).hexdigest()[:16] for body in bodies]
@@ -411,7 +416,7 @@ def _of_connection(tx: Transaction, connection: Connection) -> dict[str, Any]:
         "journal": [(line.receipt_id, line.message.id) for line in ledger.journal.of_connection(tx, connection.id)],
         "operations": sorted(_operation(operation) for operation in operations),
         "tries": sorted(
-            (history.operation.code, len(history.attempts))
+            (history.operation.code, len(history.tries))
             for sale_id in sale_ids
             for history in queries.operations.of_sale(tx, sale_id)
         ),

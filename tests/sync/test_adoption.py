@@ -31,7 +31,7 @@ async def test_a_connection_removed_and_added_again_gives_nothing_twice(town: To
     await town.host.services.connections.remove(town.connection.id)
     await town.connect()
     result = await town.host.services.sync.backfill(town.connection.id, SINCE, quiet)
-    assert sum(result["operations"].values()) == 0
+    assert sum(result.operations.values()) == 0
     assert len(town.applied()) == 1
     town.cafe.refund(receipt)
     await town.sync()
@@ -72,8 +72,8 @@ async def test_replan_is_the_way_in_which_a_rule_looks_back(town: Town) -> None:
     receipt = town.cafe.sell(town.cafe.client(ANNA), 5000)
     await town.sync()
     await town.host.services.connections.edit(town.connection.id, {}, rule=lambda _account, _rule: by_amount("25.00"))
-    would = await town.host.services.sync.replan(town.connection.id, SINCE, quiet, dry_run=True)
-    assert would == {"sales": 1, "more": 0, "fewer": 3}
+    would = await town.host.services.sync.count_replan(town.connection.id, SINCE, quiet)
+    assert would.as_json() == {"sales": 1, "more": 0, "fewer": 3}
     assert town.stamps(ANNA) == 5
     await town.host.services.sync.replan(town.connection.id, SINCE, quiet)
     assert town.stamps(ANNA) == 2
@@ -88,7 +88,7 @@ async def test_receipts_from_before_the_connection_need_a_backfill(town: Town) -
     await town.sync()
     assert town.applied() == []
     result = await town.host.services.sync.backfill(town.connection.id, SINCE, quiet)
-    assert result["operations"]["applied"] == 1
+    assert result.operations["applied"] == 1
     town.cafe.refund(receipt)
     await town.sync()
     assert town.stamps(ANNA) == 0

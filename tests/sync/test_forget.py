@@ -491,10 +491,10 @@ async def test_settings_say_how_long_things_are_kept(tmp_path: Path, monkeypatch
         await two_tills(town)
         clock = town.host.store.clock = Later()
         clock.ahead = 6 * DAY
-        await town.host._tidy()
+        await town.host.maintenance.run()
         assert await town.host.store.read(lambda tx: tx.run(sqlalchemy.select(kept_table)).all()) == []
         assert traces_of_anna(await everything(town))
         clock.ahead = 8 * DAY
-        await town.host._tidy()
+        await town.host.maintenance.run()
         assert traces_of_anna(await everything(town)) == []
         assert await town.host.store.read(lambda tx: ledger.journal.of_connection(tx, town.connection.id)) == []

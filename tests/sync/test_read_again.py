@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 from connector_sdk import Money
 from connector_sdk.rule import StampRule, UnknownCustomer
 from connectors.domain.clock import SystemClock
-from connectors.services import Refusal
+from connectors.services import ConnectOptions, Refusal
 from connectors.store import connections
 from connectors.store.schema import kept_body_table
 from tests.town import ANNA, KEY, Town
@@ -42,7 +42,7 @@ async def unread(town: Town) -> list[tuple[str | None, str]]:
 
 
 async def again(town: Town) -> dict[str, Any]:
-    return await town.host.services.review.retry_unread(town.connection.id)
+    return (await town.host.services.review.retry_unread(town.connection.id)).as_json()
 
 
 async def test_a_hook_that_could_not_be_read_gives_its_stamps_once_it_can(town: Town) -> None:
@@ -335,7 +335,7 @@ async def test_a_sale_that_comes_while_a_draft_becomes_a_connection_is_a_sale(
 
     rule = StampRule(kind="by_amount", amount=Money(100, "EUR"), unknown_customer=UnknownCustomer.issue)
     town.connection = await town.host.services.onboarding.connect(
-        "webhook", {**BASE, "map_paid": "sum"}, KEY, lambda _account: rule, hook_token=token
+        "webhook", {**BASE, "map_paid": "sum"}, KEY, lambda _account: rule, ConnectOptions(hook_token=token)
     )
     monkeypatch.setattr(connections.registry, "by_hook_token", none_at_first)
     assert (await town.hook(sale(sum="5.00"), path=f"/hooks/tills/webhook/{token}")).status_code == 200

@@ -199,11 +199,11 @@ async def test_events_are_kept_as_long_as_the_setting_says(tmp_path: Path, monke
         town.host.store.clock = clock = MovableClock()
         await browsers.new().sign_in()
         clock.ahead = 29 * DAY
-        await town.host._tidy()
+        await town.host.maintenance.run()
         assert "Kept for 30 days." in (await (await browsers.new().sign_in()).get("/security")).text
         assert len(await stored_events(town)) == 3
         clock.ahead = 31 * DAY
-        await town.host._tidy()
+        await town.host.maintenance.run()
         assert len(await stored_events(town)) == 1
 
 

@@ -13,6 +13,7 @@ from httpx import Response
 from pydantic import SecretStr
 
 from connectors.runtime.host import Host
+from connectors.runtime.operator_password import ensure_operator_password
 from connectors.store import access
 from connectors.store.access.sessions import OPERATOR, Principal
 from poster_connector.sandbox import Account
@@ -89,7 +90,7 @@ async def test_whatever_the_operator_opened_ends_when_the_password_changes(proxi
     cafe = await browsers.new().sign_in()
     changed = proxied.settings.model_copy(update={"operator_password": SecretStr("quite another password")})
     async with Host(changed) as next_start:
-        assert await next_start.operator_password() is None
+        assert await ensure_operator_password(next_start.store, next_start.settings.operator_password) is None
     await assert_all_ended(browsers, signed_in_browsers, links)
     assert await cafe.is_signed_in()
 

@@ -6,14 +6,13 @@ Owns what each says and the page before a resume; what each does is `connectors.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from starlette.responses import Response
 
 from connector_sdk.messages import Message
 from connectors.domain.connection import Connection, Health
-from connectors.services import Refusal
+from connectors.services import Refusal, SyncResult
 from connectors.services.consents import ConsentTarget
 from connectors.web.console.consent import leave_for_consent
 from connectors.web.console.routing import Router
@@ -59,14 +58,12 @@ async def sync(visit: Visit) -> Response:
     except Refusal as error:
         return visit.redirect(page, error.message, "bad")
     # the sync itself succeeded: the till or 7stamp did not, and the page says which below
-    if result.get("status"):
+    if result.status:
         return visit.redirect(page, Message("The till or 7stamp could not be reached: see below."), "bad")
-    return visit.redirect(
-        page, Message("sync.done", {"count": result["sales_seen"], "changed": result["sales_changed"]})
-    )
+    return visit.redirect(page, Message("sync.done", {"count": result.sales_seen, "changed": result.sales_changed}))
 
 
-def _start_sync(visit: Visit, connection: Connection) -> asyncio.Task[Mapping[str, object]]:
+def _start_sync(visit: Visit, connection: Connection) -> asyncio.Task[SyncResult]:
     """Return the sync that is under way for a connection, or a new one.
 
     However often the button is pressed, a till is read once at a time.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from starlette.responses import Response
 
 from connector_sdk.messages import Message
-from connectors.runtime.host import REFUSED
+from connectors.runtime.counter_names import REFUSED
 from connectors.store import access, counters
 from connectors.store.access.security_log import Event, EventKind
 from connectors.store.engine import Transaction

@@ -83,7 +83,7 @@ async def save_reteaching(visit: Visit) -> Response:
     except Refusal as error:
         return visit.redirect(draft.summary, error.message, "bad")
     await visit.services.drafts.discard(draft.onboarding.draft)
-    return visit.redirect(f"/connections/{connection.id}", Message("unread.read", {"count": result["read"]}))
+    return visit.redirect(f"/connections/{connection.id}", Message("unread.read", {"count": result.read}))
 
 
 async def _load_connection(visit: Visit, draft: TaughtDraft) -> Connection:

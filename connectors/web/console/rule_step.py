@@ -14,7 +14,7 @@ from starlette.responses import Response
 from connector_sdk.connector import TillAccount
 from connector_sdk.rule import StampRule, UnknownCustomer
 from connectors.domain.connection import Connection
-from connectors.services import Refusal, WrongFields
+from connectors.services import ConnectOptions, Refusal, WrongFields
 from connectors.store.connections.drafts import KeyHolder
 from connectors.store.errors import Taken
 from connectors.sync.previews import forecast
@@ -153,8 +153,10 @@ async def _connect(visit: Visit, draft: _FinishedDraft, rule: StampRule) -> Conn
         content.values,
         content.key or "",
         lambda _account: rule,
-        locations=draft.scope,
-        expires_at=content.expires_at,
-        hook_token=content.hook_token,
-        sample=content.sample.as_request() if content.sample is not None else None,
+        ConnectOptions(
+            locations=draft.scope,
+            expires_at=content.expires_at,
+            hook_token=content.hook_token,
+            sample=content.sample.as_request() if content.sample is not None else None,
+        ),
     )

@@ -8,12 +8,11 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
 
 from jinja2 import Environment
 
 from connectors.runtime.host import Host
-from connectors.services import PersonCount
+from connectors.services import PersonCount, SyncResult
 from connectors.web.console.auth import Auth
 from connectors.web.console.clients import Clients
 from connectors.web.console.concurrency_limit import ConcurrencyLimit
@@ -57,7 +56,7 @@ class Console:
     """Look-ups of customers' cards, by session."""
     open_streams: Counter[str] = field(default_factory=Counter)
     """How many live streams are open, by session, by business and in all."""
-    sync_tasks: dict[str, asyncio.Task[dict[str, Any]]] = field(default_factory=dict)  # the type is `SyncService.run`'s
+    sync_tasks: dict[str, asyncio.Task[SyncResult]] = field(default_factory=dict)
     """Syncs that are under way, by connection."""
     erasure_tasks: dict[str, asyncio.Task[PersonCount]] = field(default_factory=dict)
     """Customers that are being looked for or erased, by business."""

@@ -58,9 +58,9 @@ async def retry_unread(visit: Visit) -> Response:
     except Refusal as error:
         return visit.redirect(page, error.message, "bad")
     # the worst first: who has tried all wants to know what is left
-    if result["still_unread"]:
-        notice = Message("unread.still", {"count": result["still_unread"], "read": result["read"]})
+    if result.still_unread:
+        notice = Message("unread.still", {"count": result.still_unread, "read": result.read})
         return visit.redirect(page, notice, "bad")
-    if result["asked"]:
+    if result.asked:
         return visit.redirect(page, Message("The till is asked once more: what it says shows with its receipts."))
-    return visit.redirect(page, Message("unread.read", {"count": result["read"]}))
+    return visit.redirect(page, Message("unread.read", {"count": result.read}))
