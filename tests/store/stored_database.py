@@ -327,7 +327,7 @@ async def _use_the_console(place: Installation, lviv: Connection) -> Mapping[str
     if owned is None:
         raise RuntimeError("the console began no draft")
     body = json.dumps({"number": "1", "sum": "2.50"}).encode()
-    (await place.hook(f"/hooks/tills/webhook/{owned.content['hook_token']}", body)).raise_for_status()
+    (await place.hook(f"/hooks/tills/webhook/{owned.content.hook_token}", body)).raise_for_status()
     cookies = {cookie.name: str(cookie.value) for cookie in browser.client.cookies.jar}
     await browser.client.aclose()
     return cookies
@@ -394,7 +394,9 @@ def _installation(tx: Transaction) -> dict[str, Any]:
             (session.device, session.remembered) for owner in ids for session in access.sessions.devices(tx, owner)
         ],
         "passkeys": [passkey.label for owner in ids for passkey in access.passkeys.of_owner(tx, owner)],
-        "drafts": [(connector, at) for owner in ids for _, connector, at in connections.drafts.of_owner(tx, owner)],
+        "drafts": [
+            (draft.connector, draft.updated_at) for owner in ids for draft in connections.drafts.of_owner(tx, owner)
+        ],
         "security log": [
             (event.kind, event.message.id) for owner in ids for event in access.security_log.list_newest(tx, owner)
         ],

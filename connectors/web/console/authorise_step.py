@@ -13,7 +13,7 @@ from starlette.responses import Response
 from connector_sdk.connector import ReadyMade, TillAccount
 from connector_sdk.messages import Message
 from connectors.domain.connection import Connection
-from connectors.services import Refusal
+from connectors.services import ConnectorClass, Refusal, SettingValues
 from connectors.store import connections
 from connectors.web.console.draft_samples import check_draft_samples, teaching_view
 from connectors.web.console.onboarding import (
@@ -27,7 +27,7 @@ from connectors.web.console.onboarding import (
 from connectors.web.console.posted_form import PostedForm
 from connectors.web.console.restored_form import restored_form
 from connectors.web.console.routing import Router
-from connectors.web.console.settings_form import ConnectorClass, SettingValues, build_fields, settings_from
+from connectors.web.console.settings_form import build_fields, settings_from
 from connectors.web.console.sign_in_limits import TooManyAttempts
 from connectors.web.console.visit import Visit
 

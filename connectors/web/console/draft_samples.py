@@ -13,11 +13,10 @@ from connector_sdk.sale import Sale
 from connector_sdk.teaching import as_texts
 from connectors.domain.clock import moment
 from connectors.isolation.runner import RemoteTeaching
-from connectors.services import Refusal, Unfit
+from connectors.services import Refusal, SettingValues, Unfit
 from connectors.sync.previews import Recent, recent_of
 from connectors.web.console.onboarding import Onboarding
 from connectors.web.console.sample_view import ArrivedRequest, SampleReading, read_sample, show_request
-from connectors.web.console.settings_form import SettingValues
 from connectors.web.console.visit import Visit
 
 

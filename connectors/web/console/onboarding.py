@@ -13,11 +13,10 @@ from enum import StrEnum
 from starlette.responses import Response
 
 from connector_sdk.connector import ConnectorInfo
-from connectors.services import Refusal, WrongFields
+from connectors.services import ConnectorClass, Refusal, WrongFields
 from connectors.store.connections.drafts import Draft, DraftContent
 from connectors.store.errors import Taken
 from connectors.web.console.routing import Router
-from connectors.web.console.settings_form import ConnectorClass
 from connectors.web.console.sign_in_limits import TooManyAttempts
 from connectors.web.console.visit import PageNotFound, Visit
 

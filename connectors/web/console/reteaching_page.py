@@ -11,11 +11,11 @@ from connector_sdk.messages import Message
 from connector_sdk.teaching import as_texts
 from connectors.domain.connection import Connection
 from connectors.isolation.runner import RemoteTeaching
-from connectors.services import Refusal
+from connectors.services import ConnectorClass, Refusal, SettingValues
 from connectors.store import inbox, queries
 from connectors.store.connections.drafts import DraftContent, Sample
 from connectors.web.console.routing import Router
-from connectors.web.console.settings_form import ConnectorClass, SettingValues, is_secret, without_secrets
+from connectors.web.console.settings_form import is_secret, without_secrets
 from connectors.web.console.teaching_page import TaughtDraft, load_taught_draft
 from connectors.web.console.visit import PageNotFound, Visit
 

@@ -17,9 +17,9 @@ from connector_sdk.sale import Sale, SaleStatus
 from connector_sdk.teaching import Leaf, Sketch, as_texts
 from connectors.domain.stamps import stamps_for
 from connectors.isolation.runner import RemoteTeaching
+from connectors.services import ConnectorClass, SettingValues
 from connectors.store.inbox.captured import CapturedRequest
 from connectors.web.console.localization import zone_of
-from connectors.web.console.settings_form import ConnectorClass, SettingValues
 
 _SHOWN_HEADERS = ("content-type", "user-agent", "content-length")
 _MOST_HEADERS = 30

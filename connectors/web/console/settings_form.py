@@ -10,20 +10,16 @@ import types
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, StrEnum
-from typing import Literal, TypeAlias, Union, get_args, get_origin
+from typing import Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
-from connector_sdk.connector import FIRST, TAUGHT, Connector, Token, marked
+from connector_sdk.connector import FIRST, TAUGHT, Token, marked
 from connector_sdk.messages import Message
+from connectors.services import ConnectorClass, SettingValues
 from connectors.sync.tills import located
 from connectors.web.console.posted_form import PostedForm
-
-ConnectorClass: TypeAlias = type[Connector[BaseModel]]
-"""A connector of any settings model."""
-SettingValues: TypeAlias = Mapping[str, object]
-"""Settings by name, as they are stored or as they were typed."""
 
 _ENDING_SHOWN = 4
 _SECRET_LONGER_THAN = 8

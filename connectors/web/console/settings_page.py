@@ -12,15 +12,13 @@ from starlette.responses import Response
 
 from connector_sdk.messages import Message
 from connectors.domain.connection import Connection
-from connectors.services import Refusal, WrongFields
+from connectors.services import ConnectorClass, Refusal, SettingValues, WrongFields
 from connectors.store import connections
 from connectors.store.errors import Taken
 from connectors.web.console.onboarding import location_taken, offers_consent
 from connectors.web.console.restored_form import restored_form
 from connectors.web.console.routing import Router
 from connectors.web.console.settings_form import (
-    ConnectorClass,
-    SettingValues,
     build_fields,
     find_wrong_settings,
     same_setting,
