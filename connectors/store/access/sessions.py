@@ -392,7 +392,8 @@ def ask_consent(tx: Transaction, session: Session, content: Mapping[str, str]) -
     state = secrets.token_urlsafe(24)
     tx.run(consent_table.delete().where(consent_table.c.made_at <= tx.now - _CONSENT_KEPT_FOR))
     owned = consent_table.c.session_hash == session.id_hash
-    _delete_oldest(tx, consent_table, owned, "made_at", _CONSENTS_AT_MOST)
+    surplus = _oldest(tx, consent_table, owned, "made_at", _CONSENTS_AT_MOST)
+    tx.run(consent_table.delete().where(consent_table.c.state_hash.in_(surplus)))
     tx.run(
         consent_table.insert(),
         [
