@@ -20,6 +20,7 @@ def issue_tickets(tx: Transaction, count: int) -> int:
 
     A read's ticket is issued in the commit that claims it: of two reads of a receipt, the one claimed later is newer.
     """
+    # the update locks the row, so two commits never get the same tickets
     last = _raised(tx, _TICKET, count)
     if last is None:
         tx.run(counter_table.insert(), [{"name": _TICKET, "value": count}])
@@ -46,6 +47,7 @@ def _raised(tx: Transaction, name: str, by: int) -> int | None:
 
 def set_counters(tx: Transaction, values: Mapping[str, int]) -> None:
     """Give counters these values, whatever they were."""
+    # deleted and written, so that counters which were never there are made as well
     tx.run(counter_table.delete().where(counter_table.c.name.in_(sorted(values))))
     tx.run(counter_table.insert(), [{"name": name, "value": value} for name, value in values.items()])
 

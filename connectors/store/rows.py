@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Row
 
+# the `Any` is SQLAlchemy's: a row is typed by the columns of its own query
 AnyRow = Row[Any]
 """A row of whatever query: SQLAlchemy knows its columns only when it runs."""
 

@@ -56,6 +56,7 @@ def _is_marked(snapshot: Snapshot, hashes: Sequence[str], marks: Mapping[str, in
 
 def _names_by_snapshot(tx: Transaction, snapshots: Sequence[Snapshot]) -> list[list[str]]:
     """For each snapshot, the hashes under which its customer would be marked; none where its business has no marks."""
+    # few businesses have ever forgotten anybody: for the others nothing is hashed
     businesses = ledger.forgotten_customers.businesses_with_marks(
         tx, {snapshot.connection.business_id for snapshot in snapshots}
     )

@@ -17,6 +17,7 @@ from connectors.store.engine import Transaction
 def report_unwell(tx: Transaction, seen: Connection, health: Health, reason: Message) -> None:
     """Change a connection's health because a call made with it as `seen` failed, unless it was changed meanwhile."""
     current = connections.registry.by_ids(tx, [seen.id]).get(seen.id)
+    # the generation goes up with every change by a person: then this call says nothing of the connection as it is
     if current is not None and current.generation == seen.generation and current.health in WORKING:
         connections.registry.set_health(tx, seen.id, health, reason)
 
@@ -31,6 +32,7 @@ def record_read(tx: Transaction, connection_id: str, *, lookback: bool) -> None:
     """Note that a read went through to its end: a connection that was failing works again."""
     connections.schedule.record_read(tx, connection_id, lookback=lookback)
     current = connections.registry.by_ids(tx, [connection_id])[connection_id]
+    # only out of this state: a pause or a refused key is not undone by a read that happened to succeed
     if current.health is Health.failing:
         connections.registry.set_health(tx, connection_id, Health.active, None)
 
@@ -40,10 +42,12 @@ def record_failed_read(tx: Transaction, seen: Connection, reason: Message, *, re
 
     The first failure is a line in the journal; from the third in a row on the connection counts as failing.
     """
+    # counted in the database, so that failures add up across processes and restarts
     failures = connections.schedule.count_failure(tx, seen.id)
     if retry_after is not None:
         connections.schedule.poll_after(tx, seen.id, int(retry_after * SECOND))
     if failures >= FAILURES_UNTIL_FAILING:
         report_unwell(tx, seen, Health.failing, reason)
+    # the second failure says nothing that the first did not
     elif failures == 1:
         ledger.journal.write(tx, seen.id, Message("connection.slow", {"why": reason}))

@@ -21,10 +21,12 @@ from connectors.store.errors import QuotaMet, Taken
 
 def add(tx: Transaction, new: NewConnection, rule: StampRule) -> Connection:
     """Store a connection, adopting what removed ones to the same account left. Raises `Taken`, `QuotaMet`."""
+    # in the transaction that stores it: two browsers cannot both take the last place
     if connections.registry.count_of_business(tx, new.business.id) >= tx.quotas.tills:
         raise QuotaMet(tx.quotas.tills)
     _refuse_overlap(tx, new.connector, new.account, new.scope, new.business.id)
     connections.businesses.save(tx, new.business)
+    # before the new one is stored: it would be among them
     former = _removed_with_same_locations(tx, new)
     connection_id = connections.registry.insert(tx, new)
     if former:  # the youngest one's rules go on; receipts keep the rules they were planned by in any case
@@ -51,6 +53,7 @@ def _refuse_overlap(
     for other in connections.registry.of_account(tx, connector, account.id):
         if other.id == ignoring or not overlap(scope, other.scope):
             continue
+        # by name, and not whose: another business must not learn more than that the place is taken
         where = named(other.scope, account.locations)
         if other.business_id != business_id:
             raise Taken(f"{account.name} ({where}) is already connected for another business: choose other locations")
@@ -77,6 +80,7 @@ def _adopt(tx: Transaction, connection_id: str, former: Sequence[str], scope: tu
     ledger.card_searches.move_all(tx, sale_ids, connection_id)
     ledger.sales.move_all(tx, former, scope, connection_id)
     inbox.unreadable.move_all(tx, former, connection_id)
+    # of both sides: receipts have left one and come to the other
     for changed in (connection_id, *former):
         ledger.daily_totals.recount(tx, changed)
 
@@ -91,6 +95,7 @@ def edit(tx: Transaction, connection_id: str, change: ConnectionChange, rule: St
         ledger.journal.write(tx, connection_id, Message("connection.rule"))
     for message_id in _edited(before, change):
         ledger.journal.write(tx, connection_id, Message(message_id))
+    # the way out of both states is a new token or key: there is nothing else to press
     has_new_secrets = change.settings is not None or change.sevenstamp_key is not None
     if has_new_secrets and before.health in (Health.needs_authorisation, Health.failing):
         connections.registry.set_health(tx, connection_id, Health.active, None)
@@ -112,6 +117,7 @@ def _edited(before: Connection, change: ConnectionChange) -> list[str]:
 def remove(tx: Transaction, connection_id: str) -> None:
     """Remove a connection with its secrets; its sales and operations stay in the ledger. Raises `NotFound`."""
     connections.registry.get(tx, connection_id)
+    # before it is marked: a removed connection has no journal that anybody reads
     ledger.journal.write(tx, connection_id, Message("connection.removed"))
     connections.registry.mark_removed(tx, connection_id)
     connections.alerts.set_email(tx, connection_id, None, "")

@@ -38,6 +38,7 @@ def amount(row: SaleRow) -> Money:
 
 def rule_for(row: SaleRow, versions: Sequence[RuleVersion]) -> RuleVersion:
     """Return the rule a sale is planned by: the one in force when it was closed, or the one `replan` pinned."""
+    # by its number: `replan` chose it, and later rules do not look back
     if row.pinned and row.rule_number is not None:
         return next((version for version in versions if version.number == row.rule_number), versions[-1])
     return rule_in_force(versions, row.closed_at or 0)
@@ -46,6 +47,7 @@ def rule_for(row: SaleRow, versions: Sequence[RuleVersion]) -> RuleVersion:
 def entitlement(row: SaleRow, sale: Sale, rule: StampRule, zone: str) -> Earned:
     """Work out the stamps a sale earns: a plugin's answer, kept with its version, or the rule's."""
     earned = stamps_for(sale, rule, zone)
+    # a plugin is asked about closed receipts; a void or an open one is the rule's own answer
     if row.stamps_by_plugin is None or sale.status is not SaleStatus.closed:
         return earned
     return Earned(row.stamps_by_plugin, Message("why.plugin", {"stamps": row.stamps_by_plugin}))
@@ -95,9 +97,11 @@ def plan_sale(batch: SaleBatch, row: SaleRow, connection: Connection, rule: Stam
     A sale whose customer is still to be identified keeps its plan as it is, unless it earns nothing anyway.
     """
     sale = _Planning(batch, row, connection, rule)
+    # what it was given for the customer before stays until the new one is known: nothing is taken back on a guess
     if row.customer_hash is not None and not row.identified and target(row):
         sale.write_line("sale.identifying")
         return
+    # every owner is brought to a target, so that whoever is no owner any more ends at none
     changes = [_bring_to_target(sale, owner, why) for owner in _owners(batch, row)]
     has_operations = any(operation.kind in STAMPS for operation in batch.operations[row.id])
     if not any(changes) and not has_operations:
@@ -125,6 +129,7 @@ def _owners(batch: SaleBatch, row: SaleRow) -> Iterator[_Owner]:
 
 def _present_owner(row: SaleRow) -> str | None:
     """Name whose the sale's stamps are now: a card, the lane of a customer who has none yet, or nobody."""
+    # with nobody's name, or one that is still looked for, the stamps are nobody's
     if row.customer_hash is None or not row.identified:
         return None
     if row.card_id is not None:
@@ -134,6 +139,7 @@ def _present_owner(row: SaleRow) -> str | None:
 
 def _why_none(row: SaleRow, connection: Connection, why: Message) -> Message:
     """Give every reason why nothing was planned, the rule's own last."""
+    # the journal answers "why no stamps?": all reasons that hold, not only the first
     reasons: list[Message] = []
     if row.customer_hash is None:
         reasons.append(Message("why.nobody"))
@@ -152,6 +158,7 @@ def _why_none(row: SaleRow, connection: Connection, why: Message) -> Message:
 
 def _bring_to_target(sale: _Planning, owner: _Owner, why: Message) -> bool:
     """Bring one owner's stamps of the sale to their target; say whether that changed anything."""
+    # per owner, so that a reversal is of the card that was given, and an addition of the card there is now
     step = planning.plan(owner.target, [operation.planned() for operation in owner.operations])
     # what never had a card has nothing to give back
     remainder = step.remainder if owner.card_id is not None else max(0, step.remainder)
@@ -192,8 +199,10 @@ def _hint_of(row: SaleRow, card_id: str | None) -> str | None:
 def _plan_stamps(sale: _Planning, card_id: str | None, signed: int) -> Hold | None:
     """Plan so many stamps (negative: a reversal) for a card; return why they are held, where they are."""
     row = sale.row
+    # planned all the same: what is held counts as planned, so it is not planned again
     hold = _hold_of(sale, card_id, signed)
     body: dict[str, str | int | None] = {"count": abs(signed), "receipt": row.code}
+    # 7stamp shows it in the card's history; a reversal refers to the receipt
     if signed > 0:
         body["amount"] = amount(row).decimal
     sale.batch.plan_operation(
@@ -224,6 +233,7 @@ def _hold_of(sale: _Planning, card_id: str | None, signed: int) -> Hold | None:
 
 def plan_redemptions(batch: SaleBatch, row: SaleRow, connection: Connection, codes: Sequence[str]) -> None:
     """Redeem each code of a closed, admitted receipt once; cancel what is not sent when its code is gone."""
+    # rejected ones count: a dead code on a receipt is not tried again with every new version
     planned = _planned_redemptions(batch, row)
     redeems = bool(row.admitted) and row.status == SaleStatus.closed
     codes_by_lane = {batch.voucher_lane(row, code): code for code in codes} if redeems else {}
@@ -245,6 +255,7 @@ def _planned_redemptions(batch: SaleBatch, row: SaleRow) -> dict[str, PlannedOpe
 
 
 def _plan_redemption(batch: SaleBatch, row: SaleRow, connection: Connection, code: str) -> None:
+    # a voucher waits for no card: used twice meanwhile would be worse than unnamed
     card_id = row.card_id if row.identified else None
     batch.plan_operation(
         row,
@@ -261,6 +272,7 @@ def _plan_redemption(batch: SaleBatch, row: SaleRow, connection: Connection, cod
 
 def bind_card(batch: SaleBatch, row: SaleRow, card: KnownCard) -> None:
     """Bind the sale permanently to a card and release its holds."""
+    # the former customer's card, before it is overwritten: the till may name them again
     batch.remember_binding(row)
     row.bound_hash, row.card_id, row.card_hint, row.wait = row.customer_hash, card.id, card.hint, None
     batch.mark_changed(row)
@@ -276,6 +288,7 @@ def _is_of(operation: PlannedOperation, row: SaleRow, card: KnownCard) -> bool:
 
 
 def _give_card(batch: SaleBatch, row: SaleRow, operation: PlannedOperation, card: KnownCard) -> None:
+    # its hold ran out, or somebody dismissed it: now that there is a card it is that card's, and not planned anew
     if operation.card_id is None and operation.state == State.rejected:
         batch.assign_card(operation, card.id)
     elif operation.hold in WAITS_FOR_CARD and operation.state == State.held:
@@ -292,6 +305,7 @@ def undo_assignment(batch: SaleBatch, row: SaleRow) -> None:
         if operation.state in MOVABLE and operation.card_id == row.card_id
     ]
     batch.cancel(row, cancelled)
+    # nothing is said any more: the next version's customer, or another person, may say it
     row.claimed = 0
     row.customer_hash = row.bound_hash = row.card_id = row.card_hint = row.wait = None
     batch.mark_changed(row)

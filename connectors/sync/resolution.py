@@ -82,6 +82,7 @@ class Resolver:
         return len(operations)
 
     async def _look_up(self, connection: Connection, operation: Operation) -> None:
+        # before the call: a reading proves an absence only as of the moment it was asked for
         began = self._store.clock.now()
         client = self._sevenstamp.with_key(self._store.vault.decrypt(connection.sevenstamp_key))
         try:
@@ -94,6 +95,7 @@ class Resolver:
             await self._postpone_to_horizon(operation, began)
             return
         absence = NotSent("the history shows that it was not applied")
+        # settled like any answer: its try is checked again in the transaction
         answer = Answer(operation, outcome or absence, connection.key_hash)
         await self._store.write(lambda tx: settle(tx, [answer]))
         self._settled()
@@ -127,6 +129,7 @@ def _redeemed(operation: Operation, by_code: str | None) -> Outcome | None:
 
 def _postpone_after(tx: Transaction, connection: Connection, operation: Operation, error: Exception) -> None:
     """Look again later, since the records could not be read; pauses grow with the time that it has been in doubt."""
+    # by how long it has been in doubt, not by how often it was asked: a restart does not begin anew
     minutes = max(0, (tx.now - operation.updated_at) // MINUTE)
     pause = random.uniform(3, 6) * min(2**minutes, _LONGEST_FACTOR)  # noqa: S311 - spreads load
     if isinstance(error, InvalidKey):

@@ -78,8 +78,10 @@ def are_ordered(row: SaleRow, snapshot: Snapshot) -> bool:
 
 def is_newer(row: SaleRow, snapshot: Snapshot) -> bool:
     """Say whether a snapshot is younger than what is stored: by the till's own version, or else by the ticket."""
+    # the till's own word counts more than when we happened to read
     if are_ordered(row, snapshot):
         return (snapshot.sale.version or 0) > (row.version or 0)
+    # tickets are issued when a read is claimed, so an older read that ends later is still older
     return snapshot.ticket is not None and snapshot.ticket > row.ticket
 
 
@@ -88,6 +90,7 @@ def undoes(row: SaleRow, sale: Sale) -> bool:
 
     A void counts whatever it says of refunds.
     """
+    # some tills empty the refund of what they void: the void is what is true of it
     if sale.status is SaleStatus.voided:
         return False
     return sale.refunded.minor < row.refunded or row.status == SaleStatus.voided

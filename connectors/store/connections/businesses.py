@@ -25,6 +25,7 @@ def save(tx: Transaction, business: Business) -> None:
         "zone": business.zone,
         "language": business.language,
     }
+    # an update first: nearly every business is there already when its second till is connected
     if tx.run(business_table.update().where(business_table.c.id == business.id).values(columns)).rowcount == 0:
         tx.run(business_table.insert(), [{"id": business.id, **columns}])
 
@@ -47,6 +48,7 @@ def pause(tx: Transaction, business_id: str, until: int) -> bool:
     """Send nothing for a business before `until`; say whether it was not paused before."""
     changed = tx.run(
         business_table.update()
+        # many operations are refused at once: only the first of them pauses, and is told of
         .where(business_table.c.id == business_id, business_table.c.paused_until < tx.now)
         .values(paused_until=until, plan_checked_at=tx.now)
     )
@@ -65,6 +67,7 @@ class PausedBusiness:
 def paused(tx: Transaction, checked_before: int, limit: int = 50) -> list[PausedBusiness]:
     """List paused businesses about which 7stamp was not asked since a moment."""
     rows = tx.run(
+        # any of its working connections can ask: they have keys of the same business
         select(
             business_table.c.id, func.min(connection_table.c.id).label("connection_id"), business_table.c.paused_until
         )

@@ -38,6 +38,7 @@ _NOT_REMOVED = connection_table.c.health != Health.removed
 def connection_of(row: AnyRow) -> Connection:
     """Build the value of a row that has all columns of the table."""
     return Connection(
+        # settings, key and token stay encrypted in the value: whoever needs one decrypts it where it is used
         id=row.id,
         connector=row.connector,
         account=_account(row.account),
@@ -75,6 +76,7 @@ def get(tx: Transaction, connection_id: str) -> Connection:
     row = tx.run(select(connection_table).where(connection_table.c.id == connection_id, _NOT_REMOVED)).first()
     if row is None:
         known = ", ".join(connection.id for connection in list_all(tx))
+        # a mistyped id is the usual reason: naming the others is the way out
         way_out = f"known: {known}" if known else "none is connected"
         raise NotFound(f"there is no connection {connection_id!r}; {way_out}")
     return connection_of(row)
@@ -136,6 +138,7 @@ def all_of_business(tx: Transaction, business_id: str) -> list[Connection]:
 def by_hook_token(tx: Transaction, connector: str, token: str) -> Connection | None:
     """Find the connection at a hook address of its own, or at the one it had before while that still lives."""
     token_hash = tx.vault.hash("hook token", token)
+    # the address from before the last renewal is answered for a day, for tills whose cafe changes it by hand
     is_former = and_(
         connection_table.c.former_hook_token_hash == token_hash, connection_table.c.former_hook_until > tx.now
     )
@@ -153,6 +156,7 @@ def sendable(tx: Transaction, ids: Collection[str]) -> dict[str, int]:
     """Map those of these connections for which something may be sent now to their generations."""
     rows = tx.run(
         select(connection_table.c.id, connection_table.c.generation)
+        # both pauses count: of a key that was told to wait, and of a business whose plan is used up
         .join(business_table, business_table.c.id == connection_table.c.business_id)
         .where(
             connection_table.c.id.in_(sorted(ids)),
@@ -203,6 +207,7 @@ def insert(tx: Transaction, new: NewConnection) -> str:
         "began_at": tx.now,
         "poll_seconds": new.poll_seconds,
         "next_poll_at": tx.now,
+        # a second later than the first poll, so that the newest receipts show first
         "next_lookback_at": tx.now + SECOND,
         "failures": 0,
         "generation": 1,
@@ -259,6 +264,7 @@ class ConnectionChange:
 
 def change(tx: Transaction, connection: Connection, wanted: ConnectionChange) -> None:
     """Write what changes; senders and readers notice by the generation."""
+    # whatever changes: cached connectors and senders of the former generation are dropped
     columns: dict[str, object] = {"generation": connection.generation + 1}
     if wanted.scope is not None:
         columns["scope"] = json.dumps(wanted.scope)
@@ -266,6 +272,7 @@ def change(tx: Transaction, connection: Connection, wanted: ConnectionChange) ->
         columns["title"] = wanted.title
     if wanted.poll_seconds is not None:
         columns |= {"poll_seconds": wanted.poll_seconds, "next_poll_at": tx.now}
+    # new settings are a new consent: older news of a withdrawn one says nothing of it
     if wanted.settings is not None:
         columns |= {
             "settings": tx.vault.encrypt(json.dumps(wanted.settings)),
@@ -284,6 +291,7 @@ def renew_hook_address(tx: Transaction, connection_id: str) -> Connection:
     connection = get(tx, connection_id)
     columns = {
         **_hook_columns(tx, secrets.token_urlsafe(24)),
+        # in SQL, so that the hash that stands there now is kept, whatever was read before
         "former_hook_token_hash": connection_table.c.hook_token_hash,
         "former_hook_until": tx.now + FORMER_ADDRESS_LIVES,
         "generation": connection.generation + 1,
@@ -313,8 +321,10 @@ def set_health(tx: Transaction, connection_id: str, health: Health, reason: Mess
         "health_since": tx.now,
         "reason": reason.stored() if reason else None,
     }
+    # whoever works again is read at once: somebody looks at the page
     if health is Health.active:
         columns |= {"failures": 0, "next_poll_at": tx.now, "next_lookback_at": tx.now + SECOND}
+    # compared in the statement: of two that notice the same, one writes the line
     is_other = (connection_table.c.id == connection_id) & (connection_table.c.health != health) & _NOT_REMOVED
     if update(tx, is_other, columns):
         message = Message(f"connection.{health}", {"why": reason} if reason else {})
@@ -347,6 +357,7 @@ def pause_key(tx: Transaction, key_hash: str, until: int) -> None:
 
 def mark_removed(tx: Transaction, connection_id: str) -> None:
     """Mark a connection as removed and destroy its secrets; the row stays, for the ledger names it."""
+    # encrypted nothing, for the columns take no null; the row's former pages are wiped by the database
     nothing = tx.vault.encrypt("{}")
     columns = {
         "health": Health.removed,
@@ -356,6 +367,7 @@ def mark_removed(tx: Transaction, connection_id: str) -> None:
         "sevenstamp_key": nothing,
         "key_hash": "",
         "hook_token": nothing,
+        # a random one, for the column is unique: the former address must not answer any more
         "hook_token_hash": tx.vault.hash("hook token", secrets.token_hex(16)),
         "former_hook_token_hash": None,
         "former_hook_until": None,

@@ -46,11 +46,13 @@ def copy(tx: Transaction, former_id: str, connection_id: str) -> None:
         _insert(tx, connection_id, number, version.effective_from, version.rule)
 
 
+# versions are only ever added: a receipt of last month is planned by what was in force then
 def put_in_force(tx: Transaction, connection_id: str, rule: StampRule) -> bool:
     """Put a rule in force from now on (the first: from the beginning); say whether it replaced another."""
     versions = of_connection(tx, connection_id)
     if versions and versions[-1].rule == rule:
         return False
+    # the first is in force from the beginning of time, so that history which is backfilled has a rule
     _insert(tx, connection_id, len(versions) + 1, tx.now if versions else 0, rule)
     return bool(versions)
 

@@ -51,6 +51,7 @@ def _claim(
     only: str | None,
     pause: Callable[[Connection, int], int],
 ) -> list[DueRead]:
+    # failing ones too: it is how they are found to work again
     working = select(connection_table).where(connection_table.c.health.in_(WORKING))
     due = working.where(connection_table.c.id == only) if only else working.where(column <= tx.now)
     claimed = [connection_of(row) for row in tx.run(due.order_by(column).limit(limit))]
@@ -58,6 +59,7 @@ def _claim(
         return []
     times = {connection.id: tx.now + _spread(pause(connection, tx.now)) for connection in claimed}
     registry.set_times(tx, str(column.key), times)
+    # in the commit that claims: whoever claims later has the larger ticket, and so the newer read
     first = issue_tickets(tx, len(claimed))
     return [DueRead(connection, first + number) for number, connection in enumerate(claimed)]
 
@@ -75,6 +77,7 @@ def read_back_now(tx: Transaction, connection_id: str) -> None:
 
 def poll_soon(tx: Transaction, connection_id: str, pause: int = SOON, young_for: int = YOUNG_FOR) -> None:
     """Poll a young connection again `pause` after the last read: somebody waits for its first receipt."""
+    # from the last read, not from now: whoever presses often does not read the till more often
     soon = func.coalesce(connection_table.c.last_poll_at, 0) + pause
     may_be_read = (
         (connection_table.c.id == connection_id)
@@ -93,6 +96,7 @@ def poll_now(tx: Transaction, connection_id: str) -> None:
 
     A till that fails is read again with growing pauses, which a hook does not shorten.
     """
+    # computed in the statement: hooks of one till may arrive at several hosts at once
     due = func.coalesce(connection_table.c.last_poll_at, 0) + RECHECK
     may_be_read = (
         (connection_table.c.id == connection_id)
@@ -121,6 +125,7 @@ def set_checkpoint(tx: Transaction, connection_id: str, checkpoint_at: int) -> N
 
 def record_read(tx: Transaction, connection_id: str, *, lookback: bool) -> None:
     """Note that a read went through to its end; failures are counted anew."""
+    # a second look counts as a poll as well: it has shown that the till answers
     columns = {"last_poll_at": tx.now, "failures": 0}
     if lookback:
         columns["last_lookback_at"] = tx.now

@@ -41,6 +41,7 @@ class CapturedRequest:
 
 def keep(tx: Transaction, owner: str, hook: HookRequest, *, most: int | None = None) -> None:
     """Keep a request for a draft or a connection, no more of them than its quota (or `most`)."""
+    # the bound in bytes is of what is stored: encrypted, with its headers
     content = {"headers": _kept_headers(hook.headers), "body": hook.body.decode("latin-1")}
     stored = tx.vault.encrypt(json.dumps(content))
     row = {"id": secrets.token_hex(8), "owner": owner, "at": tx.now, "size": len(stored), "content": stored}
@@ -83,6 +84,7 @@ def _kept_headers(headers: Mapping[str, str]) -> dict[str, str]:
     kept_headers: dict[str, str] = {}
     left = _MOST_HEADER_BYTES
     for name, value in headers.items():
+        # counted also where it is left out: the rest of a flood of headers is not looked for
         left -= len(name) + len(value)
         if name != "cookie" and left >= 0:
             kept_headers[name] = value
@@ -120,6 +122,7 @@ def delete_of(tx: Transaction, owner: str) -> None:
 def sweep_drafts(tx: Transaction) -> None:
     """Delete the requests of drafts after a day, and with their drafts; samples of connections are `sweep_samples`'."""
     of_drafts = captured_table.c.owner.like(f"{OF_DRAFT}%")
+    # drafts that were finished or thrown away take their requests with them
     is_orphan = captured_table.c.owner.not_in(select(OF_DRAFT + draft_table.c.id))
     is_old = captured_table.c.at <= tx.now - LIFETIME
     tx.run(captured_table.delete().where(of_drafts, is_old | is_orphan))

@@ -52,6 +52,7 @@ class DueHint:
 
 def leave(tx: Transaction, hints: Sequence[NewHint]) -> None:
     """Leave hints, or raise the generation of those that are there."""
+    # one row for each receipt, however often it is named: thousands of hooks of one receipt cost one fetch
     insert = tx.insert(hint_table)
     raised = {
         "generation": hint_table.c.generation + 1,
@@ -61,6 +62,7 @@ def leave(tx: Transaction, hints: Sequence[NewHint]) -> None:
     keys = [hint_table.c.connection_id, hint_table.c.receipt_id]
     of_tills = _rows(tx, [hint for hint in hints if hint.said])
     of_doubts = _rows(tx, [hint for hint in hints if not hint.said])
+    # a till's word first: where both name a receipt, the doubt only raises the generation once more
     for rows, changes in ((of_tills, raised | begun_anew), (of_doubts, raised)):
         if rows:
             tx.run(insert.on_conflict_do_update(index_elements=keys, set_=changes), rows)
@@ -95,6 +97,7 @@ def claim(tx: Transaction, limit: int, only: str | None = None, *, without: Coll
     query = (
         select(hint_table)
         .join(connection_table, connection_table.c.id == hint_table.c.connection_id)
+        # a paused connection's hints wait: they are followed when it is resumed
         .where(connection_table.c.health.in_(WORKING), hint_table.c.next_at <= tx.now)
         .order_by(hint_table.c.next_at)
         .limit(limit)
@@ -131,6 +134,7 @@ def finish(tx: Transaction, hints: Sequence[DueHint]) -> None:
         {"connection": hint.connection_id, "receipt": hint.receipt_id, "claimed": hint.generation} for hint in hints
     ]
     deleted = tx.run(hint_table.delete().where(_IS_KEY, hint_table.c.generation == bindparam("claimed")), keys)
+    # a hook came during the fetch: what was fetched may be older than what it told of
     if deleted.rowcount != len(hints):
         raised = hint_table.update().where(_IS_KEY, hint_table.c.generation != bindparam("claimed"))
         tx.run(raised.values(next_at=tx.now), keys)
@@ -144,6 +148,7 @@ def postpone(tx: Transaction, hint: DueHint, *, after: float | None = None) -> b
     """
     key = _key_of(hint)
     is_same = key & (hint_table.c.created_at == hint.created_at)
+    # unless a hook came meanwhile: then it has a younger `created_at`, and goes on
     if tx.now - hint.created_at > HINT_ENDS_AFTER:
         return tx.run(hint_table.delete().where(is_same)).rowcount == 0
     pause = int(after * SECOND) if after is not None else hint_pause(hint.attempts)

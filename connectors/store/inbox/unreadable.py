@@ -70,6 +70,7 @@ def keep(
     However many receipts of one body cannot be read, the body is stored once. `at` is when it arrived (UTC
     microseconds), where that is not now.
     """
+    # by content: sent again by a till that got no answer, it is the same body
     body_id = tx.vault.hash("kept body", connection_id, body.decode(_ENCODING))
     row = {
         "id": _row_id(tx, connection_id, receipt_id, body),
@@ -82,6 +83,7 @@ def keep(
         "source": origin.value,
         "content": body_id,
     }
+    # known: neither stored nor journalled again, however often the till repeats it
     if tx.run(tx.insert(kept_table).values(row).on_conflict_do_nothing()).rowcount == 0:
         return False
     _store_body(tx, connection_id, body_id, body)
@@ -106,11 +108,13 @@ def _row_id(tx: Transaction, connection_id: str, receipt_id: str | None, body: b
 
 def _stored_reason(reason: BadPayload) -> str:
     stored = reason.said.stored()
+    # a plugin's reason may quote what it read: long ones are cut to their first words
     return stored if len(stored) <= _LONGEST_REASON else Message(reason.why[:500]).stored()
 
 
 def _prune(tx: Transaction, connection_id: str) -> None:
     """Delete the oldest beyond the bounds in number and size, and say so; what is too old is `sweep`'s."""
+    # by number, then by size: each bound is its own
     deleted = _prune_rows(tx, connection_id)
     _delete_unused_bodies(tx, kept_body_table.c.connection_id == connection_id)
     deleted += _prune_bodies(tx, connection_id)
@@ -137,6 +141,7 @@ def _prune_bodies(tx: Transaction, connection_id: str) -> int:
         .order_by(func.max(kept_table.c.at).desc())
     )
     size, surplus = 0, []
+    # the newest stay: the oldest have been looked at longest
     for row in tx.run(newest_first):
         size += row.size
         if size > tx.quotas.kept_bytes:
@@ -244,6 +249,7 @@ def with_bodies(tx: Transaction, connection_id: str, ids: Sequence[str] | None =
     conditions: list[ColumnElement[bool]] = [kept_table.c.connection_id == connection_id]
     if ids is not None:
         bodies = select(kept_table.c.content).where(kept_table.c.id.in_(ids), *conditions)
+        # one receipt of a hook is read again with the whole hook: only so is it known what else is in it
         same_hook = and_(kept_table.c.source == Origin.hook, kept_table.c.content.in_(bodies))
         conditions.append(or_(kept_table.c.id.in_(ids), same_hook))
     rows = tx.run(select(*_ENTRY_WITH_BODY).where(*conditions).order_by(kept_table.c.at, kept_table.c.id)).all()
@@ -275,6 +281,7 @@ def newest_hooks(tx: Transaction, connection_id: str, limit: int, most_bytes: in
     hooks: list[bytes] = []
     left = most_bytes
     for row in tx.run(newest):
+        # the newest that fit: a large one ends the list, for what is older is less like what comes next
         left -= row.size
         if left < 0:
             break
@@ -353,6 +360,7 @@ def waits_for_person(
             sale_version_table.c.ticket.is_not(None),
             sale_version_table.c.seen_at > kept_table.c.at,
         )
+        # the outer query may name sales itself; only `kept` is meant from outside
         .correlate_except(sale_table, sale_version_table)
         .exists()
     )

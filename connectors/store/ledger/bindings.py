@@ -37,6 +37,7 @@ def record(tx: Transaction, bindings: Sequence[Binding]) -> None:
         for binding in bindings
     ]
     if rows:
+        # a second binding of the same customer is a read that came late: the first stays
         tx.run(tx.insert(binding_table).on_conflict_do_nothing(), rows)
 
 

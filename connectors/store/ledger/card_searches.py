@@ -50,6 +50,7 @@ def replace(tx: Transaction, searches: Mapping[str, NewSearch | None]) -> None:
     """For each sale id, replace its search by another, or by none."""
     if not searches:
         return
+    # replaced, not updated: the other customer's attempts and expiry are not this one's
     gone = identify_table.delete().where(identify_table.c.sale_id == bindparam("id_"))
     tx.run(gone, [{"id_": sale_id} for sale_id in searches])
     rows = [_row(tx, search) for search in searches.values() if search is not None]
@@ -95,6 +96,7 @@ def claim(tx: Transaction, limit: int, only: str | None = None) -> list[CardSear
         .limit(limit)
     )
     due = identify_table.c.connection_id == only if only else identify_table.c.next_at <= tx.now
+    # the oldest first, so that nobody waits behind a cafe with many new customers
     rows = tx.run(query.where(due)).all()
     if rows:
         lease = identify_table.update().where(identify_table.c.sale_id == bindparam("id_"))
@@ -121,6 +123,7 @@ def is_wanted(tx: Transaction, search: CardSearch) -> bool:
 
 def other_sales_of_customer(tx: Transaction, search: CardSearch) -> list[str]:
     """List the ids of the other sales that wait for the same customer."""
+    # the customer's hash is of one till account, so a connection's other sales may share it
     others = _of_customer(search) & (identify_table.c.sale_id != search.sale_id)
     return list(tx.run(select(identify_table.c.sale_id).where(others)).scalars())
 
@@ -134,6 +137,7 @@ def wait_for_card(tx: Transaction, sale_id: str, customer_hash: str, at: int, ho
     """Search again at `at` for one sale's customer, who has no card yet; give up after `hold` microseconds in all."""
     search = _of_sale(sale_id, customer_hash)
     _try_again_at(tx, search, at, hold)
+    # by the expiry that was set first: rules with other hold times do not lengthen it
     tx.run(identify_table.delete().where(search, identify_table.c.expires_at <= tx.now))
 
 

@@ -47,6 +47,7 @@ class LearnedCard(NamedTuple):
 
 def customer_hash(tx: Transaction, connector: str, account_id: str, customer: Customer) -> str:
     """Hash a customer reference within one till account: a till's own ids mean nothing elsewhere."""
+    # with empty texts for what is not said: the same reference has the same hash whatever else a till sends
     names = (customer.number, customer.phone, customer.email, customer.till_id)
     return tx.vault.hash("customer", connector, account_id, *(name or "" for name in names))
 
@@ -72,6 +73,7 @@ def known_cards(tx: Transaction, customer_hashes: Sequence[str]) -> dict[tuple[s
 def remember(tx: Transaction, business_id: str, customer_hash: str, card: KnownCard) -> None:
     """Keep a customer's card, in place of the one known before."""
     values = {"card_id": card.id, "card_hint": card.hint, "learned_at": tx.now}
+    # the newest answer counts: a customer may have got another card
     keys = [known_card_table.c.business_id, known_card_table.c.customer_hash]
     insert = tx.insert(known_card_table).values(business_id=business_id, customer_hash=customer_hash, **values)
     tx.run(insert.on_conflict_do_update(index_elements=keys, set_=values))
@@ -100,6 +102,7 @@ def remember_names(tx: Transaction, business_id: str, customer_hash: str, names:
 def till_customer(tx: Transaction, connection_id: str, customer_hash: str) -> Customer | None:
     """Return what the till said of its own customer, where that is recent (`TILL_CUSTOMER_FOR`)."""
     row = tx.run(
+        # older answers are asked again and replaced, not deleted: the sweep does that
         select(till_customer_table.c.customer).where(
             till_customer_table.c.connection_id == connection_id,
             till_customer_table.c.customer_hash == customer_hash,
@@ -210,6 +213,7 @@ def count_rows(tx: Transaction, customers: Customers) -> int:
 
 def erase(tx: Transaction, customers: Customers) -> None:
     """Delete what is known of some customers, and end every search for them."""
+    # sorted by table, so that each is written out below: one writer a table can be read off the code
     conditions: dict[Table, list[ColumnElement[bool]]] = {}
     for table, condition in _rows_of(tx, customers):
         conditions.setdefault(table, []).append(condition)
@@ -245,6 +249,7 @@ def _rows_of(tx: Transaction, customers: Customers) -> Iterator[tuple[Table, Col
 def erase_names_without_sales(tx: Transaction, customers: Collection[tuple[str, str]]) -> None:
     """Delete the names of those (business id, customer hash) to whom no sale belongs any more."""
     for business_id, customer in sorted(customers):
+        # a customer's hash is of a till account: only connections of the business can have sales of theirs
         of_business = select(connection_table.c.id).where(connection_table.c.business_id == business_id)
         sales = select(sale_table.c.id).where(
             sale_table.c.connection_id.in_(of_business), sale_table.c.customer_hash == customer

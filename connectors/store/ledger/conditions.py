@@ -10,8 +10,10 @@ from sqlalchemy import literal
 from connectors.domain.operation import Hold, State
 from connectors.store.schema import operation_table
 
+# written into the statement, not bound: a partial index is chosen only where its condition is seen
 _HELD, _REJECTED, _NO = (literal(value, literal_execute=True) for value in (State.held.value, State.rejected.value, 0))
 
+# one condition for each partial index; what is asked for less often goes by the connection
 is_held = operation_table.c.state == _HELD
 is_rejected = (operation_table.c.state == _REJECTED) & (operation_table.c.acknowledged == _NO)
 """Rejected, and nobody has seen it yet."""

@@ -84,12 +84,14 @@ def move(tx: Transaction, moves: Mapping[str, Move]) -> None:
     )
     for row in tx.run(applied):
         totals = of_operation(Kind(row.kind), row._mapping["count"])
+        # less where it leaves, as much more where it goes
         for connection_id, change in zip(moves[row.sale_id], (-totals, totals), strict=True):
             day = (connection_id, row.day)
             changes[day] = changes.get(day, DayTotals()) + change
     add(tx, changes)
 
 
+# a connection's days are few rows: counting anew is simpler than knowing what each receipt had added
 def recount(tx: Transaction, connection_id: str) -> None:
     """Count a connection's days anew: its receipts have come from another connection, or gone to one."""
     tx.run(tally_table.delete().where(tally_table.c.connection_id == connection_id))
@@ -127,6 +129,7 @@ def _count_operations(tx: Transaction, connection_id: str) -> Changes:
     changes: dict[tuple[str, str], DayTotals] = {}
     for row in tx.run(applied):
         if row.kind == Kind.voucher_redeemed:
+            # each redemption is one, whatever its count
             totals = DayTotals(redemptions=row.number)
         else:
             totals = of_operation(Kind(row.kind), int(row.total))

@@ -15,6 +15,7 @@ from connectors.store.engine import Transaction
 from connectors.store.rows import in_parts
 from connectors.store.schema import business_table, forgotten_table
 
+# by hash alone: the business is part of what is hashed
 _MARKS = select(forgotten_table.c.name_hash, forgotten_table.c.at).where(
     forgotten_table.c.name_hash.in_(bindparam("hashes", expanding=True))
 )
@@ -29,9 +30,11 @@ def mark(tx: Transaction, business_id: str, names: Iterable[Reference | TillId])
     """Remember that whoever has these names is forgotten as of now."""
     rows = [
         {"business_id": business_id, "name_hash": mark_hash(tx, business_id, name), "at": tx.now}
+        # the same name twice would be two rows of one key in one statement
         for name in dict.fromkeys(names)
     ]
     if rows:
+        # forgotten again: receipts of since the first time are covered by the younger mark
         insert = tx.insert(forgotten_table)
         keys = [forgotten_table.c.business_id, forgotten_table.c.name_hash]
         tx.run(insert.on_conflict_do_update(index_elements=keys, set_={"at": insert.excluded.at}), rows)

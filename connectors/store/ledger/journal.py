@@ -103,6 +103,7 @@ def of_connection(
     tx: Transaction, connection_id: str, *, after: int = 0, before: int | None = None, limit: int = 200
 ) -> list[JournalLine]:
     """Read the last `limit` lines of a connection after a sequence number (and before another), oldest first."""
+    # newest first with a limit, then turned round: the last lines are wanted, in the order in which they happened
     query = select(journal_table).where(
         journal_table.c.connection_id == connection_id,
         journal_table.c.seq > after,
@@ -161,6 +162,7 @@ def masked_lines(lines: Sequence[StoredLine], traces: Traces, card_hints: Collec
     changed: list[StoredLine] = []
     for line in lines:
         hints = card_hints if line.sale_id is not None else ()
+        # messages nest: a reason inside a line may hold a name as well
         masked = _masked(Message.restored(line.text), traces, hints).stored()
         if masked != line.text:
             changed.append(StoredLine(line.seq, line.sale_id, masked))

@@ -87,6 +87,7 @@ def operation_of(tx: Transaction, row: AnyRow) -> Operation:
     """Build the value of a row that has all columns of the table, and perhaps others."""
     # by name: a row is a tuple, whose own `count` is a method
     columns = {name: value for name, value in row._mapping.items() if name in _COLUMNS}
+    # a code is decrypted for whoever sends it or shows it to its own cafe; `repr` never has it
     code, reason = columns["redeem_code"], columns["reason"]
     return Operation(
         **columns
@@ -125,6 +126,7 @@ class PlannedOperation:
 
     def planned(self) -> Planned:
         """Build the value that the arithmetic of planning works with."""
+        # a voucher is no stamps: it counts as nothing in the arithmetic
         signed = {Kind.stamps_added: self.count, Kind.stamps_reversed: -self.count}.get(Kind(self.kind), 0)
         return Planned(self.id, self.n, self.card_id, signed, State(self.state))
 
@@ -178,6 +180,7 @@ def insert(tx: Transaction, operations: Sequence[NewOperation]) -> None:
     """Store planned operations."""
     if operations:
         tx.run(operation_table.insert(), [_new_row(tx, operation) for operation in operations])
+    # held ones wake nobody: there is nothing to send yet
     if any(operation.planned.state == State.pending for operation in operations):
         tx.wakeups.add(Wakeup.deliver)
 
@@ -198,6 +201,7 @@ def _new_row(tx: Transaction, operation: NewOperation) -> dict[str, object]:
         "count": planned.count,
         "redeem_code": tx.vault.encrypt(operation.redeem_code) if operation.redeem_code else None,
         "code": code,
+        # the first try's key is the code itself; later ones add the attempt's number
         "key": code,
         "attempt": 1,
         "request": json.dumps({**operation.body, "code": code}, separators=(",", ":")),
@@ -205,6 +209,7 @@ def _new_row(tx: Transaction, operation: NewOperation) -> dict[str, object]:
         "hold": planned.hold,
         "reason": operation.reason.stored() if operation.reason else None,
         "waived": 0,
+        # due at once: the order of delivery is by `seq`, which this insert gives
         "next_at": tx.now,
         "expires_at": operation.expires_at,
         "sent_at": None,
@@ -268,6 +273,7 @@ def release_to_cards(tx: Transaction, releases: Sequence[CardRelease]) -> None:
             "id_": release.operation_id,
             "card_id_": release.card_id,
             "card_hint_": release.card_hint,
+            # the lane changes with the card: from now on it waits its turn with that card's others
             "lane_": card_lane(release.card_id),
             "new_key_": int(release.new_key),
             "now": tx.now,
@@ -329,6 +335,7 @@ def claim(tx: Transaction, ids: Sequence[str]) -> list[Operation]:
     if not ids:
         return []
     try:
+        # a savepoint: a refused claim must not take the answers of this transaction with it
         with tx.session.begin_nested():
             rows = tx.run(_CLAIM, {"ids": list(ids), "now": tx.now}).all()
     except IntegrityError:  # another sender has one of these lanes: claim one by one, so that only that one is left
@@ -343,6 +350,7 @@ def unclaim(tx: Transaction, ids: Sequence[str]) -> None:
     tx.run(
         operation_table.update()
         .where(operation_table.c.id.in_(list(ids)), operation_table.c.state == State.sending)
+        # the try did not happen: its number must not be skipped, or `settle` would not know the next one
         .values(state=State.pending, tries=operation_table.c.tries - 1)
     )
 
@@ -395,6 +403,7 @@ def settle(tx: Transaction, verdicts: Sequence[Verdict]) -> list[Verdict]:
 
     A try is settled once: a verdict about a try that was settled meanwhile, or followed by another, counts for nothing.
     """
+    # what follows goes by these alone: totals, lines and events are counted once
     verdicts = _still_open(tx, verdicts)
     if not verdicts:
         return []
@@ -438,6 +447,7 @@ def _settled_values(tx: Transaction, verdict: Verdict) -> dict[str, object]:
         "state_": verdict.state.value,
         "hold_": verdict.hold.value if verdict.hold else None,
         "reason_": verdict.reason.stored() if verdict.reason else None,
+        # for what has ended the time says nothing; the column takes no null
         "next_at_": verdict.next_at or tx.now,
         "new_attempt_": int(verdict.new_attempt),
         "conflicted_": int(verdict.conflicted),
@@ -481,6 +491,7 @@ def _add_to_daily_totals(tx: Transaction, verdicts: Sequence[Verdict]) -> None:
     change: dict[tuple[str, str], DayTotals] = {}
     for verdict in verdicts:
         operation = verdict.operation
+        # only what surely took effect counts for its day
         if verdict.state is State.applied:
             day = (operation.connection_id, operation.day)
             change[day] = change.get(day, DayTotals()) + daily_totals.of_operation(operation.kind, operation.count)
@@ -512,6 +523,7 @@ def _journal_verdict(tx: Transaction, verdict: Verdict) -> None:
 def doubt_unfinished(tx: Transaction) -> int:
     """Make every operation that is being sent uncertain, when a host starts and no sender lives; return how many."""
     sending = operation_table.c.state == State.sending
+    # read before they change: each one's doubt is recorded as that try's outcome
     operations = [operation_of(tx, row) for row in tx.run(select(operation_table).where(sending))]
     reason = Message("why.in_doubt")
     _record_attempts(tx, [Verdict(operation, State.uncertain, reason) for operation in operations])
@@ -539,6 +551,7 @@ def claim_uncertain(tx: Transaction, limit: int, only: str | None = None) -> lis
         query = query.where(operation_table.c.connection_id == only)
     operations = [operation_of(tx, row) for row in tx.run(query)]
     if operations:
+        # if whoever looks dies, it is due again in a minute
         lease = operation_table.update().where(_HAS_ID).values(next_at=tx.now + MINUTE)
         tx.run(lease, [{"id_": operation.id} for operation in operations])
     return operations
@@ -573,6 +586,7 @@ def release_plan_limit(tx: Transaction, business_id: str) -> int:
     """Release what was held for a business' plan, oldest first and each under a new key; return how many."""
     is_held = (operation_table.c.state == State.held) & (operation_table.c.hold == Hold.plan_limit)
     of_business = operation_table.c.business_id == business_id
+    # read first, because the new keys are written by id
     ids = list(tx.run(select(operation_table.c.id).where(of_business, is_held)).scalars())
     return sum(_release(tx, operation_table.c.id.in_(part) & is_held, part, _RELEASED) for part in in_parts(ids))
 
@@ -627,6 +641,7 @@ def _reject_held(tx: Transaction, operation: Operation, reason: Message, *, ackn
 
 def _end_search(tx: Transaction, operation: Operation) -> None:
     """End the search for the card of a customer for whom nothing waits any more."""
+    # other holds have a card: nobody is looked for on their account
     if operation.hold not in (Hold.no_card, Hold.conflict) or operation.card_id is not None:
         return
     others = select(operation_table.c.id).where(
@@ -648,6 +663,7 @@ def get(tx: Transaction, connection_id: str, operation_id: str) -> Operation:
             operation_table.c.connection_id == connection_id, operation_table.c.id == operation_id
         )
     ).first()
+    # of this connection only: an id alone opens nobody else's operation
     if row is None:
         raise NotFound(f"connection {connection_id} has no operation {operation_id!r}: see `connectors operations`")
     return operation_of(tx, row)
@@ -671,6 +687,7 @@ def wait_for_card_again(tx: Transaction, operation: Operation, expires_at: int) 
         .values(
             state=State.held,
             hold=Hold.no_card,
+            # whatever it was held for before: from now on it waits for a card, like a new customer's
             reason=Message("why.no_card").stored(),
             expires_at=expires_at,
             acknowledged=0,
@@ -744,6 +761,7 @@ def _of_person(
     operations = [operation_of(tx, row) for row in tx.run(query)]
     if customer_hashes is None:
         return operations
+    # what has no card yet is the person's by the customer that its lane names
     lanes = {cardless_lane(sale_id, customer) for sale_id in sale_ids for customer in customer_hashes}
     return [operation for operation in operations if operation.card_id in card_ids or operation.lane in lanes]
 

@@ -17,8 +17,10 @@ def sweep_sales(tx: Transaction, before: int, limit: int) -> int:
     ids = sales.oldest_with_customers(tx, before, limit)
     if not ids:
         return 0
+    # before they are erased: afterwards nothing says any more whose names might be left over
     customers = sales.customers_of(tx, ids)
     opaque = {sale_id: sales.opaque_customer(tx, sale_id) for sale_id in ids}
+    # operations first: the lanes of waiting ones are found by the customers that the sales still have
     operations.erase_customers(tx, ids, None, (), opaque)
     sales.erase_customers(tx, ids, None)
     cards.erase_names_without_sales(tx, customers)

@@ -76,6 +76,7 @@ class SaleRow:
     @property
     def counted(self) -> tuple[str, str] | None:
         """The (connection id, venue's day) for which this receipt counts; `None` where it does not (any more)."""
+        # refunded receipts count too: they were visits
         counts = self.admitted and self.status == SaleStatus.closed and self.day
         return (self.connection_id, self.day) if counts and self.day else None
 
@@ -112,6 +113,7 @@ def digest_of(tx: Transaction, sale: Sale) -> str:
 
 # Reading
 
+# FOR UPDATE is dropped by SQLite, where a writing transaction has the database to itself
 _LOCKED_SALES = select(sale_table).where(sale_table.c.id.in_(bindparam("ids", expanding=True))).with_for_update()
 _DIGESTS = select(sale_table.c.id, sale_table.c.digest, sale_table.c.anonymous).where(
     sale_table.c.id.in_(bindparam("ids", expanding=True))
@@ -151,6 +153,7 @@ def newest_content(tx: Transaction, row: SaleRow) -> Sale:
 
 def newest_closed(tx: Transaction, connection_id: str, limit: int = 100) -> list[Sale]:
     """List the newest closed sales of a connection, as the till sent them last."""
+    # joined by the number that the sale says is its newest: lost states have numbers below one
     newest = (sale_table.c.id == sale_version_table.c.sale_id) & (sale_table.c.versions == sale_version_table.c.number)
     rows = tx.run(
         select(sale_version_table.c.content)
@@ -170,6 +173,7 @@ def ids_closed_since(tx: Transaction, connection_id: str, since: int) -> list[st
 
 def stamps_earned(tx: Transaction, connection_id: str) -> int:
     """Add up the stamps that a connection's receipts with a card are entitled to."""
+    # what the ledger says they come to; whether 7stamp agrees is for whoever compares
     total = select(func.coalesce(func.sum(sale_table.c.stamps), 0)).where(
         sale_table.c.connection_id == connection_id,
         sale_table.c.admitted == 1,
@@ -241,6 +245,7 @@ def insert_versions(tx: Transaction, versions: Sequence[NewVersion]) -> None:
 
 def lowest_number(tx: Transaction, sale_id: str) -> int:
     """Return the lowest number of a sale's versions; states that lost have numbers below one."""
+    # one sale's versions are few, and found by the primary key
     lowest = select(func.min(sale_version_table.c.number)).where(sale_version_table.c.sale_id == sale_id)
     return tx.run(lowest).scalar() or 0
 
@@ -250,6 +255,7 @@ def has_version_with(tx: Transaction, sale_id: str, digest: str, *, but_not_at: 
     query = select(sale_version_table.c.number).where(
         sale_version_table.c.sale_id == sale_id, sale_version_table.c.digest == digest
     )
+    # a stored body that is read again finds itself: that it was seen then says nothing
     if but_not_at is not None:
         query = query.where(sale_version_table.c.seen_at != but_not_at)
     return tx.run(query.limit(1)).first() is not None
@@ -275,6 +281,7 @@ def move_all(tx: Transaction, connection_ids: Sequence[str], locations: Sequence
 
 
 def _of_connections(connection_ids: Sequence[str], locations: Sequence[str]) -> ColumnElement[bool]:
+    # a connection to all locations takes over all, also those without a location
     at_locations = sale_table.c.location_id.in_(list(locations)) if locations else true()
     return sale_table.c.connection_id.in_(list(connection_ids)) & at_locations
 
@@ -331,6 +338,7 @@ def bound_customers(
 ) -> list[Binding]:
     """List the bindings, present and former, of a business' sales to one of these customers or cards."""
     bound: list[Binding] = []
+    # present and former owners are found in two tables, by the same columns
     for part in in_parts(sorted(customer_hashes)):
         now, before = sale_table.c.bound_hash.in_(part), binding_table.c.customer_hash.in_(part)
         bound += _bound(tx, business_id, now, before)
@@ -384,6 +392,7 @@ def oldest_with_customers(tx: Transaction, before: int, limit: int) -> list[str]
 
     "Of before" is: closed before then, or never closed and last changed before then.
     """
+    # what still has something to do keeps its customer: a hold may find its card, a refund may come
     unsettled = select(operation_table.c.id).where(
         operation_table.c.sale_id == sale_table.c.id, operation_table.c.state.in_(sorted(UNSETTLED))
     )
@@ -408,6 +417,7 @@ def erase_customers(tx: Transaction, ids: Sequence[str], customer_hashes: Collec
     A version without its customer has another digest: what the till sends again must be stripped in the same way
     before it is compared, which ingest does for sales that are anonymous and for customers who are forgotten.
     """
+    # versions first: the sale's own digest is that of its newest version
     digests = _erase_from_versions(tx, ids, customer_hashes)
     for row in lock(tx, ids):
         columns = _erased_columns(tx, row, customer_hashes)
@@ -430,6 +440,7 @@ def _erase_from_versions(
         customer = cards.customer_hash(tx, row.connector, row.account_id, sale.customer)
         if customer_hashes is not None and customer not in customer_hashes:
             continue
+        # rewritten, not deleted: what was sold and planned must stay explicable
         stripped = sale.model_copy(update={"customer": None})
         digests[row.sale_id, row.number] = digest_of(tx, stripped)
         version = (sale_version_table.c.sale_id == row.sale_id) & (sale_version_table.c.number == row.number)
@@ -447,6 +458,7 @@ def _erased_columns(tx: Transaction, row: SaleRow, customer_hashes: Collection[s
     def is_erased(customer: str | None) -> bool:
         return customer is not None and (customer_hashes is None or customer in customer_hashes)
 
+    # another text for each sale: two receipts of one person must not be told to belong together
     opaque = opaque_customer(tx, row.id)
     columns: dict[str, object] = {}
     if customer_hashes is None or is_erased(row.customer_hash):

@@ -17,6 +17,7 @@ _now: BindParameter[int] = bindparam("now")
 _is_working = connection_table.c.health.in_(WORKING)
 _read_is_due = (connection_table.c.next_poll_at <= _now) | (connection_table.c.next_lookback_at <= _now)
 
+# one statement with six EXISTS, each by an index: the answer is mostly "nothing", and costs that much
 _LOOK = select(
     exists().where(_is_working, _read_is_due).label(Wakeup.poll),
     exists().where(hint_table.c.next_at <= _now).label(Wakeup.hints),
@@ -30,4 +31,5 @@ _LOOK = select(
 def kinds(tx: Transaction) -> set[Wakeup]:
     """Return the kinds of work of which something may be due now."""
     row = tx.run(_LOOK, {"now": tx.now}).one()
+    # the labels of the columns are the names of the wake-ups
     return {Wakeup(name) for name, is_due in row._mapping.items() if is_due}

@@ -43,6 +43,7 @@ _QUEUES: dict[str, tuple[ScalarSelect[int], ScalarSelect[int]]] = {
 
 def queues(tx: Transaction) -> list[Queue]:
     """Read the queues: receipts to read again, customers to find, operations to send; in one query."""
+    # all queues in one statement: the operator's page makes few
     columns: list[Label[int]] = []
     for name, (depth, oldest) in _QUEUES.items():
         columns += [depth.label(f"{name}_depth"), oldest.label(f"{name}_oldest")]

@@ -38,6 +38,7 @@ def _newest(
     tx: Transaction, connection_id: str, conditions: Sequence[ColumnElement[bool]], limit: int
 ) -> list[Operation]:
     """Read the newest that fit any condition: the newest of each, in one query, and of those the newest."""
+    # each part is ordered and limited by itself: the index gives the newest without sorting the rest
     parts = [
         select(
             select(operation_table)
@@ -69,6 +70,7 @@ def counts_by_state(tx: Transaction, connection_id: str, since: int) -> dict[str
         .where(operation_table.c.connection_id == connection_id, is_counted)
         .group_by(operation_table.c.state)
     )
+    # every state a script may ask for, also those of which there are none
     counts = dict.fromkeys(("applied", "pending", "held", "rejected", "cancelled"), 0)
     for row in rows:
         counts[outward(row.state)] += row.number

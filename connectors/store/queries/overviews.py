@@ -71,6 +71,7 @@ def _unread() -> ScalarSelect[int]:
         connection_table.c.connector,
         connection_table.c.account_id,
     )
+    # what the till itself showed since is not counted, by the same words as on the page
     unread = select(func.count()).select_from(kept_table).where(*inbox.unreadable.waits_for_person(*columns))
     return unread.correlate(connection_table).scalar_subquery()
 
@@ -135,6 +136,7 @@ def overviews(tx: Transaction, business_id: str | None, *, search: str = "", lim
         pattern = f"%{search.lower()}%"
         names = (connection_table.c.title, business_table.c.name)
         conditions.append(or_(*(func.lower(name).like(pattern) for name in names)))
+    # on the operator's page only some fit: those that need somebody must be among them
     is_unwell = connection_table.c.health.in_([Health.needs_authorisation, Health.failing])
     in_order = (is_unwell.desc(), connection_table.c.began_at, connection_table.c.id)
     return [_overview(row) for row in tx.run(_overviews(*conditions).order_by(*in_order).limit(limit))]
@@ -147,6 +149,7 @@ def with_refused_keys(tx: Transaction, business_id: str, key_hash: str) -> list[
             connection_table.c.business_id == business_id,
             connection_table.c.health == Health.needs_authorisation,
             connection_table.c.key_hash != key_hash,
+            # by the message's id, with which its stored text begins
             connection_table.c.reason.like('["why.key_refused"%'),
         )
     )

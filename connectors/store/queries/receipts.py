@@ -85,7 +85,9 @@ class SearchTerm:
 
 def search(tx: Transaction, connection: Connection, terms: Sequence[SearchTerm], limit: int = MOST) -> list[Receipt]:
     """Find the newest receipts that fit all terms."""
+    # all terms must fit, each by any of its meanings
     conditions = [_conditions(tx, connection, term) for term in terms]
+    # a term without a meaning fits nothing, so neither do all of them together
     if not conditions or not all(conditions):
         return []
     # the term that fits fewest receipts leads, each of its meanings by its own index; many cost the same amount
@@ -101,6 +103,7 @@ def search(tx: Transaction, connection: Connection, terms: Sequence[SearchTerm],
         )
         for condition in conditions[leading]
     ]
+    # a receipt may fit the leading term by two of its meanings
     rows = {row.id: row for row in tx.run(union_all(*parts))}
     newest = sorted(rows.values(), key=lambda row: (row.closed_at or 0, row.receipt_id), reverse=True)
     return [_receipt(row) for row in newest[:limit]]
@@ -209,6 +212,7 @@ def details(tx: Transaction, connection_id: str, sale_id: str) -> ReceiptDetails
     ).all()
     if not rows:
         return None
+    # the sale's own columns are the same in every row
     newest = rows[0]
     return ReceiptDetails(
         receipt=_receipt(newest),
