@@ -15,7 +15,7 @@ from connectors.domain.person import Reference
 from connectors.runtime.host import Host
 from connectors.services import PersonCount, Refusal
 from connectors.services.people import reference_from
-from connectors.sync.erasure import Counts, Told
+from connectors.sync.person_search import Counts, ReportProgress
 
 _COLUMNS = {
     "receipts": "receipts",
@@ -76,7 +76,7 @@ def _bar(title: str, businesses: int) -> Any:
     ) as bar:  # fmt: skip
         task = bar.add_task(title, total=float(businesses), at="")
 
-        def of(place: int) -> Told:
+        def of(place: int) -> ReportProgress:
             async def told(share: float) -> None:
                 bar.update(task, completed=place + share, at=f"business {place + 1} of {businesses}")
 

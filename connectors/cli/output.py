@@ -25,7 +25,7 @@ from connectors.services import Refusal
 from connectors.settings import Settings
 from connectors.sevenstamp.client import SevenStampError
 from connectors.store.errors import StoreError
-from connectors.sync.tills import wrong_fields
+from connectors.sync.field_errors import describe_field_errors
 
 T = TypeVar("T")
 
@@ -53,7 +53,7 @@ def run(work: Callable[[], Coroutine[Any, Any, T]], *, interrupted: int = 130) -
     except (Refusal, StoreError, SevenStampError, ConnectorError) as error:
         fail(str(error))
     except ValidationError as error:
-        fail(f"the environment is not understood: {wrong_fields(error, prefix='CONNECTORS_')}")
+        fail(f"the environment is not understood: {describe_field_errors(error, prefix='CONNECTORS_')}")
     except KeyboardInterrupt:
         raise typer.Exit(interrupted) from None
     except (typer.Exit, typer.Abort):

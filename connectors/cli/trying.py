@@ -40,7 +40,8 @@ from connectors.cli.kit import Target, connector_at, stub_of
 from connectors.cli.output import console, fail, run, say, show_json, show_table
 from connectors.cli.secrets import secrets_given
 from connectors.services import Refusal, require_known_fields
-from connectors.sync.tills import app_settings, wrong_fields
+from connectors.sync.field_errors import describe_field_errors
+from connectors.sync.tills import app_settings
 from connectors.web.console.forms import secret_fields
 
 _MOST_HOOK = 256 * 1024
@@ -187,7 +188,9 @@ async def _once(asked: _Asked, known: Sequence[Exchange]) -> _Tried:
     try:
         settings = found.settings_model.model_validate(dict(values))
     except ValidationError as error:
-        raise Refusal(f"the settings do not fit: {wrong_fields(error)}; say them with --set FIELD=VALUE") from None
+        raise Refusal(
+            f"the settings do not fit: {describe_field_errors(error)}; say them with --set FIELD=VALUE"
+        ) from None
     inner = double.transport() if double is not None else production_transport()
     transport = Recorder(Replay(known, inner))
     try:

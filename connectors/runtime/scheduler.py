@@ -150,7 +150,7 @@ class Scheduler:
     def _following(self, connection: Connection, claimed: list[DueHint]) -> Work:
         async def work() -> None:
             try:
-                await self._reader.follow(connection, claimed)
+                await self._reader.follow_hints(connection, claimed)
             finally:
                 self._under_way[connection.id] -= len(claimed)
                 self._under_way += Counter()  # drops those at zero

@@ -9,13 +9,13 @@ import re
 from dataclasses import dataclass
 
 from connectors.domain.connection import Business
-from connectors.domain.person import Reference, international
+from connectors.domain.person import Reference, parse_phone
 from connectors.services.context import EMAIL, ServiceContext
 from connectors.services.refusal import Refusal
 from connectors.store import connections
 from connectors.store.access.sessions import OPERATOR
-from connectors.sync import erasure
-from connectors.sync.erasure import Counts, Told
+from connectors.sync import erasure, person_search
+from connectors.sync.person_search import Counts, ReportProgress
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +42,25 @@ class PeopleService:
             )
         return found
 
-    async def count_person(self, given: Reference, business: Business, told: Told) -> PersonCount:
+    async def count_person(self, given: Reference, business: Business, told: ReportProgress) -> PersonCount:
         """How much of whoever has this name there is in a business; changes nothing."""
-        found = await erasure.find(self._context.store, business, given, draft_owners=self._owners(business), told=told)
+        found = await person_search.find_person(
+            self._context.store, business, given, draft_owners=self._owners(business), report_progress=told
+        )
         return PersonCount(business, found.counts)
 
-    async def forget_person(self, given: Reference, business: Business, told: Told) -> PersonCount:
+    async def forget_person(self, given: Reference, business: Business, told: ReportProgress) -> PersonCount:
         """Erase everything of whoever has this name in a business; what was erased."""
         owners = self._owners(business)
-        found = await erasure.find(self._context.store, business, given, draft_owners=owners, told=told)
+        found = await person_search.find_person(
+            self._context.store, business, given, draft_owners=owners, report_progress=told
+        )
         if found.counts:
             await erasure.erase(self._context.store, found.person, self._context.by, told)
             # what arrived while it was looked for; from the first erasing on, nothing of theirs is stored any more
-            late = await erasure.find(self._context.store, business, given, draft_owners=owners, told=told)
+            late = await person_search.find_person(
+                self._context.store, business, given, draft_owners=owners, report_progress=told
+            )
             if late.person.has_more_than(found.person):
                 await erasure.erase(self._context.store, late.person, self._context.by, told)
         return PersonCount(business, found.counts)
@@ -72,7 +78,7 @@ def reference_from(text: str, country: str | None) -> Reference:
         return Reference("number", digits)
     if EMAIL.fullmatch(text):
         return Reference("email", text.lower())
-    phone = international(text[:40], country)
+    phone = parse_phone(text[:40], country)
     if phone is None:
         raise Refusal("write a phone with its country code, an email, or the six digits on the card", field="who")
     return Reference("phone", phone)

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from connector_sdk.messages import Catalogue, Message
-from connectors.sync.tills import located, wrong_fields
+from connectors.sync.field_errors import describe_field_errors, field_error
 
 ENGLISH = Catalogue(["connectors"])
 
@@ -33,8 +33,8 @@ class WrongFields(Refusal):
     """Settings that a connector cannot take: what is wrong with each field."""
 
     def __init__(self, title: str, error: ValidationError, where: str) -> None:
-        super().__init__("{title}: {wrong}. {where}", title=title, wrong=wrong_fields(error), where=where)
-        said = (located(one) for one in error.errors(include_input=False))
+        super().__init__("{title}: {wrong}. {where}", title=title, wrong=describe_field_errors(error), where=where)
+        said = (field_error(one) for one in error.errors(include_input=False))
         self.fields: Mapping[str, Message] = {name: Message(why) for name, why in said}
 
 

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from connector_sdk.messages import Message
-from connectors.domain.clock import DAY
 from connectors.domain.connection import Connection
+from connectors.domain.holds import HOLDS, WAITS_FOR_CARD
 from connectors.domain.operation import Hold, State
-from connectors.domain.person import Reference, international
+from connectors.domain.person import Reference, parse_phone
 from connectors.services.context import EMAIL, ServiceContext
 from connectors.services.refusal import Refusal
 from connectors.sevenstamp.client import InvalidKey, SevenStampError
@@ -43,7 +43,7 @@ class ReviewService:
             if one.state not in (State.held, State.rejected):
                 return False
             _refuse_too_much(tx, one)
-            if one.hold in (Hold.no_card, Hold.conflict):
+            if one.hold in WAITS_FOR_CARD:
                 return _wait_again(tx, one)
             return ledger.operations.retry(tx, one)
 
@@ -73,7 +73,7 @@ class ReviewService:
         if re.fullmatch(r"[0-9]{6}", number):
             name = Reference("number", number)
         else:
-            phone = international(text[:40], one.account.country)
+            phone = parse_phone(text[:40], one.account.country)
             name = Reference("email", text.lower()) if EMAIL.fullmatch(text) else Reference("phone", phone or "")
             if not name[1]:
                 raise Refusal("write a phone with its country code, or the six digits on the card", field="who")
@@ -118,7 +118,7 @@ class ReviewService:
             await self._context.store.read(lambda tx: inbox.unreadable.waiting_ids(tx, one)) if ids is None else ids
         )
         try:
-            again = await self._context.hooks.try_again(one, wanted)
+            again = await self._context.hooks.unread.retry(one, wanted)
         except NoConnector as error:
             raise Refusal(str(error)) from None
         return {"read": again.read, "still_unread": again.still, "asked": again.asked}
@@ -183,7 +183,7 @@ def _wait_again(tx: Transaction, one: ledger.operations.Operation) -> bool:
     who = ledger.sales.newest_content(tx, row).customer
     if not who:
         return False
-    ledger.operations.wait_for_card_again(tx, one, tx.now + 30 * DAY)
+    ledger.operations.wait_for_card_again(tx, one, HOLDS[Hold.no_card].expires_at(tx.now))
     row.bound_hash = None
     page.mark_changed(row)
     page.search_card(row, who, tx.now)

@@ -28,8 +28,8 @@ from connectors.store.ledger.batch import SaleBatch
 from connectors.sync.delivery import Deliverer
 from connectors.sync.identification import Identifier
 from connectors.sync.planner import entitlement, plan_sale
-from connectors.sync.previews import Recent, card_operations, read_recent, recent_of
-from connectors.sync.till_reader import Seen
+from connectors.sync.previews import RecentReceipts, card_operations, read_recent, recent_of
+from connectors.sync.till_reader import ReadResult
 from connectors.sync.tills import NoConnector
 
 _PAUSE_PATIENCE = 30.0
@@ -56,7 +56,7 @@ class SyncService:
         self._sender()
         await self._require_working(connection_id)
         began = self._context.store.clock.now()
-        seen = Seen()
+        seen = ReadResult()
         for turn in await self._context.store.write(lambda tx: connections.schedule.claim_polls(tx, 1, connection_id)):
             seen.add(await self._context.reader.poll(turn))
         for turn in await self._context.store.write(
@@ -64,7 +64,7 @@ class SyncService:
         ):
             seen.add(await self._context.reader.look_back(turn))
         while claimed := await self._context.store.write(lambda tx: inbox.hints.claim(tx, 200, connection_id)):
-            seen.add(await self._context.reader.follow(await self._context.connection(connection_id), claimed))
+            seen.add(await self._context.reader.follow_hints(await self._context.connection(connection_id), claimed))
         return await self._deliver(connection_id, began, seen)
 
     def _sender(self) -> tuple[Identifier, Deliverer]:
@@ -81,7 +81,7 @@ class SyncService:
             raise Refusal("this connection needs authorisation: give it a new token or key first")
         return one
 
-    async def _deliver(self, connection_id: str, began: int, seen: Seen) -> dict[str, Any]:
+    async def _deliver(self, connection_id: str, began: int, seen: ReadResult) -> dict[str, Any]:
         identifier, deliverer = self._sender()
         await identifier.round(connection_id)
         await deliverer.resolve(connection_id)
@@ -95,7 +95,7 @@ class SyncService:
             result["status"] = one.health.value
         return result
 
-    async def recent_receipts(self, name: str, values: Mapping[str, Any], account: TillAccount) -> Recent:
+    async def recent_receipts(self, name: str, values: Mapping[str, Any], account: TillAccount) -> RecentReceipts:
         """An account's newest receipts, read back from the till. Raises `Refusal`."""
         till = self._context.tills.build(name, values, account)
         try:
@@ -105,7 +105,7 @@ class SyncService:
         finally:
             await till.aclose()
 
-    async def recent_receipts_of(self, one: Connection) -> Recent:
+    async def recent_receipts_of(self, one: Connection) -> RecentReceipts:
         """The same of a connection; from what has arrived here where its till cannot be read back."""
         found = await self.recent_receipts(one.connector, self._context.settings_of(one), one.account)
         if found.source != "nothing":
@@ -167,7 +167,7 @@ class SyncService:
         start = start_of_day(since, one.account.zone)
         ticket = await self._context.store.write(lambda tx: counters.issue_tickets(tx, 1))
 
-        async def tell(seen: Seen) -> None:
+        async def tell(seen: ReadResult) -> None:
             done = _share(start, seen.at or start, began)
             await progress({"done": done, "sales_seen": seen.sales, "sales_changed": seen.stored})
 
@@ -200,7 +200,7 @@ class SyncService:
             return changes
         await self._context.write(lambda tx: ledger.journal.write(tx, one.id, Message("connection.replanned", changes)))
         self._sender()
-        return changes | await self._deliver(connection_id, began, Seen())
+        return changes | await self._deliver(connection_id, began, ReadResult())
 
 
 def _replan(tx: Transaction, one: Connection, ids: Sequence[str], *, write: bool) -> tuple[int, int]:

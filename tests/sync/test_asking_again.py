@@ -43,7 +43,7 @@ async def follow(world: World, connection_id: str, seconds: int) -> None:
     while world.clock.now() < end:
         claimed = await host.store.write(lambda tx: inbox.hints.claim(tx, 100, connection_id))
         if claimed:
-            await host.reader.follow(await host.services.connections.get(connection_id), claimed)
+            await host.reader.follow_hints(await host.services.connections.get(connection_id), claimed)
         else:
             await asyncio.sleep(1 if seconds < 3600 else 60)
 

@@ -216,8 +216,8 @@ async def test_every_try_and_its_answer_is_told_also_after_a_doubt(town: Town) -
             await town.sync()
             await asyncio.sleep(0.1)
     sale = (await town.operations())[0].sale_id
-    told = await town.host.store.read(lambda tx: queries.operations.of_sale(tx, sale))
-    assert [one.state for one in told[0][1]][-1] == "applied"
+    (history, *_others) = await town.host.store.read(lambda tx: queries.operations.of_sale(tx, sale))
+    assert history.attempts[-1].state == "applied"
 
 
 async def test_a_retry_is_journalled_by_name(town: Town) -> None:

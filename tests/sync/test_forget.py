@@ -12,17 +12,18 @@ from typing import Any
 import pytest
 import sqlalchemy
 
+from connector_sdk.messages import Message
 from connector_sdk.money import Money as Amount
 from connector_sdk.rule import StampRule, UnknownCustomer
 from connectors.domain.clock import DAY, SystemClock
 from connectors.domain.connection import Connection
 from connectors.domain.operation import State
-from connectors.domain.person import MASKED_CARD, Reference, Traces
+from connectors.domain.person import MASKED_CARD, PersonMatcher, Reference
 from connectors.services.people import reference_from
 from connectors.sevenstamp.sandbox import Faults
 from connectors.store import connections, inbox, ledger
 from connectors.store.schema import kept_table, metadata
-from connectors.sync import erasure, identification
+from connectors.sync import erasure, identification, person_search
 from connectors.sync.retention import Retention
 from tests.sync.test_by_hand import sums_are_true
 from tests.town import ANNA, BORYS, KEY, Town, build
@@ -59,14 +60,14 @@ async def nothing(_done: float) -> None:
     return
 
 
-async def forget(town: Town, text: str, *, business: int = 0) -> erasure.Counts:
+async def forget(town: Town, text: str, *, business: int = 0) -> person_search.Counts:
     businesses = await town.host.services.people.businesses(None)
     return (
         await town.host.services.people.forget_person(reference_from(text, "UA"), businesses[business], nothing)
     ).counts
 
 
-async def count(town: Town, text: str) -> erasure.Counts:
+async def count(town: Town, text: str) -> person_search.Counts:
     (business,) = await town.host.services.people.businesses(None)
     return (await town.host.services.people.count_person(reference_from(text, "UA"), business, nothing)).counts
 
@@ -370,14 +371,16 @@ async def test_forgetting_that_was_cut_off_goes_on_where_it_is_run_again(
 )
 def test_a_person_is_recognised_however_they_are_written(text: str, found: bool) -> None:
     names = frozenset({Reference("phone", ANNA), Reference("email", EMAIL), Reference("number", "123456")})
-    assert Traces(names, frozenset({"5"})).found_in(text) is found
+    assert PersonMatcher(names, frozenset({"5"})).matches(text) is found
 
 
 @pytest.mark.parametrize("odd", ["\\", "0", " ", "5 ", "anna.", "%", "+", "[", '{"a":', "(050) "])
 def test_a_long_odd_body_is_looked_through(odd: str) -> None:
     """A pattern that goes back again and again would not come to an end here."""
-    traces = Traces(frozenset({Reference("phone", ANNA), Reference("email", EMAIL), Reference("number", "123456")}))
-    assert not traces.found_in(odd * (256 * 1024 // len(odd)))
+    traces = PersonMatcher(
+        frozenset({Reference("phone", ANNA), Reference("email", EMAIL), Reference("number", "123456")})
+    )
+    assert not traces.matches(odd * (256 * 1024 // len(odd)))
 
 
 # --- retention ------------------------------------------------------------------------------------------------------
@@ -390,9 +393,7 @@ async def test_a_round_of_retention_deletes_a_little_at_a_time_and_goes_on_to_th
     stamps, before = (town.stamps(ANNA), town.stamps(BORYS)), await planned(town)
     for number in range(30):
         assert await hook(town, any_till, sent(f"k{number}", total="much")) == 200
-        await town.host.store.write(
-            lambda tx: ledger.journal.write(tx, any_till.id, erasure.Message("connection.email"))
-        )
+        await town.host.store.write(lambda tx: ledger.journal.write(tx, any_till.id, Message("connection.email")))
     clock = town.host.store.clock = Later()
     swept = Retention(town.host.store, bodies_days=30, journal_days=400)
     assert (await swept.round()).bodies == 0
@@ -458,14 +459,14 @@ async def test_what_arrives_while_a_person_is_looked_for_is_forgotten_too(
     any_till = await two_tills(town)
     find, arrived = erasure.find, []
 
-    async def slow(*arguments: Any, **more: Any) -> erasure.Found:
+    async def slow(*arguments: Any, **more: Any) -> person_search.FoundPerson:
         found = await find(*arguments, **more)
         if not arrived:
             arrived.append(await hook(town, any_till, sent("late")))
             arrived.append(await hook(town, any_till, sent("later", total="much")))
         return found
 
-    monkeypatch.setattr(erasure, "find", slow)
+    monkeypatch.setattr(erasure, "find_person", slow)
     await forget(town, ANNA)
     assert arrived == [200, 200]
     assert traces_of_anna(await everything(town)) == []

@@ -150,7 +150,7 @@ class History(RuleBasedStateMachine):
         host = self.world.host
         one = await host.services.connections.get(self.id)
         while claimed := await host.store.write(lambda tx: inbox.hints.claim(tx, 50, self.id)):
-            await host.reader.follow(one, claimed)
+            await host.reader.follow_hints(one, claimed)
 
     @rule()
     def deliver(self) -> None:

@@ -443,7 +443,7 @@ async def test_a_till_without_seconds_gives_its_first_stamp(town: Town) -> None:
 
 
 async def test_what_is_kept_of_hooks_that_are_read_in_part_is_bounded(town: Town) -> None:
-    town.host.store.quotas = replace(town.host.store.quotas, kept=3)
+    town.host.store.quotas = replace(town.host.store.quotas, unread=3)
     await connect(town, {**BASE, "map_receipts": "all"})
     for number in range(6):
         rows = [json.loads(sale(sum="1.00", id=f"good-{number}")), json.loads(sale("1.00", id=f"bad-{number}"))]

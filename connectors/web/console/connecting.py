@@ -24,7 +24,7 @@ from connectors.services import Refusal, WrongFields
 from connectors.store import access, connections, ledger, queries
 from connectors.store.connections.drafts import Draft
 from connectors.store.errors import Taken
-from connectors.sync.previews import Forecast, Recent, forecast
+from connectors.sync.previews import Forecast, RecentReceipts, forecast
 from connectors.web.console import forms, samples
 from connectors.web.console.attempts import TooMany
 from connectors.web.console.frame import Form, NotHere, Pages, Visit, Who
@@ -510,7 +510,7 @@ async def _rule(
 
 async def _recent(
     visit: Visit, one: Draft, found: type[Connector[Any]], account: TillAccount
-) -> tuple[Recent, list[MenuItem]]:
+) -> tuple[RecentReceipts, list[MenuItem]]:
     """The till's newest receipts and its menu; of one that only sends, the receipts that it sent meanwhile."""
     values = one.content["values"]
     recent, menu = await visit.console.till_reads.of(
@@ -591,6 +591,6 @@ async def connect(visit: Visit) -> Response:
     return visit.go(f"/connections/{made.id}/welcome")
 
 
-async def read_for(visit: Visit, one: Connection) -> tuple[Recent, list[MenuItem]]:
+async def read_for(visit: Visit, one: Connection) -> tuple[RecentReceipts, list[MenuItem]]:
     """The same for a connection whose rule is edited."""
     return await visit.console.till_reads.of_connection(visit.services, one)

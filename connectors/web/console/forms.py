@@ -18,7 +18,7 @@ from connector_sdk.connector import FIRST, TAUGHT, Connector, Token, marked
 from connector_sdk.messages import Message
 from connector_sdk.money import Money
 from connector_sdk.rule import Refunds, StampRule, UnknownCustomer
-from connectors.sync.tills import located, plain_reason
+from connectors.sync.field_errors import field_error, reason_of
 from connectors.web.console.frame import Form
 from connectors.web.console.searching import amount
 
@@ -130,7 +130,7 @@ def missing_fields(model: type[BaseModel], values: Mapping[str, Any]) -> dict[st
     try:
         model.model_validate(dict(values))
     except ValidationError as error:
-        said = (located(one) for one in error.errors())
+        said = (field_error(one) for one in error.errors())
         return {name: Message(why) for name, why in said}
     return {}
 
@@ -183,7 +183,7 @@ def rule_from(form: Form, currency: str, current: StampRule) -> tuple[StampRule,
         return StampRule.model_validate(values), {}
     except ValidationError as error:
         for one in error.errors():
-            errors[str(one["loc"][0]) if one["loc"] else "kind"] = Message(plain_reason(one))
+            errors[str(one["loc"][0]) if one["loc"] else "kind"] = Message(reason_of(one))
         return current, errors
 
 

@@ -16,7 +16,7 @@ from connector_sdk.messages import Message
 from connectors.diagnostics import CONTENTS
 from connectors.domain.clock import DAY
 from connectors.domain.connection import Connection, Health
-from connectors.domain.operation import Hold, Kind, State
+from connectors.domain.holds import choices_for
 from connectors.domain.pauses import FORMER_ADDRESS_LIVES
 from connectors.services import Refusal, WrongFields
 from connectors.store import connections, ledger, queries
@@ -157,17 +157,7 @@ def _till(visit: Visit, one: Connection) -> str:
 
 def choices(one: Operation) -> list[tuple[str, Message, bool]]:
     """The buttons that resolve an operation: (what it does, its words, whether it is the one to press first)."""
-    if one.state is State.rejected:
-        return [("acknowledge", Message("I have seen it"), True), ("retry", Message("Try again"), False)]
-    match one.hold, one.kind:
-        case Hold.flagged, Kind.stamps_reversed:
-            return [("retry", Message("Take the stamps back"), True), ("dismiss", Message("Leave the stamps"), False)]
-        case Hold.cap, _:
-            return [("retry", Message("Give them anyway"), True), ("dismiss", Message("Give none"), False)]
-        case Hold.conflict, _:
-            return [("retry", Message("Look again"), True), ("dismiss", Message("Give none"), False)]
-        case _:
-            return [("retry", Message("Try again"), True), ("dismiss", Message("Give up"), False)]
+    return [(choice.action, choice.label, at == 0) for at, choice in enumerate(choices_for(one.state, one.hold))]
 
 
 _ACTS: Mapping[str, Message] = {

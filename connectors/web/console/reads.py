@@ -17,13 +17,13 @@ from connector_sdk.connector import MenuItem, TillAccount
 from connector_sdk.sale import Sale
 from connectors.domain.connection import Connection
 from connectors.services import Refusal, Services
-from connectors.sync.previews import Recent
+from connectors.sync.previews import RecentReceipts
 
 _KEEP = 600.0
 _LET_BE = 20.0  # a till that could not be read is not asked again at every key that is pressed
 _AT_MOST = 200
 
-Found = tuple[Recent, list[MenuItem]]
+Found = tuple[RecentReceipts, list[MenuItem]]
 
 
 class TillReads:
@@ -79,4 +79,4 @@ async def _read(recent: Any, services: Services, name: str, values: Mapping[str,
     try:
         return await recent(), await services.checks.read_menu(name, values, account)
     except (Refusal, ValidationError):
-        return Recent((), 0, "unread"), []
+        return RecentReceipts((), 0, "unread"), []

@@ -23,7 +23,7 @@ from connectors.services import Refusal, Unfit
 from connectors.store import inbox
 from connectors.store.connections.drafts import Draft
 from connectors.store.inbox.captured import CapturedRequest
-from connectors.sync.previews import Recent, recent_of
+from connectors.sync.previews import RecentReceipts, recent_of
 from connectors.web.console.frame import Visit
 from connectors.web.console.words import zone_of
 
@@ -146,11 +146,11 @@ async def tried(visit: Visit, one: Draft, found: type[Connector[Any]], values: M
         raise Unfit(found.info.title, {teaching.secret: against})
 
 
-async def recent(visit: Visit, one: Draft, found: type[Connector[Any]]) -> Recent:
+async def recent(visit: Visit, one: Draft, found: type[Connector[Any]]) -> RecentReceipts:
     """The receipts that a till being taught has sent meanwhile, for the preview of a rule."""
     teaching = visit.teaching(found)
     if teaching is None:
-        return Recent((), 0, "nothing")
+        return RecentReceipts((), 0, "nothing")
     bodies = [request.body for request in await arrived(visit, one)]
     sample = sample_of(one)
     if sample is not None:

@@ -14,7 +14,7 @@ from babel.numbers import get_currency_symbol
 
 from connector_sdk.money import Money
 from connectors.domain.clock import SECOND, micros, moment
-from connectors.domain.person import Reference, international
+from connectors.domain.person import Reference, parse_phone
 from connectors.store.queries.receipts import SearchTerm
 
 _MOST_WORDS = 5
@@ -36,7 +36,7 @@ def terms(
 ) -> list[SearchTerm]:
     """What to look for; nothing where nothing was typed. What our own pages show can be typed as it stands there."""
     text = " ".join(text.split())[:120]  # also the narrow spaces that times and amounts are written with
-    phone = international(text, country) if _PHONE.fullmatch(text) and len(re.sub(r"\D", "", text)) >= 7 else None
+    phone = parse_phone(text, country) if _PHONE.fullmatch(text) and len(re.sub(r"\D", "", text)) >= 7 else None
     if phone and (text.startswith("+") or " " in text):  # written with spaces it is one thing all the same
         return [SearchTerm(receipt=text, names=(Reference("phone", phone),))]
     today = moment(now).astimezone(zone).date()
@@ -79,7 +79,7 @@ def _term(word: str, zone: ZoneInfo, today: date, currency: str, country: str | 
     names: list[Reference] = []
     if re.fullmatch(r"\d{6}", word, re.ASCII):
         names.append(Reference("number", word))
-    if re.fullmatch(r"\+?\d{7,15}", word, re.ASCII) and (phone := international(word, country)):
+    if re.fullmatch(r"\+?\d{7,15}", word, re.ASCII) and (phone := parse_phone(word, country)):
         names.append(Reference("phone", phone))
     if "@" in word:
         names.append(Reference("email", word.lower()))
