@@ -20,7 +20,7 @@ from rich.table import Table
 
 from tests.attacks.attacks import ATTACKS
 from tests.attacks.deployment import can_attack, deployed
-from tests.attacks.observer import Figures, Observer
+from tests.attacks.monitor import Measurements, Monitor
 
 SECONDS, QUICK_SECONDS = 20.0, 2.0
 PATIENCE = 60.0
@@ -44,21 +44,21 @@ COLUMNS = (
 )
 
 
-def row(title: str, figures: Figures, answers: dict[str, int]) -> list[str]:
+def row(title: str, measurements: Measurements, answers: dict[str, int]) -> list[str]:
     """What was noticed of one attack, as the table shows it."""
     counted = ", ".join(f"{count:,} × {answer}" for answer, count in sorted(answers.items()))
     return [
         title,
         counted,
-        *(f"{1000 * share(figures.health, part):.0f}" for part in (0.5, 0.99, 1)),
-        str(len(figures.unhealthy)),
-        str(len(figures.stamps) + len(figures.lost)),
-        *(f"{share(figures.stamps, part):.2f}" for part in (0.5, 1)),
-        str(figures.sent_again),
-        str(len(figures.lost)),
-        f"{figures.host_memory / 2**20:.0f}",
-        f"{figures.workers_memory / 2**20:.0f}",
-        f"{figures.processor_seconds / figures.seconds:.2f}",
+        *(f"{1000 * share(measurements.health, part):.0f}" for part in (0.5, 0.99, 1)),
+        str(len(measurements.unhealthy)),
+        str(len(measurements.stamps) + len(measurements.lost)),
+        *(f"{share(measurements.stamps, part):.2f}" for part in (0.5, 1)),
+        str(measurements.sent_again),
+        str(len(measurements.lost)),
+        f"{measurements.host_memory / 2**20:.0f}",
+        f"{measurements.workers_memory / 2**20:.0f}",
+        f"{measurements.processor_seconds / measurements.seconds:.2f}",
     ]
 
 
@@ -79,15 +79,15 @@ def as_markdown(rows: list[list[str]]) -> str:
 async def measure(folder: Path, seconds: float, names: list[str], console: Console) -> list[list[str]]:
     rows = []
     with deployed(folder) as deployment:
-        async with Observer.of(deployment, patience=PATIENCE) as observer:
-            await observer.sell(Figures())  # cards are issued, workers run
-            rows.append(row("none", await observer.watch(seconds), {}))
+        async with Monitor.of(deployment, patience=PATIENCE) as monitor:
+            await monitor.sell(Measurements())  # cards are issued, workers run
+            rows.append(row("none", await monitor.measure_for(seconds), {}))
             for name in names:
-                figures, answers = await observer.attack(name, seconds)
-                rows.append(row(ATTACKS[name].title, figures, answers))
+                measurements, answers = await monitor.attack(name, seconds)
+                rows.append(row(ATTACKS[name].title, measurements, answers))
                 console.print(f"{rows[-1][0]}: {rows[-1][1]}", style="dim", highlight=False)
                 await asyncio.sleep(min(REST_SECONDS, seconds))
-            rows.append(row("none, afterwards", await observer.watch(seconds), {}))
+            rows.append(row("none, afterwards", await monitor.measure_for(seconds), {}))
         if deployment.process.poll() is not None:
             raise RuntimeError(f"the host has ended:\n{deployment.log.read_text()}")
     return rows
@@ -112,8 +112,8 @@ def show(rows: list[list[str]], console: Console) -> None:
     table = Table("attack", caption="/healthz in ms, then sales and their way to a stamp in s, then the host")
     for name in short:
         table.add_column(name, justify="right")
-    for title, _, *figures in rows:
-        table.add_row(title, *figures)
+    for title, _, *cells in rows:
+        table.add_row(title, *cells)
     console.print(table)
 
 

@@ -30,7 +30,7 @@ from connectors.domain.clock import moment
 from connectors.plugins import Plugins
 from connectors.runtime.host import Host
 from connectors.settings import Settings
-from connectors.sevenstamp.sandbox import Cut, Sandbox
+from connectors.sevenstamp.sandbox import ConnectionCut, Sandbox
 from tests.virtual_time import VirtualClock, VirtualLoop
 
 KEY = "7loc_sc_model"
@@ -69,7 +69,7 @@ class InProcess(httpx.AsyncBaseTransport):
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
             return await asyncio.shield(task)
-        except Cut:
+        except ConnectionCut:
             raise httpx.ReadError("cut") from None
 
 

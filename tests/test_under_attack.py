@@ -8,7 +8,7 @@ import pytest
 
 from tests.attacks.attacks import ATTACKS
 from tests.attacks.deployment import can_attack, deployed
-from tests.attacks.observer import Figures, Observer
+from tests.attacks.monitor import Measurements, Monitor
 
 SECONDS = 1.0
 PATIENCE = 60.0
@@ -23,14 +23,14 @@ pytestmark = [
 
 async def test_while_one_client_does_its_worst_sales_of_others_become_stamps(tmp_path: Path) -> None:
     with deployed(tmp_path) as deployment:
-        async with Observer.of(deployment, patience=PATIENCE) as observer:
-            await observer.sell(Figures())  # cards are issued, workers run
-            before = observer.memory()
+        async with Monitor.of(deployment, patience=PATIENCE) as monitor:
+            await monitor.sell(Measurements())  # cards are issued, workers run
+            before = monitor.memory()
             for name in ATTACKS:
-                figures, answers = await observer.attack(name, SECONDS)
+                measurements, answers = await monitor.attack(name, SECONDS)
                 assert answers, f"{name}: nothing was attacked"
-                assert not figures.lost, f"{name}: these sales are no stamps: {figures.lost}"
-                assert figures.health, f"{name}: nobody was asked"
-                assert not figures.unhealthy, f"{name}: /healthz was answered {figures.unhealthy}"
+                assert not measurements.lost, f"{name}: these sales are no stamps: {measurements.lost}"
+                assert measurements.health, f"{name}: nobody was asked"
+                assert not measurements.unhealthy, f"{name}: /healthz was answered {measurements.unhealthy}"
             assert deployment.process.poll() is None, deployment.log.read_text()
-            assert observer.memory() - before < MOST_GROWTH
+            assert monitor.memory() - before < MOST_GROWTH

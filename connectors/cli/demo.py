@@ -9,7 +9,7 @@ import asyncio
 import os
 import secrets
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,7 @@ from connectors.domain.connection import Connection
 from connectors.plugins import Plugins
 from connectors.runtime.host import Host
 from connectors.settings import Settings
-from connectors.sevenstamp.sandbox import Sandbox
+from connectors.sevenstamp.sandbox import Operation, Sandbox
 from connectors.store import access, connections, ledger
 from connectors.store.access.sessions import Visitor
 from connectors.store.engine import Transaction
@@ -136,7 +136,7 @@ async def _sums(host: Host, connection_id: str, sevenstamp: Sandbox) -> bool:
     return agree
 
 
-def held_at_7stamp(operations: list[dict[str, Any]]) -> int:
+def held_at_7stamp(operations: Sequence[Operation]) -> int:
     """Stamps added less stamps taken back, of everything that was really applied."""
     signs = {"stamps_added": 1, "stamps_reversed": -1}
     return sum(signs.get(one["kind"], 0) * one["count"] for one in operations)

@@ -16,7 +16,8 @@ import uvicorn
 
 from connectors.runtime.host import Host
 from connectors.services import Refusal
-from connectors.web.limits import LimitedProtocol, Limits, limited, most_connections
+from connectors.web.limited_protocol import LimitedProtocol, limited
+from connectors.web.limits import Limits, most_connections
 
 
 def listening(host: str, port: int) -> socket.socket:

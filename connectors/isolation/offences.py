@@ -11,13 +11,16 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-NOBODY = ""
+NO_TENANT = ""
 """The tenant of what is read before anybody is known."""
 _MANY = 3
-_WITHIN = 600.0
-_FIRST_PAUSE = 60.0
-_LONGEST_PAUSE = 3600.0
-_REMEMBERED = 10_000
+"""So many offences of a tenant make a pause, and so many tenants with one suspend the connector for all."""
+_WITHIN_SECONDS = 600.0
+_FIRST_PAUSE_SECONDS = 60.0
+_LONGEST_PAUSE_SECONDS = 3600.0
+_MOST_DOUBLINGS = 10
+_MOST_RECORDS = 10_000
+"""Tenants come and go: the records not touched for longest are forgotten."""
 
 
 @dataclass(slots=True)
@@ -37,38 +40,45 @@ class Offences:
         self._records: OrderedDict[tuple[str, str], _Record] = OrderedDict()
 
     def add(self, connector: str, tenant: str) -> bool:
-        """Count an offence; whether it begins a pause."""
+        """Count an offence; return whether it begins a pause."""
         now = self._now()
-        record = self._records.setdefault((connector, tenant), _Record())
-        self._records.move_to_end((connector, tenant))
-        if len(self._records) > _REMEMBERED:
-            self._records.popitem(last=False)
-        if record.until and now > record.until + _WITHIN:
-            record.pauses = 0
+        record = self._touch(connector, tenant)
+        if record.until and now > record.until + _WITHIN_SECONDS:
+            record.pauses = 0  # it went well for a while after the last pause
         record.times.append(now)
-        while record.times[0] < now - _WITHIN:
+        while record.times[0] < now - _WITHIN_SECONDS:
             record.times.popleft()
         # after a pause, one more is enough
         if len(record.times) < _MANY and not record.pauses:
             return False
         record.times.clear()
-        record.until = now + min(_FIRST_PAUSE * 2**record.pauses, _LONGEST_PAUSE)
-        record.pauses = min(record.pauses + 1, 10)
+        record.until = now + min(_FIRST_PAUSE_SECONDS * 2**record.pauses, _LONGEST_PAUSE_SECONDS)
+        record.pauses = min(record.pauses + 1, _MOST_DOUBLINGS)
         return True
 
+    def _touch(self, connector: str, tenant: str) -> _Record:
+        """Return the record of a tenant, made where there is none, as the last to be forgotten."""
+        record = self._records.setdefault((connector, tenant), _Record())
+        self._records.move_to_end((connector, tenant))
+        if len(self._records) > _MOST_RECORDS:
+            self._records.popitem(last=False)
+        return record
+
     def pause(self, connector: str, tenant: str) -> float:
-        """How many seconds one tenant's work by a connector is not done; 0 where it is."""
+        """Return for how many seconds a tenant's calls to a connector are not made; 0 where they are."""
         record = self._records.get((connector, tenant))
         return max(0.0, record.until - self._now() if record else 0.0)
 
     def pause_for_all(self, connector: str) -> float:
-        """How many seconds a connector is set aside for everybody; 0 where it is not."""
+        """Return for how many seconds a connector is suspended for everybody; 0 where it is not."""
         now = self._now()
-        left = {
+        pauses = {
             tenant: record.until - now
             for (name, tenant), record in self._records.items()
             if name == connector and record.until > now
         }
-        if NOBODY in left:
-            return left[NOBODY]
-        return sorted(left.values())[-_MANY] if len(left) >= _MANY else 0.0
+        # what is read before anybody is known stands for all: nobody can be told apart there
+        if NO_TENANT in pauses:
+            return pauses[NO_TENANT]
+        # until fewer than that many tenants are paused
+        return sorted(pauses.values())[-_MANY] if len(pauses) >= _MANY else 0.0

@@ -1,4 +1,4 @@
-"""Runs a connector's methods on what strangers send: off the event loop, within limits, set aside after offences.
+"""Runs a connector's methods on what strangers send: off the event loop, within limits, suspended after offences.
 
 Owns where a method runs. A connector that ships with the host and promises to be quick on small requests is called
 directly; everything else goes to a worker, which costs a request about as much again as its proof.
@@ -7,56 +7,57 @@ directly; everything else goes to a worker, which costs a request about as much 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection
-from typing import Any, TypeVar, cast
+from collections.abc import Collection, Mapping
+from typing import cast
 
-from connector_sdk.connector import Connector
 from connector_sdk.hooks import Account, Answer, HookRequest, Received
 from connector_sdk.messages import Message
 from connector_sdk.sale import Sale
 from connector_sdk.teaching import Leaf, Question, Sketch, Teaching, Values
-from connectors.isolation.offences import NOBODY, Offences
-from connectors.isolation.pool import Limits, NoAnswer, TooSlow, WorkerPool
-from connectors.isolation.work import (
-    ClassName,
-    Raised,
-    Receive,
-    Refused,
-    Route,
-    Teach,
-    TillState,
-    Unread,
-    Work,
+from connectors.isolation.calls import (
+    AnyConnector,
+    Call,
+    ClassReference,
+    ConnectorArguments,
+    ConnectorClass,
+    Crashed,
+    RaisedConnectorError,
+    ReceiveCall,
+    Result,
+    RouteCall,
+    TeachCall,
+    UnreadableHook,
     read_hook,
 )
+from connectors.isolation.offences import NO_TENANT, Offences
+from connectors.isolation.pool import CallFailed, LimitExceeded, Limits, WorkerPool
 
 log = logging.getLogger(__name__)
 
-R = TypeVar("R")
 
-
-class SetAside(NoAnswer):
-    """The connector exceeded its limits several times: it is asked again after so many `seconds`."""
+class ConnectorSuspended(CallFailed):
+    """The connector exceeded its limits several times: it is called again after so many `seconds`."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"set aside for {seconds:.0f} seconds")
         self.seconds = max(1, round(seconds))
 
 
-class Stumbled(NoAnswer):
-    """The connector raised what is no error of the SDK: `error` is the type's name, `where` the lines it came by."""
+class ConnectorCrashed(CallFailed):
+    """The connector raised what is no error of the SDK: `error` is the type's name, `traceback` where it came from."""
 
-    def __init__(self, error: str, where: str) -> None:
+    def __init__(self, error: str, traceback: str) -> None:
         super().__init__(error)
         self.error = error
-        self.where = where
+        self.traceback = traceback
 
 
 class PluginRunner:
-    """Calls connectors' methods for the host. Every call may raise `TooSlow`, `SetAside`, `Busy` or `Stumbled`.
+    """Calls connectors' methods for the host.
 
-    `shipped` are the names of connectors that came with the host; `direct` calls everything in this process, for tests
-    on a loop of their own.
+    Every call may raise `LimitExceeded`, `QueueFull`, `ConnectorSuspended` or `ConnectorCrashed`, all of them
+    `CallFailed`. `shipped` are the names of connectors that came with the host; `direct` calls everything in this
+    process, for tests on a loop of their own.
     """
 
     def __init__(
@@ -68,91 +69,107 @@ class PluginRunner:
         offences: Offences | None = None,
     ) -> None:
         self._pool = WorkerPool(limits)
-        self._limits = limits
         self._shipped = shipped
         self._direct = direct
         self.offences = offences or Offences()
 
-    async def route(self, connector_class: type[Connector[Any]], app: object, hook: HookRequest) -> Account | Answer:
+    async def route(self, connector_class: ConnectorClass, app: object, hook: HookRequest) -> Account | Answer:
         """Say whose a hook at a connector's one address is. Raises what `Connector.route` does."""
-        answer = await self._do(connector_class, NOBODY, Route(app, hook), len(hook.body))
+        answer = await self.call(connector_class, NO_TENANT, RouteCall(app, hook), len(hook.body))
+        # a plugin's method may return anything
         if not isinstance(answer, Account | Answer):
-            raise Stumbled("TypeError", f"route answered with {type(answer).__name__}")
+            raise ConnectorCrashed("TypeError", f"route answered with {type(answer).__name__}")
         return answer
 
     async def receive(
-        self, till: Connector[Any], key: str, hook: HookRequest, *, tenant: str, proven: bool = False
-    ) -> Received | Unread:
+        self, till: AnyConnector, key: str, hook: HookRequest, *, tenant: str, proven: bool = False
+    ) -> Received | UnreadableHook:
         """Prove a hook (unless it was proven when it came) and read it. Raises what `Connector.prove` does.
 
         `key` names the connection's settings as they are now, so that a worker makes their connector once.
         """
-        state = TillState(key, till.settings, till.app, till._account)
-        answer = await self._do(type(till), tenant, Receive(state, hook, proven), len(hook.body), till=till)
-        return cast(Received | Unread, answer)
+        # here the connection's own instance is at hand, and need not be made from its settings
+        size = len(hook.body)
+        if self._runs_here(type(till), size):
+            return read_hook(till, hook, proven=proven)
+        arguments = ConnectorArguments(key, till.settings, till.app, till._account)
+        received = await self.call(type(till), tenant, ReceiveCall(arguments, hook, proven), size)
+        return cast(Received | UnreadableHook, received)
 
-    def teaching(self, connector_class: type[Connector[Any]], *, tenant: str) -> RemoteTeaching | None:
-        """What a connector can be taught, asked for a tenant; `None` where it cannot."""
+    def teaching(self, connector_class: ConnectorClass, *, tenant: str) -> RemoteTeaching | None:
+        """Return what a connector can be taught, asked for a tenant; `None` where it cannot be taught."""
         if connector_class.teaching is None:
             return None
         return RemoteTeaching(self, connector_class, connector_class.teaching, tenant)
 
-    def set_aside(self, connector: str) -> float:
-        """For how many seconds a connector is set aside for everybody; 0 where it is not.
+    def suspended_for(self, connector: str) -> float:
+        """Return for how many seconds a connector is suspended for everybody; 0 where it is not.
 
         Never one that came with the host: its cost is bounded by its own code, and a few cafes with strange mappings
         must not stop all others.
         """
         return 0.0 if connector in self._shipped else self.offences.pause_for_all(connector)
 
-    async def _do(
-        self,
-        connector_class: type[Connector[Any]],
-        tenant: str,
-        work: Work,
-        size: int,
-        *,
-        till: Connector[Any] | None = None,
-    ) -> object:
+    async def call(self, connector_class: ConnectorClass, tenant: str, call: Call, size: int) -> object:
+        """Make a call on `size` bytes that a stranger sent, here or in a worker, and return what the method did.
+
+        Raises what the method raises of the SDK's errors, and `CallFailed`.
+        """
+        if self._runs_here(connector_class, size):
+            return call.make(connector_class)
+        # looked at before anything is queued: a connector that is left alone costs nothing
         name = connector_class.info.name
-        quick = name in self._shipped and size <= connector_class.quick_up_to
-        if self._direct or quick:
-            if isinstance(work, Receive) and till is not None:
-                return read_hook(till, work.hook, proven=work.proven)
-            return work.perform(connector_class)
-        if pause := max(self.offences.pause(name, tenant), self.set_aside(name)):
-            raise SetAside(pause)
+        if pause := max(self.offences.pause(name, tenant), self.suspended_for(name)):
+            raise ConnectorSuspended(pause)
         try:
-            answer = await self._pool.call(f"{name} {tenant}", ClassName.of(connector_class), work)
-        except TooSlow as error:
-            begins = self.offences.add(name, tenant)
-            if begins:
-                self._pool.refuse_waiting(f"{name} {tenant}")
-            log.error(
-                "connector %s was cut off: %s while reading %d bytes%s",
-                name,
-                error.why,
-                size,
-                "; it has happened several times, so it is left alone for a while" if begins else "",
-            )
+            result = await self._pool.call(_queue(name, tenant), ClassReference.of(connector_class), call)
+        except LimitExceeded as error:
+            self._count_offence(name, tenant, error, size)
             raise
-        match answer:
-            case Refused(error=refusal):
-                raise refusal
-            case Raised(error=raised, where=where):
-                raise Stumbled(raised, where)
-        return answer.result
+        return _value_of(result)
+
+    def _runs_here(self, connector_class: ConnectorClass, size: int) -> bool:
+        """Tell whether a call is made in this process: it is surely quick, or everything is."""
+        quick = connector_class.info.name in self._shipped and size <= connector_class.quick_up_to
+        return self._direct or quick
+
+    def _count_offence(self, connector: str, tenant: str, error: LimitExceeded, size: int) -> None:
+        """Count an exceeded limit; where that begins a pause, let what else waits of the tenant be sent again later."""
+        begins = self.offences.add(connector, tenant)
+        if begins:
+            self._pool.refuse_queued(_queue(connector, tenant))
+        log.error(
+            "connector %s was cut off: %s while reading %d bytes%s",
+            connector,
+            error.why,
+            size,
+            "; it has happened several times, so it is left alone for a while" if begins else "",
+        )
 
     async def aclose(self) -> None:
+        """End all workers."""
         await self._pool.aclose()
+
+
+def _queue(connector: str, tenant: str) -> str:
+    """Name the queue of a tenant's calls to a connector: a business with two connectors has two."""
+    return f"{connector} {tenant}"
+
+
+def _value_of(result: Result) -> object:
+    """Return what a worker's call returned, or raise what it raised."""
+    match result:
+        case RaisedConnectorError(error=error):
+            raise error
+        case Crashed(error=name, traceback=traceback):
+            raise ConnectorCrashed(name, traceback)
+    return result.value
 
 
 class RemoteTeaching:
     """A connector's `Teaching`, each question of it asked through the runner."""
 
-    def __init__(
-        self, runner: PluginRunner, connector_class: type[Connector[Any]], teaching: Teaching, tenant: str
-    ) -> None:
+    def __init__(self, runner: PluginRunner, connector_class: ConnectorClass, teaching: Teaching, tenant: str) -> None:
         self._runner = runner
         self._class = connector_class
         self._tenant = tenant
@@ -160,27 +177,34 @@ class RemoteTeaching:
         self.named = teaching.named
 
     async def questions(self, values: Values, body: bytes) -> tuple[Question, ...]:
-        return await self._ask("questions", tuple[Question, ...], len(body), values, body)
+        """Return the questions that a request makes sense of, in their order."""
+        return cast(tuple[Question, ...], await self._ask("questions", len(body), values, body))
 
     async def leaves(self, values: Values, body: bytes, field: str) -> tuple[Leaf, ...]:
-        return await self._ask("leaves", tuple[Leaf, ...], len(body), values, body, field)
+        """Return the values of a request that can be chosen for a setting."""
+        return cast(tuple[Leaf, ...], await self._ask("leaves", len(body), values, body, field))
 
     async def taken(self, values: Values, body: bytes, field: str, path: str) -> dict[str, str]:
-        return dict(await self._ask("taken", dict[str, str], len(body), values, body, field, path))
+        """Return the settings with an answer, and with what can be seen from it."""
+        return dict(cast(Values, await self._ask("taken", len(body), values, body, field, path)))
 
     async def sketch(self, values: Values, body: bytes) -> Sketch:
-        return await self._ask("sketch", Sketch, len(body), values, body)
+        """Return what settings make of a request."""
+        return cast(Sketch, await self._ask("sketch", len(body), values, body))
 
     async def sales(self, values: Values, body: bytes) -> list[Sale]:
-        """The sales that settings make of a request."""
+        """Return the sales that settings make of a request."""
         return list((await self.sketch(values, body)).sales)
 
     async def proof(self, hook: HookRequest) -> dict[str, str]:
-        return dict(await self._ask("proof", dict[str, str], len(hook.body), hook))
+        """Return settings that fit how a request seems to prove itself."""
+        return dict(cast(Values, await self._ask("proof", len(hook.body), hook)))
 
     async def unproven(self, values: Values, hook: HookRequest) -> Message | None:
-        return cast(Message | None, await self._ask("unproven", object, len(hook.body), values, hook))
+        """Return what stands against a request's proof by these settings, if anything does."""
+        return cast(Message | None, await self._ask("unproven", len(hook.body), values, hook))
 
-    async def _ask(self, method: str, _of: Callable[..., R] | type[R], size: int, *arguments: Any) -> R:
-        work = Teach(method, tuple(dict(one) if hasattr(one, "items") else one for one in arguments))
-        return cast(R, await self._runner._do(self._class, self._tenant, work, size))
+    async def _ask(self, method: str, size: int, *arguments: object) -> object:
+        # a mapping may be any view of settings, which pickle does not take
+        plain = tuple(dict(value) if isinstance(value, Mapping) else value for value in arguments)
+        return await self._runner.call(self._class, self._tenant, TeachCall(method, plain), size)

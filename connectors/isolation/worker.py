@@ -1,4 +1,4 @@
-"""The worker process: reads work from standard input, does it under limits, and writes the answer.
+"""The worker process: reads calls from standard input, makes them under limits, and writes their results.
 
 Owns the limits that only the process itself can hold. They are the operating system's (a timer whose signal ends the
 process, a bound on memory), so they hold also where a connector is within one long call of C code, as `re` is.
@@ -14,46 +14,58 @@ import struct
 import sys
 from typing import BinaryIO
 
-from connectors.isolation.work import ClassName, Raised, Work, class_of, packed, perform
+from connectors.isolation.calls import Call, ClassReference, Crashed, load_class, make_call, pack_result
 
 LENGTH = struct.Struct(">I")
+"""What stands before each message, in both directions: its length in bytes."""
 READY = b"ready"
+"""The first message of a worker, once it can be sent calls."""
 IMPORT_SECONDS = 60.0
+"""How long importing a connector may take; it is no offence, for nobody who sends something has a part in it."""
 
 
 def main() -> None:
-    """Serve work until standard input ends. Arguments: seconds of processor time, seconds in all, bytes of memory."""
-    processor, in_all, memory = float(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a plugin prints must not be taken for an answer
+    """Serve calls until standard input ends. Arguments: seconds of processor time, seconds in all, bytes of memory."""
+    processor_seconds, total_seconds, memory = float(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
+    # standard output is for results alone: the descriptor is kept here, and what prints goes where errors go
+    results = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
     _bound_memory(memory)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the host ends its workers itself
-    _write(answers, READY)
-    while body := _read(sys.stdin.buffer):
-        answer = _answer(body, processor, in_all)
-        _time(0, 0)
-        _write(answers, answer)
+    _write(results, READY)
+    while message := _read(sys.stdin.buffer):
+        result = _serve(message, processor_seconds, total_seconds)
+        _set_timers(0, 0)
+        _write(results, result)
 
 
-def _answer(body: bytes, processor: float, in_all: float) -> bytes:
-    pieces = io.BytesIO(body)
-    name: ClassName = pickle.load(pieces)  # noqa: S301 - the host wrote it
-    # what a plugin imports is imported once, and is nothing that somebody sent
-    _time(IMPORT_SECONDS, IMPORT_SECONDS)
+def _serve(message: bytes, processor_seconds: float, total_seconds: float) -> bytes:
+    """Make the call of a message and return its packed result.
+
+    A message is two pickles: the class, and the call. The class comes first and by itself, for unpickling the call
+    imports what the plugin's settings are made of; importing has its own time, and the call's begins after it.
+    """
+    pickles = io.BytesIO(message)
+    reference: ClassReference = pickle.load(pickles)  # noqa: S301 - the host wrote it
+    _set_timers(IMPORT_SECONDS, IMPORT_SECONDS)
     try:
-        connector_class = class_of(name)
-        work: Work = pickle.load(pieces)  # noqa: S301
+        connector_class = load_class(reference)
+        call: Call = pickle.load(pickles)  # noqa: S301
     except Exception as error:  # noqa: BLE001 - the host could import it, so it will say what is wrong
-        return packed(Raised(type(error).__name__, f"the worker cannot import {name.module}.{name.qualname}"))
-    _time(processor, in_all)
-    return packed(perform(work, connector_class))
+        where = f"the worker cannot import {reference.module}.{reference.qualname}"
+        return pack_result(Crashed(type(error).__name__, where))
+    _set_timers(processor_seconds, total_seconds)
+    return pack_result(make_call(call, connector_class))
 
 
-def _time(processor: float, in_all: float) -> None:
-    """Begin (or with 0, end) the time for one piece of work; when it is over, the system ends this process."""
+def _set_timers(processor_seconds: float, total_seconds: float) -> None:
+    """Begin (or with 0, end) the time for one call; when it is over, the system ends this process.
+
+    Neither signal has a handler: a handler would be Python's, and would wait for the C code to return.
+    """
     if hasattr(signal, "setitimer"):
-        signal.setitimer(signal.ITIMER_PROF, processor)
-        signal.setitimer(signal.ITIMER_REAL, in_all)
+        signal.setitimer(signal.ITIMER_PROF, processor_seconds)
+        signal.setitimer(signal.ITIMER_REAL, total_seconds)
 
 
 def _bound_memory(most: int) -> None:
@@ -61,16 +73,18 @@ def _bound_memory(most: int) -> None:
         import resource
     except ImportError:  # Windows
         return
+    # of data, not of addresses: an interpreter with its libraries maps far more than it uses
     resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 
 
 def _read(source: BinaryIO) -> bytes:
+    """Read one message; empty where the other side has closed."""
     head = source.read(LENGTH.size)
     return source.read(LENGTH.unpack(head)[0]) if len(head) == LENGTH.size else b""
 
 
-def _write(target: BinaryIO, body: bytes) -> None:
-    target.write(LENGTH.pack(len(body)) + body)
+def _write(target: BinaryIO, message: bytes) -> None:
+    target.write(LENGTH.pack(len(message)) + message)
     target.flush()
 
 

@@ -17,7 +17,7 @@ from connector_sdk.rule import StampRule
 from connector_sdk.teaching import Sketch, as_texts
 from connectors.domain.connection import Connection
 from connectors.domain.secret import DISTINCT, easily_guessed
-from connectors.isolation import NoAnswer
+from connectors.isolation import CallFailed
 from connectors.services.context import ServiceContext, nearest
 from connectors.services.refusal import KeyRefused, Refusal, Unfit, WrongFields
 from connectors.sevenstamp.client import InvalidKey, SevenStampError
@@ -86,7 +86,7 @@ class ConnectionChecks:
         for one in samples:
             try:
                 made = await teaching.sketch(as_texts(values), one)
-            except NoAnswer:
+            except CallFailed:
                 raise Refusal(
                     "{title}: reading what the till sent took too long with these settings", title=found.info.title
                 ) from None

@@ -1,4 +1,4 @@
-"""7stamp as it is spoken to: client, models, the OpenAPI file both sides are checked against, and a sandbox.
+"""Everything that speaks 7stamp: client, models, the OpenAPI file both sides are checked against, and a sandbox.
 
-The REST contract is ours until 7stamp publishes its own; what differs then is changed in this room alone.
+The REST contract is ours until 7stamp publishes its own; what differs then is changed in this package alone.
 """

@@ -1,4 +1,7 @@
-"""What 7stamp answers, as values. Unknown keys are ignored: a newer server must not break an older client."""
+"""The values that 7stamp answers with, of what we use of them.
+
+Owns their shapes. Unknown members are ignored: a newer server must not break an older client.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ class _Answer(BaseModel):
 
 
 class BusinessFacts(_Answer):
+    """A business: `currency` is ISO 4217, `country` ISO 3166 alpha-2, `timezone` an IANA name."""
+
     id: str
     name: str
     country: str
@@ -26,7 +31,7 @@ class Usage(_Answer):
 
 
 class Me(_Answer):
-    """Whose key it is."""
+    """The owner of a key: a business, one of its locations, and the login that the key was made for."""
 
     business: BusinessFacts
     location_id: str | None = None
@@ -36,6 +41,8 @@ class Me(_Answer):
 
 
 class CardCustomer(_Answer):
+    """Who has a card: a phone in E.164, an email, or nobody that is known."""
+
     phone: str | None = None
     email: str | None = None
 

@@ -1,6 +1,7 @@
 """The tables. Times are integer UTC microseconds, keys are text, and both SQLite and PostgreSQL take them as they are.
 
-Owns shapes and indexes; `migrations/` brings a database to them and a test holds the two together.
+Owns shapes and indexes; `migrations/` brings a database to them, and a test holds the two together. One module writes a
+table, said above each; a test reads the code for that.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ Sequence = BigInteger().with_variant(Integer, "sqlite")
 _ENCRYPTED: dict[str, bool] = {"encrypted": True}
 """Marks a column whose texts are ciphertexts (or, here and there, none): `rotation` encrypts them anew."""
 
+# Facts of the installation by name: the key in use, the operator's password. Written by `stored_settings`.
 setting_table = Table(
     "setting",
     metadata,
@@ -40,6 +42,7 @@ setting_table = Table(
     Column("value", Text, nullable=False),
 )
 
+# Numbers by name; "ticket" orders the reads of tills. Written by `counters`.
 counter_table = Table(
     "counter",
     metadata,
@@ -47,6 +50,7 @@ counter_table = Table(
     Column("value", BigInteger, nullable=False),
 )
 
+# Whose cards they are, as 7stamp says; `paused_until` while its plan is used up. Written by `connections.businesses`.
 business_table = Table(
     "business",
     metadata,
@@ -60,6 +64,9 @@ business_table = Table(
     Column("plan_checked_at", BigInteger, nullable=False, server_default="0"),
 )
 
+# A cafe's till account joined to its 7stamp key. `generation` goes up with every change that senders and readers must
+# notice; `scope` and `skipped` are JSON lists; a removed one stays, without its secrets.
+# Written by `connections.registry`.
 connection_table = Table(
     "connection",
     metadata,
@@ -104,6 +111,7 @@ Index("ix_connection_business", connection_table.c.business_id)
 Index("ix_connection_key", connection_table.c.key_hash)
 Index("ix_connection_former_hook", connection_table.c.former_hook_token_hash)
 
+# Every version of a connection's stamp rule, in force from a moment on. Written by `connections.rules`.
 rule_version_table = Table(
     "rule_version",
     metadata,
@@ -113,6 +121,8 @@ rule_version_table = Table(
     Column("rule", Text, nullable=False),
 )
 
+# A receipt as the ledger has it, which outlives its connection: `id` is a hash of business, connector, account and
+# receipt. Amounts are in minor units. Written by `ledger.sales`.
 sale_table = Table(
     "sale",
     metadata,
@@ -163,6 +173,7 @@ Index(
     postgresql_where=text("anonymous = 0"),
 )
 
+# Every snapshot of a receipt that counted, numbered from 1, and below 1 those that lost. Written by `ledger.sales`.
 sale_version_table = Table(
     "sale_version",
     metadata,
@@ -177,6 +188,7 @@ sale_version_table = Table(
     Column("content", Text, nullable=False, info=_ENCRYPTED),
 )
 
+# The cards of a sale's earlier customers: a binding is permanent. Written by `ledger.bindings`.
 binding_table = Table(
     "binding",
     metadata,
@@ -186,6 +198,8 @@ binding_table = Table(
     Column("card_hint", Text, nullable=False),
 )
 
+# One thing to make 7stamp do: `n` counts a sale's operations, `seq` gives the order of delivery, `request` is the exact
+# body, `lane` what it must wait its turn for. Written by `ledger.operations`.
 operation_table = Table(
     "operation",
     metadata,
@@ -259,6 +273,7 @@ for _name, _columns, _rows in (
     Index(_name, *_columns, sqlite_where=text(_rows), postgresql_where=text(_rows))
 Index("ix_operation_card_day", operation_table.c.business_id, operation_table.c.card_id, operation_table.c.day)
 
+# The tries of operations that did not succeed at the first. Written by `ledger.operations`.
 attempt_table = Table(
     "attempt",
     metadata,
@@ -270,6 +285,7 @@ attempt_table = Table(
     Column("reason", Text),
 )
 
+# What each day of a connection came to. Written by `ledger.daily_totals`.
 tally_table = Table(
     "tally",
     metadata,
@@ -280,6 +296,7 @@ tally_table = Table(
     Column("redemptions", Integer, nullable=False, server_default="0"),
 )
 
+# Sales whose customer's card is still to be found. Written by `ledger.card_searches`.
 identify_table = Table(
     "identify",
     metadata,
@@ -294,6 +311,7 @@ identify_table = Table(
 )
 Index("ix_identify_due", identify_table.c.next_at)
 
+# The card of a customer (as a hash), as it was found. Written by `ledger.cards`.
 known_card_table = Table(
     "known_card",
     metadata,
@@ -304,6 +322,7 @@ known_card_table = Table(
     Column("learned_at", BigInteger, nullable=False),
 )
 
+# The names (as hashes) by which a customer's receipts are searched. Written by `ledger.cards`.
 customer_name_table = Table(
     "customer_name",
     metadata,
@@ -312,6 +331,7 @@ customer_name_table = Table(
     Column("customer_hash", Text, primary_key=True),
 )
 
+# What a till said of a customer that it names by its own id. Written by `ledger.cards`.
 till_customer_table = Table(
     "till_customer",
     metadata,
@@ -321,6 +341,7 @@ till_customer_table = Table(
     Column("learned_at", BigInteger, nullable=False),
 )
 
+# Marks of customers who asked to be forgotten. Written by `ledger.forgotten_customers`.
 forgotten_table = Table(
     "forgotten",
     metadata,
@@ -329,6 +350,7 @@ forgotten_table = Table(
     Column("at", BigInteger, nullable=False),
 )
 
+# Receipts to read again; `generation` goes up with every hook that names one. Written by `inbox.hints`.
 hint_table = Table(
     "hint",
     metadata,
@@ -342,6 +364,8 @@ hint_table = Table(
 )
 Index("ix_hint_due", hint_table.c.next_at)
 
+# Why a receipt, or a whole hook, could not be read; `content` is its body's id, `body` where an older version kept it.
+# Written by `inbox.unreadable`.
 kept_table = Table(
     "kept",
     metadata,
@@ -358,6 +382,7 @@ kept_table = Table(
 Index("ix_kept_connection", kept_table.c.connection_id, kept_table.c.at)
 Index("ix_kept_content", kept_table.c.content)
 
+# Bodies that could not be read, each once. Written by `inbox.unreadable`.
 kept_body_table = Table(
     "kept_body",
     metadata,
@@ -368,6 +393,7 @@ kept_body_table = Table(
 )
 Index("ix_kept_body_connection", kept_body_table.c.connection_id)
 
+# What happened, as message ids and parameters. Written by `ledger.journal`.
 journal_table = Table(
     "journal",
     metadata,
@@ -382,6 +408,7 @@ journal_table = Table(
 Index("ix_journal_connection", journal_table.c.connection_id, journal_table.c.seq)
 Index("ix_journal_sale", journal_table.c.sale_id, journal_table.c.seq)
 
+# Work that a command leaves to the running host, and its result. Written by `host_commands`.
 errand_table = Table(
     "errand",
     metadata,
@@ -399,6 +426,7 @@ Index("ix_errand_state", errand_table.c.state)
 
 # --- the console ---------------------------------------------------------------------------------------------------
 
+# Who is signed in, by a hash of the session's id. Written by `access.sessions`.
 console_session_table = Table(
     "console_session",
     metadata,
@@ -424,6 +452,7 @@ Index("ix_console_session_key", console_session_table.c.key_hash)
 
 Index("ix_console_session_passkey", console_session_table.c.passkey_id)
 
+# The public keys by which the operator and cafes sign in. Written by `access.passkeys`.
 passkey_table = Table(
     "passkey",
     metadata,
@@ -449,6 +478,7 @@ Index("ix_passkey_credential", passkey_table.c.credential_id, unique=True)
 Index("ix_passkey_business", passkey_table.c.business_id)
 Index("ix_passkey_key", passkey_table.c.key_hash)
 
+# Challenges that were used up, until they would have expired. Written by `access.passkeys`.
 passkey_challenge_table = Table(
     "passkey_challenge",
     metadata,
@@ -457,6 +487,7 @@ passkey_challenge_table = Table(
 )
 Index("ix_passkey_challenge_expires", passkey_challenge_table.c.expires_at)
 
+# Sign-in links that nobody has used yet, by a hash of their token. Written by `access.sessions`.
 console_link_table = Table(
     "console_link",
     metadata,
@@ -469,6 +500,7 @@ console_link_table = Table(
     Column("by_operator", Integer, nullable=False, server_default="0"),
 )
 
+# The security log: who came in, and what was refused. Written by `access.security_log`.
 security_event_table = Table(
     "security_event",
     metadata,
@@ -494,6 +526,7 @@ Index(
 )
 Index("ix_security_event_at", security_event_table.c.at)
 
+# Connections that are still being made in the console. Written by `connections.drafts`.
 draft_table = Table(
     "draft",
     metadata,
@@ -508,6 +541,7 @@ draft_table = Table(
 Index("ix_draft_owner", draft_table.c.owner)
 Index("ix_draft_hook_token", draft_table.c.hook_token_hash, unique=True)
 
+# Requests of tills that are being taught. Written by `inbox.captured`.
 captured_table = Table(
     "captured",
     metadata,
@@ -520,6 +554,7 @@ captured_table = Table(
 )
 Index("ix_captured_owner", captured_table.c.owner, captured_table.c.at)
 
+# Consents that were asked of tills, by the state that comes back. Written by `access.sessions`.
 consent_table = Table(
     "consent",
     metadata,
@@ -530,6 +565,7 @@ consent_table = Table(
     Column("used_at", BigInteger),
 )
 
+# Whom to tell by email when a connection needs a person, and what was told. Written by `connections.alerts`.
 watch_table = Table(
     "watch",
     metadata,

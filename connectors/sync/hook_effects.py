@@ -19,7 +19,7 @@ from connector_sdk.messages import Message
 from connector_sdk.sale import Sale
 from connectors.domain.clock import DAY, HOUR, MINUTE, SECOND, micros
 from connectors.domain.connection import Connection, Health
-from connectors.isolation import Unread
+from connectors.isolation import UnreadableHook
 from connectors.store import connections, inbox, ledger
 from connectors.store.connections.registry import ConnectionChange
 from connectors.store.engine import Store, Transaction
@@ -49,9 +49,9 @@ class HookEffects:
         self._tills = tills
         self._ingestor = ingestor
 
-    async def leave(self, connection: Connection, received: Received | Unread, hook: HookRequest) -> None:
+    async def leave(self, connection: Connection, received: Received | UnreadableHook, hook: HookRequest) -> None:
         """Write down what a hook says, or keep it where it cannot be read; returns once that is on disk."""
-        if isinstance(received, Unread):
+        if isinstance(received, UnreadableHook):
             log_raised(connection, received)
             await self._keep_unread(connection, hook, received.reason)
         elif isinstance(received, AccountChanged) and (why := self.why_unfit(connection, received)):
@@ -186,7 +186,7 @@ def settings_key(connection: Connection) -> str:
     return f"{connection.id} {connection.generation}"
 
 
-def log_raised(connection: Connection, unread: Unread) -> None:
+def log_raised(connection: Connection, unread: UnreadableHook) -> None:
     """Log where a connector stumbled over a hook, if it did."""
     if unread.raised:
         log.error("connection %s: the connector %s raised %s", connection.id, connection.connector, unread.raised)

@@ -22,7 +22,7 @@ from connector_sdk.hooks import Account, Answer, HookRequest
 from connector_sdk.messages import Message
 from connectors.domain.clock import HOUR, SECOND
 from connectors.domain.connection import WORKING, Connection
-from connectors.isolation import NoAnswer, PluginRunner, SetAside, Stumbled, TooSlow
+from connectors.isolation import CallFailed, ConnectorCrashed, ConnectorSuspended, LimitExceeded, PluginRunner
 from connectors.store import connections, counters, inbox, ledger
 from connectors.store.access.security_log import EventKind, NewEvent
 from connectors.store.engine import Store, Transaction
@@ -86,7 +86,7 @@ class HookReceiver:
         except (Forged, NotConfigured, BadPayload, NotSupported) as error:
             self._count_unproven(name, error)
             return _unproven_answer(error)
-        except NoAnswer as error:
+        except CallFailed as error:
             return _later_answer(name, error)
         if isinstance(account, Answer):
             return account
@@ -180,8 +180,8 @@ class HookReceiver:
             wrong = describe_field_errors(error)
             log.error("connection %s: its settings do not fit its connector: %s", connection.id, wrong)
             return _refusal(503, "not set up yet: send it again later")
-        except NoAnswer as error:
-            if isinstance(error, TooSlow):
+        except CallFailed as error:
+            if isinstance(error, LimitExceeded):
                 await self._hourly.journal(connection, Message("hook.cut_off"))
             return _later_answer(connection.connector, error)
         # only what is proven counts: whoever guesses uses up nothing of the till's
@@ -279,13 +279,13 @@ def _unproven_answer(error: _Unproven) -> Answer:
     return _refusal(404, "nothing is taken here")
 
 
-def _later_answer(name: str, error: NoAnswer) -> Answer:
+def _later_answer(name: str, error: CallFailed) -> Answer:
     """Ask the till to send a hook again, which the connector's own code could not read now."""
     match error:
-        case SetAside(seconds=seconds):
+        case ConnectorSuspended(seconds=seconds):
             return _refusal(503, "this connector is set aside for a while: send it again later", seconds)
-        case Stumbled(error=raised, where=where):
-            log.error("%s: the connector raised %s\n%s", name, raised, where)
+        case ConnectorCrashed(error=raised, traceback=traceback):
+            log.error("%s: the connector raised %s\n%s", name, raised, traceback)
     return _refusal(503, "it could not be read now: send it again later", _SEND_AGAIN)
 
 

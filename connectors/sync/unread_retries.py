@@ -1,4 +1,4 @@
-"""Unread retries: reads what could not be read once more, with the connections as they are now.
+"""UnreadableHook retries: reads what could not be read once more, with the connections as they are now.
 
 Owns the order of the retries and what becomes of each entry; the entries are `connectors.store.inbox.unreadable`'s.
 """
@@ -17,7 +17,7 @@ from connector_sdk.hooks import AccountChanged, HookRequest, Received, Sales
 from connector_sdk.messages import Message
 from connector_sdk.sale import Sale
 from connectors.domain.connection import Connection
-from connectors.isolation import NoAnswer, PluginRunner, Unread
+from connectors.isolation import CallFailed, PluginRunner, UnreadableHook
 from connectors.store import connections, inbox, ledger
 from connectors.store.engine import Store, Transaction
 from connectors.store.inbox.hints import NewHint
@@ -134,16 +134,16 @@ class UnreadRetrier:
             received = await self._runner.receive(
                 hook.till, settings_key(connection), hook.request, tenant=connection.business_id, proven=True
             )
-        except NoAnswer:  # nothing is known that was not known before
+        except CallFailed:  # nothing is known that was not known before
             return RetryResult(still=len(hook.entries))
         reading = await self._read(hook, received)
         read = await self._store.write(partial(_replace_entries, hook=hook, reading=reading))
         return RetryResult(read, still=len(reading.unread) + reading.set_aside)
 
-    async def _read(self, hook: _StoredHook, received: Received | Unread) -> _Reading:
+    async def _read(self, hook: _StoredHook, received: Received | UnreadableHook) -> _Reading:
         """Write down what a stored hook says now, and return what it gave."""
         connection = hook.connection
-        if isinstance(received, Unread):
+        if isinstance(received, UnreadableHook):
             log_raised(connection, received)
             return _Reading(unread=(StillUnread(None, received.reason),))
         if isinstance(received, Sales):

@@ -1,6 +1,6 @@
 """The web application: hooks of tills, the console, liveness and readiness.
 
-Owns bounds on what is read; what a hook means is `connectors.sync.hooks`'s.
+Owns bounds on what is read; what a hook means is `connectors.sync.hooks`'s, and the console's pages are in `console`.
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ from connector_sdk.hooks import Answer, HookRequest
 from connectors.runtime.host import Host
 from connectors.web.console.frame import make, mount
 from connectors.web.console.pages import PAGES
-from connectors.web.forwarded import NoticeForwarded
-from connectors.web.reading import read_body
+from connectors.web.request_input import read_body
+from connectors.web.untrusted_proxies import UntrustedProxyCounter
 
 MOST_BODY = 256 * 1024
+# some tills ask the address with GET or HEAD before they post to it
 _METHODS = ["GET", "HEAD", "POST"]
 
 
 def application(host: Host) -> FastAPI:
-    """The application of a host that is open; it runs the background work as long as it serves."""
+    """Return the application of a host that is open; it runs the background work as long as it serves."""
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -33,7 +34,17 @@ def application(host: Host) -> FastAPI:
         finally:
             await host.stop()
 
+    # no pages of FastAPI's own: they load scripts from elsewhere
     app = FastAPI(title="7stamp connectors", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    _add_hooks(app, host)
+    _add_probes(app, host)
+    mount(app, make(host), *PAGES)
+    app.add_middleware(UntrustedProxyCounter, host=host)
+    return app
+
+
+def _add_hooks(app: FastAPI, host: Host) -> None:
+    """Add the addresses that tills post to: one for all accounts of a connector, and one for each connection."""
 
     @app.api_route("/hooks/tills/{connector}", methods=_METHODS)
     async def connector_hook(connector: str, request: Request) -> Response:
@@ -44,6 +55,10 @@ def application(host: Host) -> FastAPI:
     async def connection_hook(connector: str, token: str, request: Request) -> Response:
         hook = await _hook(request)
         return _response(await host.hooks.for_connection(connector, token, hook) if hook else _TOO_LARGE)
+
+
+def _add_probes(app: FastAPI, host: Host) -> None:
+    """Add what a supervisor or a load balancer asks: whether the process lives, and whether it does its work."""
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
@@ -56,16 +71,12 @@ def application(host: Host) -> FastAPI:
         response.status_code = 503
         return {"status": "not ready"}
 
-    mount(app, make(host), *PAGES)
-    app.add_middleware(NoticeForwarded, host=host)
-    return app
-
 
 _TOO_LARGE = Answer(413, b'{"error":"a hook has at most 256 KiB"}')
 
 
 async def _hook(request: Request) -> HookRequest | None:
-    """The request with its body, or `None` where that is over the bound."""
+    """Return the request with its body, or `None` where that is over the bound."""
     try:
         body = await read_body(request, MOST_BODY)
     except ClientDisconnect:
@@ -81,6 +92,7 @@ async def _hook(request: Request) -> HookRequest | None:
 
 
 def _response(answer: Answer) -> Response:
+    # what a till is answered may repeat what was sent: no browser is to take it for a page
     headers = {"X-Content-Type-Options": "nosniff"}
     if answer.retry_after is not None:
         headers["Retry-After"] = str(answer.retry_after)

@@ -279,8 +279,10 @@ async def anonymous_bodies(attacker: Attacker) -> None:
 
 @attack("pages of the console, as many as possible")
 async def console_pages(attacker: Attacker) -> None:
-    one = f"/connections/{attacker.target.connection}"
-    paths = itertools.cycle(("/", one, f"{one}?q=2.50", f"{one}/unread", f"{one}/settings", "/security", "/devices"))
+    path = f"/connections/{attacker.target.connection}"
+    paths = itertools.cycle(
+        ("/", path, f"{path}?q=2.50", f"{path}/unread", f"{path}/settings", "/security", "/devices")
+    )
     await attacker.flood(
         lambda: request("GET", next(paths), headers={"Cookie": attacker.target.cookie}), connections=32
     )
@@ -289,9 +291,9 @@ async def console_pages(attacker: Attacker) -> None:
 @attack("live streams and pages that nobody reads")
 async def slow_readers(attacker: Attacker) -> None:
     """Ask for more than fits into any buffer and read none of it, while hooks make news for the streams."""
-    one, number = f"/connections/{attacker.target.connection}", numbers()
+    path, number = f"/connections/{attacker.target.connection}", numbers()
     cookie = {"Cookie": attacker.target.cookie}
-    stream, pages = request("GET", f"{one}/events", headers=cookie), request("GET", one, headers=cookie) * 8
+    stream, pages = request("GET", f"{path}/events", headers=cookie), request("GET", path, headers=cookie) * 8
     await asyncio.gather(
         *(_never_reads(attacker, stream if reader % 2 else pages) for reader in range(120)),
         attacker.flood(lambda: signed(attacker.target.hook, sale(number(), status="paid")), connections=2),

@@ -41,8 +41,8 @@ class Connection:
     async def answer(self) -> int:
         """Read an answer to its end and return its status. Raises `ConnectionError`, `asyncio.IncompleteReadError`."""
         head = (await self.reader.readuntil(b"\r\n\r\n")).lower()
-        _, found, length = head.partition(b"content-length: ")
-        if found:
+        _, has_length, length = head.partition(b"content-length: ")
+        if has_length:
             await self.reader.readexactly(int(length.split(b"\r\n", 1)[0]))
         return int(head[9:12])
 
@@ -55,6 +55,7 @@ class Connection:
             sending.cancel()
 
     def close(self) -> None:
+        """Close at once, without waiting for what is under way."""
         self.writer.transport.abort()
 
 
@@ -75,6 +76,7 @@ class Attacker:
 
     @asynccontextmanager
     async def connection(self, address: str = STRANGER) -> AsyncIterator[Connection]:
+        """Open a connection from an address of this machine; it is closed at the end."""
         reader, writer = await asyncio.open_connection(
             self.target.host, self.target.port, local_addr=(address, 0), limit=256 * 1024
         )
@@ -84,18 +86,18 @@ class Attacker:
         finally:
             connection.close()
 
-    async def flood(self, made: Callable[[], bytes], *, connections: int = 8, address: str = STRANGER) -> None:
+    async def flood(self, make_request: Callable[[], bytes], *, connections: int = 8, address: str = STRANGER) -> None:
         """Send one request after another on each of some connections until the time is over."""
-        await asyncio.gather(*(self._one_after_another(made, address) for _ in range(connections)))
+        await asyncio.gather(*(self._send_repeatedly(make_request, address) for _ in range(connections)))
 
-    async def _one_after_another(self, made: Callable[[], bytes], address: str) -> None:
+    async def _send_repeatedly(self, make_request: Callable[[], bytes], address: str) -> None:
         """Send at least one request, and more until the time is over."""
         while True:
             try:
                 async with self.connection(address) as connection:
                     while True:
                         self._sent += 1
-                        self.answers[str(await self.timed(connection.ask(made())))] += 1
+                        self.answers[str(await self.timed(connection.ask(make_request())))] += 1
                         if not self.left:
                             return
             except TimeoutError:
@@ -111,11 +113,11 @@ class Attacker:
         async with asyncio.timeout(self.left + _SPARE_SECONDS):
             return await answer
 
-    async def hold(self, made: Callable[[int], bytes], *, connections: int, address: str = STRANGER) -> None:
+    async def hold(self, make_request: Callable[[int], bytes], *, connections: int, address: str = STRANGER) -> None:
         """Open connections that send the beginning of a request and no more; open each again when it is closed."""
-        await asyncio.gather(*(self._held(made(number), address) for number in range(connections)))
+        await asyncio.gather(*(self._hold_connection(make_request(number), address) for number in range(connections)))
 
-    async def _held(self, beginning: bytes, address: str) -> None:
+    async def _hold_connection(self, beginning: bytes, address: str) -> None:
         while self.left:
             try:
                 async with self.connection(address) as connection:

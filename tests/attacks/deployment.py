@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 
 from poster_connector.sandbox import SECRET as POSTER_SECRET
-from tests.attacks.joining import Joined
+from tests.attacks.connect_tills import ConnectedTill
 from tests.attacks.plugin import KINDS, install
 from tests.attacks.target import ATTACKER_KEY, PROXY, REVOKED_KEY, STRANGER, Target
 from tests.processes import environment, origin_in, started, wait_ready
@@ -130,10 +130,10 @@ def _attacker(target: Target) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-def _connect(env: dict[str, str]) -> dict[str, Joined]:
+def _connect(env: dict[str, str]) -> dict[str, ConnectedTill]:
     """Connect everybody's tills, by title."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.attacks.joining"],
+        [sys.executable, "-m", "tests.attacks.connect_tills"],
         env=environment(env),
         cwd=_ROOT,
         capture_output=True,
@@ -142,10 +142,10 @@ def _connect(env: dict[str, str]) -> dict[str, Joined]:
     )
     if done.returncode:
         raise RuntimeError(done.stderr)
-    return {title: Joined(**facts) for title, facts in json.loads(done.stdout).items()}
+    return {title: ConnectedTill(**facts) for title, facts in json.loads(done.stdout).items()}
 
 
-def _target(origin: str, connections: dict[str, Joined]) -> Target:
+def _target(origin: str, connections: dict[str, ConnectedTill]) -> Target:
     cookie, proof = _sign_in(origin, ATTACKER_KEY)
     url = httpx.URL(origin)
     return Target(

@@ -37,8 +37,10 @@ class Target:
     """What the forms of that session carry."""
 
     def as_json(self) -> str:
+        """Return the target as the attacker's process reads it."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Self:
+        """Read what `as_json` wrote."""
         return cls(**json.loads(text))

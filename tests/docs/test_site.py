@@ -11,27 +11,36 @@ import re
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import typer.main
+import typer
+from typer.core import TyperGroup
 
 import connector_sdk
 from connector_sdk import Customer, Line, Sale
 from connector_sdk.testing import BEHAVIOURS
-from connectors.cli.main import app
-from connectors.plugins import Plugins
+from connectors.store.access.security_log import EventKind
 from tests.docs.steps import blocks
+from tests.docs.tables import rows_of
+from tools.command_reference import Command, load_root, parameters_of
 from webhook_connector import ready_made
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
 INTEGRATORS = [ROOT / "docs" / f"{name}.md" for name in ("writing-a-connector", "tutorial", "sale")]
 INTEGRATORS += sorted((ROOT / "docs" / "howto").glob("*.md"))
+NOT_MAKING_FILES = [page for page in PAGES if page.name != "tutorial.md"]
+"""Pages whose files are this repository's: the tutorial makes its own."""
+PICTURES = sorted((ROOT / "docs" / "pictures").glob("*.svg"))
 OF_OTHERS = {*dir(builtins), "SecretStr", "Literal"}
 _IN_LINE = re.compile(r"`(connectors [^`]+)`")
+_FILE = re.compile(
+    r"`((?:connectors|connector_sdk|\w+_connector|tests|tools|bench|examples|docs)/[\w/.-]+?)(?:::\w+)?`"
+)
+_MODULE = re.compile(r"python -m ((?:tests|tools|bench)\.[\w.]+)")
 _LINK = re.compile(r"\]\((?!https?:)([^)#\s]+)")
 _FETCHED = re.compile(
     r"""<(?:script|img|iframe)[^>]+src=["'](?:https?:)?//|<link[^>]+href=["'](?:https?:)?//|@import"""
@@ -39,88 +48,109 @@ _FETCHED = re.compile(
 
 
 @pytest.fixture(scope="module")
-def commands() -> Iterator[Any]:
-    """The group of every command there is, those that plugins bring among them."""
-    before = list(app.registered_groups), list(app.registered_commands)
-    for implementation in Plugins().manager.hook.register_commands.get_hookimpls():
-        implementation.function(cli=app)
-    yield typer.main.get_command(app)
-    app.registered_groups, app.registered_commands = before
+def commands() -> TyperGroup:
+    """The group of every command there is, with those that plugins bring."""
+    return load_root()
 
 
-def _typed(page: Path) -> Iterator[str]:
-    """Every command line of a page: in its blocks, where a `\\` goes on in the next line, and within sentences."""
-    for one in blocks(page):
-        if one.language in ("sh", "console", ""):
-            text = one.text.replace("\\\n", " ")
+def command_lines(page: Path) -> Iterator[str]:
+    """Yield every command line of a page, from its blocks and from its sentences; a `\\` continues a line."""
+    for block in blocks(page):
+        if block.language in ("sh", "console", ""):
+            text = block.text.replace("\\\n", " ")
             yield from (line.removeprefix("$ ") for line in text.splitlines() if "connectors " in line)
-    yield from (" ".join(found.split()) for found in _IN_LINE.findall(page.read_text(encoding="utf-8")))
+    yield from (" ".join(typed.split()) for typed in _IN_LINE.findall(page.read_text(encoding="utf-8")))
 
 
-def _lies(line: str, commands: Any) -> str | None:
-    """What in a command line is no command or option; `None` where all is well."""
+def find_mistake(line: str, commands: TyperGroup) -> str | None:
+    """Say which command or option of a command line does not exist; `None` where all of them do."""
     words = line.partition(" #")[0].split()
-    if not words or words[0] != "connectors":
+    if not words or Path(words[0]).name != "connectors" or words[1:2] == ["COMMAND"]:
         return None
-    group, words = commands, words[1:]
-    while hasattr(group, "commands"):
-        known = {option for each in group.params for option in each.opts}
-        while words and words[0] in known:
-            words = words[2:]
+    command: Command = commands
+    words = words[1:]
+    while isinstance(command, TyperGroup):
+        group = command
+        words = _after_options(words, group)
         if not words or words[0] in ("…", "--help"):
             return None
-        if words[0] == "ID" and "list" in group.commands:  # `operations ID` lists, `operations ID retry OP` acts
-            words = words[1:] if words[1:2] and words[1] in group.commands else ["list", *words[1:]]
+        names = group.list_commands(typer.Context(group))
+        words = _with_the_action_first(words, names)
         choices = words[0].split("|")  # `connectors mapping try|show`
-        missing = [one for one in choices if one not in group.commands]
+        missing = [choice for choice in choices if choice not in names]
         if missing:
             return f"there is no command {missing[0]!r}"
-        group, words = group.commands[choices[0]], words[1:]
-    known = {option for each in group.params for option in (*each.opts, *each.secondary_opts)}
-    wrong = [option for option in re.findall(r"(?<![\w-])--[a-z][\w-]*", " ".join(words)) if option not in known]
-    return f"there is no {wrong[0]}" if wrong else None
+        chosen = group.get_command(typer.Context(group), choices[0])
+        assert isinstance(chosen, Command)
+        command, words = chosen, words[1:]
+    known = set(_option_names(command))
+    options = re.findall(r"(?<![\w-])--[a-z][\w-]*", " ".join(words))
+    unknown = [option for option in options if option not in known]
+    return f"there is no {unknown[0]}" if unknown else None
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_commands_and_options_of_a_page_exist(page: Path, commands: Any) -> None:
-    lies = {line: why for line in _typed(page) if (why := _lies(line, commands))}
-    assert not lies
+def _after_options(words: list[str], group: TyperGroup) -> list[str]:
+    """Leave out a group's own options: a flag alone, any other with its value."""
+    flags = {
+        name for parameter in parameters_of(group) if getattr(parameter, "is_flag", False) for name in parameter.opts
+    }
+    while words and words[0] in set(_option_names(group)):
+        words = words[1:] if words[0] in flags else words[2:]
+    return words
 
 
-def test_a_command_that_is_not_there_is_found(commands: Any) -> None:
-    assert _lies("connectors check . --only place", commands) is None
-    assert _lies("connectors mapping show shopify > mapping.toml", commands) is None
-    assert _lies("connectors chekc .", commands) == "there is no command 'chekc'"
-    assert _lies("connectors check . --olny place", commands) == "there is no --olny"
-    assert any("connectors check" in line for line in _typed(ROOT / "docs" / "tutorial.md"))
+def _with_the_action_first(words: list[str], names: Iterable[str]) -> list[str]:
+    """`operations ID` lists, and `operations ID retry OP` acts: put the action before the id."""
+    if words[0] != "ID" or "list" not in names:
+        return words
+    return words[1:] if words[1:2] and words[1] in names else ["list", *words[1:]]
+
+
+def _option_names(command: Command) -> Iterator[str]:
+    for parameter in parameters_of(command):
+        yield from (*parameter.opts, *parameter.secondary_opts)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_and_options_of_a_page_exist(page: Path, commands: TyperGroup) -> None:
+    mistakes = {line: mistake for line in command_lines(page) if (mistake := find_mistake(line, commands))}
+    assert not mistakes
+
+
+def test_a_command_that_does_not_exist_is_found(commands: TyperGroup) -> None:
+    assert find_mistake("connectors check . --only place", commands) is None
+    assert find_mistake("connectors mapping show shopify > mapping.toml", commands) is None
+    assert find_mistake("connectors operations ID retry OP", commands) is None
+    assert find_mistake("connectors chekc .", commands) == "there is no command 'chekc'"
+    assert find_mistake("connectors check . --olny place", commands) == "there is no --olny"
+    assert any("connectors check" in line for line in command_lines(ROOT / "docs" / "tutorial.md"))
 
 
 def _names_of_the_sdk() -> set[str]:
-    """Every public name in the SDK's modules, and every name within its public classes."""
-    found: set[str] = set()
-    for one in pkgutil.walk_packages(connector_sdk.__path__, "connector_sdk."):
-        module = importlib.import_module(one.name)
-        for name, value in vars(module).items():
-            found |= {name, *dir(value), *getattr(value, "model_fields", ())} if inspect.isclass(value) else {name}
-    return found | {behaviour.name for behaviour in BEHAVIOURS}
+    """Return every name in the SDK's modules, every name within its classes, and the names of behaviours."""
+    names: set[str] = set()
+    for package in pkgutil.walk_packages(connector_sdk.__path__, "connector_sdk."):
+        for name, value in vars(importlib.import_module(package.name)).items():
+            names |= {name, *dir(value), *getattr(value, "model_fields", ())} if inspect.isclass(value) else {name}
+    return names | {behaviour.name for behaviour in BEHAVIOURS}
 
 
-@pytest.mark.parametrize("page", INTEGRATORS, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", INTEGRATORS, ids=lambda page: str(page.relative_to(ROOT)))
 def test_names_of_the_sdk_that_a_page_uses_exist(page: Path) -> None:
     text, known = page.read_text(encoding="utf-8"), _names_of_the_sdk()
-    made = {one.name for block in blocks(page) if block.language == "python" for one in _classes(block.text)}
+    defined = {node.name for block in blocks(page) if block.language == "python" for node in _classes(block.text)}
     # a class in a sentence, or a call: `NotAuthorised`, `Checkpoint(at=…)`, `Connector.customer`
     used = {part for name in re.findall(r"`([A-Z][a-z]+[A-Z]?\w*(?:\.\w+)?)[`(]", text) for part in name.split(".")}
     used |= set(re.findall(r"--only (\w+)", text))
-    assert sorted(used - known - made - OF_OTHERS) == []
+    assert sorted(used - known - defined - OF_OTHERS) == []
 
 
 def test_the_page_of_the_sale_has_every_field_and_the_words_of_the_ready_made_mappings() -> None:
     text = (ROOT / "docs" / "sale.md").read_text(encoding="utf-8")
     named = set(re.findall(r"`([\w.]+)`", text))
-    wanted = {*Sale.model_fields} - {"lines"}
-    wanted |= {f"customer.{one}" for one in Customer.model_fields} | {f"line.{one}" for one in Line.model_fields}
-    assert sorted(wanted - named) == []
+    fields = {*Sale.model_fields} - {"lines"}
+    fields |= {f"customer.{name}" for name in Customer.model_fields} | {f"line.{name}" for name in Line.model_fields}
+    assert sorted(fields - named) == []
     for ready in ready_made.ALL:
         paths = {name: path for name, path in ready.settings.items() if name.startswith("map_")}
         words = {word for path in paths.values() for word in re.findall(r"[a-z_]+", path)} - {
@@ -132,30 +162,72 @@ def test_the_page_of_the_sale_has_every_field_and_the_words_of_the_ready_made_ma
 
 
 def _classes(text: str) -> Iterator[ast.ClassDef]:
-    return (one for one in ast.walk(ast.parse(textwrap.dedent(text))) if isinstance(one, ast.ClassDef))
+    return (node for node in ast.walk(ast.parse(textwrap.dedent(text))) if isinstance(node, ast.ClassDef))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_python_of_a_page_can_be_read_and_its_links_lead_somewhere(page: Path) -> None:
-    for one in blocks(page):
-        if one.language == "python":
-            ast.parse(textwrap.dedent(one.text))
-    lost = [to for to in _LINK.findall(page.read_text(encoding="utf-8")) if not (page.parent / to).exists()]
-    assert not lost
+    for block in blocks(page):
+        if block.language == "python":
+            ast.parse(textwrap.dedent(block.text))
+    targets = _LINK.findall(page.read_text(encoding="utf-8"))
+    assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("page", NOT_MAKING_FILES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_file_of_ours_that_a_page_names_exists(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    modules = [f"{module.replace('.', '/')}.py" for module in _MODULE.findall(text)]
+    assert [name for name in (*_FILE.findall(text), *modules) if not (ROOT / name).exists()] == []
+
+
+def test_the_former_page_for_operators_keeps_its_addresses() -> None:
+    text = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
+    headings = {line.removeprefix("## ") for line in text.splitlines() if line.startswith("## ")}
+    assert headings == {
+        "Install",
+        "Settings",
+        "Running",
+        "What a client may send",
+        "Keys",
+        "What is kept, and for how long",
+        "Forgetting a customer",
+        "JSON of commands",
+        "Passkeys",
+    }
+
+
+def test_every_kind_of_security_event_is_explained() -> None:
+    text = (ROOT / "docs" / "operating" / "console-access.md").read_text(encoding="utf-8")
+    kinds = {row.cells["`kind`"].strip("`") for row in rows_of(text) if "`kind`" in row.cells}
+    assert kinds == {kind.value for kind in EventKind}
+
+
+@pytest.mark.parametrize("picture", PICTURES, ids=lambda picture: picture.name)
+def test_a_picture_says_in_words_what_it_shows_and_is_readable_light_and_dark(picture: Path) -> None:
+    root = ElementTree.parse(picture).getroot()
+    title, description = (root.find(f"{{http://www.w3.org/2000/svg}}{name}") for name in ("title", "desc"))
+    assert title is not None
+    assert title.text
+    assert description is not None
+    assert description.text
+    source = picture.read_text(encoding="utf-8")
+    assert "prefers-color-scheme: dark" in source
+    assert "<text" in source
+    assert not re.search(r"href|url\((?!#)|@import|@font-face|<script|<image", source)
 
 
 @pytest.mark.slow
 def test_the_site_builds_without_a_warning_and_fetches_nothing_when_it_is_read(tmp_path: Path) -> None:
-    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
-    built = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
-    assert built.returncode == 0, built.stdout + built.stderr
-    made = sorted((tmp_path / "site").rglob("*.html"))
-    assert {"index.html", "tutorial.html", "oauth.html", "reference.html"} <= {one.name for one in made}
-    fetching = [
-        one.name
-        for one in (*made, *(tmp_path / "site").rglob("*.css"))
-        if _FETCHED.search(one.read_text(encoding="utf-8"))
-    ]
+    site = tmp_path / "site"
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(site)]
+    build = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
+    assert build.returncode == 0, build.stdout + build.stderr
+    pages = sorted(site.rglob("*.html"))
+    names = {str(page.relative_to(site)) for page in pages}
+    assert {"index.html", "tutorial.html", "howto/oauth.html", "reference.html", "operating.html"} <= names
+    assert {"reference/commands.html", "operating/install.html", "operating/troubleshooting.html"} <= names
+    fetching = [file.name for file in (*pages, *site.rglob("*.css")) if _FETCHED.search(file.read_text("utf-8"))]
     assert not fetching
-    reference = (tmp_path / "site" / "reference.html").read_text(encoding="utf-8")
+    reference = (site / "reference.html").read_text(encoding="utf-8")
     assert "Read the account that the settings open" in reference

@@ -22,10 +22,10 @@ def _run(*command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 def test_what_the_blocks_make_together_is_green_and_tidy(tmp_path: Path) -> None:
     follow(tmp_path, {"connectors": None, "pytest": [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]})
     rules = "A,ASYNC,B,BLE,C4,E,F,I,ISC,N,PIE,PT,RET,RUF,SIM,T20,UP,W"
-    looked = _run("-m", "ruff", "check", "--isolated", "--select", rules, "--line-length", "120", ".", cwd=tmp_path)
-    assert looked.returncode == 0, looked.stdout
-    shaped = _run("-m", "ruff", "format", "--isolated", "--line-length", "120", "--diff", ".", cwd=tmp_path)
-    assert shaped.returncode == 0, shaped.stdout
+    lint = _run("-m", "ruff", "check", "--isolated", "--select", rules, "--line-length", "120", ".", cwd=tmp_path)
+    assert lint.returncode == 0, lint.stdout
+    formatting = _run("-m", "ruff", "format", "--isolated", "--line-length", "120", "--diff", ".", cwd=tmp_path)
+    assert formatting.returncode == 0, formatting.stdout
 
 
 def test_a_step_that_says_something_else_is_found(tmp_path: Path) -> None:

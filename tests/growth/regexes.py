@@ -79,7 +79,7 @@ class Matcher:
             case "SUBPATTERN":
                 return self._sequence(list(value[3]), 0, text, at, rest)
             case "BRANCH":
-                return any(self._sequence(list(one), 0, text, at, rest) for one in value[1])
+                return any(self._sequence(list(branch), 0, text, at, rest) for branch in value[1])
             case "MAX_REPEAT" | "MIN_REPEAT":
                 least, most, inner = value[0], int(value[1]), list(value[2])
                 if len(inner) == 1 and _is_one_sign(inner[0]):
@@ -90,8 +90,8 @@ class Matcher:
             case "ASSERT" | "ASSERT_NOT":
                 direction, inner = value[0], value[1]
                 start = at if direction > 0 else at - inner.getwidth()[0]
-                found = start >= 0 and self._sequence(list(inner), 0, text, start, lambda _end: True)
-                return found is (kind == "ASSERT") and rest(at)
+                matches = start >= 0 and self._sequence(list(inner), 0, text, start, lambda _end: True)
+                return matches is (kind == "ASSERT") and rest(at)
         raise NotImplementedError(kind)
 
     def _run_of_signs(self, node: Any, least: int, most: int, text: str, at: int, rest: Rest, *, lazy: bool) -> bool:
@@ -116,10 +116,10 @@ class Matcher:
     def _repeat(self, inner: list[Any], least: int, most: int, text: str, at: int, rest: Rest, count: int = 0) -> bool:
         self._step()
 
-        def again(then: int) -> bool:
+        def repeat(then: int) -> bool:
             return then > at and self._repeat(inner, least, most, text, then, rest, count + 1)
 
-        if count < most and self._sequence(inner, 0, text, at, again):
+        if count < most and self._sequence(inner, 0, text, at, repeat):
             return True
         return count >= least and rest(at)
 
@@ -139,7 +139,7 @@ class Matcher:
         if not self.ignore:
             return _fits(node, sign)
         every = all if str(node[0]) == "NOT_LITERAL" or (str(node[0]) == "IN" and _is_negated(node)) else any
-        return every(_fits(node, one) for one in (sign, sign.lower(), sign.upper()))
+        return every(_fits(node, variant) for variant in (sign, sign.lower(), sign.upper()))
 
 
 def _is_one_sign(node: Any) -> bool:
@@ -166,7 +166,7 @@ def _fits(node: Any, sign: str) -> bool:
             return _CLASSES[name.replace("_NOT_", "_")](sign) is ("_NOT_" not in name)
         case "IN":
             negated = _is_negated(node)
-            return any(_fits(one, sign) for one in value[negated:]) is not negated
+            return any(_fits(member, sign) for member in value[negated:]) is not negated
     raise NotImplementedError(kind)
 
 
@@ -180,9 +180,9 @@ def _signs(node: Any, ignore: bool) -> str:
     own = chr(node[1]) if str(node[0]) == "LITERAL" else ""
     if str(node[0]) == "IN":
         own = "".join(
-            chr(one[1] if str(one[0]) == "LITERAL" else one[1][0])
-            for one in node[1]
-            if str(one[0]) in ("LITERAL", "RANGE")
+            chr(member[1] if str(member[0]) == "LITERAL" else member[1][0])
+            for member in node[1]
+            if str(member[0]) in ("LITERAL", "RANGE")
         )
     return "".join(dict.fromkeys(sign for sign in own + _TRIED if _fits(node, sign)))
 
@@ -221,8 +221,8 @@ def _repeats(nodes: Any, before: str, ignore: bool) -> Iterator[tuple[str, str]]
         elif kind == "SUBPATTERN":
             yield from _repeats(value[3], here, ignore)
         elif kind == "BRANCH":
-            for one in value[1]:
-                yield from _repeats(one, here, ignore)
+            for branch in value[1]:
+                yield from _repeats(branch, here, ignore)
 
 
 def texts(pattern: str, flags: int) -> list[Callable[[int], str]]:

@@ -29,18 +29,18 @@ def modules() -> Iterator[ModuleType]:
     for package in PACKAGES:
         root = importlib.import_module(package)
         yield root
-        for found in pkgutil.walk_packages(root.__path__, f"{package}."):
-            if ".migrations." not in found.name and not found.name.endswith("__main__"):
-                yield importlib.import_module(found.name)
+        for module in pkgutil.walk_packages(root.__path__, f"{package}."):
+            if ".migrations." not in module.name and not module.name.endswith("__main__"):
+                yield importlib.import_module(module.name)
 
 
 def _compiled(value: object) -> Iterator[re.Pattern[str]]:
     if isinstance(value, re.Pattern):
         yield value
     elif isinstance(value, dict):
-        yield from (found for one in value.values() for found in _compiled(one))
+        yield from (pattern for member in value.values() for pattern in _compiled(member))
     elif isinstance(value, tuple | list | frozenset):
-        yield from (found for one in value for found in _compiled(one))
+        yield from (pattern for member in value for pattern in _compiled(member))
 
 
 @lru_cache
@@ -48,24 +48,24 @@ def patterns() -> list[tuple[str, int, str, str]]:
     """(pattern, flags, how it is used, where) for all in our packages: compiled ones, and those given in a call."""
     used: dict[str, set[str]] = defaultdict(set)
     named: list[tuple[str, re.Pattern[str], str]] = []
-    found: set[tuple[str, int, str, str]] = set()
+    uses: set[tuple[str, int, str, str]] = set()
     for module in modules():
         for node in ast.walk(ast.parse(Path(str(module.__file__)).read_text())):
             if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in WAYS):
                 continue
             way, owner = WAYS[node.func.attr], node.func.value
             if isinstance(owner, ast.Name) and owner.id == "re":
-                found.add((_written(node.args[0]), 0, way, module.__name__))
+                uses.add((_written(node.args[0]), 0, way, module.__name__))
             elif isinstance(owner, ast.Name):
                 used[owner.id].add(way)
         for name, value in vars(module).items():
             if isinstance(value, re.Pattern):
                 named.append((name, value, module.__name__))
             elif not name.startswith("__"):
-                found |= {_entry(one, "search", module.__name__) for one in _compiled(value)}
+                uses |= {_entry(pattern, "search", module.__name__) for pattern in _compiled(value)}
     for name, pattern, where in named:
-        found |= {_entry(pattern, way, where) for way in used[name] or {"search"}}
-    once = {(pattern, flags, way): where for pattern, flags, way, where in sorted(found)}
+        uses |= {_entry(pattern, way, where) for way in used[name] or {"search"}}
+    once = {(pattern, flags, way): where for pattern, flags, way, where in sorted(uses)}
     return [(*seen, where) for seen, where in once.items()]
 
 
@@ -100,8 +100,8 @@ def in_a_thread(work: list[tuple[str, int, str, str]]) -> list[str]:
 
     def run() -> None:
         for pattern, flags, way, where in work:
-            if told := superlinear(pattern, flags, way):
-                bad.append(f"{where}: {pattern} by {way}: {told}")
+            if reason := superlinear(pattern, flags, way):
+                bad.append(f"{where}: {pattern} by {way}: {reason}")
 
     before = threading.stack_size(STACK)
     try:

@@ -1,4 +1,4 @@
-"""Every route costs twice as much for a request twice as long, not four times: found by walking the routes."""
+"""Every route costs twice as much for a request twice as long, not four times: requests by walking the routes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from connector_sdk.errors import BadPayload
 from connector_sdk.hooks import HookRequest
 from connectors.web import app as web
 from serve_connector.sandbox import Cafe
-from tests.growth.work import steps
+from tests.growth.step_counter import count_steps
 from tests.sync.test_read_again import BASE
 from tests.town import Town, build
 from tests.web.test_teaching_pages import begun
@@ -59,7 +59,7 @@ COOKIES: dict[str, Text] = {
 
 
 @dataclass(frozen=True)
-class Place:
+class RouteRequest:
     """Where a request goes: a route with its parts filled in."""
 
     method: str
@@ -67,21 +67,23 @@ class Place:
     headers: dict[str, str]
 
 
-def places(town: Town, visitor: Visitor, draft: str, hook: str) -> list[Place]:
+def every_request(town: Town, visitor: Visitor, draft: str, hook: str) -> list[RouteRequest]:
     """Every route of the application, and every way of its hooks."""
-    one = town.connection.id
+    connection_id = town.connection.id
     own = str(town.host.services.connections.hook_url(town.connection)).removeprefix(town.host.public_url)
-    values = {"connection": one, "draft": draft, "connector": "webhook", "token": "x" * 32, "part": "title"}
-    found: list[Place] = []
+    values = {"connection": connection_id, "draft": draft, "connector": "webhook", "token": "x" * 32, "part": "title"}
+    requests: list[RouteRequest] = []
     for route in visitor.client._transport.app.routes:  # type: ignore[attr-defined]
         if not isinstance(route, Route) or route.path.endswith("/events"):
             continue
         path = route.path
         for name in route.param_convertors:
             path = path.replace(f"{{{name}}}", values.get(name, "x")).replace(f"{{{name}:path}}", "x")
-        found += [Place(method, path, {}) for method in sorted(route.methods or ()) if method in ("GET", "POST")]
+        requests += [
+            RouteRequest(method, path, {}) for method in sorted(route.methods or ()) if method in ("GET", "POST")
+        ]
     hooks = [own, hook, *(f"/hooks/tills/{name}" for name in ("poster", "serve", "webhook"))]
-    return found + [Place("POST", path, {}) for path in hooks]
+    return requests + [RouteRequest("POST", path, {}) for path in hooks]
 
 
 @pytest.fixture
@@ -97,28 +99,28 @@ async def doors(town: Town) -> AsyncIterator[Browsers]:
         yield made
 
 
-async def too_costly(visitor: Visitor, place: Place) -> list[str]:
+async def too_costly(visitor: Visitor, place: RouteRequest) -> list[str]:
     """In which ways a longer request costs more than it is longer."""
     bad: list[str] = []
     families = [("body", BODIES)] if place.method == "POST" else [("address", IN_ADDRESSES)]
     for what, texts in [*families, ("cookie", COOKIES)]:
         for name, text in texts.items():
             await _send(visitor, place, what, text(64))  # whatever is only done once
-            short = await steps(lambda what=what, text=text: _send(visitor, place, what, text(SHORT)))  # type: ignore[misc]
-            long = await steps(lambda what=what, text=text: _send(visitor, place, what, text(2 * SHORT)))  # type: ignore[misc]
+            short = await count_steps(lambda what=what, text=text: _send(visitor, place, what, text(SHORT)))  # type: ignore[misc]
+            long = await count_steps(lambda what=what, text=text: _send(visitor, place, what, text(2 * SHORT)))  # type: ignore[misc]
             if long > 2.2 * short + SLACK:
                 bad.append(f"{place.method} {place.path}: {what} of {name}: {short} steps, then {long}")
     return bad
 
 
-async def _send(visitor: Visitor, place: Place, what: str, text: bytes) -> None:
+async def _send(visitor: Visitor, place: RouteRequest, what: str, text: bytes) -> None:
     headers = dict(place.headers)
     path, body = place.path, b""
     if what == "address":
         path = f"{path}?{text.decode()}"
     elif what == "cookie":
         headers["cookie"] = "; ".join(
-            [text.decode(), *(f"{one.name}={one.value}" for one in visitor.client.cookies.jar)]
+            [text.decode(), *(f"{cookie.name}={cookie.value}" for cookie in visitor.client.cookies.jar)]
         )
     else:
         body = text
@@ -133,7 +135,7 @@ async def test_no_route_costs_more_than_what_is_sent_is_long(town: Town, doors: 
     visitor = await doors.new().sign_in()
     draft, hook = await begun(visitor)
     bad: list[str] = []
-    tried = places(town, visitor, draft.rsplit("/", 1)[1], hook)
+    tried = every_request(town, visitor, draft.rsplit("/", 1)[1], hook)
     for place in tried:
         if place.path not in ("/sign-out", "/devices/sign-out-everywhere"):
             bad += await too_costly(visitor, place)
@@ -153,7 +155,7 @@ async def test_a_route_that_is_quadratic_is_found(town: Town, doors: Browsers, m
     monkeypatch.setattr(web, "_hook", slow)
     await connect(town, {**BASE, "map_paid": "sum"})
     own = str(town.host.services.connections.hook_url(town.connection)).removeprefix(town.host.public_url)
-    assert await too_costly(doors.new(), Place("POST", own, {})) != []
+    assert await too_costly(doors.new(), RouteRequest("POST", own, {})) != []
 
 
 def _quadratic(body: bytes) -> None:
@@ -180,12 +182,12 @@ async def test_a_proven_check_of_serve_costs_what_it_is_long(tmp_path: Path, mon
     for name, text in BODIES.items():
         wrapped = lambda n, text=text: b'{"type": "check.closed", "check": ' + text(n) + b"}"  # type: ignore[misc]  # noqa: E731
         await read(wrapped(64))
-        short = await steps(lambda wrapped=wrapped: read(wrapped(SHORT)))  # type: ignore[misc]
-        long = await steps(lambda wrapped=wrapped: read(wrapped(2 * SHORT)))  # type: ignore[misc]
+        short = await count_steps(lambda wrapped=wrapped: read(wrapped(SHORT)))  # type: ignore[misc]
+        long = await count_steps(lambda wrapped=wrapped: read(wrapped(2 * SHORT)))  # type: ignore[misc]
         assert long <= 2.2 * short + SLACK, name
 
 
-@pytest.mark.parametrize("ready", ready_made.ALL, ids=lambda one: one.name)
+@pytest.mark.parametrize("ready", ready_made.ALL, ids=lambda ready: ready.name)
 async def test_teaching_costs_what_a_request_is_long(ready: Any) -> None:
     values = dict(ready.settings)
 
@@ -199,6 +201,6 @@ async def test_teaching_costs_what_a_request_is_long(ready: Any) -> None:
 
     for name, text in BODIES.items():
         await ask(text(64))
-        short = await steps(lambda text=text: ask(text(SHORT)))  # type: ignore[misc]
-        long = await steps(lambda text=text: ask(text(2 * SHORT)))  # type: ignore[misc]
+        short = await count_steps(lambda text=text: ask(text(SHORT)))  # type: ignore[misc]
+        long = await count_steps(lambda text=text: ask(text(2 * SHORT)))  # type: ignore[misc]
         assert long <= 2.4 * short + SLACK, (name, short, long)

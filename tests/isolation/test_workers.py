@@ -14,11 +14,11 @@ from connector_sdk import Connector
 from connector_sdk.hooks import HookRequest
 from connector_sdk.rule import StampRule, UnknownCustomer
 from connectors.domain.connection import Connection
-from connectors.isolation.offences import NOBODY, Offences
-from connectors.isolation.pool import Busy, Limits, TooSlow, WorkerPool
+from connectors.isolation.calls import ClassReference, ConnectorArguments, ReceiveCall, Returned
+from connectors.isolation.offences import NO_TENANT, Offences
+from connectors.isolation.pool import LimitExceeded, Limits, QueueFull, WorkerPool
 from connectors.isolation.runner import PluginRunner
-from connectors.isolation.work import ClassName, Done, Receive, TillState
-from tests.isolation.tills import PROOF, NoSettings, OddTill, OtherTill, SharedTill
+from tests.isolation.misbehaving_tills import PROOF, NoSettings, OddTill, OtherTill, SharedTill
 from tests.town import ANNA, KEY, Town, build
 from tests.web.visitor import browsers
 
@@ -69,17 +69,17 @@ async def test_a_connector_that_waits_is_cut_off_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     pool = WorkerPool(Limits(processor_seconds=5, seconds=0.5))
-    state = TillState("k", NoSettings(), None, None)
+    state = ConnectorArguments("k", NoSettings(), None, None)
     hook = HookRequest("POST", {"x-proof": PROOF}, {}, b"wait")
-    with pytest.raises(TooSlow):
-        await pool.call("t", ClassName.of(OddTill), Receive(state, hook))
+    with pytest.raises(LimitExceeded):
+        await pool.call("t", ClassReference.of(OddTill), ReceiveCall(state, hook))
     await pool.aclose()
 
 
 async def test_more_memory_than_a_worker_may_have_is_the_connectors_error(town: Town) -> None:
     connection = await connect(town)
     assert await send(town, connection, b"memory") == (200, None)  # kept for a person, as other errors are
-    assert [str(kept.why.id) for kept in await town.host.services.review.list_unread(connection.id)] == [
+    assert [str(entry.why.id) for entry in await town.host.services.review.list_unread(connection.id)] == [
         "the connector raised MemoryError"
     ]
 
@@ -91,7 +91,7 @@ async def test_what_a_connector_raises_prints_or_returns_is_no_harm(
     for body in (b"raise somebody's phone", b"print", b"answer"):
         assert (await send(town, connection, body))[0] == 200
     assert "somebody's phone" not in caplog.text
-    assert sorted(str(kept.why.id) for kept in await town.host.services.review.list_unread(connection.id)) == [
+    assert sorted(str(entry.why.id) for entry in await town.host.services.review.list_unread(connection.id)) == [
         "the connector answered with object",
         "the connector raised KeyError",
     ]
@@ -111,34 +111,34 @@ async def test_another_cafe_is_answered_while_one_connector_computes(town: Town)
 async def test_a_connection_that_keeps_exceeding_is_left_alone_and_others_of_its_connector_are_not(
     town: Town,
 ) -> None:
-    one = await connect(town)
+    connection = await connect(town)
     for _ in range(3):
-        await send(town, one, b"compute")
-    status, again = await send(town, one, b"sale r1 " + ANNA.encode())
+        await send(town, connection, b"compute")
+    status, retry_after = await send(town, connection, b"sale r1 " + ANNA.encode())
     assert status == 503
-    assert again is not None
-    assert 0 < int(again) <= 60
-    assert town.host.runner.set_aside("odd") == 0
+    assert retry_after is not None
+    assert 0 < int(retry_after) <= 60
+    assert town.host.runner.suspended_for("odd") == 0
 
 
 async def test_what_waits_for_a_connection_is_not_read_once_it_is_left_alone(
     town: Town, caplog: pytest.LogCaptureFixture
 ) -> None:
-    one = await connect(town)
+    connection = await connect(town)
     with caplog.at_level(logging.ERROR):
-        answers = await asyncio.gather(*(send(town, one, b"compute") for _ in range(10)))
+        answers = await asyncio.gather(*(send(town, connection, b"compute") for _ in range(10)))
     assert {status for status, _ in answers} == {503}
     assert caplog.text.count("was cut off") == 3
 
 
-async def test_a_connector_that_stumbles_before_anybody_is_known_is_set_aside_and_its_tile_says_so(
+async def test_a_connector_that_hangs_before_anybody_is_known_is_suspended_and_its_tile_says_so(
     town: Town,
 ) -> None:
     await connect(town, SharedTill)
     for _ in range(3):
         assert (await town.hook(b"compute", path="/hooks/tills/shared")).status_code == 503
     assert (await town.hook(b"quick", path="/hooks/tills/shared")).status_code == 503
-    assert town.host.runner.set_aside("shared") > 0
+    assert town.host.runner.suspended_for("shared") > 0
     async with browsers(town) as doors:
         mine = await doors.new().sign_in()
         assert "It took too long to read what tills sent" in (await mine.get("/")).text
@@ -169,40 +169,43 @@ def test_several_tenants_offences_set_a_connector_aside_for_all() -> None:
     assert offences.pause_for_all("c") == 60
     assert offences.pause("c", "z") == 0
     for _ in range(3):
-        offences.add("x", NOBODY)
+        offences.add("x", NO_TENANT)
     assert offences.pause_for_all("x") == 60
     assert offences.pause_for_all("y") == 0
     runner = PluginRunner(Limits(), shipped={"c"}, offences=offences)
-    assert (runner.set_aside("c"), runner.set_aside("x")) == (0, 60)  # what came with the host stops for nobody else
+    assert (runner.suspended_for("c"), runner.suspended_for("x")) == (
+        0,
+        60,
+    )  # what came with the host stops for nobody else
 
 
 async def test_what_waits_is_bounded_for_a_tenant_and_in_all() -> None:
     pool = WorkerPool(Limits(processor_seconds=0.3, waiting=2, waiting_in_all=3, workers=1))
-    state = TillState("k", NoSettings(), None, None)
+    state = ConnectorArguments("k", NoSettings(), None, None)
 
-    def hook(body: bytes) -> Receive:
-        return Receive(state, HookRequest("POST", {"x-proof": PROOF}, {}, body))
+    def hook(body: bytes) -> ReceiveCall:
+        return ReceiveCall(state, HookRequest("POST", {"x-proof": PROOF}, {}, body))
 
-    name = ClassName.of(OddTill)
+    name = ClassReference.of(OddTill)
     running = asyncio.create_task(pool.call("a", name, hook(b"compute")))
     await asyncio.sleep(0)
     waiting = [asyncio.create_task(pool.call("a", name, hook(b"quick"))) for _ in range(2)]
     await asyncio.sleep(0)
-    with pytest.raises(Busy):
+    with pytest.raises(QueueFull):
         await pool.call("a", name, hook(b"quick"))
     other = asyncio.create_task(pool.call("b", name, hook(b"quick")))
     await asyncio.sleep(0)
     third = asyncio.create_task(pool.call("c", name, hook(b"quick")))  # the longest queue makes room for it
     await asyncio.sleep(0)
-    with pytest.raises(Busy):
+    with pytest.raises(QueueFull):
         await waiting[1]
-    with pytest.raises(Busy):
+    with pytest.raises(QueueFull):
         await pool.call("d", name, hook(b"quick"))  # no queue is longer than one
     waiting[0].cancel()  # whoever asked has gone: it is not read
-    with pytest.raises(TooSlow):
+    with pytest.raises(LimitExceeded):
         await running
-    assert isinstance(await other, Done)
-    assert isinstance(await third, Done)
+    assert isinstance(await other, Returned)
+    assert isinstance(await third, Returned)
     await pool.aclose()
 
 

@@ -25,19 +25,19 @@ class Contract(httpx.AsyncBaseTransport):
     def _resolved(self, node: dict[str, Any]) -> dict[str, Any]:
         if "$ref" not in node:
             return node
-        found: Any = self.spec
+        target: Any = self.spec
         for part in node["$ref"].removeprefix("#/").split("/"):
-            found = found[part]
-        return dict(found)
+            target = target[part]
+        return dict(target)
 
     def operation_for(self, method: str, path: str) -> tuple[dict[str, Any], str]:
         """The operation a request is meant for; the most literal path wins."""
         paths = self.spec["paths"]
-        for template in sorted(paths, key=lambda one: one.count("{")):
+        for template in sorted(paths, key=lambda template: template.count("{")):
             pattern = re.sub(r"\{[^}]+\}", "[^/]+", template)
             if re.fullmatch(pattern, path) and method.lower() in paths[template]:
-                found = paths[template][method.lower()]
-                return found, found["operationId"]
+                operation = paths[template][method.lower()]
+                return operation, operation["operationId"]
         raise AssertionError(f"{method} {path} is not in the contract")
 
     def validate(self, value: Any, schema: dict[str, Any], what: str) -> None:
@@ -59,8 +59,8 @@ class Contract(httpx.AsyncBaseTransport):
 
     def _check_request(self, request: httpx.Request, operation: dict[str, Any], name: str) -> None:
         assert request.headers["authorization"].startswith("Bearer "), name
-        parameters = [self._resolved(one) for one in operation.get("parameters", [])]
-        known = {one["name"] for one in parameters if one["in"] == "query"}
+        parameters = [self._resolved(parameter) for parameter in operation.get("parameters", [])]
+        known = {parameter["name"] for parameter in parameters if parameter["in"] == "query"}
         assert set(request.url.params) <= known, f"{name}: unknown query {set(request.url.params) - known}"
         if "requestBody" in operation:
             assert request.headers["content-type"] == "application/json"
@@ -73,9 +73,9 @@ class Contract(httpx.AsyncBaseTransport):
         self, status: int, headers: httpx.Headers, body: bytes, operation: dict[str, Any], name: str
     ) -> None:
         assert str(status) in operation["responses"], f"{name}: status {status} is not in the contract"
-        found = self._resolved(operation["responses"][str(status)])
-        ((kind, media),) = found["content"].items()
+        answer = self._resolved(operation["responses"][str(status)])
+        ((kind, media),) = answer["content"].items()
         assert headers["content-type"] == kind, name
-        for header, facts in found.get("headers", {}).items():
+        for header, facts in answer.get("headers", {}).items():
             assert not facts.get("required") or header in headers, f"{name}: {header} is missing"
         self.validate(json.loads(body), media["schema"], f"{name} {status}")

@@ -44,8 +44,8 @@ async def test_everything_in_the_contract_is_spoken_and_answered_as_it_says(
     card = await client.issue_card(phone=PHONE)
     assert await client.issue_card(phone=PHONE) == card
     assert await client.issue_card(email="Anna@Example.com") != card
-    assert [one.id for one in await client.cards(phone=PHONE)] == [card.id]
-    assert [one.id for one in await client.cards(number=card.number)] == [card.id]
+    assert [found_card.id for found_card in await client.cards(phone=PHONE)] == [card.id]
+    assert [found_card.id for found_card in await client.cards(number=card.number)] == [card.id]
     assert await client.cards(email="nobody@example.com") == []
 
     def body(n: int, count: int = 1, **more: str) -> str:
@@ -72,9 +72,9 @@ async def test_everything_in_the_contract_is_spoken_and_answered_as_it_says(
     assert (await client.voucher("FREECOFFEE")).status == "active"
     redeemed = await client.write(redeem_path("FREECOFFEE"), '{"code":"poster:1:2:5"}', "k6", 5)
     assert isinstance(redeemed, Applied)
-    again = await client.write(redeem_path("FREECOFFEE"), '{"code":"poster:1:3:1"}', "k7", 5)
-    assert isinstance(again, Refused)
-    assert again.body["redeemed_by_code"] == "poster:1:2:5"
+    redeemed_twice = await client.write(redeem_path("FREECOFFEE"), '{"code":"poster:1:3:1"}', "k7", 5)
+    assert isinstance(redeemed_twice, Refused)
+    assert redeemed_twice.body["redeemed_by_code"] == "poster:1:2:5"
     with pytest.raises(Refused):
         await client.voucher("NOSUCH")
     assert isinstance(await client.write(redeem_path("NOSUCH"), '{"code":"x"}', "k8", 5), Refused)
@@ -97,7 +97,7 @@ async def test_everything_in_the_contract_is_spoken_and_answered_as_it_says(
     with pytest.raises(Limited):
         await client.me()
     spoken = {name for name, _status in contract.used}
-    assert spoken == {one["operationId"] for path in SPEC["paths"].values() for one in path.values()}
+    assert spoken == {operation["operationId"] for path in SPEC["paths"].values() for operation in path.values()}
 
 
 async def test_a_card_of_another_business_does_not_exist(contract: Contract) -> None:
@@ -134,8 +134,10 @@ async def test_the_sandbox_keeps_its_operations_on_disk(tmp_path: object) -> Non
     await client.write(stamps_path(card.id), '{"count":1,"code":"c","receipt":"r"}', "k", 5)
     second = Sandbox(state=file)
     assert second.state.operations == first.state.operations
-    again = SevenStamp("http://7stamp", transport=InProcess(second)).with_key("7loc_sc_one")
-    assert isinstance(await again.write(stamps_path(card.id), '{"count":1,"code":"c","receipt":"r"}', "k", 5), Applied)
+    reopened = SevenStamp("http://7stamp", transport=InProcess(second)).with_key("7loc_sc_one")
+    assert isinstance(
+        await reopened.write(stamps_path(card.id), '{"count":1,"code":"c","receipt":"r"}', "k", 5), Applied
+    )
     assert len(second.state.operations) == 2
 
 

@@ -117,7 +117,7 @@ async def _story(
     await _ingest(world, connection_id, sold)
     assert host.identifier is not None
     await host.identifier.round()
-    world.sandbox.faults = Faults.read(faults)
+    world.sandbox.faults = Faults.parse(faults)
     world.sandbox._random.seed(faults["seed"])
     for at, pause in enumerate(crashes):
         await asyncio.sleep(pause)

@@ -26,7 +26,8 @@ from connectors.store import counters
 from connectors.web.app import MOST_BODY, application
 from connectors.web.console.frame import MOST_FORM
 from connectors.web.console.pages import PAGES
-from connectors.web.limits import Limits, limited
+from connectors.web.limited_protocol import limited
+from connectors.web.limits import Limits
 from tests.processes import origin_in, run, started
 from tests.stage import until
 from tests.town import KEY, Town
@@ -411,7 +412,7 @@ async def test_chunk_extensions_and_trailers_count_as_headers_do(town: Town, end
 
 
 async def test_trailers_do_not_become_headers() -> None:
-    async def told(scope: Any, receive: Any, send: Any) -> None:
+    async def informed_app(scope: Any, receive: Any, send: Any) -> None:
         while (await receive()).get("more_body"):
             pass
         names = b" ".join(name for name, _ in scope["headers"])
@@ -419,7 +420,7 @@ async def test_trailers_do_not_become_headers() -> None:
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": names})
 
-    async with served(_without_lifespan(told)) as server:
+    async with served(_without_lifespan(informed_app)) as server:
         head = b"POST / HTTP/1.1\r\nHost: host\r\nTransfer-Encoding: chunked\r\n\r\n"
         answer = await server.ask(head + b"0\r\nX-Forwarded-For: 10.0.0.1\r\n\r\n")
         assert answer.body == "host transfer-encoding"
@@ -503,11 +504,13 @@ def _calls(work: Callable[[], None]) -> int:
 def test_reading_a_cookie_takes_work_that_grows_as_its_header_does(piece: str) -> None:
     from starlette.requests import HTTPConnection
 
-    from connectors.web.reading import cookie
+    from connectors.web.request_input import read_cookie
 
     def read(size: int) -> Callable[[], None]:
         header = (piece * size)[:size].encode()
-        return lambda: _ignore(cookie(HTTPConnection({"type": "http", "headers": [(b"cookie", header)]}), "visitor"))
+        return lambda: _ignore(
+            read_cookie(HTTPConnection({"type": "http", "headers": [(b"cookie", header)]}), "visitor")
+        )
 
     assert _calls(read(32 * KIB)) <= 2 * _calls(read(16 * KIB)) + 50
 

@@ -59,7 +59,7 @@ async def catalogue(visit: Visit) -> Response:
     dead = sum(one.connection.reason is not None and one.connection.reason.id == "why.key_refused" for one in found)
     return visit.page(
         "catalogue.html",
-        set_aside={name for name in classes if visit.host.runner.set_aside(name)},
+        set_aside={name for name in classes if visit.host.runner.suspended_for(name)},
         connected=[(one, _today(visit, one.connection, days[one.connection.id])) for one in found],
         tiles=[one.info for one in sorted(offered, key=lambda one: one.info.name in used)],
         used=used,

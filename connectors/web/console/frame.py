@@ -28,7 +28,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from connector_sdk.connector import Connector
 from connector_sdk.messages import Message
 from connectors.domain.connection import Connection
-from connectors.isolation import NoAnswer
+from connectors.isolation import CallFailed
 from connectors.isolation.runner import RemoteTeaching
 from connectors.runtime.host import Host
 from connectors.services import PersonCount, Refusal, Services
@@ -43,7 +43,7 @@ from connectors.web.console.reads import TillReads
 from connectors.web.console.relying_party import RelyingParty
 from connectors.web.console.turns import Turns
 from connectors.web.console.words import Words, language_for, zone_of
-from connectors.web.reading import cookie, read_body
+from connectors.web.request_input import read_body, read_cookie
 
 log = logging.getLogger(__name__)
 
@@ -228,7 +228,7 @@ class Visit:
         return response
 
     def _notice(self) -> tuple[str, str]:
-        sealed = cookie(self.request, "notice")
+        sealed = read_cookie(self.request, "notice")
         if not sealed or self.request.query_params.get("part"):
             return "", ""
         try:
@@ -422,7 +422,7 @@ async def _within(visit: Visit, route: Route) -> Response:
         return response
     except Refusal as error:
         return visit.page("refused.html", 422, why=visit.words.sentence(error.message))
-    except NoAnswer:
+    except CallFailed:
         why = visit.words.text(
             "Reading what the till sent took too long. Try again in a minute; simpler paths are quicker."
         )
@@ -465,7 +465,9 @@ async def _posted(request: Request, most: int) -> dict[str, list[str]] | None:
 
 
 def _words(console: Console, request: Request, session: Session | None) -> Words:
-    language = language_for(console.host.words, cookie(request, "language"), request.headers.get("accept-language", ""))
+    language = language_for(
+        console.host.words, read_cookie(request, "language"), request.headers.get("accept-language", "")
+    )
     zone = zone_of(session.visitor.zone) if session else zone_of("UTC")
     return Words(console.host.words, language, zone, console.host.store.clock.now())
 

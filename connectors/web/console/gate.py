@@ -31,7 +31,7 @@ from connectors.store.access.security_log import EventKind, NewEvent
 from connectors.store.access.sessions import OPERATOR, Opened, Session, Visitor
 from connectors.store.engine import Transaction
 from connectors.web.console.attempts import Bounds, Delays, FairQueue, TooMany, network_of
-from connectors.web.reading import cookie
+from connectors.web.request_input import read_cookie
 
 REMEMBERED = 90 * DAY
 _ONE_DAY = DAY
@@ -121,7 +121,7 @@ class Gate:
         )
 
     def _id(self, request: HTTPConnection) -> str:
-        return cookie(request, self._cookie(request, "console"))[:200]
+        return read_cookie(request, self._cookie(request, "console"))[:200]
 
     async def session(self, request: HTTPConnection, *, used: bool = True) -> Session | None:
         """Who this is; `None` for nobody, and for whoever's key 7stamp does not know any more.
@@ -328,7 +328,7 @@ class Gate:
 
     def proof(self, request: HTTPConnection) -> tuple[str, str | None]:
         """What a form of this browser carries, and the cookie to set where it has none yet."""
-        one, fresh = cookie(request, self._cookie(request, "visitor"))[:200], None
+        one, fresh = read_cookie(request, self._cookie(request, "visitor"))[:200], None
         if not one:
             one = fresh = secrets.token_urlsafe(18)
         return self._store.vault.hash("form", one), fresh
@@ -345,14 +345,14 @@ class Gate:
         origin = request.headers.get("origin", "")
         if origin and origin.rpartition("://")[2] not in (request.url.netloc, urlsplit(self._host.public_url).netloc):
             return False
-        one = cookie(request, self._cookie(request, "visitor"))[:200]
+        one = read_cookie(request, self._cookie(request, "visitor"))[:200]
         wanted = self._store.vault.hash("form", one)
         return bool(one) and hmac.compare_digest(given.encode(), wanted.encode())
 
     # --- the two doors ------------------------------------------------------------------------------------------
 
     def _sign(self, request: HTTPConnection, whose: str) -> str:
-        browser = cookie(request, self._cookie(request, "visitor"))[:200]
+        browser = read_cookie(request, self._cookie(request, "visitor"))[:200]
         return self._store.vault.hash("signed in before", whose, browser) if browser else ""
 
     def _origin(self, request: HTTPConnection, session: Session | None, *, operator: bool) -> Origin:
@@ -365,7 +365,7 @@ class Gate:
             name = f"session {session.id_hash}"
             business_id = session.visitor.business_id
             return Origin(name, name if business_id is None else f"business {business_id}", known=True)
-        signed = cookie(request, self._cookie(request, _sign_name(_OPERATORS_BROWSER if operator else "")))
+        signed = read_cookie(request, self._cookie(request, _sign_name(_OPERATORS_BROWSER if operator else "")))
         whose, _, sign = signed[:300].rpartition(".")
         wanted = self._sign(request, whose)
         # the cookie's name is the browser's to choose, so what was signed must say whose it is

@@ -16,7 +16,7 @@ _OURS = tuple(
 )
 
 
-async def steps(work: Callable[[], Awaitable[object]]) -> int:
+async def count_steps(work: Callable[[], Awaitable[object]]) -> int:
     """The steps of some asynchronous work in this thread."""
     count = 0
 

@@ -29,8 +29,8 @@ _SEND_AGAIN = 1.0
 
 
 @dataclass(slots=True)
-class Figures:
-    """What was noticed; times in seconds, memory in bytes."""
+class Measurements:
+    """What was measured; times in seconds, memory in bytes."""
 
     health: list[float] = field(default_factory=list)
     unhealthy: list[str] = field(default_factory=list)
@@ -57,7 +57,7 @@ class Cafe:
     phone: str
     sold: int = 0
 
-    async def sell(self, figures: Figures) -> None:
+    async def sell(self, measurements: Measurements) -> None:
         """Sell; the till tells the host, and tells it again if it is asked to."""
         raise NotImplementedError
 
@@ -70,26 +70,27 @@ class Cafe:
         )
         return sum(card["stamps"] for card in answer.raise_for_status().json())
 
-    async def sell_and_wait(self, figures: Figures, patience: float) -> bool:
+    async def sell_and_wait(self, measurements: Measurements, patience: float) -> bool:
         """Sell once and wait for the stamp; whether it came within `patience` seconds."""
         began = time.perf_counter()
         self.sold += 1
         try:
             async with asyncio.timeout(patience):
-                await self.sell(figures)
+                await self.sell(measurements)
                 while await self.stamps() < self.sold:  # noqa: ASYNC110 - another process counts them
                     await asyncio.sleep(_LOOK_EVERY)
         except TimeoutError:
-            figures.lost.append(f"{type(self).__name__} {self.sold}")
+            measurements.lost.append(f"{type(self).__name__} {self.sold}")
             return False
-        figures.stamps.append(time.perf_counter() - began)
+        measurements.stamps.append(time.perf_counter() - began)
         return True
 
 
 class PosterCafe(Cafe):
     """A cafe with Poster: a hook only names the receipt, which the host then fetches."""
 
-    async def sell(self, figures: Figures) -> None:
+    async def sell(self, measurements: Measurements) -> None:
+        """Sell at the sandbox, whose Poster posts the hook."""
         body = {"phone": self.phone, "paid": 2750}
         (await self.client.post(f"{self.deployment.poster}/_sandbox/sell", json=body)).raise_for_status()
 
@@ -97,16 +98,17 @@ class PosterCafe(Cafe):
 class WebhookCafe(Cafe):
     """A cafe whose till sends its receipts as JSON, by the same connector as the attacker's."""
 
-    async def sell(self, figures: Figures) -> None:
+    async def sell(self, measurements: Measurements) -> None:
+        """Post a receipt until the host accepts it."""
         at = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()
         body = {"no": f"honest-{self.sold}", "sum": "2.50", "at": at, "phone": self.phone, "status": "paid"}
         content = json.dumps(body).encode()
         headers = {"X-Signature": BodyHmac(HONEST_SECRET).sign(content)}
-        while not await self._taken(content, headers):
-            figures.sent_again += 1
+        while not await self._is_accepted(content, headers):
+            measurements.sent_again += 1
             await asyncio.sleep(_SEND_AGAIN)
 
-    async def _taken(self, content: bytes, headers: dict[str, str]) -> bool:
+    async def _is_accepted(self, content: bytes, headers: dict[str, str]) -> bool:
         url = f"{self.deployment.origin}{self.deployment.honest_hook}"
         try:
             answer = await self.client.post(url, content=content, headers=headers)
@@ -117,8 +119,8 @@ class WebhookCafe(Cafe):
         return answer.status_code == 200
 
 
-class Observer:
-    """Looks at a deployment while something happens to it."""
+class Monitor:
+    """Measures a deployment, and sells in its honest cafes, while something happens to it."""
 
     def __init__(self, deployment: Deployment, client: httpx.AsyncClient, patience: float) -> None:
         self.deployment = deployment
@@ -131,57 +133,59 @@ class Observer:
 
     @classmethod
     @asynccontextmanager
-    async def of(cls, deployment: Deployment, *, patience: float) -> AsyncIterator[Observer]:
+    async def of(cls, deployment: Deployment, *, patience: float) -> AsyncIterator[Monitor]:
         """Observe a deployment; a sale that is no stamp after `patience` seconds is lost."""
         async with httpx.AsyncClient(trust_env=False, timeout=patience) as client:
             yield cls(deployment, client, patience)
 
-    async def sell(self, figures: Figures) -> None:
+    async def sell(self, measurements: Measurements) -> None:
         """Sell once in each cafe and wait for the stamps."""
-        await asyncio.gather(*(cafe.sell_and_wait(figures, self._patience) for cafe in self.cafes))
+        await asyncio.gather(*(cafe.sell_and_wait(measurements, self._patience) for cafe in self.cafes))
 
-    async def attack(self, name: str, seconds: float) -> tuple[Figures, dict[str, int]]:
+    async def attack(self, name: str, seconds: float) -> tuple[Measurements, dict[str, int]]:
         """Run an attack and look at everything meanwhile; also return what the attacker was answered.
 
         Every sale that begins during the attack is waited for, though the attack may end before.
         """
         ending = asyncio.create_task(asyncio.to_thread(self.deployment.attack, name, seconds))
-        figures = await self.observe(ending)
-        return figures, ending.result()
+        measurements = await self.measure_until(ending)
+        return measurements, ending.result()
 
-    async def watch(self, seconds: float) -> Figures:
-        """Look at everything for so many seconds while nobody attacks."""
-        return await self.observe(asyncio.create_task(asyncio.sleep(seconds)))
+    async def measure_for(self, seconds: float) -> Measurements:
+        """Measure for so many seconds while nobody attacks."""
+        return await self.measure_until(asyncio.create_task(asyncio.sleep(seconds)))
 
-    async def observe(self, ending: asyncio.Future[Any]) -> Figures:
-        """Look at everything until a task ends."""
-        figures, began, used = Figures(), time.perf_counter(), self.processor_seconds()
-        watching = [asyncio.create_task(work) for work in (self._ask_health(figures), self._sample_memory(figures))]
-        selling = [asyncio.create_task(self._sell_on(cafe, figures, ending)) for cafe in self.cafes]
+    async def measure_until(self, ending: asyncio.Future[Any]) -> Measurements:
+        """Measure until a task ends."""
+        measurements, began, used = Measurements(), time.perf_counter(), self.processor_seconds()
+        watching = [
+            asyncio.create_task(work) for work in (self._ask_health(measurements), self._sample_memory(measurements))
+        ]
+        selling = [asyncio.create_task(self._sell_on(cafe, measurements, ending)) for cafe in self.cafes]
         try:
             await asyncio.gather(ending, *selling)
         finally:
             for task in (*watching, *selling):
                 task.cancel()
             await asyncio.gather(*watching, *selling, return_exceptions=True)
-        figures.seconds = time.perf_counter() - began
-        figures.processor_seconds = self.processor_seconds() - used
-        return figures
+        measurements.seconds = time.perf_counter() - began
+        measurements.processor_seconds = self.processor_seconds() - used
+        return measurements
 
-    async def _sell_on(self, cafe: Cafe, figures: Figures, ending: asyncio.Future[Any]) -> None:
+    async def _sell_on(self, cafe: Cafe, measurements: Measurements, ending: asyncio.Future[Any]) -> None:
         """Sell about once a second until the attack ends, at least once."""
         while True:
-            await cafe.sell_and_wait(figures, self._patience)
+            await cafe.sell_and_wait(measurements, self._patience)
             await asyncio.wait([ending], timeout=SALE_EVERY)
             if ending.done():
                 return
 
-    async def _ask_health(self, figures: Figures) -> None:
+    async def _ask_health(self, measurements: Measurements) -> None:
         """Ask ten times a second, whether or not there were answers before."""
         asking: set[asyncio.Task[None]] = set()
         try:
             while True:
-                task = asyncio.create_task(self._ask_once(figures))
+                task = asyncio.create_task(self._ask_once(measurements))
                 asking.add(task)
                 task.add_done_callback(asking.discard)
                 await asyncio.sleep(HEALTH_EVERY)
@@ -189,7 +193,7 @@ class Observer:
             for task in asking:
                 task.cancel()
 
-    async def _ask_once(self, figures: Figures) -> None:
+    async def _ask_once(self, measurements: Measurements) -> None:
         """Ask on a connection of its own, as who looks from outside does."""
         url = httpx.URL(self.deployment.origin)
         began = time.perf_counter()
@@ -201,17 +205,17 @@ class Observer:
                     answer = (await reader.read())[9:12].decode()
         except (OSError, TimeoutError) as error:
             answer = type(error).__name__
-        figures.health.append(time.perf_counter() - began)
+        measurements.health.append(time.perf_counter() - began)
         if answer != "200":
-            figures.unhealthy.append(answer)
+            measurements.unhealthy.append(answer)
 
     # --- the host's process and its workers, where the system tells -------------------------------------------------
 
-    async def _sample_memory(self, figures: Figures) -> None:
+    async def _sample_memory(self, measurements: Measurements) -> None:
         while True:
-            figures.host_memory = max(figures.host_memory, self.memory())
+            measurements.host_memory = max(measurements.host_memory, self.memory())
             workers = sum(_resident(worker) for worker in self._workers())
-            figures.workers_memory = max(figures.workers_memory, workers)
+            measurements.workers_memory = max(measurements.workers_memory, workers)
             await asyncio.sleep(0.2)
 
     def memory(self) -> int:

@@ -35,43 +35,46 @@ _LONGEST_PATH = 300
 
 
 @dataclass(frozen=True, slots=True)
-class Joined:
-    """A connection: its id, and its hook address as a path."""
+class ConnectedTill:
+    """A connection that was made: its id, and its hook address as a path."""
 
     id: str
     hook: str
 
 
 def _mapping(secret: str) -> dict[str, str]:
-    """The settings of an ordinary any-till connection."""
+    """Return the settings of an ordinary any-till connection."""
     return {**_SETTINGS, "secret": secret, **{f"map_{name}": field for name, field in _PATHS.items()}}
 
 
 def _costly_mapping(secret: str) -> dict[str, str]:
-    """The same with twelve paths, each as costly as may be saved."""
+    """Return the settings of a connection with twelve paths, each as costly as may be saved."""
     paths = {**_PATHS, **{name: name for name in _MORE_PATHS}}
     return {**_mapping(secret), **{f"map_{name}": _costly(field) for name, field in paths.items()}}
 
 
 def _costly(field: str) -> str:
-    """A path that compares in every way it can before it ends at a field."""
+    """Return a path that compares in every way it can before it ends at a field."""
     condition, more = "a=='b'", "||a=='b'"
     while len(f"x[?{condition}{more}]||{field}") <= _LONGEST_PATH:
         condition += more
     return f"x[?{condition}]||{field}"
 
 
-async def _join() -> dict[str, Joined]:
-    joined = {}
+async def _connect_all() -> dict[str, ConnectedTill]:
+    """Connect everybody's tills; by title."""
+    connected: dict[str, ConnectedTill] = {}
     async with Host(Settings()) as host:
 
         async def add(title: str, connector: str, key: str, values: Mapping[str, str]) -> None:
             rule = StampRule(unknown_customer=UnknownCustomer.issue)
             poll = 10 if connector == "poster" else None
-            made = await host.services.onboarding.connect(
+            connection = await host.services.onboarding.connect(
                 connector, values, key, lambda _: rule, title=title, poll_seconds=poll
             )
-            joined[title] = Joined(made.id, httpx.URL(host.services.connections.hook_url(made) or "").path)
+            connected[title] = ConnectedTill(
+                connection.id, httpx.URL(host.services.connections.hook_url(connection) or "").path
+            )
 
         await add("poster", "poster", POSTER_KEY, {"access_token": Account().token})
         await add("honest", "webhook", HONEST_KEY, _mapping(HONEST_SECRET))
@@ -79,12 +82,13 @@ async def _join() -> dict[str, Joined]:
         await add("costly", "webhook", ATTACKER_KEY, _costly_mapping(SECRET))
         for kind in KINDS:
             await add(kind, "bad", ATTACKER_KEY, {"till_id": kind})
-    return joined
+    return connected
 
 
 def main() -> None:
-    joined = asyncio.run(_join())
-    sys.stdout.write(json.dumps({title: asdict(connection) for title, connection in joined.items()}))
+    """Connect the tills and write the connections to standard output."""
+    connected = asyncio.run(_connect_all())
+    sys.stdout.write(json.dumps({title: asdict(till) for title, till in connected.items()}))
 
 
 if __name__ == "__main__":
