@@ -22,25 +22,21 @@ _ERASED_AT_ONCE = 50
 
 
 async def erase(store: Store, person: Person, by: str | None, report_progress: ReportProgress) -> None:
-    """Erase everything of a person, journalled as done `by` somebody; ended in the middle, it can be run again.
-
-    The order is what makes that safe:
-
-    1. The mark. From then on nothing that a till says of their older receipts is stored, so nothing comes back behind
-       the erasing.
-    2. What stands by itself: bodies, captured requests, drafts.
-    3. The journal, then the sales, then the journal once more for what was written meanwhile.
-    4. What leads from one of their names to the others: the names and cards that were learned of them. A run that was
-       cut off before this finds the same person again, by whichever name it is given; after it nothing does.
-    5. A line that says so, and the write-ahead log, in whose older pages the former texts still stand.
-    """
+    """Erase everything of a person, journalled as done `by` somebody; ended in the middle, it can be run again."""
+    # The order is what makes a second run safe. The mark comes first: from then on nothing that a till says of their
+    # older receipts is stored, so nothing comes back behind the erasing.
     await store.write(partial(_mark, person=person))
     await _erase_inbox(store, person)
+    # The journal is masked before the sales, by the digits of their cards, and after them, for what was written
+    # meanwhile.
     await _mask_journal(store, person)
     await _erase_all_sales(store, person, by, report_progress)
     await _mask_journal(store, person)
+    # What leads from one of their names to the others goes last. A run that was cut off before this finds the same
+    # person again, by whichever name it is given; after it nothing does.
     await store.write(lambda tx: ledger.cards.erase(tx, person.customers))
     await store.write(partial(_journal_erasure, person=person), by)
+    # the former texts still stand in older pages of the write-ahead log
     await store.clear_log()
 
 

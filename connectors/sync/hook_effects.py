@@ -85,12 +85,10 @@ class HookEffects:
     # Sales
 
     async def _take_sales(self, connection: Connection, received: Sales, hook: HookRequest) -> None:
-        """Ingest the sales of a hook, keep those of its receipts that cannot be read, and note that it came.
-
-        These are three transactions, in this order: sales first, for they are what somebody waits for, and the note
-        that the hook arrived last. The till is answered after all three. A host that dies in between has not answered,
-        so the till sends the hook again: sales that were ingested change nothing, what was kept is not kept twice.
-        """
+        """Ingest the sales of a hook, keep those of its receipts that cannot be read, and note that it came."""
+        # These are three transactions: sales first, for they are what somebody waits for, and the note that the hook
+        # arrived last. The till is answered after all three. A host that dies in between has not answered, so the till
+        # sends the hook again: sales that were ingested change nothing then, and what was kept is not kept twice.
         arrived_at = self._store.clock.now()
         snapshots = await self._snapshots(connection, received, hook.body, arrived_at)
         await self._ingestor.ingest(snapshots)
@@ -102,12 +100,10 @@ class HookEffects:
     async def _snapshots(
         self, connection: Connection, received: Sales, body: bytes, arrived_at: int
     ) -> Sequence[Snapshot]:
-        """Build the snapshots of a hook's sales, each as old as its body.
-
-        Where a till can be asked, or has versions, the age does not matter. Otherwise arrival is the only order there
-        is: a body that was kept unread before and is sent again is as old as when it first came. And where something
-        of this body is kept now, to be read later as of this moment, its other sales must not be younger than that.
-        """
+        """Build the snapshots of a hook's sales, each as old as its body."""
+        # Where a till can be asked, or has versions, the age does not matter. Otherwise arrival is the only order
+        # there is. A body that was kept unread before and is sent again is as old as when it first came. And where
+        # something of this body is kept now, to be read later as of this moment, its other sales must not be younger.
         can_fetch = self._tills.classes[connection.connector].can("fetch")
         first_arrivals: Mapping[str, int] = {}
         if not can_fetch and received.sales:
@@ -148,12 +144,10 @@ class HookEffects:
         return present | {name: secret.get_secret_value() for name, secret in change.settings.items()}
 
     def _change_account(self, tx: Transaction, connection: Connection, change: AccountChanged) -> None:
-        """Follow what a till says of our access to an account.
-
-        Tills send again for days, so news may be older than what was agreed since. It counts only where it is not
-        older than the connection's authorisation: a withdrawal that comes late does not end a newer grant. A grant
-        brings secrets, and somebody may replay it, so it must be recent as well.
-        """
+        """Follow what a till says of our access to an account."""
+        # Tills send again for days, so news may be older than what was agreed since. It counts only where it is not
+        # older than the connection's authorisation: a withdrawal that comes late does not end a newer grant. A grant
+        # brings secrets, and somebody may replay it, so that must be recent as well.
         if change.recheck:
             connections.schedule.poll_now(tx, connection.id)
         said_at = micros(change.at) if change.at is not None else tx.now
@@ -175,6 +169,7 @@ def _new_hint(connection: Connection, hint: Hint) -> NewHint:
 
 def _leave_hints(tx: Transaction, batches: Sequence[Sequence[NewHint]]) -> list[None]:
     """Leave the hints of many hooks in one transaction."""
+    # a busy evening brings thin hooks by the second: those that wait for the writer at once share its commit
     hints = [hint for batch in batches for hint in batch]
     inbox.hints.leave(tx, hints)
     connections.schedule.record_hooks(tx, [hint.connection_id for hint in hints])

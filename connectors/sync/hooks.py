@@ -72,6 +72,7 @@ class HookReceiver:
         self.unread = UnreadRetrier(store, tills, ingestor, runner, self._effects)
         self._rates = HookRates(store.quotas, store.clock.now)
         self._hourly = _OncePerHour(store)
+        # read once: a stranger's hook must not have the environment read again
         self._apps = {name: app_settings(connector_class) for name, connector_class in tills.classes.items()}
 
     # Whose a hook is
@@ -123,14 +124,12 @@ class HookReceiver:
         return await self._store.read(lambda tx: connections.registry.by_hook_token(tx, name, token))
 
     async def _for_draft(self, name: str, token: str, hook: HookRequest) -> Answer:
-        """Collect a request to the address of a till that is not connected yet; nothing comes of it.
-
-        A draft keeps its address when it becomes a connection, which may happen at any moment while this runs, and a
-        sale that comes just then must not be lost. So the address is looked up twice. First in a read, since most
-        requests that come here are nobody's: they must not wait for the writer, nor the writer for them. Then, where a
-        draft was found, once more in the transaction that collects: if it is a connection by now, the request is a
-        sale like any other.
-        """
+        """Collect a request to the address of a till that is not connected yet; it becomes no sale."""
+        # A draft keeps its address when it becomes a connection. That may happen at any moment while this runs, and a
+        # sale that comes just then must not be lost. So the address is looked up twice: first in a read, since most
+        # requests that come here are nobody's, and they must not wait for the writer, nor the writer for them. Then,
+        # where a draft was found, in the transaction that collects: if the address is a connection's by now, the
+        # request is a sale like any other.
         connector_class = self._tills.classes.get(name)
         if connector_class is None or connector_class.teaching is None:
             return _refusal(404, _NO_ADDRESS)
@@ -161,10 +160,9 @@ class HookReceiver:
     ) -> Answer:
         """Prove a hook, write down what it says to one connection, and answer it.
 
-        A hook that is proven and cannot be read is kept, and accepted: sent again it would be as unreadable. Whoever
-        knows a connection's own address may be its till with another secret, so what is refused there is told to the
-        cafe.
+        A hook that is proven and cannot be read is kept, and accepted: sent again it would be as unreadable.
         """
+        # before the proof, which costs more than this: a flood at one address must not take the time of others
         if wait := self._rates.wait(connection.id, connection.business_id):
             return await self._refuse_beyond_quota(connection, wait)
         try:
@@ -172,6 +170,7 @@ class HookReceiver:
             key = settings_key(connection)
             received = await self._runner.receive(till, key, hook, tenant=connection.business_id)
         except (Forged, NotConfigured, NotSupported, NoConnector, BadPayload) as error:
+            # whoever knows a connection's own address may be its till with another secret: the cafe is told
             if is_own_address:
                 await self._record_refused(connection, error)
             self._count_unproven(connection.connector, error, connection)
@@ -184,7 +183,7 @@ class HookReceiver:
             if isinstance(error, LimitExceeded):
                 await self._hourly.journal(connection, Message("hook.cut_off"))
             return _later_answer(connection.connector, error)
-        # only what is proven counts: whoever guesses uses up nothing of the till's
+        # only what is proven counts: whoever guesses uses up nothing that the till may send
         self._rates.count(connection.id, len(hook.body) if counts_bytes else 0, connection.business_id)
         await self._effects.leave(connection, received, hook)
         return till.hook_answer
@@ -244,6 +243,7 @@ class _OncePerHour:
 
 def _collect(tx: Transaction, name: str, token: str, hook: HookRequest | None) -> _AddressOwner:
     """Collect a request for the draft that has an address, unless that is a connection's by now; return whose it is."""
+    # the connection first: one that was made a moment ago may still have its draft
     connection = connections.registry.by_hook_token(tx, name, token)
     if connection is not None:
         return _AddressOwner(connection)
@@ -257,11 +257,9 @@ def _collect(tx: Transaction, name: str, token: str, hook: HookRequest | None) -
 
 
 def _joint_answer(joined: Sequence[Connection], answers: Sequence[Answer]) -> Answer:
-    """Choose the one answer to a hook that several connections took.
-
-    A connection that works and could not take it has the till send the hook again: the others see it twice then, which
-    changes nothing. One that a person paused does not hold the others up.
-    """
+    """Choose the one answer to a hook that several connections took."""
+    # A connection that works and could not take the hook has the till send it again: the others see it twice then,
+    # which changes nothing. One that a person paused, or whose secrets are refused, holds nobody up.
     working = [
         answer for connection, answer in zip(joined, answers, strict=True) if connection.health in WORKING
     ] or answers

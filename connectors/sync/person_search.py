@@ -126,12 +126,8 @@ async def find_person(
     joined = tuple(await store.read(lambda tx: connections.registry.all_of_business(tx, business.id)))
     customers = await _read_customers(store, business, joined, report_progress)
     identity = await store.read(partial(_identify, business_id=business.id, name=name, customers=customers))
-    names = _own_names(name, identity, customers)
-    till_ids = frozenset(customers.till_ids[customer] for customer in identity.hashes if customer in customers.till_ids)
-    matchers = _matchers_by_connection(joined, names, till_ids)
-    drafts = await store.read(lambda tx: connections.drafts.stored_of_owners(tx, draft_owners))
-    by_name = PersonMatcher(names)
-    of_drafts = {f"{inbox.captured.OF_DRAFT}{draft.id}": by_name for draft in drafts}
+    names, till_ids = _own_names(name, identity, customers), customers.till_ids_of(identity)
+    in_inbox = await _search_inbox(store, joined, names, till_ids, draft_owners)
     person = Person(
         business=business,
         connections=joined,
@@ -141,12 +137,11 @@ async def find_person(
         references=names,
         till_ids=till_ids,
         sales=await store.read(partial(_sale_ids, business_id=business.id, identity=identity, customers=customers)),
-        bodies=await _matching_bodies(store, [connection.id for connection in joined], matchers),
-        requests=await _matching_requests(store, matchers | of_drafts),
-        drafts=tuple(OwnedDraft(draft.id, draft.owner) for draft in drafts if by_name.matches(draft.text)),
+        bodies=in_inbox.bodies,
+        requests=in_inbox.requests,
+        drafts=in_inbox.drafts,
     )
-    snapshots = sum(customers.snapshots[customer] for customer in identity.hashes)
-    return FoundPerson(person, await _count(store, person, snapshots))
+    return FoundPerson(person, await _count(store, person, customers.snapshots_of(identity)))
 
 
 # Who the person is
@@ -171,6 +166,14 @@ class _BusinessCustomers:
             self.till_ids[customer] = TillId(version.connector, version.account_id, version.customer.till_id)
         if version.sale_hash != customer:
             self.former_sales[customer].add(version.sale_id)
+
+    def till_ids_of(self, identity: _Identity) -> frozenset[TillId]:
+        """Return the ids by which tills know a person."""
+        return frozenset(self.till_ids[customer] for customer in identity.hashes if customer in self.till_ids)
+
+    def snapshots_of(self, identity: _Identity) -> int:
+        """Count the versions that name a person."""
+        return sum(self.snapshots[customer] for customer in identity.hashes)
 
 
 @dataclass(slots=True)
@@ -234,11 +237,10 @@ def _add_till_customers(
 
 
 def _identify(tx: Transaction, business_id: str, name: Reference, customers: _BusinessCustomers) -> _Identity:
-    """Find out who has a name: first by the name and by cards, then by what else they share.
-
-    Cards decide. Whoever has this name, or a card of somebody who has it, is the person. A customer without a card who
-    shares another of their names is the person too; one who has a card of somebody else is not.
-    """
+    """Find out who has a name: first by the name and by cards, then by what else they share."""
+    # Cards decide. Whoever has this name, or a card of somebody who has it, is the person. A customer without a card
+    # who shares another of their names is the person too; one who has a card of somebody else is not, for a couple may
+    # give one email and two phones.
     hashes = {customer for customer, names in customers.names.items() if name in names}
     identity = _Identity(hashes | ledger.cards.customers_named(tx, business_id, [name]))
     _add_owners_of_same_cards(tx, business_id, identity)
@@ -269,6 +271,7 @@ def _customers_with_cards(tx: Transaction, business_id: str, customers: Collecti
 
 def _own_names(name: Reference, identity: _Identity, customers: _BusinessCustomers) -> frozenset[Reference]:
     """Return the names that are the person's alone, and in any case the one that was asked for."""
+    # by a name that somebody else has too, that somebody's requests and lines would be erased with the person's
     own = {own for customer in identity.hashes for own in customers.names.get(customer, ())}
     of_others = {
         other for customer, names in customers.names.items() if customer not in identity.hashes for other in names
@@ -289,13 +292,38 @@ def _sale_ids(tx: Transaction, business_id: str, identity: _Identity, customers:
     return tuple(sorted(ids))
 
 
+@dataclass(frozen=True, slots=True)
+class _InInbox:
+    """What names a person and is no sale (yet): the ids of bodies and requests, and half-made connections."""
+
+    bodies: tuple[str, ...]
+    requests: tuple[str, ...]
+    drafts: tuple[OwnedDraft, ...]
+
+
+async def _search_inbox(
+    store: Store,
+    joined: Sequence[Connection],
+    names: frozenset[Reference],
+    till_ids: Collection[TillId],
+    draft_owners: Collection[str],
+) -> _InInbox:
+    """Look through the bodies, captured requests and drafts of a business for the names of a person."""
+    drafts = await store.read(lambda tx: connections.drafts.stored_of_owners(tx, draft_owners))
+    by_connection, by_name = _matchers_by_connection(joined, names, till_ids), PersonMatcher(names)
+    by_draft = {f"{inbox.captured.OF_DRAFT}{draft.id}": by_name for draft in drafts}
+    return _InInbox(
+        bodies=await _matching_bodies(store, list(by_connection), by_connection),
+        requests=await _matching_requests(store, by_connection | by_draft),
+        drafts=tuple(OwnedDraft(draft.id, draft.owner) for draft in drafts if by_name.matches(draft.text)),
+    )
+
+
 def _matchers_by_connection(
     joined: Sequence[Connection], names: frozenset[Reference], till_ids: Collection[TillId]
 ) -> dict[str, PersonMatcher]:
-    """Return what recognises the person in what each connection sent.
-
-    A till's own customer id is somebody's only at that till: elsewhere the same digits are another customer.
-    """
+    """Return what recognises the person in what each connection sent."""
+    # a till's own customer id is somebody's only at that till: elsewhere the same digits are another customer
     by_account: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
     for till_id in till_ids:
         by_account[till_id.connector, till_id.account_id].add(till_id.value)
@@ -346,6 +374,7 @@ async def _matching_requests(store: Store, matchers: Mapping[str, PersonMatcher]
 
 async def _match_all(store: Store, match: Callable[[Transaction, str], _Matches]) -> list[str]:
     """Go through a table by ids, a reading after another, and return all ids that match."""
+    # not in one transaction: what is in the clear at one time stays bounded, and nobody waits for a long read
     ids: list[str] = []
     after: str | None = ""
     while after is not None:
@@ -360,16 +389,10 @@ def _match_after(tx: Transaction, match: Callable[[Transaction, str], _Matches],
 
 
 async def journal_lines_of(store: Store, person: Person) -> list[StoredLine]:
-    """Return the lines of the journal that show a person, as they read with the person masked.
-
-    A card's last four digits are somebody's only in lines about their sales: elsewhere the same four digits may be a
-    receipt. So lines of their sales are masked by digits first, and then all lines of the business by names.
-    """
-    masked: dict[int, StoredLine] = {}
-    nobody = PersonMatcher(frozenset())
-    for part in in_parts(person.sales, READ_AT_ONCE):
-        lines = await store.read(partial(ledger.journal.lines_of_sales, sale_ids=part))
-        masked |= {line.seq: line for line in ledger.journal.masked_lines(lines, nobody, person.hints)}
+    """Return the lines of the journal that show a person, as they read with the person masked."""
+    # A card's last four digits are somebody's only in lines about their sales: elsewhere the same four digits may be a
+    # receipt. So lines of their sales are masked by digits first, and then all lines of the business by names.
+    masked = await _lines_masked_by_digits(store, person)
     after, is_last = 0, False
     while not is_last:
         lines = await store.read(
@@ -380,6 +403,16 @@ async def journal_lines_of(store: Store, person: Person) -> list[StoredLine]:
         lines = [masked.get(line.seq, line) for line in lines]  # masked in part already
         masked |= {line.seq: line for line in ledger.journal.masked_lines(lines, person.journal_matcher, ())}
     return list(masked.values())
+
+
+async def _lines_masked_by_digits(store: Store, person: Person) -> dict[int, StoredLine]:
+    """Return the lines about a person's sales that show the digits of their cards, masked, by their numbers."""
+    masked: dict[int, StoredLine] = {}
+    nobody = PersonMatcher(frozenset())
+    for part in in_parts(person.sales, READ_AT_ONCE):
+        lines = await store.read(partial(ledger.journal.lines_of_sales, sale_ids=part))
+        masked |= {line.seq: line for line in ledger.journal.masked_lines(lines, nobody, person.hints)}
+    return masked
 
 
 async def _count(store: Store, person: Person, snapshots: int) -> Counts:

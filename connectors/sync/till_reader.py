@@ -121,7 +121,7 @@ class TillReader:
     async def _read(
         self, turn: DueRead, pages: Callable[[Connector[BaseModel]], AsyncIterator[SalePage]], source: Source
     ) -> ReadResult:
-        """Ingest a read page by page; what it was cut off after stays ingested."""
+        """Ingest a read page by page; what came before a failure stays ingested."""
         connection, result = turn.connection, ReadResult()
         try:
             async for page in pages(self._tills.of(connection)):
@@ -140,12 +140,10 @@ class TillReader:
         return result
 
     async def _set_checkpoint(self, connection: Connection, page: SalePage) -> None:
-        """Move the checkpoint to where a page ends, where it has one.
-
-        A checkpoint promises that everything that changed before it was yielded. So it is written only after its page
-        was ingested, and what could not be read of it is kept: a host that dies in between reads the page again. Only
-        polls move it, for a look-back is not ordered by when receipts changed.
-        """
+        """Move the checkpoint to where a page ends, where it has one."""
+        # A checkpoint promises that everything that changed before it was yielded. So it is written only after its
+        # page was ingested and what could not be read of it is kept: a host that dies in between reads the page
+        # again. Only polls move it, for a look-back is not ordered by when receipts changed.
         if page.checkpoint is None:
             return
         at = micros(page.checkpoint.at)
@@ -272,10 +270,8 @@ def _pause_asked_for(error: Exception) -> float | None:
 
 
 def _shows_nothing_new(receipt: _FetchedReceipt, outcome: Outcome | None) -> bool:
-    """Say whether a fetch shows less than the till has said before, so that it is asked again.
-
-    Either the till said "closed" before it can show that, or it shows an older state than it has pushed.
-    """
+    """Say whether a fetch shows less than the till has said before, so that it is asked again."""
+    # either the till said "closed" before it can show that, or it shows an older state than it has pushed
     snapshot = receipt.snapshot
     is_not_closed_yet = snapshot is None or snapshot.sale.status is SaleStatus.open
     return (receipt.hint.closed and is_not_closed_yet) or outcome is Outcome.lost

@@ -457,7 +457,7 @@ async def test_what_arrives_while_a_person_is_looked_for_is_forgotten_too(
     town: Town, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     any_till = await two_tills(town)
-    find, arrived = erasure.find, []
+    find, arrived = person_search.find_person, []
 
     async def slow(*arguments: Any, **more: Any) -> person_search.FoundPerson:
         found = await find(*arguments, **more)
@@ -466,7 +466,7 @@ async def test_what_arrives_while_a_person_is_looked_for_is_forgotten_too(
             arrived.append(await hook(town, any_till, sent("later", total="much")))
         return found
 
-    monkeypatch.setattr(erasure, "find_person", slow)
+    monkeypatch.setattr(person_search, "find_person", slow)
     await forget(town, ANNA)
     assert arrived == [200, 200]
     assert traces_of_anna(await everything(town)) == []
