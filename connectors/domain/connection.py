@@ -31,6 +31,7 @@ class Health(StrEnum):
     """A person removed it. Final: its sales stay in the ledger, and a new connection to the account adopts them."""
 
 
+# a till that fails today may answer with the next poll, and what is planned does not need the till at all
 WORKING = (Health.active, Health.failing)
 """The states in which tills are read and operations sent."""
 

@@ -94,6 +94,7 @@ HOLDS: Mapping[Hold, HoldFacts] = MappingProxyType(
             days=30,
             choices=_USUAL_CHOICES,
         ),
+        # a wrong card would be worse than a late stamp, so a person must sort the customer's names out
         Hold.conflict: HoldFacts(
             reason="why.conflict",
             awaits=Awaited.card,
@@ -109,6 +110,7 @@ HOLDS: Mapping[Hold, HoldFacts] = MappingProxyType(
             days=None,
             choices=_USUAL_CHOICES,
         ),
+        # a day's cap is against mistakes and fraud: the next day does not lift it, or it would only delay them
         Hold.cap: HoldFacts(
             reason="why.cap",
             awaits=Awaited.person,
@@ -116,6 +118,7 @@ HOLDS: Mapping[Hold, HoldFacts] = MappingProxyType(
             days=30,
             choices=(Choice(Action.retry, Message("Give them anyway")), Choice(Action.dismiss, Message("Give none"))),
         ),
+        # stamps that a refund takes back stay on the card until somebody decides
         Hold.flagged: HoldFacts(
             reason="why.flagged",
             awaits=Awaited.person,

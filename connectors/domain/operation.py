@@ -43,6 +43,8 @@ class State(StrEnum):
     """Taken back by planning before it was sent. Final, and the only state that does not count as planned."""
 
 
+# Planning, settling and counting each ask for a set of states, never for a list of their own: a state that is added
+# must be thought of here.
 MOVABLE = frozenset({State.pending, State.held})
 """Not on the wire and not settled: planning may still cancel it."""
 
@@ -78,7 +80,7 @@ class Planned:
     """An operation as planning sees it: `signed` stamps (negative for a reversal), its card and state."""
 
     id: str
-    n: int
+    n: int  # counts the operations of one receipt: the order in which they were planned
     card_id: str | None
     signed: int
     state: State

@@ -48,6 +48,7 @@ def references(customer: Customer, country: str | None) -> Sequence[Reference]:
 
     A phone without a plus is read as a number of the account's country.
     """
+    # a number is a card itself; a phone is mostly one person's; an email is shared more often
     names: list[Reference] = []
     if customer.number:
         names.append(Reference("number", customer.number))
@@ -64,6 +65,7 @@ def parse_phone(text: str, country: str | None) -> str | None:
         number = phonenumbers.parse(text, country)
     except phonenumbers.NumberParseException:
         return None
+    # by its length only: which prefixes are in use changes faster than the library
     if not phonenumbers.is_possible_number(number):
         return None
     return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)

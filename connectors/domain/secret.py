@@ -19,10 +19,12 @@ def easily_guessed(text: str) -> bool:
 
 
 def _repeats_a_piece(text: str) -> bool:
+    # a repetition may be cut off at its end (`abcabcab`); one of a long piece is as good as the piece itself
     longest = min(_LONGEST_PIECE, len(text) // 2)
     return any(text == (text[:length] * len(text))[: len(text)] for length in range(1, longest + 1))
 
 
 def _is_a_row(text: str) -> bool:
     """Say whether every character is as far from the one before as the next: `abcdef`, `97531`."""
+    # a row has one and the same step everywhere; 0, a character repeated, was refused before
     return len({ord(after) - ord(before) for before, after in pairwise(text)}) == 1

@@ -39,7 +39,7 @@ def rule_in_force(versions: Sequence[RuleVersion], closed_at: int) -> RuleVersio
 
     `versions` are in order of `effective_from`; the first holds from the beginning of time.
     """
-    in_force = versions[0]
+    in_force = versions[0]  # receipts from before the connection, which a backfill brings, have a rule too
     for version in versions:
         if version.effective_from <= closed_at:
             in_force = version
@@ -51,6 +51,7 @@ def stamps_for(sale: Sale, rule: StampRule, zone: str) -> Earned:
 
     `zone` is the venue's: the windows of multipliers are on its clock.
     """
+    # first what gives nothing under any rule; then what the rule counts, times the window; the bound comes last
     reason = _why_nothing(sale, rule)
     if reason is not None:
         return Earned(0, reason)
@@ -151,6 +152,7 @@ def _remaining_quantity(line: Line, rule: StampRule) -> Decimal:
 
 def _multiplier(windows: Sequence[Multiplier], closed: datetime) -> int:
     """Return the largest multiplier whose window holds the local time, 1 where none does."""
+    # windows may overlap: the customer gets the better one, not both
     return max((window.times for window in windows if _covers(window, closed)), default=1)
 
 
