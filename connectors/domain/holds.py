@@ -139,6 +139,11 @@ HOLDS_FOR_PERSON = tuple(hold for hold in Hold if HOLDS[hold].needs_person)
 """The holds that somebody must decide, or at least hear of."""
 
 
+def needs_person(hold: str | None) -> bool:
+    """Say whether an operation that was stopped concerns a person: any but one that a hold awaits by itself."""
+    return hold is None or HOLDS[Hold(hold)].needs_person
+
+
 def choices_for(state: State, hold: str | None) -> tuple[Choice, ...]:
     """Return a person's ways out for an operation that was stopped in this state, the one to press first first."""
     if state is State.rejected:

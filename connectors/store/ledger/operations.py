@@ -21,7 +21,7 @@ from connector_sdk.messages import Message
 from connectors.domain.clock import MINUTE
 from connectors.domain.connection import WORKING
 from connectors.domain.events import OperationSettled, Wakeup
-from connectors.domain.holds import HOLDS, HOLDS_FOR_PERSON, WAITS_FOR_CARD
+from connectors.domain.holds import HOLDS, WAITS_FOR_CARD, needs_person
 from connectors.domain.operation import IN_DOUBT, MOVABLE, Hold, Kind, Planned, State
 from connectors.domain.person import MASKED_CARD
 from connectors.store.engine import Transaction
@@ -608,7 +608,7 @@ def expire_holds(tx: Transaction, limit: int = 200) -> int:
     operations = [operation_of(tx, row) for row in tx.run(expired.limit(limit))]
     for operation in operations:
         # what needed nobody while it was held, such as a customer who never got a card, needs nobody now
-        acknowledged = operation.hold not in HOLDS_FOR_PERSON
+        acknowledged = not needs_person(operation.hold)
         _reject_held(tx, operation, Message("why.hold_expired"), acknowledged=acknowledged)
     return len(operations)
 

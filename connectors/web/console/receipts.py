@@ -15,6 +15,7 @@ from connector_sdk.messages import Message
 from connector_sdk.sale import Sale
 from connectors.domain.clock import MINUTE
 from connectors.domain.connection import Connection
+from connectors.domain.holds import needs_person
 from connectors.domain.operation import Kind, State, outward
 from connectors.domain.person import Reference
 from connectors.domain.stamps import stamps_for
@@ -76,7 +77,7 @@ async def _page(
             for operation in (history.operation for history in operations)
             if operation.state in (State.held, State.rejected)
             and not operation.acknowledged
-            and operation.hold != "no_card"
+            and needs_person(operation.hold)
         ],
         progress=progress,
         applied=applied,
