@@ -1,4 +1,7 @@
-"""Real processes for tests: started with a clean environment, ended by their id."""
+"""Real processes for tests: started with a clean environment, ended by their id.
+
+Owns starting, waiting and ending them; what they print is left to the tests.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +19,14 @@ CONNECTORS = [sys.executable, "-m", "connectors"]
 
 
 def environment(more: Mapping[str, str]) -> dict[str, str]:
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "SYSTEMROOT") if name in os.environ}
-    return {**kept, "PYTHONUNBUFFERED": "1", "COLUMNS": "200", **more}
+    """Return the environment of a process: what the system needs to start it, and `more`; nothing of the machine's."""
+    inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "SYSTEMROOT") if name in os.environ}
+    return {**inherited, "PYTHONUNBUFFERED": "1", "COLUMNS": "200", **more}
 
 
 @contextmanager
 def started(arguments: list[str], env: Mapping[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A `connectors …` process whose output goes to a file; killed at the end if it still runs."""
+    """Start a `connectors …` process whose output goes to a file; it is killed at the end if it still runs."""
     with log.open("ab") as out:
         process = subprocess.Popen(
             [*CONNECTORS, *arguments], env=environment(env), stdout=out, stderr=out, stdin=subprocess.DEVNULL
@@ -36,7 +40,7 @@ def started(arguments: list[str], env: Mapping[str, str], log: Path) -> Iterator
 
 
 def run(arguments: list[str], env: Mapping[str, str], *, timeout: float = 60) -> subprocess.CompletedProcess[str]:
-    """A `connectors …` command to its end."""
+    """Run a `connectors …` command to its end."""
     return subprocess.run(
         [*CONNECTORS, *arguments],
         env=environment(env),
@@ -49,19 +53,20 @@ def run(arguments: list[str], env: Mapping[str, str], *, timeout: float = 60) ->
 
 
 def origin_in(log: Path, *, timeout: float = 20) -> str:
-    """The address a process said it listens on."""
-    end = time.monotonic() + timeout
-    while time.monotonic() < end:
+    """Wait until a process has printed the address that it listens on, and return that."""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
         for line in log.read_text().splitlines():
             if "http://" in line and "isten" in line:
                 return "http://" + line.split("http://")[1].split()[0]
         time.sleep(0.02)
-    raise AssertionError(f"it never said where it listens:\n{log.read_text()}")
+    raise AssertionError(f"it never printed where it listens:\n{log.read_text()}")
 
 
 def wait_ready(origin: str, *, timeout: float = 20) -> None:
-    end = time.monotonic() + timeout
-    while time.monotonic() < end:
+    """Wait until a host says that it is ready."""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
         try:
             if httpx.get(f"{origin}/readyz", trust_env=False).status_code == 200:
                 return

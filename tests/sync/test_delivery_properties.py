@@ -13,7 +13,7 @@ from connectors.domain.operation import State
 from connectors.sevenstamp.sandbox import Faults
 from connectors.store import counters, ledger, queries
 from connectors.sync.ingest import Snapshot, Source
-from tests.model import World, sale
+from tests.model import VirtualInstallation, sale
 
 PHONES = tuple(f"+38050111000{number}" for number in range(5))
 chance = st.sampled_from([0.0, 0.1, 0.5, 0.9])
@@ -43,12 +43,12 @@ FAULTS = st.fixed_dictionaries(
 class Machine:
     """A host's delivery with its loops, which may die at any moment and be started anew over the same database."""
 
-    def __init__(self, world: World) -> None:
-        self.world = world
+    def __init__(self, installation: VirtualInstallation) -> None:
+        self.installation = installation
         self.tasks: list[asyncio.Task[Any]] = []
 
     async def start(self) -> None:
-        host = await self.world.open()
+        host = await self.installation.open()
         await host.store.write(ledger.operations.doubt_unfinished)
         assert host.deliverer is not None
 
@@ -61,16 +61,16 @@ class Machine:
 
     async def die(self) -> None:
         """Stop in the middle of everything: no result is written down, what was sent is sent."""
-        host = self.world.host
+        host = self.installation.host
         assert host.deliverer is not None
         for task in [*self.tasks, *host.deliverer.on_the_wire()]:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
-        await self.world.close_host()
+        await self.installation.close_host()
 
 
-async def _all_settled(world: World, connection_id: str) -> bool:
-    found = await world.host.store.read(lambda tx: queries.operations.list_newest(tx, connection_id))
+async def _all_settled(installation: VirtualInstallation, connection_id: str) -> bool:
+    found = await installation.host.store.read(lambda tx: queries.operations.list_newest(tx, connection_id))
     return all(one.state in (State.applied, State.cancelled) for one in found)
 
 
@@ -98,51 +98,56 @@ HIDDEN = NONE | {"drop_after": 0.9, "history_lag_ms": (10_000, 10_000), "latency
 def test_nothing_is_lost_and_nothing_comes_twice(
     faults: dict[str, Any], cards: int, receipts: int, refunds: int, crashes: list[float]
 ) -> None:
-    world = World()
+    installation = VirtualInstallation()
     try:
-        world.run(_story(world, faults, cards, receipts, refunds, crashes))
+        installation.run(_story(installation, faults, cards, receipts, refunds, crashes))
     finally:
-        world.end()
+        installation.end()
 
 
 async def _story(
-    world: World, faults: dict[str, Any], cards: int, receipts: int, refunds: int, crashes: list[float]
+    installation: VirtualInstallation,
+    faults: dict[str, Any],
+    cards: int,
+    receipts: int,
+    refunds: int,
+    crashes: list[float],
 ) -> None:
-    machine = Machine(world)
+    machine = Machine(installation)
     await machine.start()
-    connection_id = await world.connect()
-    host = world.host
-    now = world.clock.now()
+    connection_id = await installation.connect()
+    host = installation.host
+    now = installation.clock.now()
     sold = [sale(f"r{n}", closed=now, customer=PHONES[n % cards]) for n in range(receipts)]
-    await _ingest(world, connection_id, sold)
+    await _ingest(installation, connection_id, sold)
     assert host.identifier is not None
     await host.identifier.round()
-    world.sandbox.faults = Faults.parse(faults)
-    world.sandbox._random.seed(faults["seed"])
+    installation.sandbox.faults = Faults.parse(faults)
+    installation.sandbox._random.seed(faults["seed"])
     for at, pause in enumerate(crashes):
         await asyncio.sleep(pause)
         if at == 0:
             back = [sale(f"r{n}", closed=now, refunded=1000, customer=PHONES[n % cards]) for n in range(refunds)]
-            await _ingest(world, connection_id, back[:receipts])
+            await _ingest(installation, connection_id, back[:receipts])
         await machine.die()
         await machine.start()
     await asyncio.sleep(60)
-    world.sandbox.faults = Faults(ignore_idempotency_keys=faults["ignore_idempotency_keys"])
+    installation.sandbox.faults = Faults(ignore_idempotency_keys=faults["ignore_idempotency_keys"])
     async with asyncio.timeout(3600):  # of virtual time
-        while not await _all_settled(world, connection_id):  # noqa: ASYNC110 - time is virtual
+        while not await _all_settled(installation, connection_id):  # noqa: ASYNC110 - time is virtual
             await asyncio.sleep(1)
     refunded = min(refunds, receipts) if crashes else 0
     expected: dict[str, int] = {}
     for n in range(refunded, receipts):
         expected[PHONES[n % cards]] = expected.get(PHONES[n % cards], 0) + 1
-    assert world.held_by_phone() == expected
-    codes = [one["code"] for one in world.sandbox.state.operations if one["kind"] != "card_issued"]
+    assert installation.stamps_by_phone() == expected
+    codes = [one["code"] for one in installation.sandbox.state.operations if one["kind"] != "card_issued"]
     assert len(codes) == len(set(codes))
     await machine.die()
-    await world.open()
+    await installation.open()
 
 
-async def _ingest(world: World, connection_id: str, sales: list[Sale]) -> None:
-    one = await world.host.services.connections.get(connection_id)
-    ticket = await world.host.store.write(lambda tx: counters.issue_tickets(tx, 1))
-    await world.host.ingestor.ingest([Snapshot(one, each, Source.poll, ticket) for each in sales])
+async def _ingest(installation: VirtualInstallation, connection_id: str, sales: list[Sale]) -> None:
+    one = await installation.host.services.connections.get(connection_id)
+    ticket = await installation.host.store.write(lambda tx: counters.issue_tickets(tx, 1))
+    await installation.host.ingestor.ingest([Snapshot(one, each, Source.poll, ticket) for each in sales])

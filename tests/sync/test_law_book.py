@@ -29,7 +29,7 @@ from connectors.sync.ingest import Outcome, Snapshot, Source
 from connectors.sync.pacing import Pace
 from connectors.sync.resolution import Timing
 from connectors.sync.settlement import start_of_next_month
-from tests.model import World, sale
+from tests.model import VirtualInstallation, sale
 from tests.town import ANNA, BORYS, KEY, Town
 
 HOLD = StampRule(unknown_customer=UnknownCustomer.hold)
@@ -339,22 +339,22 @@ async def test_a_losing_snapshot_that_differs_leaves_a_hint(town: Town) -> None:
 
 def test_a_key_that_was_told_to_wait_delays_no_other() -> None:
     """A hundred pending for a key limited to one a second, and one for another cafe: that one goes at once."""
-    world = World()
+    installation = VirtualInstallation()
     try:
-        world.run(_slow_and_fast(world))
+        installation.run(_slow_and_fast(installation))
     finally:
-        world.end()
+        installation.end()
 
 
-async def _slow_and_fast(world: World) -> None:
-    host = await world.open()
-    slow = await world.connect()
+async def _slow_and_fast(installation: VirtualInstallation) -> None:
+    host = await installation.open()
+    slow = await installation.connect()
     from tests.model import ModelTill
 
     other = type("Other", (ModelTill,), {"info": ModelTill.info.__class__(name="other", title="Other")})
     host.plugins.classes["other"] = other
     fast = (await host.services.onboarding.connect("other", {}, "7loc_sc_other", lambda _account: ISSUE)).id
-    closed = world.clock.now()
+    closed = installation.clock.now()
     for connection_id, count in ((slow, 100), (fast, 1)):
         one = await host.services.connections.get(connection_id)
         sales = [sale(f"r{n}", closed=closed, customer=f"+38050111{n:04d}") for n in range(count)]

@@ -15,7 +15,7 @@ from connectors.store import counters, inbox
 from connectors.store.connections.registry import ConnectionChange
 from connectors.sync import lifecycle
 from connectors.sync.ingest import Snapshot, Source
-from tests.model import ModelTill, World, sale
+from tests.model import ModelTill, VirtualInstallation, sale
 
 PHONES = ("+380501110001", "+380501110002", "+380501110003")
 RULES = (
@@ -41,7 +41,7 @@ class History(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.world = World()
+        self.installation = VirtualInstallation()
         self.last: dict[str, Sale] = {}
         self.snapshots: list[Sale] = []
         self.reads: list[tuple[int, list[Sale]]] = []
@@ -52,15 +52,15 @@ class History(RuleBasedStateMachine):
 
     @initialize(number=st.sampled_from(RULES))
     def connect(self, number: StampRule) -> None:
-        self.world.run(self.world.open())
-        self.id = self.world.run(self.world.connect(number))
+        self.installation.run(self.installation.open())
+        self.id = self.installation.run(self.installation.connect(number))
         self.rules.append((0, number))
         self._pass(1)
 
     def _pass(self, seconds: float) -> None:
         import asyncio
 
-        self.world.run(asyncio.sleep(seconds))
+        self.installation.run(asyncio.sleep(seconds))
 
     def _change(self, receipt: str, **changes: Any) -> None:
         self._pass(1)
@@ -69,7 +69,7 @@ class History(RuleBasedStateMachine):
         values: dict[str, Any] = {"customer": None}
         if before is not None:
             values = {
-                "closed": self.world.clock.now(),
+                "closed": self.installation.clock.now(),
                 "paid": before.paid.minor,
                 "refunded": before.refunded.minor,
                 "customer": before.customer.phone if before.customer else None,
@@ -83,7 +83,7 @@ class History(RuleBasedStateMachine):
 
     @rule(phone=st.sampled_from([*PHONES, None]), paid=st.integers(1, 2000))
     def sell(self, phone: str | None, paid: int) -> None:
-        now = self.world.clock.now() + 1_000_000
+        now = self.installation.clock.now() + 1_000_000
         self._change(f"r{len(self.last) + 1}", closed=now, paid=paid, customer=phone)
 
     @precondition(lambda self: self.last)
@@ -110,13 +110,15 @@ class History(RuleBasedStateMachine):
     @rule(number=st.sampled_from(RULES))
     def edit_the_rule(self, number: StampRule) -> None:
         self._pass(1)
-        self.world.run(self.world.host.store.write(lambda tx: lifecycle.edit(tx, self.id, ConnectionChange(), number)))
-        self.rules.append((self.world.clock.now(), number))
+        self.installation.run(
+            self.installation.host.store.write(lambda tx: lifecycle.edit(tx, self.id, ConnectionChange(), number))
+        )
+        self.rules.append((self.installation.clock.now(), number))
 
     @rule()
     def begin_a_read(self) -> None:
         """Claim a ticket and see the receipts as they are now; what was seen is handed in some time."""
-        ticket = self.world.run(self.world.host.store.write(lambda tx: counters.issue_tickets(tx, 1)))
+        ticket = self.installation.run(self.installation.host.store.write(lambda tx: counters.issue_tickets(tx, 1)))
         self.reads.append((ticket, list(self.last.values())))
 
     @precondition(lambda self: self.reads or self.snapshots)
@@ -124,7 +126,7 @@ class History(RuleBasedStateMachine):
     def hand_in(self, pick: random.Random, again: bool) -> None:
         """Some read, or with versions any snapshot there ever was, shuffled and split into pages."""
         if self.versioned and self.snapshots:
-            ticket = self.world.run(self.world.host.store.write(lambda tx: counters.issue_tickets(tx, 1)))
+            ticket = self.installation.run(self.installation.host.store.write(lambda tx: counters.issue_tickets(tx, 1)))
             seen = pick.sample(self.snapshots, pick.randint(1, min(5, len(self.snapshots))))
         elif self.reads:
             at = pick.randrange(len(self.reads))
@@ -136,29 +138,29 @@ class History(RuleBasedStateMachine):
         self._ingest(seen, ticket, pick.randint(1, 3))
 
     def _ingest(self, seen: list[Sale], ticket: int, page: int) -> None:
-        one = self.world.run(self.world.host.services.connections.get(self.id))
+        one = self.installation.run(self.installation.host.services.connections.get(self.id))
         for start in range(0, len(seen), page):
             arrivals = [Snapshot(one, each, Source.poll, ticket) for each in seen[start : start + page]]
-            self.world.run(self.world.host.ingestor.ingest(arrivals))
+            self.installation.run(self.installation.host.ingestor.ingest(arrivals))
 
     @precondition(lambda self: not self.versioned)
     @rule()
     def follow_hints(self) -> None:
-        self.world.run(self._follow_hints())
+        self.installation.run(self._follow_hints())
 
     async def _follow_hints(self) -> None:
-        host = self.world.host
+        host = self.installation.host
         one = await host.services.connections.get(self.id)
         while claimed := await host.store.write(lambda tx: inbox.hints.claim(tx, 50, self.id)):
             await host.reader.follow_hints(one, claimed)
 
     @rule()
     def deliver(self) -> None:
-        host = self.world.host
+        host = self.installation.host
         assert host.identifier is not None
         assert host.deliverer is not None
-        self.world.run(host.identifier.round(self.id))
-        self.world.run(host.deliverer.drain(self.id))
+        self.installation.run(host.identifier.round(self.id))
+        self.installation.run(host.deliverer.drain(self.id))
 
     def teardown(self) -> None:
         if not self.rules:
@@ -166,11 +168,11 @@ class History(RuleBasedStateMachine):
         try:
             self.finish()
         finally:
-            self.world.end()
+            self.installation.end()
 
     def finish(self) -> None:
         """Read everything once more, in quiet; then what 7stamp holds is what the last versions earn."""
-        ticket = self.world.run(self.world.host.store.write(lambda tx: counters.issue_tickets(tx, 1)))
+        ticket = self.installation.run(self.installation.host.store.write(lambda tx: counters.issue_tickets(tx, 1)))
         self._ingest(list(self.last.values()), ticket, 7)
         self.settle_and_compare()
 
@@ -188,8 +190,8 @@ class History(RuleBasedStateMachine):
             chosen = [chosen for since, chosen in self.rules if since <= closed][-1]
             if stamps := earned(one, chosen):
                 expected[one.customer.phone] = expected.get(one.customer.phone, 0) + stamps
-        assert self.world.held_by_phone() == expected
-        codes = [o["code"] for o in self.world.sandbox.state.operations if o["kind"] != "card_issued"]
+        assert self.installation.stamps_by_phone() == expected
+        codes = [o["code"] for o in self.installation.sandbox.state.operations if o["kind"] != "card_issued"]
         assert len(codes) == len(set(codes))
 
 
@@ -204,7 +206,7 @@ class VersionedHistory(History):
         older = [one for one in self.snapshots if id(one) not in last]
         self.random.shuffle(older)
         for pages in (list(self.last.values()), older):
-            ticket = self.world.run(self.world.host.store.write(lambda tx: counters.issue_tickets(tx, 1)))
+            ticket = self.installation.run(self.installation.host.store.write(lambda tx: counters.issue_tickets(tx, 1)))
             self._ingest(pages, ticket, 5)
         self.settle_and_compare()
 
