@@ -36,7 +36,7 @@ from connectors.store.vault import Vault
 from connectors.sync.retention import Retention
 from tests.model import VirtualInstallation, sale
 from tests.stage import keep_passkey
-from tests.sync.test_forget import everything, forget, planned, traces_of_anna, two_tills
+from tests.sync.test_erasure import decrypted_database, forget, planned_operations, traces_of_anna, two_tills
 from tests.town import ANNA, BORYS, KEY, Town, build
 from tests.web.test_teaching_pages import FORM, SALE, begun
 from tests.web.visitor import Visitor, browsers
@@ -270,17 +270,17 @@ async def test_a_customer_is_forgotten_on_postgresql_too(
     url = postgresql.replace("/postgres", "/forgetting")
     async with build(tmp_path, monkeypatch, database_url=url) as town:
         await two_tills(town)
-        before = await planned(town)
-        assert traces_of_anna(await everything(town))
+        before = await planned_operations(town)
+        assert traces_of_anna(await decrypted_database(town))
         assert (await forget(town, ANNA)).receipts == 3
-        assert traces_of_anna(await everything(town)) == []
+        assert traces_of_anna(await decrypted_database(town)) == []
         await town.sync()
-        assert await planned(town) == before
+        assert await planned_operations(town) == before
         swept = await Retention(town.host.store, bodies_days=-1, journal_days=-1).round()
         assert swept.sales == 2
         assert swept.lines > 0
-        assert BORYS not in await everything(town)
-        assert await planned(town) == before
+        assert BORYS not in await decrypted_database(town)
+        assert await planned_operations(town) == before
 
 
 @pytest.mark.slow
