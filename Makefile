@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: install demo test fuzz lint figures docs bench attacks screenshots lock clean
+.PHONY: install demo test check fuzz lint figures docs bench attacks screenshots lock clean
 
 install: $(READY)
 
@@ -19,9 +19,14 @@ $(READY): requirements-dev.lock pyproject.toml
 demo: $(READY)
 	@$(BIN)/connectors demo
 
-# one worker more than cores: many tests wait for sockets, retries and browsers
+# one worker more than cores: many tests wait for sockets, retries and browsers; KILLS=20 kills hosts longer
 test: $(READY)
 	$(BIN)/pytest -n $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )) --dist loadgroup
+
+# For every save, in about a minute: what `lint` looks at, and the tests that start no process and no browser.
+CHECKED := tests/sdk tests/poster tests/serve tests/webhook tests/sevenstamp tests/test_plugins.py
+check: lint
+	$(BIN)/pytest -n $$(getconf _NPROCESSORS_ONLN) --dist loadgroup -m "not slow" $(CHECKED)
 
 # Twenty times as many odd bodies for every mapping.
 fuzz: $(READY)
@@ -43,6 +48,7 @@ docs: $(READY)
 	@echo "site/index.html is ready"
 
 bench: $(READY)
+	@$(BIN)/python -m bench.startup
 	@$(BIN)/python -m bench.idle
 	@$(BIN)/python -m bench.pages
 	@$(BIN)/python -m bench.delivery

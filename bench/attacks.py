@@ -1,4 +1,4 @@
-"""What others notice while one client does its worst: each attack for twenty seconds, `--quick` for two.
+"""Measures what others notice while one client does its worst: each attack for twenty seconds, `--quick` for two.
 
 Two cafes sell about once a second each, one by Poster and one by the attacker's own connector; `/healthz` is asked ten
 times a second. The attacker is a process of a lower priority: elsewhere it would have a processor of its own.
@@ -45,7 +45,7 @@ COLUMNS = (
 
 
 def row(title: str, measurements: Measurements, answers: dict[str, int]) -> list[str]:
-    """What was noticed of one attack, as the table shows it."""
+    """Return the measurements of one attack as a row of the table."""
     counted = ", ".join(f"{count:,} × {answer}" for answer, count in sorted(answers.items()))
     return [
         title,
@@ -63,13 +63,13 @@ def row(title: str, measurements: Measurements, answers: dict[str, int]) -> list
 
 
 def share(values: list[float], part: float) -> float:
-    """The value that so large a part of all does not exceed; 0 where there are none."""
+    """Return the value that so large a part of all does not exceed; 0 where there are none."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * part))] if ordered else 0.0
 
 
 def as_markdown(rows: list[list[str]]) -> str:
-    """The table with what it was measured on, as Markdown."""
+    """Return the table with what it was measured on, as Markdown."""
     machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
     lines = [COLUMNS, ["---", "---", *["--:"] * (len(COLUMNS) - 2)], *rows]
     table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
@@ -77,6 +77,7 @@ def as_markdown(rows: list[list[str]]) -> str:
 
 
 async def measure(folder: Path, seconds: float, names: list[str], console: Console) -> list[list[str]]:
+    """Serve a host, measure it at rest, under each attack, and at rest again. Raises `RuntimeError` where it ended."""
     rows = []
     with deployed(folder) as deployment:
         async with Monitor.of(deployment, patience=PATIENCE) as monitor:

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -27,6 +27,7 @@ from bench.sandboxes import token
 from connector_sdk import HookRequest
 from connector_sdk.rule import StampRule, UnknownCustomer
 from connectors.runtime.host import Host
+from connectors.services import ConnectOptions
 from connectors.settings import Settings
 from poster_connector.sandbox import SECRET, Account
 
@@ -36,21 +37,26 @@ WARM = 10
 
 
 async def hooks(host: Host, receipts: dict[str, list[int]]) -> int:
-    """Post a hook for every receipt; how many are on disk then."""
+    """Post a hook for every receipt, and return how many are on disk then."""
 
     async def post(account: str, receipt: int) -> None:
         body = Account(token=account).hook(receipt, "closed")
         answer = await host.hooks.for_connector("poster", HookRequest("POST", {}, {}, body))
         assert answer.status == 200
 
-    wanted = [(account, receipt) for account, some in receipts.items() for receipt in some]
-    for start in range(0, len(wanted), 500):
-        await asyncio.gather(*(post(*one) for one in wanted[start : start + 500]))
-    return len(wanted)
+    sales = _sales(receipts)
+    for start in range(0, len(sales), 500):
+        await asyncio.gather(*(post(*sale) for sale in sales[start : start + 500]))
+    return len(sales)
+
+
+def _sales(receipts: dict[str, list[int]]) -> list[tuple[str, int]]:
+    """List each receipt with its account."""
+    return [(account, receipt) for account, numbers in receipts.items() for receipt in numbers]
 
 
 async def delivered(host: Host, control: httpx.AsyncClient, count: int) -> float:
-    """Sales per second of the host, from a standing start."""
+    """Return the host's sales per second, from a standing start."""
     all_applied = asyncio.create_task(control.post("/_bench/applied", content=json.dumps({"more": count})))
     await asyncio.sleep(0.1)  # the sandbox waits from before the start
     began = time.perf_counter()
@@ -65,11 +71,11 @@ async def delivered(host: Host, control: httpx.AsyncClient, count: int) -> float
 async def plain(
     origin: str, receipts: dict[str, list[int]], cards: dict[str, list[str]], *, fetch: bool, run: str
 ) -> float:
-    """Sales per second of plain httpx at its best number of callers."""
-    sales = [(account, receipt) for account, some in receipts.items() for receipt in some]
+    """Return the sales per second of plain httpx at its best number of callers."""
+    sales = _sales(receipts)
 
     def work(client: httpx.AsyncClient, callers: int) -> Callable[[str, int, int], Awaitable[None]]:
-        async def one(account: str, receipt: int, number: int) -> None:
+        async def post_sale(account: str, receipt: int, number: int) -> None:
             if fetch:
                 params = {"token": account, "transaction_id": str(receipt), "include_products": "true"}
                 (await client.get(f"{origin}/api/dash.getTransaction", params=params)).json()
@@ -81,30 +87,35 @@ async def plain(
             assert answer.status_code == 201
             answer.json()
 
-        return one
+        return post_sale
 
     best = 0.0
     for callers in CALLERS:
-        some = sales[: len(sales) // 2]
-        queue = iter(enumerate(some))
+        half = sales[: len(sales) // 2]
+        queue = iter(enumerate(half))
         async with httpx.AsyncClient(trust_env=False) as client:
-            one = work(client, callers)
+            post_sale = work(client, callers)
 
-            async def caller(one: Callable[[str, int, int], Awaitable[None]] = one, queue: object = queue) -> None:
-                for number, (account, receipt) in queue:  # type: ignore[attr-defined]
-                    await one(account, receipt, number)
+            async def caller(
+                post_sale: Callable[[str, int, int], Awaitable[None]] = post_sale,
+                queue: Iterator[tuple[int, tuple[str, int]]] = queue,
+            ) -> None:
+                for number, (account, receipt) in queue:
+                    await post_sale(account, receipt, number)
 
             began = time.perf_counter()
             await asyncio.gather(*(caller() for _ in range(callers)))
-            best = max(best, len(some) / (time.perf_counter() - began))
+            best = max(best, len(half) / (time.perf_counter() - began))
     return best
 
 
 def key(account: str) -> str:
+    """Return the 7stamp key of an account: the sandbox makes each a business of its own."""
     return f"7loc_sc_{account[:6]}"
 
 
 async def main() -> None:
+    """Start the sandboxes as another process, measure against them, and end them."""
     sandboxes = subprocess.Popen(
         [sys.executable, "-m", "bench.sandboxes", str(ACCOUNTS)], stdout=subprocess.PIPE, text=True
     )
@@ -119,6 +130,7 @@ async def main() -> None:
 
 
 async def measure(origin: str, folder: Path) -> None:
+    """Connect the accounts, warm everything up, measure in rounds and print the medians and their ratios."""
     os.environ.update(POSTER_API_URL=f"{origin}/api", POSTER_APPLICATION_SECRET=SECRET)
     settings = Settings(
         database_url=f"sqlite:///{folder / 'ledger.db'}",
@@ -132,15 +144,15 @@ async def measure(origin: str, folder: Path) -> None:
                 {"access_token": token(number)},
                 key(token(number)),
                 lambda _account: StampRule(unknown_customer=UnknownCustomer.issue),
-                poll_seconds=86_400,
+                ConnectOptions(poll_seconds=86_400),
             )
         warm = (await control.post("/_bench/sell", content=json.dumps({"each": WARM}))).json()
         await delivered(host, control, await hooks(host, warm))  # cards are issued, caches filled, code compiled
         cards: dict[str, list[str]] = {}
         for account in warm:
-            found = host.sevenstamp.with_key(key(account))  # type: ignore[union-attr]
+            client = host.sevenstamp.with_key(key(account))  # type: ignore[union-attr]
             cards[account] = [
-                (await found.cards(phone=f"+3806{account[:6]}{person:02d}"))[0].id for person in range(WARM)
+                (await client.cards(phone=f"+3806{account[:6]}{person:02d}"))[0].id for person in range(WARM)
             ]
         ours: list[float] = []
         posts: list[float] = []
@@ -150,8 +162,10 @@ async def measure(origin: str, folder: Path) -> None:
             ours.append(await delivered(host, control, await hooks(host, receipts)))
             posts.append(await plain(origin, receipts, cards, fetch=False, run=f"p{run}"))
             all_requests.append(await plain(origin, receipts, cards, fetch=True, run=f"a{run}"))
-    host_rate, post_rate, all_rate = (statistics.median(one) for one in (ours, posts, all_requests))
-    print(f"stored hook to applied stamp: {host_rate:.0f} sales/s (rounds: {', '.join(f'{one:.0f}' for one in ours)})")
+    host_rate, post_rate, all_rate = (statistics.median(rates) for rates in (ours, posts, all_requests))
+    print(
+        f"stored hook to applied stamp: {host_rate:.0f} sales/s (rounds: {', '.join(f'{rate:.0f}' for rate in ours)})"
+    )
     print(f"plain httpx, the same stamp requests only: {post_rate:.0f}/s")
     print(f"plain httpx, all requests the host makes (receipt and stamp): {all_rate:.0f}/s")
     print(f"against the stamp requests only: {host_rate / post_rate:.2f}")

@@ -1,4 +1,4 @@
-"""What `connectors serve` costs when nothing happens: start, memory, and share of a core with one connection."""
+"""Measures `connectors serve` when nothing happens: start, memory, and share of a core with one connection."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ SECONDS = 20.0
 
 
 def cpu_seconds(pid: int) -> float:
+    """Return the processor time a process has used, its own and the kernel's for it, in seconds."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def resident_mib(pid: int) -> float:
+    """Return the memory a process holds, in MiB."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmRSS"):
             return int(line.split()[1]) / 1024
@@ -26,6 +28,7 @@ def resident_mib(pid: int) -> float:
 
 
 def main() -> None:
+    """Connect a till of the sandbox, serve, let it settle, and print what the host costs."""
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
 

@@ -1,4 +1,4 @@
-"""A large connection's pages against a small one's: 100,000 receipts and 1,000,000 journal lines, and 100 and 1,000.
+"""Measures a large connection's pages against a small one's: 100,000 receipts and 1,000,000 lines, and 100 and 1,000.
 
 The last line is `page_ratio`: the largest ratio of medians over all pages measured, both in one run.
 """
@@ -14,8 +14,8 @@ import tempfile
 import time
 from contextlib import AsyncExitStack
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import httpx
 from pydantic import SecretStr
@@ -44,6 +44,7 @@ _ROUNDS = 40
 
 
 async def main() -> None:
+    """Write both connections into one database, serve it, and compare their pages."""
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         second = Account(token="861053:5a9e1570ff9af128e93c5a771055bb21", name="large")
@@ -56,30 +57,30 @@ async def main() -> None:
         )
         host = await stack.enter_async_context(Host(settings))
         tokens = {SMALL: Account().token, LARGE: second.token}
-        made: dict[tuple[int, int], Connection] = {}
+        connections: dict[tuple[int, int], Connection] = {}
         for size, token in tokens.items():
-            made[size] = await host.services.onboarding.connect(
+            connections[size] = await host.services.onboarding.connect(
                 "poster", {"access_token": token}, KEY, lambda _account: StampRule()
             )
             began = time.perf_counter()
-            await host.store.write(lambda tx, one=made[size], size=size: fill(tx, one, *size))  # type: ignore[misc]
+            await host.store.write(partial(fill, connection=connections[size], receipts=size[0], lines=size[1]))
             print(f"{size[0]:,} receipts, {size[1]:,} lines written in {time.perf_counter() - began:.1f} s")
         # pages only: nothing in the background takes part
-        for one in made.values():
-            await host.services.connections.pause(one.id)
+        for connection in connections.values():
+            await host.services.connections.pause(connection.id)
         origin = await stack.enter_async_context(serving(application(host), protocol=limits_of(host)))
         async with httpx.AsyncClient(base_url=origin, trust_env=False) as browser:
             proof = re.search(r'name="proof" value="(\w+)"', (await browser.get("/sign-in")).text)
             assert proof
             await browser.post("/sign-in", data={"proof": proof[1], "key": KEY, "next": "/"})
-            print(f"page_ratio: {await compare(browser, made[SMALL].id, made[LARGE].id):.2f}")
+            print(f"page_ratio: {await compare(browser, connections[SMALL].id, connections[LARGE].id):.2f}")
 
 
 async def compare(browser: httpx.AsyncClient, small: str, large: str) -> float:
-    """Every page of both, in turns; the largest ratio."""
+    """Ask for every page of both connections in turns, and return the largest ratio of medians."""
     receipts = {
-        one: re.search(r"/receipts/(\w+)", (await browser.get(f"/connections/{one}?q=50")).text)
-        for one in (small, large)
+        connection_id: re.search(r"/receipts/(\w+)", (await browser.get(f"/connections/{connection_id}?q=50")).text)
+        for connection_id in (small, large)
     }
     ratios: list[float] = []
     for name, path in (
@@ -95,24 +96,29 @@ async def compare(browser: httpx.AsyncClient, small: str, large: str) -> float:
     ):
         took: dict[str, list[float]] = {small: [], large: []}
         for _ in range(_ROUNDS):
-            for one in (small, large):
-                found = receipts[one]
-                assert found
+            for connection_id in (small, large):
+                receipt = receipts[connection_id]
+                assert receipt
                 address = (
-                    f"/connections/{one}/receipts/{found[1]}" if path == "receipt" else f"/connections/{one}{path}"
+                    f"/connections/{connection_id}/receipts/{receipt[1]}"
+                    if path == "receipt"
+                    else f"/connections/{connection_id}{path}"
                 )
                 began = time.perf_counter()
                 answer = await browser.get(address)
-                took[one].append(time.perf_counter() - began)
+                took[connection_id].append(time.perf_counter() - began)
                 assert answer.status_code == 200, address
-        medians = {one: statistics.median(times) * 1000 for one, times in took.items()}
+        medians = {connection_id: statistics.median(times) * 1000 for connection_id, times in took.items()}
         ratios.append(medians[large] / medians[small])
         print(f"{name:24} {medians[small]:7.1f} ms  {medians[large]:7.1f} ms  {ratios[-1]:.2f}")
     return max(ratios)
 
 
-def fill(tx: Transaction, one: Connection, receipts: int, lines: int) -> None:
-    """So many receipts, spread over two months, each with its operation; some that need somebody."""
+def fill(tx: Transaction, connection: Connection, receipts: int, lines: int) -> None:
+    """Write so many receipts, spread over two months, each with its operation, and lines of the journal.
+
+    Every twentieth of the first thousand receipts has an operation that was refused and needs somebody.
+    """
     start = tx.now - _DAYS * DAY
     content = Sale(
         receipt_id="1",
@@ -122,44 +128,45 @@ def fill(tx: Transaction, one: Connection, receipts: int, lines: int) -> None:
         refunded=Money.zero("UAH"),
     )
     sealed = tx.vault.encrypt(content.model_dump_json())
-    said = Message("operation.applied.stamps_added", {"receipt": "1", "count": 1, "card": "4821"}).stored()
-    ids = [tx.vault.hash("bench", one.id, str(number)) for number in range(receipts)]
+    message = Message("operation.applied.stamps_added", {"receipt": "1", "count": 1, "card": "4821"}).stored()
+    ids = [tx.vault.hash("bench", connection.id, str(number)) for number in range(receipts)]
     step = _DAYS * DAY // receipts
     for low in range(0, receipts, 10_000):
-        some = range(low, min(low + 10_000, receipts))
-        rows = [_row(one, ids[number], number, start + number * step) for number in some]
+        numbers = range(low, min(low + 10_000, receipts))
+        rows = [_row(connection, ids[number], number, start + number * step) for number in numbers]
         tx.run(sale_table.insert(), [asdict(row) for row in rows])
         tx.run(sale_version_table.insert(), [_version(row, sealed, tx.now) for row in rows])
         tx.run(
-            operation_table.insert(), [_operation(row, number, tx.now) for number, row in zip(some, rows, strict=True)]
+            operation_table.insert(),
+            [_operation(row, number, tx.now) for number, row in zip(numbers, rows, strict=True)],
         )
     for low in range(0, lines, 50_000):
         tx.run(
             journal_table.insert(),
             [
                 {
-                    "connection_id": one.id,
+                    "connection_id": connection.id,
                     "sale_id": ids[number % receipts],
                     "receipt_id": str(number % receipts),
                     "at": start + number * (_DAYS * DAY // lines),
-                    "message": said,
+                    "message": message,
                     "by": None,
                 }
                 for number in range(low, min(low + 50_000, lines))
             ],
         )
-    ledger.daily_totals.recount(tx, one.id)
+    ledger.daily_totals.recount(tx, connection.id)
 
 
-def _row(one: Connection, id_: str, number: int, at: int) -> SaleRow:
+def _row(connection: Connection, id_: str, number: int, at: int) -> SaleRow:
     closed = at - at % MINUTE
     return SaleRow(
         id=id_,
-        business_id=one.business_id,
-        connector=one.connector,
-        account_id=one.account.id,
+        business_id=connection.business_id,
+        connector=connection.connector,
+        account_id=connection.account.id,
         receipt_id=str(number),
-        connection_id=one.id,
+        connection_id=connection.id,
         version=None,
         ticket=1,
         digest=id_,
@@ -171,7 +178,7 @@ def _row(one: Connection, id_: str, number: int, at: int) -> SaleRow:
         currency="UAH",
         location_id="1",
         admitted=1,
-        rule_of=one.id,
+        rule_of=connection.id,
         rule_number=1,
         pinned=0,
         stamps=1,
@@ -187,7 +194,7 @@ def _row(one: Connection, id_: str, number: int, at: int) -> SaleRow:
     )
 
 
-def _version(row: SaleRow, sealed: str, now: int) -> dict[str, Any]:
+def _version(row: SaleRow, sealed: str, now: int) -> dict[str, object]:
     return {
         "sale_id": row.id,
         "number": 1,
@@ -201,7 +208,7 @@ def _version(row: SaleRow, sealed: str, now: int) -> dict[str, Any]:
     }
 
 
-def _operation(row: SaleRow, number: int, now: int) -> dict[str, Any]:
+def _operation(row: SaleRow, number: int, now: int) -> dict[str, object]:
     rejected = number % 20 == 0 and number < 1000
     return {
         "id": f"{row.id}-1",

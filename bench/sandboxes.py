@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from typing import Any
 
 import uvloop
+from starlette.types import Receive, Scope, Send
 
 from connectors.cli.servers import listening, serve
 from connectors.sevenstamp.sandbox import Sandbox
@@ -21,6 +21,7 @@ PEOPLE = 10
 
 
 def token(number: int) -> str:
+    """Return the access token of the account with this number."""
     return f"{700000 + number}:02391570ff9af128e93c5a771055ba88"
 
 
@@ -33,7 +34,7 @@ class Both:
         self.counted = self.looked = 0
         self.poster = PosterSandbox(*self.cafes)
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"].startswith("/_bench/"):
             await self._control(scope, receive, send)
         elif scope["type"] == "http" and scope["path"].startswith("/api/"):
@@ -41,26 +42,29 @@ class Both:
         else:
             await self.sevenstamp(scope, receive, send)
 
-    async def _control(self, scope: Any, receive: Any, send: Any) -> None:
+    async def _control(self, scope: Scope, receive: Receive, send: Send) -> None:
         message = await receive()
         if scope["path"] == "/_bench/sell":
             each = json.loads(message["body"])["each"]
-            answer: Any = {cafe.token: [self._sell(cafe, number) for number in range(each)] for cafe in self.cafes}
+            answer: object = {cafe.token: [self._sell(cafe, number) for number in range(each)] for cafe in self.cafes}
         else:
-            answer = self._applied()
-            wanted = answer + json.loads(message["body"])["more"]
-            while answer < wanted:
-                await asyncio.sleep(0.02)
-                answer = self._applied()
+            answer = await self._applied_after(json.loads(message["body"])["more"])
         body = json.dumps(answer).encode()
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
+    async def _applied_after(self, more: int) -> int:
+        """Wait until so many more stamps are applied, and return how many there are."""
+        target = self._applied() + more
+        while (applied := self._applied()) < target:
+            await asyncio.sleep(0.02)
+        return applied
+
     def _applied(self) -> int:
-        """Counts on from where it stood: looking must cost nothing."""
+        """Count the stamps applied so far, on from the last look: looking must cost nothing."""
         operations = self.sevenstamp.state.operations
-        self.counted += sum(one["kind"] == "stamps_added" for one in operations[self.looked :])
+        self.counted += sum(operation["kind"] == "stamps_added" for operation in operations[self.looked :])
         self.looked = len(operations)
         return self.counted
 
@@ -71,6 +75,7 @@ class Both:
 
 
 async def main() -> None:
+    """Print the origin, then serve until the process is ended."""
     sock = listening("127.0.0.1", 0)
     print(f"http://127.0.0.1:{sock.getsockname()[1]}", flush=True)
     await serve(Both(int(sys.argv[1])), sock)

@@ -1,53 +1,58 @@
 """The public face of the SDK: every name that an integrator needs to write a connector for a till.
 
-Owns the list of public names; the modules beside it own what they mean. A name that is not exported here, in
-`hookspecs`, `signatures`, `sandbox`, `teaching` or `testing` may change without notice.
+Owns the list of public names, and imports the module of each at its first use, so that `import connector_sdk` costs
+next to nothing; the modules beside it own what they mean. A name that is not exported here, in `hookspecs`,
+`signatures`, `sandbox`, `teaching` or `testing` may change without notice.
 """
 
-from connector_sdk.connector import (
-    FIRST,
-    TAUGHT,
-    Connector,
-    ConnectorInfo,
-    HookAddress,
-    Location,
-    MenuItem,
-    OAuth,
-    ReadyMade,
-    TillAccount,
-    Token,
-)
-from connector_sdk.errors import (
-    Ambiguous,
-    BadPayload,
-    ConnectorError,
-    Forged,
-    MissingRight,
-    NotAuthorised,
-    NotConfigured,
-    NotFound,
-    NotSupported,
-    RateLimited,
-    TillUnavailable,
-)
-from connector_sdk.hooks import (
-    Account,
-    AccountChanged,
-    Answer,
-    Hint,
-    Hints,
-    HookRequest,
-    Ignored,
-    Received,
-    Sales,
-)
-from connector_sdk.hookspecs import ConnectionFacts, OperationFacts, hookimpl
-from connector_sdk.messages import Message
-from connector_sdk.money import Money
-from connector_sdk.numbers import decimal_of, plain_quantity, quantity_of, whole_of
-from connector_sdk.rule import StampRule
-from connector_sdk.sale import Checkpoint, Customer, Line, Sale, SalePage, SaleStatus, Unreadable
-from connector_sdk.till_client import RateLimit, TillClient
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # for type checkers and editors; at run time `__getattr__` finds the names
+    from connector_sdk.connector import (
+        FIRST,
+        TAUGHT,
+        Connector,
+        ConnectorInfo,
+        HookAddress,
+        Location,
+        MenuItem,
+        OAuth,
+        ReadyMade,
+        TillAccount,
+        Token,
+    )
+    from connector_sdk.errors import (
+        Ambiguous,
+        BadPayload,
+        ConnectorError,
+        Forged,
+        MissingRight,
+        NotAuthorised,
+        NotConfigured,
+        NotFound,
+        NotSupported,
+        RateLimited,
+        TillUnavailable,
+    )
+    from connector_sdk.hooks import (
+        Account,
+        AccountChanged,
+        Answer,
+        Hint,
+        Hints,
+        HookRequest,
+        Ignored,
+        Received,
+        Sales,
+    )
+    from connector_sdk.hookspecs import ConnectionFacts, OperationFacts, hookimpl
+    from connector_sdk.messages import Message
+    from connector_sdk.money import Money
+    from connector_sdk.numbers import decimal_of, plain_quantity, quantity_of, whole_of
+    from connector_sdk.rule import StampRule
+    from connector_sdk.sale import Checkpoint, Customer, Line, Sale, SalePage, SaleStatus, Unreadable
+    from connector_sdk.till_client import RateLimit, TillClient
 
 __all__ = [
     "FIRST",
@@ -101,3 +106,56 @@ __all__ = [
     "quantity_of",
     "whole_of",
 ]
+
+# Which module each public name is from: the imports above once more, for a test holds the two together.
+_NAMES_BY_MODULE = {
+    "connector": (
+        "FIRST",
+        "TAUGHT",
+        "Connector",
+        "ConnectorInfo",
+        "HookAddress",
+        "Location",
+        "MenuItem",
+        "OAuth",
+        "ReadyMade",
+        "TillAccount",
+        "Token",
+    ),
+    "errors": (
+        "Ambiguous",
+        "BadPayload",
+        "ConnectorError",
+        "Forged",
+        "MissingRight",
+        "NotAuthorised",
+        "NotConfigured",
+        "NotFound",
+        "NotSupported",
+        "RateLimited",
+        "TillUnavailable",
+    ),
+    "hooks": ("Account", "AccountChanged", "Answer", "Hint", "Hints", "HookRequest", "Ignored", "Received", "Sales"),
+    "hookspecs": ("ConnectionFacts", "OperationFacts", "hookimpl"),
+    "messages": ("Message",),
+    "money": ("Money",),
+    "numbers": ("decimal_of", "plain_quantity", "quantity_of", "whole_of"),
+    "rule": ("StampRule",),
+    "sale": ("Checkpoint", "Customer", "Line", "Sale", "SalePage", "SaleStatus", "Unreadable"),
+    "till_client": ("RateLimit", "TillClient"),
+}
+_MODULE_BY_NAME = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name's module at the first use of the name (PEP 562). Raises `AttributeError` for others."""
+    if name not in _MODULE_BY_NAME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(f"{__name__}.{_MODULE_BY_NAME[name]}"), name)
+    globals()[name] = value  # the next use of the name does not come here any more
+    return value
+
+
+def __dir__() -> list[str]:
+    """Name the public names too, which are not in the module before their first use."""
+    return sorted({*globals(), *__all__})

@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING
 
 import pluggy
 
-from connector_sdk.rule import StampRule
-from connector_sdk.sale import Sale
-
 # for type checkers only: a plugin that is no till needs neither the connector's imports nor the command line's
 if TYPE_CHECKING:
     import typer
     from pydantic import BaseModel
 
     from connector_sdk.connector import Connector
+    from connector_sdk.rule import StampRule
+    from connector_sdk.sale import Sale
 
 PROJECT = "sevenstamp_connectors"
 hookspec = pluggy.HookspecMarker(PROJECT)

@@ -10,11 +10,13 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
-import aiohttp
 import httpx
-from httpx_aiohttp import AiohttpTransport
+
+if TYPE_CHECKING:  # a command that calls nobody does not wait for it
+    import aiohttp
 
 MAX_ANSWER_BYTES = 16 * 1024 * 1024  # a page of a busy till is a few hundred KiB; the rest is room for odd ones
 _HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "7stamp-connectors"}
@@ -23,6 +25,8 @@ _parsed_url = lru_cache(maxsize=4096)(httpx.URL)
 
 def production_transport(connections: int = 100) -> httpx.AsyncBaseTransport:
     """Build a transport over aiohttp's connection pool: httpx's own collapses under concurrency (see `bench/`)."""
+    import aiohttp
+    from httpx_aiohttp import AiohttpTransport
 
     # a function, because aiohttp wants its session made inside the running event loop
     def session() -> aiohttp.ClientSession:
@@ -40,6 +44,8 @@ def never_sent(error: BaseException) -> bool:
     httpx-aiohttp names a connection cut *after* the request `ConnectTimeout` too (`wire/sevenstamp.md`), so that name
     proves nothing: only aiohttp's own "could not connect" as its cause does.
     """
+    import aiohttp
+
     cause = error.__cause__
     if isinstance(cause, aiohttp.ClientError | TimeoutError):
         return isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
@@ -81,6 +87,8 @@ async def exchange(
     logged addresses, which none of our peers may have, and half the work. Raises `httpx.TransportError` or
     `TimeoutError`; `never_sent` tells which of them are harmless.
     """
+    import aiohttp
+
     # an address with parameters may hold a token, so only addresses without any stay in the cache
     target = f"{url}?{urlencode(params)}" if params else _parsed_url(url)
     request = httpx.Request(method, target, headers={**_HEADERS, **(headers or {})}, content=content, data=data)

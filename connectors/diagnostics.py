@@ -9,9 +9,11 @@ import io
 import json
 import platform
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+
+from pydantic import JsonValue
 
 from connector_sdk.messages import Catalogue, Message
 from connector_sdk.redaction import MASK, redact
@@ -20,9 +22,16 @@ from connectors.domain.connection import Connection
 from connectors.domain.operation import outward
 from connectors.store import inbox, ledger, queries
 from connectors.store.engine import Store, Transaction
+from connectors.store.inbox.unreadable import UnreadEntry
+from connectors.store.ledger.daily_totals import DayTotals
+from connectors.store.ledger.journal import JournalLine
+from connectors.store.ledger.operations import Operation
 
 _LINES = 2000
 _OPERATIONS = 500
+_SHORTEST_SECRET = 5  # shorter settings are everyday words, which would be masked in every text
+_LEFT_OUT = ("hook_url", "title")
+"""What scripts read of a connection and support does not: an address with a token in it, and a cafe's own words."""
 
 CONTENTS: Mapping[str, str] = {
     "connection.json": "Which till, how it is doing and since when, the stamp rule. No tokens, no keys.",
@@ -35,76 +44,106 @@ CONTENTS: Mapping[str, str] = {
 """What is in the file, a sentence for a cafe each."""
 
 
-async def bundle(store: Store, one: Connection, shown: Mapping[str, Any], words: Catalogue) -> bytes:
-    """The file (zip) about a connection; `shown` is what scripts read of it."""
-    secrets = [store.vault.decrypt(kept) for kept in (one.sevenstamp_key, one.hook_token)]
-    secrets += [str(value) for value in json.loads(store.vault.decrypt(one.settings)).values() if len(str(value)) > 4]
+@dataclass(frozen=True, slots=True)
+class _Records:
+    """What the database holds of a connection."""
 
-    def read(tx: Transaction) -> dict[str, Any]:
-        return {
-            "lines": ledger.journal.of_connection(tx, one.id, limit=_LINES),
-            "operations": queries.operations.list_newest(tx, one.id, limit=_OPERATIONS),
-            "days": ledger.daily_totals.of_days(tx, [one.id], "")[one.id],
-            "kept": inbox.unreadable.without_bodies(tx, one.id),
-        }
+    lines: Sequence[JournalLine]
+    operations: Sequence[Operation]
+    days: Mapping[str, DayTotals]
+    unread: Sequence[UnreadEntry]
 
-    found = await store.read(read)
-    files: dict[str, Any] = {
-        "connection.json": {name: value for name, value in shown.items() if name not in ("hook_url", "title")},
-        "days.json": {
-            day: {"receipts": sums.receipts, "stamps": sums.stamps, "redemptions": sums.redemptions}
-            for day, sums in sorted(found["days"].items())
-        },
-        "journal.txt": "\n".join(
-            f"{moment(line.at).isoformat(timespec='seconds')}  {words.word(_masked(line.message))}"
-            for line in found["lines"]
-        ),
-        "operations.json": [
-            {
-                "id": operation.id,
-                "code": operation.code,
-                "kind": operation.kind.value,
-                "count": operation.count,
-                "state": outward(operation.state),
-                "why": words.word(operation.reason) if operation.reason else None,
-                "tries": operation.tries,
-                "created": moment(operation.created_at).isoformat(),
-                "updated": moment(operation.updated_at).isoformat(),
-            }
-            for operation in found["operations"]
-        ],
-        "unreadable.json": [
-            {
-                "receipt": one.receipt_id,
-                "where": one.where,
-                "why": words.word(one.why),
-                "at": moment(one.at).isoformat(),
-            }
-            for one in found["kept"]
-        ],
-        "installation.json": {
-            "version": version("sevenstamp-connectors"),
-            "python": platform.python_version(),
-            "database": "embedded" if store.embedded else "server",
-        },
-        "README.txt": "\n".join(f"{name}: {what}" for name, what in CONTENTS.items()),
+
+async def bundle(store: Store, connection: Connection, shown: Mapping[str, JsonValue], words: Catalogue) -> bytes:
+    """Return the file (zip) about a connection; `shown` is what scripts read of it."""
+    records = await store.read(lambda tx: _read(tx, connection.id))
+    files: dict[str, JsonValue] = {
+        "connection.json": {name: value for name, value in shown.items() if name not in _LEFT_OUT},
+        "days.json": {day: _totals(totals) for day, totals in sorted(records.days.items())},
+        "journal.txt": "\n".join(_line(line, words) for line in records.lines),
+        "operations.json": [_operation(operation, words) for operation in records.operations],
+        "unreadable.json": [_unread(entry, words) for entry in records.unread],
+        "installation.json": _installation(store),
+        "README.txt": "\n".join(f"{name}: {sentence}" for name, sentence in CONTENTS.items()),
     }
+    secrets = _secrets_of(store, connection)
+    return _packed({name: _redacted(content, secrets) for name, content in files.items()})
+
+
+def _read(tx: Transaction, connection_id: str) -> _Records:
+    return _Records(
+        lines=ledger.journal.of_connection(tx, connection_id, limit=_LINES),
+        operations=queries.operations.list_newest(tx, connection_id, limit=_OPERATIONS),
+        days=ledger.daily_totals.of_days(tx, [connection_id], "")[connection_id],
+        unread=inbox.unreadable.without_bodies(tx, connection_id),
+    )
+
+
+def _secrets_of(store: Store, connection: Connection) -> list[str]:
+    """Return every text of a connection that must not be in the file, wherever it stands."""
+    secrets = [store.vault.decrypt(ciphertext) for ciphertext in (connection.sevenstamp_key, connection.hook_token)]
+    settings: dict[str, object] = json.loads(store.vault.decrypt(connection.settings))
+    # all settings, not only those that are marked as secret: till addresses and ids are nobody's business either
+    return secrets + [str(value) for value in settings.values() if len(str(value)) >= _SHORTEST_SECRET]
+
+
+def _totals(totals: DayTotals) -> dict[str, JsonValue]:
+    return {"receipts": totals.receipts, "stamps": totals.stamps, "redemptions": totals.redemptions}
+
+
+def _line(line: JournalLine, words: Catalogue) -> str:
+    return f"{moment(line.at).isoformat(timespec='seconds')}  {words.word(_without_code(line.message))}"
+
+
+def _operation(operation: Operation, words: Catalogue) -> dict[str, JsonValue]:
+    return {
+        "id": operation.id,
+        "code": operation.code,
+        "kind": operation.kind.value,
+        "count": operation.count,
+        "state": outward(operation.state),
+        "why": words.word(operation.reason) if operation.reason else None,
+        "tries": operation.tries,
+        "created": moment(operation.created_at).isoformat(),
+        "updated": moment(operation.updated_at).isoformat(),
+    }
+
+
+def _unread(entry: UnreadEntry, words: Catalogue) -> dict[str, JsonValue]:
+    return {
+        "receipt": entry.receipt_id,
+        "where": entry.where,
+        "why": words.word(entry.why),
+        "at": moment(entry.at).isoformat(),
+    }
+
+
+def _installation(store: Store) -> dict[str, JsonValue]:
+    return {
+        "version": version("sevenstamp-connectors"),
+        "python": platform.python_version(),
+        "database": "embedded" if store.embedded else "server",
+    }
+
+
+def _packed(files: Mapping[str, JsonValue]) -> bytes:
+    """Return a zip of files: texts as they are, everything else as JSON."""
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in files.items():
-            clean = _redacted(content, secrets)
-            text = clean if isinstance(clean, str) else json.dumps(clean, ensure_ascii=False, indent=2)
+            text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False, indent=2)
             archive.writestr(name, text)
     return packed.getvalue()
 
 
-def _masked(message: Message) -> Message:
-    """Without the code of a voucher, which is good as money as long as it is not used."""
+def _without_code(message: Message) -> Message:
+    """Return a message without the code of a voucher, which is good as money as long as it is not used."""
+    # by parameter, before the line is worded: in the text a code looks like any other word
     return Message(message.id, {name: MASK if name == "code" else value for name, value in message.params.items()})
 
 
-def _redacted(content: Any, secrets: list[str]) -> Any:
-    """Redacted before it is written as JSON, whose escapes would hide what to look for."""
+def _redacted(content: JsonValue, secrets: list[str]) -> JsonValue:
+    """Redact every text of a value, before it is written as JSON, whose escapes would hide what to look for."""
     match content:
         case str():
             return redact(content, secrets)

@@ -1,6 +1,6 @@
 """Emails to a cafe: one when something has needed a person for a quarter of an hour, one when it works again.
 
-Owns wording and sending; what is due, and that it is due once, is `connectors.store.watches`'.
+Owns wording and sending; what is due, and that it is due once, is `connectors.store.connections.alerts`'.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import logging
 import smtplib
 import ssl
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -23,7 +24,9 @@ from connectors.store.engine import Store
 
 log = logging.getLogger(__name__)
 
-_PATIENCE = 20.0
+_DEADLINE = 20.0
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_FIRST_PERMANENT_CODE = 500  # SMTP: 4xx is for now, 5xx for good
 
 
 class NotSent(Exception):
@@ -31,97 +34,135 @@ class NotSent(Exception):
 
 
 class Notices:
-    """Sends what is due."""
+    """Sends the emails that are due; `smtp` is the mail server's address, `console_url` returns the console's."""
 
-    def __init__(self, store: Store, words: Catalogue, smtp: SecretStr | None, console: Callable[[], str]) -> None:
+    def __init__(self, store: Store, words: Catalogue, smtp: SecretStr | None, console_url: Callable[[], str]) -> None:
         self._store = store
         self._words = words
-        self._smtp = smtp
-        self._console = console
+        self._server = _server_of(smtp.get_secret_value()) if smtp is not None else None
+        self._console_url = console_url
 
     async def round(self) -> int:
-        """Send what is due now; how many messages went out."""
-        if self._smtp is None:
+        """Send what is due now, and return how many messages went out."""
+        if self._server is None:
             return 0
         sent = 0
         # claimed before it is sent: a message that may have gone out is never sent again
-        for telling in await self._store.write(connections.alerts.claim_due):
-            try:
-                letter = self._letter(telling)
-            except Exception as error:
-                log.exception(
-                    "connection %s: an email could not be written: %s", telling.connection_id, type(error).__name__
-                )
-                continue  # the others are written all the same
-            try:
-                await asyncio.to_thread(_send, self._smtp.get_secret_value(), letter)
-                sent += 1
-            except NotSent as error:
-                log.warning("connection %s: an email could not be sent: %s", telling.connection_id, error)
-                await self._store.write(lambda tx, one=telling: connections.alerts.mark_unsent(tx, one))  # type: ignore[misc]
-            except (OSError, smtplib.SMTPException) as error:
-                log.warning("connection %s: an email may be lost: %s", telling.connection_id, type(error).__name__)
+        for notification in await self._store.write(connections.alerts.claim_due):
+            sent += await self._send(self._server, notification)
         return sent
 
-    def _letter(self, telling: Notification) -> EmailMessage:
-        kind = "trouble" if telling.trouble else "well"
+    async def _send(self, server: _MailServer, notification: Notification) -> bool:
+        """Send one message and return whether it went out; whatever goes wrong, the others are sent all the same."""
+        connection_id = notification.connection_id
+        try:
+            email = self._email(notification)
+        except Exception as error:
+            log.exception("connection %s: an email could not be written: %s", connection_id, type(error).__name__)
+            return False
+        try:
+            await asyncio.to_thread(_send, server, email)
+        except NotSent as error:
+            log.warning("connection %s: an email could not be sent: %s", connection_id, error)
+            await self._store.write(lambda tx: connections.alerts.mark_unsent(tx, notification))
+            return False
+        except (OSError, smtplib.SMTPException) as error:
+            # it broke while the message was under way: twice would be worse than never
+            log.warning("connection %s: an email may be lost: %s", connection_id, type(error).__name__)
+            return False
+        return True
+
+    def _email(self, notification: Notification) -> EmailMessage:
+        """Write the message in the reader's language."""
+        kind = "trouble" if notification.trouble else "well"
         params = {
-            "title": " ".join(telling.title.split()),
-            "url": f"{self._console()}/connections/{telling.connection_id}",
+            "title": " ".join(notification.title.split()),  # on one line: a header has no other
+            "url": f"{self._console_url()}/connections/{notification.connection_id}",
         }
-        letter = EmailMessage()
-        letter["To"] = telling.email
-        letter["Subject"] = self._words.word(Message(f"email.{kind}.subject", params), telling.language)
-        letter["Date"] = formatdate()
-        letter["Message-ID"] = make_msgid(domain="7stamp-connectors.invalid")
-        letter["Auto-Submitted"] = "auto-generated"
-        letter.set_content(self._words.word(Message(f"email.{kind}.body", params), telling.language))
-        return letter
+        email = EmailMessage()
+        email["To"] = notification.email
+        email["Subject"] = self._words.word(Message(f"email.{kind}.subject", params), notification.language)
+        email["Date"] = formatdate()
+        email["Message-ID"] = make_msgid(domain="7stamp-connectors.invalid")
+        email["Auto-Submitted"] = "auto-generated"  # RFC 3834: no holiday replies to it
+        email.set_content(self._words.word(Message(f"email.{kind}.body", params), notification.language))
+        return email
 
 
-def _send(url: str, letter: EmailMessage) -> None:
-    """One message through the server of a `smtp://` or `smtps://` address. Raises `NotSent` where it surely was not."""
+@dataclass(frozen=True, slots=True)
+class _MailServer:
+    """A mail server as `CONNECTORS_SMTP_URL` names it, and who writes."""
+
+    tls: bool
+    """Whether it speaks TLS from the first byte (`smtps`); otherwise it is asked for STARTTLS."""
+    host: str
+    port: int | None
+    user: str
+    password: str = field(repr=False)
+    sender: str
+
+
+def _server_of(url: str) -> _MailServer:
+    """Read a `smtp://` or `smtps://` address, which the settings have validated."""
     parts = urlsplit(url)
-    host = parts.hostname or "localhost"
     user = unquote(parts.username) if parts.username else ""
-    sender = parse_qs(parts.query).get("from", [user])[0]
-    letter["From"] = sender
+    return _MailServer(
+        tls=parts.scheme == "smtps",
+        host=parts.hostname or "localhost",
+        port=parts.port,
+        user=user,
+        password=unquote(parts.password or ""),
+        sender=parse_qs(parts.query).get("from", [user])[0],
+    )
+
+
+def _send(server: _MailServer, email: EmailMessage) -> None:
+    """Send one message. Raises `NotSent` where it surely was not, `OSError` or `SMTPException` where it may have been.
+
+    Until the server has taken the message, an error means that it did not. Once it has begun to take it, only a code
+    below 500 says for sure that it did not, and that it may be sent later.
+    """
+    email["From"] = server.sender
     try:
-        server = _connected(parts.scheme, host, parts.port, user, unquote(parts.password or ""))
+        smtp = _connect(server)
     except (OSError, smtplib.SMTPException) as error:
         raise NotSent(type(error).__name__) from None
     try:
-        server.send_message(letter)
+        smtp.send_message(email)
     except smtplib.SMTPRecipientsRefused as error:
         codes = [code for code, _ in error.recipients.values()]
-        if all(code < 500 for code in codes):
+        if all(code < _FIRST_PERMANENT_CODE for code in codes):
             raise NotSent(f"the server says {codes}: later") from None
         raise
     except smtplib.SMTPResponseException as error:
-        if error.smtp_code < 500:
+        if error.smtp_code < _FIRST_PERMANENT_CODE:
             raise NotSent(f"the server says {error.smtp_code}: later") from None
         raise
     finally:
         try:
-            server.quit()
+            smtp.quit()
         except (OSError, smtplib.SMTPException):
-            server.close()
+            smtp.close()
 
 
-def _connected(scheme: str, host: str, port: int | None, user: str, password: str) -> smtplib.SMTP:
+def _connect(server: _MailServer) -> smtplib.SMTP:
+    """Connect, encrypted where the server can, and sign in.
+
+    Raises `NotSent` before a password would go in the clear, `OSError` or `SMTPException` where the server fails.
+    """
     context = ssl.create_default_context()
-    if scheme == "smtps":
-        server: smtplib.SMTP = smtplib.SMTP_SSL(host, port or 465, timeout=_PATIENCE, context=context)
+    if server.tls:
+        smtp: smtplib.SMTP = smtplib.SMTP_SSL(server.host, server.port or 465, timeout=_DEADLINE, context=context)
         encrypted = True
     else:
-        server = smtplib.SMTP(host, port or 587, timeout=_PATIENCE)
-        server.ehlo()
-        encrypted = server.has_extn("starttls")
+        smtp = smtplib.SMTP(server.host, server.port or 587, timeout=_DEADLINE)
+        smtp.ehlo()
+        encrypted = smtp.has_extn("starttls")
         if encrypted:
-            server.starttls(context=context)
-    if user:
-        if not encrypted and host not in ("localhost", "127.0.0.1", "::1"):
-            server.close()
+            smtp.starttls(context=context)
+    if server.user:
+        if not encrypted and server.host not in _LOOPBACK:
+            smtp.close()
             raise NotSent("the server offers no encryption, and a password does not go without")
-        server.login(user, password)
-    return server
+        smtp.login(server.user, server.password)
+    return smtp

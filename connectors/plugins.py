@@ -9,12 +9,11 @@ import inspect
 import json
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import resources
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
-from typing import Any
 
 import pluggy
 from packaging.requirements import Requirement
@@ -26,43 +25,45 @@ from connector_sdk.hookspecs import PROJECT, ConnectionFacts
 from connector_sdk.redaction import redact
 from connector_sdk.rule import StampRule
 from connector_sdk.sale import Sale
-from connector_sdk.testing.suite import SUITE
 from connectors.domain.stamps import stamps_for
 
 log = logging.getLogger(__name__)
 
+CONFORMANCE = "conformance.json"
+OURS = "sevenstamp-connectors"
+"""The distribution that brings the SDK: a plugin says which versions it fits as it says of any other dependency."""
 _NAME = re.compile(r"[a-z][a-z0-9]{1,31}")
+_STAMPS_AT_MOST = 10_000
+
+ConnectorClass = type[Connector[BaseModel]]
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What a package says of its connector's conformance: required behaviours shown, of those asked for.
-
-    `recordings` is how many readings of a real account it ships, which are read as they were then.
-    """
+    """What a package says of its connector's conformance: required behaviours shown, of those asked for."""
 
     conforms: bool
     shown: int
     asked: int
     recordings: int = 0
-
-
-CONFORMANCE = "conformance.json"
-OURS = "sevenstamp-connectors"
-"""The distribution that brings the SDK: a plugin says which versions it fits as it says of any other dependency."""
+    """How many readings of a real account it ships, which are read as they were then."""
 
 
 @lru_cache(maxsize=1024)  # packages do not change under a process that runs, and the catalogue asks at every view
-def checked(found: type[Connector[Any]]) -> Checked | None:
-    """The result that the connector's package ships, where it ships one of this suite's."""
-    package = found.__module__.partition(".")[0]
+def checked(connector_class: ConnectorClass) -> Checked | None:
+    """Return the result that a connector's package ships; `None` where it ships none of this version of the suite."""
+    from connector_sdk.testing.suite import SUITE
+
+    package = connector_class.__module__.partition(".")[0]
+    # whoever wrote the file is a stranger: whatever is not as it should be counts as no result
     try:
-        kept = json.loads((resources.files(package) / CONFORMANCE).read_text())[found.info.name]
-        if kept["suite"] != SUITE:
+        results = json.loads((resources.files(package) / CONFORMANCE).read_text())
+        result = results[connector_class.info.name]
+        if result["suite"] != SUITE:
             return None
-        required = kept["required"]
-        recorded = int(kept.get("recordings", 0))
-        return Checked(bool(kept["conforms"]), int(required["shown"]), int(required["asked"]), recorded)
+        required = result["required"]
+        recordings = int(result.get("recordings", 0))
+        return Checked(bool(result["conforms"]), int(required["shown"]), int(required["asked"]), recordings)
     except (OSError, ValueError, KeyError, TypeError, ModuleNotFoundError):
         return None
 
@@ -73,7 +74,7 @@ class Unmet(Exception):
 
 @dataclass(slots=True)
 class Plugin:
-    """What was found under one entry point; `set_aside` is the reason where it is not used."""
+    """One entry point, and what it brought; `set_aside` is the reason where it is not used."""
 
     name: str
     package: str
@@ -82,120 +83,156 @@ class Plugin:
 
 
 class Plugins:
-    """The plugins of this installation."""
+    """The plugins of this installation; `points` are the entry points to load, those of all packages by default."""
 
-    def __init__(self, found: Iterable[EntryPoint] | None = None) -> None:
+    def __init__(self, points: Iterable[EntryPoint] | None = None) -> None:
         self.manager = pluggy.PluginManager(PROJECT)
         self.manager.add_hookspecs(hookspecs)
         self.plugins: list[Plugin] = []
-        self.classes: dict[str, type[Connector[Any]]] = {}
+        self.classes: dict[str, ConnectorClass] = {}
+        """Connector classes by the connectors' names."""
         self.shipped: set[str] = set()
         """The names of the connectors that came with this host, in its own distribution."""
-        points = entry_points(group=PROJECT) if found is None else found
-        for point in sorted(points, key=lambda one: one.name):
+        chosen = entry_points(group=PROJECT) if points is None else points
+        for point in sorted(chosen, key=lambda point: point.name):
             self._load(point)
 
     def _load(self, point: EntryPoint) -> None:
+        """Load one plugin, or set it aside with its reason: nothing of it is used then, also not its hooks."""
         plugin = Plugin(point.name, point.value.partition(":")[0])
         self.plugins.append(plugin)
-        made: list[type[Connector[Any]]] = []
-        module: Any = None
         try:
-            _refuse_unmet(point)
-            module = point.load()
-            self.manager.register(module, name=point.name)
-            self.manager.check_pending()
-            register = getattr(module, "register_connectors", None)
-            if register is not None:
-                register(register=made.append)
-            for one in made:
-                self._validate(one)
-        except BaseException as error:
-            if isinstance(error, KeyboardInterrupt):
-                raise
+            refuse_unmet(point)
+            classes = self._register(point)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a plugin's import may even call sys.exit
             plugin.set_aside = redact(_reason(error))
             log.warning("plugin %s is set aside: %s", point.name, plugin.set_aside)
-            if module is not None and self.manager.is_registered(module):
-                self.manager.unregister(module)
+            if self.manager.has_plugin(point.name):
+                self.manager.unregister(name=point.name)
             return
-        for one in made:
-            self.classes[one.info.name] = one
-            plugin.connectors.append(one.info.name)
+        # only now, when nothing of it can fail any more: a plugin is used as a whole, or not at all
+        for connector_class in classes:
+            name = connector_class.info.name
+            self.classes[name] = connector_class
+            plugin.connectors.append(name)
             if point.dist is not None and point.dist.name == OURS:
-                self.shipped.add(one.info.name)
+                self.shipped.add(name)
 
-    def _validate(self, one: type[Connector[Any]]) -> None:
-        if not (inspect.isclass(one) and issubclass(one, Connector)):
-            raise TypeError(f"{one!r} is not a Connector: register the class, not an instance")
-        if inspect.isabstract(one):
-            missing = ", ".join(sorted(one.__abstractmethods__))
-            raise TypeError(f"{one.__name__} lacks {missing}")
-        info = getattr(one, "info", None)
+    def _register(self, point: EntryPoint) -> list[ConnectorClass]:
+        """Import a plugin, register its hooks, and return its connectors. Raises whatever is wrong with it."""
+        # Its hooks are checked against ours at once (`check_pending`): a hook with a wrong name or argument would else
+        # raise when it is called first, in the middle of a sale.
+        module = point.load()
+        self.manager.register(module, name=point.name)
+        self.manager.check_pending()
+        classes: list[ConnectorClass] = []
+        register = getattr(module, "register_connectors", None)
+        if register is not None:
+            register(register=classes.append)
+        for connector_class in classes:
+            self._validate(connector_class)
+        return classes
+
+    def _validate(self, connector_class: ConnectorClass) -> None:
+        """Raise `TypeError` or `ValueError`, whose text goes to the author, for a class that is no usable connector."""
+        _validate_class(connector_class)
+        info = getattr(connector_class, "info", None)
         if not isinstance(info, ConnectorInfo):
-            raise TypeError(f"{one.__name__} has no `info = ConnectorInfo(…)`")
+            raise TypeError(f"{connector_class.__name__} has no `info = ConnectorInfo(…)`")
         if not _NAME.fullmatch(info.name):
             raise ValueError(f"the connector name {info.name!r} is not 2 to 32 lower-case letters and digits")
         if info.name in self.classes:
             raise ValueError(f"there is a connector named {info.name!r} already")
-        if one.can("receive") and not one.can("prove"):
-            raise TypeError(f"{one.__name__} takes hooks (`receive`) and never proves them: add `prove`")
-        settings = getattr(one, "settings_model", None)
+        if connector_class.can("receive") and not connector_class.can("prove"):
+            raise TypeError(f"{connector_class.__name__} takes hooks (`receive`) and never proves them: add `prove`")
+        settings = getattr(connector_class, "settings_model", None)
         if not (inspect.isclass(settings) and issubclass(settings, BaseModel)):
-            raise TypeError(f"{one.__name__} names no settings model: subclass Connector[MySettings]")
+            raise TypeError(f"{connector_class.__name__} names no settings model: subclass Connector[MySettings]")
 
     @property
     def packages(self) -> list[str]:
         """The packages that may bring catalogues of messages."""
-        return ["connectors", *(one.package.partition(".")[0] for one in self.plugins if one.set_aside is None)]
+        loaded = (plugin for plugin in self.plugins if plugin.set_aside is None)
+        return ["connectors", *(plugin.package.partition(".")[0] for plugin in loaded)]
+
+    # --- hooks ------------------------------------------------------------------------------------------------
+
+    def has_hook(self, hook: str) -> bool:
+        """Return whether any plugin implements a hook."""
+        return bool(getattr(self.manager.hook, hook).get_hookimpls())
 
     def stamps_for_sale(self, connection: ConnectionFacts, sale: Sale, rule: StampRule) -> int | None:
-        """The first plugin's answer; one that raises, or answers what is no count of stamps, answers nothing."""
-        if not self.manager.hook.stamps_for_sale.get_hookimpls():
+        """Return the first plugin's answer; `None` where none answers, raises, or answers what is no count of stamps.
+
+        Pure: it is called in a transaction that writes, and what it answers is kept with the sale.
+        """
+        if not self.has_hook("stamps_for_sale"):
             return None
-        given = stamps_for(sale, rule, connection.zone).stamps
+        by_rule = stamps_for(sale, rule, connection.zone).stamps
         try:
-            answer = self.manager.hook.stamps_for_sale(connection=connection, sale=sale, rule=rule, stamps=given)
+            answer = self.manager.hook.stamps_for_sale(connection=connection, sale=sale, rule=rule, stamps=by_rule)
         except Exception as error:
             log.exception("stamps_for_sale: a plugin raised %s; the rule decides", type(error).__name__)
             return None
         if answer is None:
             return None
-        if type(answer) is not int or not 0 <= answer <= 10_000:
+        if type(answer) is not int or not 0 <= answer <= _STAMPS_AT_MOST:  # `True` is no count, though it is an int
             log.error("stamps_for_sale: a plugin answered what is no count of stamps; the rule decides")
             return None
         return answer
 
-    async def tell(self, hook: str, **arguments: Any) -> None:
-        """Tell every plugin of something that was committed, each by itself."""
+    async def call(self, hook: str, **arguments: object) -> None:
+        """Call every plugin's implementation of a hook, and await what it returns; what one raises is logged."""
+        # Not pluggy's own call, which ends at the first that raises and knows no coroutines. So the arguments are
+        # chosen here: an implementation takes those that it names.
         for implementation in getattr(self.manager.hook, hook).get_hookimpls():
-            wanted = {name: arguments[name] for name in implementation.argnames}
+            named = {name: arguments[name] for name in implementation.argnames}
             try:
-                result = implementation.function(**wanted)
+                result = implementation.function(**named)
                 if inspect.isawaitable(result):
                     await result
             except Exception as error:
                 log.exception("%s: the plugin %s raised %s", hook, implementation.plugin_name, type(error).__name__)
 
 
-def _refuse_unmet(point: EntryPoint) -> None:
-    """Raises `Unmet` where what the plugin's distribution asks for is not here, or another version of it."""
-    for text in (point.dist.requires or ()) if point.dist is not None else ():
-        wanted = Requirement(text)
-        if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
-            continue
+def _validate_class(connector_class: object) -> None:
+    """Raise `TypeError` for what is no class of a connector, or lacks a method that every connector has."""
+    if not (inspect.isclass(connector_class) and issubclass(connector_class, Connector)):
+        raise TypeError(f"{connector_class!r} is not a Connector: register the class, not an instance")
+    if inspect.isabstract(connector_class):
+        missing = ", ".join(sorted(connector_class.__abstractmethods__))
+        raise TypeError(f"{connector_class.__name__} lacks {missing}")
+
+
+def refuse_unmet(point: EntryPoint) -> None:
+    """Raise `Unmet` where what the plugin's distribution asks for is not here, or is another version of it."""
+    for requirement in _requirements_of(point):
         try:
-            here = version(wanted.name)
+            installed = _installed_version(requirement.name)
         except PackageNotFoundError:
-            raise Unmet(f"it needs {wanted.name}, which is not installed: pip install '{wanted}'") from None
-        if not wanted.specifier.contains(here, prereleases=True):
-            what = f"it needs {wanted.name} {wanted.specifier}, and {here} is here"
-            ours = wanted.name.replace("_", "-").lower() == OURS
-            how = "install the plugin's version for this host" if ours else f"pip install '{wanted}'"
+            raise Unmet(f"it needs {requirement.name}, which is not installed: pip install '{requirement}'") from None
+        if not requirement.specifier.contains(installed, prereleases=True):
+            what = f"it needs {requirement.name} {requirement.specifier}, and {installed} is here"
+            ours = requirement.name.replace("_", "-").lower() == OURS
+            how = "install the plugin's version for this host" if ours else f"pip install '{requirement}'"
             raise Unmet(f"{what}: {how}")
 
 
+def _requirements_of(point: EntryPoint) -> Iterator[Requirement]:
+    """Yield what the distribution of an entry point needs here: not what is for extras, or for other systems."""
+    for text in (point.dist.requires or ()) if point.dist is not None else ():
+        requirement = Requirement(text)
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+            yield requirement
+
+
+_installed_version = lru_cache(maxsize=None)(version)  # reads a file each, and plugins depend on the same packages
+
+
 def _reason(error: BaseException) -> str:
-    """One sentence that says what to do."""
+    """Return one sentence that says why a plugin is not used and what to do."""
     if isinstance(error, Unmet):
         return str(error)
     if isinstance(error, ModuleNotFoundError):

@@ -1,4 +1,8 @@
-"""What the environment says, prefix `CONNECTORS_`; a connector's own settings have its own prefix."""
+"""The host's settings, read from the environment with the prefix `CONNECTORS_`.
+
+Owns their defaults, bounds and what is derived from them; a connector's own settings have its own prefix, and are read
+by `connectors.sync.tills`.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +21,11 @@ from connectors.store.errors import StoreError
 from connectors.store.vault import KeyFile, Vault
 
 _USUAL = Quotas()
+_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Settings(BaseSettings):
-    """The host's settings; seconds where they are times."""
+    """The host's settings; seconds where they are times. `docs/operating` explains each to operators."""
 
     model_config = SettingsConfigDict(
         env_prefix="CONNECTORS_",
@@ -31,14 +36,17 @@ class Settings(BaseSettings):
     )
 
     database_url: str = ""
+    """As SQLAlchemy takes it, with the driver; a file in the user's data folder where it is not set."""
     sevenstamp_url: str | None = None
     allow_http: bool = False
     secret_key: SecretStr | None = None
     secret_keys_old: SecretStr | None = None
     """Former secret keys, one a line, while `keys rotate` encrypts anew."""
     public_url: str = ""
+    """Where the world reaches this host, without a slash at its end."""
     operator_password: SecretStr | None = None
     trusted_proxies: str = ""
+    """Networks or addresses between spaces or commas; `proxies` has them parsed."""
     smtp_url: SecretStr | None = None
     settle_seconds: Annotated[float, Field(gt=0, le=3600)] = 10.0
     call_deadline_seconds: Annotated[float, Field(gt=0, le=300)] = 15.0
@@ -64,6 +72,7 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _default_database(cls, url: str) -> str:
+        """Name the default file, and the driver where an address of PostgreSQL names none."""
         if url and not url.startswith(("sqlite:///", "postgresql")):
             raise ValueError("an address like sqlite:////var/lib/connectors.db or postgresql://…")
         if not url:
@@ -87,8 +96,8 @@ class Settings(BaseSettings):
     @field_validator("trusted_proxies")
     @classmethod
     def _networks(cls, text: str) -> str:
-        for one in text.replace(",", " ").split():
-            ipaddress.ip_network(one, strict=False)
+        """Refuse at the start what `proxies` could not parse later."""
+        _parse_networks(text)
         return text
 
     @field_validator("operator_password")
@@ -101,15 +110,17 @@ class Settings(BaseSettings):
     @field_validator("smtp_url")
     @classmethod
     def _mail_address(cls, url: SecretStr | None) -> SecretStr | None:
+        """Refuse at the start an address by which no email could be sent later."""
         if url is None:
             return None
         parts = urlsplit(url.get_secret_value())
         if parts.scheme not in ("smtp", "smtps") or not parts.hostname:
             raise ValueError("an address that begins with smtps:// and names a server")
         try:
-            _ = parts.port
+            _ = parts.port  # parsed when it is asked for
         except ValueError:
             raise ValueError("a port is a number from 1 to 65535") from None
+        # most servers' user name is the sender's address; where it is not, `from=` says who writes
         sender = parse_qs(parts.query).get("from", [unquote(parts.username or "")])[0]
         if "@" not in sender:
             raise ValueError("say who writes: an email address as its from= part")
@@ -145,40 +156,60 @@ class Settings(BaseSettings):
         )
 
     @property
-    def proxies(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+    def proxies(self) -> tuple[_Network, ...]:
         """The networks whose forwarded headers are believed."""
-        return tuple(ipaddress.ip_network(one, strict=False) for one in self.trusted_proxies.replace(",", " ").split())
+        return _parse_networks(self.trusted_proxies)
 
     @property
     def database_file(self) -> Path | None:
-        """The file of an embedded database."""
-        scheme, found, path = self.database_url.partition(":///")
-        return Path(path) if found and scheme.startswith("sqlite") else None
+        """The file of an embedded database; `None` for a database server."""
+        scheme, separator, path = self.database_url.partition(":///")
+        return Path(path) if separator and scheme.startswith("sqlite") else None
 
     def vault(self) -> Vault:
-        """The vault of this database: from the variable, or from the key file beside it. Raises `StoreError`."""
+        """Return the vault of this database: from the variable, or from the key file beside it. Raises `StoreError`."""
         file = self.database_file
         if file is not None:
             _make_private(file)
         if self.secret_key is not None:
-            former = self.secret_keys_old.get_secret_value().splitlines() if self.secret_keys_old else []
-            vault = Vault(self.secret_key.get_secret_value(), *(one.strip() for one in former if one.strip()))
-            if file is not None and not file.stat().st_size:
-                vault.newest.refuse_weak()
-            return vault
+            return self._configured_vault(self.secret_key.get_secret_value(), file)
         if file is None:
             raise StoreError("CONNECTORS_SECRET_KEY is not set: a database server needs it, the same on every machine")
-        key = file.with_name(file.name + ".key")
-        if file.stat().st_size and not key.exists():
-            raise StoreError(
-                f"the key file {key.name} is missing beside the database: put it back, or set CONNECTORS_SECRET_KEY; "
-                "without it what the database holds cannot be read"
-            )
-        return Vault(file=KeyFile(key))
+        return _vault_beside(file)
+
+    def _configured_vault(self, secret: str, file: Path | None) -> Vault:
+        """Return the vault of the keys that the environment holds. Raises `StoreError`."""
+        former = self.secret_keys_old.get_secret_value().splitlines() if self.secret_keys_old else []
+        vault = Vault(secret, *(line.strip() for line in former if line.strip()))
+        # an existing database goes on with a weak key and warns; a new one, still an empty file, does not begin so
+        if file is not None and not file.stat().st_size:
+            vault.newest.refuse_weak()
+        return vault
+
+
+def _parse_networks(text: str) -> tuple[_Network, ...]:
+    """Return the networks of a text that lists them. Raises `ValueError`."""
+    return tuple(ipaddress.ip_network(network, strict=False) for network in text.replace(",", " ").split())
+
+
+def _vault_beside(file: Path) -> Vault:
+    """Return the vault of the key file beside a database, which is made for an empty one. Raises `StoreError`."""
+    key = file.with_name(file.name + ".key")
+    # a new key beside an old database would only hide that the right one is lost
+    if file.stat().st_size and not key.exists():
+        raise StoreError(
+            f"the key file {key.name} is missing beside the database: put it back, or set CONNECTORS_SECRET_KEY; "
+            "without it what the database holds cannot be read"
+        )
+    return Vault(file=KeyFile(key))
 
 
 def _make_private(file: Path) -> None:
-    """Make the database's file where there is none: what is in it concerns nobody else on this machine."""
+    """Make the database's file where there is none: what is in it concerns nobody else on this machine.
+
+    Raises `StoreError`.
+    """
+    # Before SQLite would make it, with the rights that the umask leaves; its -wal and -shm take those of the file.
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch(mode=0o600, exist_ok=True)

@@ -22,7 +22,7 @@ from connectors.domain.clock import moment
 from connectors.runtime.host import Host
 from connectors.store import access, queries
 from connectors.store.access.passkeys import Challenge, Credential
-from connectors.store.access.sessions import Visitor
+from connectors.store.access.sessions import Principal
 from connectors.web.app import application
 from poster_connector.sandbox import Account
 from tests.town import ANNA, BORYS, CHRYSTYNA, KEY, Town, build
@@ -135,11 +135,11 @@ async def as_operator(page: Page) -> Page:
     return page
 
 
-async def keep_passkey(host: Host, visitor: Visitor, label: str) -> str:
+async def keep_passkey(host: Host, principal: Principal, label: str) -> str:
     """A passkey of somebody's that no authenticator holds, for looking at; its id."""
     credential, challenge = Credential(label, "", "", 0, ()), Challenge(label, 0)
-    await host.store.write(lambda tx: access.passkeys.add(tx, credential, visitor, challenge, label=label, device=""))
-    there = await host.store.read(lambda tx: access.passkeys.of_owner(tx, visitor.business_id))
+    await host.store.write(lambda tx: access.passkeys.add(tx, credential, principal, challenge, label=label, device=""))
+    there = await host.store.read(lambda tx: access.passkeys.of_owner(tx, principal.business_id))
     return next(one.id for one in there if one.label == label)
 
 

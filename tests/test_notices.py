@@ -21,7 +21,7 @@ from tests.town import ANNA, KEY, Town, build
 
 
 class Mailbox:
-    """What arrived; `answer` is what the server says to the next messages."""
+    """The emails that arrived; `answer` is what the server says to the next messages."""
 
     def __init__(self) -> None:
         self.letters: list[EmailMessage] = []
@@ -43,7 +43,9 @@ async def mailbox() -> AsyncIterator[tuple[Mailbox, int]]:
     server.close()
 
 
-class Later:
+class AdvancedClock:
+    """The system's clock, `ahead` microseconds later."""
+
     ahead = 0
 
     def now(self) -> int:
@@ -54,7 +56,7 @@ class Later:
 async def cafe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mailbox: tuple[Mailbox, int]) -> AsyncIterator[Town]:
     smtp = SecretStr(f"smtp://127.0.0.1:{mailbox[1]}?from=till@cafe.example")
     async with build(tmp_path, monkeypatch, smtp_url=smtp) as town:
-        town.host.store.clock = Later()
+        town.host.store.clock = AdvancedClock()
         town.host.listens_on("https://till.example")
         await town.connect(StampRule(unknown_customer=UnknownCustomer.issue, refunds=Refunds.flag))
         await town.host.services.connections.set_alert_email(town.connection.id, "anna@cafe.example", "en")
@@ -62,7 +64,7 @@ async def cafe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mailbox: tuple[M
 
 
 async def rounds(town: Town, minutes: int) -> int:
-    """The host's look each minute, for so many minutes; how many messages went out."""
+    """Let some minutes pass, each with the host's maintenance, and return how many messages went out."""
     sent = 0
     for _ in range(minutes):
         town.host.store.clock.ahead += MINUTE  # type: ignore[attr-defined]
@@ -100,7 +102,7 @@ async def test_trouble_that_passes_by_itself_is_not_worth_a_message(cafe: Town, 
     cafe.cafe.refund(receipt)
     await cafe.sync()
     assert await rounds(cafe, 10) == 0
-    held = next(one for one in await cafe.operations() if one.state == "held")
+    held = next(operation for operation in await cafe.operations() if operation.state == "held")
     await cafe.host.services.review.dismiss(cafe.connection.id, held.id)
     assert await rounds(cafe, 60) == 0
     assert mailbox[0].letters == []
@@ -137,7 +139,7 @@ async def test_customers_without_a_card_are_waited_for_and_need_nobody(
     await cafe.host.services.connections.edit(cafe.connection.id, {}, rule=lambda _account, _current: rule)
     cafe.cafe.sell(cafe.cafe.client(ANNA))
     await cafe.sync()
-    assert [one.state for one in await cafe.operations()] == ["held"]
+    assert [operation.state for operation in await cafe.operations()] == ["held"]
     assert await rounds(cafe, 60) == 0
 
 

@@ -49,7 +49,7 @@ def installed(folder: Path, name: str, requires: str) -> EntryPoint:
 def test_a_plugin_whose_dependencies_are_not_met_is_told_what_to_install(tmp_path: Path, plugin: Any) -> None:
     for name in ("lacks", "older", "newer_sdk", "fits"):
         plugin(name, register_connectors=registering())
-    found = Plugins(
+    plugins = Plugins(
         [
             installed(tmp_path, "lacks", "no-such-thing>=2"),
             installed(tmp_path, "older", "pluggy<1"),
@@ -57,7 +57,7 @@ def test_a_plugin_whose_dependencies_are_not_met_is_told_what_to_install(tmp_pat
             installed(tmp_path, "fits", 'sevenstamp-connectors>=0.1; python_version > "3"'),
         ]
     )
-    reasons = {one.name: one.set_aside for one in found.plugins}
+    reasons = {plugin.name: plugin.set_aside for plugin in plugins.plugins}
     assert reasons["lacks"] == "it needs no-such-thing, which is not installed: pip install 'no-such-thing>=2'"
     assert str(reasons["older"]).startswith("it needs pluggy <1, and ")
     assert "install the plugin's version for this host" in str(reasons["newer_sdk"])
@@ -80,8 +80,8 @@ def plugin(monkeypatch: pytest.MonkeyPatch) -> Any:
 def registering(*classes: Any) -> Any:
     @hookimpl
     def register_connectors(register: Any) -> None:
-        for one in classes:
-            register(one)
+        for connector_class in classes:
+            register(connector_class)
 
     return register_connectors
 
@@ -95,7 +95,7 @@ def test_plugins_that_are_not_fit_are_set_aside_and_the_others_go_on(plugin: Any
     def stamps_for_sale(sales: Any) -> int:
         return 1
 
-    found = Plugins(
+    plugins = Plugins(
         [
             EntryPoint("a_missing", "no_such_module_anywhere", "sevenstamp_connectors"),
             plugin("b_raises", register_connectors=registering("not a class")),
@@ -107,7 +107,7 @@ def test_plugins_that_are_not_fit_are_set_aside_and_the_others_go_on(plugin: Any
             plugin("h_trusting", register_connectors=registering(Trusting)),
         ]
     )
-    reasons = {one.name: one.set_aside or "" for one in found.plugins}
+    reasons = {plugin.name: plugin.set_aside or "" for plugin in plugins.plugins}
     assert "needs the module 'no_such_module_anywhere'" in reasons["a_missing"]
     assert "is not a Connector" in reasons["b_raises"]
     assert "lacks check" in reasons["c_incomplete"]
@@ -116,7 +116,7 @@ def test_plugins_that_are_not_fit_are_set_aside_and_the_others_go_on(plugin: Any
     assert "a connector named 'model' already" in reasons["f_twice"]
     assert "a hook of it is not as we call it" in reasons["g_signature"]
     assert "never proves them: add `prove`" in reasons["h_trusting"]
-    assert found.classes == {"model": ModelTill}
+    assert plugins.classes == {"model": ModelTill}
 
 
 def test_the_first_answer_of_stamps_for_sale_wins_and_nonsense_is_no_answer(plugin: Any) -> None:
@@ -129,15 +129,15 @@ def test_the_first_answer_of_stamps_for_sale_wins_and_nonsense_is_no_answer(plug
             raise answer
         return answer
 
-    found = Plugins([plugin("p", stamps_for_sale=stamps_for_sale)])
-    one = sale("r", closed=0)
+    plugins = Plugins([plugin("p", stamps_for_sale=stamps_for_sale)])
+    receipt = sale("r", closed=0)
     for answer, expected in ((4, 4), (None, None), (-1, None), (1.0, None), (True, None), (ValueError("x"), None)):
         answers[:] = [answer]
-        assert found.stamps_for_sale(FACTS, one, StampRule()) == expected
+        assert plugins.stamps_for_sale(FACTS, receipt, StampRule()) == expected
 
 
 async def test_everybody_is_told_though_one_raises(plugin: Any) -> None:
-    told: list[str] = []
+    receipt_ids: list[str] = []
 
     @hookimpl(tryfirst=True)
     async def bad(sale: Sale) -> None:
@@ -145,17 +145,17 @@ async def test_everybody_is_told_though_one_raises(plugin: Any) -> None:
 
     @hookimpl
     async def good(connection: ConnectionFacts, sale: Sale) -> None:
-        told.append(sale.receipt_id)
+        receipt_ids.append(sale.receipt_id)
 
-    found = Plugins([plugin("x_bad", sale_ingested=bad), plugin("y_good", sale_ingested=good)])
-    await found.tell("sale_ingested", connection=FACTS, sale=sale("r", closed=0))
-    assert told == ["r"]
+    plugins = Plugins([plugin("x_bad", sale_ingested=bad), plugin("y_good", sale_ingested=good)])
+    await plugins.call("sale_ingested", connection=FACTS, sale=sale("r", closed=0))
+    assert receipt_ids == ["r"]
 
 
 async def test_a_plugin_decides_the_stamps_and_hears_what_happened(town: Any, plugin: Any) -> None:
     from tests.town import ANNA
 
-    heard: list[str] = []
+    settled: list[str] = []
 
     @hookimpl
     def stamps_for_sale(sale: Sale) -> int:
@@ -163,7 +163,7 @@ async def test_a_plugin_decides_the_stamps_and_hears_what_happened(town: Any, pl
 
     @hookimpl
     async def operation_settled(operation: Any) -> None:
-        heard.append(f"{operation.receipt_id} {operation.state} {operation.count}")
+        settled.append(f"{operation.receipt_id} {operation.state} {operation.count}")
 
     module = types.SimpleNamespace(stamps_for_sale=stamps_for_sale, operation_settled=operation_settled)
     town.host.plugins.manager.register(module)
@@ -171,8 +171,5 @@ async def test_a_plugin_decides_the_stamps_and_hears_what_happened(town: Any, pl
     town.cafe.sell(town.cafe.client(ANNA))
     await town.sync()
     assert town.stamps(ANNA) == 7
-    while town.host._telling:
-        import asyncio
-
-        await asyncio.wait(set(town.host._telling))
-    assert heard == ["330660 applied 7"]
+    await town.host.plugin_calls.wait()
+    assert settled == ["330660 applied 7"]

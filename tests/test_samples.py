@@ -107,7 +107,7 @@ async def test_the_documented_samples_earn_nothing_until_somebody_is_attached(
             await host.services.connections.edit(
                 connection.id, {"access_token": TOKEN}
             )  # the samples also remove and add the application
-            assert (await host.services.sync.run(connection.id))["operations"]["applied"] == 0
+            assert (await host.services.sync.run(connection.id)).operations["applied"] == 0
             assert sevenstamp.state.operations == []
             assert await host.store.read(lambda tx: queries.operations.list_newest(tx, connection.id)) == []
             lines = await host.store.read(lambda tx: ledger.journal.of_connection(tx, connection.id))
@@ -119,7 +119,7 @@ async def test_the_documented_samples_earn_nothing_until_somebody_is_attached(
             poster.attached = True
             started = len(poster.asked)
             result = await host.services.sync.backfill(connection.id, "2018-02-01", _quiet)
-            assert result["operations"]["applied"] == 1
+            assert result.operations["applied"] == 1
             applied = [operation for operation in sevenstamp.state.operations if operation["kind"] == "stamps_added"]
             assert [(operation["code"], operation["count"]) for operation in applied] == [("poster:203941:330660:1", 2)]
             (card,) = sevenstamp.state.cards.values()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import httpx
 import pytest
 
 from poster_connector.sandbox import SECRET, Account
-from tests.processes import origin_in, run, started, wait_ready
+from tests.processes import origin_in, run, started, wait_for, wait_ready
 
 PHONE, EMAIL = "+380671239876", "anna.secret@example.com"
 KEY = "7loc_sc_very_secret_key"
@@ -28,8 +27,6 @@ SECRETS = [
     HOOK_TOKEN,
 ]
 CUSTOMER = [PHONE, PHONE.lstrip("+"), "0671239876", EMAIL]
-_PATIENCE = 20
-"""Seconds in which the first operation must be applied."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("secrecy")]
 
@@ -95,9 +92,8 @@ def _break_calls_and_sell(sevenstamp: str, till: str, origin: str) -> None:
 def _sync_and_print_everything(env: Mapping[str, str]) -> str:
     (connection_id,) = _connection_ids(env)
     text = _output(run(["sync", connection_id, "--json"], env))
-    deadline = time.monotonic() + _PATIENCE
-    while "applied" not in run(["operations", connection_id, "--json"], env).stdout and time.monotonic() < deadline:
-        time.sleep(0.2)
+    operations = ["operations", connection_id, "--json"]
+    wait_for(lambda: "applied" in run(operations, env).stdout, "an operation to be applied", pause=0.2)
     for command in (["journal"], ["operations"], ["connection", "show"]):
         text += _output(run([*command, connection_id, "--json"], env))
     return text + _output(run(["doctor"], env))

@@ -26,12 +26,12 @@ _FACTS = {"summary", "needs", "attach_customer", "title", "description", "cautio
 
 
 def of_templates() -> Iterator[str]:
-    """Texts in `_("…")` and `n("…", "…", …)`, the singular for the latter."""
+    """Texts in `_("…")` and `ngettext("…", "…", …)`, the singular for the latter."""
     environment = Environment()
     for file in sorted(HOST.rglob("templates/*.html")):
         tree = environment.parse(file.read_text())
         for call in tree.find_all(nodes.Call):
-            if isinstance(call.node, nodes.Name) and call.node.name in ("_", "n") and call.args:
+            if isinstance(call.node, nodes.Name) and call.node.name in ("_", "ngettext") and call.args:
                 first = call.args[0]
                 if isinstance(first, nodes.Const):
                     yield first.value

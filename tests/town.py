@@ -16,6 +16,7 @@ from connectors.cli.servers import serving
 from connectors.domain.clock import Clock
 from connectors.domain.connection import Connection
 from connectors.runtime.host import Host
+from connectors.services import ConnectOptions
 from connectors.settings import Settings
 from connectors.sevenstamp.sandbox import Sandbox
 from connectors.store import ledger, queries
@@ -43,12 +44,12 @@ class Town:
     async def connect(self, rule: StampRule | None = None, **more: Any) -> Connection:
         chosen = rule or StampRule(unknown_customer=UnknownCustomer.issue)
         self.connection = await self.host.services.onboarding.connect(
-            self.connector, self.till.settings(), KEY, lambda _account: chosen, **more
+            self.connector, self.till.settings(), KEY, lambda _account: chosen, ConnectOptions(**more)
         )
         return self.connection
 
     async def sync(self) -> dict[str, Any]:
-        return await self.host.services.sync.run(self.connection.id)
+        return (await self.host.services.sync.run(self.connection.id)).as_json()
 
     def applied(self, *kinds: str) -> list[dict[str, Any]]:
         """What 7stamp really did, of these kinds (or of stamps)."""

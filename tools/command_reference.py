@@ -22,7 +22,6 @@ from pydantic.fields import FieldInfo
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from connectors.cli.main import app
-from connectors.plugins import Plugins
 from tools.command_outputs import OUTPUTS, JsonOutput, Output
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "commands.md"
@@ -97,12 +96,7 @@ def parameters_of(command: Command) -> Sequence[Parameter]:
 
 def load_root() -> TyperGroup:
     """Return the program's command group with the commands that plugins add."""
-    groups, commands = list(app.registered_groups), list(app.registered_commands)
-    for implementation in Plugins().manager.hook.register_commands.get_hookimpls():
-        implementation.function(cli=app)
     root = typer.main.get_command(app)
-    # the application object is shared with whoever imports it: it is left as it was
-    app.registered_groups, app.registered_commands = groups, commands
     if not isinstance(root, TyperGroup):
         raise TypeError("the program has no commands")
     return root

@@ -9,13 +9,15 @@ from typing import Annotated
 
 import typer
 
+from connectors.cli.options import AsJson, Yes
 from connectors.cli.output import confirm, fail, run, say, show_json, show_table, the_host
 from connectors.cli.rules import SPELLING, RuleOptions, in_words
 from connectors.cli.secrets import SPELLING as SECRET_SPELLING
 from connectors.cli.secrets import secret_given, secrets_given
 from connectors.domain.connection import Connection
 from connectors.runtime.host import Host
-from connectors.web.console.forms import secret_fields
+from connectors.services import ConnectOptions
+from connectors.sync.tills import secret_fields
 
 app = typer.Typer(no_args_is_help=True, help="Join a till account to a 7stamp key.")
 
@@ -44,20 +46,21 @@ Unknown = Annotated[
     str | None, typer.Option("--unknown-customer", metavar="issue|hold|skip", help="Customers without a card.")
 ]
 HoldDays = Annotated[int | None, typer.Option(min=1, max=365, help="How long stamps wait for a card.")]
-AsJson = Annotated[bool, typer.Option("--json", help="For scripts.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
-def names_given(given: Iterable[str]) -> set[str]:
-    """The fields that `--set` names."""
-    return {one.partition("=")[0].strip() for one in given}
+def names_given(options: Iterable[str]) -> set[str]:
+    """Return the fields that `--set` options name."""
+    return {option.partition("=")[0].strip() for option in options}
 
 
-def settings_given(given: list[str], file: Path | None = None) -> dict[str, str]:
-    """Settings from a file and from options, which count before it; a secret in a file is in no shell's history."""
+def settings_given(options: list[str], file: Path | None = None) -> dict[str, str]:
+    """Read settings from a file and from `--set` options, which count before it.
+
+    A secret in a file is in no shell's history. Ends the command with a sentence where something cannot be read.
+    """
     values = _settings_in(file) if file is not None else {}
-    for one in given:
-        name, equals, value = one.partition("=")
+    for option in options:
+        name, equals, value = option.partition("=")
         if not equals or not name:
             fail("--set takes FIELD=VALUE, as in --set access_token=861052:0239…")
         values[name.strip()] = value.strip()
@@ -65,16 +68,18 @@ def settings_given(given: list[str], file: Path | None = None) -> dict[str, str]
 
 
 def _settings_in(file: Path) -> dict[str, str]:
+    """Read a TOML file of single values, as the texts that `--set` would give."""
     try:
-        found = tomllib.loads(file.read_text(encoding="utf-8"))
+        table = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         fail(f"{file} cannot be read: {error.strerror}")
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         fail(f"{file} is no TOML: {error}")
-    wrong = [name for name, value in found.items() if isinstance(value, dict | list)]
+    wrong = [name for name, value in table.items() if isinstance(value, dict | list)]
     if wrong:
         fail(f'{file}: {", ".join(wrong)} is no single value: write it as name = "value"')
-    return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in found.items()}
+    # TOML's `true` is Python's `True`: settings spell it as TOML does
+    return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in table.items()}
 
 
 @app.command()
@@ -110,28 +115,27 @@ def add(
     async def work() -> None:
         async with the_host() as host:
             secret = secret_fields(host.services.connector_class(name))
-            one = await host.services.onboarding.connect(
+            connection = await host.services.onboarding.connect(
                 name,
                 secrets_given(values, names_given(setting), secret),
                 secret_given(sevenstamp_key, "--sevenstamp-key"),
                 options.new,
-                locations=location or (),
-                title=title,
-                poll_seconds=poll_seconds,
+                ConnectOptions(locations=location or (), title=title, poll_seconds=poll_seconds),
             )
-            await _tell(host, one, as_json, "Connected")
+            await _show_change(host, connection, as_json, "Connected")
 
     run(work)
 
 
-async def _tell(host: Host, one: Connection, as_json: bool, done: str) -> None:
-    facts = await host.services.connections.as_json(one)
+async def _show_change(host: Host, connection: Connection, as_json: bool, done: str) -> None:
+    """Print a connection that was made or changed, and where its till may send hooks."""
+    details = await host.services.connections.describe(connection)
     if as_json:
-        show_json(facts)
+        show_json(details.as_json())
         return
-    say(f"✓ {done}: {one.title} ({one.id})")
-    if facts["hook_url"]:
-        say(f"  Hooks may be sent to {facts['hook_url']}")
+    say(f"✓ {done}: {connection.title} ({connection.id})")
+    if details.hook_url:
+        say(f"  Hooks may be sent to {details.hook_url}")
         if not host.settings.public_url:
             say("  (CONNECTORS_PUBLIC_URL is not set: put the address at which your host is reached in its place)")
 
@@ -143,8 +147,8 @@ def renew_address(connection_id: str, yes: Yes = False, as_json: AsJson = False)
 
     async def work() -> None:
         async with the_host() as host:
-            one = await host.services.connections.renew_hook_address(connection_id)
-            await _tell(host, one, as_json, "Renewed")
+            connection = await host.services.connections.renew_hook_address(connection_id)
+            await _show_change(host, connection, as_json, "Renewed")
 
     run(work)
 
@@ -155,11 +159,15 @@ def list_(as_json: AsJson = False) -> None:
 
     async def work() -> None:
         async with the_host() as host:
-            found = await host.services.connections.list_all()
+            connections = await host.services.connections.list_all()
             if as_json:
-                show_json([await host.services.connections.as_json(one) for one in found])
+                details = [await host.services.connections.describe(connection) for connection in connections]
+                show_json([connection.as_json() for connection in details])
                 return
-            rows = [[one.id, one.title, one.health.value, one.account.id] for one in found]
+            rows = [
+                [connection.id, connection.title, connection.health.value, connection.account.id]
+                for connection in connections
+            ]
             show_table(["id", "title", "status", "account"], rows, "No connection yet: `connectors connection add`.")
 
     run(work)
@@ -171,14 +179,15 @@ def show(connection_id: str, as_json: AsJson = False) -> None:
 
     async def work() -> None:
         async with the_host() as host:
-            one = await host.services.connections.get(connection_id)
-            facts = await host.services.connections.as_json(one)
+            connection = await host.services.connections.get(connection_id)
+            details = await host.services.connections.describe(connection)
+            facts = details.as_json()
             if as_json:
                 show_json(facts)
                 return
-            facts["reason"] = host.words.word(one.reason) if one.reason else None
-            facts["rule"] = in_words(await host.services.connections.current_rule(one))
-            facts["locations"] = ", ".join(facts["locations"]) or "all"
+            facts["reason"] = host.words.word(connection.reason) if connection.reason else None
+            facts["rule"] = in_words(await host.services.connections.current_rule(connection))
+            facts["locations"] = ", ".join(details.locations) or "all"
             for name, value in facts.items():
                 say(f"{name.replace('_', ' '):<16} {'-' if value is None else value}")
 
@@ -219,7 +228,7 @@ def edit(
         async with the_host() as host:
             before = await host.services.connections.get(connection_id)
             secret = secret_fields(host.services.connector_class(before.connector))
-            one = await host.services.connections.edit(
+            connection = await host.services.connections.edit(
                 connection_id,
                 secrets_given(values, names_given(setting), secret),
                 key=secret_given(sevenstamp_key, "--sevenstamp-key") if sevenstamp_key else None,
@@ -228,7 +237,7 @@ def edit(
                 title=title,
                 poll_seconds=poll_seconds,
             )
-            await _tell(host, one, as_json, "Changed")
+            await _show_change(host, connection, as_json, "Changed")
 
     run(work)
 
@@ -263,8 +272,8 @@ def remove(connection_id: str, yes: Yes = False) -> None:
 
     async def count() -> tuple[str, int]:
         async with the_host() as host:
-            one = await host.services.connections.get(connection_id)
-            return one.title, await host.services.connections.count_unsettled(connection_id)
+            connection = await host.services.connections.get(connection_id)
+            return connection.title, await host.services.connections.count_unsettled(connection_id)
 
     title, waiting = run(count)
     left = f" {waiting} operations that still wait stay in the ledger unsent." if waiting else ""

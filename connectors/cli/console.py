@@ -1,4 +1,7 @@
-"""`connectors console link` and `connectors diagnostics`: the console's helpers on the command line."""
+"""`connectors console link` and `connectors diagnostics`: what the console's pages offer, on the command line.
+
+Owns the way of a link and of a file to whoever asked; what they open and hold is the services' and the store's.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +11,15 @@ from typing import Annotated
 import typer
 
 from connector_sdk.messages import Message
+from connectors.cli.options import AsJson
 from connectors.cli.output import run, say, show_json, the_host
 from connectors.services import Refusal
 from connectors.store import access, connections
 from connectors.store.access.security_log import EventKind
-from connectors.store.access.sessions import OPERATOR, Visitor
+from connectors.store.access.sessions import OPERATOR, Principal
 from connectors.store.engine import Transaction
 
 app = typer.Typer(no_args_is_help=True, help="The console in a browser.")
-
-
-@app.callback()
-def _console() -> None:
-    """Keeps `link` a command of its own."""
 
 
 @app.command()
@@ -28,7 +27,7 @@ def link(
     connection: Annotated[
         str | None, typer.Option(help="For the business of this connection; without it, for the operator.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """A link that signs one device in, once, within ten minutes."""
 
@@ -48,18 +47,19 @@ def link(
 
 
 def _make_link(tx: Transaction, connection: str | None) -> str:
-    visitor, message = _for(tx, connection), Message("security.link_made.command")
+    principal, message = operator_at(tx, connection), Message("security.link_made.command")
     access.security_log.record(
-        tx, EventKind.link_made, message, business_id=visitor.business_id, connection_id=connection
+        tx, EventKind.link_made, message, business_id=principal.business_id, connection_id=connection
     )
-    return access.sessions.make_link(tx, visitor)
+    return access.sessions.make_link(tx, principal)
 
 
-def _for(tx: Transaction, connection: str | None) -> Visitor:
+def operator_at(tx: Transaction, connection: str | None) -> Principal:
+    """Return the operator as a principal of a connection's business, or of the whole installation without one."""
     if connection is None:
-        return Visitor(None, "", "UTC", OPERATOR)
+        return Principal(None, "", "UTC", OPERATOR)
     business = connections.businesses.get(tx, connections.registry.get(tx, connection).business_id)
-    return Visitor(business.id, business.name, business.zone, OPERATOR)
+    return Principal(business.id, business.name, business.zone, OPERATOR)
 
 
 def diagnostics(

@@ -8,153 +8,210 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import signal
 import tempfile
-from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import httpx
+import typer
 from pydantic import SecretStr
 
+from connector_sdk.connector import TillAccount
 from connector_sdk.money import Money
 from connector_sdk.rule import StampRule, UnknownCustomer
-from connectors.cli.installation import load_sandbox
-from connectors.cli.output import say
+from connector_sdk.sandbox import TillSandbox
+from connectors.cli.output import run, say
+from connectors.cli.progress import ignore
+from connectors.cli.sandbox import load_sandbox
 from connectors.cli.servers import limits_of, serving
 from connectors.domain.clock import DAY, moment
 from connectors.domain.connection import Connection
 from connectors.plugins import Plugins
 from connectors.runtime.host import Host
+from connectors.runtime.operator_password import ensure_operator_password
 from connectors.settings import Settings
 from connectors.sevenstamp.sandbox import Operation, Sandbox
 from connectors.store import access, connections, ledger
-from connectors.store.access.sessions import Visitor
+from connectors.store.access.sessions import Principal
 from connectors.store.engine import Transaction
 from connectors.web.app import application
 
 _KEY = "7loc_sc_demo"  # the sandbox takes any key that begins so
 _CUSTOMERS = [f"+38050111{number:04d}" for number in range(1001, 1009)]
-_PAUSE = 0.7
+_PAUSE_SECONDS = 0.7
 _HISTORY_DAYS = 15
+_LOOK_SECONDS = 0.05
+_QUIET_LOOKS = 12
+"""After so many looks without a line of the journal the sums are said, once."""
+_CLOSING_SECONDS = 8
+_SIGNS = {"stamps_added": 1, "stamps_reversed": -1}
+
+
+def demo(
+    seconds: Annotated[float, typer.Option("--for", min=0, help="End by itself after so many seconds.")] = 0.0,
+    connector: Annotated[str, typer.Option(help="Whose sandbox plays the till.")] = "poster",
+) -> None:
+    """Sandboxes, host and a cafe with live sales: receipts turn into stamps before your eyes."""
+    # whoever ends it with TERM wants it to end as with Ctrl-C: tidily
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    run(lambda: play(connector, seconds), interrupted=0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Installation:
+    """A host that serves, with the sandboxes of a till and of 7stamp; origins are `http://127.0.0.1:PORT`."""
+
+    host: Host
+    origin: str
+    till: TillSandbox
+    till_origin: str
+    sevenstamp: Sandbox
+    sevenstamp_origin: str
+
+    async def stamps_earned(self, connection_id: str) -> int:
+        """Sum the stamps that the connection's receipts earned."""
+        return await self.host.store.read(lambda tx: ledger.sales.stamps_earned(tx, connection_id))
+
+    def stamps_held(self) -> int:
+        """Sum the stamps that 7stamp holds."""
+        return held_at_7stamp(self.sevenstamp.state.operations)
 
 
 async def play(connector: str, seconds: float) -> None:
-    """Run the demo until Ctrl-C, or for some seconds."""
+    """Run the demo until Ctrl-C, or for some seconds where they are not 0."""
+    async with _installed(connector) as installation:
+        connection = await _connect(installation, connector)
+        say("Two weeks of history become stamps first …")
+        since = moment(installation.host.store.clock.now() - _HISTORY_DAYS * DAY).date().isoformat()
+        await installation.host.services.sync.backfill(connection.id, since, ignore)
+        await _introduce(installation, connection)
+        async with httpx.AsyncClient(trust_env=False) as client:
+            morning = asyncio.create_task(_morning(installation, connection, client))
+            journal = asyncio.create_task(_follow_journal(installation, connection.id))
+            try:
+                await asyncio.wait({morning, journal}, timeout=seconds or None, return_when=asyncio.FIRST_EXCEPTION)
+            finally:
+                morning.cancel()
+                await asyncio.gather(morning, return_exceptions=True)
+                await _close(installation, connection.id, journal)
+
+
+@asynccontextmanager
+async def _installed(connector: str) -> AsyncIterator[_Installation]:
+    """Serve both sandboxes and a host over a database of its own; all end, and it is deleted, with the block."""
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="7stamp-demo-"))
         plugins = Plugins()
         till = load_sandbox(plugins, connector)
         till_origin = await stack.enter_async_context(serving(till.application()))
         sevenstamp = Sandbox(goal=1000)
-        stamps_origin = await stack.enter_async_context(serving(sevenstamp))
-        os.environ.update(till.environment(till_origin))
+        sevenstamp_origin = await stack.enter_async_context(serving(sevenstamp))
+        os.environ.update(till.environment(till_origin))  # before any connector reads where its till is
         settings = Settings(
             database_url=f"sqlite:///{Path(folder) / 'demo.db'}",
-            sevenstamp_url=stamps_origin,
+            sevenstamp_url=sevenstamp_origin,
             secret_key=SecretStr(secrets.token_urlsafe(32)),
             settle_seconds=1,
             call_deadline_seconds=2,
         )
         host = await stack.enter_async_context(Host(settings, plugins=plugins))
-        host_origin = await stack.enter_async_context(serving(application(host), protocol=limits_of(host)))
-        host.listens_on(host_origin)
-        till.two_weeks(_CUSTOMERS)
-        one = await host.services.onboarding.connect(
-            connector,
-            till.settings(),
-            _KEY,
-            lambda account: StampRule(
-                kind="by_amount",
-                amount=Money.from_decimal("15.00", account.currency),
-                unknown_customer=UnknownCustomer.issue,
-            ),
-        )
-        since = moment(host.store.clock.now() - _HISTORY_DAYS * DAY).date().isoformat()
-        say("Two weeks of history become stamps first …")
-        await host.services.sync.backfill(one.id, since, _quietly)
-        link = await host.store.write(lambda tx: access.sessions.make_link(tx, _owner(tx, one)))
-        say("")
-        say(f"The console: open {host_origin}/link/{link} (it signs you in once, within ten minutes).")
-        password = await host.operator_password()
-        say(f"Where a key is asked for: {_KEY}; the operator's password: {password}")
-        say(f"The till runs on {till_origin}, 7stamp on {stamps_origin}, the host on {host_origin}.")
-        say("One stamp for every 15.00. Watch receipts become stamps; Ctrl-C ends everything.")
-        say("")
-        async with httpx.AsyncClient(trust_env=False) as browser:
-
-            async def post(body: bytes, headers: Mapping[str, str]) -> None:
-                await browser.post(str(host.services.connections.hook_url(one)), content=body, headers=dict(headers))
-
-            async def pause() -> None:
-                await asyncio.sleep(_PAUSE)
-
-            morning = asyncio.create_task(till.busy_morning(_CUSTOMERS, post, pause))
-            watching = asyncio.create_task(_watch(host, one.id, sevenstamp))
-            try:
-                await asyncio.wait({morning, watching}, timeout=seconds or None, return_when=asyncio.FIRST_EXCEPTION)
-            finally:
-                morning.cancel()
-                await asyncio.gather(morning, return_exceptions=True)
-                await _close_shop(host, one.id, sevenstamp, watching)
+        origin = await stack.enter_async_context(serving(application(host), protocol=limits_of(host)))
+        host.listens_on(origin)
+        yield _Installation(host, origin, till, till_origin, sevenstamp, sevenstamp_origin)
 
 
-def _owner(tx: Transaction, one: Connection) -> Visitor:
-    business = connections.businesses.get(tx, one.business_id)
-    return Visitor(business.id, business.name, business.zone, "demo", _KEY)
+async def _connect(installation: _Installation, connector: str) -> Connection:
+    """Fill the till with two weeks of receipts and connect it, one stamp for every 15.00."""
+
+    def rule(account: TillAccount) -> StampRule:
+        amount = Money.from_decimal("15.00", account.currency)
+        return StampRule(kind="by_amount", amount=amount, unknown_customer=UnknownCustomer.issue)
+
+    till = installation.till
+    till.two_weeks(_CUSTOMERS)
+    return await installation.host.services.onboarding.connect(connector, till.settings(), _KEY, rule)
 
 
-async def _quietly(_now: Mapping[str, Any]) -> None:
-    """Two weeks take a second."""
+async def _introduce(installation: _Installation, connection: Connection) -> None:
+    """Say where everything is and how to come in."""
+    host = installation.host
+    link = await host.store.write(lambda tx: access.sessions.make_link(tx, _owner(tx, connection)))
+    password = await ensure_operator_password(host.store, host.settings.operator_password)
+    others = f"7stamp on {installation.sevenstamp_origin}, the host on {installation.origin}"
+    for line in (
+        "",
+        f"The console: open {installation.origin}/link/{link} (it signs you in once, within ten minutes).",
+        f"Where a key is asked for: {_KEY}; the operator's password: {password}",
+        f"The till runs on {installation.till_origin}, {others}.",
+        "One stamp for every 15.00. Watch receipts become stamps; Ctrl-C ends everything.",
+        "",
+    ):
+        say(line)
 
 
-async def _watch(host: Host, connection_id: str, sevenstamp: Sandbox) -> None:
-    """The journal as it is written, and now and then the sums."""
-    after, quiet = await host.store.read(lambda tx: ledger.journal.newest_seq(tx, connection_id)), 0
+def _owner(tx: Transaction, connection: Connection) -> Principal:
+    business = connections.businesses.get(tx, connection.business_id)
+    return Principal(business.id, business.name, business.zone, "demo", _KEY)
+
+
+async def _morning(installation: _Installation, connection: Connection, client: httpx.AsyncClient) -> None:
+    """Sell at the till until cancelled; its hooks go to the host over HTTP, as from a real till."""
+    hook_url = str(installation.host.services.connections.hook_url(connection))
+
+    async def post(body: bytes, headers: Mapping[str, str]) -> None:
+        await client.post(hook_url, content=body, headers=dict(headers))
+
+    async def pause() -> None:
+        await asyncio.sleep(_PAUSE_SECONDS)
+
+    await installation.till.busy_morning(_CUSTOMERS, post, pause)
+
+
+async def _follow_journal(installation: _Installation, connection_id: str) -> None:
+    """Say the journal's lines as they are written, and the sums once whenever it falls quiet; until cancelled."""
+    host = installation.host
+    newest = await host.store.read(partial(ledger.journal.newest_seq, connection_id=connection_id))
+    quiet = 0
     while True:
-        lines = await host.store.read(partial(ledger.journal.of_connection, connection_id=connection_id, after=after))
+        lines = await host.store.read(partial(ledger.journal.of_connection, connection_id=connection_id, after=newest))
         for line in lines:
             if line.message.id != "sale.identifying":
                 say(f"{moment(line.at):%H:%M:%S}  {host.words.word(line.message)}")
-        if lines:
-            after = lines[-1].seq
-            quiet = 0
-        quiet += 1
-        if quiet == 12:
-            await _sums(host, connection_id, sevenstamp)
-        await asyncio.sleep(0.05)
+        newest = lines[-1].seq if lines else newest
+        quiet = 1 if lines else quiet + 1
+        if quiet == _QUIET_LOOKS:
+            await _say_sums(installation, connection_id)
+        await asyncio.sleep(_LOOK_SECONDS)
 
 
-async def _sums(host: Host, connection_id: str, sevenstamp: Sandbox) -> bool:
-    """Say what receipts earned and what 7stamp holds; whether they agree."""
-    earned = await host.store.read(lambda tx: ledger.sales.stamps_earned(tx, connection_id))
-    held = held_at_7stamp(sevenstamp.state.operations)
-    agree = earned == held
-    said = "the same" if agree else "some are still on their way"
-    say(f"          — stamps that receipts earned: {earned}, that 7stamp holds: {held}: {said}.")
-    return agree
+async def _say_sums(installation: _Installation, connection_id: str) -> None:
+    """Say what receipts earned and what 7stamp holds, and whether they agree."""
+    earned, held = await installation.stamps_earned(connection_id), installation.stamps_held()
+    verdict = "the same" if earned == held else "some are still on their way"
+    say(f"          — stamps that receipts earned: {earned}, that 7stamp holds: {held}: {verdict}.")
 
 
 def held_at_7stamp(operations: Sequence[Operation]) -> int:
-    """Stamps added less stamps taken back, of everything that was really applied."""
-    signs = {"stamps_added": 1, "stamps_reversed": -1}
-    return sum(signs.get(one["kind"], 0) * one["count"] for one in operations)
+    """Sum the stamps added less the stamps taken back, over everything that 7stamp applied."""
+    return sum(_SIGNS.get(operation["kind"], 0) * operation["count"] for operation in operations)
 
 
-async def _close_shop(host: Host, connection_id: str, sevenstamp: Sandbox, watching: asyncio.Task[None]) -> None:
-    """Let what is on its way arrive, then say how it ended."""
+async def _close(installation: _Installation, connection_id: str, journal: asyncio.Task[None]) -> None:
+    """Wait a while for what is on its way, then stop following the journal and say how it ended."""
     try:
-        async with asyncio.timeout(8):
-            while True:
-                earned = await host.store.read(lambda tx: ledger.sales.stamps_earned(tx, connection_id))
-                if earned == held_at_7stamp(sevenstamp.state.operations):
-                    break
+        async with asyncio.timeout(_CLOSING_SECONDS):
+            # nothing tells us of what 7stamp has applied
+            while await installation.stamps_earned(connection_id) != installation.stamps_held():  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
     except TimeoutError:
-        pass
-    watching.cancel()
-    await asyncio.gather(watching, return_exceptions=True)
+        pass  # the sums say that something is still on its way
+    journal.cancel()
+    await asyncio.gather(journal, return_exceptions=True)
     say("")
     say("The morning is over.")
-    await _sums(host, connection_id, sevenstamp)
+    await _say_sums(installation, connection_id)

@@ -1,22 +1,31 @@
-"""`connectors forget`: erase a customer in every business, or in one."""
+"""`connectors forget`: erase a customer in every business, or in one.
+
+Owns how the customer is named and what is shown; finding and erasing what is stored is the services'.
+"""
 
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from connectors.cli.output import confirm, console, run, say, show_json, show_table, the_host
+from connectors.cli.options import AsJson, Yes
+from connectors.cli.output import confirm, run, say, show_json, show_table, the_host
+from connectors.cli.progress import counted_bar
 from connectors.domain.person import Reference
 from connectors.runtime.host import Host
 from connectors.services import PersonCount, Refusal
 from connectors.services.people import reference_from
-from connectors.sync.person_search import Counts, ReportProgress
+from connectors.sync.person_search import Counts
 
+_SHAPES = {
+    "phone": "write the phone with its country code, such as +380 50 111 22 01",
+    "email": "this is not an email address: write it as anna@example.com",
+    "number": "a card's number has six digits",
+}
 _COLUMNS = {
     "receipts": "receipts",
     "snapshots": "stored versions",
@@ -35,91 +44,79 @@ def forget(
     number: Annotated[str | None, typer.Option(metavar="DIGITS", help="The six digits on the 7stamp card.")] = None,
     business: Annotated[str | None, typer.Option(metavar="ID", help="Only in this business.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
 ) -> None:
     """Erase a customer: names, kept requests and drafts. Stamps that were given stay given."""
 
     async def work(*, erase: bool) -> list[PersonCount]:
-        given = _named(phone=phone, email=email, number=number)
+        person = _reference({"phone": phone, "email": email, "number": number})
         async with the_host() as host:
-            return await _in_all(host, given, business, erase=erase)
-
-    def counted() -> list[PersonCount]:
-        return run(lambda: work(erase=False))
+            return await _in_businesses(host, person, business, erase=erase)
 
     if dry_run:
-        _show(counted(), as_json=as_json, dry_run=True)
+        _show(run(lambda: work(erase=False)), as_json=as_json, dry_run=True)
         return
     if sys.stdin.isatty() and not yes:
-        _show(counted(), as_json=False, dry_run=True)
+        _show(run(lambda: work(erase=False)), as_json=False, dry_run=True)
     confirm("What is erased cannot be brought back. Go on?", yes)
     _show(run(lambda: work(erase=True)), as_json=as_json, dry_run=False)
 
 
-async def _in_all(host: Host, given: Reference, business_id: str | None, *, erase: bool) -> list[PersonCount]:
-    found: list[PersonCount] = []
+def _reference(options: Mapping[str, str | None]) -> Reference:
+    """Read the one option that names the customer, as it is stored. Raises `Refusal`."""
+    named = [(kind, text) for kind, text in options.items() if text]
+    if len(named) != 1:
+        raise Refusal("say who: one of --phone, --email or --number")
+    ((kind, text),) = named
+    reference = reference_from(text, None)
+    if reference.kind != kind:
+        raise Refusal(_SHAPES[kind])
+    return reference
+
+
+async def _in_businesses(host: Host, person: Reference, business_id: str | None, *, erase: bool) -> list[PersonCount]:
+    """Count or erase a customer in one business or in all of them; businesses that hold nothing are left out."""
     businesses = await host.services.people.businesses(business_id)
-    with _bar("forget" if erase else "count", len(businesses)) as bar:
-        for at, business in enumerate(businesses):
-            act = host.services.people.forget_person if erase else host.services.people.count_person
-            found.append(await act(given, business, bar(at)))
-    return [one for one in found if one.counts]
+    act = host.services.people.forget_person if erase else host.services.people.count_person
+    counts: list[PersonCount] = []
+    with counted_bar("forget" if erase else "count", float(len(businesses))) as (bar, task):
+        for place, business in enumerate(businesses):
+
+            async def tell(share: float, place: int = place) -> None:
+                bar.update(task, completed=place + share, note=f"business {place + 1} of {len(businesses)}")
+
+            counts.append(await act(person, business, tell))
+    return [count for count in counts if count.counts]
 
 
-@contextmanager
-def _bar(title: str, businesses: int) -> Any:
-    """A progress bar on a terminal, nothing elsewhere; gives what tells it how far a business (by its place) is."""
-    with Progress(
-        TextColumn(title), BarColumn(), TextColumn("{task.fields[at]}"), TimeElapsedColumn(),
-        console=console, disable=not sys.stdout.isatty(), transient=True,
-    ) as bar:  # fmt: skip
-        task = bar.add_task(title, total=float(businesses), at="")
-
-        def of(place: int) -> ReportProgress:
-            async def told(share: float) -> None:
-                bar.update(task, completed=place + share, at=f"business {place + 1} of {businesses}")
-
-            return told
-
-        yield of
-
-
-def _show(found: list[PersonCount], *, as_json: bool, dry_run: bool) -> None:
-    total = sum((one.counts for one in found), Counts())
+def _show(counts: list[PersonCount], *, as_json: bool, dry_run: bool) -> None:
+    total = sum((count.counts for count in counts), Counts())
     if as_json:
-        rows = [{"business": one.business.id, "name": one.business.name, **asdict(one.counts)} for one in found]
+        rows = [{"business": each.business.id, "name": each.business.name, **asdict(each.counts)} for each in counts]
         show_json({"dry_run": dry_run, "businesses": rows, "total": asdict(total)})
-        return
-    if not found:
+    elif not counts:
         say("Nothing of this customer is stored here.")
-        return
-    cells = [[one.business.name, *(str(getattr(one.counts, name)) for name in _COLUMNS)] for one in found]
-    if len(found) > 1:
-        cells.append(["all", *(str(getattr(total, name)) for name in _COLUMNS)])
+    else:
+        _show_table(counts, total)
+        _say_what_was_done(total, dry_run)
+
+
+def _show_table(counts: list[PersonCount], total: Counts) -> None:
+    cells = [_cells(count.business.name, count.counts) for count in counts]
+    if len(counts) > 1:
+        cells.append(_cells("all", total))
     show_table(["business", *_COLUMNS.values()], cells, "")
+
+
+def _cells(name: str, counts: Counts) -> list[str]:
+    return [name, *(str(getattr(counts, field)) for field in _COLUMNS)]
+
+
+def _say_what_was_done(total: Counts, dry_run: bool) -> None:
     if dry_run:
         say("Nothing was changed.")
         return
     say("✓ Erased. Stamps that were given stay on the card: 7stamp forgets the person when the card is deleted there.")
     if total.being_sent:
         say(f"{total.being_sent} operations were being sent: they are finished, and hold nothing personal.")
-
-
-def _named(*, phone: str | None = None, email: str | None = None, number: str | None = None) -> Reference:
-    """The one name that is given, as it is stored. Raises `Refusal`."""
-    given = [(kind, text) for kind, text in (("phone", phone), ("email", email), ("number", number)) if text]
-    if len(given) != 1:
-        raise Refusal("say who: one of --phone, --email or --number")
-    ((kind, text),) = given
-    found = reference_from(text, None)
-    if found.kind != kind:
-        raise Refusal(_SHAPES[kind])
-    return found
-
-
-_SHAPES = {
-    "phone": "write the phone with its country code, such as +380 50 111 22 01",
-    "email": "this is not an email address: write it as anna@example.com",
-    "number": "a card's number has six digits",
-}

@@ -1,24 +1,111 @@
 """The command line: `connectors …`.
 
-Owns names and options of commands; each is a few lines over the services.
+Owns the names of the commands, their order in the help, and the options before a command; what each command does is
+with its module.
 """
 
 from __future__ import annotations
 
+from importlib.metadata import version
+
 import typer
 
-from connectors.cli import connection, console, forget, installation, keys, kit, operations, security, trying, work
-from connectors.cli.output import fail, log_to_stderr
-from connectors.plugins import Plugins
+from connectors.cli.command_table import OUR_DISTRIBUTION, CommandEntry, LazyGroup
+from connectors.cli.output import fail, log_to_stderr, say
 
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
+
+class ConnectorsGroup(LazyGroup):
+    """All commands, in the order in which the help lists them."""
+
+    entries = (
+        CommandEntry("sync", "connectors.cli.work:sync", "Poll, look-back, hints and delivery once, now."),
+        CommandEntry(
+            "preview",
+            "connectors.cli.work:preview",
+            "What receipts would be stamped; sends nothing and stores nothing.",
+        ),
+        CommandEntry(
+            "backfill",
+            "connectors.cli.work:backfill",
+            "Take in history: receipts from before the connection earn stamps too.",
+        ),
+        CommandEntry("replan", "connectors.cli.work:replan", "Plan stored receipts again by the rule as it is now."),
+        CommandEntry("journal", "connectors.cli.work:journal", "What happened, in plain words."),
+        CommandEntry(
+            "unread",
+            "connectors.cli.work:unread",
+            "What arrived and could not be read, newest first, and why; nothing of it is lost.",
+        ),
+        CommandEntry(
+            "forget",
+            "connectors.cli.forget:forget",
+            "Erase a customer: names, kept requests and drafts. Stamps that were given stay given.",
+        ),
+        CommandEntry("serve", "connectors.cli.serving:serve", "Console, hooks and background sync in one process."),
+        CommandEntry(
+            "plugins",
+            "connectors.cli.installation:plugins",
+            "The connectors found, and plugins that are set aside with the reason.",
+        ),
+        CommandEntry(
+            "doctor",
+            "connectors.cli.doctor:doctor",
+            "Look whether everything a host needs is here; ends with 1 where something is wrong.",
+        ),
+        CommandEntry(
+            "new",
+            "connectors.cli.new:new",
+            "Make a connector's package: it works, and passes the conformance suite, before a line is changed.",
+        ),
+        CommandEntry(
+            "check",
+            "connectors.cli.check:check",
+            "Run the conformance suite over a connector's stub; ends with 1 where something required is missing.",
+        ),
+        CommandEntry(
+            "try",
+            "connectors.cli.try_command:try_",
+            "Read a till and show each sale, field by field, with the path on the wire that each field came from.",
+        ),
+        CommandEntry(
+            "diagnostics",
+            "connectors.cli.console:diagnostics",
+            "A redacted file (zip) about a connection, to send to support; it lists what is in it.",
+        ),
+        CommandEntry("sandbox", "connectors.cli.sandbox:sandbox", "A stand-in for 7stamp or a till, with faults."),
+        CommandEntry(
+            "demo",
+            "connectors.cli.demo:demo",
+            "Sandboxes, host and a cafe with live sales: receipts turn into stamps before your eyes.",
+        ),
+        CommandEntry("connection", "connectors.cli.connection:app", "Join a till account to a 7stamp key."),
+        CommandEntry(
+            "operations",
+            "connectors.cli.operations:app",
+            "What is on its way to 7stamp: `connectors operations ID`.",
+        ),
+        CommandEntry("console", "connectors.cli.console:app", "The console in a browser."),
+        CommandEntry("security", "connectors.cli.security:app", "Who came in, and what was refused."),
+        CommandEntry("db", "connectors.cli.installation:database", "The database."),
+        CommandEntry("keys", "connectors.cli.keys:app", "The secret keys that encrypt the database."),
+    )
+
+
 app = typer.Typer(
+    cls=ConnectorsGroup,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,  # they print what variables hold
     help="Every sale at the till becomes a stamp at 7stamp.",
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        say(f"connectors {version(OUR_DISTRIBUTION)}")
+        raise typer.Exit
 
 
 @app.callback()
@@ -27,6 +114,9 @@ def _common(
     log_level: str | None = typer.Option(
         None, envvar="CONNECTORS_LOG_LEVEL", help="DEBUG, INFO, WARNING or ERROR; secrets are masked."
     ),
+    version_: bool = typer.Option(
+        False, "--version", is_eager=True, callback=_print_version, help="Print the version and end."
+    ),
 ) -> None:
     if log_level is not None and log_level.upper() not in _LEVELS:
         fail(f"there is no log level {log_level!r}; known: {', '.join(_LEVELS)}")
@@ -34,32 +124,6 @@ def _common(
     log_to_stderr(log_level or "WARNING")
 
 
-app.add_typer(connection.app, name="connection")
-app.add_typer(operations.app, name="operations")
-app.add_typer(console.app, name="console")
-app.add_typer(security.app, name="security")
-app.add_typer(installation.database, name="db")
-app.add_typer(keys.app, name="keys")
-app.command()(work.sync)
-app.command()(work.preview)
-app.command()(work.backfill)
-app.command()(work.replan)
-app.command()(work.journal)
-app.command()(work.unread)
-app.command()(forget.forget)
-app.command()(installation.serve)
-app.command()(installation.plugins)
-app.command()(installation.doctor)
-app.command()(kit.new)
-app.command()(kit.check)
-app.command("try")(trying.try_)
-app.command()(console.diagnostics)
-app.command()(installation.sandbox)
-app.command()(installation.demo)
-
-
 def main() -> None:
-    """The entry point; plugins may add commands of their own."""
-    for implementation in Plugins().manager.hook.register_commands.get_hookimpls():
-        implementation.function(cli=app)
+    """Run the command that the process was started with."""
     app()

@@ -2,68 +2,72 @@
 
 Owns the way from a command to an event loop and back, and that nothing a cafe or a till wrote steers the terminal:
 every text goes through here. What commands do is elsewhere.
+
+Every command imports this module, `--help` too: what only some commands need is imported in its functions.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
+from rich.markup import escape as escape_markup
 from rich.table import Table
 
-from connector_sdk.errors import ConnectorError
 from connector_sdk.redaction import RedactingFormatter, printable, printable_json, redact
-from connectors.runtime.host import Host
-from connectors.services import Refusal
-from connectors.settings import Settings
-from connectors.sevenstamp.client import SevenStampError
-from connectors.store.errors import StoreError
-from connectors.sync.field_errors import describe_field_errors
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    import asyncio
+
+    from connectors.runtime.host import Host
+
+Result = TypeVar("Result")
 
 console = Console()
 _errors = Console(stderr=True)
+_NOISY_LOGGERS = ("apscheduler", "alembic", "httpx", "httpcore", "asyncio", "aiosqlite")
+_INTERRUPTED = 130
+"""The exit code of a process that Ctrl-C ended: 128 and the signal's number."""
 
 
 def log_to_stderr(level: str = "WARNING") -> None:
-    """Every log line of this process, redacted."""
+    """Write every log line of this process to stderr, redacted; libraries only from WARNING up."""
     handler = logging.StreamHandler()
     handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    for noisy in ("apscheduler", "alembic", "httpx", "httpcore", "asyncio", "aiosqlite"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    for name in _NOISY_LOGGERS:
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def run(work: Callable[[], Coroutine[Any, Any, T]], *, interrupted: int = 130) -> T:
-    """Run a command's work to its end on a fast loop; what went wrong becomes a sentence and exit code 1.
+def run(work: Callable[[], Coroutine[object, object, Result]], *, interrupted: int = _INTERRUPTED) -> Result:
+    """Run a command's coroutine to its end; what went wrong becomes a sentence and exit code 1.
 
     `interrupted` is the exit code of Ctrl-C: 0 where that is how the command is meant to end.
     """
+    import asyncio
+
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(work())
-    except (Refusal, StoreError, SevenStampError, ConnectorError) as error:
-        fail(str(error))
-    except ValidationError as error:
-        fail(f"the environment is not understood: {describe_field_errors(error, prefix='CONNECTORS_')}")
     except KeyboardInterrupt:
         raise typer.Exit(interrupted) from None
     except (typer.Exit, typer.Abort):
         raise
     except Exception as error:
-        logging.getLogger(__name__).exception("a command ended with %s", type(error).__name__)
-        fail(f"something unexpected happened ({type(error).__name__}: {error}); the log above says where")
+        sentence = _expected_error(error)
+        if sentence is None:
+            logging.getLogger(__name__).exception("a command ended with %s", type(error).__name__)
+            fail(f"something unexpected happened ({type(error).__name__}: {error}); the log above says where")
+        fail(sentence)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return what makes a fast event loop, or `None` for Python's own where uvloop does not run."""
     if sys.platform == "win32":
         return None
     import uvloop
@@ -71,38 +75,57 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
+def _expected_error(error: Exception) -> str | None:
+    """Word an error that says itself what to do; `None` for one that nobody expected."""
+    from pydantic import ValidationError
+
+    from connector_sdk.errors import ConnectorError
+    from connectors.services import Refusal
+    from connectors.sevenstamp.client import SevenStampError
+    from connectors.store.errors import StoreError
+    from connectors.sync.field_errors import describe_field_errors
+
+    if isinstance(error, Refusal | StoreError | SevenStampError | ConnectorError):
+        return str(error)
+    if isinstance(error, ValidationError):
+        return f"the environment is not understood: {describe_field_errors(error, prefix='CONNECTORS_')}"
+    return None
+
+
 def fail(sentence: str) -> NoReturn:
-    """Say what is wrong and end."""
-    _errors.print(f"[red]✗[/red] {escape(redact(' '.join(sentence.split(chr(10)))))}", highlight=False, soft_wrap=True)
+    """Print what is wrong, redacted and on one line, and end with exit code 1."""
+    line = " ".join(sentence.split("\n"))
+    _errors.print(f"[red]✗[/red] {escape(redact(line))}", highlight=False, soft_wrap=True)
     raise typer.Exit(1)
 
 
 def escape(text: str) -> str:
-    """A text as it may stand in what rich prints: no markup, and nothing that steers a terminal."""
-    from rich.markup import escape as rich_escape
-
-    return rich_escape(printable(text))
+    """Return a text as rich may print it: no markup, and nothing that steers a terminal."""
+    return escape_markup(printable(text))
 
 
 @asynccontextmanager
 async def the_host() -> AsyncIterator[Host]:
-    """A host as the environment says, open."""
+    """Open a host as the environment says, for the length of the block."""
+    from connectors.runtime.host import Host
+    from connectors.settings import Settings
+
     async with Host(Settings()) as host:
         yield host
 
 
 def say(text: str) -> None:
-    """One line."""
+    """Print one line for people."""
     console.print(escape(text), highlight=False, soft_wrap=True)
 
 
-def show_json(value: Any, *, indent: int | None = 2) -> None:
-    """A value for scripts; without `indent` on one line. What steers a terminal stands as JSON's own escapes."""
+def show_json(value: object, *, indent: int | None = 2) -> None:
+    """Print a value for scripts, without `indent` on one line; what steers a terminal stands as JSON's own escapes."""
     sys.stdout.write(printable_json(value, indent=indent) + "\n")
 
 
 def show_bytes(body: bytes) -> None:
-    """What a till sent: as it came for a script, and as text on a terminal."""
+    """Print what a till sent: byte for byte for a script, and as text on a terminal."""
     if sys.stdout.isatty():
         sys.stdout.write(printable(body.decode("utf-8", "replace"), lines=True) + "\n")
     else:
@@ -110,7 +133,7 @@ def show_bytes(body: bytes) -> None:
 
 
 def show_table(columns: list[str], rows: list[list[str]], empty: str) -> None:
-    """Rows as a table, or a sentence where there are none."""
+    """Print rows as a table, or the sentence `empty` where there are none."""
     if not rows:
         say(empty)
         return
@@ -123,7 +146,7 @@ def show_table(columns: list[str], rows: list[list[str]], empty: str) -> None:
 
 
 def confirm(question: str, yes: bool) -> None:
-    """Ask before what cannot be undone; `--yes` answers."""
+    """Ask before what cannot be undone, unless `--yes` has answered; without a terminal, end with exit code 1."""
     if yes:
         return
     if not sys.stdin.isatty():

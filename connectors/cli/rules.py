@@ -6,9 +6,9 @@ Owns their spelling; what a rule means is `connectors.domain.stamps`'.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import time
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -25,7 +25,7 @@ SPELLING = "per-order, amount:10.00, or items:Cappuccino,162 (names or ids), wit
 
 @dataclass(frozen=True, slots=True)
 class RuleOptions:
-    """What was said on the command line; `None` leaves a part as it is."""
+    """The rule options of a command as they were typed; `None` leaves a part of the rule as it is."""
 
     rule: str | None = None
     minimum: str | None = None
@@ -40,42 +40,49 @@ class RuleOptions:
         return self != RuleOptions()
 
     def new(self, account: TillAccount) -> StampRule:
+        """Make the rule of a new connection. Raises `Refusal`."""
         return self.change(account, StampRule())
 
     def change(self, account: TillAccount, current: StampRule) -> StampRule:
-        """The rule with what was said changed. Raises `Refusal`."""
-        values: dict[str, Any] = {name: getattr(current, name) for name in StampRule.model_fields}
+        """Return the rule with what the options say changed, amounts in the account's currency. Raises `Refusal`."""
+        values: dict[str, object] = {name: getattr(current, name) for name in StampRule.model_fields}
         if self.rule is not None:
             values |= _kind(self.rule, account.currency)
         if self.minimum is not None:
             values["minimum"] = _money(self.minimum, account.currency)
         if self.multiply:
-            values["multipliers"] = tuple(_window(one) for one in self.multiply)
+            values["multipliers"] = tuple(_window(text) for text in self.multiply)
         for name in ("max_per_sale", "max_per_card_per_day", "refunds", "unknown_customer", "hold_days"):
-            if (given := getattr(self, name)) is not None:
-                values[name] = given
+            if (typed := getattr(self, name)) is not None:
+                values[name] = typed
         try:
             return StampRule.model_validate(values)
         except ValidationError as error:
             raise Refusal(f"the rule is not understood: {describe_field_errors(error)}") from None
 
 
-def _kind(text: str, currency: str) -> dict[str, Any]:
-    none: dict[str, Any] = {"amount": None, "products": frozenset(), "categories": frozenset()}
+def _kind(text: str, currency: str) -> dict[str, object]:
+    """Read `--rule` as the rule's fields; those of the other kinds are emptied. Raises `Refusal`."""
+    others: dict[str, object] = {"amount": None, "products": frozenset(), "categories": frozenset()}
     name, _, value = text.partition(":")
     match name:
         case "per-order" if not value:
-            return none | {"kind": "per_order"}
+            return others | {"kind": "per_order"}
         case "amount":
-            return none | {"kind": "by_amount", "amount": _money(value, currency)}
-        case "items" | "category" if value:
-            items = [one.strip() for one in value.split(",") if one.strip()]
-            if name == "category":
-                items = [f"category:{one.removeprefix('category:')}" for one in items]
-            categories = {one.removeprefix("category:") for one in items if one.startswith("category:")}
-            products = {one for one in items if not one.startswith("category:")}
-            return none | {"kind": "per_item", "products": frozenset(products), "categories": frozenset(categories)}
+            return others | {"kind": "by_amount", "amount": _money(value, currency)}
+        case "items" if value:
+            return others | _items(value.split(","))
+        case "category" if value:
+            return others | _items(f"category:{item.strip().removeprefix('category:')}" for item in value.split(","))
     raise Refusal(f"the rule {text!r} is not understood; write {SPELLING}")
+
+
+def _items(texts: Iterable[str]) -> dict[str, object]:
+    """Part the items of a rule: `category:NAME` is a category, everything else a product."""
+    items = [text.strip() for text in texts if text.strip()]
+    categories = {item.removeprefix("category:") for item in items if item.startswith("category:")}
+    products = {item for item in items if not item.startswith("category:")}
+    return {"kind": "per_item", "products": frozenset(products), "categories": frozenset(categories - {""})}
 
 
 def _money(text: str, currency: str) -> Money:
@@ -89,15 +96,15 @@ def _money(text: str, currency: str) -> Money:
 
 
 def _window(text: str) -> Multiplier:
-    """`2 sat,sun 08:00-11:00`: days and times may be left out."""
-    found = _WINDOW.fullmatch(text.strip().lower())
-    if found is None:
+    """Read a window such as `2 sat,sun 08:00-11:00`; days and times may be left out. Raises `Refusal`."""
+    match = _WINDOW.fullmatch(text.strip().lower())
+    if match is None:
         raise Refusal(f"{text!r} is not understood; write a multiplier as '2 sat,sun 08:00-11:00'")
-    times, days, start, end = found.groups()
+    times, days, start, end = match.groups()
     try:
         return Multiplier(
             times=int(times),
-            days=frozenset(_DAYS.index(one) for one in days.split(",")) if days else frozenset(range(7)),
+            days=frozenset(_DAYS.index(day) for day in days.split(",")) if days else frozenset(range(7)),
             start=time.fromisoformat(start.zfill(5)) if start else time(0),
             end=time.fromisoformat(end.zfill(5)) if end else time(0),
         )
@@ -106,19 +113,20 @@ def _window(text: str) -> Multiplier:
 
 
 def in_words(rule: StampRule) -> str:
-    """A rule in a line, in the spelling of the options."""
-    match rule.kind:
-        case "per_order":
-            said = ["per-order"]
-        case "by_amount":
-            said = [f"amount:{rule.amount}"]
-        case _:
-            items = [*sorted(rule.products), *(f"category:{one}" for one in sorted(rule.categories))]
-            said = [f"items:{','.join(items)}"]
+    """Word a rule in a line, in the spelling of the options."""
+    parts = [_kind_in_words(rule)]
     if rule.minimum is not None:
-        said.append(f"minimum {rule.minimum}")
-    said += [f"times {window.times} in a window" for window in rule.multipliers]
+        parts.append(f"minimum {rule.minimum}")
+    parts += [f"times {window.times} in a window" for window in rule.multipliers]
     for name in ("max_per_sale", "max_per_card_per_day"):
         if (most := getattr(rule, name)) is not None:
-            said.append(f"{name.replace('_', ' ')} {most}")
-    return ", ".join([*said, f"refunds {rule.refunds}", f"unknown customers {rule.unknown_customer}"])
+            parts.append(f"{name.replace('_', ' ')} {most}")
+    return ", ".join([*parts, f"refunds {rule.refunds}", f"unknown customers {rule.unknown_customer}"])
+
+
+def _kind_in_words(rule: StampRule) -> str:
+    if rule.kind == "per_order":
+        return "per-order"
+    if rule.kind == "by_amount":
+        return f"amount:{rule.amount}"
+    return f"items:{','.join([*sorted(rule.products), *(f'category:{name}' for name in sorted(rule.categories))])}"

@@ -13,42 +13,44 @@ from pathlib import Path
 from connectors.cli.output import fail
 
 SPELLING = "@FILE reads it from a file, - from standard input: then no list of processes shows it."
-_MOST_BYTES = 64 * 1024
+_MOST_BYTES = 64 * 1024  # one secret: a larger file was named by mistake
 
 
 def secret_given(text: str, option: str) -> str:
-    """The secret that an option's value means; ends the command with a sentence where there is none."""
+    """Return the secret that an option's value means; without one, end the command with a sentence."""
     if text == "-":
-        return _plain(_typed(option), "standard input")
+        return _plain(_from_standard_input(option), "standard input")
     if text.startswith("@"):
         return _from_file(Path(text[1:]).expanduser(), option)
     return text
 
 
-def secrets_given(values: Mapping[str, str], given: Collection[str], secret: Collection[str]) -> dict[str, str]:
-    """Settings with the `secret` fields of `--set` read; other values are as typed, for a path may begin with @."""
+def secrets_given(values: Mapping[str, str], typed: Collection[str], secret: Collection[str]) -> dict[str, str]:
+    """Read the `secret` fields that came by `--set`; other values are as typed, for a path may begin with @."""
     return {
-        name: secret_given(value, f"--set {name}") if name in given and name in secret else value
+        name: secret_given(value, f"--set {name}") if name in typed and name in secret else value
         for name, value in values.items()
     }
 
 
-def _typed(option: str) -> bytes:
+def _from_standard_input(option: str) -> bytes:
+    """Read a secret that is piped in, or ask for it without showing what is typed."""
     if sys.stdin.isatty():
         return getpass.getpass(f"{option}: ").encode()
     return sys.stdin.buffer.read(_MOST_BYTES + 1)
 
 
 def _from_file(file: Path, option: str) -> str:
+    """Read the one secret in a file; end the command where it cannot be read."""
     try:
         with file.open("rb") as opened:
-            return _plain(opened.read(_MOST_BYTES + 1), str(file))
+            return _plain(opened.read(_MOST_BYTES + 1), str(file))  # one byte more shows that it is too long
     except OSError as error:
         fail(f"{option}: {file} cannot be read: {error.strerror}")
 
 
 def _plain(body: bytes, where: str) -> str:
-    """One secret from what was read, without the line break that editors put after it."""
+    """Decode one secret, without the line break that editors put after it; end the command for what is none."""
     try:
         text = body.decode().strip()
     except UnicodeDecodeError:

@@ -10,9 +10,9 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from connectors.runtime.host import Host
 from connectors.services import Refusal
@@ -21,7 +21,7 @@ from connectors.web.limits import Limits, most_connections
 
 
 def listening(host: str, port: int) -> socket.socket:
-    """A bound socket; port 0 takes a free one. Raises `Refusal` where the port is taken."""
+    """Bind a socket; port 0 takes a free uvicorn_server. Raises `Refusal` where the port is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # asyncio turns Nagle's algorithm off only where the protocol is named: 40 ms an answer on a fresh connection
     sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -41,8 +41,8 @@ def limits_of(host: Host) -> type[LimitedProtocol]:
     return limited(limits, host.settings.proxies, host.refused)
 
 
-def server(app: Any, protocol: type[LimitedProtocol] | None = None) -> uvicorn.Server:
-    """A server that logs no request lines: their addresses hold secrets. Without a `protocol` it has no limits."""
+def server(app: ASGIApp, protocol: type[LimitedProtocol] | None = None) -> uvicorn.Server:
+    """Build a server without a log of requests, whose addresses hold secrets; without a `protocol` it has no limits."""
     config = uvicorn.Config(
         app,
         http=protocol or "httptools",
@@ -57,32 +57,32 @@ def server(app: Any, protocol: type[LimitedProtocol] | None = None) -> uvicorn.S
     return uvicorn.Server(config)
 
 
-async def serve(app: Any, sock: socket.socket, protocol: type[LimitedProtocol] | None = None) -> bool:
-    """Serve until told to stop; whether it started at all."""
-    one = server(app, protocol)
-    await one.serve(sockets=[sock])
-    return one.started
+async def serve(app: ASGIApp, sock: socket.socket, protocol: type[LimitedProtocol] | None = None) -> bool:
+    """Serve until the process is told to stop, and return whether the application started at all."""
+    uvicorn_server = server(app, protocol)
+    await uvicorn_server.serve(sockets=[sock])
+    return uvicorn_server.started
 
 
 @asynccontextmanager
 async def serving(
-    app: Any, host: str = "127.0.0.1", port: int = 0, *, protocol: type[LimitedProtocol] | None = None
+    app: ASGIApp, host: str = "127.0.0.1", port: int = 0, *, protocol: type[LimitedProtocol] | None = None
 ) -> AsyncIterator[str]:
-    """Serve beside other work; gives the origin, and ends with the block."""
+    """Serve beside other work: give the origin, and end with the block. Raises `Refusal` where the start fails."""
     sock = listening(host, port)
-    one = server(app, protocol)
+    uvicorn_server = server(app, protocol)
     # the process' own signals stay with whoever runs the block
-    one.capture_signals = _no_signals  # type: ignore[method-assign,assignment]
-    task = asyncio.create_task(one.serve(sockets=[sock]))
+    uvicorn_server.capture_signals = _no_signals  # type: ignore[method-assign,assignment]
+    task = asyncio.create_task(uvicorn_server.serve(sockets=[sock]))
     try:
-        while not one.started:
+        while not uvicorn_server.started:
             if task.done():
                 await task
                 raise Refusal("a server could not start")
             await asyncio.sleep(0.01)
         yield f"http://{host}:{sock.getsockname()[1]}"
     finally:
-        one.should_exit = True
+        uvicorn_server.should_exit = True
         await task
 
 

@@ -1,32 +1,40 @@
-"""`connectors sync`, `preview`, `backfill`, `replan`, `unread`, `journal`: work on a connection, what came of it."""
+"""`connectors sync`, `preview`, `backfill`, `replan`, `unread`, `journal`: work on a connection, what came of it.
+
+Owns their options, questions and how results are shown. The work itself is the services'; where a host runs on the same
+database, it is the host that does it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import contextmanager
-from typing import Annotated, Any
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Annotated
 from zoneinfo import ZoneInfo
 
 import typer
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from connector_sdk.messages import Message
-from connectors.cli.output import confirm, console, run, say, show_bytes, show_json, show_table, the_host
+from connectors.cli.options import AsJson, DryRun, Since, Yes
+from connectors.cli.output import confirm, run, say, show_bytes, show_json, show_table, the_host
+from connectors.cli.progress import ignore, report_bar
 from connectors.domain.clock import moment
 from connectors.runtime.host import Host
-from connectors.services import Previewed
+from connectors.services import (
+    Previewed,
+    ReplanCounts,
+    RetryResult,
+    SyncResult,
+    backfill_command,
+    replan_command,
+    retry_command,
+    sync_command,
+)
 from connectors.store import ledger
+from connectors.store.inbox.unreadable import UnreadEntry
 
-AsJson = Annotated[bool, typer.Option("--json", help="For scripts.")]
-Since = Annotated[str, typer.Option("--since", metavar="YYYY-MM-DD", help="The first day, in the till's time zone.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would happen.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
-
-
-async def _nothing(_now: Mapping[str, Any]) -> None:
-    return
+_FOLLOW_PAUSE_SECONDS = 0.5
 
 
 def sync(connection_id: str, as_json: AsJson = False) -> None:
@@ -34,15 +42,51 @@ def sync(connection_id: str, as_json: AsJson = False) -> None:
 
     async def work() -> None:
         async with the_host() as host:
-            result = await host.perform("sync", connection_id, {}, _nothing)
-            show_json(result) if as_json else say(_in_words(result))
+            _show_outcome(await host.commands.run(sync_command(connection_id), ignore), as_json)
 
     run(work)
 
 
-def _in_words(result: Mapping[str, Any]) -> str:
-    counts = ", ".join(f"{number} {state}" for state, number in result["operations"].items() if number) or "none"
-    return f"{result['sales_seen']} receipts seen; operations: {counts}."
+def _show_outcome(result: SyncResult, as_json: bool, receipts: int | None = None) -> None:
+    """Print the receipts (those the till showed, or so many) and the operations by state."""
+    if as_json:
+        show_json(result.as_json())
+        return
+    counts = ", ".join(f"{number} {state}" for state, number in result.operations.items() if number) or "none"
+    say(f"{result.sales_seen if receipts is None else receipts} receipts seen; operations: {counts}.")
+
+
+# --- preview --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _PreviewRow:
+    """A receipt of a preview, as it is shown: `why` says what decided its stamps, or why it cannot be read."""
+
+    receipt_id: str | None
+    closed_at: str | None
+    paid: str | None
+    customer: str | None
+    stamps: int | None
+    why: str
+
+    @classmethod
+    def of(cls, host: Host, receipt: Previewed, zone: ZoneInfo) -> _PreviewRow:
+        sale, earned, unreadable = receipt.sale, receipt.earned, receipt.unreadable
+        if sale is None or earned is None:
+            why = f"{unreadable.where} {unreadable.why}" if unreadable else ""
+            return cls(unreadable.receipt_id if unreadable else None, None, None, None, None, why)
+        attached = bool(sale.customer)
+        # a receipt that would earn stamps earns none without a customer: then that is the reason, not the rule's
+        reason = earned.why if attached or not earned.stamps else Message("why.nobody")
+        return cls(
+            sale.receipt_id,
+            sale.closed_at.astimezone(zone).isoformat(timespec="seconds") if sale.closed_at else None,
+            str(sale.paid),
+            "attached" if attached else None,
+            earned.stamps if attached else 0,
+            host.words.word(reason),
+        )
 
 
 def preview(connection_id: str, since: Since, as_json: AsJson = False) -> None:
@@ -50,53 +94,20 @@ def preview(connection_id: str, since: Since, as_json: AsJson = False) -> None:
 
     async def work() -> None:
         async with the_host() as host:
-            with bar("preview") as tell:
-                found = [one async for one in host.services.sync.preview_history(connection_id, since, tell)]
+            with report_bar("preview") as tell:
+                receipts = [receipt async for receipt in host.services.sync.preview_history(connection_id, since, tell)]
             zone = ZoneInfo((await host.services.connections.get(connection_id)).account.zone)
-            rows = [_previewed(host, one, zone) for one in found]
+            rows = [asdict(_PreviewRow.of(host, receipt, zone)) for receipt in receipts]
             if as_json:
                 show_json(rows)
                 return
-            cells = [[str(row[name] if row[name] is not None else "-") for name in row] for row in rows]
+            cells = [["-" if value is None else str(value) for value in row.values()] for row in rows]
             show_table(["receipt", "closed", "paid", "customer", "stamps", "why"], cells, "No receipts.")
 
     run(work)
 
 
-def _previewed(host: Host, one: Previewed, zone: ZoneInfo) -> dict[str, Any]:
-    if one.sale is None or one.earned is None:
-        why = f"{one.unreadable.where} {one.unreadable.why}" if one.unreadable else ""
-        nothing = dict.fromkeys(("closed_at", "paid", "customer", "stamps"))
-        return {"receipt_id": one.unreadable.receipt_id if one.unreadable else None, **nothing, "why": why}
-    attached = bool(one.sale.customer)
-    why = host.words.word(one.earned.why if attached or not one.earned.stamps else Message("why.nobody"))
-    return {
-        "receipt_id": one.sale.receipt_id,
-        "closed_at": one.sale.closed_at.astimezone(zone).isoformat(timespec="seconds") if one.sale.closed_at else None,
-        "paid": str(one.sale.paid),
-        "customer": "attached" if attached else None,
-        "stamps": one.earned.stamps if attached else 0,
-        "why": why,
-    }
-
-
-def _receipts(now: Mapping[str, Any]) -> str:
-    return f"{now.get('sales_seen', now.get('sales', 0))} receipts"
-
-
-@contextmanager
-def bar(title: str, said: Callable[[Mapping[str, Any]], str] = _receipts) -> Any:
-    """A progress bar on a terminal, nothing elsewhere; `said` stands beside it."""
-    with Progress(
-        TextColumn(title), BarColumn(), TextColumn("{task.fields[seen]}"), TimeElapsedColumn(),
-        console=console, disable=not sys.stdout.isatty(), transient=True,
-    ) as shown:  # fmt: skip
-        task = shown.add_task(title, total=1.0, seen="")
-
-        async def tell(now: Mapping[str, Any]) -> None:
-            shown.update(task, completed=float(now.get("done", 0.0)), seen=said(now))
-
-        yield tell
+# --- history --------------------------------------------------------------------------------------------------------
 
 
 def backfill(
@@ -104,38 +115,51 @@ def backfill(
 ) -> None:
     """Take in history: receipts from before the connection earn stamps too."""
     if dry_run:
-        _backfill_dry(connection_id, since, as_json)
+        _count_backfill(connection_id, since, as_json)
         return
     if sys.stdin.isatty():  # what runs without a person was meant by one
         confirm(f"Give stamps for every receipt since {since}? `--dry-run` counts them first.", yes)
 
     async def work() -> None:
         async with the_host() as host:
-            with bar("backfill") as tell:
-                result = await host.perform("backfill", connection_id, {"since": since}, tell)
-            show_json(result) if as_json else say(_in_words(result))
+            with report_bar("backfill") as tell:
+                result = await host.commands.run(backfill_command(connection_id, since), tell)
+            _show_outcome(result, as_json)
 
     run(work)
 
 
-def _backfill_dry(connection_id: str, since: str, as_json: bool) -> None:
+@dataclass(slots=True)
+class _BackfillCounts:
+    """What a backfill would take in: stamps are those of receipts with a customer."""
+
+    receipts: int = 0
+    with_customer: int = 0
+    stamps: int = 0
+    unreadable: int = 0
+
+    def add(self, receipt: Previewed) -> None:
+        self.receipts += 1
+        self.unreadable += receipt.unreadable is not None
+        if receipt.sale is not None and receipt.earned is not None and receipt.sale.customer:
+            self.with_customer += 1
+            self.stamps += receipt.earned.stamps
+
+
+def _count_backfill(connection_id: str, since: str, as_json: bool) -> None:
     async def work() -> None:
+        counts = _BackfillCounts()
         async with the_host() as host:
-            counts = {"receipts": 0, "with_customer": 0, "stamps": 0, "unreadable": 0}
-            with bar("backfill, dry run") as tell:
-                async for one in host.services.sync.preview_history(connection_id, since, tell):
-                    counts["receipts"] += 1
-                    counts["unreadable"] += int(one.unreadable is not None)
-                    if one.sale is not None and one.earned is not None and one.sale.customer:
-                        counts["with_customer"] += 1
-                        counts["stamps"] += one.earned.stamps
-            if as_json:
-                show_json(counts)
-                return
-            say(
-                f"{counts['receipts']} receipts since {since}, {counts['with_customer']} with a customer: they earn "
-                f"{counts['stamps']} stamps (less what they have already). Nothing was sent."
-            )
+            with report_bar("backfill, dry run") as tell:
+                async for receipt in host.services.sync.preview_history(connection_id, since, tell):
+                    counts.add(receipt)
+        if as_json:
+            show_json(asdict(counts))
+            return
+        say(
+            f"{counts.receipts} receipts since {since}, {counts.with_customer} with a customer: they earn "
+            f"{counts.stamps} stamps (less what they have already). Nothing was sent."
+        )
 
     run(work)
 
@@ -145,33 +169,37 @@ def replan(
 ) -> None:
     """Plan stored receipts again by the rule as it is now."""
 
-    async def count() -> dict[str, Any]:
+    async def count() -> ReplanCounts:
         async with the_host() as host:
-            return await host.services.sync.replan(connection_id, since, _nothing, dry_run=True)
-
-    if dry_run or (sys.stdin.isatty() and not yes):
-        would = run(count)
-        if dry_run and as_json:
-            show_json(would)
-            return
-        said = f"{would['sales']} receipts since {since}: {would['more']} stamps more, {would['fewer']} fewer."
-        if dry_run:
-            say(f"{said} Nothing was changed.")
-            return
-        confirm(f"{said} Go on?", yes)
+            return await host.services.sync.count_replan(connection_id, since, ignore)
 
     async def work() -> None:
         async with the_host() as host:
-            with bar("replan") as tell:
-                result = await host.perform("replan", connection_id, {"since": since}, tell)
-            show_json(result) if as_json else say(_in_words({**result, "sales_seen": result["sales"]}))
+            with report_bar("replan") as tell:
+                result = await host.commands.run(replan_command(connection_id, since), tell)
+            _show_outcome(result, as_json, result.sales)
 
+    if dry_run and as_json:
+        show_json(run(count).as_json())
+        return
+    if dry_run or (sys.stdin.isatty() and not yes):
+        counts = run(count)
+        change = f"{counts.sales} receipts since {since}: {counts.more} stamps more, {counts.fewer} fewer."
+        if dry_run:
+            say(f"{change} Nothing was changed.")
+            return
+        confirm(f"{change} Go on?", yes)
     run(work)
+
+
+# --- what could not be read -----------------------------------------------------------------------------------------
 
 
 def unread(
     connection_id: str,
-    again: Annotated[bool, typer.Option("--try-again", help="Read them with the settings as they are now.")] = False,
+    try_again: Annotated[
+        bool, typer.Option("--try-again", help="Read them with the settings as they are now.")
+    ] = False,
     show: Annotated[str | None, typer.Option(metavar="N", help="Print this one's body as it came.")] = None,
     leave: Annotated[str | None, typer.Option(metavar="N", help="It is no sale: keep it no longer.")] = None,
     yes: Yes = False,
@@ -188,30 +216,47 @@ def unread(
                 return
             if leave is not None:
                 await host.services.review.discard_unread(connection_id, [leave])
-            result = await host.perform("try_again", connection_id, {}, _nothing) if again else {}
-            rows = await host.services.review.list_unread(connection_id)
+            result = await host.commands.run(retry_command(connection_id), ignore) if try_again else None
+            entries = await host.services.review.list_unread(connection_id)
             if as_json:
-                shown = [
-                    {"id": one.id, "receipt": one.receipt_id, "at": moment(one.at).isoformat(), "where": one.where,
-                     "why": host.words.word(one.why)}
-                    for one in rows
-                ]  # fmt: skip
-                show_json({**result, "unread": shown})
-                return
-            if again:
-                say(f"{result['read']} read, {result['still_unread']} still not, {result['asked']} asked of the till.")
-            cells = [
-                [
-                    one.id[:8],
-                    one.receipt_id or "?",
-                    f"{moment(one.at):%Y-%m-%d %H:%M}",
-                    f"{one.where}: {host.words.word(one.why)}",
-                ]
-                for one in rows
-            ]
-            show_table(["n", "receipt", "at (UTC)", "where", "why"], cells, "Everything that arrived has been read.")
+                show_json(
+                    {
+                        **(result.as_json() if result is not None else {}),
+                        "unread": [_unread_as_json(host, entry) for entry in entries],
+                    }
+                )
+            else:
+                _show_unread(host, result, entries)
 
     run(work)
+
+
+def _unread_as_json(host: Host, entry: UnreadEntry) -> dict[str, str | None]:
+    return {
+        "id": entry.id,
+        "receipt": entry.receipt_id,
+        "at": moment(entry.at).isoformat(),
+        "where": entry.where,
+        "why": host.words.word(entry.why),
+    }
+
+
+def _show_unread(host: Host, result: RetryResult | None, entries: list[UnreadEntry]) -> None:
+    if result is not None:
+        say(f"{result.read} read, {result.still_unread} still not, {result.asked} asked of the till.")
+    cells = [
+        [
+            entry.id[:8],
+            entry.receipt_id or "?",
+            f"{moment(entry.at):%Y-%m-%d %H:%M}",
+            f"{entry.where}: {host.words.word(entry.why)}",
+        ]
+        for entry in entries
+    ]
+    show_table(["n", "receipt", "at (UTC)", "where", "why"], cells, "Everything that arrived has been read.")
+
+
+# --- the journal ----------------------------------------------------------------------------------------------------
 
 
 def journal(
@@ -226,31 +271,35 @@ def journal(
     async def work() -> None:
         async with the_host() as host:
             await host.services.connections.require_known(connection_id)
-            after = 0
+            newest = 0
             while True:
-                lines = await host.store.read(
-                    lambda tx, after=after: ledger.journal.of_connection(tx, connection_id, after=after, limit=limit)  # type: ignore[misc]
-                )
-                after = lines[-1].seq if lines else after
-                rows = [_line(host, line, language) for line in lines]
-                if as_json and not follow:
-                    show_json(rows)
-                for row in rows:
-                    if as_json and follow:
-                        show_json(row, indent=None)  # an object a line
-                    elif not as_json:
-                        say(f"{row['at'][:19].replace('T', ' ')}  {row['text']}")
+                read = partial(ledger.journal.of_connection, connection_id=connection_id, after=newest, limit=limit)
+                lines = await host.store.read(read)
+                _show_journal([_journal_row(host, line, language) for line in lines], follow=follow, as_json=as_json)
                 if not follow:
                     return
-                await asyncio.sleep(0.5)
+                newest = lines[-1].seq if lines else newest
+                await asyncio.sleep(_FOLLOW_PAUSE_SECONDS)
 
     run(work)
 
 
-def _line(host: Host, line: ledger.journal.JournalLine, language: str) -> dict[str, Any]:
+def _journal_row(host: Host, line: ledger.journal.JournalLine, language: str) -> dict[str, str | None]:
     return {
         "at": moment(line.at).isoformat(),
         "receipt_id": line.receipt_id,
         "message": line.message.id,
         "text": host.words.word(line.message, language),
     }
+
+
+def _show_journal(rows: list[dict[str, str | None]], *, follow: bool, as_json: bool) -> None:
+    """Print lines of the journal; followed as JSON, each is an object on a line of its own, for there is no end."""
+    if as_json and not follow:
+        show_json(rows)
+        return
+    for row in rows:
+        if as_json:
+            show_json(row, indent=None)
+        else:
+            say(f"{str(row['at'])[:19].replace('T', ' ')}  {row['text']}")

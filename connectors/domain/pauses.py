@@ -35,7 +35,7 @@ _LONGEST_BACKOFF = 3600
 
 
 def poll_pause(poll_seconds: int | None, failures: int, *, hooks_arrive: bool) -> int:
-    """Return the microseconds until the next poll: twice as long after each failure, an hour at most."""
+    """Return the microseconds until the next poll: twice as long after each failure, up to an hour."""
     seconds = poll_seconds or (POLL_WITH_HOOKS if hooks_arrive else POLL_WITHOUT_HOOKS)
     # a till that is polled rarely by choice is not polled more often because it fails: hence the inner maximum
     backoff: int = min(2**failures, _LARGEST_BACKOFF)

@@ -1,1 +1,1 @@
-"""When work is due, and where it runs."""
+"""When work is due, where it runs, and the host that puts all parts together."""

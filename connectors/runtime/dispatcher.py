@@ -13,17 +13,18 @@ from typing import Protocol
 log = logging.getLogger(__name__)
 
 Work = Callable[[], Awaitable[None]]
+"""A piece of work; whatever it raises is logged, and the database says when it is due again."""
 
 
 class Dispatcher(Protocol):
     """Takes work and returns at once."""
 
     def submit(self, name: str, work: Work) -> bool:
-        """Run `work` now, unless work of that name is running; whether it was taken."""
+        """Run `work` now, unless work of that name is running; return whether it was taken."""
         ...
 
     def free(self) -> int:
-        """How much more may be submitted: nobody claims what could not run before its lease ends."""
+        """Return how much more may be submitted: nobody claims what could not run before its lease ends."""
         ...
 
 
@@ -35,9 +36,12 @@ class InProcess:
         self._running: dict[str, asyncio.Task[None]] = {}
 
     def free(self) -> int:
+        """Return how many more tasks may run."""
         return max(0, self._at_once - len(self._running))
 
     def submit(self, name: str, work: Work) -> bool:
+        """Run `work` in a task, unless work of that name is running; return whether it was taken."""
+        # The name is the work's identity ("poll" and a connection): a tick every second may submit what still runs.
         if name in self._running:
             return False
         task = asyncio.get_running_loop().create_task(self._run(name, work), name=name)
@@ -52,7 +56,8 @@ class InProcess:
             log.exception("%s: raised %s; it will be due again", name, type(error).__name__)
 
     async def close(self) -> None:
-        """Let go of everything that runs: whatever it had not finished is still in the database."""
+        """Cancel everything that runs: whatever it had not finished is still in the database."""
+        # a copy: each task that ends takes itself out of the dictionary
         tasks = list(self._running.values())
         for task in tasks:
             task.cancel()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from typing import Protocol
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
@@ -26,8 +27,9 @@ from connectors.sync.till_reader import TillReader
 
 log = logging.getLogger(__name__)
 
-_CLAIM = 100
-_HINTS = 200
+_TICK_SECONDS, _MAINTENANCE_SECONDS = 1, 60
+_READS_AT_ONCE = 100
+_HINTS_AT_ONCE = 200
 _HINTS_UNDER_WAY = 200  # of one connection, claimed and not yet followed: the lease of a claim is a minute
 
 
@@ -35,16 +37,16 @@ class CommandRunner(Protocol):
     """Does what commands ask of a running host."""
 
     async def claim(self) -> list[HostCommand]:
-        """Take what was asked."""
+        """Claim the commands that are asked for."""
         ...
 
     async def execute(self, command: HostCommand) -> None:
-        """Do one, and leave its result."""
+        """Do a claimed command, and leave its result."""
         ...
 
 
 class Scheduler:
-    """Turns what is due into submitted work; a commit that makes work turns it at once."""
+    """Turns what is due into submitted work; a commit that makes work due turns it at once."""
 
     def __init__(
         self,
@@ -54,7 +56,7 @@ class Scheduler:
         deliverer: Deliverer,
         dispatcher: Dispatcher,
         commands: CommandRunner,
-        tidy: Work,
+        maintenance: Work,
     ) -> None:
         self._store = store
         self._reader = reader
@@ -62,44 +64,34 @@ class Scheduler:
         self._deliverer = deliverer
         self._dispatcher = dispatcher
         self._commands = commands
-        self._tidy = tidy
+        self._maintenance = maintenance
         # coalesce and no grace time: after a pause of the machine one late run happens, none is skipped in silence
         self._scheduler = AsyncIOScheduler(
             timezone="UTC", job_defaults={"coalesce": True, "misfire_grace_time": None, "max_instances": 1}
         )
-
+        # Set by whatever makes such work due, cleared by the one task that does it before it looks: work that becomes
+        # due while the task looks is not missed, although submitting it again under the same name does nothing.
         self._hints_due = False
         self._identify_due = False
-        self._under_way: Counter[str] = Counter()
+        self._hints_under_way: Counter[str] = Counter()
 
     def start(self) -> None:
+        """Begin to hand over work, first what became due while no host ran."""
         self._store.listeners.append(self._wake)
-        self._scheduler.add_job(self.tick, "interval", seconds=1, id="tick")
-        self._scheduler.add_job(self._housekeeping, "interval", seconds=60, id="housekeeping")
+        self._scheduler.add_job(self.tick, "interval", seconds=_TICK_SECONDS, id="tick")
+        self._scheduler.add_job(self._run_maintenance, "interval", seconds=_MAINTENANCE_SECONDS, id="maintenance")
         self._scheduler.start()
+        # without waiting for the first tick
         self._wake({Wakeup.poll, Wakeup.hints, Wakeup.identify, Wakeup.deliver})
 
     def stop(self) -> None:
+        """Hand over nothing more; what was handed over goes on."""
         self._scheduler.shutdown(wait=False)
         self._store.listeners.remove(self._wake)
 
-    def _wake(self, wakeups: set[Wakeup], _events: object = ()) -> None:
-        if Wakeup.deliver in wakeups:
-            self._deliverer.wake()
-        if Wakeup.hints in wakeups:
-            self._hints_due = True
-            self._submit("claim hints", self._due_hints)
-        if Wakeup.identify in wakeups:
-            self._identify_due = True
-            self._submit("identify", self._identify)
-        if Wakeup.poll in wakeups:
-            self._submit("claim polls", self._due_reads)
-
-    def _submit(self, name: str, work: Work) -> None:
-        self._dispatcher.submit(name, work)
-
     async def tick(self) -> None:
         """Hand over everything that is due."""
+        # one statement that asks about every kind: with nothing due, an idle host costs one read a second
         kinds = await self._store.read(queries.due.kinds)
         self._wake(kinds)
         if Wakeup.resolve in kinds:
@@ -107,62 +99,95 @@ class Scheduler:
         if Wakeup.commands in kinds:
             self._submit("commands", self._claim_commands)
 
-    async def _due_reads(self) -> None:
-        most = min(_CLAIM, self._dispatcher.free() // 2)
+    def _wake(self, wakeups: set[Wakeup], _events: object = ()) -> None:
+        """Hand over the work of these kinds; also a listener of the store."""
+        if Wakeup.deliver in wakeups:
+            self._deliverer.wake()
+        if Wakeup.hints in wakeups:
+            self._hints_due = True
+            self._submit("claim hints", self._claim_hints)
+        if Wakeup.identify in wakeups:
+            self._identify_due = True
+            self._submit("identify", self._identify)
+        if Wakeup.poll in wakeups:
+            self._submit("claim polls", self._claim_reads)
+
+    def _submit(self, name: str, work: Work) -> None:
+        self._dispatcher.submit(name, work)
+
+    # --- reads ------------------------------------------------------------------------------------------------
+
+    async def _claim_reads(self) -> None:
+        """Claim polls and look-backs that are due, no more than can run, and hand them over."""
+        # half of what is free: hooks' hints and commands must find room, too
+        most = min(_READS_AT_ONCE, self._dispatcher.free() // 2)
         if not most:
             return
-        for turn in await self._store.write(lambda tx: connections.schedule.claim_polls(tx, most)):
-            self._submit(f"poll {turn.connection.id}", self._polling(turn))
-        for turn in await self._store.write(lambda tx: connections.schedule.claim_lookbacks(tx, most)):
-            self._submit(f"look-back {turn.connection.id}", self._looking_back(turn))
+        for due in await self._store.write(lambda tx: connections.schedule.claim_polls(tx, most)):
+            self._submit(f"poll {due.connection.id}", self._polling(due))
+        for due in await self._store.write(lambda tx: connections.schedule.claim_lookbacks(tx, most)):
+            self._submit(f"look-back {due.connection.id}", self._looking_back(due))
 
-    def _polling(self, turn: DueRead) -> Work:
+    def _polling(self, due: DueRead) -> Work:
         async def work() -> None:
-            await self._reader.poll(turn)
+            await self._reader.poll(due)
 
         return work
 
-    def _looking_back(self, turn: DueRead) -> Work:
+    def _looking_back(self, due: DueRead) -> Work:
         async def work() -> None:
-            await self._reader.look_back(turn)
+            await self._reader.look_back(due)
 
         return work
 
-    async def _due_hints(self) -> None:
-        """Claim hints and hand them over, by connection, as long as there are any and not too many under way."""
+    # --- hints ------------------------------------------------------------------------------------------------
+
+    async def _claim_hints(self) -> None:
+        """Claim hints and hand them over, as long as there are any and not too many under way."""
         self._hints_due = True
         while self._hints_due and self._dispatcher.free():
             self._hints_due = False
-            busy = [one for one, number in self._under_way.items() if number >= _HINTS_UNDER_WAY]
-            claimed = await self._store.write(lambda tx, busy=busy: inbox.hints.claim(tx, _HINTS, without=busy))  # type: ignore[misc]
-            by_connection: dict[str, list[DueHint]] = {}
-            for hint in claimed:
-                by_connection.setdefault(hint.connection_id, []).append(hint)
-            ids = list(by_connection)
-            known = await self._store.read(lambda tx, ids=ids: connections.registry.by_ids(tx, ids))  # type: ignore[misc]
-            for connection_id, some in by_connection.items():
-                self._under_way[connection_id] += len(some)
-                # each claim is its own piece of work: a connection may have several on their way
-                name = f"hints {connection_id} {some[0].ticket}"
-                self._submit(name, self._following(known[connection_id], some))
-            self._hints_due = self._hints_due or len(claimed) == _HINTS
+            busy = [name for name, count in self._hints_under_way.items() if count >= _HINTS_UNDER_WAY]
+            claimed = await self._store.write(lambda tx, busy=busy: inbox.hints.claim(tx, _HINTS_AT_ONCE, without=busy))  # type: ignore[misc]
+            await self._follow_hints(claimed)
+            # a full claim says that there may be more
+            self._hints_due = self._hints_due or len(claimed) == _HINTS_AT_ONCE
 
-    def _following(self, connection: Connection, claimed: list[DueHint]) -> Work:
+    async def _follow_hints(self, claimed: Sequence[DueHint]) -> None:
+        """Hand over claimed hints, those of each connection as one piece of work."""
+        by_connection: dict[str, list[DueHint]] = {}
+        for hint in claimed:
+            by_connection.setdefault(hint.connection_id, []).append(hint)
+        known = await self._store.read(lambda tx: connections.registry.by_ids(tx, list(by_connection)))
+        for connection_id, hints in by_connection.items():
+            self._hints_under_way[connection_id] += len(hints)
+            # each claim is its own piece of work: a connection may have several on their way
+            name = f"hints {connection_id} {hints[0].ticket}"
+            self._submit(name, self._following(known[connection_id], hints))
+
+    def _following(self, connection: Connection, hints: list[DueHint]) -> Work:
         async def work() -> None:
             try:
-                await self._reader.follow_hints(connection, claimed)
+                await self._reader.follow_hints(connection, hints)
             finally:
-                self._under_way[connection.id] -= len(claimed)
-                self._under_way += Counter()  # drops those at zero
+                self._hints_under_way[connection.id] -= len(hints)
+                self._hints_under_way += Counter()  # drops those at zero
+                # a busy connection was left out of claims: it is not any more
                 self._wake({Wakeup.hints})
 
         return work
 
+    # --- the rest ---------------------------------------------------------------------------------------------
+
     async def _identify(self) -> None:
+        """Look for customers' cards until a round finds nobody to look for, and nobody was added meanwhile."""
         self._identify_due = True
         while self._identify_due:
             self._identify_due = False
             self._identify_due = bool(await self._identifier.round()) or self._identify_due
+
+    async def _resolve(self) -> None:
+        await self._deliverer.resolve()
 
     async def _claim_commands(self) -> None:
         for command in await self._commands.claim():
@@ -174,13 +199,11 @@ class Scheduler:
 
         return work
 
-    async def _resolve(self) -> None:
-        await self._deliverer.resolve()
-
-    async def _housekeeping(self) -> None:
+    async def _run_maintenance(self) -> None:
+        """Expire holds, look for lifted plan limits, and run the host's maintenance; a failure is logged."""
         try:
             await self._store.write(ledger.operations.expire_holds)
             await self._deliverer.check_paused_businesses()
-            await self._tidy()
+            await self._maintenance()
         except Exception as error:
-            log.exception("housekeeping: raised %s; it comes again in a minute", type(error).__name__)
+            log.exception("maintenance: raised %s; it comes again in a minute", type(error).__name__)

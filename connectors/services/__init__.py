@@ -5,32 +5,66 @@ Owns the checks before anything is stored, and the words of each refusal; each s
 
 from __future__ import annotations
 
-from typing import Any
-
-from connector_sdk.connector import Connector
+from connectors.plugins import ConnectorClass
 from connectors.services.checks import ConnectionChecks, require_known_fields
-from connectors.services.commands import CommandService
+from connectors.services.commands import (
+    Command,
+    CommandService,
+    backfill_command,
+    replan_command,
+    retry_command,
+    rotate_command,
+    sync_command,
+)
 from connectors.services.connections import ConnectionService
-from connectors.services.context import ServiceContext, nearest
-from connectors.services.onboarding import OnboardingService
+from connectors.services.consents import ConsentService
+from connectors.services.context import ServiceContext, SettingValues, nearest
+from connectors.services.drafts import DraftService
+from connectors.services.onboarding import ConnectOptions, OnboardingService
 from connectors.services.people import PeopleService, PersonCount
 from connectors.services.refusal import KeyRefused, Refusal, Unfit, WrongFields
+from connectors.services.results import (
+    ConnectionDetails,
+    Progress,
+    ProgressReport,
+    ReplanCounts,
+    ReplanResult,
+    RetryResult,
+    RotationResult,
+    SyncResult,
+)
 from connectors.services.review import ReviewService
-from connectors.services.sync import Previewed, Progress, SyncService
+from connectors.services.sync import Previewed, SyncService
 from connectors.sevenstamp.client import SevenStamp
 
 __all__ = [
+    "Command",
+    "ConnectOptions",
+    "ConnectionDetails",
+    "ConnectorClass",
     "KeyRefused",
     "PersonCount",
     "Previewed",
     "Progress",
+    "ProgressReport",
     "Refusal",
+    "ReplanCounts",
+    "ReplanResult",
+    "RetryResult",
+    "RotationResult",
     "ServiceContext",
     "Services",
+    "SettingValues",
+    "SyncResult",
     "Unfit",
     "WrongFields",
+    "backfill_command",
     "nearest",
+    "replan_command",
     "require_known_fields",
+    "retry_command",
+    "rotate_command",
+    "sync_command",
 ]
 
 
@@ -41,6 +75,8 @@ class Services:
         self._context = context
         self.checks = ConnectionChecks(context)
         self.onboarding = OnboardingService(context, self.checks)
+        self.drafts = DraftService(context)
+        self.consents = ConsentService(context)
         self.connections = ConnectionService(context, self.checks)
         self.sync = SyncService(context)
         self.review = ReviewService(context)
@@ -51,11 +87,11 @@ class Services:
         """Return services whose changes are journalled with the name of this person."""
         return Services(self._context.on_behalf_of(person))
 
-    def connector_class(self, name: str) -> type[Connector[Any]]:
+    def connector_class(self, name: str) -> ConnectorClass:
         """Return the connector of that name. Raises `Refusal`, which names the known ones, nearest first."""
         return self._context.connector_class(name)
 
-    def offered_connectors(self) -> list[type[Connector[Any]]]:
+    def offered_connectors(self) -> list[ConnectorClass]:
         """List the connectors for which the operator has set what they cannot do without, by name."""
         return self._context.offered_connectors()
 

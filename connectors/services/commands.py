@@ -1,86 +1,206 @@
 """Commands: work that a command does here, or leaves to the host that runs on the same database.
 
-Owns which work there is by name; the rows in which it is handed over are `connectors.store.host_commands`'.
+Owns which kinds there are, with their parameters and results; the rows in which a command is handed over are written by
+`connectors.store.host_commands`, and asking and waiting are `connectors.runtime.command_client`'s.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Generic, TypeVar
+
+from pydantic import JsonValue
 
 from connector_sdk.redaction import redact
 from connectors.services.context import ServiceContext
 from connectors.services.refusal import Refusal
+from connectors.services.results import (
+    JsonModel,
+    JsonObject,
+    Progress,
+    ProgressReport,
+    ReplanResult,
+    Result,
+    RetryResult,
+    RotationResult,
+    SyncResult,
+)
 from connectors.services.review import ReviewService
-from connectors.services.sync import Progress, SyncService
+from connectors.services.sync import SyncService
 from connectors.store import host_commands, rotation
-from connectors.store.host_commands import HostCommand
+from connectors.store.host_commands import CommandState, HostCommand
+
+ResultT = TypeVar("ResultT", bound=Result)
+
+
+class CommandKind(StrEnum):
+    """The work that a command may leave to a running host; the values stand in the database."""
+
+    sync = "sync"
+    """Poll, look-back, hints and delivery once, now."""
+    backfill = "backfill"
+    """Take in a till's history since a day."""
+    try_again = "try_again"
+    """Read once more what could not be read."""
+    replan = "replan"
+    """Plan receipts since a day by the rule as it is now."""
+    rotate = "rotate"
+    """Encrypt everything with a newer key."""
+
+
+class CommandParams(JsonModel):
+    """The parameters of all kinds of command; each kind has its own of them, or none."""
+
+    since: str | None = None
+    """The first day (`2026-11-23`) in the till's time zone: of `backfill` and `replan`."""
+    ids: tuple[str, ...] | None = None
+    """Which requests `try_again` reads: all that wait, where there are none."""
+
+    def first_day(self) -> str:
+        """Return the first day. Raises `Refusal` where there is none."""
+        if self.since is None:
+            raise Refusal("this command needs a first day")
+        return self.since
+
+
+_NO_PARAMS = CommandParams()
+
+
+@dataclass(frozen=True, slots=True)
+class Command(Generic[ResultT]):
+    """Work to do, and the type of its result."""
+
+    kind: CommandKind
+    result_type: type[ResultT]
+    connection_id: str = ""
+    """The connection it is about; empty for one that concerns the whole installation."""
+    params: CommandParams = _NO_PARAMS
+
+    def parse_result(self, stored: Mapping[str, JsonValue]) -> ResultT:
+        """Return the result that another process stored."""
+        return self.result_type.model_validate(stored)
+
+
+def sync_command(connection_id: str) -> Command[SyncResult]:
+    """Return the command to read and send for a connection once, now."""
+    return Command(CommandKind.sync, SyncResult, connection_id)
+
+
+def backfill_command(connection_id: str, since: str) -> Command[SyncResult]:
+    """Return the command to take in a till's history since a day."""
+    return Command(CommandKind.backfill, SyncResult, connection_id, CommandParams(since=since))
+
+
+def replan_command(connection_id: str, since: str) -> Command[ReplanResult]:
+    """Return the command to plan receipts since a day by the rule as it is now."""
+    return Command(CommandKind.replan, ReplanResult, connection_id, CommandParams(since=since))
+
+
+def retry_command(connection_id: str) -> Command[RetryResult]:
+    """Return the command to read once more all that could not be read."""
+    return Command(CommandKind.try_again, RetryResult, connection_id)
+
+
+def rotate_command() -> Command[RotationResult]:
+    """Return the command to encrypt everything with a newer key."""
+    return Command(CommandKind.rotate, RotationResult)
 
 
 class CommandService:
-    """TODO."""
+    """Does commands, those of this process and those that other processes leave to it."""
 
     def __init__(self, context: ServiceContext, sync: SyncService, review: ReviewService) -> None:
         self._context = context
         self._sync = sync
         self._review = review
 
-    async def rotate_keys(self, progress: Progress) -> dict[str, Any]:
-        """Encrypt everything with a newer key, or go on; who asks meanwhile shares it. Raises `StoreError`."""
-        shown = -1.0
+    async def perform(self, command: Command[ResultT], progress: Progress) -> ResultT:
+        """Do a command and return its result. Raises `Refusal`, `StoreError`."""
+        result = await self._perform(command.kind, command.connection_id, command.params, progress)
+        if not isinstance(result, command.result_type):
+            raise TypeError(f"{command.kind} has a {type(result).__name__} as its result")
+        return result
 
-        async def tell(done: int, total: int) -> None:
-            nonlocal shown
-            share = done / total if total else 1.0
-            if share >= shown + 0.01:  # where a host does it, each is written down
-                shown = share
-                await progress({"done": share, "encrypted": done})
-
-        shares = self._context.rotation.lock.locked()
-        async with self._context.rotation.lock:
-            if not shares or self._context.rotation.result is None:
-                self._context.rotation.result = None
-                rotated = await rotation.rotate(self._context.store, tell)
-                self._context.rotation.result = {
-                    "key": rotated.key_id,
-                    "encrypted": rotated.encrypted,
-                    "unreadable": rotated.unreadable,
-                    "former_keys": "yours to remove" if rotated.by_hand else "removed",
-                }
-            return self._context.rotation.result
-
-    async def perform(
-        self, kind: str, connection_id: str, params: Mapping[str, Any], progress: Progress
-    ) -> dict[str, Any]:
-        """One of the works that a command may leave to a running host."""
+    async def _perform(
+        self, kind: CommandKind, connection_id: str, params: CommandParams, progress: Progress
+    ) -> Result:
         match kind:
-            case "sync":
+            case CommandKind.sync:
                 return await self._sync.run(connection_id)
-            case "backfill":
-                return await self._sync.backfill(connection_id, str(params["since"]), progress)
-            case "try_again":
-                return await self._review.retry_unread(connection_id, params.get("ids"))
-            case "replan":
-                return await self._sync.replan(connection_id, str(params["since"]), progress)
-            case "rotate":
+            case CommandKind.backfill:
+                return await self._sync.backfill(connection_id, params.first_day(), progress)
+            case CommandKind.try_again:
+                return await self._review.retry_unread(connection_id, params.ids)
+            case CommandKind.replan:
+                return await self._sync.replan(connection_id, params.first_day(), progress)
+            case CommandKind.rotate:
                 return await self.rotate_keys(progress)
-        raise Refusal(f"there is no command {kind!r}")
+
+    async def rotate_keys(self, progress: Progress) -> RotationResult:
+        """Encrypt everything with a newer key, or go on with it. Raises `StoreError`.
+
+        Who asks while a rotation goes on waits for it and gets its result: a second one right after it would make
+        another key for nothing.
+        """
+        state = self._context.rotation
+        joins = state.lock.locked()
+        async with state.lock:
+            # one that was joined and failed left no result: whoever joined it tries
+            if not joins or state.result is None:
+                state.result = None
+                state.result = await self._rotate(progress)
+            return state.result
+
+    async def _rotate(self, progress: Progress) -> RotationResult:
+        reported = -1.0
+
+        async def report(encrypted: int, total: int) -> None:
+            nonlocal reported
+            share = encrypted / total if total else 1.0
+            if share >= reported + 0.01:  # a host writes each report to the database: a hundred are enough
+                reported = share
+                await progress(ProgressReport(done=share, encrypted=encrypted))
+
+        rotated = await rotation.rotate(self._context.store, report)
+        return RotationResult(
+            key=rotated.key_id,
+            encrypted=rotated.encrypted,
+            unreadable=rotated.unreadable,
+            former_keys="yours to remove" if rotated.by_hand else "removed",
+        )
+
+    # --- commands of other processes --------------------------------------------------------------------------
 
     async def claim(self) -> list[HostCommand]:
-        """Take what commands asked for."""
+        """Claim the commands that other processes ask for."""
         if not await self._context.store.read(host_commands.is_any_asked):
             return []
         return await self._context.store.write(host_commands.claim)
 
     async def execute(self, command: HostCommand) -> None:
-        """Do one command and leave its result for whoever waits."""
+        """Do a claimed command and store its result, or why it failed, for the process that waits."""
 
-        async def progress(now: Mapping[str, Any]) -> None:
-            await self._context.store.write(lambda tx: host_commands.report_progress(tx, command.id, now))
+        async def progress(report: ProgressReport) -> None:
+            shown = report.as_json()
+            await self._context.store.write(lambda tx: host_commands.report_progress(tx, command.id, shown))
 
+        result: JsonObject
+        # A failure is an answer, too: without it the process that waits would wait until this host ends.
         try:
-            result = await self.perform(command.kind, command.connection_id, command.params, progress)
-            state = "done"
+            performed = await self._perform(
+                _kind_of(command.kind), command.connection_id, CommandParams.model_validate(command.params), progress
+            )
+            result, state = performed.as_json(), CommandState.done
         except Exception as error:  # noqa: BLE001 - whoever waits is told, whatever it was
-            result, state = {"error": redact(str(error) or type(error).__name__)}, "failed"
+            result, state = {"error": redact(str(error) or type(error).__name__)}, CommandState.failed
         await self._context.store.write(lambda tx: host_commands.finish(tx, command.id, state, result))
+
+
+def _kind_of(name: str) -> CommandKind:
+    """Return the kind of a stored command. Raises `Refusal` for one of a newer version."""
+    try:
+        return CommandKind(name)
+    except ValueError:
+        raise Refusal(f"there is no command {name!r}") from None

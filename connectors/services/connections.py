@@ -1,12 +1,12 @@
 """Connections as a whole: edit, pause, resume and remove them, their hook addresses, and how scripts read them.
 
-Owns the checks of an edit; reading and sending are `sync`'s.
+Owns the order of an edit's checks; the checks are `checks`', reading and sending `sync`'s.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, replace
 
 from connector_sdk.connector import HookAddress, TillAccount
 from connector_sdk.messages import Message
@@ -15,29 +15,50 @@ from connectors.diagnostics import bundle
 from connectors.domain.clock import moment
 from connectors.domain.connection import Connection, Health
 from connectors.domain.operation import MOVABLE, State
+from connectors.domain.stamps import RuleVersion
 from connectors.services.checks import ConnectionChecks, require_known_fields, scope_from, secret_field, title_from
-from connectors.services.context import EMAIL, ServiceContext
+from connectors.services.context import EMAIL, ServiceContext, SettingValues
 from connectors.services.refusal import ENGLISH, Refusal
+from connectors.services.results import ConnectionDetails, JsonObject
+from connectors.sevenstamp.models import Me
 from connectors.store import connections, inbox, ledger, queries
 from connectors.store.connections.registry import ConnectionChange
 from connectors.store.engine import Transaction
 from connectors.store.ledger.batch import SaleBatch
+from connectors.store.ledger.sales import SaleRow
 from connectors.sync import lifecycle
 from connectors.sync.planner import plan_redemptions, plan_sale, rule_for
 
+RuleChange = Callable[[TillAccount, StampRule], StampRule]
+"""Makes a connection's new rule of its account and the rule in force."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Credentials:
+    """The settings of a connection in the course of an edit, and what they open."""
+
+    settings: SettingValues | None
+    """The settings to store; `None` where they stay."""
+    account: TillAccount | None
+    """The account as the till shows it now; `None` where it was not asked."""
+    expires_at: int | None
+    """When the settings end (UTC microseconds)."""
+
 
 class ConnectionService:
-    """TODO."""
+    """Changes connections and shows them."""
 
     def __init__(self, context: ServiceContext, checks: ConnectionChecks) -> None:
         self._context = context
         self._checks = checks
 
+    # --- reading ----------------------------------------------------------------------------------------------
+
     async def get(self, connection_id: str) -> Connection:
         """Read a connection. Raises `NotFound`, which names the known ones."""
         return await self._context.connection(connection_id)
 
-    def settings_of(self, connection: Connection) -> dict[str, Any]:
+    def settings_of(self, connection: Connection) -> dict[str, object]:
         """Decrypt a connection's settings: never to be shown."""
         return self._context.settings_of(connection)
 
@@ -46,88 +67,173 @@ class ConnectionService:
         return await self._context.current_rule(connection)
 
     async def require_known(self, connection_id: str) -> None:
-        """Refuse a connection there never was; a removed one still has its journal and operations."""
+        """Refuse a connection there never was; a removed one still has its journal and operations.
+
+        Raises `NotFound`.
+        """
         if not await self._context.store.read(lambda tx: connections.registry.by_ids(tx, [connection_id])):
             await self._context.connection(connection_id)
 
     async def list_all(self) -> list[Connection]:
+        """Read all connections that are not removed, oldest first."""
         return await self._context.store.read(connections.registry.list_all)
+
+    async def count_unsettled(self, connection_id: str) -> int:
+        """Count the operations that are not settled yet."""
+        return await self._context.store.read(lambda tx: queries.operations.count_unsettled(tx, connection_id))
+
+    async def describe(self, connection: Connection) -> ConnectionDetails:
+        """Return a connection as scripts read it."""
+        # one read for all three: what scripts see is of one moment
+        versions, hints_waiting, unsettled = await self._context.store.read(
+            lambda tx: (
+                connections.rules.of_connection(tx, connection.id),
+                inbox.hints.count_of(tx, connection.id),
+                queries.operations.count_unsettled(tx, connection.id),
+            )
+        )
+        return ConnectionDetails(
+            id=connection.id,
+            status=connection.health.value,
+            since=_iso(connection.health_since),
+            reason=connection.reason.id if connection.reason else None,
+            connector=connection.connector,
+            account=connection.account.id,
+            account_name=connection.account.name,
+            business=connection.business_id,
+            title=connection.title,
+            locations=list(connection.scope),
+            rule=_rule_as_json(versions[-1].rule),
+            checkpoint=_iso_or_none(connection.checkpoint_at),
+            last_poll=_iso_or_none(connection.last_poll_at),
+            last_hook=_iso_or_none(connection.last_hook_at),
+            next_poll=_iso(connection.next_poll_at),
+            hints_waiting=hints_waiting,
+            operations_open=unsettled,
+            hook_url=self.hook_url(connection),
+            former_hook_until=_iso_or_none(connection.former_hook_until),
+        )
+
+    async def diagnostics(self, connection_id: str) -> bytes:
+        """Return a file (zip) to send to support, redacted."""
+        connection = await self._context.connection(connection_id)
+        details = await self.describe(connection)
+        return await bundle(self._context.store, connection, details.as_json(), ENGLISH)
+
+    # --- edits ------------------------------------------------------------------------------------------------
 
     async def edit(
         self,
         connection_id: str,
-        values: Mapping[str, str],
+        values: Mapping[str, object],
         *,
         key: str | None = None,
-        rule: Callable[[TillAccount, StampRule], StampRule] | None = None,
+        rule: RuleChange | None = None,
         locations: Sequence[str] | None = None,
         title: str | None = None,
         poll_seconds: int | None = None,
         expires_at: int | None = None,
     ) -> Connection:
-        """Change a connection, each part checked before it replaces the old. Raises `Refusal`."""
-        kept = await self._context.connection(connection_id)
-        settings: dict[str, Any] | None = None
-        account: TillAccount | None = None
-        if values:
-            require_known_fields(self._context.connector_class(kept.connector), values)
-            before = self._context.settings_of(kept)
-            settings = {**before, **values}
-            account = await self._checks.check_till(kept.connector, settings, before)
-            await self._checks.check_still_reads(kept, before, settings)
-            if account.id != kept.account.id:
-                raise Refusal(
-                    "these settings open the account {theirs}, but this connection is joined to {ours}: "
-                    "add a connection for the other account instead",
-                    field=secret_field(self._context.connector_class(kept.connector)),
-                    theirs=f"{account.name} ({account.id})",
-                    ours=f"{kept.account.name} ({kept.account.id})",
-                )
-            secret = secret_field(self._context.connector_class(kept.connector))
-            if secret is None or before.get(secret) == settings.get(secret):
-                expires_at = kept.expires_at
-        login: str | None = None
-        if key is not None:
-            me = await self._checks.check_key(key)
-            login = me.staff_login
-            if me.business.id != kept.business_id:
-                text = "this key is of another business, {theirs}: add a connection for that one instead"
-                raise Refusal(text, field="key", theirs=me.business.name)
-        current = await self._context.current_rule(kept)
-        changed = rule(kept.account, current) if rule else None
-        if changed is not None:
-            opens = settings or self._context.settings_of(kept)
-            changed = await self._checks.resolve_menu_names(kept.connector, opens, kept.account, changed)
-            needed = self._context.connector_class(kept.connector).info.for_categories
-            if changed.categories and not needed.items() <= opens.items():
-                settings = {**opens, **needed}
-                expires_at = expires_at or kept.expires_at
+        """Change a connection, each part checked before it replaces the old. Raises `Refusal`.
+
+        `values` are the settings that change, `expires_at` when they end (UTC microseconds).
+        """
+        connection = await self._context.connection(connection_id)
+        # Everything is checked before anything is stored, so that a refusal leaves the connection as it was.
+        credentials = await self._check_settings(connection, values, expires_at)
+        me = await self._check_key(connection, key)
+        changed_rule = await self._check_rule(connection, rule, credentials)
+        credentials = self._with_needed_settings(connection, changed_rule, credentials)
+        account = credentials.account or connection.account
         change = ConnectionChange(
             title=title_from(title) if title is not None else None,
-            scope=scope_from(account or kept.account, locations) if locations is not None else None,
-            settings=settings,
-            account=account,
+            scope=scope_from(account, locations) if locations is not None else None,
+            settings=credentials.settings,
+            account=credentials.account,
             sevenstamp_key=key,
             poll_seconds=poll_seconds,
-            key_login=login,
-            expires_at=expires_at,
+            key_login=me.staff_login if me is not None else None,
+            expires_at=credentials.expires_at,
         )
-        return await self._context.write(lambda tx: lifecycle.edit(tx, kept.id, change, changed))
+        return await self._context.write(lambda tx: lifecycle.edit(tx, connection.id, change, changed_rule))
+
+    async def _check_settings(
+        self, connection: Connection, values: Mapping[str, object], expires_at: int | None
+    ) -> _Credentials:
+        """Try changed settings at the till. Raises `Refusal`, also for settings that open another account."""
+        if not values:
+            return _Credentials(None, None, expires_at)
+        connector_class = self._context.connector_class(connection.connector)
+        require_known_fields(connector_class, values)
+        before = self._context.settings_of(connection)
+        settings = {**before, **values}
+        account = await self._checks.check_till(connection.connector, settings, before)
+        await self._checks.check_still_reads(connection, before, settings)
+        secret = secret_field(connector_class)
+        if account.id != connection.account.id:
+            raise Refusal(
+                "these settings open the account {theirs}, but this connection is joined to {ours}: "
+                "add a connection for the other account instead",
+                field=secret,
+                theirs=f"{account.name} ({account.id})",
+                ours=f"{connection.account.name} ({connection.account.id})",
+            )
+        # The caller's expiry is that of a token just granted. Where the token is the same as before, it ends when it
+        # would have ended anyway.
+        if secret is None or before.get(secret) == settings.get(secret):
+            expires_at = connection.expires_at
+        return _Credentials(settings, account, expires_at)
+
+    async def _check_key(self, connection: Connection, key: str | None) -> Me | None:
+        """Ask 7stamp whose a new key is. Raises `Refusal` for a key of another business."""
+        if key is None:
+            return None
+        me = await self._checks.check_key(key)
+        if me.business.id != connection.business_id:
+            text = "this key is of another business, {theirs}: add a connection for that one instead"
+            raise Refusal(text, field="key", theirs=me.business.name)
+        return me
+
+    async def _check_rule(
+        self, connection: Connection, change: RuleChange | None, credentials: _Credentials
+    ) -> StampRule | None:
+        """Make the new rule, its names of products resolved to ids. Raises `Refusal`."""
+        if change is None:
+            return None
+        rule = change(connection.account, await self._context.current_rule(connection))
+        settings = credentials.settings or self._context.settings_of(connection)
+        return await self._checks.resolve_menu_names(connection.connector, settings, connection.account, rule)
+
+    def _with_needed_settings(
+        self, connection: Connection, rule: StampRule | None, credentials: _Credentials
+    ) -> _Credentials:
+        """Add the settings without which the till names no categories, where the new rule is about categories."""
+        if rule is None or not rule.categories:
+            return credentials
+        settings = credentials.settings or self._context.settings_of(connection)
+        needed = self._context.connector_class(connection.connector).info.for_categories
+        if needed.items() <= settings.items():
+            return credentials
+        # settings that are stored anew take their expiry with them, also where only these were added
+        expires_at = credentials.expires_at or connection.expires_at
+        return replace(credentials, settings={**settings, **needed}, expires_at=expires_at)
 
     async def pause(self, connection_id: str) -> None:
+        """Read nothing and send nothing until `resume`; hooks are still taken. Raises `NotFound`."""
         await self._context.connection(connection_id)
         await self._context.write(lambda tx: connections.registry.set_health(tx, connection_id, Health.paused, None))
 
     async def resume(self, connection_id: str, *, leave_out: bool = False) -> None:
         """Work again after a pause; its receipts earn stamps unless they are to be left out. Raises `Refusal`."""
 
+        # read and written in one transaction: pressed twice, the second finds that nothing is paused any more
         def work(tx: Transaction) -> bool:
-            one = connections.registry.get(tx, connection_id)
-            if one.health is not Health.paused:
+            connection = connections.registry.get(tx, connection_id)
+            if connection.health is not Health.paused:
                 return False
             if leave_out:
-                connections.registry.leave_out_pause(tx, one)
-                _leave_out(tx, one, one.health_since)
+                connections.registry.leave_out_pause(tx, connection)
+                _leave_out(tx, connection, connection.health_since)
             connections.registry.set_health(tx, connection_id, Health.active, None)
             return True
 
@@ -135,120 +241,113 @@ class ConnectionService:
             raise Refusal("this connection is not paused")
 
     async def remove(self, connection_id: str) -> None:
+        """Remove a connection; its receipts, operations and journal stay. Raises `NotFound`."""
+
         def work(tx: Transaction) -> None:
+            # the address goes with it: nobody is told of a connection that there is no more
             lifecycle.remove(tx, connection_id)
             connections.alerts.set_email(tx, connection_id, None, "")
 
         await self._context.write(work)
 
     async def set_alert_email(self, connection_id: str, email: str, language: str) -> None:
-        """Whom to tell when a connection needs a person; nobody with an empty address. Raises `Refusal`."""
-        email = email.strip()
-        if email and not EMAIL.fullmatch(email):
+        """Set whom to tell when a connection needs a person; nobody with an empty address. Raises `Refusal`."""
+        address = email.strip() or None
+        if address is not None and not EMAIL.fullmatch(address):
             raise Refusal("this is not an email address: write it as anna@example.com", field="email")
 
         def work(tx: Transaction) -> None:
-            if connections.alerts.email_of(tx, connection_id) != (email or None):
-                connections.alerts.set_email(tx, connection_id, email or None, language)
+            if connections.alerts.email_of(tx, connection_id) != address:
+                connections.alerts.set_email(tx, connection_id, address, language)
                 ledger.journal.write(tx, connection_id, Message("connection.email"))
 
         await self._context.write(work)
 
-    async def count_unsettled(self, connection_id: str) -> int:
-        return await self._context.store.read(lambda tx: queries.operations.count_unsettled(tx, connection_id))
+    # --- hook addresses ---------------------------------------------------------------------------------------
 
-    def hook_url(self, one: Connection) -> str | None:
-        """Where the till is to post; `None` where it has no hooks."""
-        found = self._context.tills.classes.get(one.connector)
-        if found is None or found.info.hook_address is HookAddress.nobody:
+    def hook_url(self, connection: Connection) -> str | None:
+        """Return where the till is to post; `None` where it has no hooks."""
+        # not `connector_class`, which refuses: a connection whose plugin is set aside is shown all the same
+        connector_class = self._context.tills.classes.get(connection.connector)
+        if connector_class is None or connector_class.info.hook_address is HookAddress.nobody:
             return None
-        shared = self.shared_hook_url(one.connector)
-        if found.info.hook_address is HookAddress.operator:
+        shared = self.shared_hook_url(connection.connector)
+        if connector_class.info.hook_address is HookAddress.operator:
             return shared
-        return f"{shared}/{self._context.store.vault.decrypt(one.hook_token)}"
+        return f"{shared}/{self._context.store.vault.decrypt(connection.hook_token)}"
 
     def draft_hook_url(self, connector: str, token: str) -> str:
-        """Where a till posts that is being taught; it stays so once it is connected."""
+        """Return where a till posts that is being taught; it stays so once it is connected."""
         return f"{self.shared_hook_url(connector)}/{token}"
 
-    async def renew_hook_address(self, connection_id: str) -> Connection:
-        """Another hook address; the one before lives a day longer. Raises `Refusal` where it has none of its own."""
-        one = await self._context.connection(connection_id)
-        if self._context.connector_class(one.connector).info.hook_address is not HookAddress.connection:
-            raise Refusal("this connection has no address of its own to renew")
-        return await self._context.write(lambda tx: connections.registry.renew_hook_address(tx, one.id))
-
     def shared_hook_url(self, connector: str) -> str:
-        """The one address of all accounts of a connector, for tills whose operator sets it."""
+        """Return the one address of all accounts of a connector, for tills whose operator sets it."""
         return f"{self._context.public_url()}/hooks/tills/{connector}"
 
-    async def as_json(self, one: Connection) -> dict[str, Any]:
-        """A connection as scripts read it."""
-        rules, waiting, open_ = await self._context.store.read(
-            lambda tx: (
-                connections.rules.of_connection(tx, one.id),
-                inbox.hints.count_of(tx, one.id),
-                queries.operations.count_unsettled(tx, one.id),
-            )
-        )
-        return {
-            "id": one.id,
-            "status": one.health.value,
-            "since": _iso(one.health_since),
-            "reason": one.reason.id if one.reason else None,
-            "connector": one.connector,
-            "account": one.account.id,
-            "account_name": one.account.name,
-            "business": one.business_id,
-            "title": one.title,
-            "locations": list(one.scope),
-            "rule": rules[-1].rule.model_dump(mode="json", exclude_defaults=True) | {"kind": rules[-1].rule.kind},
-            "checkpoint": _iso(one.checkpoint_at),
-            "last_poll": _iso(one.last_poll_at),
-            "last_hook": _iso(one.last_hook_at),
-            "next_poll": _iso(one.next_poll_at),
-            "hints_waiting": waiting,
-            "operations_open": open_,
-            "hook_url": self.hook_url(one),
-            "former_hook_until": _iso(one.former_hook_until),
-        }
+    async def renew_hook_address(self, connection_id: str) -> Connection:
+        """Make another hook address; the one before lives a day longer.
 
-    async def diagnostics(self, connection_id: str) -> bytes:
-        """A file (zip) to send to support, redacted."""
-        one = await self._context.connection(connection_id)
-        return await bundle(self._context.store, one, await self.as_json(one), ENGLISH)
+        Raises `Refusal` where the connection has no address of its own.
+        """
+        connection = await self._context.connection(connection_id)
+        hook_address = self._context.connector_class(connection.connector).info.hook_address
+        if hook_address is not HookAddress.connection:
+            raise Refusal("this connection has no address of its own to renew")
+        return await self._context.write(lambda tx: connections.registry.renew_hook_address(tx, connection.id))
+
+    # --- keys -------------------------------------------------------------------------------------------------
 
     async def with_refused_keys(self, business_id: str, key: str) -> list[Connection]:
-        """The connections of a business whose key 7stamp refuses, and which this one could mend."""
+        """Return the connections of a business whose key 7stamp refuses, and which this key could mend."""
+        # by the key's hash: connections that have this very key already would not be mended by it
         used = self._context.store.vault.hash("7stamp key", key)
         return await self._context.store.read(lambda tx: queries.overviews.with_refused_keys(tx, business_id, used))
 
     async def replace_refused_keys(self, business_id: str, key: str) -> int:
-        """Give those connections this key; how many."""
-        dead = await self.with_refused_keys(business_id, key)
-        for one in dead:
-            await self.edit(one.id, {}, key=key)
-        return len(dead)
+        """Give those connections this key and return how many they are. Raises `Refusal`."""
+        refused = await self.with_refused_keys(business_id, key)
+        for connection in refused:
+            await self.edit(connection.id, {}, key=key)
+        return len(refused)
 
 
-def _leave_out(tx: Transaction, one: Connection, since: int) -> None:
-    """What arrived in the pause by itself was planned already: nothing of it was sent, so all of it cancels."""
-    page = SaleBatch.load(tx, ledger.sales.ids_closed_since(tx, one.id, since))
-    for row in page.oldest_first():
-        # what a person gave by hand in the pause is given
-        if (
-            row.admitted
-            and not row.claimed
-            and all(o.state in MOVABLE | {State.cancelled} for o in page.operations[row.id])
-        ):
-            row.admitted = 0
-            page.mark_changed(row)
-            page.end_search(row)
-            rule = rule_for(row, connections.rules.of_connection(tx, row.rule_of or one.id)).rule
-            plan_sale(page, row, one, rule, Message("why.left_out"))
-            plan_redemptions(page, row, one, ())
-    page.flush()
+def _leave_out(tx: Transaction, connection: Connection, since: int) -> None:
+    """Take back what was planned for receipts that arrived in a pause.
+
+    Nothing of it was sent, so all of it can be cancelled.
+    """
+    batch = SaleBatch.load(tx, ledger.sales.ids_closed_since(tx, connection.id, since))
+    for row in batch.oldest_first():
+        if _is_left_out(batch, row):
+            versions = connections.rules.of_connection(tx, row.rule_of or connection.id)
+            _cancel_plan(batch, row, connection, versions)
+    batch.flush()
 
 
-def _iso(at: int | None) -> str | None:
-    return moment(at).isoformat() if at is not None else None
+def _is_left_out(batch: SaleBatch, row: SaleRow) -> bool:
+    """Return whether nothing of a receipt is given: what a person gave by hand in the pause stays given."""
+    unsent = MOVABLE | {State.cancelled}
+    return bool(row.admitted and not row.claimed) and all(
+        operation.state in unsent for operation in batch.operations[row.id]
+    )
+
+
+def _cancel_plan(batch: SaleBatch, row: SaleRow, connection: Connection, versions: Sequence[RuleVersion]) -> None:
+    """Admit a receipt no longer, so that planning cancels its operations and redemptions."""
+    row.admitted = 0
+    batch.mark_changed(row)
+    batch.end_search(row)
+    plan_sale(batch, row, connection, rule_for(row, versions).rule, Message("why.left_out"))
+    plan_redemptions(batch, row, connection, ())
+
+
+def _rule_as_json(rule: StampRule) -> JsonObject:
+    return rule.model_dump(mode="json", exclude_defaults=True) | {"kind": rule.kind}
+
+
+def _iso(at: int) -> str:
+    return moment(at).isoformat()
+
+
+def _iso_or_none(at: int | None) -> str | None:
+    return _iso(at) if at is not None else None

@@ -10,15 +10,16 @@ import dataclasses
 import difflib
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from connector_sdk.connector import Connector
 from connector_sdk.rule import StampRule
 from connectors.domain.connection import Connection
 from connectors.isolation import PluginRunner
+from connectors.plugins import ConnectorClass
 from connectors.services.refusal import Refusal
+from connectors.services.results import RotationResult
 from connectors.sevenstamp.client import SevenStamp
 from connectors.store import connections
 from connectors.store.engine import Store, Transaction
@@ -28,17 +29,19 @@ from connectors.sync.identification import Identifier
 from connectors.sync.till_reader import TillReader
 from connectors.sync.tills import Tills, app_settings
 
-T = TypeVar("T")
+ResultT = TypeVar("ResultT")
+SettingValues = Mapping[str, object]
+"""The settings of a connector by field, in the clear."""
 EMAIL = re.compile(r"(?=.{6,254}$)[A-Za-z0-9._%+'-]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})+")
 """An email address that people have: linear to match, 254 characters at most (RFC 5321)."""
 
 
 @dataclass(slots=True)
 class RotationState:
-    """One change of keys at a time, and its result for whoever asked while it went on."""
+    """Lets one rotation of the secret key run at a time; `result` is the last one's, `None` where it failed."""
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    result: dict[str, Any] | None = None
+    result: RotationResult | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,9 @@ class ServiceContext:
     hooks: HookReceiver
     runner: PluginRunner
     public_url: Callable[[], str]
+    """Asked each time: where the host is reached is known for good only once it listens."""
     without_sevenstamp: str | None = None
+    """Why nothing can be asked of 7stamp; `None` where it can."""
     by: str | None = None
     rotation: RotationState = field(default_factory=RotationState)
 
@@ -62,19 +67,20 @@ class ServiceContext:
         """Return a context whose writes are journalled with the name of this person."""
         return dataclasses.replace(self, by=person)
 
-    async def write(self, work: Callable[[Transaction], T]) -> T:
+    async def write(self, work: Callable[[Transaction], ResultT]) -> ResultT:
         """Run `work` in a transaction that is journalled in the name of whoever asks."""
         return await self.store.write(work, self.by)
 
-    def connector_class(self, name: str) -> type[Connector[Any]]:
+    def connector_class(self, name: str) -> ConnectorClass:
         """Return the connector of that name. Raises `Refusal`, which names the known ones, nearest first."""
+        # a plugin that is set aside is not among them: `connectors plugins` says why
         connector_class = self.tills.classes.get(name)
         if connector_class is None:
             known = ", ".join(nearest(name, self.tills.classes))
             raise Refusal("there is no connector '{name}'; known: {known}", name=name, known=known)
         return connector_class
 
-    def offered_connectors(self) -> list[type[Connector[Any]]]:
+    def offered_connectors(self) -> list[ConnectorClass]:
         """List the connectors for which the operator has set what they cannot do without, by name."""
         classes = self.tills.classes
         return [classes[name] for name in sorted(classes) if classes[name].offered(app_settings(classes[name]))]
@@ -83,16 +89,20 @@ class ServiceContext:
     def sevenstamp(self) -> SevenStamp:
         """The client of 7stamp. Raises `Refusal` where its address is not set."""
         if self.sevenstamp_client is None:
-            raise Refusal(self.without_sevenstamp or "CONNECTORS_SEVENSTAMP_URL is not set")
+            raise self.refusal_without_sevenstamp()
         return self.sevenstamp_client
 
     def require_sevenstamp(self) -> None:
         """Refuse what cannot be done where the operator has not said where 7stamp is. Raises `Refusal`."""
         _ = self.sevenstamp
 
-    def settings_of(self, connection: Connection) -> dict[str, Any]:
+    def refusal_without_sevenstamp(self) -> Refusal:
+        """Return the refusal of what needs 7stamp, which says how to set its address."""
+        return Refusal(self.without_sevenstamp or "CONNECTORS_SEVENSTAMP_URL is not set")
+
+    def settings_of(self, connection: Connection) -> dict[str, object]:
         """Decrypt a connection's settings: never to be shown."""
-        settings: dict[str, Any] = json.loads(self.store.vault.decrypt(connection.settings))
+        settings: dict[str, object] = json.loads(self.store.vault.decrypt(connection.settings))
         return settings
 
     async def connection(self, connection_id: str) -> Connection:

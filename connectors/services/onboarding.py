@@ -6,6 +6,8 @@ Owns the order of the checks before a connection is stored; the checks themselve
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from connector_sdk.connector import OAuth, TillAccount
 from connector_sdk.errors import ConnectorError, NotAuthorised, NotConfigured
@@ -13,9 +15,11 @@ from connector_sdk.hooks import HookRequest
 from connector_sdk.rule import StampRule
 from connectors.domain.clock import SECOND
 from connectors.domain.connection import Business, Connection
+from connectors.plugins import ConnectorClass
 from connectors.services.checks import ConnectionChecks, require_known_fields, scope_from, title_from
-from connectors.services.context import ServiceContext
+from connectors.services.context import ServiceContext, SettingValues
 from connectors.services.refusal import Refusal
+from connectors.sevenstamp.models import Me
 from connectors.store import inbox
 from connectors.store.connections.registry import NewConnection
 from connectors.store.engine import Transaction
@@ -24,8 +28,35 @@ from connectors.sync import lifecycle
 from connectors.sync.tills import app_settings
 
 
+@dataclass(frozen=True, slots=True)
+class ConnectOptions:
+    """What a new connection may have beside settings, key and rule."""
+
+    locations: Sequence[str] = ()
+    """Ids or names of the locations it covers; empty for all."""
+    title: str | None = None
+    """What people call it; the till's and the account's names where there is none."""
+    poll_seconds: int | None = None
+    expires_at: int | None = None
+    """When the settings end (UTC microseconds), where the till says so."""
+    hook_token: str | None = None
+    """The token of an address that the till was given before."""
+    sample: HookRequest | None = None
+    """The request that the connector was taught by."""
+
+
+class GrantedSettings(NamedTuple):
+    """The settings that a till's consent was traded for, and when they end (UTC microseconds)."""
+
+    values: dict[str, str]
+    expires_at: int | None
+
+
+_NO_OPTIONS = ConnectOptions()
+
+
 class OnboardingService:
-    """TODO."""
+    """Connects till accounts."""
 
     def __init__(self, context: ServiceContext, checks: ConnectionChecks) -> None:
         self._context = context
@@ -34,50 +65,47 @@ class OnboardingService:
     async def connect(
         self,
         name: str,
-        values: Mapping[str, str],
+        values: Mapping[str, object],
         key: str,
         rule: Callable[[TillAccount], StampRule],
-        *,
-        locations: Sequence[str] = (),
-        title: str | None = None,
-        poll_seconds: int | None = None,
-        expires_at: int | None = None,
-        hook_token: str | None = None,
-        sample: HookRequest | None = None,
+        options: ConnectOptions = _NO_OPTIONS,
     ) -> Connection:
         """Check everything with the till and with 7stamp, then store the connection. Raises `Refusal`.
 
-        `hook_token` is that of an address which the till was given before, `sample` the request that it was taught by.
+        `rule` makes the stamp rule for the account that the settings turn out to open.
         """
-        found = self._context.connector_class(name)
-        require_known_fields(found, values)
-        values = self._checks.with_generated_defaults(name, values)
-        account = await self._checks.check_till(name, values)
+        connector_class = self._context.connector_class(name)
+        # Settings first, then the key, then what depends on the account: a person mends one thing after the other.
+        require_known_fields(connector_class, values)
+        settings = self._checks.with_generated_defaults(name, values)
+        account = await self._checks.check_till(name, settings)
         me = await self._checks.check_key(key)
-        business = me.business
-        chosen = await self._checks.resolve_menu_names(name, values, account, rule(account))
+        chosen = await self._checks.resolve_menu_names(name, settings, account, rule(account))
         new = NewConnection(
             connector=name,
             account=account,
-            business=Business(
-                business.id, business.name, business.country, business.currency, business.timezone, business.language
-            ),
-            title=title_from(title or f"{found.info.title} · {account.name}"),
-            scope=scope_from(account, locations),
-            settings={**values, **(found.info.for_categories if chosen.categories else {})},
+            business=_business_of(me),
+            title=title_from(options.title or f"{connector_class.info.title} · {account.name}"),
+            scope=scope_from(account, options.locations),
+            settings={**settings, **_needed_by(connector_class, chosen)},
             sevenstamp_key=key,
-            poll_seconds=poll_seconds,
+            poll_seconds=options.poll_seconds,
             key_login=me.staff_login,
-            expires_at=expires_at,
-            hook_token=hook_token,
+            expires_at=options.expires_at,
+            hook_token=options.hook_token,
         )
+        return await self._store(new, chosen, options.sample)
+
+    async def _store(self, new: NewConnection, rule: StampRule, sample: HookRequest | None) -> Connection:
+        """Store a checked connection with the request it was taught by. Raises `Refusal` beyond the quota."""
 
         def work(tx: Transaction) -> Connection:
-            made = lifecycle.add(tx, new, chosen)
+            connection = lifecycle.add(tx, new, rule)
             if sample is not None:
-                inbox.captured.keep(tx, made.id, sample, most=1)
-            return made
+                inbox.captured.keep(tx, connection.id, sample, most=1)
+            return connection
 
+        # one transaction: a request that arrives right after finds the connection and its sample, or neither
         try:
             return await self._context.write(work)
         except QuotaMet as error:
@@ -87,31 +115,53 @@ class OnboardingService:
             ) from None
 
     def authorise_url(self, name: str, redirect_uri: str) -> str | None:
-        """Where a browser goes to let us in; `None` where the till has no such page, or the operator no application."""
+        """Return the till's page that asks for consent.
+
+        `None` where the till has no such page, or the operator no application there.
+        """
         oauth = self._oauth(name)
         if oauth is None:
             return None
+        # An operator without an application at the till has none to send people to: they paste a token instead.
         try:
             return oauth.authorise_url(app_settings(self._context.connector_class(name)), redirect_uri)
         except NotConfigured:
             return None
 
     def _oauth(self, name: str) -> OAuth | None:
-        return next((one for one in self._context.connector_class(name).authorisation if isinstance(one, OAuth)), None)
+        ways = self._context.connector_class(name).authorisation
+        return next((way for way in ways if isinstance(way, OAuth)), None)
 
-    async def exchange_consent(
-        self, name: str, returned: Mapping[str, str], redirect_uri: str
-    ) -> tuple[dict[str, str], int | None]:
-        """What a consent was traded for: settings, and when they end (UTC microseconds). Raises `Refusal`."""
-        found, oauth = self._context.connector_class(name), self._oauth(name)
+    async def exchange_consent(self, name: str, returned: Mapping[str, str], redirect_uri: str) -> GrantedSettings:
+        """Trade what a till's consent page returned for settings. Raises `Refusal`."""
+        connector_class, oauth = self._context.connector_class(name), self._oauth(name)
+        title = connector_class.info.title
         if oauth is None:
-            raise Refusal("{title} has no sign-in of its own", title=found.info.title)
+            raise Refusal("{title} has no sign-in of its own", title=title)
         try:
-            settings = await oauth.exchange(app_settings(found), returned, redirect_uri)
+            settings = await oauth.exchange(app_settings(connector_class), returned, redirect_uri)
         except NotAuthorised as error:
-            raise Refusal("{title} did not let us in: {why}", title=found.info.title, why=str(error)) from None
+            raise Refusal("{title} did not let us in: {why}", title=title, why=str(error)) from None
         except ConnectorError as error:
             text = "{title} cannot be asked right now: {error}. Nothing was stored; try again."
-            raise Refusal(text, title=found.info.title, error=str(error)) from None
-        ends = self._context.store.clock.now() + int(oauth.lives.total_seconds()) * SECOND if oauth.lives else None
-        return {field: secret.get_secret_value() for field, secret in settings.items()}, ends
+            raise Refusal(text, title=title, error=str(error)) from None
+        values = {field: secret.get_secret_value() for field, secret in settings.items()}
+        return GrantedSettings(values, self._expiry(oauth))
+
+    def _expiry(self, oauth: OAuth) -> int | None:
+        """Return when settings that were granted now end (UTC microseconds); `None` where that is not known."""
+        if not oauth.lives:
+            return None
+        return self._context.store.clock.now() + int(oauth.lives.total_seconds()) * SECOND
+
+
+def _business_of(me: Me) -> Business:
+    business = me.business
+    return Business(
+        business.id, business.name, business.country, business.currency, business.timezone, business.language
+    )
+
+
+def _needed_by(connector_class: ConnectorClass, rule: StampRule) -> SettingValues:
+    """Return the settings without which the till does not say what a rule by category needs."""
+    return connector_class.info.for_categories if rule.categories else {}

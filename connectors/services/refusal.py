@@ -1,9 +1,11 @@
-"""What is said when something cannot be done: a sentence, and the same for a reader's language."""
+"""Refusals: what is answered when something cannot be done, as a sentence and as a message for a reader's language.
+
+Owns these exceptions; their sentences stand where the check is, in the module that raises them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -11,6 +13,7 @@ from connector_sdk.messages import Catalogue, Message
 from connectors.sync.field_errors import describe_field_errors, field_error
 
 ENGLISH = Catalogue(["connectors"])
+"""English words of every message of the host."""
 
 
 class Refusal(Exception):
@@ -19,7 +22,8 @@ class Refusal(Exception):
     `message` is the same for a reader's language, `field` the form field it is about.
     """
 
-    def __init__(self, text: str, /, *, field: str | None = None, **params: Any) -> None:
+    def __init__(self, text: str, /, *, field: str | None = None, **params: str | int | None) -> None:
+        # the English sentence is the message id: catalogues of other languages translate it
         self.message = Message(text, params)
         self.field = field
         super().__init__(ENGLISH.word(self.message))
@@ -30,19 +34,21 @@ class KeyRefused(Refusal):
 
 
 class WrongFields(Refusal):
-    """Settings that a connector cannot take: what is wrong with each field."""
+    """Settings that a connector cannot take; `fields` says what is wrong with each."""
 
     def __init__(self, title: str, error: ValidationError, where: str) -> None:
         super().__init__("{title}: {wrong}. {where}", title=title, wrong=describe_field_errors(error), where=where)
-        said = (field_error(one) for one in error.errors(include_input=False))
-        self.fields: Mapping[str, Message] = {name: Message(why) for name, why in said}
+        reasons = (field_error(detail) for detail in error.errors(include_input=False))
+        self.fields: Mapping[str, Message] = {name: Message(why) for name, why in reasons}
 
 
 class Unfit(WrongFields):
-    """Settings that make no sale of what the till really sent: what is wrong with each field, and what was found."""
+    """Settings that make no sale of what the till really sent; `fields` says what is wrong with each."""
 
     def __init__(self, title: str, fields: Mapping[str, Message]) -> None:
-        wrong = "; ".join(f"{name}: {ENGLISH.word(why)}" if name else ENGLISH.word(why) for name, why in fields.items())
+        reasons = ((name, ENGLISH.word(why)) for name, why in fields.items())
+        wrong = "; ".join(f"{name}: {why}" if name else why for name, why in reasons)
         text = "{title}: what the till sent does not become a sale: {wrong}"
+        # not WrongFields': its sentence is about a form, and is made of an error of pydantic's
         Refusal.__init__(self, text, title=title, wrong=wrong)
         self.fields = fields

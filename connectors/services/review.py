@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import NamedTuple
 
 from connector_sdk.messages import Message
 from connectors.domain.connection import Connection
@@ -16,176 +16,225 @@ from connectors.domain.operation import Hold, State
 from connectors.domain.person import Reference, parse_phone
 from connectors.services.context import EMAIL, ServiceContext
 from connectors.services.refusal import Refusal
-from connectors.sevenstamp.client import InvalidKey, SevenStampError
+from connectors.services.results import RetryResult
+from connectors.sevenstamp.client import InvalidKey, SevenStampClient, SevenStampError
 from connectors.sevenstamp.models import Card
 from connectors.store import inbox, ledger
 from connectors.store.engine import Transaction
 from connectors.store.inbox.unreadable import UnreadEntry
 from connectors.store.ledger.batch import SaleBatch
 from connectors.store.ledger.cards import KnownCard
+from connectors.store.ledger.operations import Operation, PlannedOperation
+from connectors.store.ledger.sales import SaleRow
 from connectors.sync.card_assignment import CannotAssign, assign_card
 from connectors.sync.tills import NoConnector
 
 _PROGRESS_PATIENCE = 2.0
+_LONGEST_PHONE = 40
+
+
+class FoundCard(NamedTuple):
+    """A card, and by which name it was found."""
+
+    card: Card
+    reference: Reference
 
 
 class ReviewService:
-    """TODO."""
+    """Carries out what a person decides."""
 
     def __init__(self, context: ServiceContext) -> None:
         self._context = context
+
+    # --- operations -------------------------------------------------------------------------------------------
 
     async def retry(self, connection_id: str, operation_id: str) -> None:
         """Let a held or rejected operation go out again. Raises `Refusal`."""
 
         def work(tx: Transaction) -> bool:
-            one = ledger.operations.get(tx, connection_id, operation_id)
-            if one.state not in (State.held, State.rejected):
+            operation = ledger.operations.get(tx, connection_id, operation_id)
+            if operation.state not in (State.held, State.rejected):
                 return False
-            _refuse_too_much(tx, one)
-            if one.hold in WAITS_FOR_CARD:
-                return _wait_again(tx, one)
-            return ledger.operations.retry(tx, one)
+            _refuse_excess(tx, operation)
+            # without a card there is nobody to send it for: the search for the card begins anew instead
+            if operation.hold in WAITS_FOR_CARD:
+                return _search_card_again(tx, operation)
+            return ledger.operations.retry(tx, operation)
 
         if not await self._context.write(work):
             raise Refusal("there is nothing to try again: it is neither held nor rejected")
 
     async def dismiss(self, connection_id: str, operation_id: str) -> None:
         """Give up a held operation. Raises `Refusal`."""
-        done = await self._context.write(
+        dismissed = await self._context.write(
             lambda tx: ledger.operations.dismiss(tx, ledger.operations.get(tx, connection_id, operation_id))
         )
-        if not done:
+        if not dismissed:
             raise Refusal("it is not held: only what is held can be dismissed")
 
     async def acknowledge(self, connection_id: str, operation_id: str) -> None:
         """Leave a rejected operation at that: it has been seen. Raises `Refusal`."""
-        done = await self._context.write(
+        acknowledged = await self._context.write(
             lambda tx: ledger.operations.acknowledge(tx, ledger.operations.get(tx, connection_id, operation_id))
         )
-        if not done:
+        if not acknowledged:
             raise Refusal("this was not rejected, or has been seen already")
 
-    async def find_card(self, one: Connection, text: str) -> tuple[Card, Reference]:
-        """The card of a phone, an email or a six-digit number, and by which name it was found. Raises `Refusal`."""
-        text = text.strip()
-        number = re.sub(r"[\s-]", "", text)
-        if re.fullmatch(r"[0-9]{6}", number):
-            name = Reference("number", number)
-        else:
-            phone = parse_phone(text[:40], one.account.country)
-            name = Reference("email", text.lower()) if EMAIL.fullmatch(text) else Reference("phone", phone or "")
-            if not name[1]:
-                raise Refusal("write a phone with its country code, or the six digits on the card", field="who")
-        key = self._context.store.vault.decrypt(one.sevenstamp_key)
+    # --- cards ------------------------------------------------------------------------------------------------
+
+    async def find_card(self, connection: Connection, text: str) -> FoundCard:
+        """Find the active card of a phone, an email or a six-digit number that somebody typed. Raises `Refusal`."""
+        reference = _reference_from(text.strip(), connection.account.country)
+        client = self._client_of(connection)
         try:
-            found = await self._context.sevenstamp.with_key(key).cards(**{name[0]: name[1]})
+            cards = await client.cards(**{reference.kind: reference.value})
         except InvalidKey:
             raise Refusal("7stamp refuses the key of this connection", field="who") from None
         except SevenStampError as error:
             raise Refusal("7stamp cannot be asked right now: {error}.", field="who", error=str(error)) from None
-        card = next((card for card in found if card.active), None)
+        # the oldest active one: 7stamp lists a customer's cards oldest first
+        card = next((card for card in cards if card.active), None)
         if card is None:
             raise Refusal("no card has this number, phone or email", field="who")
-        return card, name
+        return FoundCard(card, reference)
 
-    async def give_stamps(self, one: Connection, sale_id: str, card: Card, name: Reference) -> int:
-        """Give a receipt's stamps to a card, once; how many. Raises `Refusal`."""
+    async def give_stamps(self, connection: Connection, sale_id: str, card: Card, reference: Reference) -> int:
+        """Give a receipt's stamps to a card, once, and return how many. Raises `Refusal`."""
+        # Both are remembered: the name that was typed, and the number, by which the next receipt may name the card.
         known = KnownCard(card.id, card.hint)
-        names = [name, Reference("number", card.number)]
+        names = [reference, Reference("number", card.number)]
         try:
-            return await self._context.write(lambda tx: assign_card(tx, one, sale_id, known, names))
+            return await self._context.write(lambda tx: assign_card(tx, connection, sale_id, known, names))
         except CannotAssign as error:
             raise Refusal(error.why, field="who") from None
 
-    async def card_progress(self, one: Connection, card_id: str) -> Card | None:
-        """A card as it is now; `None` where 7stamp does not say so at once."""
-        key = self._context.store.vault.decrypt(one.sevenstamp_key)
+    async def card_progress(self, connection: Connection, card_id: str) -> Card | None:
+        """Return a card as it is now; `None` where 7stamp does not say so within two seconds."""
         try:
-            return await self._context.sevenstamp.with_key(key).card(card_id, deadline=_PROGRESS_PATIENCE)
+            return await self._client_of(connection).card(card_id, deadline=_PROGRESS_PATIENCE)
         except (SevenStampError, Refusal):
             return None
 
-    async def list_unread(self, connection_id: str, limit: int = 200) -> list[UnreadEntry]:
-        """What arrived and could not be read, newest first, less what a later reading of the till has overtaken."""
-        one = await self._context.connection(connection_id)
-        return await self._context.store.read(lambda tx: inbox.unreadable.waiting(tx, one, limit))
+    def _client_of(self, connection: Connection) -> SevenStampClient:
+        """Return a client with a connection's key. Raises `Refusal` without an address of 7stamp."""
+        key = self._context.store.vault.decrypt(connection.sevenstamp_key)
+        return self._context.sevenstamp.with_key(key)
 
-    async def retry_unread(self, connection_id: str, ids: Sequence[str] | None = None) -> dict[str, Any]:
-        """Read what was kept (of all that waits, by default) with the connection as it is now; counts."""
-        one = await self._context.connection(connection_id)
-        wanted = (
-            await self._context.store.read(lambda tx: inbox.unreadable.waiting_ids(tx, one)) if ids is None else ids
-        )
+    # --- what could not be read -------------------------------------------------------------------------------
+
+    async def list_unread(self, connection_id: str, limit: int = 200) -> list[UnreadEntry]:
+        """Return what arrived and could not be read, newest first, less what a later reading has overtaken."""
+        connection = await self._context.connection(connection_id)
+        return await self._context.store.read(lambda tx: inbox.unreadable.waiting(tx, connection, limit))
+
+    async def retry_unread(self, connection_id: str, ids: Sequence[str] | None = None) -> RetryResult:
+        """Read what was stored unread (all that waits, by default) with the connection as it is now.
+
+        Raises `Refusal` where the connector is not here.
+        """
+        connection = await self._context.connection(connection_id)
+        chosen = await self._waiting_ids(connection) if ids is None else ids
         try:
-            again = await self._context.hooks.unread.retry(one, wanted)
+            outcome = await self._context.hooks.unread.retry(connection, chosen)
         except NoConnector as error:
             raise Refusal(str(error)) from None
-        return {"read": again.read, "still_unread": again.still, "asked": again.asked}
+        return RetryResult(read=outcome.read, still_unread=outcome.still, asked=outcome.asked)
 
     async def unread_body(self, connection_id: str, name: str) -> bytes:
-        """What arrived, as it came, by its id or the beginning of that. Raises `Refusal`."""
-        found = await self._named_unread(connection_id, name)
-        kept = await self._context.store.read(lambda tx: inbox.unreadable.with_bodies(tx, connection_id, [found]))
-        return next(one.body for one in kept if one.id == found)
+        """Return what arrived, as it came, by its id or the beginning of that. Raises `Refusal`."""
+        connection = await self._context.connection(connection_id)
+        entry_id = await self._unread_id(connection, name)
+        entries = await self._context.store.read(lambda tx: inbox.unreadable.with_bodies(tx, connection_id, [entry_id]))
+        return next(entry.body for entry in entries if entry.id == entry_id)
 
-    async def _named_unread(self, connection_id: str, name: str) -> str:
-        one = await self._context.connection(connection_id)
-        ids = await self._context.store.read(lambda tx: inbox.unreadable.waiting_ids(tx, one))
-        fitting = [found for found in ids if found.startswith(name)] if name else []
-        if len(fitting) != 1:
+    async def discard_unread(self, connection_id: str, names: Sequence[str]) -> int:
+        """Delete what is no sale, by ids or their beginnings, and return how many there were. Raises `Refusal`."""
+        connection = await self._context.connection(connection_id)
+        # all are resolved before any is deleted: one wrong name deletes none
+        ids = [await self._unread_id(connection, name) for name in names]
+        return await self._context.write(lambda tx: _discard(tx, connection, ids))
+
+    async def _waiting_ids(self, connection: Connection) -> list[str]:
+        return await self._context.store.read(lambda tx: inbox.unreadable.waiting_ids(tx, connection))
+
+    async def _unread_id(self, connection: Connection, name: str) -> str:
+        """Return the one id that begins with `name`. Raises `Refusal` for none or several."""
+        matches = [entry_id for entry_id in await self._waiting_ids(connection) if entry_id.startswith(name)]
+        if not name or len(matches) != 1:
             raise Refusal("there is no '{name}' among what could not be read: see `connectors unread`", name=name)
-        return fitting[0]
-
-    async def discard_unread(self, connection_id: str, ids: Sequence[str]) -> int:
-        """Forget what was kept and is no sale, by ids or their beginnings; how many there were. Raises `Refusal`."""
-        one = await self._context.connection(connection_id)
-        ids = [await self._named_unread(one.id, name) for name in ids]
-        return await self._context.write(lambda tx: self._discard(tx, one, ids))
-
-    @staticmethod
-    def _discard(tx: Transaction, one: Connection, ids: Sequence[str]) -> int:
-        number = inbox.unreadable.remove(tx, one.id, ids)
-        if number:
-            ledger.journal.write(tx, one.id, Message("hook.left", {"count": number}))
-        return number
+        return matches[0]
 
 
-def _refuse_too_much(tx: Transaction, one: ledger.operations.Operation) -> None:
-    """A retry must not give (or take) what the receipt does not call for any more. Raises `Refusal`."""
-    page = SaleBatch.load(tx, [one.sale_id])
-    row = page.rows[one.sale_id]
-    mine = next(o for o in page.operations[row.id] if o.id == one.id)
-    signed = mine.planned().signed
-    if one.state is State.held or not signed:
+def _reference_from(text: str, country: str | None) -> Reference:
+    """Read what somebody typed at a receipt as a name. Raises `Refusal`."""
+    number = re.sub(r"[\s-]", "", text)
+    if re.fullmatch(r"[0-9]{6}", number):
+        return Reference("number", number)
+    if EMAIL.fullmatch(text):
+        return Reference("email", text.lower())
+    phone = parse_phone(text[:_LONGEST_PHONE], country)
+    if not phone:
+        raise Refusal("write a phone with its country code, or the six digits on the card", field="who")
+    return Reference("phone", phone)
+
+
+def _discard(tx: Transaction, connection: Connection, ids: Sequence[str]) -> int:
+    count = inbox.unreadable.remove(tx, connection.id, ids)
+    if count:
+        ledger.journal.write(tx, connection.id, Message("hook.left", {"count": count}))
+    return count
+
+
+def _refuse_excess(tx: Transaction, operation: Operation) -> None:
+    """Refuse a retry that would give (or take) what the receipt does not call for any more. Raises `Refusal`.
+
+    A held operation counts as planned all the time, so retrying it changes no sum. A rejected one was given up, and
+    what the receipt calls for may have been planned anew since, or changed.
+    """
+    batch = SaleBatch.load(tx, [operation.sale_id])
+    sale = batch.rows[operation.sale_id]
+    planned = batch.operations[sale.id]
+    retried = next(row for row in planned if row.id == operation.id)
+    signed = retried.planned().signed
+    if operation.state is State.held or not signed:
         return
-    given = sum(
-        o.planned().signed
-        for o in page.operations[row.id]
-        if o.owner == mine.owner and o.state not in (State.cancelled, State.rejected)
-    )
-    theirs = mine.owner in (row.card_id, row.cardless_lane) and row.identified
-    wanted = row.stamps if theirs and row.admitted else 0
-    if (signed > 0 and given + signed > wanted) or (signed < 0 and given + signed < wanted):
+    given = _stamps_given(planned, retried.owner)
+    entitled = _stamps_entitled(sale, retried.owner)
+    exceeds = given + signed > entitled if signed > 0 else given + signed < entitled
+    if exceeds:
         raise Refusal(
             "receipt {receipt} does not call for that any more: it is entitled to {wanted} stamps for this card, "
             "and {given} are given or on their way",
-            receipt=one.receipt_id,
-            wanted=wanted,
+            receipt=operation.receipt_id,
+            wanted=entitled,
             given=given,
         )
 
 
-def _wait_again(tx: Transaction, one: ledger.operations.Operation) -> bool:
-    """A hold for want of a card is revived: look for the card once more, from now."""
-    page = SaleBatch.load(tx, [one.sale_id])
-    row = page.rows[one.sale_id]
-    who = ledger.sales.newest_content(tx, row).customer
-    if not who:
+def _stamps_given(planned: Sequence[PlannedOperation], owner: str) -> int:
+    """Sum the stamps that one owner's operations have given or are to give."""
+    ended = (State.cancelled, State.rejected)
+    return sum(row.planned().signed for row in planned if row.owner == owner and row.state not in ended)
+
+
+def _stamps_entitled(sale: SaleRow, owner: str) -> int:
+    """Return how many stamps a sale gives one owner: none if another has it now, or if it is not admitted."""
+    owns = sale.identified and owner in (sale.card_id, sale.cardless_lane)
+    # one that was left out, or closed before the connection began, is not admitted and earns nothing
+    return sale.stamps if owns and sale.admitted else 0
+
+
+def _search_card_again(tx: Transaction, operation: Operation) -> bool:
+    """Look for a customer's card once more, from now; return whether the receipt names a customer."""
+    # `bound_hash` names the customer for whom the search has ended: without it the sale waits for its card again
+    batch = SaleBatch.load(tx, [operation.sale_id])
+    sale = batch.rows[operation.sale_id]
+    customer = ledger.sales.newest_content(tx, sale).customer
+    if not customer:
         return False
-    ledger.operations.wait_for_card_again(tx, one, HOLDS[Hold.no_card].expires_at(tx.now))
-    row.bound_hash = None
-    page.mark_changed(row)
-    page.search_card(row, who, tx.now)
-    page.flush()
+    ledger.operations.wait_for_card_again(tx, operation, HOLDS[Hold.no_card].expires_at(tx.now))
+    sale.bound_hash = None
+    batch.mark_changed(sale)
+    batch.search_card(sale, customer, tx.now)
+    batch.flush()
     return True

@@ -6,25 +6,28 @@ Owns what a person asks for now; what is due by itself is the scheduler's.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from connector_sdk.connector import TillAccount
 from connector_sdk.errors import ConnectorError, NotSupported
 from connector_sdk.messages import Message
-from connector_sdk.sale import Sale, Unreadable
+from connector_sdk.sale import Sale, SalePage, Unreadable
 from connectors.domain.clock import micros, moment
 from connectors.domain.connection import Connection, Health
-from connectors.domain.stamps import Earned, rule_in_force, stamps_for
-from connectors.services.context import ServiceContext
+from connectors.domain.stamps import Earned, RuleVersion, rule_in_force, stamps_for
+from connectors.services.context import ServiceContext, SettingValues
 from connectors.services.refusal import Refusal
+from connectors.services.results import Progress, ProgressReport, ReplanCounts, ReplanResult, SyncResult
 from connectors.store import connections, counters, inbox, ledger, queries
 from connectors.store.connections.schedule import DueRead
 from connectors.store.engine import Transaction
 from connectors.store.ledger.batch import SaleBatch
+from connectors.store.ledger.sales import SaleRow
+from connectors.store.rows import in_parts
 from connectors.sync.delivery import Deliverer
 from connectors.sync.identification import Identifier
 from connectors.sync.planner import entitlement, plan_sale
@@ -33,7 +36,8 @@ from connectors.sync.till_reader import ReadResult
 from connectors.sync.tills import NoConnector
 
 _PAUSE_PATIENCE = 30.0
-Progress = Callable[[Mapping[str, Any]], Awaitable[None]]
+_HINTS_AT_ONCE = 200
+_REPLANNED_AT_ONCE = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,196 +49,276 @@ class Previewed:
     unreadable: Unreadable | None = None
 
 
+class PauseCounts(NamedTuple):
+    """How many receipts were closed since a pause began, and how many card operations they would be."""
+
+    receipts: int
+    operations: int
+
+
+class _Senders(NamedTuple):
+    """The parts that talk to 7stamp."""
+
+    identifier: Identifier
+    deliverer: Deliverer
+
+
 class SyncService:
-    """TODO."""
+    """Reads tills and sends operations when a person asks for it."""
 
     def __init__(self, context: ServiceContext) -> None:
         self._context = context
 
-    async def run(self, connection_id: str) -> dict[str, Any]:
-        """Poll, look-back, hints and delivery once, now; counts by outcome."""
-        self._sender()
+    # --- one round, now ---------------------------------------------------------------------------------------
+
+    async def run(self, connection_id: str) -> SyncResult:
+        """Poll, look back, follow hints and deliver once, now. Raises `Refusal`."""
+        # Both refusals come before the till is read: what would not be sent afterwards need not be read now.
+        self._senders()
         await self._require_working(connection_id)
         began = self._context.store.clock.now()
-        seen = ReadResult()
-        for turn in await self._context.store.write(lambda tx: connections.schedule.claim_polls(tx, 1, connection_id)):
-            seen.add(await self._context.reader.poll(turn))
-        for turn in await self._context.store.write(
-            lambda tx: connections.schedule.claim_lookbacks(tx, 1, connection_id)
-        ):
-            seen.add(await self._context.reader.look_back(turn))
-        while claimed := await self._context.store.write(lambda tx: inbox.hints.claim(tx, 200, connection_id)):
-            seen.add(await self._context.reader.follow_hints(await self._context.connection(connection_id), claimed))
+        seen = await self._read_till(connection_id)
         return await self._deliver(connection_id, began, seen)
 
-    def _sender(self) -> tuple[Identifier, Deliverer]:
-        self._context.require_sevenstamp()
+    async def _read_till(self, connection_id: str) -> ReadResult:
+        """Poll, look back and follow every hint that is due."""
+        store, reader, seen = self._context.store, self._context.reader, ReadResult()
+        # A claim, due or not, moves the next read on: the scheduler does not read the same once more right after.
+        for due in await store.write(lambda tx: connections.schedule.claim_polls(tx, 1, connection_id)):
+            seen.add(await reader.poll(due))
+        for due in await store.write(lambda tx: connections.schedule.claim_lookbacks(tx, 1, connection_id)):
+            seen.add(await reader.look_back(due))
+        # hints last: what polls have brought answers some of them
+        while claimed := await store.write(lambda tx: inbox.hints.claim(tx, _HINTS_AT_ONCE, connection_id)):
+            seen.add(await reader.follow_hints(await self._context.connection(connection_id), claimed))
+        return seen
+
+    def _senders(self) -> _Senders:
+        """Return the parts that talk to 7stamp. Raises `Refusal` where its address is not set."""
         if self._context.identifier is None or self._context.deliverer is None:
-            raise Refusal(self._context.without_sevenstamp or "CONNECTORS_SEVENSTAMP_URL is not set")
-        return self._context.identifier, self._context.deliverer
+            raise self._context.refusal_without_sevenstamp()
+        return _Senders(self._context.identifier, self._context.deliverer)
 
     async def _require_working(self, connection_id: str) -> Connection:
-        one = await self._context.connection(connection_id)
-        if one.health is Health.paused:
+        """Return a connection that reads and sends. Raises `Refusal` for one that does not."""
+        connection = await self._context.connection(connection_id)
+        if connection.health is Health.paused:
             raise Refusal("this connection is paused: resume it first")
-        if one.health is Health.needs_authorisation:
+        if connection.health is Health.needs_authorisation:
             raise Refusal("this connection needs authorisation: give it a new token or key first")
-        return one
+        return connection
 
-    async def _deliver(self, connection_id: str, began: int, seen: ReadResult) -> dict[str, Any]:
-        identifier, deliverer = self._sender()
+    async def _deliver(self, connection_id: str, began: int, seen: ReadResult) -> SyncResult:
+        """Find cards, settle what is in doubt and send what is pending; count what became of it since `began`."""
+        # The order matters: customers' cards first, so that what they release goes out in the same round; what is in
+        # doubt next, because it blocks the rest of its receipt until it is settled.
+        identifier, deliverer = self._senders()
         await identifier.round(connection_id)
         await deliverer.resolve(connection_id)
         await deliverer.drain(connection_id)
         if await identifier.round(connection_id):  # a card that was gone is looked for once more
             await deliverer.drain(connection_id)
         counts = await self._context.store.read(lambda tx: queries.operations.counts_by_state(tx, connection_id, began))
-        one = await self._context.connection(connection_id)
-        result: dict[str, Any] = {"sales_seen": seen.sales, "sales_changed": seen.stored, "operations": counts}
-        if one.health not in (Health.active, Health.paused):
-            result["status"] = one.health.value
-        return result
+        health = (await self._context.connection(connection_id)).health
+        return SyncResult(
+            sales_seen=seen.sales,
+            sales_changed=seen.stored,
+            operations=counts,
+            status=None if health in (Health.active, Health.paused) else health.value,
+        )
 
-    async def recent_receipts(self, name: str, values: Mapping[str, Any], account: TillAccount) -> RecentReceipts:
-        """An account's newest receipts, read back from the till. Raises `Refusal`."""
+    # --- previews ---------------------------------------------------------------------------------------------
+
+    async def recent_receipts(self, name: str, values: SettingValues, account: TillAccount) -> RecentReceipts:
+        """Read an account's newest receipts back from its till. Raises `Refusal`."""
         till = self._context.tills.build(name, values, account)
         try:
             return await read_recent(till, moment(self._context.store.clock.now()))
         except ConnectorError as error:
-            raise Refusal("the till cannot be read: {error}", error=str(error)) from None
+            raise _till_unreadable(error) from None
         finally:
             await till.aclose()
 
-    async def recent_receipts_of(self, one: Connection) -> RecentReceipts:
-        """The same of a connection; from what has arrived here where its till cannot be read back."""
-        found = await self.recent_receipts(one.connector, self._context.settings_of(one), one.account)
-        if found.source != "nothing":
-            return found
-        arrived = await self._context.store.read(lambda tx: ledger.sales.newest_closed(tx, one.id))
+    async def recent_receipts_of(self, connection: Connection) -> RecentReceipts:
+        """Read a connection's newest receipts; those that arrived here where its till cannot be read back.
+
+        Raises `Refusal`.
+        """
+        values = self._context.settings_of(connection)
+        # A till that only posts cannot be read back: what it has posted so far is the best there is.
+        recent = await self.recent_receipts(connection.connector, values, connection.account)
+        if recent.source != "nothing":
+            return recent
+        arrived = await self._context.store.read(lambda tx: ledger.sales.newest_closed(tx, connection.id))
         return recent_of(arrived, moment(self._context.store.clock.now()), "hooks")
 
-    async def count_since_pause(self, one: Connection) -> tuple[int, int] | None:
-        """How many receipts were closed since a pause began, and how many card operations they would be.
+    async def poll_soon(self, connection_id: str) -> None:
+        """Bring a young connection's next read forward: somebody waits for its first receipt."""
+        await self._context.store.write(lambda tx: connections.schedule.poll_soon(tx, connection_id))
 
-        `None` where the till cannot be read back.
+    async def count_since_pause(self, connection: Connection) -> PauseCounts | None:
+        """Count the receipts that were closed since a pause began.
+
+        `None` where the till cannot be read back, or not within half a minute.
         """
-        if not (
-            self._context.connector_class(one.connector).can("look_back")
-            or self._context.connector_class(one.connector).can("poll")
-        ):
+        connector_class = self._context.connector_class(connection.connector)
+        if not (connector_class.can("look_back") or connector_class.can("poll")):
             return None
-        versions = await self._context.store.read(lambda tx: connections.rules.of_connection(tx, one.id))
+        versions = await self._rule_versions(connection)
         receipts = operations = 0
         try:
             async with asyncio.timeout(_PAUSE_PATIENCE):
-                async for page in self._context.reader.history(one, moment(one.health_since)):
+                # what changed since the pause may have been closed before it: only the moment of closing counts
+                async for page in self._context.reader.history(connection, moment(connection.health_since)):
                     for sale in page.sales:
-                        closed = micros(sale.closed_at) if sale.closed_at else 0
-                        if closed >= one.health_since and one.covers(sale.location_id):
-                            earned = stamps_for(sale, rule_in_force(versions, closed).rule, one.account.zone)
+                        if _closed_at(sale) >= connection.health_since and connection.covers(sale.location_id):
                             receipts += 1
-                            operations += card_operations(sale, earned)
+                            operations += card_operations(sale, _earned(sale, versions, connection))
         except (ConnectorError, TimeoutError):
             return None
-        return receipts, operations
+        return PauseCounts(receipts, operations)
 
     async def preview_history(self, connection_id: str, since: str, progress: Progress) -> AsyncIterator[Previewed]:
-        """Every receipt since a day with what it would earn; stores and sends nothing. Raises `Refusal`."""
-        one = await self._context.connection(connection_id)
-        start, seen = start_of_day(since, one.account.zone), 0
-        versions = await self._context.store.read(lambda tx: connections.rules.of_connection(tx, one.id))
+        """Yield every receipt since a day with what it would earn; stores and sends nothing. Raises `Refusal`."""
+        connection = await self._context.connection(connection_id)
+        start, seen = start_of_day(since, connection.account.zone), 0
+        versions = await self._rule_versions(connection)
         try:
-            async for page in self._context.reader.history(one, start):
+            async for page in self._context.reader.history(connection, start):
                 seen += len(page.sales)
                 if page.checkpoint is not None:
                     done = _share(start, page.checkpoint.at, self._context.store.clock.now())
-                    await progress({"done": done, "sales_seen": seen})
-                for sale in page.sales:
-                    if one.covers(sale.location_id):
-                        closed = micros(sale.closed_at) if sale.closed_at else 0
-                        rule = rule_in_force(versions, closed).rule
-                        yield Previewed(sale, stamps_for(sale, rule, one.account.zone))
-                for unreadable in page.unreadable:
-                    yield Previewed(None, None, unreadable)
+                    await progress(ProgressReport(done=done, sales_seen=seen))
+                for previewed in _previewed(page, versions, connection):
+                    yield previewed
         except ConnectorError as error:
-            raise Refusal("the till cannot be read: {error}", error=str(error)) from None
+            raise _till_unreadable(error) from None
 
-    async def backfill(self, connection_id: str, since: str, progress: Progress) -> dict[str, Any]:
-        """History through the same door; receipts from before the connection are admitted."""
-        self._sender()
-        one = await self._require_working(connection_id)
+    async def _rule_versions(self, connection: Connection) -> list[RuleVersion]:
+        return await self._context.store.read(lambda tx: connections.rules.of_connection(tx, connection.id))
+
+    # --- history ----------------------------------------------------------------------------------------------
+
+    async def backfill(self, connection_id: str, since: str, progress: Progress) -> SyncResult:
+        """Take in a till's history since a day; receipts from before the connection are admitted. Raises `Refusal`."""
+        self._senders()
+        connection = await self._require_working(connection_id)
         began = self._context.store.clock.now()
-        start = start_of_day(since, one.account.zone)
+        start = start_of_day(since, connection.account.zone)
+        # One ticket for all of it, issued before the first page: a snapshot that arrives while the history is read is
+        # newer than whatever the history says of the same receipt.
         ticket = await self._context.store.write(lambda tx: counters.issue_tickets(tx, 1))
 
-        async def tell(seen: ReadResult) -> None:
+        async def report(seen: ReadResult) -> None:
             done = _share(start, seen.at or start, began)
-            await progress({"done": done, "sales_seen": seen.sales, "sales_changed": seen.stored})
+            await progress(ProgressReport(done=done, sales_seen=seen.sales, sales_changed=seen.stored))
 
         try:
-            seen = await self._context.reader.backfill(DueRead(one, ticket), start, tell)
+            seen = await self._context.reader.backfill(DueRead(connection, ticket), start, report)
         except (NotSupported, NoConnector, ConnectorError) as error:
             raise Refusal(f"the till cannot be read: {error}; run it again, what was read is kept") from None
         return await self._deliver(connection_id, began, seen)
 
-    async def replan(
-        self, connection_id: str, since: str, progress: Progress, *, dry_run: bool = False
-    ) -> dict[str, Any]:
-        """Plan receipts closed since a day by the rule as it is now: the only way in which a rule looks back."""
-        one = await self._context.connection(connection_id)
+    async def count_replan(self, connection_id: str, since: str, progress: Progress) -> ReplanCounts:
+        """Count what `replan` would change; stores and sends nothing. Raises `Refusal`."""
+        connection = await self._context.connection(connection_id)
+        return await self._replan_all(connection, since, progress, write=False)
+
+    async def replan(self, connection_id: str, since: str, progress: Progress) -> ReplanResult:
+        """Plan receipts closed since a day by the rule as it is now: the only way in which a rule looks back.
+
+        Raises `Refusal`.
+        """
+        connection = await self._context.connection(connection_id)
         began = self._context.store.clock.now()
-        start = micros(start_of_day(since, one.account.zone))
-        ids = await self._context.store.read(lambda tx: ledger.sales.ids_closed_since(tx, one.id, start))
-        changes = {"sales": len(ids), "more": 0, "fewer": 0}
-        for at in range(0, len(ids), 200):
-            some = ids[at : at + 200]
+        counts = await self._replan_all(connection, since, progress, write=True)
+        line = Message("connection.replanned", counts.as_json())
+        await self._context.write(lambda tx: ledger.journal.write(tx, connection.id, line))
+        delivered = await self._deliver(connection_id, began, ReadResult())
+        return ReplanResult(**counts.model_dump(), **delivered.model_dump())
 
-            def work(tx: Transaction, some: Sequence[str] = some) -> tuple[int, int]:
-                return _replan(tx, one, some, write=not dry_run)
+    async def _replan_all(self, connection: Connection, since: str, progress: Progress, *, write: bool) -> ReplanCounts:
+        """Replan a connection's receipts since a day, a few hundred a transaction."""
+        start = micros(start_of_day(since, connection.account.zone))
+        ids = await self._context.store.read(lambda tx: ledger.sales.ids_closed_since(tx, connection.id, start))
+        run = self._context.store.write if write else self._context.store.read
+        counts = ReplanCounts()
+        for sale_ids in in_parts(ids, _REPLANNED_AT_ONCE):
+            changes = await run(lambda tx, sale_ids=sale_ids: _replan(tx, connection, sale_ids, write=write))  # type: ignore[misc]
+            counts = counts.plus(changes)
+            # `sales` is how many there are in all, as it has always been: the share says how many are done
+            share = counts.sales / len(ids)
+            report = ProgressReport(done=share, sales=len(ids), more=counts.more, fewer=counts.fewer)
+            await progress(report)
+        return counts
 
-            more, fewer = await (self._context.store.read(work) if dry_run else self._context.store.write(work))
-            changes["more"] += more
-            changes["fewer"] += fewer
-            await progress({"done": (at + len(some)) / len(ids), **changes})
-        if dry_run:
-            return changes
-        await self._context.write(lambda tx: ledger.journal.write(tx, one.id, Message("connection.replanned", changes)))
-        self._sender()
-        return changes | await self._deliver(connection_id, began, ReadResult())
 
-
-def _replan(tx: Transaction, one: Connection, ids: Sequence[str], *, write: bool) -> tuple[int, int]:
-    """Stamps more and fewer by the newest rule, for some sales."""
-    newest = connections.rules.of_connection(tx, one.id)[-1]
-    page = SaleBatch.load(tx, ids)
+def _replan(tx: Transaction, connection: Connection, sale_ids: Sequence[str], *, write: bool) -> ReplanCounts:
+    """Plan some sales by the newest rule and count the stamps more and fewer; without `write` nothing is stored."""
+    newest = connections.rules.of_connection(tx, connection.id)[-1]
+    batch = SaleBatch.load(tx, sale_ids)
     more = fewer = 0
-    for row in page.oldest_first():
-        sale = ledger.sales.newest_content(tx, row)
-        earned = entitlement(row, sale, newest.rule, one.account.zone)
-        row.rule_of, row.rule_number, row.pinned = one.id, newest.number, 1
-        page.mark_changed(row)
-        if earned.stamps == row.stamps:
-            continue
-        if row.admitted and row.customer_hash is not None:
-            more += max(0, earned.stamps - row.stamps)
-            fewer += max(0, row.stamps - earned.stamps)
-        row.stamps = earned.stamps
-        if sale.customer and not row.identified and row.admitted and row.stamps:
-            page.search_card(row, sale.customer, tx.now)
-        plan_sale(page, row, one, newest.rule, earned.why)
+    # A batch writes nothing before `flush`: a count without writing plans in memory and leaves it at that.
+    for row in batch.oldest_first():
+        difference = _replan_sale(tx, batch, row, connection, newest)
+        more += max(0, difference)
+        fewer += max(0, -difference)
     if write:
-        page.flush()
-    return more, fewer
+        batch.flush()
+    return ReplanCounts(sales=len(sale_ids), more=more, fewer=fewer)
+
+
+def _replan_sale(tx: Transaction, batch: SaleBatch, row: SaleRow, connection: Connection, version: RuleVersion) -> int:
+    """Plan a sale by a rule version, and return how many stamps more (or, negative, fewer) its customer gets."""
+    sale = ledger.sales.newest_content(tx, row)
+    earned = entitlement(row, sale, version.rule, connection.account.zone)
+    # pinned: from now on this sale's corrections are planned by this version, whatever was in force when it closed
+    row.rule_of, row.rule_number, row.pinned = connection.id, version.number, 1
+    batch.mark_changed(row)
+    if earned.stamps == row.stamps:
+        return 0
+    # a receipt without a customer earns what nobody gets: it is planned, and not counted
+    counts = row.admitted and row.customer_hash is not None
+    difference = earned.stamps - row.stamps if counts else 0
+    row.stamps = earned.stamps
+    if sale.customer and not row.identified and row.admitted and row.stamps:
+        batch.search_card(row, sale.customer, tx.now)
+    plan_sale(batch, row, connection, version.rule, earned.why)
+    return difference
+
+
+def _previewed(page: SalePage, versions: Sequence[RuleVersion], connection: Connection) -> Iterator[Previewed]:
+    """Yield what a page's receipts at the connection's locations would earn, and those that cannot be read."""
+    for sale in page.sales:
+        if connection.covers(sale.location_id):
+            yield Previewed(sale, _earned(sale, versions, connection))
+    for unreadable in page.unreadable:
+        yield Previewed(None, None, unreadable)
+
+
+def _earned(sale: Sale, versions: Sequence[RuleVersion], connection: Connection) -> Earned:
+    """Return what a sale earns by the rule that was in force when it was closed."""
+    rule = rule_in_force(versions, _closed_at(sale)).rule
+    return stamps_for(sale, rule, connection.account.zone)
+
+
+def _closed_at(sale: Sale) -> int:
+    """Return when a sale was closed (UTC microseconds); 0 for one that is open."""
+    return micros(sale.closed_at) if sale.closed_at else 0
+
+
+def _till_unreadable(error: ConnectorError) -> Refusal:
+    return Refusal("the till cannot be read: {error}", error=str(error))
 
 
 def _share(start: datetime, reached: datetime, end: int) -> float:
-    """How much of a stretch of time has been read, from 0 to 1."""
+    """Return how much of a stretch of time has been read, from 0 to 1."""
     whole = max(1.0, (moment(end) - start).total_seconds())
     return max(0.0, min(1.0, (reached - start).total_seconds() / whole))
 
 
 def start_of_day(text: str, zone: str) -> datetime:
-    """The start of a day (`2026-11-23`) in a zone. Raises `Refusal`."""
+    """Return the start of a day (`2026-11-23`) in a zone. Raises `Refusal`."""
     try:
         return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=ZoneInfo(zone))
     except ValueError:

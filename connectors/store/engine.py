@@ -1,6 +1,6 @@
-"""The database itself: one writer that commits concurrent arrivals together, readers beside it.
+"""The database: one writer thread that commits concurrent arrivals together, and readers beside it.
 
-Owns threads, transactions and migrations at start; what is written is the other modules' of this room.
+Owns threads, transactions and the preparation at start; what is written is the business of the modules beside this one.
 """
 
 from __future__ import annotations
@@ -9,35 +9,42 @@ import asyncio
 import logging
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import sqlalchemy
 from sqlalchemy import Connection as Session
-from sqlalchemy import Engine, Table, create_engine, event
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Engine, Executable, Table, create_engine, event
 from sqlalchemy.engine import make_url
 
 from connectors.domain.clock import Clock, SystemClock
 from connectors.domain.events import DomainEvent, Wakeup
 from connectors.domain.quotas import Quotas
 from connectors.store import keyring, migrate
+from connectors.store.dialect import Insert, insert_into
 from connectors.store.errors import StoreBusy, StoreError, Unusable
 from connectors.store.vault import Vault
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-R = TypeVar("R")
+ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
 Listener = Callable[[set[Wakeup], Sequence[DomainEvent]], None]
 """Called after each commit that made work due or changed something plugins are told of."""
+Values = Mapping[str, object] | Sequence[Mapping[str, object]]
+"""What a statement is given: one row's values by column, or those of several rows."""
+GroupWork = Callable[["Transaction", Sequence[ItemT]], Sequence[ResultT]]
+"""Work on the items of several callers at once; it returns a result for each, in their order."""
 
 MOST_TOGETHER = 500
+"""How many jobs share a commit at most: the last of them waits for the work of all."""
+_READERS = 4
 _BUSY_MILLISECONDS = 15_000
+"""How long SQLite waits for another process' lock before it says that the database is locked."""
 
 
 @dataclass(slots=True)
@@ -46,7 +53,9 @@ class Transaction:
 
     session: Session
     now: int
+    """When it began (UTC microseconds): everything written in it happened then."""
     known: Vault
+    """The vault as this process knows it; `vault` is the one to use."""
     wakeups: set[Wakeup] = field(default_factory=set)
     """Kinds of work that this transaction makes due."""
     events: list[DomainEvent] = field(default_factory=list)
@@ -55,29 +64,58 @@ class Transaction:
     """Who asked for what is written, for the journal; `None` where nobody did."""
     quotas: Quotas = field(default_factory=Quotas)
     writes: bool = False
-    _followed: bool = False
+    _follows_key: bool = False
 
     @property
     def vault(self) -> Vault:
-        """The vault; before anything is written with it, it is asked once which key is in use now."""
-        if self.writes and not self._followed:
+        """The vault; the first use in a transaction that writes asks the database which key is in use now.
+
+        Raises `WrongKey` where the key in use is not known.
+        """
+        if self.writes and not self._follows_key:
             keyring.follow(self.session, self.known)
-            self._followed = True
+            self._follows_key = True
         return self.known
 
-    def insert(self, table: Table) -> Any:
-        """An insert that can say what to do where the row exists, in this database's own words."""
-        return (postgresql if self.session.dialect.name == "postgresql" else sqlite).insert(table)
+    def insert(self, table: Table) -> Insert:
+        """Return an insert that can name what to do where the row exists, as this database spells it."""
+        return insert_into(self.session, table)
 
-    def run(self, statement: Any, values: Any = None) -> sqlalchemy.CursorResult[Any]:
+    # `Any`: SQLAlchemy knows the columns of a statement only when it runs
+    def run(self, statement: Executable, values: Values | None = None) -> sqlalchemy.CursorResult[Any]:
+        """Execute a statement, once for each row of values."""
         return self.session.execute(statement, values)
 
 
 @dataclass(slots=True)
-class _Job:
-    work: Callable[[Transaction, Sequence[Any]], Sequence[Any]]
-    item: Any
-    future: asyncio.Future[Any]
+class _Job(Generic[ItemT, ResultT]):
+    """What one caller asks of the writer: `work` on its `item`; the `future` gets the result after the commit."""
+
+    work: GroupWork[ItemT, ResultT]
+    item: ItemT
+    future: asyncio.Future[ResultT]
+
+
+_QueuedJob = _Job[object, object]
+"""A job in the queue, where jobs of all types stand: each one's work is only ever called with its own items."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What became of a job: its result, or the error that its caller gets."""
+
+    job: _QueuedJob
+    result: object = None
+    error: BaseException | None = None
+
+    def settle(self) -> None:
+        """Hand it to the caller, in the event loop's thread."""
+        if self.job.future.done():  # the caller was cancelled and waits no more
+            return
+        if self.error is not None:
+            self.job.future.set_exception(self.error)
+        else:
+            self.job.future.set_result(self.result)
 
 
 class Store:
@@ -102,31 +140,38 @@ class Store:
         self.quotas = quotas or Quotas()
         self.inline = inline
         self.listeners: list[Listener] = []
-        self._engine = _engine(url, "BEGIN IMMEDIATE")
-        self._read_engine = _engine(url, "BEGIN")
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
-        self._readers = ThreadPoolExecutor(4, "store-reader")
+        # Writers lock an embedded database when they begin. One that began as a reader would fail at its first write
+        # if another process had committed meanwhile.
+        self._engine = _create_engine(url, "BEGIN IMMEDIATE")
+        self._read_engine = _create_engine(url, "BEGIN")
+        self._jobs: SimpleQueue[_QueuedJob | None] = SimpleQueue()
+        self._readers = ThreadPoolExecutor(_READERS, "store-reader")
         self._thread: threading.Thread | None = None
+        self._closing = False
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
     def embedded(self) -> bool:
+        """Whether the database is a file of this machine (SQLite), not a server."""
         return self._engine.dialect.name == "sqlite"
 
+    # --- preparation ------------------------------------------------------------------------------------------
+
     def outdated(self) -> bool:
-        """Whether `prepare` will change an existing schema: not while a host of another version runs."""
+        """Return whether `prepare` will change an existing schema: not while a host of another version runs."""
         with _plain_errors():
             return migrate.outdated(self._read_engine)
 
     def prepare(self) -> None:
         """Bring the schema up to date and make sure that the key is the right one. Raises `StoreError`."""
         with _plain_errors():
+            # the key first: a migration that encrypts must not do so with a key that is not this database's
             with self._read_engine.connect() as session:
                 keyring.recognise(session, self.vault)
             migrate.upgrade(self._engine, self.vault)
             with self._engine.begin() as session:
                 keyring.establish(session, self.vault)
-                rewrite = migrate.wants_rewriting(session)
+                rewrite = migrate.needs_rewriting(session)
         if rewrite:
             self._rewrite()
 
@@ -134,24 +179,28 @@ class Store:
         """Rewrite a database whose free space holds what is encrypted now; where that fails, the next start tries."""
         try:
             with _plain_errors():
-                self._alone("VACUUM" if self.embedded else "VACUUM FULL")
-                if not self.wipe_log():
+                self._run_outside_transactions("VACUUM" if self.embedded else "VACUUM FULL")
+                if not self.truncate_log():
                     raise StoreBusy("another process reads it")
                 with self._engine.begin() as session:
-                    migrate.rewritten(session)
+                    migrate.mark_rewritten(session)
         except StoreError as error:
             log.warning("redeem codes of former versions may still be in the database's free space: %s", error)
 
-    def wipe_log(self) -> bool:
-        """Empty an embedded database's write-ahead log, where former texts still are; not while others read it."""
-        return not self.embedded or self._alone("PRAGMA wal_checkpoint(TRUNCATE)")[0][0] == 0
+    def truncate_log(self) -> bool:
+        """Empty an embedded database's write-ahead log, where former texts still are.
 
-    def _alone(self, statement: str) -> list[tuple[int, ...]]:
+        Return whether it is empty now: SQLite does not empty it while another process reads.
+        """
+        return not self.embedded or self._run_outside_transactions("PRAGMA wal_checkpoint(TRUNCATE)")[0][0] == 0
+
+    def _run_outside_transactions(self, statement: str) -> list[tuple[int, ...]]:
         """Run a statement that no transaction can hold, and return what an embedded database says to it."""
         if not self.embedded:
             with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as session:
                 session.exec_driver_sql(statement)
             return []
+        # a connection of its own: those of the engine begin a transaction before every statement
         database = sqlite3.connect(self._engine.url.database or "", timeout=_BUSY_MILLISECONDS / 1000)
         try:
             database.isolation_level = None
@@ -161,8 +210,10 @@ class Store:
         finally:
             database.close()
 
+    # --- what callers use -------------------------------------------------------------------------------------
+
     async def open(self) -> None:
-        """`prepare`, then start the writer."""
+        """Prepare the database and start the writer. Raises `StoreError`."""
         self._loop = asyncio.get_running_loop()
         if self.inline:
             self.prepare()
@@ -172,6 +223,7 @@ class Store:
         self._thread.start()
 
     async def close(self) -> None:
+        """Wait for the writes that were asked for, then close all connections."""
         if self._thread is not None:
             self._jobs.put(None)
             await asyncio.to_thread(self._thread.join)
@@ -180,23 +232,32 @@ class Store:
         self._engine.dispose()
         self._read_engine.dispose()
 
-    async def write(self, work: Callable[[Transaction], R], by: str | None = None) -> R:
-        """Run `work` in a transaction, journalled as done `by` somebody; its result once that is committed."""
+    async def write(self, work: Callable[[Transaction], ResultT], by: str | None = None) -> ResultT:
+        """Run `work` in a transaction, journalled as done `by` somebody; return its result once that is committed."""
 
-        def alone(tx: Transaction, items: Sequence[Any]) -> list[Any]:
+        # A function of its own for each call: jobs are grouped by their work, and this one belongs to one person.
+        def work_alone(tx: Transaction, works: Sequence[Callable[[Transaction], ResultT]]) -> list[ResultT]:
             tx.by = by
             try:
-                return [item(tx) for item in items]
+                return [work(tx) for work in works]
             finally:
                 tx.by = None
 
-        result: R = await self._submit(_Job(alone, work, asyncio.get_running_loop().create_future()))
-        return result
+        return await self._submit(work_alone, work)
 
-    async def gather(self, work: Callable[[Transaction, Sequence[T]], Sequence[R]], item: T) -> R:
-        """Run `work` for this item and those of other callers at once; this item's result once committed."""
-        result: R = await self._submit(_Job(work, item, asyncio.get_running_loop().create_future()))
-        return result
+    async def gather(self, work: GroupWork[ItemT, ResultT], item: ItemT) -> ResultT:
+        """Run `work` for this item and those of other callers at once; return this item's result once committed."""
+        return await self._submit(work, item)
+
+    async def read(self, query: Callable[[Transaction], ResultT]) -> ResultT:
+        """Run a query on a snapshot."""
+        if self.inline:
+            return self._read(query)
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, query)
+
+    def _read(self, query: Callable[[Transaction], ResultT]) -> ResultT:
+        with _plain_errors(), self._read_engine.connect() as session:
+            return query(Transaction(session, self.clock.now(), self.vault, quotas=self.quotas))
 
     async def clear_log(self) -> None:
         """Empty an embedded database's write-ahead log; say so in ours where another process reads it meanwhile.
@@ -204,76 +265,85 @@ class Store:
         What is erased or encrypted anew stands in the log's older pages until then.
         """
         try:
-            emptied = await asyncio.to_thread(self.wipe_log)
+            emptied = await asyncio.to_thread(self.truncate_log)
         except StoreError:
             emptied = False
         if not emptied:
             log.warning("former texts may still be in the database's write-ahead log: it empties when nobody reads it")
 
-    async def read(self, query: Callable[[Transaction], R]) -> R:
-        """Run a query on a snapshot."""
-        if self.inline:
-            return self._read(query)
-        return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, query)
+    # --- the writer -------------------------------------------------------------------------------------------
 
-    def _read(self, query: Callable[[Transaction], R]) -> R:
-        with _plain_errors(), self._read_engine.connect() as session:
-            return query(Transaction(session, self.clock.now(), self.vault, quotas=self.quotas))
-
-    async def _submit(self, job: _Job) -> Any:
+    async def _submit(self, work: GroupWork[ItemT, ResultT], item: ItemT) -> ResultT:
+        """Queue a job for the writer and wait until it is committed."""
+        future: asyncio.Future[ResultT] = asyncio.get_running_loop().create_future()
+        job = cast("_QueuedJob", _Job(work, item, future))
         if self.inline:
-            _settle(self._commit([job]))
+            _settle_all(self._commit([job]))
         else:
             self._jobs.put(job)
-        return await job.future
+        return await future
 
     def _write_loop(self) -> None:
+        """Commit what is queued until the store closes.
+
+        While one commit waits for the disk, others queue up; the next commit takes all of them. So a lone write is
+        committed at once, and under load the cost of a commit is shared by as many as arrived meanwhile.
+        """
         if self._loop is None:
             raise RuntimeError("the store is not open")
-        stopping = False
-        while not stopping:
-            jobs: list[_Job] = []
-            job = self._jobs.get()
-            while True:
-                if job is None:
-                    stopping = True
-                    break
-                jobs.append(job)
-                if len(jobs) >= MOST_TOGETHER or self._jobs.empty():
-                    break
-                job = self._jobs.get()
-            if jobs:
-                outcome = self._commit(jobs)
-                self._loop.call_soon_threadsafe(_settle, outcome)
+        while not self._closing:
+            if jobs := self._take_jobs():
+                outcomes = self._commit(jobs)
+                # futures belong to the event loop's thread: they are settled there
+                self._loop.call_soon_threadsafe(_settle_all, outcomes)
 
-    def _commit(self, jobs: Sequence[_Job]) -> list[tuple[_Job, Any, BaseException | None]]:
-        """All jobs in one transaction; where that fails, each in one of its own, so that the fault stays its own."""
+    def _take_jobs(self) -> list[_QueuedJob]:
+        """Wait for a job and take what else is queued; empty where the store closes instead."""
+        jobs: list[_QueuedJob] = []
+        while not jobs or (len(jobs) < MOST_TOGETHER and not self._jobs.empty()):
+            job = self._jobs.get()
+            if job is None:  # `close` queued it last: everything before it is written first
+                self._closing = True
+                break
+            jobs.append(job)
+        return jobs
+
+    def _commit(self, jobs: Sequence[_QueuedJob]) -> list[_Outcome]:
+        """Commit jobs together; where that fails, each in a transaction of its own, so that a fault stays its own.
+
+        The failed transaction was rolled back as a whole, so running every job once more repeats nothing. A fault of
+        the database itself (locked, full, broken) would meet each of them alike and is not tried again for each.
+        """
         try:
-            return self._together(jobs)
-        except Unusable as error:  # it would say the same to each
-            return [(job, None, error) for job in jobs]
+            return self._commit_together(jobs)
+        except Unusable as error:
+            return [_Outcome(job, error=error) for job in jobs]
         except Exception as error:  # noqa: BLE001 - whoever waits gets it
             if len(jobs) == 1:
-                # a future takes no StopIteration, and would leave the others waiting
-                told = RuntimeError("work ended with StopIteration") if isinstance(error, StopIteration) else error
-                return [(jobs[0], None, told)]
+                return [_Outcome(jobs[0], error=_settable(error))]
         return [outcome for job in jobs for outcome in self._commit([job])]
 
-    def _together(self, jobs: Sequence[_Job]) -> list[tuple[_Job, Any, BaseException | None]]:
-        outcome: list[tuple[_Job, Any, BaseException | None]] = []
-        grouped: dict[Any, list[_Job]] = {}
+    def _commit_together(self, jobs: Sequence[_QueuedJob]) -> list[_Outcome]:
+        """Run jobs in one transaction, those of the same work in one call, and announce the commit.
+
+        Raises whatever one of them raised, after nothing of any was written.
+        """
+        groups: dict[GroupWork[object, object], list[_QueuedJob]] = {}
         for job in jobs:
-            grouped.setdefault(job.work, []).append(job)
+            groups.setdefault(job.work, []).append(job)
+        outcomes: list[_Outcome] = []
         with _plain_errors(), self._engine.begin() as session:
             tx = Transaction(session, self.clock.now(), self.vault, quotas=self.quotas, writes=True)
-            for work, group in grouped.items():
+            for work, group in groups.items():
                 results = work(tx, [job.item for job in group])
-                outcome += [(job, result, None) for job, result in zip(group, results, strict=True)]
+                outcomes += [_Outcome(job, result) for job, result in zip(group, results, strict=True)]
+        # only now is it true: a listener that looks at the database finds what it is told of
         if tx.wakeups or tx.events:
             self._announce(tx)
-        return outcome
+        return outcomes
 
     def _announce(self, tx: Transaction) -> None:
+        """Tell listeners, in the event loop's thread, what a commit made due and changed."""
         for listener in self.listeners:
             if self.inline or self._loop is None:
                 listener(tx.wakeups, tx.events)
@@ -281,32 +351,33 @@ class Store:
                 self._loop.call_soon_threadsafe(listener, tx.wakeups, tx.events)
 
 
-def _settle(outcome: list[tuple[_Job, Any, BaseException | None]]) -> None:
-    for job, result, error in outcome:
-        if job.future.done():
-            continue
-        if error is not None:
-            job.future.set_exception(error)
-        else:
-            job.future.set_result(result)
+def _settle_all(outcomes: Sequence[_Outcome]) -> None:
+    for outcome in outcomes:
+        outcome.settle()
 
 
-def _engine(url: str, begin: str) -> Engine:
+def _settable(error: Exception) -> Exception:
+    """Return an error that a future takes: it refuses `StopIteration`, and would leave its caller waiting."""
+    return RuntimeError("work ended with StopIteration") if isinstance(error, StopIteration) else error
+
+
+def _create_engine(url: str, begin: str) -> Engine:
+    """Create an engine; on SQLite its transactions open with the statement `begin`."""
+    # what a statement was given may be anybody's: it has no place in an error's text
     if make_url(url).get_backend_name() != "sqlite":
         return create_engine(url, hide_parameters=True)
-    # what a statement was given may be anybody's: it has no place in an error's text
     engine = create_engine(
         url, hide_parameters=True, connect_args={"timeout": _BUSY_MILLISECONDS / 1000, "check_same_thread": False}
     )
 
     @event.listens_for(engine, "connect")
-    def _pragmas(dbapi: sqlite3.Connection, _record: Any) -> None:
-        dbapi.isolation_level = None  # we say BEGIN ourselves
-        dbapi.execute(f"PRAGMA busy_timeout={_BUSY_MILLISECONDS}")
-        dbapi.execute("PRAGMA journal_mode=WAL")
-        dbapi.execute("PRAGMA synchronous=FULL")
-        dbapi.execute("PRAGMA foreign_keys=ON")
-        dbapi.execute("PRAGMA secure_delete=ON")  # what is deleted or encrypted anew is overwritten, not only let go
+    def _set_pragmas(connection: sqlite3.Connection, _record: object) -> None:
+        connection.isolation_level = None  # we say BEGIN ourselves
+        connection.execute(f"PRAGMA busy_timeout={_BUSY_MILLISECONDS}")
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")  # committed is on disk, also when the power fails
+        connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute("PRAGMA secure_delete=ON")  # what is deleted is overwritten, not only let go
 
     @event.listens_for(engine, "begin")
     def _begin(session: Session) -> None:
@@ -317,19 +388,25 @@ def _engine(url: str, begin: str) -> Engine:
 
 @contextmanager
 def _plain_errors() -> Iterator[None]:
-    """What a database says of itself, as a sentence without the statement (which may hold anything)."""
+    """Turn what a database says of itself into a sentence without the statement (which may hold anything)."""
     try:
         yield
     except sqlalchemy.exc.OperationalError as error:
-        said = str(error.orig)
-        if "locked" in said or "busy" in said:
-            raise StoreBusy("the database is locked by another process: try again when it is done") from None
-        if "full" in said:
-            raise StoreBusy("the disk is full: nothing was written; make room and try again") from None
-        raise Unusable(f"the database cannot be used: {said}") from None
+        raise _operational_error(error) from None
+    except sqlalchemy.exc.IntegrityError:
+        raise  # some callers expect a row that exists
+    except (sqlalchemy.exc.DataError, sqlalchemy.exc.ProgrammingError) as error:
+        # a value of one of many jobs: not `Unusable`, so that the others are committed without it
+        raise ValueError(f"the database takes no such value: {type(error.orig).__name__}") from None
     except sqlalchemy.exc.DatabaseError as error:
-        if isinstance(error, sqlalchemy.exc.IntegrityError):
-            raise
-        if isinstance(error, sqlalchemy.exc.DataError | sqlalchemy.exc.ProgrammingError):  # what one of many wrote
-            raise ValueError(f"the database takes no such value: {type(error.orig).__name__}") from None
         raise Unusable(f"the database cannot be used: {type(error.orig).__name__}: {error.orig}") from None
+
+
+def _operational_error(error: sqlalchemy.exc.OperationalError) -> Unusable:
+    """Return the error that says what a database's refusal to work means."""
+    reason = str(error.orig)
+    if "locked" in reason or "busy" in reason:
+        return StoreBusy("the database is locked by another process: try again when it is done")
+    if "full" in reason:
+        return StoreBusy("the disk is full: nothing was written; make room and try again")
+    return Unusable(f"the database cannot be used: {reason}")

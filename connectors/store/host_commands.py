@@ -1,4 +1,8 @@
-"""TODO docstring."""
+"""Commands that another process leaves to the running host: asked, claimed, and answered through the database.
+
+Owns the table `errand`, whose parameters, progress and results are JSON as it was given; which kinds of command there
+are, and what their parameters and results mean, is `connectors.services.commands`'.
+"""
 
 from __future__ import annotations
 
@@ -6,107 +10,124 @@ import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from enum import StrEnum
 
+from pydantic import JsonValue
 from sqlalchemy import and_, or_, select
 
 from connectors.domain.clock import DAY, SECOND
 from connectors.store.engine import Transaction
+from connectors.store.rows import AnyRow
 from connectors.store.schema import errand_table
 
-_PATIENCE = 60 * SECOND
+JsonObject = Mapping[str, JsonValue]
+_CLAIM_PATIENCE = 60 * SECOND
+_KEEP_FOR = 7 * DAY
+_STOPPED = json.dumps({"error": "the host was stopped meanwhile"})
+
+
+class CommandState(StrEnum):
+    """How far a command has come; a host moves it on, and nothing leaves `done` or `failed`."""
+
+    asked = "asked"
+    """Another process asks for it: the host claims it, or the next host says that it failed."""
+    running = "running"
+    """The host has claimed it and reports its progress."""
+    done = "done"
+    """It ended, and its result is stored."""
+    failed = "failed"
+    """It was refused or raised, or its host was stopped: the result is `{"error": …}`."""
 
 
 @dataclass(frozen=True, slots=True)
 class HostCommand:
-    """`state` is asked, running, done or failed; `result` holds `{"error": …}` for a failed one."""
+    """One row; `result` is set once it is `done`, or holds `{"error": …}` for a failed one."""
 
     id: str
     connection_id: str
+    """The connection it is about; empty for one that concerns the whole installation."""
     kind: str
-    params: Mapping[str, Any]
-    state: str
-    progress: Mapping[str, Any] | None
-    result: Mapping[str, Any] | None
+    params: JsonObject
+    state: CommandState
+    progress: JsonObject | None
+    result: JsonObject | None
 
 
-def _command(row: Any) -> HostCommand:
+def _command_of(row: AnyRow) -> HostCommand:
     return HostCommand(
         row.id,
         row.connection_id,
         row.kind,
         json.loads(row.params),
-        row.state,
+        CommandState(row.state),
         json.loads(row.progress) if row.progress else None,
         json.loads(row.result) if row.result else None,
     )
 
 
-def ask(tx: Transaction, connection_id: str, kind: str, params: Mapping[str, Any]) -> str:
-    """Ask for an errand; its id."""
-    one = secrets.token_hex(6)
-    tx.run(errand_table.delete().where(errand_table.c.updated_at < tx.now - 7 * DAY))
+def ask(tx: Transaction, connection_id: str, kind: str, params: JsonObject) -> str:
+    """Ask the running host for a command and return the command's id; rows that nobody waits for any more go."""
+    command_id = secrets.token_hex(6)
+    tx.run(errand_table.delete().where(errand_table.c.updated_at < tx.now - _KEEP_FOR))
     tx.run(
         errand_table.insert(),
         [
             {
-                "id": one,
+                "id": command_id,
                 "connection_id": connection_id,
                 "kind": kind,
                 "params": json.dumps(params),
-                "state": "asked",
+                "state": CommandState.asked,
                 "created_at": tx.now,
                 "updated_at": tx.now,
             }
         ],
     )
-    return one
+    return command_id
 
 
 def claim(tx: Transaction) -> list[HostCommand]:
-    """Take all errands that are asked for."""
-    rows = tx.run(select(errand_table).where(errand_table.c.state == "asked").order_by(errand_table.c.created_at)).all()
+    """Take all commands that are asked for, oldest first; they are `running` from now on."""
+    # Only the host that holds the lock claims, one transaction at a time: nothing is claimed twice.
+    asked = errand_table.c.state == CommandState.asked
+    rows = tx.run(select(errand_table).where(asked).order_by(errand_table.c.created_at)).all()
     if rows:
-        tx.run(
-            errand_table.update()
-            .where(errand_table.c.id.in_([row.id for row in rows]))
-            .values(state="running", updated_at=tx.now)
-        )
-    return [_command(row) for row in rows]
+        claimed = errand_table.c.id.in_([row.id for row in rows])
+        tx.run(errand_table.update().where(claimed).values(state=CommandState.running, updated_at=tx.now))
+    return [_command_of(row) for row in rows]
 
 
-def report_progress(tx: Transaction, errand_id: str, now: Mapping[str, Any]) -> None:
-    tx.run(
-        errand_table.update().where(errand_table.c.id == errand_id).values(progress=json.dumps(now), updated_at=tx.now)
-    )
+def report_progress(tx: Transaction, command_id: str, progress: JsonObject) -> None:
+    """Store how far a running command has come."""
+    values = {"progress": json.dumps(progress), "updated_at": tx.now}
+    tx.run(errand_table.update().where(errand_table.c.id == command_id).values(values))
 
 
-def finish(tx: Transaction, errand_id: str, state: str, result: Mapping[str, Any]) -> None:
-    tx.run(
-        errand_table.update()
-        .where(errand_table.c.id == errand_id)
-        .values(state=state, result=json.dumps(result), updated_at=tx.now)
-    )
+def finish(tx: Transaction, command_id: str, state: CommandState, result: JsonObject) -> None:
+    """End a command as `done` with its result, or as `failed` with `{"error": …}`."""
+    values = {"state": state, "result": json.dumps(result), "updated_at": tx.now}
+    tx.run(errand_table.update().where(errand_table.c.id == command_id).values(values))
 
 
-def get(tx: Transaction, errand_id: str) -> HostCommand:
-    return _command(tx.run(select(errand_table).where(errand_table.c.id == errand_id)).one())
+def get(tx: Transaction, command_id: str) -> HostCommand:
+    """Return a command that was asked for."""
+    return _command_of(tx.run(select(errand_table).where(errand_table.c.id == command_id)).one())
 
 
 def abandon(tx: Transaction) -> None:
-    """Errands that a host left running when it ended are said to have failed: whoever waits may ask again."""
+    """Fail the commands that a host left running when it ended: whoever waits may ask again.
+
+    So are those that no host claimed in a minute. Younger ones stay asked: the host that calls this claims them.
+    """
+    unclaimed = and_(errand_table.c.state == CommandState.asked, errand_table.c.created_at < tx.now - _CLAIM_PATIENCE)
     tx.run(
         errand_table.update()
-        .where(
-            or_(
-                errand_table.c.state == "running",
-                and_(errand_table.c.state == "asked", errand_table.c.created_at < tx.now - _PATIENCE),
-            )
-        )
-        .values(state="failed", result=json.dumps({"error": "the host was stopped meanwhile"}), updated_at=tx.now)
+        .where(or_(errand_table.c.state == CommandState.running, unclaimed))
+        .values(state=CommandState.failed, result=_STOPPED, updated_at=tx.now)
     )
 
 
 def is_any_asked(tx: Transaction) -> bool:
-    """Whether somebody waits for an errand; a cheap look before the write lock."""
-    return tx.run(select(errand_table.c.id).where(errand_table.c.state == "asked").limit(1)).first() is not None
+    """Return whether somebody waits for a command; a cheap look before the write lock is taken."""
+    asked = errand_table.c.state == CommandState.asked
+    return tx.run(select(errand_table.c.id).where(asked).limit(1)).first() is not None

@@ -1,29 +1,23 @@
 """Which key a database's values are encrypted with, and the key of its hashes.
 
-Owns these rows of `setting`: `canary` (a known text; the key it is encrypted with is the one in use), `hash_key`
-(random, encrypted like everything else: hashes cannot be computed anew, so it outlives every change of keys) and
-`rotating` (there while former keys may still be in use).
+Owns the meaning of three stored settings: the canary (a known text; the key it is encrypted with is the one in use),
+the hash key (random, encrypted like everything else: hashes cannot be computed anew, so it outlives every rotation)
+and the mark of a rotation that has not ended. `stored_settings` writes the rows, `vault` encrypts.
 """
 
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
 
 from sqlalchemy import Connection as Session
-from sqlalchemy import Select, inspect, select
-from sqlalchemy.dialects import postgresql, sqlite
 
+from connectors.domain.finding import Finding
+from connectors.store import stored_settings
 from connectors.store.errors import WrongKey
-from connectors.store.schema import setting_table
-from connectors.store.vault import CANARY, MAKE_ONE, Key, Vault
+from connectors.store.stored_settings import CANARY, HASH_KEY, ROTATING
+from connectors.store.vault import CANARY_TEXT, MAKE_ONE, Key, Vault
 
-
-def _value(name: str) -> Select[str]:
-    return select(setting_table.c.value).where(setting_table.c.name == name)
-
-
-_CANARY = _value("canary").with_for_update(read=True)
+_CHECK = "keys"
 
 
 def recognise(session: Session, vault: Vault) -> None:
@@ -31,88 +25,92 @@ def recognise(session: Session, vault: Vault) -> None:
 
     Raises `WrongKey` where the vault does not know the key, and `StoreError` where a new database would get a weak one.
     """
-    canary = session.execute(_value("canary")).scalar() if inspect(session).has_table("setting") else None
-    if canary is None:
+    canary = stored_settings.find(session, CANARY) if stored_settings.has_table(session) else None
+    if canary is None:  # a new database: nothing in it binds us to a key yet
         vault.newest.refuse_weak()
         vault.hash_with(secrets.token_bytes(32))
         return
-    _use(vault, canary)
-    kept = session.execute(_value("hash_key")).scalar()
+    _use_key_of(vault, canary)
+    hash_key = stored_settings.find(session, HASH_KEY)
     # what hashes were keyed with before they had a key of their own stays their key
-    vault.hash_with(bytes.fromhex(vault.decrypt(kept)) if kept else vault.current.hash_key)
+    vault.hash_with(bytes.fromhex(vault.decrypt(hash_key)) if hash_key else vault.current.hash_key)
 
 
-def _use(vault: Vault, canary: str) -> None:
-    vault.use(canary.partition(":")[0])
-    if vault.decrypt(canary) != CANARY:
+def _use_key_of(vault: Vault, canary: str) -> None:
+    """Encrypt with the canary's key, after it has decrypted the canary. Raises `WrongKey`."""
+    vault.use(_key_id(canary))
+    if vault.decrypt(canary) != CANARY_TEXT:
         raise WrongKey(vault.key_id)
 
 
+def _key_id(ciphertext: str) -> str:
+    return ciphertext.partition(":")[0]
+
+
 def establish(session: Session, vault: Vault) -> None:
-    """Write down the key and the hash key of a database that has none."""
-    insert = (postgresql if session.dialect.name == "postgresql" else sqlite).insert(setting_table)
-    rows = [
-        {"name": "canary", "value": vault.encrypt(CANARY)},
-        {"name": "hash_key", "value": vault.encrypt(vault.hash_key.hex())},
-    ]
-    session.execute(insert.on_conflict_do_nothing(), rows)
-    recognise(session, vault)  # another process may have been as quick
+    """Write down the key and the hash key of a database that has none. Raises `WrongKey`."""
+    rows = {CANARY: vault.encrypt(CANARY_TEXT), HASH_KEY: vault.encrypt(vault.hash_key.hex())}
+    stored_settings.add_missing(session, rows)
+    # Two processes may open an empty database at once, each with a hash key it just made. Only one's rows were added:
+    # reading them back makes both use the same.
+    recognise(session, vault)
 
 
 def follow(session: Session, vault: Vault) -> None:
-    """In a transaction that writes: use the key that is in use now. Raises `WrongKey` where it is not known.
+    """Use the key that is in use now, in a transaction that writes. Raises `WrongKey` where it is not known.
 
-    A process that learned the keys before they were changed would else go on writing with a former one.
+    A process that learned the keys before a rotation would otherwise go on writing with a former key, which the
+    rotation is about to remove.
     """
-    canary = session.execute(_CANARY).scalar()
-    if canary is not None and not canary.startswith(f"{vault.key_id}:"):
-        vault.use(canary.partition(":")[0])
+    canary = stored_settings.find_canary_and_lock(session)
+    if canary is not None and _key_id(canary) != vault.key_id:
+        vault.use(_key_id(canary))
 
 
 def begin(session: Session, vault: Vault, key: Key) -> None:
-    """Change the key in use; what is encrypted with another stays to be encrypted anew."""
+    """Change the key in use; what is encrypted with another stays to be encrypted anew. Raises `StoreError`."""
+    # All three rows change in one transaction: whoever reads the canary finds a hash key of the same key.
     key.refuse_weak()
     vault.use(key.id)
-    for name, value in (("canary", CANARY), ("hash_key", vault.hash_key.hex())):
-        session.execute(setting_table.update().where(setting_table.c.name == name).values(value=vault.encrypt(value)))
-    session.execute(setting_table.delete().where(setting_table.c.name == "rotating"))
-    session.execute(setting_table.insert(), [{"name": "rotating", "value": key.id}])
+    stored_settings.put(session, CANARY, vault.encrypt(CANARY_TEXT))
+    stored_settings.put(session, HASH_KEY, vault.encrypt(vault.hash_key.hex()))
+    stored_settings.put(session, ROTATING, key.id)
 
 
-def rotating(session: Session) -> bool:
-    """Whether a change of keys has begun and not ended."""
-    return session.execute(_value("rotating")).scalar() is not None
+def is_rotating(session: Session) -> bool:
+    """Return whether a rotation has begun and not ended."""
+    return stored_settings.find(session, ROTATING) is not None
 
 
 def end(session: Session) -> None:
-    session.execute(setting_table.delete().where(setting_table.c.name == "rotating"))
+    """Note that a rotation has ended."""
+    stored_settings.delete(session, ROTATING)
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something that an operator should know of the keys: wrong (`good` is false), or only worth knowing (`None`)."""
-
-    good: bool | None
-    text: str
-
-
-def findings(session: Session, vault: Vault) -> list[Finding]:
-    """What should be done about the keys; empty where nothing is to be done."""
-    found: list[Finding] = []
+def find_problems(session: Session, vault: Vault) -> list[Finding]:
+    """List what an operator should do about the keys; empty where nothing is to be done."""
+    findings: list[Finding] = []
+    # a weak key that a newer one is about to replace needs no words of its own: the rotation is named below
     if vault.current.weakness is not None and vault.newest is vault.current:
-        found.append(Finding(False, f"the secret key {vault.current.weakness}; {_way_out(vault)}"))
-    if rotating(session):
-        text = "a change of keys has begun and not ended: `connectors keys rotate` goes on with it, and so does a host"
-        found.append(Finding(None, text))
-    elif vault.file is None and vault.newest is not vault.current:
-        text = (
+        findings.append(Finding(_CHECK, False, f"the secret key {vault.current.weakness}; {_way_out(vault)}"))
+    if hint := _rotation_hint(session, vault):
+        findings.append(Finding(_CHECK, None, hint))
+    return findings
+
+
+def _rotation_hint(session: Session, vault: Vault) -> str | None:
+    """Return what is to be done to begin, finish or clean up after a rotation; `None` for nothing."""
+    if is_rotating(session):
+        return "a change of keys has begun and not ended: `connectors keys rotate` goes on with it, and so does a host"
+    if vault.file is not None:  # the file is ours: `rotate` makes keys and removes them
+        return None
+    if vault.newest is not vault.current:
+        return (
             "CONNECTORS_SECRET_KEY is newer than the key in use: `connectors keys rotate` encrypts everything with it"
         )
-        found.append(Finding(None, text))
-    elif vault.file is None and vault.several:
-        text = "nothing is encrypted with a former key: CONNECTORS_SECRET_KEYS_OLD may be removed"
-        found.append(Finding(None, text))
-    return found
+    if vault.several:
+        return "nothing is encrypted with a former key: CONNECTORS_SECRET_KEYS_OLD may be removed"
+    return None
 
 
 def _way_out(vault: Vault) -> str:

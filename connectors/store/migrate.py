@@ -1,26 +1,43 @@
 """Brings a database to this version's schema, in one transaction.
 
-Owns the use of Alembic; the steps themselves are in `migrations/versions`.
+Owns the use of Alembic; the steps themselves are in `migrations/versions`. Alembic is imported where there is a step to
+take: a command on a database that is up to date, as nearly every one is, does not wait for it.
 """
 
 from __future__ import annotations
 
 from importlib import resources
+from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, select
+from sqlalchemy import Connection as Session
+from sqlalchemy import Engine, String, column, inspect, select, table
 
+from connectors.store import stored_settings
 from connectors.store.errors import NewerDatabase
-from connectors.store.schema import setting_table
+from connectors.store.stored_settings import REWRITE
 from connectors.store.vault import Vault
 
-_REWRITE = select(setting_table.c.value).where(setting_table.c.name == "rewrite")
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+_REVISION = select(column("version_num", String)).select_from(table("alembic_version"))
+
+
+def newest() -> str:
+    """Return the revision of this version's schema: the number with which the last step's file begins.
+
+    Raises `RuntimeError` where the package was built without its steps.
+    """
+    names = (file.name for file in (resources.files("connectors.store") / "migrations" / "versions").iterdir())
+    revisions = [name.partition("_")[0] for name in names if name[:1].isdigit()]
+    if not revisions:
+        raise RuntimeError("this package was built without its migrations")
+    return max(revisions)
 
 
 def _config() -> Config:
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(resources.files("connectors.store") / "migrations"))
     return config
@@ -28,16 +45,18 @@ def _config() -> Config:
 
 def upgrade(engine: Engine, vault: Vault) -> str:
     """Upgrade to the newest schema and return its revision; steps encrypt with `vault`. Raises `NewerDatabase`."""
-    config = _config()
-    head = ScriptDirectory.from_config(config).get_current_head()
-    if head is None:
-        raise RuntimeError("this package was built without its migrations")
+    head = newest()
     if _revision(engine) == head:
         return head
+    from alembic import command
+    from alembic.script import ScriptDirectory
+
+    config = _config()
+    # one transaction for all steps: a process that is killed in the middle leaves the schema it found
     with engine.begin() as session:
-        known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+        revisions = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
         current = revision(session)
-        if current is not None and current not in known:
+        if current is not None and current not in revisions:
             raise NewerDatabase(current)
         config.attributes.update(connection=session, vault=vault)
         command.upgrade(config, "head")
@@ -45,9 +64,9 @@ def upgrade(engine: Engine, vault: Vault) -> str:
 
 
 def outdated(engine: Engine) -> bool:
-    """Whether the database has a schema, and that is not the newest."""
+    """Return whether the database has a schema that is not the newest."""
     current = _revision(engine)
-    return current is not None and current != ScriptDirectory.from_config(_config()).get_current_head()
+    return current is not None and current != newest()
 
 
 def _revision(engine: Engine) -> str | None:
@@ -55,15 +74,18 @@ def _revision(engine: Engine) -> str | None:
         return revision(session)
 
 
-def revision(session: Connection) -> str | None:
-    """The schema a database is at; `None` for an empty one."""
-    return MigrationContext.configure(session).get_current_revision()
+def revision(session: Session) -> str | None:
+    """Return the schema a database is at, as Alembic left it in its own table; `None` for an empty database."""
+    if not inspect(session).has_table("alembic_version"):
+        return None
+    return session.execute(_REVISION).scalar()
 
 
-def wants_rewriting(session: Connection) -> bool:
-    """Whether an upgrade encrypted what stood in clear: the former text may be in the file's free space."""
-    return session.execute(_REWRITE).first() is not None
+def needs_rewriting(session: Session) -> bool:
+    """Return whether an upgrade encrypted what stood in clear: the former text may be in the file's free space."""
+    return stored_settings.find(session, REWRITE) is not None
 
 
-def rewritten(session: Connection) -> None:
-    session.execute(setting_table.delete().where(setting_table.c.name == "rewrite"))
+def mark_rewritten(session: Session) -> None:
+    """Note that the free space holds no former text any more."""
+    stored_settings.delete(session, REWRITE)

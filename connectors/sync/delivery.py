@@ -22,7 +22,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -81,7 +81,7 @@ class Deliverer:
         self._store = store
         self._sevenstamp = sevenstamp
         self.timing = timing or Timing()
-        self._resolver = Resolver(store, sevenstamp, self.timing)
+        self._resolver = Resolver(store, sevenstamp, self.timing, self.wake)
         self._lanes = lanes
         self._slots = asyncio.Semaphore(lanes)
         self._senders: dict[str, _Sender] = {}
@@ -152,10 +152,7 @@ class Deliverer:
 
     async def resolve(self, only: str | None = None) -> int:
         """Look up what is in doubt and due (of one connection); return how many operations that were."""
-        number = await self._resolver.resolve(only)
-        if number:
-            self.wake()
-        return number
+        return await self._resolver.resolve(only)
 
     async def check_paused_businesses(self, every: int = plan_limits.CHECK_EVERY) -> None:
         """Ask 7stamp whether businesses whose plan was used up may go on; `every` in microseconds."""
@@ -260,37 +257,44 @@ class Deliverer:
     def _settle_and_claim_in(
         self, tx: Transaction, answers: Sequence[Answer], chosen: Sequence[Candidate]
     ) -> list[Operation]:
+        # answers first: an answer may free the lane of what is claimed next
         settle(tx, answers)
         claimed = ledger.operations.claim(tx, [candidate.id for candidate in chosen])
         if not claimed:
             return []
-        # a connection may have been paused, or its key refused, since its operations were read as due
-        generations = connections.registry.sendable(tx, {operation.connection_id for operation in claimed})
+        sendable = self._read_senders(tx, {operation.connection_id for operation in claimed})
+        stopped = [operation.id for operation in claimed if operation.connection_id not in sendable]
+        ledger.operations.unclaim(tx, stopped)
+        return self._hold_beyond_caps(tx, [operation for operation in claimed if operation.id not in stopped])
+
+    def _read_senders(self, tx: Transaction, connection_ids: Collection[str]) -> Collection[str]:
+        """Read what sending takes for connections that are new or were changed; return those that may send now.
+
+        A connection may have been paused, or its key refused, since its operations were read as due.
+        """
+        generations = connections.registry.sendable(tx, connection_ids)
         for connection_id, generation in generations.items():
             sender = self._senders.get(connection_id)
             if sender is None or sender.connection.generation != generation:
                 self._senders[connection_id] = _read_sender(tx, connection_id)
-        stopped = [operation.id for operation in claimed if operation.connection_id not in generations]
-        ledger.operations.unclaim(tx, stopped)
-        return self._hold_beyond_caps(tx, [operation for operation in claimed if operation.id not in stopped])
+        return generations.keys()
 
     def _hold_beyond_caps(self, tx: Transaction, claimed: Sequence[Operation]) -> list[Operation]:
         """Hold what would give a card more stamps than its day allows, whole operations only; return the others."""
-        caps = {operation.id: cap for operation in claimed if (cap := self._cap_of(operation)) is not None}
-        if not caps:
-            return list(claimed)
-        given = ledger.delivery_queue.stamps_of_day(tx, [operation for operation in claimed if operation.id in caps])
-        beyond = [
-            operation
-            for operation in claimed
-            if operation.id in caps and given[operation.id] + operation.count > caps[operation.id]
-        ]
+        capped = [operation for operation in claimed if self._cap_of(operation) is not None]
+        # what is on the wire counts too, and of one card only one is: two claims cannot use up the same cap
+        given = ledger.delivery_queue.stamps_of_day(tx, capped)
+        beyond = [operation for operation in capped if self._is_beyond_cap(operation, given[operation.id])]
         ledger.operations.unclaim(tx, [operation.id for operation in beyond])
         facts = HOLDS[Hold.cap]
         for operation in beyond:
-            reason = Message(facts.reason, {"most": caps[operation.id], "given": given[operation.id]})
+            reason = Message(facts.reason, {"most": self._cap_of(operation) or 0, "given": given[operation.id]})
             ledger.operations.hold_back(tx, operation, Hold.cap, reason, facts.expires_at(tx.now))
         return [operation for operation in claimed if operation not in beyond]
+
+    def _is_beyond_cap(self, operation: Operation, given: int) -> bool:
+        cap = self._cap_of(operation)
+        return cap is not None and given + operation.count > cap
 
     def _cap_of(self, operation: Operation) -> int | None:
         """Return the stamps that a card may be given on a day, where that is bounded for this operation."""

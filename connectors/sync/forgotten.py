@@ -5,7 +5,7 @@ Owns which snapshots name a forgotten customer; the marks are `connectors.store.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from connector_sdk.sale import Sale
@@ -35,15 +35,23 @@ def strip_forgotten(
     """
     names = _names_by_snapshot(tx, snapshots)
     marks = ledger.forgotten_customers.marks(tx, {mark for hashes in names for mark in hashes})
-    stripped: list[Snapshot] = []
-    for sale_id, snapshot, hashes in zip(ids, snapshots, names, strict=True):
-        sale = snapshot.sale
-        marked_at = max((marks[mark] for mark in hashes if mark in marks), default=None)
-        is_older = marked_at is not None and (sale.closed_at is None or micros(sale.closed_at) <= marked_at)
-        if sale.customer is not None and (is_older or sale_id in anonymous):
-            snapshot = replace(snapshot, sale=sale.model_copy(update={"customer": None}))
-        stripped.append(snapshot)
-    return stripped
+    return [
+        _without_customer(snapshot) if sale_id in anonymous or _is_marked(snapshot, hashes, marks) else snapshot
+        for sale_id, snapshot, hashes in zip(ids, snapshots, names, strict=True)
+    ]
+
+
+def _without_customer(snapshot: Snapshot) -> Snapshot:
+    if snapshot.sale.customer is None:
+        return snapshot
+    return replace(snapshot, sale=snapshot.sale.model_copy(update={"customer": None}))
+
+
+def _is_marked(snapshot: Snapshot, hashes: Sequence[str], marks: Mapping[str, int]) -> bool:
+    """Say whether a snapshot's customer was marked after the receipt was closed, by the youngest of their marks."""
+    marked_at = max((marks[mark] for mark in hashes if mark in marks), default=None)
+    closed_at = snapshot.sale.closed_at
+    return marked_at is not None and (closed_at is None or micros(closed_at) <= marked_at)
 
 
 def _names_by_snapshot(tx: Transaction, snapshots: Sequence[Snapshot]) -> list[list[str]]:

@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 _PAUSES = (0, 60, 300, 1800, 7200, 21600)
 """Seconds between searches for a customer without a card; the first after a hold follows at once, since a card may have
 been made between the search and the hold."""
-_AT_ONCE = 8
+_CALLS_AT_ONCE = 8
 _DUE = 200
 _ASKED = 10_000
 """Searches in one round when somebody waits for the result: all of a connection's at once."""
@@ -82,7 +82,7 @@ class Identifier:
             return 0
         ids = list({search.connection_id for search in searches})
         owners = await self._store.read(lambda tx: connections.registry.by_ids(tx, ids))
-        slots = asyncio.Semaphore(_AT_ONCE)
+        slots = asyncio.Semaphore(_CALLS_AT_ONCE)
 
         async def run(search: CardSearch) -> None:
             async with slots:
@@ -158,15 +158,13 @@ async def _find_card(client: SevenStampClient, names: Sequence[Reference], *, ma
     """Ask 7stamp for the card of each name, and issue one where there is none and a rule says so."""
     names = tuple(names)
     cards: dict[str, Card] = {}
-    refused: set[Reference] = set()
+    issuable: list[Reference] = []
     for name in names:
-        try:
-            matches = await client.cards(**{name.kind: name.value})
-        except Refused as refusal:
-            if refusal.status != 422:
-                raise
-            refused.add(name)  # 7stamp says that this is no such name: it finds nobody
+        matches = await _cards_named(client, name)
+        if matches is None:
             continue
+        issuable.append(name)
+        # all names are asked, though the first has found a card: another's card must not pass for a match
         active = next((card for card in matches if card.active), None)
         if active is not None:
             cards.setdefault(active.id, active)
@@ -175,9 +173,19 @@ async def _find_card(client: SevenStampClient, names: Sequence[Reference], *, ma
     if cards:
         (card,) = cards.values()
         return _CardFound(KnownCard(card.id, card.hint), names=_with_number(names, card))
-    if may_issue and (issued := await _issue_card(client, [name for name in names if name not in refused])):
+    if may_issue and (issued := await _issue_card(client, issuable)):
         return _CardFound(KnownCard(issued.id, issued.hint), issued=True, names=_with_number(names, issued))
     return _NoCard(names=names)
+
+
+async def _cards_named(client: SevenStampClient, name: Reference) -> Sequence[Card] | None:
+    """Ask 7stamp for the cards of a name; `None` where it says that this is no name, which finds nobody."""
+    try:
+        return await client.cards(**{name.kind: name.value})
+    except Refused as refusal:
+        if refusal.status != 422:
+            raise
+        return None
 
 
 async def _issue_card(client: SevenStampClient, names: Sequence[Reference]) -> Card | None:
@@ -205,21 +213,24 @@ def _conclude(tx: Transaction, connection: Connection, search: CardSearch, answe
     if isinstance(answer, _CardFound):
         ledger.cards.remember(tx, connection.business_id, search.customer_hash, answer.card)
     batch = SaleBatch.load(tx, [search.sale_id, *ledger.card_searches.other_sales_of_customer(tx, search)])
-    waiting: list[tuple[SaleRow, StampRule]] = []
+    holds: dict[str, int] = {}
     for row in batch.oldest_first():
-        # another customer was named meanwhile, or the card was found by another search
-        if row.customer_hash != search.customer_hash or (row.identified and row.card_id is not None):
-            continue
-        rule = _rule_of(tx, row)
-        if _apply(tx, batch, row, connection, rule, answer) not in (None, SKIP):
-            waiting.append((row, rule))
+        if _waits_for(row, search):
+            rule = _rule_of(tx, row)
+            if _apply(tx, batch, row, connection, rule, answer) not in (None, SKIP):
+                holds[row.id] = rule.hold_days * DAY
     batch.flush()
     at = tx.now + _PAUSES[min(search.attempts, len(_PAUSES) - 1)] * SECOND
-    for row, rule in waiting:
-        ledger.card_searches.wait_for_card(tx, row.id, search.customer_hash, at, rule.hold_days * DAY)
+    for sale_id, hold in holds.items():
+        ledger.card_searches.wait_for_card(tx, sale_id, search.customer_hash, at, hold)
     if search.sale_id not in batch.rows or batch.rows[search.sale_id].customer_hash != search.customer_hash:
         ledger.card_searches.delete(tx, search.sale_id, search.customer_hash)
     tx.wakeups.add(Wakeup.identify)
+
+
+def _waits_for(row: SaleRow, search: CardSearch) -> bool:
+    """Say whether a sale still waits: not where it names another customer now, or its card was found meanwhile."""
+    return row.customer_hash == search.customer_hash and not (row.identified and row.card_id is not None)
 
 
 def _apply(

@@ -143,13 +143,14 @@ class _IngestTransaction:
 
     Each snapshot goes through the same questions, in this order, and the first that fits decides:
 
-    1. Is its location another connection's (or its connection removed)? Then it is not ours: `elsewhere`.
+    1. Does this connection neither cover its location nor have the receipt (or is it removed)? Then it is not this
+       connection's to take in: `elsewhere`.
     2. Is it a push without a version, of a till that can be asked? A push says nothing of its age: `hinted`.
     3. Is the receipt new? Then this is its first version.
     4. Does it say what is stored? Nothing to write, unless a backfill admits the receipt: `unchanged`.
     5. Is it a push that nothing can order (`are_ordered`)? Then the rules for pushes: what was seen before changes
        nothing, refunds never shrink, a void never reopens.
-    6. Is it older than what is stored? It loses, and the journal says so: `lost`.
+    6. Is it not newer than what is stored, by version or ticket? It loses, and the journal says so: `lost`.
     7. Otherwise it is the receipt's next version: `stored`.
     """
 
@@ -212,6 +213,10 @@ class _IngestTransaction:
             return self._store_first(sale_id, snapshot, digest)
         if row.digest == digest:
             return self._admit_backfilled(row, snapshot)
+        return self._ingest_change(row, snapshot, digest)
+
+    def _ingest_change(self, row: SaleRow, snapshot: Snapshot, digest: str) -> Outcome:
+        """Rule on a snapshot that says something else than what is stored: the last three questions."""
         if snapshot.is_push and not snapshot.fetches and not are_ordered(row, snapshot):
             return self._ingest_push_without_order(row, snapshot, digest)
         if not is_newer(row, snapshot):
@@ -222,7 +227,7 @@ class _IngestTransaction:
         connection = snapshot.connection
         if connection.health is Health.removed:
             return True
-        # a receipt that moved to a location of nobody stays with the connection that has it
+        # a receipt that this connection has stays with it, wherever its location is now
         is_theirs = row is not None and row.connection_id == connection.id
         return not connection.covers(snapshot.sale.location_id) and not is_theirs
 

@@ -98,25 +98,28 @@ def plan_sale(batch: SaleBatch, row: SaleRow, connection: Connection, rule: Stam
         sale.write_line("sale.identifying")
         return
     changes = [_bring_to_target(sale, owner, why) for owner in _owners(batch, row)]
-    was_planned_before = any(operation.kind in STAMPS for operation in batch.operations[row.id])
-    if not any(changes) and not was_planned_before:
+    has_operations = any(operation.kind in STAMPS for operation in batch.operations[row.id])
+    if not any(changes) and not has_operations:
         sale.write_line("sale.none", why=_why_none(row, connection, why))
 
 
 def _owners(batch: SaleBatch, row: SaleRow) -> Iterator[_Owner]:
     """Yield everybody for whom stamps of this sale are planned, or are to be: at most one has a target above 0.
 
-    Former owners come first, in the order of their operations: what they have is taken back before the present one is
-    given it, so that a journal reads in the order in which it happened.
+    In the order of their first operations, a new owner last: where a sale goes from one card to another for the first
+    time, the journal says first what is taken back.
     """
-    operations = [operation for operation in batch.operations[row.id] if operation.kind in STAMPS]
     present = _present_owner(row)
-    cards = {operation.owner: operation.card_id for operation in operations}
-    if row.card_id is not None and present == row.card_id:
-        cards[row.card_id] = row.card_id
-    for owner in dict.fromkeys([*(operation.owner for operation in operations), *([present] if present else [])]):
-        theirs = tuple(operation for operation in operations if operation.owner == owner)
-        yield _Owner(cards.get(owner), target(row) if owner == present else 0, theirs)
+    by_owner: dict[str, list[PlannedOperation]] = {}
+    for operation in batch.operations[row.id]:
+        if operation.kind in STAMPS:
+            by_owner.setdefault(operation.owner, []).append(operation)
+    if present is not None:
+        by_owner.setdefault(present, [])
+    for owner, operations in by_owner.items():
+        # a lane's operations have no card; whoever is new has the card that the sale is bound to, or none
+        card_id = operations[0].card_id if operations else row.card_id
+        yield _Owner(card_id, target(row) if owner == present else 0, tuple(operations))
 
 
 def _present_owner(row: SaleRow) -> str | None:
@@ -217,18 +220,24 @@ def _hold_of(sale: _Planning, card_id: str | None, signed: int) -> Hold | None:
 
 def plan_redemptions(batch: SaleBatch, row: SaleRow, connection: Connection, codes: Sequence[str]) -> None:
     """Redeem each code of a closed, admitted receipt once; cancel what is not sent when its code is gone."""
-    planned = {
-        operation.lane: operation
-        for operation in batch.operations[row.id]
-        if operation.kind == Kind.voucher_redeemed and operation.state != State.cancelled
-    }
+    planned = _planned_redemptions(batch, row)
     redeems = bool(row.admitted) and row.status == SaleStatus.closed
     codes_by_lane = {batch.voucher_lane(row, code): code for code in codes} if redeems else {}
+    # what was sent stays: a reward that somebody has taken is not taken back
     gone = (operation for lane, operation in planned.items() if lane not in codes_by_lane)
     batch.cancel(row, [operation.id for operation in gone if operation.state in MOVABLE])
     for lane, code in codes_by_lane.items():
         if lane not in planned:
             _plan_redemption(batch, row, connection, code)
+
+
+def _planned_redemptions(batch: SaleBatch, row: SaleRow) -> dict[str, PlannedOperation]:
+    """Map the lane of each voucher to the sale's redemption of it, whatever became of that."""
+    return {
+        operation.lane: operation
+        for operation in batch.operations[row.id]
+        if operation.kind == Kind.voucher_redeemed and operation.state != State.cancelled
+    }
 
 
 def _plan_redemption(batch: SaleBatch, row: SaleRow, connection: Connection, code: str) -> None:

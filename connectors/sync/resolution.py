@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from connectors.domain.clock import MINUTE, SECOND
@@ -31,7 +32,7 @@ from connectors.store.ledger.operations import Operation
 from connectors.sync.health import report_refused_key
 from connectors.sync.settlement import Answer, settle
 
-_AT_ONCE = 200
+_OPERATIONS_AT_ONCE = 200
 _CALLS_AT_ONCE = 8
 _LONGEST_FACTOR = 100
 _UNKNOWN_THINGS = {(404, "card_not_found"), (404, "voucher_not_found")}
@@ -50,16 +51,21 @@ class Timing:
 
 
 class Resolver:
-    """Settles operations in doubt by their cards' history, or their vouchers' state."""
+    """Settles operations in doubt by their cards' history, or their vouchers' state; calls `settled` after each."""
 
-    def __init__(self, store: Store, sevenstamp: SevenStamp, timing: Timing) -> None:
+    def __init__(
+        self, store: Store, sevenstamp: SevenStamp, timing: Timing, settled: Callable[[], None] = lambda: None
+    ) -> None:
         self._store = store
         self._sevenstamp = sevenstamp
         self._timing = timing
+        self._settled = settled
 
     async def resolve(self, only: str | None = None) -> int:
         """Look up what is in doubt and due (of one connection); return how many operations that were."""
-        operations = await self._store.write(lambda tx: ledger.operations.claim_uncertain(tx, _AT_ONCE, only))
+        operations = await self._store.write(
+            lambda tx: ledger.operations.claim_uncertain(tx, _OPERATIONS_AT_ONCE, only)
+        )
         if not operations:
             return 0
         ids = list({operation.connection_id for operation in operations})
@@ -90,6 +96,7 @@ class Resolver:
         absence = NotSent("the history shows that it was not applied")
         answer = Answer(operation, outcome or absence, connection.key_hash)
         await self._store.write(lambda tx: settle(tx, [answer]))
+        self._settled()
 
     async def _postpone_to_horizon(self, operation: Operation, began: int) -> None:
         """Look again halfway to the moment from which on an absence proves something: presence may show before."""

@@ -36,7 +36,7 @@ class Outcome(StrEnum):
     stored = "stored"
     """It is the receipt's new version, and planned."""
     lost = "lost"
-    """It is older than what is known, or would undo it; the journal says so."""
+    """It is older than what is known, or would undo it; the journal says so, the first time."""
     kept = "kept"
     """It could not be taken in: it is kept for a person."""
     hinted = "hinted"

@@ -9,9 +9,10 @@ import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import get_args
 
 import httpx
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 
 from connector_sdk.connector import Connector, OperatorSettings, TillAccount
 from connector_sdk.errors import ConnectorError
@@ -99,3 +100,12 @@ def app_settings(connector_class: type[Connector[BaseModel]]) -> OperatorSetting
     `None` where the connector has no such settings.
     """
     return connector_class.app_model() if connector_class.app_model is not None else None
+
+
+def secret_fields(connector_class: type[Connector[BaseModel]]) -> set[str]:
+    """Return the names of the settings that are stored encrypted and never shown again."""
+    return {
+        name
+        for name, field in connector_class.settings_model.model_fields.items()
+        if SecretStr in (field.annotation, *get_args(field.annotation))
+    }

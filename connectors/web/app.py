@@ -13,8 +13,9 @@ from starlette.requests import ClientDisconnect
 
 from connector_sdk.hooks import Answer, HookRequest
 from connectors.runtime.host import Host
-from connectors.web.console.frame import make, mount
-from connectors.web.console.pages import PAGES
+from connectors.web.console.pages import ROUTERS
+from connectors.web.console.routing import mount
+from connectors.web.console.state import build_console
 from connectors.web.request_input import read_body
 from connectors.web.untrusted_proxies import UntrustedProxyCounter
 
@@ -38,7 +39,7 @@ def application(host: Host) -> FastAPI:
     app = FastAPI(title="7stamp connectors", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     _add_hooks(app, host)
     _add_probes(app, host)
-    mount(app, make(host), *PAGES)
+    mount(app, build_console(host), *ROUTERS)
     app.add_middleware(UntrustedProxyCounter, host=host)
     return app
 

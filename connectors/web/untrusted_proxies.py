@@ -10,7 +10,8 @@ import time
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from connectors.runtime.host import UNTRUSTED_PROXY, Host
+from connectors.runtime.counter_names import UNTRUSTED_PROXY
+from connectors.runtime.host import Host
 from connectors.store import counters
 
 _EVERY_SECONDS = 3600.0

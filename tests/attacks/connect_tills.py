@@ -15,6 +15,7 @@ import httpx
 
 from connector_sdk.rule import StampRule, UnknownCustomer
 from connectors.runtime.host import Host
+from connectors.services import ConnectOptions
 from connectors.settings import Settings
 from poster_connector.sandbox import Account
 from tests.attacks.plugin import KINDS
@@ -70,7 +71,7 @@ async def _connect_all() -> dict[str, ConnectedTill]:
             rule = StampRule(unknown_customer=UnknownCustomer.issue)
             poll = 10 if connector == "poster" else None
             connection = await host.services.onboarding.connect(
-                connector, values, key, lambda _: rule, title=title, poll_seconds=poll
+                connector, values, key, lambda _: rule, ConnectOptions(title=title, poll_seconds=poll)
             )
             connected[title] = ConnectedTill(
                 connection.id, httpx.URL(host.services.connections.hook_url(connection) or "").path

@@ -10,7 +10,7 @@ from playwright.async_api import Page
 from connector_sdk.rule import StampRule
 from connectors.store import access
 from connectors.store.access.passkeys import Challenge
-from connectors.store.access.sessions import OPERATOR, Visitor, make_link
+from connectors.store.access.sessions import OPERATOR, Principal, make_link
 from tests.stage import KEY, PASSWORD, Stage, keep_passkey
 from tests.town import ANNA
 
@@ -28,7 +28,7 @@ async def every_page(stage: Stage, page: Page, operator: Page) -> AsyncIterator[
     yield "sign-in-operator", page
     await page.goto("/link/none")
     yield "link-used", page
-    business = Visitor(stage.town.connection.business_id, "Cafe", "Europe/Kyiv", OPERATOR)
+    business = Principal(stage.town.connection.business_id, "Cafe", "Europe/Kyiv", OPERATOR)
     token = await stage.town.host.store.write(lambda tx: make_link(tx, business))
     await page.goto(f"/link/{token}")
     yield "link", page
@@ -104,11 +104,11 @@ async def every_page(stage: Stage, page: Page, operator: Page) -> AsyncIterator[
 async def _passkeys(stage: Stage, page: Page) -> AsyncIterator[tuple[str, Page]]:
     """A passkey that may have been copied and one whose key 7stamp refuses; adding, removing, being asked once more."""
     host, business = stage.town.host, stage.town.connection.business_id
-    owner = Visitor(business, "Cafe Lviv", "UTC", "till", KEY)
+    owner = Principal(business, "Cafe Lviv", "UTC", "till", KEY)
     copied = await keep_passkey(host, owner, "Corner")
     for challenge in (Challenge("first", 0), Challenge("second", 0)):  # the same count twice
         await host.store.write(lambda tx, answered=challenge: access.passkeys.use(tx, copied, 5, answered))
-    await keep_passkey(host, Visitor(business, "Cafe Lviv", "UTC", "till"), "Terrace")
+    await keep_passkey(host, Principal(business, "Cafe Lviv", "UTC", "till"), "Terrace")
     await page.goto("/devices")
     yield "devices-passkeys", page
     await page.goto("/passkeys/add")

@@ -1,4 +1,7 @@
-"""What holds on every page: axe finds nothing, keys reach everything, nothing is too wide, no text is lost."""
+"""What holds on every page: axe finds nothing, keys reach everything, nothing is too wide, no text is lost.
+
+All of it is looked at in one walk, a page at a time: coming to a page costs more than looking at it.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Page
 
 from connector_sdk.messages import Catalogue
-from connectors.web.console.words import Words
+from connectors.web.console.localization import Localizer
 from tests.browser.pages import every_page
 from tests.stage import NARROW, WIDE, Stage
 
@@ -61,8 +64,9 @@ _TEXTS = """() => {
   return found;
 }"""
 
-
-SMALLEST = {"width": 320, "height": 640}
+_LOOKS = (("wide and light", WIDE, "light"), ("narrow and dark", NARROW, "dark"))
+_SMALLEST = {"width": 320, "height": 640}
+_RULES = ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa", "best-practice"]
 
 
 async def by_keyboard(page: Page) -> list[str]:
@@ -88,33 +92,6 @@ async def by_keyboard(page: Page) -> list[str]:
     return wrong
 
 
-@pytest.mark.parametrize(("viewport", "scheme"), [(WIDE, "light"), (NARROW, "dark")], ids=["wide-light", "narrow-dark"])
-async def test_every_page_is_for_everybody(stage: Stage, viewport: dict[str, int], scheme: str) -> None:
-    await stage.history()
-    page = await stage.page(viewport=viewport, color_scheme=scheme)
-    operator = await stage.page(viewport=viewport, color_scheme=scheme)
-    wrong: list[str] = []
-    names: list[str] = []
-    async for name, shown in every_page(stage, page, operator):
-        names.append(name)
-        await shown.evaluate("document.querySelectorAll('details').forEach((one) => one.open = true)")
-        answer = await Axe().run(
-            shown, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa", "best-practice"]}
-        )
-        wrong += [f"{name}: axe {one['id']}: {one['nodes'][0]['html'][:160]}" for one in answer.response["violations"]]
-        wrong += [f"{name}: {one}" for one in await by_keyboard(shown)]
-        wrong += [f"{name}: small: {one}" for one in await shown.evaluate(_SMALL)]
-        wider = await shown.evaluate("document.documentElement.scrollWidth - innerWidth")
-        wrong += [f"{name}: {wider} px wider than the screen"] if wider > 0 else []
-        if viewport is NARROW:
-            await shown.set_viewport_size(SMALLEST)  # type: ignore[arg-type]
-            wider = await shown.evaluate("document.documentElement.scrollWidth - innerWidth")
-            wrong += [f"{name}: {wider} px wider than a small phone"] if wider > 0 else []
-            await shown.set_viewport_size(viewport)  # type: ignore[arg-type]
-    assert wrong == []
-    assert len(names) > 25
-
-
 class Pseudo(Catalogue):
     """Every text of ours in brackets: what stands outside them has escaped translation."""
 
@@ -134,20 +111,52 @@ _OWN = re.compile(
 )
 
 
-async def test_no_text_escapes_translation(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+async def barriers(page: Page) -> list[str]:
+    """What keeps somebody from using a page as it is shown now."""
+    await page.evaluate("document.activeElement.blur()")  # the skip link covers others while it has the focus
+    answer = await Axe().run(page, options={"runOnly": _RULES})
+    problems = [f"axe {rule['id']}: {rule['nodes'][0]['html'][:160]}" for rule in answer.response["violations"]]
+    problems += await by_keyboard(page)
+    problems += [f"small: {element}" for element in await page.evaluate(_SMALL)]
+    return problems + await too_wide(page)
+
+
+async def too_wide(page: Page) -> list[str]:
+    pixels = await page.evaluate("document.documentElement.scrollWidth - innerWidth")
+    return [f"{pixels} px wider than the screen"] if pixels > 0 else []
+
+
+async def untranslated(page: Page) -> list[str]:
+    """The texts of a page that are neither in the brackets of `Pseudo` nor somebody's own."""
+    escaped = []
+    for text in await page.evaluate(_TEXTS):
+        rest = text
+        while (outer := re.sub(r"⟦[^⟦⟧]*⟧", "", rest)) != rest:
+            rest = outer
+        if re.search(r"[^\W\d_]{2,}", _OWN.sub("", rest)):
+            escaped.append(f"not translated: {text.strip()}")
+    return escaped
+
+
+async def test_every_page_is_for_everybody_and_in_every_language(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     stage.town.host.words = Pseudo(stage.town.host.words.packages)
-    monkeypatch.setattr(Words, "_said", lambda _self, text: f"⟦{text}⟧")
+    monkeypatch.setattr(Localizer, "_formatted", lambda _self, text: f"⟦{text}⟧")
     await stage.history()
-    page, operator = await stage.page(), await stage.page()
-    escaped: dict[str, list[str]] = {}
-    async for name, shown in every_page(stage, page, operator):
-        for text in await shown.evaluate(_TEXTS):
-            left = text
-            while (inner := re.sub(r"⟦[^⟦⟧]*⟧", "", left)) != left:
-                left = inner
-            if re.search(r"[^\W\d_]{2,}", _OWN.sub("", left)):
-                escaped.setdefault(name, []).append(text.strip())
-    assert escaped == {}, "\n".join(f"{name}: {texts}" for name, texts in escaped.items())
+    cafe, operator = await stage.page(), await stage.page()
+    problems: list[str] = []
+    names: list[str] = []
+    async for name, page in every_page(stage, cafe, operator):
+        names.append(name)
+        problems += [f"{name}: {problem}" for problem in await untranslated(page)]
+        await page.evaluate("document.querySelectorAll('details').forEach((one) => one.open = true)")
+        for look, viewport, scheme in _LOOKS:
+            await page.set_viewport_size(viewport)  # type: ignore[arg-type]
+            await page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+            problems += [f"{name}, {look}: {problem}" for problem in await barriers(page)]
+        await page.set_viewport_size(_SMALLEST)  # type: ignore[arg-type]
+        problems += [f"{name}, on a small phone: {problem}" for problem in await too_wide(page)]
+    assert problems == []
+    assert len(names) > 25
 
 
 async def test_the_browsers_language_decides_and_the_menu_overrides(stage: Stage) -> None:

@@ -50,9 +50,9 @@ async def connect_by_token(stage: Stage, page: Page) -> int:
 
 
 async def the_connection(stage: Stage) -> str:
-    found = await stage.town.host.services.connections.list_all()
-    stage.town.connection = found[-1]
-    return found[-1].id
+    connections = await stage.town.host.services.connections.list_all()
+    stage.town.connection = connections[-1]
+    return connections[-1].id
 
 
 async def sell(stage: Stage, phone: str, paid: int) -> int:
@@ -89,7 +89,7 @@ async def test_a_cafe_connects_by_oauth_and_keeps_its_till(stage: Stage, viewpor
     await page.get_by_label("Keep their stamps until they have one").check()
     await page.get_by_role("button", name=re.compile("Looks right")).click()
     await expect(page.get_by_role("heading", name="Connected", exact=True)).to_be_visible()
-    one = await the_connection(stage)
+    connection_id = await the_connection(stage)
     assert stage.town.applied() == []  # a preview sends nothing
 
     # the lamp, by reading alone: Anna has a card
@@ -124,7 +124,7 @@ async def test_a_cafe_connects_by_oauth_and_keeps_its_till(stage: Stage, viewpor
     # a refund waits for a person, who takes the stamps back
     stage.town.cafe.refund(live)
     await sell_hook(stage, live)
-    await page.goto(f"/connections/{one}")
+    await page.goto(f"/connections/{connection_id}")
     await expect(page.get_by_role("heading", name="1 thing needs you")).to_be_visible()
     await page.get_by_role("button", name=re.compile("Take the stamps back")).click()
     await expect(page.get_by_text("It goes out again now.")).to_be_visible()
@@ -158,8 +158,8 @@ async def test_a_cafe_connects_by_oauth_and_keeps_its_till(stage: Stage, viewpor
     assert await stage.town.host.services.connections.list_all() == []
 
 
-async def _stamps(stage: Stage, wanted: int) -> bool:
-    return stage.town.stamps(ANNA) == wanted
+async def _stamps(stage: Stage, count: int) -> bool:
+    return stage.town.stamps(ANNA) == count
 
 
 async def issue_card(stage: Stage, phone: str) -> str:
@@ -183,24 +183,24 @@ async def test_by_token_it_takes_five_clicks_and_a_hook_alone_lights_the_lamp(
     monkeypatch.setattr(connections.schedule, "poll_soon", nobody_looks)
     page = await signed_in(await stage.page())
     assert await connect_by_token(stage, page) <= 5
-    one = await the_connection(stage)
-    await until(lambda: _polled(stage, one))
+    connection_id = await the_connection(stage)
+    await until(lambda: _polled(stage, connection_id))
     stage.town.till.hooks_url = f"{stage.origin}/hooks/tills/poster"
     receipt = await sell(stage, ANNA, 2750)
     await expect(page.get_by_text(f"Receipt {receipt} has arrived")).to_be_visible()
     await expect(page.get_by_text("It earned 1 stamp for the card ending")).to_be_visible()
-    found = await stage.town.host.store.read(
+    receipts = await stage.town.host.store.read(
         lambda tx: queries.receipts.search(
             tx, stage.town.connection, [queries.receipts.SearchTerm(receipt=str(receipt))]
         )
     )
-    told = await stage.town.host.store.read(lambda tx: queries.receipts.details(tx, one, found[0].id))
-    assert told is not None
-    assert told.versions[0].source == "hint"
+    details = await stage.town.host.store.read(lambda tx: queries.receipts.details(tx, connection_id, receipts[0].id))
+    assert details is not None
+    assert details.versions[0].source == "hint"
 
 
-async def _polled(stage: Stage, one: str) -> bool:
-    return (await stage.town.host.services.connections.get(one)).last_lookback_at is not None
+async def _polled(stage: Stage, connection_id: str) -> bool:
+    return (await stage.town.host.services.connections.get(connection_id)).last_lookback_at is not None
 
 
 async def test_a_week_later_the_key_is_not_needed_and_after_ninety_days_it_is(stage: Stage) -> None:

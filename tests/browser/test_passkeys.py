@@ -10,7 +10,7 @@ import pytest
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import CDPSession, Page, expect
 
-from connectors.cli.console import _for
+from connectors.cli.console import operator_at
 from connectors.store import access
 from tests.stage import KEY, NARROW, Stage, as_operator, signed_in
 from tests.stage import stage as build_stage
@@ -23,9 +23,9 @@ WRONG = "No passkey was used. Try again, or sign in another way."
 @pytest.fixture
 async def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
     """The console at `localhost`: browsers make no passkeys for an address without a name."""
-    async with build_stage(tmp_path, monkeypatch) as one:
-        one.origin = one.origin.replace("127.0.0.1", "localhost")
-        yield one
+    async with build_stage(tmp_path, monkeypatch) as stage:
+        stage.origin = stage.origin.replace("127.0.0.1", "localhost")
+        yield stage
 
 
 class Device:
@@ -35,11 +35,11 @@ class Device:
         self.page, self._devtools, self._authenticator = page, devtools, authenticator
 
     @classmethod
-    async def new(cls, stage: Stage, **more: object) -> Device:
-        page = await stage.page(**more)  # type: ignore[arg-type]
+    async def new(cls, stage: Stage, **options: object) -> Device:
+        page = await stage.page(**options)  # type: ignore[arg-type]
         devtools = await page.context.new_cdp_session(page)
         await devtools.send("WebAuthn.enable")
-        options = {
+        authenticator = {
             "protocol": "ctap2",
             "transport": "internal",
             "hasResidentKey": True,
@@ -47,15 +47,15 @@ class Device:
             "isUserVerified": True,
             "automaticPresenceSimulation": True,
         }
-        made = await devtools.send("WebAuthn.addVirtualAuthenticator", {"options": options})
-        return cls(page, devtools, made["authenticatorId"])
+        added = await devtools.send("WebAuthn.addVirtualAuthenticator", {"options": authenticator})
+        return cls(page, devtools, added["authenticatorId"])
 
     async def credentials(self) -> int:
-        found = await self._devtools.send("WebAuthn.getCredentials", {"authenticatorId": self._authenticator})
-        return len(found["credentials"])
+        answer = await self._devtools.send("WebAuthn.getCredentials", {"authenticatorId": self._authenticator})
+        return len(answer["credentials"])
 
-    async def locked(self, is_locked: bool) -> None:
-        """Whether it verifies nobody."""
+    async def set_locked(self, is_locked: bool) -> None:
+        """Have the authenticator verify nobody, or its holder again."""
         await self._devtools.send(
             "WebAuthn.setUserVerified", {"authenticatorId": self._authenticator, "isUserVerified": not is_locked}
         )
@@ -91,8 +91,8 @@ class Device:
 
 
 async def link_of_the_command_line(stage: Stage, connection: str | None = None) -> str:
-    """What `connectors console link` prints."""
-    token = await stage.town.host.store.write(lambda tx: access.sessions.make_link(tx, _for(tx, connection)))
+    """Return the link that `connectors console link` prints, as a path."""
+    token = await stage.town.host.store.write(lambda tx: access.sessions.make_link(tx, operator_at(tx, connection)))
     return f"/link/{token}"
 
 
@@ -160,7 +160,7 @@ async def test_a_cafe_signs_in_by_passkey_on_a_device_that_is_remembered(stage: 
         await stage.town.host.store.read(lambda tx: access.sessions.devices(tx, stage.town.connection.business_id))
     )[0]
     assert session.remembered
-    assert session.visitor.login == "till"
+    assert session.principal.login == "till"
 
     # lost: removed with a link of the operator's, and another is added with a key
     other = await Device.new(stage)
@@ -179,7 +179,7 @@ async def test_a_cafe_signs_in_by_passkey_on_a_device_that_is_remembered(stage: 
     await expect(other.page.get_by_text("The passkey was added.")).to_be_visible()
 
 
-async def test_what_goes_wrong_at_the_device_is_said_beside_the_button(stage: Stage) -> None:
+async def test_what_goes_wrong_at_the_device_is_shown_beside_the_button(stage: Stage) -> None:
     device = await Device.new(stage)
     page = device.page
     await device.use()  # it has none
@@ -192,11 +192,11 @@ async def test_what_goes_wrong_at_the_device_is_said_beside_the_button(stage: St
     await expect(page.get_by_text("This device has a passkey for this account already.")).to_be_visible()
     # whoever holds it cannot unlock it
     await device.sign_out()
-    await device.locked(True)
+    await device.set_locked(True)
     await device.use()
     await expect(page.get_by_text(WRONG)).to_be_visible()
-    # a page that is still open after its proof has gone is loaded anew, and works
-    await device.locked(False)
+    # a page that is still open after its CSRF token has gone is loaded anew, and works
+    await device.set_locked(False)
     await page.context.clear_cookies()
     await page.get_by_role("button", name="Use a passkey").click()
     await page.wait_for_load_state()

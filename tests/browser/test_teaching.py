@@ -48,9 +48,9 @@ async def curl(folder: Path, address: str, body: Any, secret: str = SECRET) -> i
         signed,
         address,
     ]
-    made = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
-    said, _ = await made.communicate()
-    return int(said)
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    output, _ = await process.communicate()
+    return int(output)
 
 
 async def tap(page: Page, value: str) -> None:

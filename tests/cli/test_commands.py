@@ -1,13 +1,17 @@
-"""The commands as a person or script uses them: real processes, a real database, sandboxes over HTTP."""
+"""The commands as a person or script uses them: a real database, sandboxes over HTTP.
+
+Each command is a process of its own somewhere here; where only its outcome is asked for, it runs in this process.
+"""
 
 from __future__ import annotations
 
 import json
 import re
-import time
+import sqlite3
+import subprocess
 import zipfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +19,7 @@ import httpx
 import pytest
 
 from poster_connector.sandbox import Account
-from tests.processes import origin_in, run, started, wait_ready
+from tests.processes import invoke, origin_in, run, started, wait_for, wait_ready
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("commands")]
 TOKEN = f"access_token={Account().token}"
@@ -30,9 +34,15 @@ class Terminal:
     till: str
     sevenstamp: str
     folder: Path
+    runner: Callable[[list[str], dict[str, str]], subprocess.CompletedProcess[str]] = invoke
+
+    @property
+    def real(self) -> Terminal:
+        """The same installation, whose commands are processes of their own."""
+        return replace(self, runner=run)
 
     def __call__(self, *arguments: str, code: int = 0) -> str:
-        done = run(list(arguments), self.env)
+        done = self.runner(list(arguments), self.env)
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout if code == 0 else done.stderr
 
@@ -71,7 +81,7 @@ def terminal(tmp_path: Path) -> Iterator[Terminal]:
 
 
 def test_a_connection_from_the_first_command_to_the_last(terminal: Terminal) -> None:
-    added = terminal.add("--title", "Cafe Lviv")
+    added = terminal.real.add("--title", "Cafe Lviv")
     assert {"id", "status", "hook_url"} <= set(added)
     assert (added["status"], added["title"]) == ("active", "Cafe Lviv")
     assert added["hook_url"] == "http://127.0.0.1:8700/hooks/tills/poster"
@@ -79,12 +89,12 @@ def test_a_connection_from_the_first_command_to_the_last(terminal: Terminal) -> 
     assert key.stat().st_mode & 0o777 == 0o600
     receipt = terminal.sell()
     one = added["id"]
-    assert terminal.json("preview", one, "--since", "2026-01-01")[0]["stamps"] == 2
+    assert terminal.real.json("preview", one, "--since", "2026-01-01")[0]["stamps"] == 2
     assert terminal.applied() == []
-    synced = terminal.json("sync", one)
+    synced = terminal.real.json("sync", one)
     assert synced["sales_seen"] == 1
     assert synced["operations"] == {"applied": 1, "pending": 0, "held": 0, "rejected": 0, "cancelled": 0}
-    (operation,) = terminal.json("operations", one)
+    (operation,) = terminal.real.json("operations", one)
     assert {k: operation[k] for k in ("receipt_id", "kind", "count", "state", "reason", "code")} == {
         "receipt_id": str(receipt),
         "kind": "stamps_added",
@@ -95,11 +105,11 @@ def test_a_connection_from_the_first_command_to_the_last(terminal: Terminal) -> 
     }
     (sent,) = terminal.applied()
     assert set(sent) == {"card_id", "kind", "count", "code", "idempotency_key", "at"}
-    shown = terminal.json("connection", "show", one)
+    shown = terminal.real.json("connection", "show", one)
     assert shown["status"] == "active"
     assert shown["checkpoint"] is not None
-    assert f"Receipt {receipt}, UAH\xa027.50, earned 2 stamps for the card ending" in terminal("journal", one)
-    assert terminal.json("connection", "edit", one, "--rule", "per-order", "--refunds", "keep")["rule"] == {
+    assert f"Receipt {receipt}, UAH\xa027.50, earned 2 stamps for the card ending" in terminal.real("journal", one)
+    assert terminal.real.json("connection", "edit", one, "--rule", "per-order", "--refunds", "keep")["rule"] == {
         "kind": "per_order",
         "refunds": "keep",
         "unknown_customer": "issue",
@@ -109,12 +119,12 @@ def test_a_connection_from_the_first_command_to_the_last(terminal: Terminal) -> 
     assert "amount:5.00 UAH, minimum 1.00 UAH, max per sale 3, refunds keep" in terminal("connection", "show", one)
     assert "say what to change" in terminal("connection", "edit", one, code=1)
     assert "no state 'bogus'" in terminal("operations", one, "--state", "bogus", code=1)
-    terminal("connection", "pause", one)
+    terminal.real("connection", "pause", one)
     assert "is paused" in terminal("sync", one, code=1)
-    terminal("connection", "resume", one)
+    terminal.real("connection", "resume", one)
     assert "--yes" in terminal("connection", "remove", one, code=1)
-    terminal("connection", "remove", one, "--yes")
-    assert terminal.json("connection", "list") == []
+    terminal.real("connection", "remove", one, "--yes")
+    assert terminal.real.json("connection", "list") == []
     assert terminal("journal", one).splitlines()[-1].endswith("stays in the ledger.")
 
 
@@ -127,8 +137,8 @@ def test_what_is_held_can_be_retried_and_dismissed(terminal: Terminal) -> None:
     terminal("sync", one)
     held = terminal.json("operations", one, "--state", "held")
     assert [x["reason"] for x in held] == ["flagged", "flagged"]
-    terminal("operations", one, "retry", held[0]["id"])
-    terminal("operations", "dismiss", one, held[1]["id"], "--yes")
+    terminal.real("operations", one, "retry", held[0]["id"])
+    terminal.real("operations", "dismiss", one, held[1]["id"], "--yes")
     assert "not held" in terminal("operations", one, "dismiss", held[1]["id"], "--yes", code=1)
     assert terminal.json("sync", one)["operations"]["applied"] == 1
     assert [x["state"] for x in terminal.json("operations", one)][-2:] == ["applied", "rejected"]
@@ -141,7 +151,7 @@ def test_backfill_counts_first_and_then_gives(terminal: Terminal) -> None:
     counts = terminal.json("backfill", one, "--since", "2026-11-01", "--dry-run")
     assert (counts["receipts"], counts["stamps"]) == (1, 2)
     assert terminal.applied() == []
-    assert terminal.json("backfill", one, "--since", "2026-11-01")["operations"]["applied"] == 1
+    assert terminal.real.json("backfill", one, "--since", "2026-11-01")["operations"]["applied"] == 1
     assert "not a day" in terminal("backfill", one, "--since", "yesterday", "--yes", code=1)
 
 
@@ -173,48 +183,46 @@ def test_a_command_leaves_its_work_to_the_host_that_runs(terminal: Terminal) -> 
         assert result["sales_seen"] == 1
         assert len(terminal.applied()) == 1
         terminal.json("backfill", one, "--since", "2026-11-01", "--yes")
-        terminal.json("replan", one, "--since", "2026-11-01", "--yes")
+        terminal.real.json("replan", one, "--since", "2026-11-01", "--yes")
         assert "not a day" in terminal("backfill", one, "--since", "x", "--yes", code=1)
     assert len(terminal.applied()) == 1
 
 
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        (
-            ["connection", "add", "postre", "--sevenstamp-key", "7loc_sc_x"],
-            "there is no connector 'postre'; known: poster",
-        ),
-        (
-            ["connection", "add", "poster", "--sevenstamp-key", "7loc_sc_x", "--set", "acess_token=1"],
-            "no setting 'acess_token'; nearest: access_token",
-        ),
-        (
-            ["connection", "add", "poster", "--sevenstamp-key", "7loc_sc_x", "--set", "access_token=1"],
-            "a token is the account number, a colon and a secret",
-        ),
-        (
-            ["connection", "add", "poster", "--sevenstamp-key", "7loc_sc_x", "--set", "access_token=861052:bad"],
-            "Poster refuses the token. In Poster's admin: Access → Integrations",
-        ),
-        (
-            ["connection", "add", "poster", "--sevenstamp-key", "wrong", "--set", TOKEN],
-            "7stamp refuses this key",
-        ),
-        (
-            ["connection", "add", "poster", "--sevenstamp-key", "7loc_sc_x", "--set", TOKEN, "--rule", "amount:0.001"],
-            "not an amount of UAH",
-        ),
-        (["connection", "show", "nosuch"], "there is no connection 'nosuch'; none is connected"),
-        (["sync", "nosuch"], "there is no connection 'nosuch'"),
-        (["sandbox", "postr"], "there is no sandbox 'postr'; known: poster, serve, sevenstamp"),
-    ],
-)
-def test_what_cannot_be_done_is_said_and_nothing_is_stored(
-    terminal: Terminal, arguments: list[str], sentence: str
-) -> None:
-    assert sentence in " ".join(terminal(*arguments, code=1).split())
-    assert terminal.json("connection", "list") == []
+REFUSALS = [
+    (
+        ["connection", "add", "postre", "--sevenstamp-key", "7loc_sc_x"],
+        "there is no connector 'postre'; known: poster",
+    ),
+    (
+        ["connection", "add", "poster", "--sevenstamp-key", "7loc_sc_x", "--set", "acess_token=1"],
+        "no setting 'acess_token'; nearest: access_token",
+    ),
+    (
+        ["connection", "add", "poster", "--sevenstamp-key", "7loc_sc_x", "--set", "access_token=1"],
+        "a token is the account number, a colon and a secret",
+    ),
+    (
+        ["connection", "add", "poster", "--sevenstamp-key", "7loc_sc_x", "--set", "access_token=861052:bad"],
+        "Poster refuses the token. In Poster's admin: Access → Integrations",
+    ),
+    (
+        ["connection", "add", "poster", "--sevenstamp-key", "wrong", "--set", TOKEN],
+        "7stamp refuses this key",
+    ),
+    (
+        ["connection", "add", "poster", "--sevenstamp-key", "7loc_sc_x", "--set", TOKEN, "--rule", "amount:0.001"],
+        "not an amount of UAH",
+    ),
+    (["connection", "show", "nosuch"], "there is no connection 'nosuch'; none is connected"),
+    (["sync", "nosuch"], "there is no connection 'nosuch'"),
+    (["sandbox", "postr"], "there is no sandbox 'postr'; known: poster, serve, sevenstamp"),
+]
+
+
+def test_what_cannot_be_done_is_said_and_nothing_is_stored(terminal: Terminal) -> None:
+    for arguments, sentence in REFUSALS:
+        assert sentence in " ".join(terminal(*arguments, code=1).split())
+        assert terminal.json("connection", "list") == []
 
 
 def test_an_account_is_connected_once_and_7stamp_must_be_named(terminal: Terminal) -> None:
@@ -223,26 +231,24 @@ def test_an_account_is_connected_once_and_7stamp_must_be_named(terminal: Termina
     assert f"already connected as {one}" in terminal(*again, code=1)
     without = {k: v for k, v in terminal.env.items() if k != "CONNECTORS_SEVENSTAMP_URL"}
     for command in (again, ["sync", one], ["serve", "--port", "0"]):
-        assert "CONNECTORS_SEVENSTAMP_URL is not set: set it to" in run(command, without).stderr
+        assert "CONNECTORS_SEVENSTAMP_URL is not set: set it to" in invoke(command, without).stderr
 
 
 def test_the_doctor_and_the_plugins(terminal: Terminal) -> None:
     terminal.add()
-    found = {one["check"]: one["ok"] for one in terminal.json("doctor")}
+    found = {one["check"]: one["ok"] for one in terminal.real.json("doctor")}
     assert found["7stamp"] is True
     assert found["database"] is True
     assert found["connector poster"] is None  # POSTER_APPLICATION_SECRET is optional
     wrong = {**terminal.env, "CONNECTORS_SEVENSTAMP_URL": "http://127.0.0.1:9"}
-    assert run(["doctor"], wrong).returncode == 1
-    assert terminal.json("plugins")[0]["connectors"] == ["poster"]
+    assert invoke(["doctor"], wrong).returncode == 1
+    assert terminal.real.json("plugins")[0]["connectors"] == ["poster"]
 
 
 def test_wrong_key_missing_key_and_a_newer_database_stop_a_start(terminal: Terminal) -> None:
-    import sqlite3
-
     terminal.add()
     wrong = {**terminal.env, "CONNECTORS_SECRET_KEY": "another key altogether"}
-    assert "made with another secret key" in run(["connection", "list"], wrong).stderr
+    assert "made with another secret key" in invoke(["connection", "list"], wrong).stderr
     file = terminal.folder / "data" / "ledger.db"
     key = file.with_name("ledger.db.key")
     kept = key.read_text()
@@ -250,7 +256,7 @@ def test_wrong_key_missing_key_and_a_newer_database_stop_a_start(terminal: Termi
     assert "key file ledger.db.key is missing" in terminal("connection", "list", code=1)
     assert not key.exists()
     key.write_text(kept)
-    terminal("db", "upgrade")
+    terminal.real("db", "upgrade")
     with sqlite3.connect(file) as database:
         database.execute("UPDATE alembic_version SET version_num = '9999'")
     assert "made by a newer version (schema 9999)" in terminal("connection", "list", code=1)
@@ -268,7 +274,7 @@ def test_wrong_key_missing_key_and_a_newer_database_stop_a_start(terminal: Termi
 )
 def test_a_wrong_environment_is_a_sentence(tmp_path: Path, variable: str, value: str, sentence: str) -> None:
     env = {"CONNECTORS_DATABASE_URL": f"sqlite:///{tmp_path / 'x.db'}", variable: value}
-    done = run(["connection", "list"], env)
+    done = invoke(["connection", "list"], env)
     assert done.returncode == 1
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
@@ -295,7 +301,7 @@ def test_a_host_shows_the_operators_password_once_and_makes_links(terminal: Term
             if shown:
                 password = shown[1]
             for arguments, path in ((["--connection", one], "/"), ([], "/operator")):
-                made = terminal.json("console", "link", *arguments)["url"]
+                made = terminal.real.json("console", "link", *arguments)["url"]
                 link = f"{origin}/link/{made.partition('/link/')[2]}"
                 browser = _signed_in(link)
                 assert "Poster" in browser.get(path).text
@@ -310,7 +316,7 @@ def test_a_host_shows_the_operators_password_once_and_makes_links(terminal: Term
     kinds = [event["kind"] for event in events]
     assert {"password_changed", "link_made", "link_used", "sign_in"} == set(kinds)
     assert kinds[-1] == "password_changed"
-    assert "The operator made a sign-in link" in terminal("security", "log")
+    assert "The operator made a sign-in link" in terminal.real("security", "log")
     business = next(event["business"] for event in events if event["business"])
     assert {event["business"] for event in terminal.json("security", "log", "--business", business)} == {business}
 
@@ -320,7 +326,7 @@ def test_the_file_for_support_says_what_is_in_it_and_holds_no_secret(terminal: T
     terminal.sell(comment="call +380 50 111 22 44")
     terminal.json("sync", one)
     file = tmp_path / "support.zip"
-    assert "README.txt" in terminal("diagnostics", one, "--out", str(file))
+    assert "README.txt" in terminal.real("diagnostics", one, "--out", str(file))
     with zipfile.ZipFile(file) as archive:
         files = {name: archive.read(name).decode() for name in archive.namelist()}
     assert set(re.findall(r"^([\w.]+):", files["README.txt"], re.M)) == set(files) - {"README.txt"}
@@ -349,10 +355,5 @@ def test_the_demo_shows_receipts_becoming_stamps_and_opens_the_console(tmp_path:
     assert "Traceback" not in said
 
 
-def _wait_for(log: Path, pattern: str, seconds: float = 30) -> str:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if found := re.search(pattern, log.read_text()):
-            return found[1]
-        time.sleep(0.05)
-    raise AssertionError(f"it never said {pattern}:\n{log.read_text()}")
+def _wait_for(log: Path, pattern: str) -> str:
+    return str(wait_for(lambda: re.search(pattern, log.read_text()), pattern)[1])

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.cli.test_any_till import MAPPING
-from tests.processes import origin_in, run, started, wait_ready
+from tests.processes import invoke, origin_in, started, wait_ready
 
 pytestmark = pytest.mark.slow
 
@@ -28,7 +28,7 @@ def installation(folder: Path) -> Iterator[dict[str, str]]:
 
 
 def findings(env: dict[str, str]) -> tuple[int, dict[str, list[tuple[Any, str]]]]:
-    done = run(["doctor", "--json"], env)
+    done = invoke(["doctor", "--json"], env)
     found: dict[str, list[tuple[Any, str]]] = {}
     for one in json.loads(done.stdout):
         found.setdefault(one["check"], []).append((one["ok"], one["text"]))
@@ -64,7 +64,7 @@ def test_a_key_is_sent_to_no_7stamp_in_the_clear_unless_it_is_said_to_be_fine(tm
     mapping.write_text(MAPPING)
     add = ["connection", "add", "webhook", "--sevenstamp-key", "7loc_sc_x", "--settings", str(mapping)]
     for command in (["serve", "--port", "0"], add):
-        done = run(command, env)
+        done = invoke(command, env)
         assert done.returncode == 1
         assert "CONNECTORS_SEVENSTAMP_URL begins with http://" in done.stderr
         assert "CONNECTORS_ALLOW_HTTP=1" in done.stderr

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from connectors.store.vault import Vault
-from tests.processes import origin_in, run, started, wait_ready
+from tests.processes import invoke, origin_in, run, started, wait_ready
 from tests.store.test_rotation import keys_in_use
 from tests.web.test_any_till import SECRET
 
@@ -21,7 +21,7 @@ def connected(env: dict[str, str]) -> None:
     values = {"till_name": "Bar", "currency": "EUR", "zone": "Europe/Madrid", "proof": "address", "secret": SECRET}
     values |= {"map_receipt_id": "id", "map_paid": "sum", "map_closed_at": "at", "map_phone": "who.phone"}
     given = [part for name, value in values.items() for part in ("--set", f"{name}={value}")]
-    added = run(
+    added = invoke(
         ["connection", "add", "webhook", "--sevenstamp-key", "7loc_sc_keys", "--rule", "per-order", *given], env
     )
     assert added.returncode == 0, added.stderr
@@ -44,12 +44,12 @@ def test_the_key_file_is_changed_while_a_host_runs_and_without_one(tmp_path: Pat
             second = _key(tmp_path)
             assert result == {"key": second, "encrypted": 3, "unreadable": 0, "former_keys": "removed"}
             assert first != second
-            assert run(["connection", "list"], env).returncode == 0
-        said = run(["keys", "rotate"], env)
+            assert invoke(["connection", "list"], env).returncode == 0
+        said = invoke(["keys", "rotate"], env)
         assert "Back the key file up again" in said.stdout, said.stderr
         assert keys_in_use(database) == {_key(tmp_path)}
         assert (tmp_path / "ledger.db.key").stat().st_mode & 0o777 == 0o600
-        assert run(["connection", "list"], env).returncode == 0
+        assert invoke(["connection", "list"], env).returncode == 0
 
 
 def _key(folder: Path) -> str:
@@ -64,17 +64,17 @@ def test_the_key_in_the_environment_is_changed_in_three_steps_and_a_weak_one_ref
             "CONNECTORS_DATABASE_URL": f"sqlite:///{tmp_path / 'ledger.db'}",
             "CONNECTORS_SEVENSTAMP_URL": origin_in(tmp_path / "s.out"),
         }
-        refused = run(["db", "upgrade"], {**env, "CONNECTORS_SECRET_KEY": WEAK})
+        refused = invoke(["db", "upgrade"], {**env, "CONNECTORS_SECRET_KEY": WEAK})
         assert refused.returncode == 1
         assert "make one with `openssl rand -base64 32`" in refused.stderr
         assert WEAK not in refused.stderr
         first = {**env, "CONNECTORS_SECRET_KEY": FIRST}
         connected(first)
-        nothing = run(["keys", "rotate"], first)
+        nothing = invoke(["keys", "rotate"], first)
         assert "set CONNECTORS_SECRET_KEY to it and CONNECTORS_SECRET_KEYS_OLD to the one used so far" in nothing.stderr
         both = {**env, "CONNECTORS_SECRET_KEY": SECOND, "CONNECTORS_SECRET_KEYS_OLD": FIRST}
-        assert run(["connection", "list"], both).returncode == 0
-        assert "CONNECTORS_SECRET_KEYS_OLD may be removed" in run(["keys", "rotate"], both).stdout
-        assert run(["connection", "list"], {**env, "CONNECTORS_SECRET_KEY": SECOND}).returncode == 0
-        assert "made with another secret key" in run(["connection", "list"], first).stderr
+        assert invoke(["connection", "list"], both).returncode == 0
+        assert "CONNECTORS_SECRET_KEYS_OLD may be removed" in invoke(["keys", "rotate"], both).stdout
+        assert invoke(["connection", "list"], {**env, "CONNECTORS_SECRET_KEY": SECOND}).returncode == 0
+        assert "made with another secret key" in invoke(["connection", "list"], first).stderr
         assert keys_in_use(tmp_path / "ledger.db") == {Vault(SECOND).key_id}

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from poster_connector.sandbox import Account
-from tests.processes import CONNECTORS, environment, origin_in, started
+from tests.processes import invoke, origin_in, started
 
 pytestmark = pytest.mark.slow
 KEY, TOKEN = "7loc_sc_by_file", Account().token
 
 
-def test_a_key_and_a_token_by_file_by_standard_input_and_by_environment(tmp_path: Path) -> None:
+def test_a_key_and_a_token_by_file_by_standard_input_and_by_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "key.txt").write_text(f"{KEY}\n")
     (tmp_path / "token.txt").write_text(f"{TOKEN}\n")
     (tmp_path / "empty.txt").write_text("\n")
@@ -34,10 +36,7 @@ def test_a_key_and_a_token_by_file_by_standard_input_and_by_environment(tmp_path
             nonlocal number
             number += fresh
             env["CONNECTORS_DATABASE_URL"] = f"sqlite:///{tmp_path / f'{number}.db'}"
-            done = subprocess.run(
-                [*CONNECTORS, *arguments], env=environment({**env, **more}), input=typed, capture_output=True,
-                text=True, timeout=60, check=False, cwd=tmp_path,
-            )  # fmt: skip
+            done = invoke(list(arguments), {**env, **more}, typed=typed)
             assert KEY not in done.stdout + done.stderr
             assert TOKEN not in done.stdout + done.stderr
             return done.returncode, done.stdout + done.stderr

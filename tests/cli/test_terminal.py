@@ -10,7 +10,6 @@ import re
 import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ from typer.testing import CliRunner
 
 from connector_sdk.hooks import HookRequest
 from connectors.cli.main import app
-from connectors.plugins import Plugins
 from connectors.runtime.host import Host
 from connectors.settings import Settings
 from connectors.store import connections
@@ -45,13 +43,6 @@ ENDLESS = {("serve",), ("demo",), ("sandbox",)}
 """Commands that only tell where they listen, and end by Ctrl-C."""
 
 
-@cache
-def _with_plugins() -> Any:
-    for implementation in Plugins().manager.hook.register_commands.get_hookimpls():
-        implementation.function(cli=app)
-    return app
-
-
 class Terminal:
     """An installation whose connection, receipts, places and journal hold hostile texts."""
 
@@ -60,7 +51,7 @@ class Terminal:
         self.ids: dict[str, str] = {}
 
     def __call__(self, *arguments: str) -> str:
-        done = CliRunner().invoke(_with_plugins(), list(arguments), env={"COLUMNS": "200"})
+        done = CliRunner().invoke(app, list(arguments), env={"COLUMNS": "200"})
         return done.output + (done.stderr if done.stderr_bytes else "")
 
 
@@ -73,7 +64,7 @@ async def _arrive(host: Host, path: str, sent: dict[str, Any]) -> None:
 
 async def _fill(host: Host) -> str:
     one = (await host.services.connections.list_all())[0]
-    path = str((await host.services.connections.as_json(one))["hook_url"])
+    path = str((await host.services.connections.describe(one)).hook_url)
     await _arrive(host, path, {"no": f"7 {UNSEEN}", "place": f"Bar {UNSEEN}", "lines": [{"what": f"cup {UNSEEN}"}]})
     await _arrive(host, path, {"no": f"8 {UNSEEN}", "status": f"odd {EVIL}"})
     await _arrive(host, path, {"no": f"9 {EVIL}", "sum": f"much {EVIL}"})
@@ -124,7 +115,7 @@ def _commands() -> set[tuple[str, ...]]:
         for name, one in (inside or {}).items():
             walk(one, (*names, name))
 
-    walk(get_command(_with_plugins()), ())
+    walk(get_command(app), ())
     return found
 
 
@@ -196,7 +187,7 @@ def test_a_body_is_shown_on_a_terminal_as_text_and_given_to_a_script_as_it_came(
     async def spoil() -> None:
         async with Host(Settings()) as host:
             path = str(
-                (await host.services.connections.as_json((await host.services.connections.list_all())[0]))["hook_url"]
+                (await host.services.connections.describe((await host.services.connections.list_all())[0])).hook_url
             )
             hook = HookRequest("POST", {}, {}, b'{"no": "\x1b[2J", "x": 1}')
             await host.hooks.for_connection("webhook", path.rsplit("/", 1)[1], hook)

@@ -16,7 +16,7 @@ from connectors.store.engine import Transaction
 from connectors.store.ledger.operations import Operation
 from connectors.store.schema import operation_table
 from tests.town import ANNA, Town
-from tests.web.visitor import browsers
+from tests.web.browser import open_browsers
 
 CATALOGUE = Catalogue(["connectors"])
 PARAMETERS = {"most": 2, "given": 1}
@@ -92,8 +92,8 @@ async def stop_operation(town: Town, state: State, hold: Hold) -> Operation:
 async def pages_of(town: Town, operation: Operation) -> list[str]:
     """The two pages that offer ways out: the connection's and the receipt's."""
     connection = f"/connections/{town.connection.id}"
-    async with browsers(town) as opened:
-        browser = await opened.new().sign_in()
+    async with open_browsers(town) as browsers:
+        browser = await browsers.new().sign_in()
         return [(await browser.get(path)).text for path in (connection, f"{connection}/receipts/{operation.sale_id}")]
 
 

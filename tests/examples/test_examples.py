@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
 from datetime import datetime
 from pathlib import Path
@@ -34,8 +33,7 @@ def load(folder: str) -> ModuleType:
 
 async def wait_for_plugins(town: Town) -> None:
     """Wait until plugins have been notified of everything so far."""
-    while town.host._telling:
-        await asyncio.wait(set(town.host._telling))
+    await town.host.plugin_calls.wait()
 
 
 async def test_the_chat_hears_of_a_till_that_stops_and_works_again(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,8 +20,8 @@ from serve_connector.sandbox import Cafe
 from tests.growth.step_counter import count_steps
 from tests.sync.test_unread_retries import BASE
 from tests.town import Town, build
+from tests.web.browser import Browser, Browsers, open_browsers
 from tests.web.test_teaching_pages import begun
-from tests.web.visitor import Browsers, Visitor, browsers
 from tests.webhook.test_way_of_a_request import connect
 from webhook_connector import ready_made
 from webhook_connector.teaching import TEACHING
@@ -67,13 +67,13 @@ class RouteRequest:
     headers: dict[str, str]
 
 
-def every_request(town: Town, visitor: Visitor, draft: str, hook: str) -> list[RouteRequest]:
+def every_request(town: Town, browser: Browser, draft: str, hook: str) -> list[RouteRequest]:
     """Every route of the application, and every way of its hooks."""
     connection_id = town.connection.id
     own = str(town.host.services.connections.hook_url(town.connection)).removeprefix(town.host.public_url)
     values = {"connection": connection_id, "draft": draft, "connector": "webhook", "token": "x" * 32, "part": "title"}
     requests: list[RouteRequest] = []
-    for route in visitor.client._transport.app.routes:  # type: ignore[attr-defined]
+    for route in browser.client._transport.app.routes:  # type: ignore[attr-defined]
         if not isinstance(route, Route) or route.path.endswith("/events"):
             continue
         path = route.path
@@ -94,56 +94,58 @@ async def town(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
 
 
 @pytest.fixture
-async def doors(town: Town) -> AsyncIterator[Browsers]:
-    async with browsers(town) as made:
-        yield made
+async def browsers(town: Town) -> AsyncIterator[Browsers]:
+    async with open_browsers(town) as browsers:
+        yield browsers
 
 
-async def too_costly(visitor: Visitor, place: RouteRequest) -> list[str]:
+async def too_costly(browser: Browser, place: RouteRequest) -> list[str]:
     """In which ways a longer request costs more than it is longer."""
     bad: list[str] = []
     families = [("body", BODIES)] if place.method == "POST" else [("address", IN_ADDRESSES)]
     for what, texts in [*families, ("cookie", COOKIES)]:
         for name, text in texts.items():
-            await _send(visitor, place, what, text(64))  # whatever is only done once
-            short = await count_steps(lambda what=what, text=text: _send(visitor, place, what, text(SHORT)))  # type: ignore[misc]
-            long = await count_steps(lambda what=what, text=text: _send(visitor, place, what, text(2 * SHORT)))  # type: ignore[misc]
+            await _send(browser, place, what, text(64))  # whatever is only done once
+            short = await count_steps(lambda what=what, text=text: _send(browser, place, what, text(SHORT)))  # type: ignore[misc]
+            long = await count_steps(lambda what=what, text=text: _send(browser, place, what, text(2 * SHORT)))  # type: ignore[misc]
             if long > 2.2 * short + SLACK:
                 bad.append(f"{place.method} {place.path}: {what} of {name}: {short} steps, then {long}")
     return bad
 
 
-async def _send(visitor: Visitor, place: RouteRequest, what: str, text: bytes) -> None:
+async def _send(browser: Browser, place: RouteRequest, what: str, text: bytes) -> None:
     headers = dict(place.headers)
     path, body = place.path, b""
     if what == "address":
         path = f"{path}?{text.decode()}"
     elif what == "cookie":
         headers["cookie"] = "; ".join(
-            [text.decode(), *(f"{cookie.name}={cookie.value}" for cookie in visitor.client.cookies.jar)]
+            [text.decode(), *(f"{cookie.name}={cookie.value}" for cookie in browser.client.cookies.jar)]
         )
     else:
         body = text
         if b"=" in text[:2]:
             headers["content-type"] = "application/x-www-form-urlencoded"
-            body = f"proof={await visitor.proof()}&".encode() + text
-    await visitor.client.request(place.method, path, content=body, headers=headers)
+            body = f"proof={await browser.csrf_token()}&".encode() + text
+    await browser.client.request(place.method, path, content=body, headers=headers)
 
 
-async def test_no_route_costs_more_than_what_is_sent_is_long(town: Town, doors: Browsers) -> None:
+async def test_no_route_costs_more_than_what_is_sent_is_long(town: Town, browsers: Browsers) -> None:
     await connect(town, {**BASE, "map_paid": "sum", "map_lines": "lines", "map_product": "sku"})
-    visitor = await doors.new().sign_in()
-    draft, hook = await begun(visitor)
+    browser = await browsers.new().sign_in()
+    draft, hook = await begun(browser)
     bad: list[str] = []
-    tried = every_request(town, visitor, draft.rsplit("/", 1)[1], hook)
+    tried = every_request(town, browser, draft.rsplit("/", 1)[1], hook)
     for place in tried:
         if place.path not in ("/sign-out", "/devices/sign-out-everywhere"):
-            bad += await too_costly(visitor, place)
+            bad += await too_costly(browser, place)
     assert len(tried) > 60
     assert bad == []
 
 
-async def test_a_route_that_is_quadratic_is_found(town: Town, doors: Browsers, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_route_that_is_quadratic_is_found(
+    town: Town, browsers: Browsers, monkeypatch: pytest.MonkeyPatch
+) -> None:
     read = web._hook
 
     async def slow(request: Any) -> Any:
@@ -155,7 +157,7 @@ async def test_a_route_that_is_quadratic_is_found(town: Town, doors: Browsers, m
     monkeypatch.setattr(web, "_hook", slow)
     await connect(town, {**BASE, "map_paid": "sum"})
     own = str(town.host.services.connections.hook_url(town.connection)).removeprefix(town.host.public_url)
-    assert await too_costly(doors.new(), RouteRequest("POST", own, {})) != []
+    assert await too_costly(browsers.new(), RouteRequest("POST", own, {})) != []
 
 
 def _quadratic(body: bytes) -> None:

@@ -20,7 +20,7 @@ from connectors.isolation.pool import LimitExceeded, Limits, QueueFull, WorkerPo
 from connectors.isolation.runner import PluginRunner
 from tests.isolation.misbehaving_tills import PROOF, NoSettings, OddTill, OtherTill, SharedTill
 from tests.town import ANNA, KEY, Town, build
-from tests.web.visitor import browsers
+from tests.web.browser import open_browsers
 
 RULE = StampRule(unknown_customer=UnknownCustomer.issue)
 
@@ -139,8 +139,8 @@ async def test_a_connector_that_hangs_before_anybody_is_known_is_suspended_and_i
         assert (await town.hook(b"compute", path="/hooks/tills/shared")).status_code == 503
     assert (await town.hook(b"quick", path="/hooks/tills/shared")).status_code == 503
     assert town.host.runner.suspended_for("shared") > 0
-    async with browsers(town) as doors:
-        mine = await doors.new().sign_in()
+    async with open_browsers(town) as browsers:
+        mine = await browsers.new().sign_in()
         assert "It took too long to read what tills sent" in (await mine.get("/")).text
 
 

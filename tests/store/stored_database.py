@@ -32,6 +32,7 @@ from connectors.cli.servers import serving
 from connectors.domain.clock import SECOND, micros, moment
 from connectors.domain.connection import Connection
 from connectors.runtime.host import Host
+from connectors.services import ConnectOptions
 from connectors.settings import Settings
 from connectors.sevenstamp.sandbox import Faults, Sandbox
 from connectors.store import access, connections, inbox, ledger, queries
@@ -41,7 +42,7 @@ from poster_connector.sandbox import Account, PosterSandbox
 from serve_connector.sandbox import Cafe, ServeSandbox
 from tests.stage import OTHER, keep_passkey
 from tests.town import ANNA, BORYS, CHRYSTYNA
-from tests.web.visitor import Browsers
+from tests.web.browser import Browsers
 
 SECRET_KEY = "a key that only tests use"
 LVIV_KEY, MADRID_KEY = "7loc_sc_stored_lviv", "7loc_sc_stored_madrid"
@@ -296,10 +297,14 @@ async def _connect_all(place: Installation) -> tuple[Connection, Connection, Con
     )
     per_euro = StampRule(kind="by_amount", amount=Money(100, "EUR"), unknown_customer=UnknownCustomer.issue)
     serve = {"access_token": tills.madrid.token, "signing_secret": tills.madrid.secret}
-    lviv = await connect("poster", {"access_token": tills.lviv.token}, LVIV_KEY, lambda _: per_ten, title="Lviv")
-    madrid = await connect("serve", serve, MADRID_KEY, lambda _: per_order, title="Madrid")
-    corner = await connect("webhook", CORNER, MADRID_KEY, lambda _: per_euro, title="Corner")
-    kiosk = await connect("poster", {"access_token": tills.kiosk.token}, LVIV_KEY, lambda _: per_ten, title="Kiosk")
+    lviv = await connect(
+        "poster", {"access_token": tills.lviv.token}, LVIV_KEY, lambda _: per_ten, ConnectOptions(title="Lviv")
+    )
+    madrid = await connect("serve", serve, MADRID_KEY, lambda _: per_order, ConnectOptions(title="Madrid"))
+    corner = await connect("webhook", CORNER, MADRID_KEY, lambda _: per_euro, ConnectOptions(title="Corner"))
+    kiosk = await connect(
+        "poster", {"access_token": tills.kiosk.token}, LVIV_KEY, lambda _: per_ten, ConnectOptions(title="Kiosk")
+    )
     return lviv, madrid, corner, kiosk
 
 
@@ -312,7 +317,7 @@ async def _use_the_console(place: Installation, lviv: Connection) -> Mapping[str
     """Sign in, whose cookies are returned, and leave a draft that a till posted to, a link, a passkey and an email."""
     host = place.host
     await host.services.connections.set_alert_email(lviv.id, "owner@example.com", "en")
-    cafe = access.sessions.Visitor(lviv.business_id, "Cafe", "Europe/Kyiv", "till", LVIV_KEY)
+    cafe = access.sessions.Principal(lviv.business_id, "Cafe", "Europe/Kyiv", "till", LVIV_KEY)
     await keep_passkey(host, cafe, "Corner phone")
     browsers = Browsers(host)
     browser = await browsers.new().sign_in(LVIV_KEY, remember="1")
@@ -322,7 +327,7 @@ async def _use_the_console(place: Installation, lviv: Connection) -> Mapping[str
     if owned is None:
         raise RuntimeError("the console began no draft")
     body = json.dumps({"number": "1", "sum": "2.50"}).encode()
-    (await place.hook(f"/hooks/tills/webhook/{owned.content['hook_token']}", body)).raise_for_status()
+    (await place.hook(f"/hooks/tills/webhook/{owned.content.hook_token}", body)).raise_for_status()
     cookies = {cookie.name: str(cookie.value) for cookie in browser.client.cookies.jar}
     await browser.client.aclose()
     return cookies
@@ -359,7 +364,7 @@ async def readings(host: Host) -> dict[str, Any]:
     for connection in await host.store.read(_connections_ever):
         read[connection.title] = await host.store.read(partial(_of_connection, connection=connection))
     for connection in await host.services.connections.list_all():
-        read[connection.title]["shown"] = await host.services.connections.as_json(connection)
+        read[connection.title]["shown"] = (await host.services.connections.describe(connection)).as_json()
         unread = await host.services.review.list_unread(connection.id)
         bodies = [await host.services.review.unread_body(connection.id, item.id) for item in unread]
         read[connection.title]["unread bodies"] = [hashlib.sha256(body).hexdigest()[:16] for body in bodies]
@@ -389,7 +394,9 @@ def _installation(tx: Transaction) -> dict[str, Any]:
             (session.device, session.remembered) for owner in ids for session in access.sessions.devices(tx, owner)
         ],
         "passkeys": [passkey.label for owner in ids for passkey in access.passkeys.of_owner(tx, owner)],
-        "drafts": [(connector, at) for owner in ids for _, connector, at in connections.drafts.of_owner(tx, owner)],
+        "drafts": [
+            (draft.connector, draft.updated_at) for owner in ids for draft in connections.drafts.of_owner(tx, owner)
+        ],
         "security log": [
             (event.kind, event.message.id) for owner in ids for event in access.security_log.list_newest(tx, owner)
         ],
@@ -409,7 +416,7 @@ def _of_connection(tx: Transaction, connection: Connection) -> dict[str, Any]:
         "journal": [(line.receipt_id, line.message.id) for line in ledger.journal.of_connection(tx, connection.id)],
         "operations": sorted(_operation(operation) for operation in operations),
         "tries": sorted(
-            (history.operation.code, len(history.attempts))
+            (history.operation.code, len(history.tries))
             for sale_id in sale_ids
             for history in queries.operations.of_sale(tx, sale_id)
         ),

@@ -24,10 +24,11 @@ from pydantic import SecretStr
 from connector_sdk.rule import StampRule, UnknownCustomer
 from connectors.domain.clock import SECOND
 from connectors.runtime.host import Host
+from connectors.services import RetryResult, rotate_command
 from connectors.settings import Settings
 from connectors.store import access, connections, counters, inbox, ledger, migrate
 from connectors.store.access.passkeys import Challenge, Outcome
-from connectors.store.access.sessions import Visitor as Somebody
+from connectors.store.access.sessions import Principal
 from connectors.store.engine import Store, Transaction
 from connectors.store.errors import StoreBusy, StoreError, WrongKey
 from connectors.store.inbox.unreadable import Origin
@@ -38,8 +39,8 @@ from tests.model import VirtualInstallation, sale
 from tests.stage import keep_passkey
 from tests.sync.test_erasure import decrypted_database, forget, planned_operations, traces_of_anna, two_tills
 from tests.town import ANNA, BORYS, KEY, Town, build
+from tests.web.browser import Browser, open_browsers
 from tests.web.test_teaching_pages import FORM, SALE, begun
-from tests.web.visitor import Visitor, browsers
 
 VAULT = Vault("a key that only tests use")
 
@@ -47,9 +48,9 @@ VAULT = Vault("a key that only tests use")
 def differences(url: str) -> list[Any]:
     engine = sqlalchemy.create_engine(url)
     with engine.connect() as session:
-        found = compare_metadata(MigrationContext.configure(session), metadata)
+        changes = compare_metadata(MigrationContext.configure(session), metadata)
     engine.dispose()
-    return list(found)
+    return list(changes)
 
 
 def test_migrations_bring_sqlite_to_the_schema(tmp_path: Path) -> None:
@@ -136,7 +137,7 @@ def test_what_an_older_version_kept_is_known_for_what_it_is(tmp_path: Path) -> N
         session.execute(kept_table.update().values(body=VAULT.encrypt("as it came")))
         rows = inbox.unreadable.with_bodies(Transaction(session, 0, VAULT), "c")
     engine.dispose()
-    assert [(one.id, one.origin, one.why.id, one.body) for one in rows] == [
+    assert [(entry.id, entry.origin, entry.why.id, entry.body) for entry in rows] == [
         ("k1", Origin.hook, "is not JSON", b"as it came"),
         ("k2", Origin.read, "is missing", b"as it came"),
         ("k3", Origin.sale, '"ab"', b"as it came"),
@@ -192,9 +193,9 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     as_user: dict[str, Any] = {}
     if os.getuid() == 0:  # PostgreSQL refuses to run as root
         as_user = {"user": "nobody"}
-        for one in (folder, *folder.parents):
-            if one.stat().st_uid == 0 and one != Path("/") and one != Path("/tmp"):
-                one.chmod(one.stat().st_mode | 0o755)
+        for parent in (folder, *folder.parents):
+            if parent.stat().st_uid == 0 and parent not in (Path("/"), Path("/tmp")):
+                parent.chmod(parent.stat().st_mode | 0o755)
         folder.chmod(0o777)
     data = folder / "data"
     subprocess.run(
@@ -229,7 +230,7 @@ def test_postgresql_takes_the_schema_and_the_way_of_a_sale_unchanged(postgresql:
 async def _a_passkey_lives_and_ends(town: Town) -> None:
     """Added, used, refused, without its key and with another, removed: what a browser's answers make of the rows."""
     store, business = town.host.store, town.connection.business_id
-    anna = Somebody(business, "Cafe Lviv", "UTC", "anna", KEY)
+    anna = Principal(business, "Cafe Lviv", "UTC", "anna", KEY)
     passkey = await keep_passkey(town.host, anna, "Phone")
 
     async def use(sign_count: int, challenge: str) -> Outcome:
@@ -252,7 +253,7 @@ async def _a_passkey_lives_and_ends(town: Town) -> None:
     assert found.keyless
     await store.write(lambda tx: access.passkeys.renew_key(tx, anna))
     assert (found := await of_anna()) is not None
-    assert found.visitor == anna
+    assert found.principal == anna
     assert await store.write(lambda tx: access.passkeys.remove(tx, passkey, None)) is False
     assert await store.write(lambda tx: access.passkeys.remove(tx, passkey, business)) is True
     assert await of_anna() is None
@@ -299,13 +300,13 @@ async def test_the_console_is_the_same_on_postgresql(
     assert _counted(older) == COUNTED
 
     url = postgresql.replace("/postgres", "/console")
-    async with build(tmp_path, monkeypatch, database_url=url) as town, browsers(town) as doors:
+    async with build(tmp_path, monkeypatch, database_url=url) as town, open_browsers(town) as browsers:
         await town.connect(StampRule(unknown_customer=UnknownCustomer.hold))
         receipt = town.cafe.sell(town.cafe.client(ANNA), comment="FREECOFFEE9")
         town.cafe.sell(0)
         await town.sync()
         await town.host.services.connections.set_alert_email(town.connection.id, "anna@cafe.example", "en")
-        mine, operator = await doors.new().sign_in(), await doors.new().as_operator()
+        mine, operator = await browsers.new().sign_in(), await browsers.new().as_operator()
         base = f"/connections/{town.connection.id}"
         for path in ("", "?part=now", "?show=without-card", "?before=9", "/rule", "/settings", "/welcome", "/resume"):
             assert (await mine.get(base + path)).status_code in (200, 303), path
@@ -326,7 +327,7 @@ async def test_the_console_is_the_same_on_postgresql(
         await _new_keys(town)
 
 
-async def _an_unknown_till(town: Town, mine: Visitor) -> None:
+async def _an_unknown_till(town: Town, mine: Browser) -> None:
     """Taught, unread, tried again and renewed: what SQLite takes, PostgreSQL takes."""
     draft, address = await begun(mine)
     await town.hook(json.dumps(SALE).encode(), path=address)
@@ -344,11 +345,9 @@ async def _an_unknown_till(town: Town, mine: Visitor) -> None:
     assert "2 requests could not be read" in (await mine.get(base)).text
     assert (await mine.get(f"{base}/unread")).status_code == 200
     await town.host.services.connections.edit(town.connection.id, {"map_paid": "total || sum"})
-    assert await town.host.services.review.retry_unread(town.connection.id) == {
-        "read": 2,
-        "still_unread": 0,
-        "asked": 0,
-    }
+    assert await town.host.services.review.retry_unread(town.connection.id) == RetryResult(
+        read=2, still_unread=0, asked=0
+    )
     assert (await mine.post(f"{base}/address")).status_code == 303
     assert (await town.hook(json.dumps(SALE).encode(), path=path)).status_code == 200
     await town.host.store.write(connections.drafts.sweep)
@@ -358,15 +357,15 @@ async def _new_keys(town: Town) -> None:
     """Another secret key, on every machine: everything is encrypted anew."""
     secrets = {"secret_key": SecretStr("another key, long enough"), "secret_keys_old": town.settings.secret_key}
     async with Host(Settings(**town.settings.model_dump() | secrets)) as host:
-        result = await host.rotate_keys(unheard)
-    assert result["encrypted"] > 10
-    assert result["unreadable"] == 0
+        result = await host.commands.run(rotate_command(), ignore_progress)
+    assert result.encrypted > 10
+    assert result.unreadable == 0
     async with Host(Settings(**town.settings.model_dump() | secrets | {"secret_keys_old": None})) as host:
-        (one,) = await host.services.connections.list_all()
-        assert host.store.vault.decrypt(one.sevenstamp_key) == KEY
+        (connection,) = await host.services.connections.list_all()
+        assert host.store.vault.decrypt(connection.sevenstamp_key) == KEY
 
 
-async def unheard(_now: Mapping[str, Any]) -> None:
+async def ignore_progress(_now: Mapping[str, Any]) -> None:
     return
 
 
@@ -375,13 +374,13 @@ async def _a_sale(installation: VirtualInstallation) -> None:
 
     host = await installation.open()
     connection_id = await installation.connect()
-    one = await host.services.connections.get(connection_id)
+    connection = await host.services.connections.get(connection_id)
     closed = installation.clock.now()
     await host.store.write(lambda tx: inbox.hints.leave(tx, [inbox.hints.NewHint(connection_id, "r1", True)] * 2))
     for ticket, paid in ((1, 1000), (2, 0)):
         ticket = await host.store.write(lambda tx: counters.issue_tickets(tx, 1))
         new = sale("r1", closed=closed, refunded=1000 - paid)
-        await host.ingestor.ingest([Snapshot(one, new, Source.poll, ticket)])
+        await host.ingestor.ingest([Snapshot(connection, new, Source.poll, ticket)])
         assert host.identifier is not None
         assert host.deliverer is not None
         await host.identifier.round()
@@ -465,11 +464,11 @@ def test_a_file_that_is_no_database_is_a_plain_sentence(tmp_path: Path) -> None:
 
 
 def test_the_vault_tells_keys_apart() -> None:
-    kept = VAULT.encrypt("secret")
-    assert "secret" not in kept
-    assert VAULT.decrypt(kept) == "secret"
+    ciphertext = VAULT.encrypt("secret")
+    assert "secret" not in ciphertext
+    assert VAULT.decrypt(ciphertext) == "secret"
     assert VAULT.hash("a", "b") != VAULT.hash("ab") != VAULT.hash("a\x1fb", "")
     with pytest.raises(WrongKey, match=VAULT.key_id):
-        Vault("another key, long enough").decrypt(kept)
+        Vault("another key, long enough").decrypt(ciphertext)
     with pytest.raises(StoreError, match="too short"):
         Vault("short")

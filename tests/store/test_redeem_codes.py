@@ -12,7 +12,7 @@ from connectors.runtime.host import Host
 from connectors.store import ledger, queries
 from connectors.store.vault import Vault
 from tests.town import KEY, Town
-from tests.web.visitor import browsers
+from tests.web.browser import open_browsers
 
 CODE = "FREECOFFEE9"
 
@@ -40,8 +40,8 @@ async def test_a_redeem_code_is_used_and_shown_but_does_not_stand_in_the_file(to
     lines = "\n".join(await town.journal())
     assert f"the voucher {CODE} is redeemed" in lines
     assert f"the voucher {CODE} was not redeemed" in lines
-    async with browsers(town) as doors:
-        mine = await doors.new().sign_in()
+    async with open_browsers(town) as browsers:
+        mine = await browsers.new().sign_in()
         assert f"Voucher {CODE}" in (await mine.get(f"/connections/{town.connection.id}")).text
 
 

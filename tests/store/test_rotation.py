@@ -20,31 +20,32 @@ from connector_sdk.errors import BadPayload
 from connector_sdk.hooks import HookRequest
 from connector_sdk.rule import StampRule, UnknownCustomer
 from connectors.runtime.host import Host
+from connectors.services import rotate_command
 from connectors.settings import Settings
 from connectors.store import access, connections, inbox, rotation, vault
 from connectors.store.engine import Store, Transaction
 from connectors.store.errors import StoreError, WrongKey
 from connectors.store.schema import metadata
 from connectors.store.vault import KeyFile, Vault
+from tests.processes import KILLS
 from tests.stage import keep_passkey
 from tests.store import rotating
 from tests.store.test_redeem_codes import CODE, a_voucher, bytes_in
 from tests.town import ANNA, BORYS, KEY, Town, build
+from tests.web.browser import Browsers, open_browsers
 from tests.web.test_teaching_pages import SALE, begun
-from tests.web.visitor import Browsers, browsers
 
-KILLS = 20
 STRONG = "fC2b7xq0LrW9uYt1sKeZ5hVnJ8mDgPaQ"
 OTHER = "Zk4w8Rj2mXs6Tn0cBv9LyHq3FdGp7UeA"
-OPERATOR = access.sessions.Visitor(None, "", "UTC", "operator", KEY)
+OPERATOR = access.sessions.Principal(None, "", "UTC", "operator", KEY)
 
 
 @pytest.fixture
 async def town(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Town]:
     """A cafe whose key is in a file, with something in every column that is encrypted."""
-    async with build(tmp_path, monkeypatch, secret_key=None) as one:
-        await _fill(one)
-        yield one
+    async with build(tmp_path, monkeypatch, secret_key=None) as filled:
+        await _fill(filled)
+        yield filled
 
 
 async def _fill(town: Town) -> None:
@@ -53,15 +54,15 @@ async def _fill(town: Town) -> None:
     town.cafe.sell(town.cafe.client(ANNA), comment=CODE)
     town.cafe.sell(town.cafe.client(BORYS))
     await town.sync()
-    one, store = town.connection.id, town.host.store
-    await store.write(lambda tx: connections.alerts.set_email(tx, one, "anna@example.com", "en"))
-    async with browsers(town) as doors:
-        mine = await doors.new().sign_in()
+    connection_id, store = town.connection.id, town.host.store
+    await store.write(lambda tx: connections.alerts.set_email(tx, connection_id, "anna@example.com", "en"))
+    async with open_browsers(town) as browsers:
+        mine = await browsers.new().sign_in()
         await mine.post("/devices/link")
         _, address = await begun(mine)
         assert (await town.hook(json.dumps(SALE).encode(), path=address)).status_code == 200
         await mine.client.aclose()
-    await store.write(lambda tx: _keep_bodies(tx, one))
+    await store.write(lambda tx: _keep_bodies(tx, connection_id))
     await store.write(lambda tx: access.sessions.make_link(tx, OPERATOR))
     session = await store.write(
         lambda tx: access.sessions.begin(tx, OPERATOR, device="x", remembered=False, lives=2**40)
@@ -71,8 +72,8 @@ async def _fill(town: Town) -> None:
             tx, _there(access.sessions.find(tx, session, 2**40)), {"connector": "poster"}
         )
     )
-    await store.write(lambda tx: inbox.captured.keep(tx, one, HookRequest("POST", {"x": "y"}, {}, b"{}")))
-    cafe = access.sessions.Visitor(town.connection.business_id, "Cafe", "Europe/Kyiv", "till", KEY)
+    await store.write(lambda tx: inbox.captured.keep(tx, connection_id, HookRequest("POST", {"x": "y"}, {}, b"{}")))
+    cafe = access.sessions.Principal(town.connection.business_id, "Cafe", "Europe/Kyiv", "till", KEY)
     await keep_passkey(town.host, cafe, "phone")
 
 
@@ -106,12 +107,12 @@ def clear_texts(database: Path, keys: Vault) -> Clear:
 
 def keys_in_use(database: Path) -> set[str]:
     """The keys that any text of any table is encrypted with, whether or not the column is known to be."""
-    found = set()
+    key_ids = set()
     with sqlite3.connect(database) as session:
         for table in metadata.sorted_tables:
             for row in session.execute(f'SELECT * FROM "{table.name}"'):
-                found |= {text[:8] for text in row if isinstance(text, str) and text[8:14] == ":gAAAA"}
-    return found
+                key_ids |= {text[:8] for text in row if isinstance(text, str) and text[8:14] == ":gAAAA"}
+    return key_ids
 
 
 async def _nothing(_done: int, _total: int) -> None:
@@ -131,7 +132,7 @@ async def test_every_column_that_holds_ciphertexts_is_marked_as_one(town: Town, 
 
 
 @pytest.mark.slow
-async def test_a_rotation_killed_twenty_times_ends_complete_and_everything_is_readable_throughout(
+async def test_a_rotation_killed_again_and_again_ends_complete_and_everything_is_readable_throughout(
     town: Town, tmp_path: Path
 ) -> None:
     database, chance = tmp_path / "ledger.db", random.Random(5)
@@ -139,12 +140,12 @@ async def test_a_rotation_killed_twenty_times_ends_complete_and_everything_is_re
     processes.set_forkserver_preload(["tests.store.rotating"])
     before, keys = clear_texts(database, town.host.store.vault), set()
     for _ in range(KILLS):
-        here, there = processes.Pipe(duplex=False)
-        process = processes.Process(target=rotating.rotate, args=(database, there, 1))
+        steps, sender = processes.Pipe(duplex=False)
+        process = processes.Process(target=rotating.rotate, args=(database, sender, 1))
         process.start()
-        there.close()
+        sender.close()
         for _ in range(chance.randint(0, 8)):
-            here.recv_bytes()
+            steps.recv_bytes()
         process.kill()
         process.join(30)
         assert process.exitcode == -signal.SIGKILL
@@ -158,7 +159,7 @@ async def test_a_rotation_killed_twenty_times_ends_complete_and_everything_is_re
     assert keys_in_use(database) == {rotated.key_id} == keys - {first}
     assert len(KeyFile(database.with_name("ledger.db.key")).read()) == 1
     assert clear_texts(database, rotating.vault_of(database)) == before
-    assert not await rotation.unfinished(town.host.store)
+    assert not await rotation.is_unfinished(town.host.store)
 
 
 def _settings(town: Town) -> str:
@@ -199,8 +200,8 @@ async def test_a_former_key_opens_nothing_and_is_nowhere_in_the_file(town: Town,
 
 async def test_hooks_sign_ins_and_searches_work_while_keys_change_and_afterwards(town: Town, tmp_path: Path) -> None:
     store, addresses = town.host.store, []
-    async with browsers(town) as doors:
-        mine = await doors.new().sign_in()
+    async with open_browsers(town) as browsers:
+        mine = await browsers.new().sign_in()
         _, address = await begun(mine)
         page = f"/connections/{town.connection.id}"
 
@@ -208,12 +209,12 @@ async def test_hooks_sign_ins_and_searches_work_while_keys_change_and_afterwards
             assert (await town.hook(json.dumps(SALE).encode(), path=address)).status_code == 200
             assert CODE in (await mine.get(page)).text
             if len(addresses) < 5:
-                addresses.append(await _draft_address(doors))
+                addresses.append(await _draft_address(browsers))
 
         await rotation.rotate(store, use, rows=40)
         assert addresses
-        for one in [address, *addresses]:
-            assert (await town.hook(json.dumps(SALE).encode(), path=one)).status_code == 200
+        for path in [address, *addresses]:
+            assert (await town.hook(json.dumps(SALE).encode(), path=path)).status_code == 200
         assert (await mine.get(page)).status_code == 200
         sold = town.cafe.sell(town.cafe.client(ANNA), comment=CODE)
         await town.sync()
@@ -222,8 +223,8 @@ async def test_hooks_sign_ins_and_searches_work_while_keys_change_and_afterwards
     assert keys_in_use(tmp_path / "ledger.db") == {store.vault.key_id}
 
 
-async def _draft_address(doors: Browsers) -> str:
-    return (await begun(await doors.new(address="198.51.100.8").sign_in()))[1]
+async def _draft_address(browsers: Browsers) -> str:
+    return (await begun(await browsers.new(address="198.51.100.8").sign_in()))[1]
 
 
 async def test_a_process_that_knows_only_the_former_key_reads_and_writes_with_the_new_one(
@@ -234,8 +235,8 @@ async def test_a_process_that_knows_only_the_former_key_reads_and_writes_with_th
         await older.store.write(
             lambda tx: connections.alerts.set_email(tx, town.connection.id, "borys@example.com", "en")
         )
-        kept = await older.store.read(lambda tx: connections.alerts.email_of(tx, town.connection.id))
-        assert kept == "borys@example.com"
+        email = await older.store.read(lambda tx: connections.alerts.email_of(tx, town.connection.id))
+        assert email == "borys@example.com"
     assert keys_in_use(tmp_path / "ledger.db") == {town.host.store.vault.key_id}
 
 
@@ -251,10 +252,13 @@ async def test_a_host_goes_on_with_a_change_that_was_killed(town: Town, tmp_path
 
 
 async def test_who_asks_for_a_change_while_one_is_under_way_shares_it(town: Town, tmp_path: Path) -> None:
-    results = await asyncio.gather(town.host.rotate_keys(_unheard), town.host.rotate_keys(_unheard))
+    results = await asyncio.gather(
+        town.host.commands.run(rotate_command(), _ignore_progress),
+        town.host.commands.run(rotate_command(), _ignore_progress),
+    )
     assert results[0] == results[1]
     (secret,) = KeyFile(tmp_path / "ledger.db.key").read()
-    assert results[0]["key"] == Vault(secret).key_id
+    assert results[0].key == Vault(secret).key_id
 
 
 # --- keys in the environment ---------------------------------------------------------------------------------------
@@ -267,14 +271,14 @@ async def test_keys_of_the_environment_are_changed_by_naming_the_former_one(
         await _fill(town)
         texts = clear_texts(tmp_path / "ledger.db", town.host.store.vault)
         with pytest.raises(StoreError, match="set CONNECTORS_SECRET_KEY to it and CONNECTORS_SECRET_KEYS_OLD"):
-            await town.host.rotate_keys(_unheard)
+            await town.host.commands.run(rotate_command(), _ignore_progress)
     both = _settings_of(town.settings, OTHER, STRONG)
     async with Host(both) as host:
         (finding,) = await host.key_findings()
-        assert (finding.good, "connectors keys rotate" in finding.text) == (None, True)
+        assert (finding.ok, "connectors keys rotate" in finding.text) == (None, True)
         assert clear_texts(tmp_path / "ledger.db", host.store.vault) == texts
-        result = await host.rotate_keys(_unheard)
-        assert result["former_keys"] == "yours to remove"
+        result = await host.commands.run(rotate_command(), _ignore_progress)
+        assert result.former_keys == "yours to remove"
         (finding,) = await host.key_findings()
         assert "CONNECTORS_SECRET_KEYS_OLD may be removed" in finding.text
     async with Host(_settings_of(town.settings, OTHER)) as host:
@@ -291,7 +295,7 @@ def _settings_of(settings: Settings, secret: str, former: str | None = None) -> 
     return Settings(**values | {"secret_keys_old": SecretStr(former) if former else None})
 
 
-async def _unheard(_now: Mapping[str, Any]) -> None:
+async def _ignore_progress(_now: Mapping[str, Any]) -> None:
     return
 
 
@@ -329,10 +333,10 @@ async def test_an_installation_whose_secret_is_weak_starts_with_a_warning_and_a_
         assert "connectors keys rotate" in caplog.text
         assert weak not in caplog.text
         (finding,) = await host.key_findings()
-        assert finding.good is False
+        assert finding.ok is False
         assert clear_texts(tmp_path / "ledger.db", host.store.vault) == texts
     async with Host(_settings_of(town.settings, STRONG, weak)) as host:
-        await host.rotate_keys(_unheard)
+        await host.commands.run(rotate_command(), _ignore_progress)
     async with Host(_settings_of(town.settings, STRONG)) as host:
         assert await host.key_findings() == []
         assert clear_texts(tmp_path / "ledger.db", host.store.vault) == texts

@@ -20,6 +20,7 @@ from connectors.cli.main import app
 from connectors.domain.clock import SystemClock
 from connectors.domain.connection import Connection
 from connectors.domain.operation import State
+from connectors.services import ConnectOptions
 from connectors.store import ledger, queries
 from connectors.store.ledger.operations import Operation
 from tests.stage import until
@@ -36,7 +37,7 @@ from tests.store.stored_database import (
     readings,
 )
 from tests.town import ANNA, BORYS, CHRYSTYNA
-from tests.web.visitor import Browsers, Visitor
+from tests.web.browser import Browser, Browsers
 
 STORED = Path(__file__).parent.parent / "samples" / "databases"
 DAY = "2026-11-23"
@@ -83,12 +84,12 @@ class Reopened:
         self.place.tills.clock.advance(3700)
         await deliverer.check_paused_businesses()
 
-    def browser(self) -> Visitor:
+    def browser(self) -> Browser:
         """The browser that was signed in when the database was stored."""
-        visitor = Browsers(self.place.host).new()
+        browser = Browsers(self.place.host).new()
         for name, value in self.recorded["cookies"].items():
-            visitor.client.cookies.set(name, value)
-        return visitor
+            browser.client.cookies.set(name, value)
+        return browser
 
 
 @pytest.fixture(params=sorted(path.name for path in STORED.iterdir()))
@@ -258,7 +259,7 @@ async def test_what_could_not_be_read_is_there_as_it_came_and_is_tried_again(reo
     unread = await services.review.list_unread(corner)
     assert [await services.review.unread_body(corner, item.id) for item in unread] == [UNREADABLE]
     await services.connections.edit(corner, {"map_paid": "total", "units": "minor"})
-    assert (await services.review.retry_unread(corner))["read"] == 1
+    assert (await services.review.retry_unread(corner)).read == 1
     assert await services.review.list_unread(corner) == []
 
 
@@ -268,7 +269,7 @@ async def test_the_account_of_a_removed_connection_is_adopted_with_its_ledger(re
     key = place.host.store.vault.decrypt(lviv.sevenstamp_key)
     rule = await place.host.services.connections.current_rule(lviv)
     kiosk = await place.host.services.onboarding.connect(
-        "poster", {"access_token": tills.kiosk.token}, key, lambda _: rule, title="Kiosk"
+        "poster", {"access_token": tills.kiosk.token}, key, lambda _: rule, ConnectOptions(title="Kiosk")
     )
     reopened.connections["Kiosk"] = kiosk
     tills.kiosk.refund(int(tills.receipts["of the kiosk"]))

@@ -31,7 +31,7 @@ async def test_a_connection_removed_and_added_again_gives_nothing_twice(town: To
     await town.host.services.connections.remove(town.connection.id)
     await town.connect()
     result = await town.host.services.sync.backfill(town.connection.id, SINCE, ignore_progress)
-    assert sum(result["operations"].values()) == 0
+    assert sum(result.operations.values()) == 0
     assert len(town.applied()) == 1
     town.cafe.refund(receipt)
     await town.sync()
@@ -60,7 +60,7 @@ async def test_a_new_rule_counts_for_receipts_closed_from_now_on(town: Town) -> 
         town.connection.id, {}, rule=lambda _account, _rule: rule_by_amount("25.00")
     )
     result = await town.sync()
-    assert sum(result["operations"].values()) == 0
+    assert sum(result.operations.values()) == 0
     town.cafe.sell(town.cafe.client(BORYS), 5000)
     await town.sync()
     assert (town.stamps(ANNA), town.stamps(BORYS)) == (5, 2)
@@ -76,8 +76,8 @@ async def test_replan_applies_a_new_rule_to_older_receipts(town: Town) -> None:
     await town.host.services.connections.edit(
         town.connection.id, {}, rule=lambda _account, _rule: rule_by_amount("25.00")
     )
-    forecast = await town.host.services.sync.replan(town.connection.id, SINCE, ignore_progress, dry_run=True)
-    assert forecast == {"sales": 1, "more": 0, "fewer": 3}
+    forecast = await town.host.services.sync.count_replan(town.connection.id, SINCE, ignore_progress)
+    assert forecast.as_json() == {"sales": 1, "more": 0, "fewer": 3}
     assert town.stamps(ANNA) == 5
     await town.host.services.sync.replan(town.connection.id, SINCE, ignore_progress)
     assert town.stamps(ANNA) == 2
@@ -92,7 +92,7 @@ async def test_receipts_from_before_the_connection_need_a_backfill(town: Town) -
     await town.sync()
     assert town.applied() == []
     result = await town.host.services.sync.backfill(town.connection.id, SINCE, ignore_progress)
-    assert result["operations"]["applied"] == 1
+    assert result.operations["applied"] == 1
     town.cafe.refund(receipt)
     await town.sync()
     assert town.stamps(ANNA) == 0

@@ -225,7 +225,7 @@ async def test_the_history_of_an_operation_ends_with_its_last_answer_also_after_
             await asyncio.sleep(0.1)
     sale_id = (await town.operations())[0].sale_id
     (history, *_others) = await town.host.store.read(lambda tx: queries.operations.of_sale(tx, sale_id))
-    assert history.attempts[-1].state == "applied"
+    assert history.tries[-1].state == "applied"
 
 
 async def test_a_retry_is_journalled_by_name(town: Town) -> None:

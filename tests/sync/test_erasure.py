@@ -23,6 +23,7 @@ from connectors.domain.person import MASKED_CARD, PersonMatcher, Reference
 from connectors.services.people import reference_from
 from connectors.sevenstamp.sandbox import Faults
 from connectors.store import connections, inbox, ledger
+from connectors.store.connections.drafts import Sample
 from connectors.store.engine import Transaction
 from connectors.store.schema import kept_table, metadata
 from connectors.sync import erasure, identification, person_search
@@ -124,15 +125,13 @@ async def two_tills(town: Town) -> Connection:
     assert (
         await send_hook(town, any_till, hook_body("w4", BORYS, total="much").replace(NAME.encode(), b"Melnyk")) == 200
     )
-    draft = await town.host.store.write(
-        lambda tx: connections.drafts.begin(tx, any_till.business_id, "webhook", listens=True)
-    )
-    stored = await town.host.store.read(lambda tx: connections.drafts.get(tx, draft, any_till.business_id))
-    assert stored is not None
-    path = f"/hooks/tills/webhook/{stored.content['hook_token']}"
+    drafts = town.host.services.drafts
+    draft = await drafts.find(any_till.business_id, await drafts.begin(any_till.business_id, "webhook"))
+    assert draft is not None
+    path = f"/hooks/tills/webhook/{draft.content.hook_token}"
     assert (await town.hook(hook_body("w5"), path=path)).status_code == 200
-    sample = {**stored.content, "sample": {"body": hook_body("w5").decode(), "headers": {}, "id": "x"}}
-    await town.host.store.write(lambda tx: connections.drafts.save(tx, stored, sample))
+    sample = Sample.from_request(hook_body("w5"), {}, "x")
+    await drafts.save(draft, draft.content.model_copy(update={"sample": sample}))
     await town.host.services.sync.run(any_till.id)
     return any_till
 
@@ -496,10 +495,10 @@ async def test_settings_say_for_how_many_days_retention_keeps(tmp_path: Path, mo
         await two_tills(town)
         clock = town.host.store.clock = ShiftedClock()
         clock.ahead = 6 * DAY
-        await town.host._tidy()
+        await town.host.maintenance.run()
         assert await town.host.store.read(lambda tx: tx.run(sqlalchemy.select(kept_table)).all()) == []
         assert traces_of_anna(await decrypted_database(town))
         clock.ahead = 8 * DAY
-        await town.host._tidy()
+        await town.host.maintenance.run()
         assert traces_of_anna(await decrypted_database(town)) == []
         assert await town.host.store.read(lambda tx: ledger.journal.of_connection(tx, town.connection.id)) == []

@@ -17,8 +17,8 @@ from connectors.store import access, inbox, schema
 from connectors.sync.hook_rates import HookRates
 from tests.sync.test_unread_retries import BASE, PHONE, retry_unread, sale
 from tests.town import Town, build
+from tests.web.browser import open_browsers
 from tests.web.test_teaching_pages import begun
-from tests.web.visitor import browsers
 from tests.webhook.test_way_of_a_request import connect
 
 READABLE = {**BASE, "map_paid": "sum"}
@@ -94,16 +94,16 @@ async def test_unread_hooks_beyond_their_quota_go_oldest_first_and_the_journal_s
 
 
 async def test_a_flood_at_a_drafts_address_pushes_neither_the_first_nor_the_chosen_request_out(town: Town) -> None:
-    async with browsers(town) as opened:
-        visitor = await opened.new().sign_in()
-        draft, path = await begun(visitor)
+    async with open_browsers(town) as browsers:
+        browser = await browsers.new().sign_in()
+        draft, path = await begun(browser)
         owner = f"{inbox.captured.OF_DRAFT}{draft.rsplit('/', 1)[1]}"
         ids: list[str] = []
         for number in range(5):
             assert (await post(town, json.dumps({"real": number}).encode(), path)).status_code == 200
             ids.append((await town.host.store.read(lambda tx: inbox.captured.of_owner(tx, owner)))[0].id)
         chosen = ids[2]
-        await visitor.post(f"{draft}/sample", {"request": chosen})
+        await browser.post(f"{draft}/sample", {"request": chosen})
         for number in range(30):
             town.host.hooks._rates = HookRates(Quotas(), town.host.store.clock.now)
             await post(town, json.dumps({"junk": number, "fill": "x" * 90_000}).encode(), path)
@@ -113,9 +113,9 @@ async def test_a_flood_at_a_drafts_address_pushes_neither_the_first_nor_the_chos
 
 
 async def test_the_bytes_of_a_draft_are_bounded_headers_included(town: Town) -> None:
-    async with browsers(town) as opened:
-        visitor = await opened.new().sign_in()
-        draft, path = await begun(visitor)
+    async with open_browsers(town) as browsers:
+        browser = await browsers.new().sign_in()
+        draft, path = await begun(browser)
         for number in range(6):
             town.host.hooks._rates = HookRates(Quotas(), town.host.store.clock.now)
             headers = {f"x-{at}": "y" * 7_000 for at in range(8)} | {"cookie": "z" * 1000, "x-signature": "s"}
@@ -129,8 +129,8 @@ async def test_the_bytes_of_a_draft_are_bounded_headers_included(town: Town) -> 
 
 
 async def test_requests_to_a_drafts_address_have_a_minutes_quota_too(town: Town) -> None:
-    async with browsers(town) as opened:
-        _, path = await begun(await opened.new().sign_in())
+    async with open_browsers(town) as browsers:
+        _, path = await begun(await browsers.new().sign_in())
         statuses = [(await post(town, b'{"a": 1}', path)).status_code for _ in range(7)]
     assert statuses == [200] * 5 + [429] * 2
 

@@ -15,7 +15,7 @@ from connector_sdk import Money
 from connector_sdk.rule import StampRule, UnknownCustomer
 from connectors.domain.clock import SystemClock
 from connectors.domain.connection import Connection
-from connectors.services import Refusal
+from connectors.services import ConnectOptions, Refusal
 from connectors.store import connections
 from connectors.store.engine import Transaction
 from connectors.store.schema import kept_body_table
@@ -46,7 +46,7 @@ async def unread(town: Town) -> list[tuple[str | None, str]]:
 
 
 async def retry_unread(town: Town) -> dict[str, Any]:
-    return await town.host.services.review.retry_unread(town.connection.id)
+    return (await town.host.services.review.retry_unread(town.connection.id)).as_json()
 
 
 async def test_a_hook_that_could_not_be_read_earns_its_stamps_once_it_can_be_read(town: Town) -> None:
@@ -327,10 +327,10 @@ async def test_a_hook_that_is_no_sale_can_be_discarded(town: Town) -> None:
 async def test_a_sale_that_comes_while_a_draft_becomes_a_connection_is_a_sale(
     town: Town, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    draft = await town.host.store.write(lambda tx: connections.drafts.begin(tx, "biz", "webhook", listens=True))
-    stored = await town.host.store.read(lambda tx: connections.drafts.get(tx, draft, "biz"))
-    assert stored is not None
-    token = stored.content["hook_token"]
+    drafts = town.host.services.drafts
+    draft = await drafts.find("biz", await drafts.begin("biz", "webhook"))
+    assert draft is not None
+    token = draft.content.hook_token
     by_hook_token, lookups = connections.registry.by_hook_token, []
 
     def none_at_first(tx: Transaction, name: str, shown: str) -> Connection | None:
@@ -339,7 +339,7 @@ async def test_a_sale_that_comes_while_a_draft_becomes_a_connection_is_a_sale(
 
     rule = StampRule(kind="by_amount", amount=Money(100, "EUR"), unknown_customer=UnknownCustomer.issue)
     town.connection = await town.host.services.onboarding.connect(
-        "webhook", {**BASE, "map_paid": "sum"}, KEY, lambda _account: rule, hook_token=token
+        "webhook", {**BASE, "map_paid": "sum"}, KEY, lambda _account: rule, ConnectOptions(hook_token=token)
     )
     monkeypatch.setattr(connections.registry, "by_hook_token", none_at_first)
     assert (await town.hook(sale(sum="5.00"), path=f"/hooks/tills/webhook/{token}")).status_code == 200

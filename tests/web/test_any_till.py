@@ -11,22 +11,22 @@ from connector_sdk.rule import StampRule
 from connector_sdk.signatures import BodyHmac
 from connectors.services import Refusal
 from tests.town import KEY, Town
-from tests.web.visitor import Browsers, browsers
+from tests.web.browser import Browsers, open_browsers
 from tests.webhook.test_way_of_a_request import READY, fresh
 
 SECRET = "a secret for the shop"
 
 
 @pytest.fixture
-async def doors(town: Town) -> AsyncIterator[Browsers]:
-    async with browsers(town) as made:
-        yield made
+async def browsers(town: Town) -> AsyncIterator[Browsers]:
+    async with open_browsers(town) as browsers:
+        yield browsers
 
 
 async def test_a_shop_is_connected_by_a_ready_made_mapping_and_its_sale_becomes_stamps(
-    town: Town, doors: Browsers
+    town: Town, browsers: Browsers
 ) -> None:
-    mine = await doors.new().sign_in()
+    mine = await browsers.new().sign_in()
     page = await mine.get("/")
     assert "Any till with a webhook" in page.text
     assert "Serve" not in page.text  # SERVE_API_URL is not set
@@ -50,8 +50,8 @@ async def test_a_shop_is_connected_by_a_ready_made_mapping_and_its_sale_becomes_
     assert (await mine.post(f"{draft}/authorise", **{**typed, "set.secret": SECRET})).status_code == 303
     assert (await mine.post(f"{draft}/key", use="own")).status_code == 303
     await mine.get(f"{draft}/where")
-    made = await mine.post(f"{draft}/rule", kind="per_order", unknown_customer="issue")
-    welcome = await mine.get(made.headers["location"])
+    connected = await mine.post(f"{draft}/rule", kind="per_order", unknown_customer="issue")
+    welcome = await mine.get(connected.headers["location"])
     address = re.search(r'value="(http[^"]*/hooks/tills/webhook/[^"]+)"', welcome.text)
     assert address is not None
     body = fresh(READY["woocommerce"].sample)
@@ -64,19 +64,19 @@ async def test_a_shop_is_connected_by_a_ready_made_mapping_and_its_sale_becomes_
 
 
 async def test_a_secret_that_a_connection_has_goes_on_and_another_weak_one_is_refused(
-    town: Town, doors: Browsers, monkeypatch: pytest.MonkeyPatch
+    town: Town, browsers: Browsers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weak, values = "a" * 16, dict(READY["woocommerce"].settings)
     values |= {"till_name": "Shop", "currency": "EUR", "zone": "Europe/Madrid", "secret": weak}
     with monkeypatch.context() as before:  # as it was connected by an older version
         before.setattr("connectors.services.checks.easily_guessed", lambda _text: False)
-        one = await town.host.services.onboarding.connect("webhook", values, KEY, lambda _account: StampRule())
+        connection = await town.host.services.onboarding.connect("webhook", values, KEY, lambda _account: StampRule())
     assert (
-        await town.host.services.connections.edit(one.id, {"till_name": "Another name"})
+        await town.host.services.connections.edit(connection.id, {"till_name": "Another name"})
     ).account.name == "Another name"
     with pytest.raises(Refusal, match="easily guessed"):
-        await town.host.services.connections.edit(one.id, {"secret": "b" * 16})
-    token = town.host.store.vault.decrypt(one.hook_token)
+        await town.host.services.connections.edit(connection.id, {"secret": "b" * 16})
+    token = town.host.store.vault.decrypt(connection.hook_token)
     body = fresh(READY["woocommerce"].sample)
     signed = {"X-WC-Webhook-Signature": BodyHmac(weak, "base64").sign(body)}
     assert (await town.hook(body, path=f"/hooks/tills/webhook/{token}", headers=signed)).status_code == 200

@@ -26,15 +26,15 @@ from poster_connector.settings import PosterSettings
 from tests.stage import keep_passkey
 from tests.texts import HOST, TILLS, lacking
 from tests.town import ANNA, KEY, Town
-from tests.web.visitor import Browsers, Visitor, browsers
+from tests.web.browser import Browser, Browsers, open_browsers
 
 OTHER_TOKEN = "861053:5a9e1570ff9af128e93c5a771055bb21"
 
 
 @pytest.fixture
-async def doors(town: Town) -> AsyncIterator[Browsers]:
-    async with browsers(town) as made:
-        yield made
+async def browsers(town: Town) -> AsyncIterator[Browsers]:
+    async with open_browsers(town) as browsers:
+        yield browsers
 
 
 def test_malay_is_complete() -> None:
@@ -65,42 +65,42 @@ def statements(host: Host) -> Iterator[list[str]]:
 
 
 async def test_what_happens_while_a_page_is_put_together_is_news_to_it(
-    town: Town, doors: Browsers, monkeypatch: pytest.MonkeyPatch
+    town: Town, browsers: Browsers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await town.connect()
-    one, store = town.connection.id, town.host.store
+    connection_id, store = town.connection.id, town.host.store
     read, overview, seen = store.read, queries.overviews.overview, []
 
     async def and_something_happens(work: Any) -> Any:
-        found = await read(work)
-        await store.write(lambda tx: ledger.journal.write(tx, one, Message("connection.email")))
-        return found
+        result = await read(work)
+        await store.write(lambda tx: ledger.journal.write(tx, connection_id, Message("connection.email")))
+        return result
 
-    def noted(tx: Any, wanted: str) -> Any:
-        seen.append(ledger.journal.newest_seq(tx, one))
-        return overview(tx, wanted)
+    def noted(tx: Any, connection_id: str) -> Any:
+        seen.append(ledger.journal.newest_seq(tx, connection_id))
+        return overview(tx, connection_id)
 
-    mine = await doors.new().sign_in()
+    mine = await browsers.new().sign_in()
     monkeypatch.setattr(store, "read", and_something_happens)
     monkeypatch.setattr(queries.overviews, "overview", noted)
-    page = await mine.get(f"/connections/{one}")
+    page = await mine.get(f"/connections/{connection_id}")
     after = re.search(r"/events\?after=([0-9]+)", page.text)
     assert after is not None
     assert 0 < int(after[1]) <= seen[0]
 
 
-async def test_no_page_makes_more_than_five_queries(town: Town, doors: Browsers) -> None:
+async def test_no_page_makes_more_than_five_queries(town: Town, browsers: Browsers) -> None:
     await town.connect()
     for number in range(6):
         town.cafe.sell(town.cafe.client(ANNA) if number % 2 else 0, comment="FREECOFFEE9")
     await town.sync()
-    mine, operator = await doors.new().sign_in(), await doors.new().as_operator()
+    mine, operator = await browsers.new().sign_in(), await browsers.new().as_operator()
     draft = (await mine.post("/connect/poster")).headers["location"]
     base = f"/connections/{town.connection.id}"
-    found = await town.host.store.read(
+    receipts = await town.host.store.read(
         lambda tx: queries.receipts.search(tx, town.connection, [queries.receipts.SearchTerm(receipt="330661")])
     )
-    somebody = access.sessions.Visitor(town.connection.business_id, "Cafe Lviv", "UTC", "till", KEY)
+    somebody = access.sessions.Principal(town.connection.business_id, "Cafe Lviv", "UTC", "till", KEY)
     passkey = await keep_passkey(town.host, somebody, "Phone")
     pages = {
         mine: [
@@ -129,7 +129,7 @@ async def test_no_page_makes_more_than_five_queries(town: Town, doors: Browsers)
                 "forget",
             )
         ]
-        + [f"{base}/receipts/{found[0].id}"],
+        + [f"{base}/receipts/{receipts[0].id}"],
         operator: [
             "/operator",
             "/operator?q=cafe",
@@ -140,10 +140,10 @@ async def test_no_page_makes_more_than_five_queries(town: Town, doors: Browsers)
             "/operator/quotas",
         ],
     }
-    for visitor, paths in pages.items():
+    for browser, paths in pages.items():
         for path in paths:
             with statements(town.host) as asked:
-                answer = await visitor.get(path)
+                answer = await browser.get(path)
             assert answer.status_code in (200, 303), path
             assert len(asked) <= 5, (path, asked)
 
@@ -151,10 +151,10 @@ async def test_no_page_makes_more_than_five_queries(town: Town, doors: Browsers)
 # --- OAuth ----------------------------------------------------------------------------------------------------------
 
 
-async def _to_the_till(visitor: Visitor) -> tuple[str, str]:
+async def _to_the_till(browser: Browser) -> tuple[str, str]:
     """Begin, and go to the till's consent page: the draft's address and the way back."""
-    draft = (await visitor.post("/connect/poster")).headers["location"].rpartition("/")[0]
-    away = (await visitor.post(f"{draft}/consent")).headers["location"]
+    draft = (await browser.post("/connect/poster")).headers["location"].rpartition("/")[0]
+    away = (await browser.post(f"{draft}/consent")).headers["location"]
     back = parse_qs(urlsplit(away).query)["redirect_uri"][0]
     return draft, back
 
@@ -172,21 +172,21 @@ def _path(address: str) -> str:
     return f"{parts.path}?{parts.query}"
 
 
-async def test_the_way_back_from_the_till_works_once_and_for_this_browser_only(town: Town, doors: Browsers) -> None:
-    mine, other = await doors.new().sign_in(), await doors.new().sign_in(f"{KEY}--anna")
+async def test_the_way_back_from_the_till_works_once_and_for_this_browser_only(town: Town, browsers: Browsers) -> None:
+    mine, other = await browsers.new().sign_in(), await browsers.new().sign_in(f"{KEY}--anna")
     draft, back = await _to_the_till(mine)
     good = _path(await _allow(back, town))
     stolen = await other.get(good)
     assert (stolen.status_code, "We did not ask for this" in stolen.text) == (400, True)
     assert (await mine.get(good)).headers["location"] == f"{draft}/key"
-    again = await mine.get(good)
-    assert (again.status_code, "This has been done already" in again.text) == (400, True)
-    assert draft in again.text
+    second = await mine.get(good)
+    assert (second.status_code, "This has been done already" in second.text) == (400, True)
+    assert draft in second.text
     assert await town.host.services.connections.list_all() == []
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "text"),
     [
         ({"state": "forged"}, "We did not ask for this"),
         ({"state": ""}, "We did not ask for this"),
@@ -198,15 +198,15 @@ async def test_the_way_back_from_the_till_works_once_and_for_this_browser_only(t
     ],
 )
 async def test_a_bad_way_back_says_what_happened_and_stores_nothing(
-    town: Town, doors: Browsers, change: dict[str, str], said: str
+    town: Town, browsers: Browsers, change: dict[str, str], text: str
 ) -> None:
-    mine = await doors.new().sign_in()
+    mine = await browsers.new().sign_in()
     draft, back = await _to_the_till(mine)
     parts = urlsplit(await _allow(back, town))
     query = {name: values[0] for name, values in parse_qs(parts.query).items()} | change
     answer = await mine.get("/connect/return", params={name: value for name, value in query.items() if value})
     assert answer.status_code == 400
-    assert said in answer.text
+    assert text in answer.text
     assert "Go on" in answer.text
     assert (await mine.get(draft)).headers["location"] == f"{draft}/authorise"
     assert await town.host.services.connections.list_all() == []
@@ -219,30 +219,30 @@ class Later:
         return SystemClock().now() + self.ahead
 
 
-async def test_a_way_back_that_took_too_long_is_closed(town: Town, doors: Browsers) -> None:
+async def test_a_way_back_that_took_too_long_is_closed(town: Town, browsers: Browsers) -> None:
     town.host.store.clock = Later()
-    mine = await doors.new().sign_in()
+    mine = await browsers.new().sign_in()
     _, back = await _to_the_till(mine)
     good = _path(await _allow(back, town))
     town.host.store.clock.ahead = 11 * MINUTE
     assert "That took too long" in (await mine.get(good)).text
 
 
-async def test_a_second_question_mark_in_the_way_back_is_understood(town: Town, doors: Browsers) -> None:
-    mine = await doors.new().sign_in()
+async def test_a_second_question_mark_in_the_way_back_is_understood(town: Town, browsers: Browsers) -> None:
+    mine = await browsers.new().sign_in()
     draft, back = await _to_the_till(mine)
     good = _path(await _allow(back, town)).replace("&code", "?code")
     assert (await mine.get(good)).headers["location"] == f"{draft}/key"
 
 
 async def test_authorising_again_with_another_account_is_refused_and_both_are_named(
-    town: Town, doors: Browsers
+    town: Town, browsers: Browsers
 ) -> None:
     other = Account(token=OTHER_TOKEN, name="other")
     await town.connect()
     town.till.accounts[other.token] = other
     town.till.account = other
-    mine = await doors.new().sign_in()
+    mine = await browsers.new().sign_in()
     away = (await mine.post(f"/connections/{town.connection.id}/consent")).headers["location"]
     answer = await mine.get(_path(await _allow(parse_qs(urlsplit(away).query)["redirect_uri"][0], town)))
     assert answer.status_code == 400
@@ -255,11 +255,11 @@ async def test_authorising_again_with_another_account_is_refused_and_both_are_na
 
 
 async def test_a_token_that_lacks_a_right_and_one_that_is_none_are_told_beside_the_field(
-    town: Town, doors: Browsers
+    town: Town, browsers: Browsers
 ) -> None:
-    mine = await doors.new().sign_in()
+    mine = await browsers.new().sign_in()
     draft = (await mine.post("/connect/poster")).headers["location"]
-    for token, fails, said in (
+    for token, fails, text in (
         ("nonsense", [], "A token is the account number"),
         ("", [], "This is needed."),
         (town.cafe.token, [54], "it lacks a right"),
@@ -271,31 +271,31 @@ async def test_a_token_that_lacks_a_right_and_one_that_is_none_are_told_beside_t
             draft, **{"set.access_token": token, "has.card_numbers": "1", "set.card_numbers": "true"}
         )
         assert answer.status_code == 422
-        assert said in answer.text, (token, said)
+        assert text in answer.text, (token, text)
         assert re.search(r'name="set.card_numbers" value="true" checked', answer.text)  # what was chosen is kept
     town.cafe.fail_next.clear()
 
 
-async def test_a_place_of_another_business_is_refused_without_saying_whose(town: Town, doors: Browsers) -> None:
+async def test_a_place_of_another_business_is_refused_without_saying_whose(town: Town, browsers: Browsers) -> None:
     await town.connect(locations=["Terrace"])
-    theirs = await doors.new().sign_in("7loc_sc_another_business_77aa")
-    draft = (await theirs.post("/connect/poster")).headers["location"].rpartition("/")[0]
-    await theirs.post(f"{draft}/authorise", **{"set.access_token": town.cafe.token})
-    await theirs.post(f"{draft}/key", use="own")
-    page = (await theirs.get(f"{draft}/where")).text
+    other = await browsers.new().sign_in("7loc_sc_another_business_77aa")
+    draft = (await other.post("/connect/poster")).headers["location"].rpartition("/")[0]
+    await other.post(f"{draft}/authorise", **{"set.access_token": town.cafe.token})
+    await other.post(f"{draft}/key", use="own")
+    page = (await other.get(f"{draft}/where")).text
     assert "Connected already" in page
     assert town.connection.id not in page
-    refused = await theirs.post(f"{draft}/where", location="2")
+    refused = await other.post(f"{draft}/where", location="2")
     assert refused.status_code == 422
     assert town.connection.id not in refused.text
-    assert (await theirs.post(f"{draft}/where", location="1")).status_code == 303
+    assert (await other.post(f"{draft}/where", location="1")).status_code == 303
 
 
-async def test_a_rule_that_is_none_is_told_beside_the_field_and_kept(town: Town, doors: Browsers) -> None:
+async def test_a_rule_that_is_none_is_told_beside_the_field_and_kept(town: Town, browsers: Browsers) -> None:
     await town.connect(StampRule(kind="by_amount", amount=Money(1500, "UAH")))
-    mine = await doors.new().sign_in()
+    mine = await browsers.new().sign_in()
     path = f"/connections/{town.connection.id}/rule"
-    for values, said in (
+    for values, text in (
         ({"kind": "by_amount", "amount": "lots"}, "This is no amount"),
         ({"kind": "by_amount", "amount": ""}, "Write how much makes one stamp"),
         ({"kind": "by_amount", "amount": "-5"}, "This is no amount"),
@@ -305,7 +305,7 @@ async def test_a_rule_that_is_none_is_told_beside_the_field_and_kept(town: Town,
         ({"kind": "per_order", "hold_days": "0"}, "Write a number of days"),
     ):
         answer = await mine.post(path, **values)
-        assert (answer.status_code, said in answer.text) == (422, True), values
+        assert (answer.status_code, text in answer.text) == (422, True), values
         assert all(f'value="{value}"' in answer.text for value in values.values() if value)
     assert (await mine.post(path, kind="by_amount", amount="12,50")).status_code == 303
     rule = await town.host.services.connections.current_rule(town.connection)
@@ -313,36 +313,38 @@ async def test_a_rule_that_is_none_is_told_beside_the_field_and_kept(town: Town,
 
 
 async def test_a_setting_that_a_newer_connector_needs_is_shown_as_missing(
-    town: Town, doors: Browsers, monkeypatch: pytest.MonkeyPatch
+    town: Town, browsers: Browsers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Newer(PosterSettings):
         region: Annotated[str, Field(title="Region")]
 
     await town.connect()
     monkeypatch.setattr(PosterConnector, "settings_model", Newer)
-    mine = await doors.new().sign_in()
+    mine = await browsers.new().sign_in()
     assert "needs more settings than before" in (await mine.get(f"/connections/{town.connection.id}")).text
     settings = (await mine.get(f"/connections/{town.connection.id}/settings")).text
     assert "Region" in settings
     assert "This is needed." in settings
 
 
-async def test_a_token_that_ends_soon_is_announced(town: Town, doors: Browsers) -> None:
+async def test_a_token_that_ends_soon_is_announced(town: Town, browsers: Browsers) -> None:
     town.host.store.clock = Later()
-    mine = await doors.new().sign_in(remember="1")
+    mine = await browsers.new().sign_in(remember="1")
     draft, back = await _to_the_till(mine)
     await mine.get(_path(await _allow(back, town)))
     await mine.post(f"{draft}/key", use="own")
     await mine.post(f"{draft}/where", location="1")
-    made = (await mine.post(f"{draft}/rule", kind="per_order", hold_days="30")).headers["location"].rpartition("/")[0]
-    assert "lets us in until" not in (await mine.get(made)).text
+    connection_page = (
+        (await mine.post(f"{draft}/rule", kind="per_order", hold_days="30")).headers["location"].rpartition("/")[0]
+    )
+    assert "lets us in until" not in (await mine.get(connection_page)).text
     town.host.store.clock.ahead = 701 * 24 * 60 * MINUTE
-    later = await doors.new().sign_in()
-    assert "The till lets us in until" in (await later.get(made)).text
+    later = await browsers.new().sign_in()
+    assert "The till lets us in until" in (await later.get(connection_page)).text
 
 
-async def test_what_a_form_may_hold_is_bounded(town: Town, doors: Browsers) -> None:
-    mine = await doors.new().sign_in()
+async def test_what_a_form_may_hold_is_bounded(town: Town, browsers: Browsers) -> None:
+    mine = await browsers.new().sign_in()
     assert (await mine.post("/sign-in", key="x" * 300_000)).status_code == 413
     answer = await mine.client.post("/sign-in", content="a=1&" * 10_000)
     assert answer.status_code == 413
@@ -366,57 +368,57 @@ async def test_what_a_form_may_hold_is_bounded(town: Town, doors: Browsers) -> N
         "a b c d e f g",
     ],
 )
-async def test_whatever_is_searched_for_finds_or_does_not(town: Town, doors: Browsers, query: str) -> None:
+async def test_whatever_is_searched_for_finds_or_does_not(town: Town, browsers: Browsers, query: str) -> None:
     await town.connect()
     town.cafe.sell(town.cafe.client(ANNA))
     await town.sync()
-    mine = await doors.new().sign_in()
+    mine = await browsers.new().sign_in()
     answer = await mine.get(f"/connections/{town.connection.id}", params={"q": query})
     assert answer.status_code == (404 if query == "\x00" else 200)
     assert "/receipts/" not in answer.text or not query.strip("%_ \x00")
 
 
-async def test_a_receipt_is_found_by_what_stands_on_it(town: Town, doors: Browsers) -> None:
+async def test_a_receipt_is_found_by_what_stands_on_it(town: Town, browsers: Browsers) -> None:
     await town.connect()
     receipt = town.cafe.sell(town.cafe.client(ANNA), paid=12750)
     town.cafe.sell(0, paid=500)
     await town.sync()
     card = next(iter(town.sevenstamp.state.cards.values()))
-    mine = await doors.new().sign_in()
-    one = await town.host.store.read(lambda tx: connections.registry.get(tx, town.connection.id))
-    found = (
+    mine = await browsers.new().sign_in()
+    connection = await town.host.store.read(lambda tx: connections.registry.get(tx, town.connection.id))
+    receipt_found = (
         await town.host.store.read(
-            lambda tx: queries.receipts.search(tx, one, [queries.receipts.SearchTerm(receipt=str(receipt))])
+            lambda tx: queries.receipts.search(tx, connection, [queries.receipts.SearchTerm(receipt=str(receipt))])
         )
     )[0]
-    closed = moment(found.closed_at or 0).astimezone(ZoneInfo("Europe/Kyiv"))
+    closed = moment(receipt_found.closed_at or 0).astimezone(ZoneInfo("Europe/Kyiv"))
     for query in (
         *(str(receipt), ANNA, ANNA.removeprefix("+"), "+380 50 111 2201", card.number, card.number[-4:]),
         *("UAH 127.50", f"#{receipt}", f"Receipt {receipt}", f"{str(receipt)[:3]} {str(receipt)[3:]}", "today 127.50"),
         *(f"{closed:%-d %b} {receipt}", f"{closed:%b %-d, %Y, %-I:%M %p} 127.50", f"{closed:%H:%M:%S} 127.50"),
         *("127.50", "127,50", f"{closed:%H:%M} 127.50", f"{closed:%Y-%m-%d} {receipt}", f"{card.number} 127.50"),
     ):
-        text = (await mine.get(f"/connections/{one.id}", params={"q": query})).text
-        assert re.findall(r"/receipts/(\w+)", text) == [found.id], query
+        text = (await mine.get(f"/connections/{connection.id}", params={"q": query})).text
+        assert re.findall(r"/receipts/(\w+)", text) == [receipt_found.id], query
     for query in (f"{receipt} 5.00", "+380509999999", f"{(closed.hour + 2) % 24:02d}:00 127.50"):
-        assert "/receipts/" not in (await mine.get(f"/connections/{one.id}", params={"q": query})).text, query
+        assert "/receipts/" not in (await mine.get(f"/connections/{connection.id}", params={"q": query})).text, query
 
 
-async def test_another_account_in_the_same_draft_is_asked_for_its_own_places(town: Town, doors: Browsers) -> None:
+async def test_another_account_in_the_same_draft_is_asked_for_its_own_places(town: Town, browsers: Browsers) -> None:
     other = Account(token=OTHER_TOKEN, name="other")
     town.till.accounts[other.token] = other
-    mine = await doors.new().sign_in()
+    mine = await browsers.new().sign_in()
     draft = (await mine.post("/connect/poster")).headers["location"].rpartition("/")[0]
     await mine.post(f"{draft}/authorise", **{"set.access_token": town.cafe.token})
     await mine.post(f"{draft}/key", use="own")
     assert (await mine.post(f"{draft}/where", location="1")).headers["location"].endswith("/rule")
-    again = await mine.post(f"{draft}/authorise", **{"set.access_token": other.token})
-    assert again.headers["location"] == draft
+    rejoined = await mine.post(f"{draft}/authorise", **{"set.access_token": other.token})
+    assert rejoined.headers["location"] == draft
     assert (await mine.get(draft)).headers["location"] == f"{draft}/where"
 
 
-async def test_a_wrong_other_key_leaves_the_good_one_to_choose(town: Town, doors: Browsers) -> None:
-    mine = await doors.new().sign_in()
+async def test_a_wrong_other_key_leaves_the_good_one_to_choose(town: Town, browsers: Browsers) -> None:
+    mine = await browsers.new().sign_in()
     draft = (await mine.post("/connect/poster")).headers["location"].rpartition("/")[0]
     await mine.post(f"{draft}/authorise", **{"set.access_token": town.cafe.token})
     answer = await mine.post(f"{draft}/key", use="other", key="7loc_typo")
@@ -425,30 +427,30 @@ async def test_a_wrong_other_key_leaves_the_good_one_to_choose(town: Town, doors
     assert "With the key you signed in with" in answer.text
 
 
-async def test_a_rule_that_was_being_chosen_is_there_when_one_comes_back(town: Town, doors: Browsers) -> None:
-    mine = await doors.new().sign_in()
+async def test_a_rule_that_was_being_chosen_is_there_when_one_comes_back(town: Town, browsers: Browsers) -> None:
+    mine = await browsers.new().sign_in()
     draft = (await mine.post("/connect/poster")).headers["location"].rpartition("/")[0]
     await mine.post(f"{draft}/authorise", **{"set.access_token": town.cafe.token})
     await mine.post(f"{draft}/key", use="own")
     await mine.post(f"{draft}/where", location="1")
     back = await mine.post(f"{draft}/back", kind="by_amount", amount="17.50", hold_days="30")
     assert back.headers["location"] == f"{draft}/where"
-    page = (await (await doors.new().sign_in(f"{KEY}--anna")).get(f"{draft}/rule")).text
+    page = (await (await browsers.new().sign_in(f"{KEY}--anna")).get(f"{draft}/rule")).text
     assert 'value="17.50"' in page
 
 
-async def test_after_signing_in_again_one_is_back_at_the_form(town: Town, doors: Browsers) -> None:
+async def test_after_signing_in_again_one_is_back_at_the_form(town: Town, browsers: Browsers) -> None:
     await town.connect()
     base = f"/connections/{town.connection.id}"
-    mine = await doors.new().sign_in()
-    proof = await mine.proof()
+    mine = await browsers.new().sign_in()
+    proof = await mine.csrf_token()
     for path, page, values in (
         (f"{base}/settings/title", f"{base}/settings", {"title": "Our corner"}),
         (f"{base}/rule", f"{base}/rule", {"kind": "by_amount", "amount": "17.50", "hold_days": "30"}),
         (f"{base}/pause", base, {}),
     ):
         mine.client.cookies.delete("console")
-        away = await mine.post(path, proof=proof, **values)
+        away = await mine.post(path, csrf_token=proof, **values)
         assert away.status_code == 401
         fields = dict(re.findall(r'name="(next|kept)" value="([^"]*)"', away.text))
         assert fields["next"] == page
@@ -458,9 +460,9 @@ async def test_after_signing_in_again_one_is_back_at_the_form(town: Town, doors:
         assert all(f'value="{value}"' in shown.text for value in values.values())
 
 
-async def test_a_page_says_only_what_is_known(town: Town, doors: Browsers) -> None:
+async def test_a_page_says_only_what_is_known(town: Town, browsers: Browsers) -> None:
     await town.connect()
-    mine = await doors.new().sign_in()
+    mine = await browsers.new().sign_in()
     base = f"/connections/{town.connection.id}"
     assert "The till is being read" in (await mine.get(base)).text
     await town.sync()
@@ -473,7 +475,7 @@ async def test_a_page_says_only_what_is_known(town: Town, doors: Browsers) -> No
     assert "The till did not answer just now" in (await mine.get(base)).text
 
 
-async def test_a_receipt_left_out_is_not_called_stamped(town: Town, doors: Browsers) -> None:
+async def test_a_receipt_left_out_is_not_called_stamped(town: Town, browsers: Browsers) -> None:
     await town.connect()
     await town.sync()
     town.cafe.sell(town.cafe.client(ANNA))
@@ -482,8 +484,8 @@ async def test_a_receipt_left_out_is_not_called_stamped(town: Town, doors: Brows
     town.cafe.sell(town.cafe.client(ANNA))
     await town.host.services.connections.resume(town.connection.id, leave_out=True)
     await town.sync()
-    mine = await doors.new().sign_in()
-    for number, said in (("330660", "1 stamp on the card ending"), ("330661", "no stamps")):
-        found = (await mine.get(f"/connections/{town.connection.id}?q={number}")).text
-        page = (await mine.get(re.findall(r'href="(/connections/[\w-]+/receipts/\w+)"', found)[0])).text
-        assert said in re.findall(r"<h1>(.*?)</h1>", page, re.S)[0]
+    mine = await browsers.new().sign_in()
+    for number, heading in (("330660", "1 stamp on the card ending"), ("330661", "no stamps")):
+        results = (await mine.get(f"/connections/{town.connection.id}?q={number}")).text
+        page = (await mine.get(re.findall(r'href="(/connections/[\w-]+/receipts/\w+)"', results)[0])).text
+        assert heading in re.findall(r"<h1>(.*?)</h1>", page, re.S)[0]

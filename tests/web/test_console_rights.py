@@ -13,47 +13,48 @@ import sqlalchemy
 from starlette.requests import HTTPConnection
 
 from connector_sdk.rule import StampRule
-from connectors.domain.clock import DAY, HOUR, MINUTE, SystemClock
+from connectors.domain.clock import DAY, HOUR, MINUTE
 from connectors.domain.connection import Health
 from connectors.sevenstamp.sandbox import Faults
 from connectors.store import access, ledger, queries
 from connectors.store.schema import metadata
-from connectors.web.console import gate
-from connectors.web.console.frame import Who, local
-from connectors.web.console.gate import Gate
-from connectors.web.console.pages import PAGES
+from connectors.web.console import key_rechecks
+from connectors.web.console.clients import Clients
+from connectors.web.console.pages import ROUTERS
+from connectors.web.console.routing import Role, local_path
 from poster_connector.sandbox import Account
 from tests.stage import keep_passkey
 from tests.town import ANNA, KEY, Town, build
-from tests.web.visitor import Browsers, Visitor, browsers
+from tests.web.browser import Browsers, open_browsers
+from tests.web.clock import MovableClock
 
 THEIRS = "7loc_sc_another_business_77aa"
 OTHER_TOKEN = "861053:5a9e1570ff9af128e93c5a771055bb21"
-ROUTES = [route for pages in PAGES for route in pages.routes]
+ROUTES = [route for router in ROUTERS for route in router.routes]
 
 
 @pytest.fixture
-async def doors(town: Town) -> AsyncIterator[Browsers]:
-    async with browsers(town) as made:
-        yield made
+async def browsers(town: Town) -> AsyncIterator[Browsers]:
+    async with open_browsers(town) as browsers:
+        yield browsers
 
 
-async def _shop(town: Town) -> dict[str, str]:
-    """A connection with everything in it, and the ids of what it has."""
+async def _connect_with_history(town: Town) -> dict[str, str]:
+    """Make a connection with a receipt, a rejected operation and a passkey; return their ids as routes name them."""
     await town.connect()
     town.cafe.sell(town.cafe.client(ANNA), comment="FREECOFFEE9")
     await town.sync()
-    one = town.connection
+    connection = town.connection
     receipt = (
         await town.host.store.read(
-            lambda tx: queries.receipts.search(tx, one, [queries.receipts.SearchTerm(receipt="330660")])
+            lambda tx: queries.receipts.search(tx, connection, [queries.receipts.SearchTerm(receipt="330660")])
         )
     )[0].id
     rejected = next(o.id for o in await town.operations() if o.state == "rejected")
-    somebody = access.sessions.Visitor(one.business_id, "Cafe Lviv", "UTC", "till", KEY)
-    passkey = await keep_passkey(town.host, somebody, "Cafe Lviv's")
+    principal = access.sessions.Principal(connection.business_id, "Cafe Lviv", "UTC", "till", KEY)
+    passkey = await keep_passkey(town.host, principal, "Cafe Lviv's")
     return {
-        "connection": one.id,
+        "connection": connection.id,
         "receipt": receipt,
         "operation": rejected,
         "act": "acknowledge",
@@ -64,19 +65,19 @@ async def _shop(town: Town) -> dict[str, str]:
 
 async def _dump(town: Town, *, without: tuple[str, ...] = ("console_session", "counter", "draft")) -> str:
     def read(tx: Any) -> str:
-        found = hashlib.sha256()
+        digest = hashlib.sha256()
         for name, table in sorted(metadata.tables.items()):
             if name not in without:
                 for row in tx.run(sqlalchemy.select(table)):
-                    found.update(repr(tuple(row)).encode())
-        return found.hexdigest()
+                    digest.update(repr(tuple(row)).encode())
+        return digest.hexdigest()
 
     return await town.host.store.read(read)
 
 
-async def test_every_route_of_another_business_is_404_and_changes_nothing(town: Town, doors: Browsers) -> None:
-    ids = await _shop(town)
-    mine, theirs = await doors.new().sign_in(), await doors.new().sign_in(THEIRS)
+async def test_every_route_of_another_business_is_404_and_changes_nothing(town: Town, browsers: Browsers) -> None:
+    ids = await _connect_with_history(town)
+    mine, theirs = await browsers.new().sign_in(), await browsers.new().sign_in(THEIRS)
     drafted = await mine.post("/connect/poster")
     ids["draft"] = drafted.headers["location"].split("/")[2]
     device = (await town.host.store.read(lambda tx: access.sessions.devices(tx, town.connection.business_id)))[
@@ -84,7 +85,7 @@ async def test_every_route_of_another_business_is_404_and_changes_nothing(town: 
     ].id_hash
     before, tried = await _dump(town), 0
     for route in ROUTES:
-        if route.who is Who.anyone or "{" not in route.path or route.path == "/connect/{connector}":
+        if route.role is Role.anyone or "{" not in route.path or route.path == "/connect/{connector}":
             continue
         path = route.path.format(**{**ids, "device": device, "token": "x"})
         if route.method == "GET":
@@ -107,10 +108,10 @@ async def test_every_route_of_another_business_is_404_and_changes_nothing(town: 
     assert (await mine.get(f"/connect/{ids['draft']}/authorise")).status_code == 200
 
 
-async def test_ids_of_one_business_do_not_open_parts_of_another(town: Town, doors: Browsers, tmp_path: Any) -> None:
+async def test_ids_of_one_business_do_not_open_parts_of_another(town: Town, browsers: Browsers, tmp_path: Any) -> None:
     """A connection of one's own in the address does not let in the receipt or operation of somebody else's."""
-    ids = await _shop(town)
-    theirs = await doors.new().sign_in(THEIRS)
+    ids = await _connect_with_history(town)
+    theirs = await browsers.new().sign_in(THEIRS)
     second = Account(token=OTHER_TOKEN, name="other")
     town.till.accounts[second.token] = second
     own = await town.host.services.onboarding.connect(
@@ -129,12 +130,12 @@ async def test_ids_of_one_business_do_not_open_parts_of_another(town: Town, door
     assert "/receipts/" not in (await theirs.get(f"{base}?q=330660")).text
 
 
-async def test_without_a_session_everything_leads_to_the_door(town: Town, doors: Browsers) -> None:
-    ids = await _shop(town)
-    nobody = doors.new()
+async def test_without_a_session_everything_leads_to_signing_in(town: Town, browsers: Browsers) -> None:
+    ids = await _connect_with_history(town)
+    nobody = browsers.new()
     before = await _dump(town)
     for route in ROUTES:
-        if route.who is Who.anyone:
+        if route.role is Role.anyone:
             continue
         path = route.path.format(**{**ids, "device": "x", "draft": "x", "connector": "poster", "token": "x"})
         answer = await (nobody.get(path) if route.method == "GET" else nobody.post(path))
@@ -144,9 +145,9 @@ async def test_without_a_session_everything_leads_to_the_door(town: Town, doors:
     assert await _dump(town) == before
 
 
-async def test_the_operators_pages_are_the_operators(town: Town, doors: Browsers) -> None:
-    ids = await _shop(town)
-    mine, operator = await doors.new().sign_in(), await doors.new().as_operator()
+async def test_the_operators_pages_are_the_operators(town: Town, browsers: Browsers) -> None:
+    ids = await _connect_with_history(town)
+    mine, operator = await browsers.new().sign_in(), await browsers.new().as_operator()
     assert (await mine.get("/operator")).status_code == 404
     assert (await mine.post(f"/operator/link/{ids['connection']}")).status_code == 404
     assert "Cafe Lviv" in (await operator.get("/operator")).text
@@ -154,52 +155,52 @@ async def test_the_operators_pages_are_the_operators(town: Town, doors: Browsers
 
 
 @pytest.mark.parametrize("cookie", ["", "x", "A" * 43, "0" * 4000, "'; DROP TABLE console_session; --", "\x7f"])
-async def test_a_forged_cookie_is_nobody(town: Town, doors: Browsers, cookie: str) -> None:
-    await _shop(town)
-    nobody = doors.new()
+async def test_a_forged_cookie_is_nobody(town: Town, browsers: Browsers, cookie: str) -> None:
+    await _connect_with_history(town)
+    nobody = browsers.new()
     nobody.client.headers["cookie"] = f"console={cookie}"
     assert (await nobody.get("/")).headers["location"].startswith("/sign-in")
 
 
-async def test_the_database_alone_opens_no_session(town: Town, doors: Browsers) -> None:
-    mine = await doors.new().sign_in()
+async def test_the_database_alone_opens_no_session(town: Town, browsers: Browsers) -> None:
+    mine = await browsers.new().sign_in()
     cookie = mine.client.cookies["console"]
     stored = await town.host.store.read(lambda tx: tx.run(sqlalchemy.text("SELECT * FROM console_session")).all())
     assert cookie not in repr(stored)
     assert KEY not in repr(stored)
-    thief = doors.new()
+    thief = browsers.new()
     thief.client.cookies.set("console", stored[0].id_hash)
     assert (await thief.get("/")).status_code == 303
 
 
-async def test_every_change_needs_the_proof_of_this_browsers_own_pages(town: Town, doors: Browsers) -> None:
-    ids = await _shop(town)
-    mine, theirs = await doors.new().sign_in(), await doors.new().sign_in(THEIRS)
-    foreign = await theirs.proof()
+async def test_every_change_needs_the_csrf_token_of_this_browsers_own_pages(town: Town, browsers: Browsers) -> None:
+    ids = await _connect_with_history(town)
+    mine, theirs = await browsers.new().sign_in(), await browsers.new().sign_in(THEIRS)
+    foreign = await theirs.csrf_token()
     before = await _dump(town)
     for route in ROUTES:
-        if route.method != "POST" or route.who is Who.operator:
+        if route.method != "POST" or route.role is Role.operator:
             continue
         path = route.path.format(**{**ids, "device": "x", "draft": "x", "connector": "poster", "token": "x"})
-        for proof in ("", "0" * 32, foreign):
-            assert (await mine.post(path, proof=proof)).status_code == 403, (path, proof)
-    proof = await mine.proof()
-    cross = await mine.client.post(
-        f"/connections/{ids['connection']}/pause", data={"proof": proof}, headers={"sec-fetch-site": "cross-site"}
+        for token in ("", "0" * 32, foreign):
+            assert (await mine.post(path, csrf_token=token)).status_code == 403, (path, token)
+    token = await mine.csrf_token()
+    forged = await mine.client.post(
+        f"/connections/{ids['connection']}/pause", data={"proof": token}, headers={"sec-fetch-site": "cross-site"}
     )
-    assert cross.status_code == 403
+    assert forged.status_code == 403
     for origin in ("http://evil.example", "http://host:8080", "null"):
         headers = {"origin": origin}
-        tossed = await mine.client.post(
-            f"/connections/{ids['connection']}/pause", data={"proof": proof}, headers=headers
+        forged = await mine.client.post(
+            f"/connections/{ids['connection']}/pause", data={"proof": token}, headers=headers
         )
-        assert tossed.status_code == 403, origin
+        assert forged.status_code == 403, origin
     assert await _dump(town) == before
-    assert (await mine.post(f"/connections/{ids['connection']}/pause", proof=proof)).status_code == 303
+    assert (await mine.post(f"/connections/{ids['connection']}/pause", csrf_token=token)).status_code == 303
 
 
-async def test_guessing_gets_slower_for_an_address_and_stays_fast_for_others(town: Town, doors: Browsers) -> None:
-    guesser, other = doors.new(), doors.new(address="203.0.113.9")
+async def test_guessing_gets_slower_for_an_address_and_stays_fast_for_others(town: Town, browsers: Browsers) -> None:
+    guesser, other = browsers.new(), browsers.new(address="203.0.113.9")
     statuses = [(await guesser.post("/sign-in", key=f"7loc_sc_guess{n}", next="/")).status_code for n in range(8)]
     assert statuses[0] == 303  # the sandbox knows any key
     await guesser.post("/sign-out")
@@ -213,8 +214,8 @@ async def test_guessing_gets_slower_for_an_address_and_stays_fast_for_others(tow
     assert (await other.post("/sign-in", key=KEY, next="/")).status_code == 303
 
 
-async def test_a_right_key_does_not_pardon_wrong_passwords(town: Town, doors: Browsers) -> None:
-    guesser, statuses = doors.new(), []
+async def test_a_right_key_does_not_forgive_wrong_passwords(town: Town, browsers: Browsers) -> None:
+    guesser, statuses = browsers.new(), []
     for number in range(9):
         statuses.append((await guesser.post("/sign-in/operator", password=f"p{number}", next="/")).status_code)
         if number % 3 == 2:
@@ -224,20 +225,20 @@ async def test_a_right_key_does_not_pardon_wrong_passwords(town: Town, doors: Br
 
 
 async def test_behind_a_trusted_proxy_the_forwarded_address_counts(tmp_path: Any, monkeypatch: Any) -> None:
-    async with build(tmp_path, monkeypatch, trusted_proxies="10.0.0.0/8") as town, browsers(town) as doors:
+    async with build(tmp_path, monkeypatch, trusted_proxies="10.0.0.0/8") as town, open_browsers(town) as browsers:
         town.sevenstamp.key = KEY
         for number in range(8):
-            one = doors.new(address="10.1.2.3")
-            one.client.headers["x-forwarded-for"] = f"1.1.1.1, 192.0.2.{number}"
-            assert (await one.post("/sign-in", key="7loc_sc_wrong", next="/")).status_code == 422
-        secure = doors.new(address="10.1.2.3", base="http://host")
+            browser = browsers.new(address="10.1.2.3")
+            browser.client.headers["x-forwarded-for"] = f"1.1.1.1, 192.0.2.{number}"
+            assert (await browser.post("/sign-in", key="7loc_sc_wrong", next="/")).status_code == 422
+        secure = browsers.new(address="10.1.2.3", base="http://host")
         secure.client.headers["x-forwarded-proto"] = "https"
         answer = await secure.get("/sign-in")
         assert "__Host-visitor=" in answer.headers["set-cookie"]
         assert "Secure" in answer.headers["set-cookie"]
 
 
-async def test_a_flood_of_keys_is_not_passed_on(town: Town, doors: Browsers) -> None:
+async def test_a_flood_of_keys_is_not_passed_on(town: Town, browsers: Browsers) -> None:
     calls = 0
     sevenstamp = town.sevenstamp
 
@@ -249,54 +250,46 @@ async def test_a_flood_of_keys_is_not_passed_on(town: Town, doors: Browsers) -> 
     assert town.host.sevenstamp is not None
     original = town.host.sevenstamp.exchange
 
-    async def exchange(*given: Any, **more: Any) -> Any:
+    async def exchange(*arguments: Any, **options: Any) -> Any:
         nonlocal calls
         calls += 1
-        return await original(*given, **more)
+        return await original(*arguments, **options)
 
     town.host.sevenstamp.exchange = exchange  # type: ignore[method-assign]
     sevenstamp.key = KEY
     answers = [
         (
-            await doors.new(address=f"198.51.{n // 200}.{n % 200}").post("/sign-in", key="7loc_sc_wrong", next="/")
+            await browsers.new(address=f"198.51.{n // 200}.{n % 200}").post("/sign-in", key="7loc_sc_wrong", next="/")
         ).status_code
         for n in range(60)
     ]
     assert calls <= 30
     assert 429 in answers
-    assert (await doors.new().post("/sign-in", key="no key at all", next="/")).status_code in (422, 429)
+    assert (await browsers.new().post("/sign-in", key="no key at all", next="/")).status_code in (422, 429)
 
 
-class Later:
-    def __init__(self) -> None:
-        self.ahead = 0
-
-    def now(self) -> int:
-        return SystemClock().now() + self.ahead
-
-
-async def test_a_session_ends_within_five_minutes_of_its_key(town: Town, doors: Browsers) -> None:
-    town.host.store.clock = later = Later()
-    mine = await doors.new().sign_in(remember="1")
-    other = await doors.new().sign_in(f"{KEY}--anna", remember="1")
+async def test_a_session_ends_within_five_minutes_of_its_key(town: Town, browsers: Browsers) -> None:
+    town.host.store.clock = clock = MovableClock()
+    mine = await browsers.new().sign_in(remember="1")
+    other = await browsers.new().sign_in(f"{KEY}--anna", remember="1")
     town.sevenstamp.revoked.add(KEY)
-    later.ahead = 5 * MINUTE
+    clock.ahead = 5 * MINUTE
     assert (await mine.get("/")).headers["location"].startswith("/sign-in")
     assert (await other.get("/")).status_code == 200
 
 
-async def test_sessions_end_by_idleness_and_age_and_by_hand(town: Town, doors: Browsers) -> None:
-    town.host.store.clock = later = Later()
-    mine, phone = await doors.new().sign_in(), await doors.new().sign_in(remember="1")
-    later.ahead = 9 * HOUR
+async def test_sessions_end_by_idleness_and_age_and_by_hand(town: Town, browsers: Browsers) -> None:
+    town.host.store.clock = clock = MovableClock()
+    mine, phone = await browsers.new().sign_in(), await browsers.new().sign_in(remember="1")
+    clock.ahead = 9 * HOUR
     assert (await mine.get("/")).status_code == 303
     assert (await phone.get("/")).status_code == 200
-    laptop = await doors.new().sign_in()
+    laptop = await browsers.new().sign_in()
     devices = await town.host.store.read(lambda tx: access.sessions.devices(tx, _business(tx)))
-    gone = next(one for one in devices if one.remembered)
-    assert (await laptop.post(f"/devices/{gone.id_hash}/sign-out")).status_code == 303
+    phone_session = next(session for session in devices if session.remembered)
+    assert (await laptop.post(f"/devices/{phone_session.id_hash}/sign-out")).status_code == 303
     assert (await phone.get("/")).status_code == 303
-    later.ahead += 91 * DAY
+    clock.ahead += 91 * DAY
     assert (await laptop.get("/")).status_code == 303
 
 
@@ -304,25 +297,25 @@ def _business(tx: Any) -> str:
     return str(tx.run(sqlalchemy.text("SELECT business_id FROM console_session LIMIT 1")).scalar_one())
 
 
-async def test_a_new_key_takes_the_place_of_a_dead_one(town: Town, doors: Browsers) -> None:
-    await _shop(town)
-    one = town.connection.id
+async def test_a_new_key_takes_the_place_of_a_dead_one(town: Town, browsers: Browsers) -> None:
+    await _connect_with_history(town)
+    connection_id = town.connection.id
     town.sevenstamp.revoked.add(KEY)
     town.cafe.sell(town.cafe.client(ANNA))
     await town.sync()
-    assert (await town.host.services.connections.get(one)).health is Health.needs_authorisation
-    visitor = await doors.new().sign_in(f"{KEY}--borys")
-    assert "7stamp refuses the key of 1 till." in (await visitor.get("/")).text
-    await visitor.post("/keys/replace")
-    assert (await town.host.services.connections.get(one)).health is Health.active
-    assert (await town.host.services.connections.get(one)).key_login == "borys"
-    lines = await town.host.store.read(lambda tx: ledger.journal.of_connection(tx, one))
+    assert (await town.host.services.connections.get(connection_id)).health is Health.needs_authorisation
+    browser = await browsers.new().sign_in(f"{KEY}--borys")
+    assert "7stamp refuses the key of 1 till." in (await browser.get("/")).text
+    await browser.post("/keys/replace")
+    assert (await town.host.services.connections.get(connection_id)).health is Health.active
+    assert (await town.host.services.connections.get(connection_id)).key_login == "borys"
+    lines = await town.host.store.read(lambda tx: ledger.journal.of_connection(tx, connection_id))
     assert [line.by for line in lines if line.message.id == "connection.edited.key"] == ["borys"]
 
 
-async def test_disconnecting_and_diagnostics_ask_for_a_key_of_this_business(town: Town, doors: Browsers) -> None:
-    ids = await _shop(town)
-    mine = await doors.new().sign_in()
+async def test_disconnecting_and_diagnostics_ask_for_a_key_of_this_business(town: Town, browsers: Browsers) -> None:
+    ids = await _connect_with_history(town)
+    mine = await browsers.new().sign_in()
     for path in ("disconnect", "diagnostics"):
         for secret in ("", "7loc_sc_somebody_elses_key"):
             answer = await mine.post(f"/connections/{ids['connection']}/{path}", secret=secret)
@@ -333,8 +326,8 @@ async def test_disconnecting_and_diagnostics_ask_for_a_key_of_this_business(town
     assert await town.host.services.connections.list_all() == []
 
 
-async def test_the_headers_leave_no_way_for_others(town: Town, doors: Browsers) -> None:
-    answer = await doors.new().get("/sign-in")
+async def test_the_headers_leave_no_way_for_others(town: Town, browsers: Browsers) -> None:
+    answer = await browsers.new().get("/sign-in")
     policy = answer.headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "script-src 'self'" in policy
@@ -354,14 +347,14 @@ async def test_the_headers_leave_no_way_for_others(town: Town, doors: Browsers) 
     "address", ["//evil.example", "https://evil.example", "/\\evil.example", "javascript:alert(1)", "evil"]
 )
 def test_no_form_leads_to_another_site(address: str) -> None:
-    assert local(address) == "/"
-    assert local("/connections/x?q=1") == "/connections/x?q=1"
+    assert local_path(address) == "/"
+    assert local_path("/connections/x?q=1") == "/connections/x?q=1"
 
 
-async def test_what_cafes_and_tills_call_things_is_shown_as_text(town: Town, doors: Browsers) -> None:
-    await _shop(town)
+async def test_what_cafes_and_tills_call_things_is_shown_as_text(town: Town, browsers: Browsers) -> None:
+    await _connect_with_history(town)
     await town.host.services.connections.edit(town.connection.id, {}, title="<script>alert(1)</script>")
-    mine = await doors.new().sign_in()
+    mine = await browsers.new().sign_in()
     for path in (
         "/",
         f"/connections/{town.connection.id}",
@@ -372,9 +365,9 @@ async def test_what_cafes_and_tills_call_things_is_shown_as_text(town: Town, doo
         assert "&lt;script&gt;alert(1)" in text
 
 
-async def test_a_key_is_never_shown_again(town: Town, doors: Browsers) -> None:
-    ids = await _shop(town)
-    mine = await doors.new().sign_in()
+async def test_a_key_is_never_shown_again(town: Town, browsers: Browsers) -> None:
+    ids = await _connect_with_history(town)
+    mine = await browsers.new().sign_in()
     draft = (await mine.post("/connect/poster")).headers["location"].split("/")[2]
     text = (await mine.post(f"/connect/{draft}/authorise", **{"set.access_token": town.cafe.token + "0"})).text
     for path in ("", "/settings", "/rule", "/welcome", "/disconnect", "/diagnostics", "?q=1"):
@@ -387,95 +380,93 @@ async def test_a_key_is_never_shown_again(town: Town, doors: Browsers) -> None:
 
 
 async def test_a_link_ends_with_whatever_allowed_it(
-    town: Town, doors: Browsers, monkeypatch: pytest.MonkeyPatch
+    town: Town, browsers: Browsers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gate, "_RECHECK_AGAIN", 0.0)
-    town.host.store.clock = later = Later()
-
-    async def link(visitor: Visitor) -> str:
-        found = re.search(r"/link/([\w-]+)", (await visitor.post("/devices/link")).text)
-        assert found
-        return found[0]
+    monkeypatch.setattr(key_rechecks, "ANSWER_LIFETIME", 0.0)
+    town.host.store.clock = clock = MovableClock()
 
     async def opens(path: str) -> bool:
-        fresh = doors.new()
+        fresh = browsers.new()
         await fresh.post(path)
-        return (await fresh.get("/devices")).status_code == 200
+        return await fresh.is_signed_in()
 
-    mine = await doors.new().sign_in()
-    assert await opens(await link(mine))
+    mine = await browsers.new().sign_in()
+    assert await opens(await mine.make_link())
     # the device that made it is signed out
-    made = await link(mine)
+    link = await mine.make_link()
     await mine.post("/sign-out")
-    assert not await opens(made)
+    assert not await opens(link)
     # the operator's password changes
-    operator = await doors.new().as_operator()
-    made = await link(operator)
+    operator = await browsers.new().as_operator()
+    link = await operator.make_link()
     await town.host.store.write(lambda tx: access.operator_password.set_password_hash(tx, "another"))
-    assert not await opens(made)
+    assert not await opens(link)
     # the key is refused: a chain of links does not outlive it
-    one = await doors.new().sign_in()
-    made = await link(one)
+    cafe = await browsers.new().sign_in()
+    link = await cafe.make_link()
     town.sevenstamp.revoked.add(KEY)
-    later.ahead = 2 * MINUTE
-    assert not await opens(made)
+    clock.ahead = 2 * MINUTE
+    assert not await opens(link)
 
 
-async def test_what_a_page_asks_by_itself_does_not_keep_a_session_alive(town: Town, doors: Browsers) -> None:
-    await _shop(town)
-    town.host.store.clock = later = Later()
-    mine = await doors.new().sign_in()
+async def test_what_a_page_asks_by_itself_does_not_keep_a_session_alive(town: Town, browsers: Browsers) -> None:
+    await _connect_with_history(town)
+    town.host.store.clock = clock = MovableClock()
+    mine = await browsers.new().sign_in()
     for _ in range(9):
-        later.ahead += HOUR
+        clock.ahead += HOUR
         answer = await mine.get(f"/connections/{town.connection.id}?part=now")
     assert answer.status_code == 401
     assert (await mine.get("/")).status_code == 303
 
 
-async def test_forms_of_strangers_are_not_kept(town: Town, doors: Browsers) -> None:
-    stranger = doors.new()
+async def test_forms_of_strangers_are_not_saved(town: Town, browsers: Browsers) -> None:
+    stranger = browsers.new()
     for size in (10, 20_000):
-        answer = await stranger.post("/connect/x/authorise", proof="", **{"set.access_token": "\u00ff" * size})
+        answer = await stranger.post("/connect/x/authorise", csrf_token="", **{"set.access_token": "\u00ff" * size})
         assert answer.status_code == 401
         assert re.search(r'name="kept" value=""', answer.text)
 
 
-async def test_sessions_links_and_searches_are_bounded(town: Town, doors: Browsers) -> None:
-    await _shop(town)
-    visitor = await doors.new().sign_in()
-    who = (await town.host.store.read(lambda tx: access.sessions.devices(tx, town.connection.business_id)))[0].visitor
+async def test_sessions_links_and_searches_are_bounded(town: Town, browsers: Browsers) -> None:
+    await _connect_with_history(town)
+    browser = await browsers.new().sign_in()
+    sessions = await town.host.store.read(lambda tx: access.sessions.devices(tx, town.connection.business_id))
+    principal = sessions[0].principal
     for _ in range(103):
-        await town.host.store.write(lambda tx: access.sessions.begin(tx, who, device="", remembered=False, lives=DAY))
-    visitor = await doors.new().sign_in()
+        await town.host.store.write(
+            lambda tx: access.sessions.begin(tx, principal, device="", remembered=False, lives=DAY)
+        )
+    browser = await browsers.new().sign_in()
     devices = await town.host.store.read(lambda tx: access.sessions.devices(tx, town.connection.business_id))
     assert len(devices) == 100
     for _ in range(25):
-        await visitor.post("/devices/link")
+        await browser.post("/devices/link")
     links = await town.host.store.read(lambda tx: tx.run(sqlalchemy.text("SELECT count(*) FROM console_link")).scalar())
     assert links == 20
     base = f"/connections/{town.connection.id}"
     town.cafe.sell(0)
     await town.sync()
-    found = await town.host.store.read(
+    receipts = await town.host.store.read(
         lambda tx: queries.receipts.search(tx, town.connection, [queries.receipts.SearchTerm(receipt="330661")])
     )
     answers = [
-        await visitor.post(f"{base}/receipts/{found[0].id}/find-card", who=f"{number:06d}") for number in range(25)
+        await browser.post(f"{base}/receipts/{receipts[0].id}/find-card", who=f"{number:06d}") for number in range(25)
     ]
     assert "Too many tries" in answers[-1].text
 
 
-async def test_what_7stamp_says_of_a_key_is_not_asked_at_every_look(town: Town, doors: Browsers) -> None:
-    mine = await doors.new().sign_in()
+async def test_what_7stamp_says_of_a_key_is_not_asked_at_every_look(town: Town, browsers: Browsers) -> None:
+    mine = await browsers.new().sign_in()
     draft = (await mine.post("/connect/poster")).headers["location"].rpartition("/")[0]
     await mine.post(f"{draft}/authorise", **{"set.access_token": town.cafe.token})
     assert town.host.sevenstamp is not None
     calls, original = 0, town.host.sevenstamp.exchange
 
-    async def exchange(*given: Any, **more: Any) -> Any:
+    async def exchange(*arguments: Any, **options: Any) -> Any:
         nonlocal calls
         calls += 1
-        return await original(*given, **more)
+        return await original(*arguments, **options)
 
     town.host.sevenstamp.exchange = exchange  # type: ignore[method-assign]
     for _ in range(20):
@@ -500,14 +491,13 @@ async def test_a_forwarded_address_is_read_as_proxies_write_it(
     async with build(tmp_path, monkeypatch, trusted_proxies="10.0.0.0/8") as town:
         headers = [(b"x-forwarded-for", line.encode()) for line in lines]
         scope = {"type": "http", "client": (peer, 1), "headers": headers}
-        assert Gate(town.host).address(HTTPConnection(scope)) == address
+        assert Clients(town.host).address(HTTPConnection(scope)) == address
 
 
-async def test_whoever_comes_by_a_link_waits_until_7stamp_vouches_for_the_key(town: Town, doors: Browsers) -> None:
-    mine = await doors.new().sign_in()
-    made = re.search(r"/link/([\w-]+)", (await mine.post("/devices/link")).text)
-    assert made
+async def test_whoever_comes_by_a_link_waits_until_7stamp_vouches_for_the_key(town: Town, browsers: Browsers) -> None:
+    mine = await browsers.new().sign_in()
+    link = await mine.make_link()
     town.sevenstamp.faults = Faults(status_500=1.0)
-    other = doors.new()
-    await other.post(made[0])
+    other = browsers.new()
+    await other.post(link)
     assert {answer.status_code for answer in await asyncio.gather(*(other.get("/") for _ in range(4)))} == {303}

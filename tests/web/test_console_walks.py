@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from typing import Any
 from urllib.parse import urlencode
 
 import httpx
 import pytest
 
 from connectors.store import connections
-from connectors.store.connections.drafts import Draft
-from connectors.web.console.pages import PAGES
+from connectors.store.connections.drafts import Draft, DraftContent
+from connectors.web.console.pages import ROUTERS
 from tests.town import ANNA, KEY, Town
+from tests.web.browser import Browser, Browsers, open_browsers
 from tests.web.test_teaching_pages import FORM, SALE
-from tests.web.visitor import Browsers, Visitor, browsers
 from webhook_connector.settings import WebhookSettings
 
 AS_FORM = {"content-type": "application/x-www-form-urlencoded"}
-STEPS = [route for pages in PAGES for route in pages.routes if route.path.startswith("/connect/{draft}")]
+STEPS = [route for router in ROUTERS for route in router.routes if route.path.startswith("/connect/{draft}")]
 PATTERNS = [
     "", "%", "%%", "%d %d", "%Y %Y", "%Q", "%999999999d", "%-d", "%s", "%c %d", "%G", "%d\x00", "\x00", "%\u0660d",
     "d" * 5000, "%z %z", "%j %j", "%d.%m.%Y %H:%M", " ", "(", "[", "\ud800",
@@ -38,16 +37,16 @@ DAYS = [
 
 
 @pytest.fixture
-async def doors(town: Town) -> AsyncIterator[Browsers]:
-    async with browsers(town) as made:
-        yield made
+async def browsers(town: Town) -> AsyncIterator[Browsers]:
+    async with open_browsers(town) as browsers:
+        yield browsers
 
 
 async def draft_of(town: Town, address: str) -> Draft:
-    wanted, owner = address.split("/")[2], await owner_of(town)
-    found = await town.host.store.read(lambda tx: connections.drafts.get(tx, wanted, owner))
-    assert found is not None
-    return found
+    draft_id, owner = address.split("/")[2], await owner_of(town)
+    draft = await town.host.store.read(lambda tx: connections.drafts.get(tx, draft_id, owner))
+    assert draft is not None
+    return draft
 
 
 async def owner_of(town: Town) -> str:
@@ -55,53 +54,49 @@ async def owner_of(town: Town) -> str:
     return (await town.host.sevenstamp.with_key(KEY).me()).business.id
 
 
-async def stations(town: Town, mine: Visitor, connector: str, first: dict[str, str]) -> dict[str, dict[str, Any]]:
+async def stations(town: Town, mine: Browser, connector: str, first: dict[str, str]) -> dict[str, DraftContent]:
     """What a draft holds before the first step and after each."""
     address = (await mine.post(f"/connect/{connector}")).headers["location"].removesuffix("/authorise")
-    station = {"begun": dict((await draft_of(town, address)).content)}
+    station = {"begun": (await draft_of(town, address)).content}
     if connector == "webhook":
         await mine.post(f"{address}/sample", pasted=json.dumps(SALE))
-        station["taught"] = dict((await draft_of(town, address)).content)
+        station["taught"] = (await draft_of(town, address)).content
     assert (await mine.post(f"{address}/authorise", **first)).headers["location"].endswith("/key")
-    station["joined"] = dict((await draft_of(town, address)).content)
+    station["joined"] = (await draft_of(town, address)).content
     await mine.post(f"{address}/key", use="own")
-    station["keyed"] = dict((await draft_of(town, address)).content)
+    station["keyed"] = (await draft_of(town, address)).content
     await mine.get(f"{address}/where")
     await mine.post(f"{address}/where", location="1")
-    station["placed"] = dict((await draft_of(town, address)).content)
-    assert "scope" in station["placed"]
+    station["placed"] = (await draft_of(town, address)).content
+    assert station["placed"].scope is not None
     # a step may be gone to with what later ones need, and without what earlier ones gave
     whole = station["placed"]
-    station["key alone"] = {name: whole[name] for name in ("me", "key")}
-    station["places forgotten"] = {name: value for name, value in whole.items() if name != "scope"}
-    station["places without a till"] = {
-        name: value for name, value in whole.items() if name not in ("account", "values")
-    }
+    station["key alone"] = DraftContent(me=whole.me, key=whole.key)
+    station["places forgotten"] = whole.model_copy(update={"scope": None})
+    station["places without a till"] = whole.model_copy(update={"account": None, "values": {}})
     return station
 
 
 @pytest.mark.parametrize(("connector", "first"), [("poster", {}), ("webhook", FORM)])
 async def test_every_step_of_connecting_can_be_asked_for_before_and_after_every_other(
-    town: Town, doors: Browsers, connector: str, first: dict[str, str]
+    town: Town, browsers: Browsers, connector: str, first: dict[str, str]
 ) -> None:
-    mine = await doors.new().sign_in()
-    given = first or {"set.access_token": town.cafe.token}
+    mine = await browsers.new().sign_in()
+    fields = first or {"set.access_token": town.cafe.token}
     stumbled = []
-    owner, proof = await owner_of(town), await mine.proof()
+    owner, proof = await owner_of(town), await mine.csrf_token()
     forms: list[dict[str, str]] = [
         {},
         {"key": "nonsense", "use": "own", "location": "1", "field": "map_paid"},
         {"key": "?"},
     ]
-    for station, content in (await stations(town, mine, connector, given)).items():
+    for station, content in (await stations(town, mine, connector, fields)).items():
         for route in STEPS:
             for form in forms if route.method == "POST" else [{}]:
-                draft = await town.host.store.write(lambda tx: connections.drafts.begin(tx, owner, connector))
+                draft = await town.host.store.write(lambda tx: connections.drafts.create(tx, owner, connector))
                 made = await town.host.store.read(lambda tx, draft=draft: connections.drafts.get(tx, draft, owner))  # type: ignore[misc]
                 assert made is not None
-                await town.host.store.write(
-                    lambda tx, made=made, content=content: connections.drafts.save(tx, made, content)
-                )  # type: ignore[misc]
+                await town.host.services.drafts.save(made, content)
                 path = route.path.format(draft=draft)
                 answer = await (mine.post(path, proof, **form) if route.method == "POST" else mine.get(path))
                 if answer.status_code >= 500:
@@ -111,9 +106,9 @@ async def test_every_step_of_connecting_can_be_asked_for_before_and_after_every_
     assert stumbled == []
 
 
-async def test_no_setting_of_any_till_keeps_its_draft_from_being_opened_again(town: Town, doors: Browsers) -> None:
-    mine = await doors.new().sign_in()
-    proof = await mine.proof()
+async def test_no_setting_of_any_till_keeps_its_draft_from_being_opened_again(town: Town, browsers: Browsers) -> None:
+    mine = await browsers.new().sign_in()
+    proof = await mine.csrf_token()
     address = (await mine.post("/connect/webhook")).headers["location"].removesuffix("/authorise")
     await mine.post(f"{address}/sample", proof, pasted=json.dumps(SALE))
     draft = await draft_of(town, address)
@@ -143,14 +138,14 @@ async def test_no_setting_of_any_till_keeps_its_draft_from_being_opened_again(to
     assert stumbled == []
 
 
-async def test_a_search_for_any_day_or_sign_is_answered(town: Town, doors: Browsers) -> None:
+async def test_a_search_for_any_day_or_sign_is_answered(town: Town, browsers: Browsers) -> None:
     await town.connect()
     town.cafe.sell(town.cafe.client(ANNA))
     await town.sync()
-    mine, operator = await doors.new().sign_in(), await doors.new().as_operator()
+    mine, operator = await browsers.new().sign_in(), await browsers.new().as_operator()
     stumbled = []
-    for visitor, path in ((mine, f"/connections/{town.connection.id}"), (operator, "/operator")):
+    for browser, path in ((mine, f"/connections/{town.connection.id}"), (operator, "/operator")):
         for words in DAYS:
-            if (await visitor.get(path, params={"q": words})).status_code not in (200, 404):
+            if (await browser.get(path, params={"q": words})).status_code not in (200, 404):
                 stumbled.append((path, words))
     assert stumbled == []

@@ -9,28 +9,28 @@ import pytest
 
 from tests.sync.test_erasure import BY_AMOUNT, EMAIL, KEY_OF_OTHER, decrypted_database, traces_of_anna, two_tills
 from tests.town import ANNA, BORYS, KEY, Town
-from tests.web.visitor import Browsers, Visitor, browsers
+from tests.web.browser import Browser, Browsers, open_browsers
 
 
 @pytest.fixture
-async def doors(town: Town) -> AsyncIterator[Browsers]:
-    async with browsers(town) as made:
-        yield made
+async def browsers(town: Town) -> AsyncIterator[Browsers]:
+    async with open_browsers(town) as browsers:
+        yield browsers
 
 
 def sealed_in(text: str) -> str:
-    found = re.search(r'name="person" value="([^"]+)"', text)
-    assert found, text
-    return found[1]
+    match = re.search(r'name="person" value="([^"]+)"', text)
+    assert match, text
+    return match[1]
 
 
-async def asked(visitor: Visitor, path: str, who: str) -> str:
-    return (await visitor.post(path, who=who)).text
+async def asked(browser: Browser, path: str, who: str) -> str:
+    return (await browser.post(path, who=who)).text
 
 
-async def test_a_cafe_forgets_its_customer_with_its_key(town: Town, doors: Browsers) -> None:
+async def test_a_cafe_forgets_its_customer_with_its_key(town: Town, browsers: Browsers) -> None:
     await two_tills(town)
-    mine = await doors.new().sign_in()
+    mine = await browsers.new().sign_in()
     path = f"/connections/{town.connection.id}/forget"
     receipt = re.findall(r"/connections/[\w-]+/receipts/[0-9a-f]+", (await mine.get(path[:-7] + f"?q={ANNA}")).text)
     for page in (f"/connections/{town.connection.id}/settings", receipt[0]):
@@ -60,7 +60,7 @@ async def test_a_cafe_forgets_its_customer_with_its_key(town: Town, doors: Brows
     assert "Find the card" not in story
 
 
-async def test_another_cafe_cannot_use_what_was_sealed_here(town: Town, doors: Browsers) -> None:
+async def test_another_cafe_cannot_use_what_was_sealed_here(town: Town, browsers: Browsers) -> None:
     await two_tills(town)
     other = await town.host.services.onboarding.connect(
         "webhook",
@@ -69,18 +69,18 @@ async def test_another_cafe_cannot_use_what_was_sealed_here(town: Town, doors: B
         KEY_OF_OTHER,
         lambda _account: BY_AMOUNT.model_copy(update={"kind": "per_order", "amount": None}),
     )  # fmt: skip
-    mine, theirs = await doors.new().sign_in(), await doors.new().sign_in(KEY_OF_OTHER)
+    mine, their_browser = await browsers.new().sign_in(), await browsers.new().sign_in(KEY_OF_OTHER)
     person = sealed_in(await asked(mine, f"/connections/{town.connection.id}/forget", ANNA))
     path = f"/connections/{other.id}/forget"
-    assert "Nothing here names this customer." in await asked(theirs, path, ANNA)
+    assert "Nothing here names this customer." in await asked(their_browser, path, ANNA)
     for sealed in (person, "x", "A" * 4000):
-        assert (await theirs.post(path, person=sealed, secret=KEY_OF_OTHER)).status_code == 404
+        assert (await their_browser.post(path, person=sealed, secret=KEY_OF_OTHER)).status_code == 404
     assert traces_of_anna(await decrypted_database(town))
 
 
-async def test_looking_for_customers_is_bounded(town: Town, doors: Browsers) -> None:
+async def test_looking_for_customers_is_bounded(town: Town, browsers: Browsers) -> None:
     await two_tills(town)
-    mine = await doors.new().sign_in()
+    mine = await browsers.new().sign_in()
     path = f"/connections/{town.connection.id}/forget"
     texts = [await asked(mine, path, f"{number:06d}") for number in range(25)]
     assert "Too many tries" in texts[-1]

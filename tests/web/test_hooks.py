@@ -32,7 +32,7 @@ class Ahead(SystemClock):
         return super().now() + self.seconds * SECOND
 
 
-def said(answer: httpx.Response) -> tuple[int, Any]:
+def answer_of(answer: httpx.Response) -> tuple[int, Any]:
     return answer.status_code, answer.json()
 
 
@@ -44,9 +44,9 @@ async def test_a_hook_is_kept_before_it_is_answered_and_leads_to_the_stamp(town:
     await town.connect()
     await town.sync()
     receipt = town.cafe.sell(town.cafe.client(ANNA))
-    assert said(await town.hook(town.cafe.hook(receipt, "closed"))) == ACCEPT
+    assert answer_of(await town.hook(town.cafe.hook(receipt, "closed"))) == ACCEPT
     assert await waiting(town) == 1
-    assert said(await town.hook(town.cafe.hook(receipt, "closed"))) == ACCEPT
+    assert answer_of(await town.hook(town.cafe.hook(receipt, "closed"))) == ACCEPT
     assert await waiting(town) == 1
     await town.sync()
     assert (await waiting(town), town.stamps(ANNA)) == (0, 1)
@@ -59,7 +59,7 @@ async def test_data_is_signed_as_it_was_sent_whatever_it_is(town: Town, data: An
     await town.connect()
     body = town.cafe.hook(330660, "changed", data=data)
     kind = {"content-type": "application/x-www-form-urlencoded"}
-    assert said(await town.hook(body, headers=kind)) == ACCEPT
+    assert answer_of(await town.hook(body, headers=kind)) == ACCEPT
 
 
 async def test_a_forged_hook_is_refused(town: Town) -> None:
@@ -74,9 +74,9 @@ async def test_a_forged_hook_is_refused(town: Town) -> None:
 async def test_the_developer_sites_check_gets_its_green_tick(town: Town) -> None:
     transport = httpx.ASGITransport(app=_application(town))
     async with httpx.AsyncClient(transport=transport, base_url="http://host") as client:
-        assert said(await client.get("/hooks/tills/poster")) == ACCEPT
+        assert answer_of(await client.get("/hooks/tills/poster")) == ACCEPT
         test = {"account": "", "object": "", "object_id": "", "action": "test", "time": "1", "verify": "0"}
-        assert said(await client.post("/hooks/tills/poster", json=test)) == ACCEPT
+        assert answer_of(await client.post("/hooks/tills/poster", json=test)) == ACCEPT
 
 
 def _application(town: Town) -> Any:
@@ -100,21 +100,21 @@ async def test_what_cannot_be_understood_and_proves_nothing_is_refused_by_name(
 async def test_what_proves_itself_but_cannot_be_understood_is_kept_and_accepted(town: Town) -> None:
     await town.connect()
     body = town.cafe.signed_hook("transaction", "", "closed")  # type: ignore[arg-type]
-    assert said(await town.hook(body)) == ACCEPT
-    (kept,) = await town.host.store.read(lambda tx: inbox.unreadable.with_bodies(tx, town.connection.id))
-    assert (kept.body, kept.where) == (body, "object_id")
+    assert answer_of(await town.hook(body)) == ACCEPT
+    (unread,) = await town.host.store.read(lambda tx: inbox.unreadable.with_bodies(tx, town.connection.id))
+    assert (unread.body, unread.where) == (body, "object_id")
     assert (await town.journal())[-1] == "A hook could not be read and is kept: object_id is missing."
 
 
 async def test_a_hook_of_an_account_we_do_not_have_is_accepted_and_counted(town: Town) -> None:
-    assert said(await town.hook(Account(token="999:a").hook(1, "closed"))) == ACCEPT
+    assert answer_of(await town.hook(Account(token="999:a").hook(1, "closed"))) == ACCEPT
     assert await town.host.store.read(counters.read_counters) == {"hooks for accounts we do not have": 1}
 
 
 async def test_other_objects_are_accepted_and_leave_nothing(town: Town) -> None:
     await town.connect()
     before = await town.journal()
-    assert said(await town.hook(town.cafe.signed_hook("stock", 7, "changed"))) == ACCEPT
+    assert answer_of(await town.hook(town.cafe.signed_hook("stock", 7, "changed"))) == ACCEPT
     assert (await waiting(town), await town.journal()) == (0, before)
 
 
@@ -128,11 +128,11 @@ async def test_unknown_addresses_are_not_there(town: Town) -> None:
 
 
 async def test_a_connection_has_an_address_of_its_own(town: Town) -> None:
-    one = await town.connect()
-    token = town.host.store.vault.decrypt(one.hook_token)
+    connection = await town.connect()
+    token = town.host.store.vault.decrypt(connection.hook_token)
     receipt = town.cafe.sell(town.cafe.client(ANNA))
     path = f"/hooks/tills/poster/{token}"
-    assert said(await town.hook(town.cafe.hook(receipt, "closed"), path=path)) == ACCEPT
+    assert answer_of(await town.hook(town.cafe.hook(receipt, "closed"), path=path)) == ACCEPT
     assert await waiting(town) == 1
     assert (await town.hook(town.cafe.hook(receipt, "closed", secret="x"), path=path)).status_code == 401
 
@@ -169,14 +169,14 @@ async def test_the_application_being_removed_is_asked_of_the_till_and_not_believ
         removed = town.cafe.signed_hook("application", 76, "removed")
         clock.seconds = 60
         calls = town.cafe.calls
-        assert said(await town.hook(removed)) == ACCEPT
+        assert answer_of(await town.hook(removed)) == ACCEPT
         assert (await health(town), town.cafe.calls) == ("active", calls)  # answered without asking anybody
         await polled(town)
         assert await health(town) == "active"
         assert town.cafe.calls > calls
         town.cafe.fail_next = [11]  # now it is so: Poster refuses the token
         clock.seconds = 120
-        assert said(await town.hook(removed)) == ACCEPT
+        assert answer_of(await town.hook(removed)) == ACCEPT
         await polled(town)
         assert await health(town) == "needs_authorisation"
 
@@ -207,8 +207,8 @@ async def test_the_unsigned_number_of_a_hook_leads_it_to_no_other_account(town: 
     body = json.loads(other.signed_hook("application" if action == "removed" else "transaction", 76, action))
     answer = await town.hook(json.dumps({**body, "account_number": town.cafe.number}).encode())
     assert answer.status_code == 401
-    one = await town.host.services.connections.get(town.connection.id)
-    assert (one.health, one.last_hook_at, await waiting(town)) == ("active", None, 0)
+    connection = await town.host.services.connections.get(town.connection.id)
+    assert (connection.health, connection.last_hook_at, await waiting(town)) == ("active", None, 0)
 
 
 async def test_a_signed_text_is_not_cut_anew_into_other_fields(town: Town) -> None:
@@ -225,7 +225,7 @@ async def test_a_signed_text_is_not_cut_anew_into_other_fields(town: Town) -> No
         body = {name: value for name, value in (honest | cut).items() if value is not None}
         answer = await town.hook(json.dumps(body).encode())
         assert answer.status_code == 400, cut
-    assert said(await town.hook(json.dumps(honest).encode())) == ACCEPT
+    assert answer_of(await town.hook(json.dumps(honest).encode())) == ACCEPT
 
 
 async def test_a_token_that_somebody_sends_again_replaces_no_newer_one_and_none_after_days(
@@ -237,43 +237,43 @@ async def test_a_token_that_somebody_sends_again_replaces_no_newer_one_and_none_
         good = town.cafe.token
         other = f"{town.cafe.number}:00000000000000000000000000000000"
 
-        async def given(token: str, at: int) -> str:
+        async def access_token_after(token: str, at: int) -> str:
             now = town.cafe.now().timestamp()
             data = json.dumps({"user_id": "4", "access_token": token})
             body = town.cafe.signed_hook("application", 76, "added", data=data, at=int(now) + at)
-            assert said(await town.hook(body)) == ACCEPT
-            one = await town.host.services.connections.get(town.connection.id)
-            return str(town.host.services.connections.settings_of(one)["access_token"])
+            assert answer_of(await town.hook(body)) == ACCEPT
+            connection = await town.host.services.connections.get(town.connection.id)
+            return str(town.host.services.connections.settings_of(connection)["access_token"])
 
-        assert await given(other, -3600) == good  # older than the cafe's own sign-in
+        assert await access_token_after(other, -3600) == good  # older than the cafe's own sign-in
         clock.seconds = 3 * 86400
-        assert await given(other, 60) == good  # newer than that, but nobody sends for three days
-        assert await given(other, 4 * 86400) == good  # from tomorrow
-        assert await given(other, 3 * 86400 - 3600) == other
-        assert await given(good, 3 * 86400 - 7200) == other
+        assert await access_token_after(other, 60) == good  # newer than that, but nobody sends for three days
+        assert await access_token_after(other, 4 * 86400) == good  # from tomorrow
+        assert await access_token_after(other, 3 * 86400 - 3600) == other
+        assert await access_token_after(good, 3 * 86400 - 7200) == other
 
 
 async def test_a_connection_that_does_not_know_its_name_in_hooks_learns_it_with_the_next_look_back(town: Town) -> None:
-    one = await town.connect()
-    before = one.account.model_copy(update={"hook_name": None})
-    await town.host.store.write(lambda tx: lifecycle.edit(tx, one.id, ConnectionChange(account=before)))
+    connection = await town.connect()
+    before = connection.account.model_copy(update={"hook_name": None})
+    await town.host.store.write(lambda tx: lifecycle.edit(tx, connection.id, ConnectionChange(account=before)))
     assert (await town.hook(town.cafe.hook(330660, "closed"))).status_code == 503  # Poster sends it again
     await town.sync()
-    assert said(await town.hook(town.cafe.hook(330660, "closed"))) == ACCEPT
+    assert answer_of(await town.hook(town.cafe.hook(330660, "closed"))) == ACCEPT
     assert await waiting(town) == 1
 
 
 async def test_a_token_that_is_added_puts_a_connection_right_again(town: Town) -> None:
     await town.connect()
-    one = await town.host.services.connections.get(town.connection.id)
+    connection = await town.host.services.connections.get(town.connection.id)
     await town.host.store.write(
-        lambda tx: health_records.report_unwell(tx, one, Health.needs_authorisation, Message("why.till_refuses"))
+        lambda tx: health_records.report_unwell(tx, connection, Health.needs_authorisation, Message("why.till_refuses"))
     )
     token = json.dumps({"user_id": "4", "access_token": town.cafe.token})
-    assert said(await town.hook(town.cafe.signed_hook("application", 76, "added", data=token))) == ACCEPT
+    assert answer_of(await town.hook(town.cafe.signed_hook("application", 76, "added", data=token))) == ACCEPT
     assert (await town.host.services.connections.get(town.connection.id)).health == "active"
     odd = json.dumps({"access_token": f"{town.cafe.number}:!! bad"})
-    assert said(await town.hook(town.cafe.signed_hook("application", 76, "added", data=odd))) == ACCEPT
+    assert answer_of(await town.hook(town.cafe.signed_hook("application", 76, "added", data=odd))) == ACCEPT
     assert "settings" in (await town.journal())[-1]
     await town.host.services.connections.pause(town.connection.id)
     await town.hook(town.cafe.signed_hook("application", 76, "removed"))

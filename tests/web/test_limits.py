@@ -24,14 +24,14 @@ import pytest
 from connectors.cli.servers import serving
 from connectors.store import counters
 from connectors.web.app import MOST_BODY, application
-from connectors.web.console.frame import MOST_FORM
-from connectors.web.console.pages import PAGES
+from connectors.web.console.pages import ROUTERS
+from connectors.web.console.posted_form import MAX_FORM_BYTES
 from connectors.web.limited_protocol import limited
 from connectors.web.limits import Limits
 from tests.processes import origin_in, run, started
 from tests.stage import until
 from tests.town import KEY, Town
-from tests.web.visitor import Visitor, browsers
+from tests.web.browser import Browser, open_browsers
 
 LOOPBACK = ip_network("127.0.0.0/8")
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: host\r\n"
@@ -238,7 +238,7 @@ async def test_a_live_stream_outlives_every_time_limit(town: Town) -> None:
         host_of(town, header_seconds=1, body_seconds=1, unread_seconds=1) as server,
         httpx.AsyncClient(base_url=server.origin, trust_env=False) as client,
     ):
-        await (await Visitor(client).sign_in(KEY)).get("/")
+        await (await Browser(client).sign_in(KEY)).get("/")
         async with client.stream("GET", f"/connections/{town.connection.id}/events") as stream:
             lines = stream.aiter_lines()
             async for line in lines:  # said every three seconds
@@ -378,7 +378,7 @@ async def test_a_client_that_reads_no_answer_is_given_up() -> None:
 # --- bodies -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("path", "most"), [("/hooks/tills/poster", MOST_BODY), ("/sign-in", MOST_FORM)])
+@pytest.mark.parametrize(("path", "most"), [("/hooks/tills/poster", MOST_BODY), ("/sign-in", MAX_FORM_BYTES)])
 async def test_a_body_said_to_be_too_large_is_refused_before_it_is_sent(town: Town, path: str, most: int) -> None:
     async with host_of(town) as server:
         assert (await server.ask(post(path, b"", length=most + 1))).status == 413
@@ -530,11 +530,11 @@ async def test_no_page_undoes_the_escapes_of_cookies(town: Town, monkeypatch: py
 
     monkeypatch.setattr(http.cookies, "_unquote", count)
     hostile = 'a="' + '\\"' * 30_000 + '"'
-    async with browsers(town) as made:
-        visitor = made.new()
-        for route in [route for pages in PAGES for route in pages.routes]:
+    async with open_browsers(town) as made:
+        browser = made.new()
+        for route in [route for router in ROUTERS for route in router.routes]:
             path = route.path.replace("{", "").replace("}", "")
-            await visitor.client.request(route.method, path, headers={"cookie": hostile})
+            await browser.client.request(route.method, path, headers={"cookie": hostile})
     assert undone == 0
 
 

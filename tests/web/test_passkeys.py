@@ -19,15 +19,16 @@ import sqlalchemy
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from connectors.cli.console import _for
-from connectors.domain.clock import DAY, MINUTE, SECOND, SystemClock
+from connectors.cli.console import operator_at
+from connectors.domain.clock import DAY, MINUTE, SECOND
 from connectors.sevenstamp.sandbox import Faults
 from connectors.store import access
-from connectors.web.console import gate
+from connectors.web.console import key_rechecks
 from connectors.web.console.relying_party import Site, site_of
 from tests.stage import PASSWORD
 from tests.town import KEY, Town, build
-from tests.web.visitor import Browsers, Visitor, browsers
+from tests.web.browser import Browser, Browsers, open_browsers
+from tests.web.clock import MovableClock
 
 ORIGIN, RP_ID = "https://console.example", "console.example"
 ANNA, BORYS = f"{KEY}--anna", f"{KEY}--borys"
@@ -94,61 +95,49 @@ class Authenticator:
         return {"id": name, "rawId": name, "type": "public-key", "response": response}
 
 
-class Later:
-    def __init__(self) -> None:
-        self.ahead = 0
-
-    def now(self) -> int:
-        return SystemClock().now() + self.ahead
-
-
 @pytest.fixture
 async def town(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Town]:
-    monkeypatch.setattr(gate, "_RECHECK_AGAIN", 0.0)
-    async with build(tmp_path, monkeypatch, public_url=ORIGIN) as one:
-        one.host.store.clock = Later()
-        yield one
+    monkeypatch.setattr(key_rechecks, "ANSWER_LIFETIME", 0.0)
+    async with build(tmp_path, monkeypatch, public_url=ORIGIN) as town:
+        town.host.store.clock = MovableClock()
+        yield town
 
 
 @pytest.fixture
-async def doors(town: Town) -> AsyncIterator[Browsers]:
-    async with browsers(town) as made:
-        yield made
+async def browsers(town: Town) -> AsyncIterator[Browsers]:
+    async with open_browsers(town) as browsers:
+        yield browsers
 
 
-def browser(doors: Browsers, address: str = "198.51.100.7") -> Visitor:
-    return doors.new(address=address, base=ORIGIN)
+def new_browser(browsers: Browsers, address: str = "198.51.100.7") -> Browser:
+    return browsers.new(address=address, base=ORIGIN)
 
 
-async def creation_options(visitor: Visitor) -> dict[str, Any]:
-    answer = await visitor.post("/passkeys/challenge")
+async def creation_options(browser: Browser) -> dict[str, Any]:
+    answer = await browser.post("/passkeys/challenge")
     assert answer.status_code == 200, answer.text
     return dict(answer.json())
 
 
-async def request_options(visitor: Visitor) -> dict[str, Any]:
-    return dict((await visitor.post("/sign-in/passkey/challenge")).json())
+async def request_options(browser: Browser) -> dict[str, Any]:
+    return dict((await browser.post("/sign-in/passkey/challenge")).json())
 
 
-async def add(visitor: Visitor, authenticator: Authenticator, label: str = "") -> httpx.Response:
-    made = authenticator.create(await creation_options(visitor))
-    return await visitor.post("/passkeys/add", label=label, credential=json.dumps(made))
+async def add(browser: Browser, authenticator: Authenticator, label: str = "") -> httpx.Response:
+    made = authenticator.create(await creation_options(browser))
+    return await browser.post("/passkeys/add", label=label, credential=json.dumps(made))
 
 
-async def added(visitor: Visitor, label: str = "") -> Authenticator:
+async def added(browser: Browser, label: str = "") -> Authenticator:
     authenticator = Authenticator()
-    answer = await add(visitor, authenticator, label)
+    answer = await add(browser, authenticator, label)
     assert answer.status_code == 303, answer.text
     return authenticator
 
 
-async def sign_in(visitor: Visitor, authenticator: Authenticator, **more: str) -> httpx.Response:
-    signed = authenticator.get(await request_options(visitor))
-    return await visitor.post("/sign-in/passkey", credential=json.dumps(signed), **{"next": "/", **more})
-
-
-async def opens(visitor: Visitor) -> bool:
-    return (await visitor.get("/devices")).status_code == 200
+async def sign_in(browser: Browser, authenticator: Authenticator, **values: str) -> httpx.Response:
+    signed = authenticator.get(await request_options(browser))
+    return await browser.post("/sign-in/passkey", credential=json.dumps(signed), **{"next": "/", **values})
 
 
 async def rows(town: Town, table: str) -> list[Any]:
@@ -156,44 +145,44 @@ async def rows(town: Town, table: str) -> list[Any]:
 
 
 async def command_line_link(town: Town, connection: str | None = None) -> str:
-    """What `connectors console link` prints, as a path."""
-    return "/link/" + await town.host.store.write(lambda tx: access.sessions.make_link(tx, _for(tx, connection)))
+    """Return the link that `connectors console link` prints, as a path."""
+    return "/link/" + await town.host.store.write(lambda tx: access.sessions.make_link(tx, operator_at(tx, connection)))
 
 
-def later(town: Town, by: int) -> None:
-    assert isinstance(town.host.store.clock, Later)
+def advance(town: Town, by: int) -> None:
+    assert isinstance(town.host.store.clock, MovableClock)
     town.host.store.clock.ahead += by
 
 
-async def remove(visitor: Visitor, name: str) -> httpx.Response:
+async def remove(browser: Browser, name: str) -> httpx.Response:
     """Remove the passkey of that name, as the page of devices leads to it."""
-    page = (await visitor.get("/devices")).text
-    found = re.search(rf'<b>{name}</b>.*?href="(/passkeys/\w+/remove)"', page, re.DOTALL)
-    assert found, page
-    return await visitor.post(found[1])
+    page = (await browser.get("/devices")).text
+    match = re.search(rf'<b>{name}</b>.*?href="(/passkeys/\w+/remove)"', page, re.DOTALL)
+    assert match, page
+    return await browser.post(match[1])
 
 
 # --- what works -----------------------------------------------------------------------------------------------------
 
 
-async def test_the_operator_adds_a_passkey_and_signs_in_with_it(town: Town, doors: Browsers) -> None:
-    operator = await browser(doors).as_operator()
+async def test_the_operator_adds_a_passkey_and_signs_in_with_it(town: Town, browsers: Browsers) -> None:
+    operator = await new_browser(browsers).as_operator()
     authenticator = await added(operator, "My phone")
     assert "My phone" in (await operator.get("/devices")).text
     assert 'href="/devices#passkeys"' in (await operator.get("/operator")).text
-    fresh = browser(doors)
+    fresh = new_browser(browsers)
     answer = await sign_in(fresh, authenticator)
     assert answer.headers["location"] == "/operator"
     assert (await fresh.get("/operator")).status_code == 200
-    assert (await sign_in(browser(doors), authenticator, next="/devices")).headers["location"] == "/devices"
+    assert (await sign_in(new_browser(browsers), authenticator, next="/devices")).headers["location"] == "/devices"
     assert "Not used yet" not in (await fresh.get("/devices")).text
 
 
 async def test_a_cafes_passkey_signs_in_as_whoever_added_it_and_remembers_the_device(
-    town: Town, doors: Browsers
+    town: Town, browsers: Browsers
 ) -> None:
-    authenticator = await added(await browser(doors).sign_in(ANNA))
-    fresh = browser(doors)
+    authenticator = await added(await new_browser(browsers).sign_in(ANNA))
+    fresh = new_browser(browsers)
     answer = await sign_in(fresh, authenticator, remember="1", next="/operator")
     assert answer.headers["location"] == "/"
     page = (await fresh.get("/devices")).text
@@ -204,21 +193,23 @@ async def test_a_cafes_passkey_signs_in_as_whoever_added_it_and_remembers_the_de
     assert KEY not in stored
 
 
-async def test_a_browser_is_asked_for_a_verified_person_and_an_account_of_its_own(town: Town, doors: Browsers) -> None:
-    anna, borys = await browser(doors).sign_in(ANNA), await browser(doors).sign_in(BORYS)
+async def test_a_browser_is_asked_for_a_verified_person_and_an_account_of_its_own(
+    town: Town, browsers: Browsers
+) -> None:
+    anna, borys = await new_browser(browsers).sign_in(ANNA), await new_browser(browsers).sign_in(BORYS)
     first = await creation_options(anna)
     assert first["rp"]["id"] == RP_ID
     assert first["attestation"] == "none"
     assert first["authenticatorSelection"]["userVerification"] == "required"
     assert first["authenticatorSelection"]["residentKey"] == "required"
     authenticator = await added(anna)
-    again = await creation_options(anna)
-    assert [one["id"] for one in again["excludeCredentials"]] == [text_of(authenticator.credential_id)]
-    assert again["user"]["id"] == first["user"]["id"]
+    second = await creation_options(anna)
+    assert [credential["id"] for credential in second["excludeCredentials"]] == [text_of(authenticator.credential_id)]
+    assert second["user"]["id"] == first["user"]["id"]
     other = await creation_options(borys)
     assert other["user"]["id"] != first["user"]["id"]
     assert other["excludeCredentials"] == []
-    asked = await request_options(browser(doors))
+    asked = await request_options(new_browser(browsers))
     assert asked["userVerification"] == "required"
     assert asked["rpId"] == RP_ID
     assert asked["allowCredentials"] == []  # a stranger learns of nobody's passkeys
@@ -244,8 +235,8 @@ def test_passkeys_are_for_the_address_the_operator_set(address: str, site: Site 
     assert site_of(address) == site
 
 
-async def test_no_header_changes_whom_passkeys_are_for(town: Town, doors: Browsers) -> None:
-    stranger = browser(doors)
+async def test_no_header_changes_whom_passkeys_are_for(town: Town, browsers: Browsers) -> None:
+    stranger = new_browser(browsers)
     stranger.client.headers.update(
         {"x-forwarded-host": "evil.example", "x-forwarded-proto": "http", "forwarded": "host=e"}
     )
@@ -253,8 +244,8 @@ async def test_no_header_changes_whom_passkeys_are_for(town: Town, doors: Browse
     assert f'data-origin="{ORIGIN}"' in (await stranger.get("/sign-in")).text
 
 
-async def test_without_https_or_a_name_nothing_is_offered(town: Town, doors: Browsers) -> None:
-    operator = await browser(doors).as_operator()
+async def test_without_https_or_a_name_nothing_is_offered(town: Town, browsers: Browsers) -> None:
+    operator = await new_browser(browsers).as_operator()
     town.host.public_url = "https://192.0.2.1"
     assert "CONNECTORS_PUBLIC_URL says it" in (await operator.get("/devices")).text
     assert "CONNECTORS_PUBLIC_URL says it" in (await operator.get("/passkeys/add")).text
@@ -300,25 +291,25 @@ WRONG: dict[str, Answer] = {
 }
 
 
-@pytest.mark.parametrize("answer", WRONG.values(), ids=WRONG.keys())
-async def test_a_wrong_answer_opens_nothing(town: Town, doors: Browsers, answer: Answer) -> None:
-    authenticator = await added(await browser(doors).as_operator())
-    stranger = browser(doors)
-    given = answer(authenticator, await request_options(stranger))
-    said = await stranger.post(
-        "/sign-in/passkey", credential=given if isinstance(given, str) else json.dumps(given), next="/"
+@pytest.mark.parametrize("make_answer", WRONG.values(), ids=WRONG.keys())
+async def test_a_wrong_answer_opens_nothing(town: Town, browsers: Browsers, make_answer: Answer) -> None:
+    authenticator = await added(await new_browser(browsers).as_operator())
+    stranger = new_browser(browsers)
+    credential = make_answer(authenticator, await request_options(stranger))
+    answer = await stranger.post(
+        "/sign-in/passkey", credential=credential if isinstance(credential, str) else json.dumps(credential), next="/"
     )
-    assert said.status_code == 422, said.text
-    assert 'id="wrong-passkey"' in said.text
-    assert not await opens(stranger)
-    assert (await sign_in(browser(doors, "203.0.113.9"), authenticator)).status_code == 303
+    assert answer.status_code == 422, answer.text
+    assert 'id="wrong-passkey"' in answer.text
+    assert not await stranger.is_signed_in()
+    assert (await sign_in(new_browser(browsers, "203.0.113.9"), authenticator)).status_code == 303
 
 
 async def test_an_answer_is_used_once_in_the_browser_that_asked_and_within_five_minutes(
-    town: Town, doors: Browsers
+    town: Town, browsers: Browsers
 ) -> None:
-    authenticator = await added(await browser(doors).as_operator())
-    mine, thief = browser(doors), browser(doors, "203.0.113.9")
+    authenticator = await added(await new_browser(browsers).as_operator())
+    mine, thief = new_browser(browsers), new_browser(browsers, "203.0.113.9")
     signed = json.dumps(authenticator.get(await request_options(mine)))
     assert (await thief.post("/sign-in/passkey", credential=signed, next="/")).status_code == 422
     assert (await mine.post("/sign-in/passkey", credential=signed, next="/")).status_code == 303
@@ -327,72 +318,74 @@ async def test_an_answer_is_used_once_in_the_browser_that_asked_and_within_five_
     assert replayed.status_code == 422
     assert "used already" in replayed.text
     signed = json.dumps(authenticator.get(await request_options(mine)))
-    later(town, 5 * MINUTE)
-    late = await mine.post("/sign-in/passkey", credential=signed, next="/")
-    assert late.status_code == 422
-    assert "longer than five minutes" in late.text
-    assert not await opens(mine)
+    advance(town, 5 * MINUTE)
+    answer = await mine.post("/sign-in/passkey", credential=signed, next="/")
+    assert answer.status_code == 422
+    assert "longer than five minutes" in answer.text
+    assert not await mine.is_signed_in()
     assert (await sign_in(mine, authenticator)).status_code == 303  # and a late answer spoils nothing
 
 
-async def test_a_count_that_goes_back_is_refused_and_said(town: Town, doors: Browsers) -> None:
-    operator = await browser(doors).as_operator()
+async def test_a_count_that_goes_back_is_refused_and_explained(town: Town, browsers: Browsers) -> None:
+    operator = await new_browser(browsers).as_operator()
     authenticator = await added(operator, "My key")
     copy = Authenticator(authenticator.credential_id, authenticator.key, 0, authenticator.handle)
-    thief, mine = browser(doors, "203.0.113.9"), browser(doors)
+    thief, mine = new_browser(browsers, "203.0.113.9"), new_browser(browsers)
     assert (await sign_in(mine, authenticator)).status_code == 303
     assert (await sign_in(mine, authenticator)).status_code == 303
-    said = await sign_in(thief, copy)
-    assert said.status_code == 422
-    assert "may have been copied" in said.text
+    answer = await sign_in(thief, copy)
+    assert answer.status_code == 422
+    assert "may have been copied" in answer.text
     # nobody can tell which is the copy: neither opens anything, nor do sessions that either opened
-    assert not await opens(mine)
-    again = await sign_in(browser(doors), authenticator)
-    assert again.status_code == 422
-    assert "may have been copied" in again.text
+    assert not await mine.is_signed_in()
+    repeated = await sign_in(new_browser(browsers), authenticator)
+    assert repeated.status_code == 422
+    assert "may have been copied" in repeated.text
     assert "It may have been copied" in (await operator.get("/devices")).text
     assert (await remove(operator, "My key")).status_code == 303
-    assert (await sign_in(browser(doors), await added(operator))).status_code == 303
+    assert (await sign_in(new_browser(browsers), await added(operator))).status_code == 303
 
 
-async def test_authenticators_that_do_not_count_are_taken(town: Town, doors: Browsers) -> None:
-    authenticator = await added(await browser(doors).as_operator())
+async def test_authenticators_that_do_not_count_are_taken(town: Town, browsers: Browsers) -> None:
+    authenticator = await added(await new_browser(browsers).as_operator())
     for _ in range(3):
         authenticator.count = -1  # says 0, as passkeys kept in a password manager do
-        assert (await sign_in(browser(doors), authenticator)).status_code == 303
+        assert (await sign_in(new_browser(browsers), authenticator)).status_code == 303
 
 
-async def test_a_removed_passkey_opens_nothing_and_takes_its_sessions_along(town: Town, doors: Browsers) -> None:
-    mine = await browser(doors).sign_in()
-    lost, kept = await added(mine, "Lost"), await added(mine, "Kept")
-    thief, other = browser(doors), browser(doors)
+async def test_a_removed_passkey_opens_nothing_and_takes_its_sessions_along(town: Town, browsers: Browsers) -> None:
+    mine = await new_browser(browsers).sign_in()
+    lost, other_passkey = await added(mine, "Lost"), await added(mine, "Kept")
+    thief, other = new_browser(browsers), new_browser(browsers)
     assert (await sign_in(thief, lost, remember="1")).status_code == 303
-    assert (await sign_in(other, kept)).status_code == 303
-    link = re.search(r"/link/[\w-]+", (await thief.post("/devices/link")).text)
-    assert link
+    assert (await sign_in(other, other_passkey)).status_code == 303
+    link = await thief.make_link()
     assert (await remove(other, "Lost")).status_code == 303
-    assert not await opens(thief)
-    assert (await browser(doors).post(link[0])).status_code == 410
-    assert await opens(other)
-    refused = await sign_in(browser(doors), lost)
+    assert not await thief.is_signed_in()
+    assert (await new_browser(browsers).post(link)).status_code == 410
+    assert await other.is_signed_in()
+    refused = await sign_in(new_browser(browsers), lost)
     assert refused.status_code == 422
     assert "was removed" in refused.text
     # whoever removes the passkey they came by is signed out
     assert (await remove(other, "Kept")).status_code == 303
-    assert not await opens(other)
-    assert await opens(mine)
+    assert not await other.is_signed_in()
+    assert await mine.is_signed_in()
 
 
-async def test_a_passkey_opens_its_own_business_only(town: Town, doors: Browsers) -> None:
-    mine, theirs = await browser(doors).sign_in(), await browser(doors).sign_in("7loc_sc_another_business_77aa")
+async def test_a_passkey_opens_its_own_business_only(town: Town, browsers: Browsers) -> None:
+    mine, theirs = (
+        await new_browser(browsers).sign_in(),
+        await new_browser(browsers).sign_in("7loc_sc_another_business_77aa"),
+    )
     authenticator = await added(mine, "Mine")
     assert "Mine" not in (await theirs.get("/devices")).text
-    assert "Mine" not in (await (await browser(doors).as_operator()).get("/devices")).text
+    assert "Mine" not in (await (await new_browser(browsers).as_operator()).get("/devices")).text
     # the same credential cannot be taken over by adding it elsewhere
-    again = await add(theirs, Authenticator(authenticator.credential_id))
-    assert again.status_code == 422
-    assert "is here already" in again.text
-    fresh = browser(doors)
+    repeated = await add(theirs, Authenticator(authenticator.credential_id))
+    assert repeated.status_code == 422
+    assert "is here already" in repeated.text
+    fresh = new_browser(browsers)
     await sign_in(fresh, authenticator)
     assert "Mine" in (await fresh.get("/devices")).text
 
@@ -410,18 +403,18 @@ BAD_REGISTRATIONS: dict[str, Answer] = {
 }
 
 
-@pytest.mark.parametrize("answer", BAD_REGISTRATIONS.values(), ids=BAD_REGISTRATIONS.keys())
-async def test_a_wrong_registration_adds_nothing(town: Town, doors: Browsers, answer: Answer) -> None:
-    operator = await browser(doors).as_operator()
-    given = answer(Authenticator(), await creation_options(operator))
-    said = await operator.post("/passkeys/add", credential=json.dumps(given))
-    assert said.status_code == 422, said.text
-    assert 'id="wrong-passkey"' in said.text
+@pytest.mark.parametrize("make_answer", BAD_REGISTRATIONS.values(), ids=BAD_REGISTRATIONS.keys())
+async def test_a_wrong_registration_adds_nothing(town: Town, browsers: Browsers, make_answer: Answer) -> None:
+    operator = await new_browser(browsers).as_operator()
+    credential = make_answer(Authenticator(), await creation_options(operator))
+    answer = await operator.post("/passkeys/add", credential=json.dumps(credential))
+    assert answer.status_code == 422, answer.text
+    assert 'id="wrong-passkey"' in answer.text
     assert await rows(town, "passkey") == []
 
 
-async def test_a_registration_is_used_once_in_the_session_that_asked(town: Town, doors: Browsers) -> None:
-    operator = await browser(doors).as_operator()
+async def test_a_registration_is_used_once_in_the_session_that_asked(town: Town, browsers: Browsers) -> None:
+    operator = await new_browser(browsers).as_operator()
     made = json.dumps(Authenticator().create(await creation_options(operator)))
     await operator.as_operator()  # another session in the same browser
     assert (await operator.post("/passkeys/add", credential=made)).status_code == 422
@@ -439,184 +432,185 @@ async def test_a_registration_is_used_once_in_the_session_that_asked(town: Town,
     assert (await operator.post("/passkeys/add", credential="x" * 20_000)).status_code == 413
 
 
-async def test_challenges_of_strangers_cost_no_rows_and_used_ones_go(town: Town, doors: Browsers) -> None:
-    authenticator = await added(await browser(doors).as_operator())
-    stranger = browser(doors, "203.0.113.9")
-    proof = await stranger.proof()
+async def test_challenges_of_strangers_cost_no_rows_and_used_ones_go(town: Town, browsers: Browsers) -> None:
+    authenticator = await added(await new_browser(browsers).as_operator())
+    stranger = new_browser(browsers, "203.0.113.9")
+    token = await stranger.csrf_token()
     for _ in range(50):
-        await stranger.post("/sign-in/passkey/challenge", proof=proof)
+        await stranger.post("/sign-in/passkey/challenge", csrf_token=token)
     for _ in range(3):
         signed = _tampered(authenticator, await request_options(stranger))
         await stranger.post("/sign-in/passkey", credential=json.dumps(signed))
     assert len(await rows(town, "passkey_challenge")) == 1  # the one by which it was added
     for _ in range(3):
-        await sign_in(browser(doors), authenticator)
+        await sign_in(new_browser(browsers), authenticator)
     assert len(await rows(town, "passkey_challenge")) == 4
-    later(town, 6 * MINUTE)
-    await sign_in(browser(doors), authenticator)
+    advance(town, 6 * MINUTE)
+    await sign_in(new_browser(browsers), authenticator)
     assert len(await rows(town, "passkey_challenge")) == 1
 
 
-async def test_wrong_answers_get_slower_for_an_address_and_stay_fast_for_others(town: Town, doors: Browsers) -> None:
-    authenticator = await added(await browser(doors).as_operator())
-    stranger = browser(doors, "203.0.113.9")
-    proof = await stranger.proof()
-    statuses = [(await stranger.post("/sign-in/passkey", proof=proof, credential="x")).status_code for _ in range(8)]
+async def test_wrong_answers_get_slower_for_an_address_and_stay_fast_for_others(town: Town, browsers: Browsers) -> None:
+    authenticator = await added(await new_browser(browsers).as_operator())
+    stranger = new_browser(browsers, "203.0.113.9")
+    token = await stranger.csrf_token()
+    statuses = [
+        (await stranger.post("/sign-in/passkey", csrf_token=token, credential="x")).status_code for _ in range(8)
+    ]
     assert statuses[:4] == [422] * 4
     assert set(statuses[4:]) == {429}
-    assert (await sign_in(browser(doors), authenticator)).status_code == 303
+    assert (await sign_in(new_browser(browsers), authenticator)).status_code == 303
 
 
 # --- what a passkey stands on ---------------------------------------------------------------------------------------
 
 
-async def test_a_refused_key_closes_its_passkeys_until_its_owner_has_another(town: Town, doors: Browsers) -> None:
-    authenticator = await added(await browser(doors).sign_in(ANNA), "Anna's phone")
+async def test_a_refused_key_closes_its_passkeys_until_its_owner_has_another(town: Town, browsers: Browsers) -> None:
+    authenticator = await added(await new_browser(browsers).sign_in(ANNA), "Anna's phone")
     town.sevenstamp.revoked.add(ANNA)
-    fresh = browser(doors)
-    said = await sign_in(fresh, authenticator)
-    assert said.status_code == 422
-    assert "7stamp refuses the key of this passkey" in said.text
-    assert not await opens(fresh)
+    fresh = new_browser(browsers)
+    answer = await sign_in(fresh, authenticator)
+    assert answer.status_code == 422
+    assert "7stamp refuses the key of this passkey" in answer.text
+    assert not await fresh.is_signed_in()
     # a colleague's key lets nobody else in: Anna may have left
-    borys = await browser(doors).sign_in(BORYS)
+    borys = await new_browser(browsers).sign_in(BORYS)
     assert "until anna signs in" in (await borys.get("/devices")).text
     town.sevenstamp.revoked.discard(ANNA)
-    assert (await sign_in(browser(doors), authenticator)).status_code == 422
+    assert (await sign_in(new_browser(browsers), authenticator)).status_code == 422
     # hers does
-    await browser(doors).sign_in(ANNA)
-    assert (await sign_in(browser(doors), authenticator)).status_code == 303
+    await new_browser(browsers).sign_in(ANNA)
+    assert (await sign_in(new_browser(browsers), authenticator)).status_code == 303
     assert "until anna signs in" not in (await borys.get("/devices")).text
 
 
-async def test_where_7stamp_cannot_be_asked_a_passkey_waits(town: Town, doors: Browsers) -> None:
-    authenticator = await added(await browser(doors).sign_in())
+async def test_where_7stamp_cannot_be_asked_a_passkey_waits(town: Town, browsers: Browsers) -> None:
+    authenticator = await added(await new_browser(browsers).sign_in())
     town.sevenstamp.faults = Faults(status_500=1.0)
-    fresh = browser(doors)
-    said = await sign_in(fresh, authenticator)
-    assert said.status_code == 422
-    assert "cannot be asked" in said.text
+    fresh = new_browser(browsers)
+    answer = await sign_in(fresh, authenticator)
+    assert answer.status_code == 422
+    assert "cannot be asked" in answer.text
     town.sevenstamp.faults = Faults()
     assert (await sign_in(fresh, authenticator)).status_code == 303
 
 
-async def test_a_new_password_removes_the_operators_passkeys_and_nobody_elses(town: Town, doors: Browsers) -> None:
-    mine = await added(await browser(doors).as_operator())
-    theirs = await added(await browser(doors).sign_in())
-    signed_in = browser(doors)
+async def test_a_new_password_removes_the_operators_passkeys_and_nobody_elses(town: Town, browsers: Browsers) -> None:
+    mine = await added(await new_browser(browsers).as_operator())
+    theirs = await added(await new_browser(browsers).sign_in())
+    signed_in = new_browser(browsers)
     await sign_in(signed_in, mine)
     await town.host.store.write(lambda tx: access.operator_password.set_password_hash(tx, "another"))
-    assert not await opens(signed_in)
-    assert (await sign_in(browser(doors), mine)).status_code == 422
-    assert (await sign_in(browser(doors), theirs)).status_code == 303
+    assert not await signed_in.is_signed_in()
+    assert (await sign_in(new_browser(browsers), mine)).status_code == 422
+    assert (await sign_in(new_browser(browsers), theirs)).status_code == 303
 
 
 # --- who may add and remove -----------------------------------------------------------------------------------------
 
 
-async def asks_once_more(visitor: Visitor) -> bool:
-    """Whether the page for adding asks for a key or password first."""
-    return 'action="/passkeys/confirm"' in (await visitor.get("/passkeys/add")).text
+async def asks_once_more(browser: Browser) -> bool:
+    """Tell whether the page for adding asks for a key or password first."""
+    return 'action="/passkeys/confirm"' in (await browser.get("/passkeys/add")).text
 
 
 @pytest.mark.parametrize("who", ["operator", "cafe"])
 async def test_some_time_after_signing_in_passkeys_are_changed_only_by_who_proves_it_is_them(
-    town: Town, doors: Browsers, who: str
+    town: Town, browsers: Browsers, who: str
 ) -> None:
-    visitor = browser(doors)
-    await (visitor.as_operator() if who == "operator" else visitor.sign_in(remember="1"))
-    await added(visitor, "Old")
-    later(town, 10 * MINUTE)
-    assert await asks_once_more(visitor)
-    assert (await visitor.post("/passkeys/challenge")).status_code == 403
-    assert (await remove(visitor, "Old")).status_code == 403
+    browser = new_browser(browsers)
+    await (browser.as_operator() if who == "operator" else browser.sign_in(remember="1"))
+    await added(browser, "Old")
+    advance(town, 10 * MINUTE)
+    assert await asks_once_more(browser)
+    assert (await browser.post("/passkeys/challenge")).status_code == 403
+    assert (await remove(browser, "Old")).status_code == 403
     assert len(await rows(town, "passkey")) == 1
     for wrong in ("", "7loc_sc_somebody_elses_key"):
-        said = await visitor.post("/passkeys/confirm", secret=wrong, next="/passkeys/add")
-        assert said.status_code == 422
+        answer = await browser.post("/passkeys/confirm", secret=wrong, next="/passkeys/add")
+        assert answer.status_code == 422
     right = PASSWORD if who == "operator" else KEY
-    answer = await visitor.post("/passkeys/confirm", secret=right, next="/passkeys/add")
+    answer = await browser.post("/passkeys/confirm", secret=right, next="/passkeys/add")
     assert answer.headers["location"] == "/passkeys/add"
-    assert not await asks_once_more(visitor)
-    assert (await remove(visitor, "Old")).status_code == 303
-    await added(visitor)
-    page = (await visitor.get("/devices")).text
+    assert not await asks_once_more(browser)
+    assert (await remove(browser, "Old")).status_code == 303
+    await added(browser)
+    page = (await browser.get("/devices")).text
     assert ("Remembered until" in page) == (who == "cafe")  # it is remembered as it was
     assert page.count("This device</h2>") == 1
 
 
-async def test_an_answer_that_was_asked_for_in_time_is_taken_a_little_later(town: Town, doors: Browsers) -> None:
-    visitor = await browser(doors).as_operator()
-    later(town, 10 * MINUTE - 30 * SECOND)
-    options = await creation_options(visitor)
-    later(town, MINUTE)
+async def test_an_answer_that_was_asked_for_in_time_is_taken_a_little_later(town: Town, browsers: Browsers) -> None:
+    browser = await new_browser(browsers).as_operator()
+    advance(town, 10 * MINUTE - 30 * SECOND)
+    options = await creation_options(browser)
+    advance(town, MINUTE)
     made = json.dumps(Authenticator().create(options))
-    assert (await visitor.post("/passkeys/add", credential=made)).status_code == 303
+    assert (await browser.post("/passkeys/add", credential=made)).status_code == 303
 
 
-async def test_a_link_that_a_signed_in_device_made_proves_nobody(town: Town, doors: Browsers) -> None:
-    for maker in (await browser(doors).sign_in(), await browser(doors).as_operator()):
+async def test_a_link_that_a_signed_in_device_made_proves_nobody(town: Town, browsers: Browsers) -> None:
+    for maker in (await new_browser(browsers).sign_in(), await new_browser(browsers).as_operator()):
         await added(maker, "There")
-        link = re.search(r"/link/[\w-]+", (await maker.post("/devices/link")).text)
-        assert link
-        other = browser(doors)
-        await other.post(link[0])
-        assert await opens(other)
+        link = await maker.make_link()
+        other = new_browser(browsers)
+        await other.post(link)
+        assert await other.is_signed_in()
         assert await asks_once_more(other)
         assert (await other.post("/passkeys/challenge")).status_code == 403
         assert (await remove(other, "There")).status_code == 403
 
 
-async def test_somebody_who_came_by_a_passkey_may_change_them(town: Town, doors: Browsers) -> None:
-    authenticator = await added(await browser(doors).sign_in())
-    fresh = browser(doors)
+async def test_somebody_who_came_by_a_passkey_may_change_them(town: Town, browsers: Browsers) -> None:
+    authenticator = await added(await new_browser(browsers).sign_in())
+    fresh = new_browser(browsers)
     await sign_in(fresh, authenticator)
     assert not await asks_once_more(fresh)
     await added(fresh, "Second")
 
 
-async def test_an_operator_who_lost_everything_comes_back_by_the_command_line(town: Town, doors: Browsers) -> None:
-    lost = await added(await browser(doors).as_operator(), "Lost")
-    back = browser(doors)
+async def test_an_operator_who_lost_everything_comes_back_by_the_command_line(town: Town, browsers: Browsers) -> None:
+    lost = await added(await new_browser(browsers).as_operator(), "Lost")
+    back = new_browser(browsers)
     assert (await back.post(await command_line_link(town))).headers["location"] == "/operator"
     assert (await remove(back, "Lost")).status_code == 303
-    found = await added(back, "New")
-    assert (await sign_in(browser(doors), lost)).status_code == 422
-    assert (await sign_in(browser(doors, "203.0.113.9"), found)).status_code == 303
+    new = await added(back, "New")
+    assert (await sign_in(new_browser(browsers), lost)).status_code == 422
+    assert (await sign_in(new_browser(browsers, "203.0.113.9"), new)).status_code == 303
 
 
-async def test_a_cafe_comes_back_by_the_command_line_and_adds_one_with_a_key(town: Town, doors: Browsers) -> None:
+async def test_a_cafe_comes_back_by_the_command_line_and_adds_one_with_a_key(town: Town, browsers: Browsers) -> None:
     await town.connect()
-    lost = await added(await browser(doors).sign_in(ANNA), "Lost")
-    back = browser(doors)
+    lost = await added(await new_browser(browsers).sign_in(ANNA), "Lost")
+    back = new_browser(browsers)
     await back.post(await command_line_link(town, town.connection.id))
     assert (await remove(back, "Lost")).status_code == 303
-    assert (await sign_in(browser(doors), lost)).status_code == 422
+    assert (await sign_in(new_browser(browsers), lost)).status_code == 422
     # what the operator opened stands on no key, and a passkey would outlive it
     assert await asks_once_more(back)
     assert (await back.post("/passkeys/challenge")).status_code == 403
     await back.post("/passkeys/confirm", secret=ANNA, next="/passkeys/add")
-    found = await added(back, "New")
-    fresh = browser(doors, "203.0.113.9")
-    assert (await sign_in(fresh, found)).status_code == 303
+    new = await added(back, "New")
+    fresh = new_browser(browsers, "203.0.113.9")
+    assert (await sign_in(fresh, new)).status_code == 303
     assert "Signed in as anna." in (await fresh.get("/devices")).text
 
 
-async def test_ten_passkeys_are_enough(town: Town, doors: Browsers) -> None:
-    operator, mine = await browser(doors).as_operator(), await browser(doors).sign_in()
+async def test_ten_passkeys_are_enough(town: Town, browsers: Browsers) -> None:
+    operator, mine = await new_browser(browsers).as_operator(), await new_browser(browsers).sign_in()
     options = await creation_options(operator)
     for number in range(access.passkeys.MOST):
         await added(operator, f"Number {number}")
     assert "Remove one first" in (await operator.get("/passkeys/add")).text
     assert (await operator.post("/passkeys/challenge")).status_code == 422
-    late = await operator.post("/passkeys/add", credential=json.dumps(Authenticator().create(options)))
-    assert late.status_code == 422
+    answer = await operator.post("/passkeys/add", credential=json.dumps(Authenticator().create(options)))
+    assert answer.status_code == 422
     assert len(await rows(town, "passkey")) == access.passkeys.MOST
     await added(mine)
 
 
-async def test_a_name_is_shown_as_text(town: Town, doors: Browsers) -> None:
-    mine = await browser(doors).sign_in()
+async def test_a_name_is_shown_as_text(town: Town, browsers: Browsers) -> None:
+    mine = await new_browser(browsers).sign_in()
     await added(mine, "<script>alert(1)</script>\u202e\x1b" + "x" * 200)
     page = (await mine.get("/devices")).text
     assert "&lt;script&gt;" in page
@@ -626,7 +620,7 @@ async def test_a_name_is_shown_as_text(town: Town, doors: Browsers) -> None:
     assert "x" * 60 not in page
 
 
-async def test_a_passkey_outlives_the_sessions_it_opens(town: Town, doors: Browsers) -> None:
-    authenticator = await added(await browser(doors).sign_in())
-    later(town, 100 * DAY)
-    assert (await sign_in(browser(doors), authenticator)).status_code == 303
+async def test_a_passkey_outlives_the_sessions_it_opens(town: Town, browsers: Browsers) -> None:
+    authenticator = await added(await new_browser(browsers).sign_in())
+    advance(town, 100 * DAY)
+    assert (await sign_in(new_browser(browsers), authenticator)).status_code == 303

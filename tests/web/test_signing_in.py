@@ -13,13 +13,13 @@ from httpx import Response
 from pydantic import SecretStr
 
 from connectors.runtime.host import Host
+from connectors.runtime.operator_password import ensure_operator_password
 from connectors.store import access
-from connectors.store.access.sessions import OPERATOR
-from connectors.store.access.sessions import Visitor as Whose
+from connectors.store.access.sessions import OPERATOR, Principal
 from poster_connector.sandbox import Account
 from tests.stage import OTHER, PASSWORD
 from tests.town import KEY, Town, build
-from tests.web.visitor import Browsers, Visitor, browsers
+from tests.web.browser import Browser, Browsers, open_browsers
 
 THEIRS = "7loc_sc_another_business_77aa"
 WRONG = "7loc_sc_wrong_key"
@@ -33,166 +33,174 @@ async def proxied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
 
 
 @pytest.fixture
-async def doors(proxied: Town) -> AsyncIterator[Browsers]:
-    async with browsers(proxied) as made:
-        yield made
+async def browsers(proxied: Town) -> AsyncIterator[Browsers]:
+    async with open_browsers(proxied) as browsers:
+        yield browsers
 
 
-def at(doors: Browsers, address: str) -> Visitor:
+def at(browsers: Browsers, address: str) -> Browser:
     """A browser at an address, behind the proxy."""
-    visitor = doors.new(address=PROXY)
-    visitor.client.headers["x-forwarded-for"] = address
-    return visitor
-
-
-async def signed_in(visitor: Visitor) -> bool:
-    return (await visitor.get("/devices")).status_code == 200
+    browser = browsers.new(address=PROXY)
+    browser.client.headers["x-forwarded-for"] = address
+    return browser
 
 
 def link_in(text: str) -> str:
-    found = re.search(r"/link/[\w-]+", text)
-    assert found
-    return found[0]
+    match = re.search(r"/link/[\w-]+", text)
+    assert match
+    return match[0]
 
 
-async def open_link(visitor: Visitor, path: str) -> Visitor:
-    assert (await visitor.post(path)).status_code == 303
-    assert await signed_in(visitor)
-    return visitor
+async def open_link(browser: Browser, path: str) -> Browser:
+    assert (await browser.post(path)).status_code == 303
+    assert await browser.is_signed_in()
+    return browser
 
 
 # --- what was opened ends -------------------------------------------------------------------------------------------
 
 
-async def opened_by_the_operator(town: Town, doors: Browsers) -> tuple[list[Visitor], list[str]]:
+async def opened_by_the_operator(town: Town, browsers: Browsers) -> tuple[list[Browser], list[str]]:
     """Sessions and unused links that the operator opened, each in another way."""
     await town.connect()
-    operator = await doors.new().as_operator()
+    operator = await browsers.new().as_operator()
     page = f"/operator/link/{town.connection.id}"
-    guest = await open_link(doors.new(), link_in((await operator.post(page)).text))
-    guests_guest = await open_link(doors.new(), link_in((await guest.post("/devices/link")).text))
-    business = Whose(town.connection.business_id, "Cafe Lviv", "Europe/Kyiv", OPERATOR)
+    guest = await open_link(browsers.new(), link_in((await operator.post(page)).text))
+    guests_guest = await open_link(browsers.new(), await guest.make_link())
+    business = Principal(town.connection.business_id, "Cafe Lviv", "Europe/Kyiv", OPERATOR)
     command = await town.host.store.write(lambda tx: access.sessions.make_link(tx, business))
-    by_command = await open_link(doors.new(), f"/link/{command}")
+    by_command = await open_link(browsers.new(), f"/link/{command}")
     unused = [
         link_in((await operator.post(page)).text),
-        link_in((await operator.post("/devices/link")).text),
-        link_in((await guest.post("/devices/link")).text),
+        await operator.make_link(),
+        await guest.make_link(),
         f"/link/{await town.host.store.write(lambda tx: access.sessions.make_link(tx, business))}",
     ]
     return [operator, guest, guests_guest, by_command], unused
 
 
-async def assert_all_ended(doors: Browsers, visitors: list[Visitor], links: list[str]) -> None:
-    assert [await signed_in(visitor) for visitor in visitors] == [False] * len(visitors)
+async def assert_all_ended(browsers: Browsers, signed_in_browsers: list[Browser], links: list[str]) -> None:
+    assert [await browser.is_signed_in() for browser in signed_in_browsers] == [False] * len(signed_in_browsers)
     for link in links:
-        assert (await doors.new().post(link)).status_code == 410
+        assert (await browsers.new().post(link)).status_code == 410
 
 
-async def test_whatever_the_operator_opened_ends_when_the_password_changes(proxied: Town, doors: Browsers) -> None:
-    visitors, links = await opened_by_the_operator(proxied, doors)
-    cafe = await doors.new().sign_in()
+async def test_whatever_the_operator_opened_ends_when_the_password_changes(proxied: Town, browsers: Browsers) -> None:
+    signed_in_browsers, links = await opened_by_the_operator(proxied, browsers)
+    cafe = await browsers.new().sign_in()
     changed = proxied.settings.model_copy(update={"operator_password": SecretStr("quite another password")})
     async with Host(changed) as next_start:
-        assert await next_start.operator_password() is None
-    await assert_all_ended(doors, visitors, links)
-    assert await signed_in(cafe)
+        assert await ensure_operator_password(next_start.store, next_start.settings.operator_password) is None
+    await assert_all_ended(browsers, signed_in_browsers, links)
+    assert await cafe.is_signed_in()
 
 
-async def test_the_operator_signs_out_everywhere(proxied: Town, doors: Browsers) -> None:
-    visitors, links = await opened_by_the_operator(proxied, doors)
-    cafe, second = await doors.new().sign_in(), await doors.new().as_operator()
+async def test_the_operator_signs_out_everywhere(proxied: Town, browsers: Browsers) -> None:
+    signed_in_browsers, links = await opened_by_the_operator(proxied, browsers)
+    cafe, second = await browsers.new().sign_in(), await browsers.new().as_operator()
     assert (await second.post("/devices/sign-out-everywhere")).headers["location"] == "/sign-in"
-    await assert_all_ended(doors, [*visitors, second], links)
-    assert await signed_in(cafe)
+    await assert_all_ended(browsers, [*signed_in_browsers, second], links)
+    assert await cafe.is_signed_in()
 
 
-async def test_a_cafe_signs_out_everywhere_and_no_other_cafe_with_it(proxied: Town, doors: Browsers) -> None:
-    visitors, links = await opened_by_the_operator(proxied, doors)
-    cafe, phone, other = await doors.new().sign_in(), await doors.new().sign_in(), await doors.new().sign_in(THEIRS)
-    links.append(link_in((await phone.post("/devices/link")).text))
-    operator, operators_link = visitors.pop(0), links.pop(1)
+async def test_a_cafe_signs_out_everywhere_and_no_other_cafe_with_it(proxied: Town, browsers: Browsers) -> None:
+    signed_in_browsers, links = await opened_by_the_operator(proxied, browsers)
+    cafe, phone, other = (
+        await browsers.new().sign_in(),
+        await browsers.new().sign_in(),
+        await browsers.new().sign_in(THEIRS),
+    )
+    links.append(await phone.make_link())
+    operator, operators_link = signed_in_browsers.pop(0), links.pop(1)
     await cafe.post("/devices/sign-out-everywhere")
-    await assert_all_ended(doors, [*visitors, cafe, phone], links)
-    assert await signed_in(operator)
-    assert await signed_in(other)
-    await open_link(doors.new(), operators_link)
+    await assert_all_ended(browsers, [*signed_in_browsers, cafe, phone], links)
+    assert await operator.is_signed_in()
+    assert await other.is_signed_in()
+    await open_link(browsers.new(), operators_link)
 
 
 # --- bounds ---------------------------------------------------------------------------------------------------------
 
 
-async def test_strangers_do_not_shut_out_a_cafe_that_signs_in(proxied: Town, doors: Browsers) -> None:
+async def test_strangers_do_not_shut_out_a_cafe_that_signs_in(proxied: Town, browsers: Browsers) -> None:
     proxied.sevenstamp.key = KEY
-    strangers = [at(doors, f"203.{n // 250}.{n % 250}.9") for n in range(120)]
+    strangers = [at(browsers, f"203.{n // 250}.{n % 250}.9") for n in range(120)]
     refused = [await stranger.post("/sign-in", key=WRONG, next="/") for stranger in strangers]
     assert {answer.status_code for answer in refused} == {422}
-    honest = at(doors, "198.51.100.7")
+    honest = at(browsers, "198.51.100.7")
     assert (await honest.post("/sign-in", key=f"{WRONG}_mistyped", next="/")).status_code == 422
     assert (await honest.post("/sign-in", key=KEY, next="/")).status_code == 303
 
 
-async def test_strangers_do_not_shut_out_the_operator(proxied: Town, doors: Browsers) -> None:
+async def test_strangers_do_not_shut_out_the_operator(proxied: Town, browsers: Browsers) -> None:
     for number in range(60):
-        await at(doors, f"203.0.{number}.9").post("/sign-in/operator", password="guessed", next="/")
-    honest = at(doors, "198.51.100.7")
+        await at(browsers, f"203.0.{number}.9").post("/sign-in/operator", password="guessed", next="/")
+    honest = at(browsers, "198.51.100.7")
     assert (await honest.post("/sign-in/operator", password="mistyped", next="/")).status_code == 422
     assert (await honest.post("/sign-in/operator", password=PASSWORD, next="/")).status_code == 303
 
 
-async def test_a_network_of_strangers_is_bounded_however_many_addresses_it_has(proxied: Town, doors: Browsers) -> None:
+async def test_a_network_of_strangers_is_bounded_however_many_addresses_it_has(
+    proxied: Town, browsers: Browsers
+) -> None:
     proxied.sevenstamp.key = KEY
     for network in ("203.0.113.{}", "2001:db8:{:x}::9"):
         answers = [
-            (await at(doors, network.format(number)).post("/sign-in", key=WRONG, next="/")).status_code
+            (await at(browsers, network.format(number)).post("/sign-in", key=WRONG, next="/")).status_code
             for number in range(60)
         ]
         assert answers[0] == 422
         assert 429 in answers
 
 
-async def test_a_key_that_is_known_here_signs_in_whatever_its_address_has_done(proxied: Town, doors: Browsers) -> None:
+async def test_a_key_that_is_known_here_signs_in_whatever_its_address_has_done(
+    proxied: Town, browsers: Browsers
+) -> None:
     await proxied.connect()
     proxied.sevenstamp.key = KEY
-    answers = [(await at(doors, "203.0.113.9").post("/sign-in", key=WRONG, next="/")).status_code for _ in range(6)]
+    answers = [(await at(browsers, "203.0.113.9").post("/sign-in", key=WRONG, next="/")).status_code for _ in range(6)]
     assert answers[-1] == 429
-    assert (await at(doors, "203.0.113.9").post("/sign-in", key=KEY, next="/")).status_code == 303
+    assert (await at(browsers, "203.0.113.9").post("/sign-in", key=KEY, next="/")).status_code == 303
 
 
-async def test_a_browser_that_was_the_operators_is_not_held_up_by_its_address(proxied: Town, doors: Browsers) -> None:
-    mine = await at(doors, "203.0.113.9").as_operator()
+async def test_a_browser_that_was_the_operators_is_not_held_up_by_its_address(
+    proxied: Town, browsers: Browsers
+) -> None:
+    mine = await at(browsers, "203.0.113.9").as_operator()
     await mine.post("/sign-out")
-    stranger = at(doors, "203.0.113.9")
+    stranger = at(browsers, "203.0.113.9")
     answers = [(await stranger.post("/sign-in/operator", password="guessed", next="/")).status_code for _ in range(6)]
     assert answers[-1] == 429
     assert (await mine.post("/sign-in/operator", password=PASSWORD, next="/")).status_code == 303
 
 
 async def test_a_browser_signed_in_as_a_cafe_is_a_stranger_to_the_operators_password(
-    proxied: Town, doors: Browsers
+    proxied: Town, browsers: Browsers
 ) -> None:
-    cafe = await at(doors, "203.0.113.9").sign_in()
+    cafe = await at(browsers, "203.0.113.9").sign_in()
     await cafe.post("/sign-out")
     answers = [(await cafe.post("/sign-in/operator", password="guessed", next="/")).status_code for _ in range(6)]
     assert answers == [422] * 4 + [429] * 2
-    other = at(doors, "203.0.113.9")
+    other = at(browsers, "203.0.113.9")
     assert (await other.post("/sign-in/operator", password=PASSWORD, next="/")).status_code == 429
 
 
-async def test_a_cafes_sign_of_having_been_here_is_not_taken_for_the_operators(proxied: Town, doors: Browsers) -> None:
-    cafe = await at(doors, "203.0.113.9").sign_in()
+async def test_a_cafes_mark_of_a_known_browser_is_not_taken_for_the_operators(
+    proxied: Town, browsers: Browsers
+) -> None:
+    cafe = await at(browsers, "203.0.113.9").sign_in()
     await cafe.post("/sign-out")
     cafe.client.cookies.set("operator-was-here", cafe.client.cookies["business-was-here"])
     answers = [(await cafe.post("/sign-in/operator", password="guessed", next="/")).status_code for _ in range(6)]
     assert answers[-1] == 429
-    other = at(doors, "203.0.113.9")  # it was a stranger's address that tried, and that has to wait
+    other = at(browsers, "203.0.113.9")  # it was a stranger's address that tried, and that has to wait
     assert (await other.post("/sign-in/operator", password=PASSWORD, next="/")).status_code == 429
 
 
-async def test_few_tries_of_strangers_are_checked_at_once_and_whoever_is_known_does_not_wait_for_them(
-    proxied: Town, doors: Browsers
+async def test_few_attempts_of_strangers_are_checked_at_once_and_whoever_is_known_does_not_wait_for_them(
+    proxied: Town, browsers: Browsers
 ) -> None:
-    cafe = await at(doors, "198.51.100.7").sign_in()
+    cafe = await at(browsers, "198.51.100.7").sign_in()
     await cafe.post("/sign-out")
     await proxied.connect()
     assert proxied.host.sevenstamp is not None
@@ -206,68 +214,72 @@ async def test_few_tries_of_strangers_are_checked_at_once_and_whoever_is_known_d
         return await original(key)
 
     proxied.host.services.checks.check_key = slow  # type: ignore[method-assign]
-    strangers = [at(doors, f"203.0.{number}.9") for number in range(30)]
-    tries = [asyncio.create_task(stranger.post("/sign-in", key=WRONG, next="/")) for stranger in strangers]
+    strangers = [at(browsers, f"203.0.{number}.9") for number in range(30)]
+    attempts = [asyncio.create_task(stranger.post("/sign-in", key=WRONG, next="/")) for stranger in strangers]
     async with asyncio.timeout(20):
         while len(asked) < 4:  # noqa: ASYNC110 - nothing tells us
             await asyncio.sleep(0.01)
-        assert (await at(doors, "198.51.100.8").post("/sign-in", key=KEY, next="/")).status_code == 303  # a known key
+        assert (
+            await at(browsers, "198.51.100.8").post("/sign-in", key=KEY, next="/")
+        ).status_code == 303  # a known key
         renewed = await cafe.post("/sign-in", key="7loc_sc_a_key_renewed_wrongly", next="/")  # a known browser
         assert renewed.status_code == 422
     assert asked.count(WRONG) == 4
     release.set()
-    assert {answer.status_code for answer in await asyncio.gather(*tries)} == {422}
+    assert {answer.status_code for answer in await asyncio.gather(*attempts)} == {422}
     assert asked.count(WRONG) == 30
 
 
-async def test_a_cafe_that_floods_confirmations_does_not_stop_another_cafes(proxied: Town, doors: Browsers) -> None:
+async def test_a_cafe_that_floods_confirmations_does_not_stop_another_cafes(proxied: Town, browsers: Browsers) -> None:
     await proxied.connect()
     other = Account(token=OTHER, name="other")
     proxied.till.accounts[other.token] = other
-    thief, honest = await doors.new(address=PROXY).sign_in(THEIRS), await doors.new(address=PROXY).sign_in()
+    thief, honest = await browsers.new(address=PROXY).sign_in(THEIRS), await browsers.new(address=PROXY).sign_in()
     draft = (await thief.post("/connect/poster")).headers["location"].rpartition("/")[0]
     await thief.post(f"{draft}/authorise", **{"set.access_token": other.token})
     proxied.sevenstamp.key = KEY
-    proof, path = await thief.proof(), f"/connections/{proxied.connection.id}/diagnostics"
-    honest_proof = await honest.proof()
+    token, path = await thief.csrf_token(), f"/connections/{proxied.connection.id}/diagnostics"
+    honest_token = await honest.csrf_token()
 
-    async def confirm(visitor: Visitor, where: str, network: int, **form: str) -> Response:
-        return await visitor.client.post(where, data=form, headers={"x-forwarded-for": f"203.0.{network}.9"})
+    async def confirm(browser: Browser, path: str, network: int, **form: str) -> Response:
+        return await browser.client.post(path, data=form, headers={"x-forwarded-for": f"203.0.{network}.9"})
 
-    flood = [confirm(thief, f"{draft}/key", n, proof=proof, key=f"{WRONG}{n}") for n in range(150)]
+    flood = [confirm(thief, f"{draft}/key", n, proof=token, key=f"{WRONG}{n}") for n in range(150)]
     assert {answer.status_code for answer in await asyncio.gather(*flood)} == {422}
-    assert (await confirm(honest, path, 200, proof=honest_proof, secret=f"{WRONG}_mistyped")).status_code == 422
-    right = [confirm(honest, path, n, proof=honest_proof, secret=KEY) for n in range(200, 208)]
+    assert (await confirm(honest, path, 200, proof=honest_token, secret=f"{WRONG}_mistyped")).status_code == 422
+    right = [confirm(honest, path, n, proof=honest_token, secret=KEY) for n in range(200, 208)]
     files = await asyncio.gather(*right)
     assert {file.headers["content-type"] for file in files} == {"application/zip"}
-    anew = at(doors, "198.51.100.7")
+    anew = at(browsers, "198.51.100.7")
     assert (await anew.post("/sign-in", key=KEY, next="/")).status_code == 303
 
 
 # --- links ----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_link_names_whom_it_lets_in_and_looking_at_it_changes_nothing(proxied: Town, doors: Browsers) -> None:
-    cafe = await doors.new().sign_in()
-    link = link_in((await cafe.post("/devices/link")).text)
+async def test_a_link_names_whom_it_lets_in_and_looking_at_it_changes_nothing(
+    proxied: Town, browsers: Browsers
+) -> None:
+    cafe = await browsers.new().sign_in()
+    link = await cafe.make_link()
     business = re.search(r'class="plain">(Cafe \w+)</a>', (await cafe.get("/devices")).text)
     assert business
-    phone = doors.new()
+    phone = browsers.new()
     for _ in range(3):
         page = await phone.get(link)
         assert page.status_code == 200
         assert f"Sign this device in to {business[1]}?" in page.text
-        assert not await signed_in(phone)
+        assert not await phone.is_signed_in()
     await open_link(phone, link)
-    assert "This link is used up" in (await doors.new().get(link)).text
-    operator = await doors.new().as_operator()
-    assert "as the operator" in (await phone.get(link_in((await operator.post("/devices/link")).text))).text
+    assert "This link is used up" in (await browsers.new().get(link)).text
+    operator = await browsers.new().as_operator()
+    assert "as the operator" in (await phone.get(await operator.make_link())).text
 
 
-async def test_a_link_asks_before_it_ends_the_session_of_whoever_opens_it(proxied: Town, doors: Browsers) -> None:
+async def test_a_link_asks_before_it_ends_the_session_of_whoever_opens_it(proxied: Town, browsers: Browsers) -> None:
     await proxied.connect()
-    thief, cafe = await doors.new().as_operator(), await doors.new().sign_in()
-    link = link_in((await thief.post("/devices/link")).text)
+    thief, cafe = await browsers.new().as_operator(), await browsers.new().sign_in()
+    link = await thief.make_link()
     before = cafe.client.cookies["console"]
     asked = await cafe.post(link, remember="1")  # a form that did not name the session it ends
     assert asked.status_code == 409
@@ -280,4 +292,4 @@ async def test_a_link_asks_before_it_ends_the_session_of_whoever_opens_it(proxie
     assert (await cafe.post(link, replaces=replaces[1])).headers["location"] == "/operator"
     assert (await cafe.get("/operator")).status_code == 200
     thief.client.cookies.set("console", before)
-    assert not await signed_in(thief)
+    assert not await thief.is_signed_in()

@@ -11,7 +11,7 @@ import pytest
 from connectors.domain.clock import DAY, SystemClock
 from connectors.store import connections, inbox
 from tests.town import Town, build
-from tests.web.visitor import Browsers, Visitor, browsers
+from tests.web.browser import Browser, Browsers, open_browsers
 
 SALE = {"id": "7", "sum": "12.50", "at": "2026-11-20T08:15:30Z", "who": {"phone": "+34600111222", "name": "Anna Smith"}}
 FORM = {
@@ -29,65 +29,67 @@ class Later:
 
 
 @pytest.fixture
-async def doors(town: Town) -> AsyncIterator[Browsers]:
-    async with browsers(town) as made:
-        yield made
+async def browsers(town: Town) -> AsyncIterator[Browsers]:
+    async with open_browsers(town) as browsers:
+        yield browsers
 
 
-async def begun(visitor: Visitor) -> tuple[str, str]:
+async def begun(browser: Browser) -> tuple[str, str]:
     """A draft's address in the console, and the one that its till is given."""
-    draft = (await visitor.post("/connect/webhook")).headers["location"].removesuffix("/authorise")
-    page = (await visitor.get(f"{draft}/authorise")).text
-    found = re.search(r'id="address" value="http://host(/hooks/tills/webhook/[^"]+)"', page)
-    assert found is not None
-    return draft, found[1]
+    draft = (await browser.post("/connect/webhook")).headers["location"].removesuffix("/authorise")
+    page = (await browser.get(f"{draft}/authorise")).text
+    match = re.search(r'id="address" value="http://host(/hooks/tills/webhook/[^"]+)"', page)
+    assert match is not None
+    return draft, match[1]
 
 
-async def kept(town: Town, draft: str) -> list[inbox.captured.CapturedRequest]:
+async def captured_requests(town: Town, draft: str) -> list[inbox.captured.CapturedRequest]:
     owner = f"{inbox.captured.OF_DRAFT}{draft.rsplit('/', 1)[1]}"
     return await town.host.store.read(lambda tx: inbox.captured.of_owner(tx, owner))
 
 
 async def test_only_the_first_and_the_newest_ten_requests_are_kept_and_nothing_comes_of_them(
-    town: Town, doors: Browsers
+    town: Town, browsers: Browsers
 ) -> None:
-    mine = await doors.new().sign_in()
+    mine = await browsers.new().sign_in()
     draft, address = await begun(mine)
     for number in range(23):
         assert (await town.hook(json.dumps({**SALE, "id": str(number)}).encode(), path=address)).status_code == 200
-    ids = [json.loads(one.body)["id"] for one in await kept(town, draft)]
+    ids = [json.loads(request.body)["id"] for request in await captured_requests(town, draft)]
     assert ids == [str(number) for number in (*range(22, 12, -1), *range(9, -1, -1))]
     assert town.applied() == []
     assert await town.host.services.connections.list_all() == []
 
 
-async def test_what_only_asks_whether_somebody_is_there_is_answered_and_not_kept(town: Town, doors: Browsers) -> None:
-    mine = await doors.new().sign_in()
+async def test_what_only_asks_whether_somebody_is_there_is_answered_and_not_kept(
+    town: Town, browsers: Browsers
+) -> None:
+    mine = await browsers.new().sign_in()
     draft, address = await begun(mine)
     for method in ("GET", "HEAD"):
         assert (await mine.client.request(method, address)).status_code == 200
     assert (await town.hook(b" ", path=address)).status_code == 200
     assert (await town.hook(b"x" * (256 * 1024 + 1), path=address)).status_code == 413
-    assert await kept(town, draft) == []
+    assert await captured_requests(town, draft) == []
     for nobody in (f"{address}x", address.replace("webhook", "poster"), address.replace("webhook", "serve")):
         assert (await town.hook(b"{}", path=nobody)).status_code == 404
 
 
-async def test_large_requests_are_kept_as_far_as_they_fit(town: Town, doors: Browsers) -> None:
-    mine = await doors.new().sign_in()
+async def test_large_requests_are_kept_as_far_as_they_fit(town: Town, browsers: Browsers) -> None:
+    mine = await browsers.new().sign_in()
     draft, address = await begun(mine)
     for _ in range(12):
         await town.hook(json.dumps({**SALE, "note": "x" * 250_000}).encode(), path=address)
-    assert sum(len(one.body) for one in await kept(town, draft)) <= 2 * 1024 * 1024
+    assert sum(len(request.body) for request in await captured_requests(town, draft)) <= 2 * 1024 * 1024
 
 
-async def test_people_and_secrets_are_hidden_on_the_page_and_on_disk(town: Town, doors: Browsers) -> None:
-    mine = await doors.new().sign_in()
+async def test_people_and_secrets_are_hidden_on_the_page_and_on_disk(town: Town, browsers: Browsers) -> None:
+    mine = await browsers.new().sign_in()
     draft, address = await begun(mine)
     await town.hook(json.dumps(SALE).encode(), path=address, headers={"X-Key": "sk_live_of_the_till", "X-Sig": "ab"})
     page = (await mine.get(f"{draft}/authorise?part=arrived")).text
     assert "x-key: sk…ll" in page
-    (request,) = await kept(town, draft)
+    (request,) = await captured_requests(town, draft)
     assert (await mine.post(f"{draft}/sample", request=request.id)).status_code == 303
     page += (await mine.get(f"{draft}/teach")).text + (await mine.get(f"{draft}/authorise")).text
     for secret in ("sk_live_of_the_till", "+34600111222", "Anna Smith"):
@@ -95,26 +97,26 @@ async def test_people_and_secrets_are_hidden_on_the_page_and_on_disk(town: Town,
     assert "+3…22" in page
     file = town.host.settings.database_file
     assert file is not None
-    on_disk = b"".join(one.read_bytes() for one in file.parent.iterdir() if one.name.startswith(file.name))
+    on_disk = b"".join(part.read_bytes() for part in file.parent.iterdir() if part.name.startswith(file.name))
     for text in (b"600111222", b"sk_live", address.rsplit("/", 1)[1].encode()):
         assert text not in on_disk
 
 
-async def test_nobody_else_sees_or_teaches_a_draft(town: Town, doors: Browsers) -> None:
-    mine, other = await doors.new().sign_in(), await doors.new().sign_in("7loc_sc_of_another_business")
+async def test_nobody_else_sees_or_teaches_a_draft(town: Town, browsers: Browsers) -> None:
+    mine, other = await browsers.new().sign_in(), await browsers.new().sign_in("7loc_sc_of_another_business")
     draft, address = await begun(mine)
     await town.hook(json.dumps(SALE).encode(), path=address)
-    (request,) = await kept(town, draft)
+    (request,) = await captured_requests(town, draft)
     for path in ("authorise", "authorise?part=arrived", "teach", "teach?ask=map_paid"):
         assert (await other.get(f"{draft}/{path}")).status_code == 404
     assert (await other.post(f"{draft}/sample", request=request.id)).status_code == 404
     assert (await other.post(f"{draft}/teach", field="map_paid", path="sum")).status_code == 404
-    theirs, _ = await begun(other)
-    assert (await other.post(f"{theirs}/sample", request=request.id)).status_code == 404
+    other_draft, _ = await begun(other)
+    assert (await other.post(f"{other_draft}/sample", request=request.id)).status_code == 404
 
 
-async def test_answers_must_be_what_was_asked_and_can_be_tapped(town: Town, doors: Browsers) -> None:
-    mine = await doors.new().sign_in()
+async def test_answers_must_be_what_was_asked_and_can_be_tapped(town: Town, browsers: Browsers) -> None:
+    mine = await browsers.new().sign_in()
     draft, _ = await begun(mine)
     assert (await mine.get(f"{draft}/teach")).headers["location"] == f"{draft}/authorise"
     await mine.post(f"{draft}/sample", pasted=json.dumps(SALE))
@@ -138,9 +140,9 @@ async def test_answers_must_be_what_was_asked_and_can_be_tapped(town: Town, door
 
 
 async def test_what_was_never_tried_is_not_saved_and_what_does_not_fit_is_named_with_what_was_found(
-    town: Town, doors: Browsers
+    town: Town, browsers: Browsers
 ) -> None:
-    mine = await doors.new().sign_in()
+    mine = await browsers.new().sign_in()
     draft, _ = await begun(mine)
     refused = await mine.post(f"{draft}/authorise", **FORM)
     assert refused.status_code == 422
@@ -153,20 +155,20 @@ async def test_what_was_never_tried_is_not_saved_and_what_does_not_fit_is_named_
     assert (await mine.post(f"{draft}/authorise", **FORM)).headers["location"].endswith("/key")
 
 
-async def test_what_was_collected_goes_after_a_day_and_with_its_draft(town: Town, doors: Browsers) -> None:
-    mine = await doors.new().sign_in()
+async def test_what_was_collected_goes_after_a_day_and_with_its_draft(town: Town, browsers: Browsers) -> None:
+    mine = await browsers.new().sign_in()
     draft, address = await begun(mine)
     await town.hook(json.dumps(SALE).encode(), path=address)
     clock = town.host.store.clock = Later()
     clock.ahead = DAY + 1
     assert (await town.hook(json.dumps(SALE).encode(), path=address)).status_code == 404
     await town.host.store.write(connections.drafts.sweep)
-    assert await kept(town, draft) == []
+    assert await captured_requests(town, draft) == []
     clock.ahead = 0
     draft, address = await begun(mine)
     await town.hook(json.dumps(SALE).encode(), path=address)
     await mine.post(f"{draft}/discard")
-    assert await kept(town, draft) == []
+    assert await captured_requests(town, draft) == []
     assert (await town.hook(json.dumps(SALE).encode(), path=address)).status_code == 404
 
 
@@ -190,5 +192,5 @@ async def test_settings_that_would_read_no_sale_any_more_are_refused_once_it_is_
 
 @pytest.fixture
 async def town(tmp_path, monkeypatch) -> AsyncIterator[Town]:  # type: ignore[no-untyped-def]
-    async with build(tmp_path, monkeypatch) as one:
-        yield one
+    async with build(tmp_path, monkeypatch) as town:
+        yield town

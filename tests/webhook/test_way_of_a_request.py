@@ -160,15 +160,6 @@ def mapping(*arguments: str) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
-@pytest.fixture(autouse=True)
-def _commands() -> None:
-    """As `connectors` itself does at its start."""
-    if not any(group.name == "mapping" for group in app.registered_groups):
-        from webhook_connector import register_commands
-
-        register_commands(app)
-
-
 def test_a_mapping_is_tried_on_a_sample(tmp_path: Path) -> None:
     sample = tmp_path / "sample.json"
     sample.write_bytes(READY["shopify"].sample)

@@ -1,4 +1,7 @@
-"""Who may come in: sessions and links, passkeys, the operator's password, and the security log."""
+"""Access to the console: sessions and links, passkeys, the operator's password, and the security log.
+
+Owns who is let in and what ends together; what a person may see is the console's.
+"""
 
 from connectors.store.access import operator_password, passkeys, security_log, sessions
 

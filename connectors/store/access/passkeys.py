@@ -1,4 +1,8 @@
-"""TODO docstring."""
+"""Passkeys that open the console, and the challenges that were answered with one.
+
+Owns the tables `passkey` and `passkey_challenge`: how many there are, which are closed, and what a sign count means.
+Signatures are verified by the console before anything is written here.
+"""
 
 from __future__ import annotations
 
@@ -7,26 +11,25 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
 
 from sqlalchemy import func, select
 
 from connectors.store import access
-from connectors.store.access.sessions import Visitor
+from connectors.store.access.sessions import Principal, hash_of_key, principal_columns, principal_of
 from connectors.store.engine import Transaction
+from connectors.store.rows import AnyRow
 from connectors.store.schema import passkey_challenge_table, passkey_table
 
 MOST = 10
 """How many passkeys the operator, or a business, can have."""
-
-
-_LABEL, _DEVICE = 60, 120
+_LONGEST_LABEL, _LONGEST_DEVICE = 60, 120
 
 
 class Outcome(Enum):
-    """What became of adding or using a passkey."""
+    """What became of adding or using a passkey; only `done` changes what it opens for good."""
 
     done = "done"
+    """It was added, or signed a challenge that nobody had used."""
     replayed = "replayed"
     """The challenge was used before."""
     copied = "copied"
@@ -60,11 +63,11 @@ class Credential:
 
 @dataclass(frozen=True, slots=True)
 class Passkey:
-    """One row; times in UTC microseconds. `visitor` is who signs in by it."""
+    """One row; times in UTC microseconds. `principal` is who signs in by it."""
 
     id: str
     credential: Credential
-    visitor: Visitor
+    principal: Principal
     key_hash: str | None
     label: str
     device: str
@@ -76,17 +79,16 @@ class Passkey:
     @property
     def keyless(self) -> bool:
         """Whether 7stamp refused the key that this cafe's passkey stands on."""
-        return self.visitor.business_id is not None and self.visitor.key is None
+        return self.principal.business_id is not None and self.principal.key is None
 
 
-def _passkey(tx: Transaction, row: Any) -> Passkey:
-    key = tx.vault.decrypt(row.key) if row.key else None
+def _passkey(tx: Transaction, row: AnyRow) -> Passkey:
     return Passkey(
         id=row.id,
         credential=Credential(
             row.credential_id, row.user_handle, row.public_key, row.sign_count, tuple(json.loads(row.transports))
         ),
-        visitor=Visitor(row.business_id, row.business_name, row.zone, row.login, key),
+        principal=principal_of(tx, row),
         key_hash=row.key_hash,
         label=row.label,
         device=row.device,
@@ -107,7 +109,7 @@ def of_owner(tx: Transaction, business_id: str | None) -> list[Passkey]:
 
 
 def get(tx: Transaction, passkey_id: str, business_id: str | None) -> Passkey | None:
-    """Return that passkey, if it is this owner's."""
+    """Return a passkey of this owner; `None` where it is another's or gone."""
     row = tx.run(
         select(passkey_table).where(passkey_table.c.id == passkey_id, passkey_table.c.business_id == business_id)
     ).first()
@@ -115,19 +117,19 @@ def get(tx: Transaction, passkey_id: str, business_id: str | None) -> Passkey | 
 
 
 def of_credential(tx: Transaction, credential_id: str) -> Passkey | None:
-    """Return the passkey of a credential, whoever's it is."""
+    """Return the passkey of a credential, whoever owns it; `None` for an unknown one."""
     row = tx.run(select(passkey_table).where(passkey_table.c.credential_id == credential_id)).first()
     return _passkey(tx, row) if row else None
 
 
 def add(
-    tx: Transaction, credential: Credential, visitor: Visitor, challenge: Challenge, *, label: str, device: str
+    tx: Transaction, credential: Credential, principal: Principal, challenge: Challenge, *, label: str, device: str
 ) -> Outcome:
-    """Keep a new passkey of `visitor`; the challenge is used up."""
-    mine = passkey_table.c.business_id == visitor.business_id
+    """Store a new passkey of `principal` and use the challenge up."""
+    # the challenge first: an answer that was used before says nothing, whatever else is wrong with it
     if not _use(tx, challenge):
         return Outcome.replayed
-    if tx.run(select(func.count()).select_from(passkey_table).where(mine)).scalar_one() >= MOST:
+    if _count(tx, principal.business_id) >= MOST:
         return Outcome.too_many
     if of_credential(tx, credential.credential_id) is not None:
         return Outcome.known
@@ -137,18 +139,13 @@ def add(
             {
                 "id": secrets.token_hex(8),
                 "credential_id": credential.credential_id,
-                "business_id": visitor.business_id,
-                "business_name": visitor.business_name,
-                "zone": visitor.zone,
-                "login": visitor.login,
-                "key": tx.vault.encrypt(visitor.key) if visitor.key else None,
-                "key_hash": tx.vault.hash("7stamp key", visitor.key) if visitor.key else None,
+                **principal_columns(tx, principal),
                 "user_handle": credential.user_handle,
                 "public_key": credential.public_key,
                 "sign_count": credential.sign_count,
                 "transports": json.dumps(list(credential.transports)),
-                "label": label[:_LABEL],
-                "device": device[:_DEVICE],
+                "label": label[:_LONGEST_LABEL],
+                "device": device[:_LONGEST_DEVICE],
                 "made_at": tx.now,
             }
         ],
@@ -156,8 +153,13 @@ def add(
     return Outcome.done
 
 
+def _count(tx: Transaction, business_id: str | None) -> int:
+    owned = passkey_table.c.business_id == business_id
+    return int(tx.run(select(func.count()).select_from(passkey_table).where(owned)).scalar_one())
+
+
 def use(tx: Transaction, passkey_id: str, sign_count: int, challenge: Challenge) -> Outcome:
-    """Note that a passkey signed a challenge; only `Outcome.done` lets anybody in.
+    """Record that a passkey signed a challenge; only `Outcome.done` lets anybody in.
 
     Authenticators that do not count say 0 always. Of the others the count must grow: one that does not is of a copy, or
     of the original after a copy was used, and nobody can tell which.
@@ -169,6 +171,7 @@ def use(tx: Transaction, passkey_id: str, sign_count: int, challenge: Challenge)
     ).scalar()
     if count is None:
         return Outcome.gone
+    # 0 and 0 is an authenticator that does not count
     if sign_count <= count and (sign_count or count):
         tx.run(passkey_table.update().where(passkey_table.c.id == passkey_id).values(refused_at=tx.now))
         access.sessions.end_of_passkey(tx, passkey_id)
@@ -178,8 +181,9 @@ def use(tx: Transaction, passkey_id: str, sign_count: int, challenge: Challenge)
 
 
 def _use(tx: Transaction, challenge: Challenge) -> bool:
-    """Use a challenge up; whether it was unused. A row is kept only of those that were answered rightly."""
+    """Use a challenge up; return whether it was unused. Only those that were answered rightly have a row."""
     tx.run(passkey_challenge_table.delete().where(passkey_challenge_table.c.expires_at <= tx.now))
+    # the primary key decides: of two requests with the same answer only one adds the row
     added = tx.run(
         tx.insert(passkey_challenge_table)
         .values(challenge=challenge.text, expires_at=challenge.expires_at)
@@ -190,9 +194,9 @@ def _use(tx: Transaction, challenge: Challenge) -> bool:
 
 
 def remove(tx: Transaction, passkey_id: str, business_id: str | None) -> bool:
-    """Remove a passkey of this owner, and sign out whoever came by it; whether there was one."""
-    gone = passkey_table.delete().where(passkey_table.c.id == passkey_id, passkey_table.c.business_id == business_id)
-    if tx.run(gone).rowcount == 0:
+    """Remove a passkey of this owner and end the sessions it opened; return whether there was one."""
+    passkey = passkey_table.delete().where(passkey_table.c.id == passkey_id, passkey_table.c.business_id == business_id)
+    if tx.run(passkey).rowcount == 0:
         return False
     access.sessions.end_of_passkey(tx, passkey_id)
     return True
@@ -204,34 +208,31 @@ def remove_operators(tx: Transaction) -> None:
 
 
 def opens(tx: Transaction, passkey_id: str) -> bool:
-    """Whether a passkey is still there and not closed."""
-    there = select(passkey_table.c.id).where(passkey_table.c.id == passkey_id, passkey_table.c.refused_at.is_(None))
-    return tx.run(there).first() is not None
+    """Return whether a passkey is still there and not closed."""
+    usable = select(passkey_table.c.id).where(passkey_table.c.id == passkey_id, passkey_table.c.refused_at.is_(None))
+    return tx.run(usable).first() is not None
 
 
 def end_of_key(tx: Transaction, key_hash: str) -> bool:
-    """Forget a key that 7stamp refuses: passkeys that stand on it open nothing until `renew_key`; whether any did."""
-    return (
-        tx.run(
-            passkey_table.update().where(passkey_table.c.key_hash == key_hash).values(key=None, key_hash=None)
-        ).rowcount
-        > 0
-    )
+    """Forget a key that 7stamp refuses; return whether passkeys stood on it: they open nothing until `renew_key`."""
+    # The row stays, so that its owner need not register the device anew once there is a good key again.
+    closed = passkey_table.update().where(passkey_table.c.key_hash == key_hash).values(key=None, key_hash=None)
+    return tx.run(closed).rowcount > 0
 
 
-def renew_key(tx: Transaction, visitor: Visitor) -> None:
-    """Put this visitor's own passkeys whose key was refused on the good key they signed in with.
+def renew_key(tx: Transaction, principal: Principal) -> None:
+    """Put this principal's own passkeys whose key was refused on the good key they signed in with.
 
     Only those of the same login: a key is refused when somebody leaves, and a colleague's key must not let them in.
     """
-    if visitor.business_id is None or visitor.key is None:
+    if principal.business_id is None or principal.key is None:
         return
     tx.run(
         passkey_table.update()
         .where(
-            passkey_table.c.business_id == visitor.business_id,
-            passkey_table.c.login == visitor.login,
+            passkey_table.c.business_id == principal.business_id,
+            passkey_table.c.login == principal.login,
             passkey_table.c.key_hash.is_(None),
         )
-        .values(key=tx.vault.encrypt(visitor.key), key_hash=tx.vault.hash("7stamp key", visitor.key))
+        .values(key=tx.vault.encrypt(principal.key), key_hash=hash_of_key(tx, principal))
     )

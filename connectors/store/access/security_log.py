@@ -1,4 +1,8 @@
-"""TODO docstring."""
+"""The security log: who signed in, who was refused, and what ended, for the operator and for each business.
+
+Owns the table `security_event`, its bounds, and that neither addresses nor names of customers stand in it. Each event
+is also a line of the log `connectors.security`, for what watches servers.
+"""
 
 from __future__ import annotations
 
@@ -7,21 +11,21 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import ColumnElement, delete, select
 
 from connector_sdk.messages import Message
 from connector_sdk.redaction import redact
 from connectors.domain.clock import HOUR
 from connectors.store.engine import Transaction
+from connectors.store.rows import AnyRow
 from connectors.store.schema import business_table, connection_table, security_event_table
 
 log = logging.getLogger("connectors.security")
 
 
 class EventKind(StrEnum):
-    """What happened."""
+    """The kinds of event that the log records."""
 
     sign_in = "sign_in"
     """A session began by a key, a password or anything else but a link."""
@@ -51,28 +55,16 @@ class EventKind(StrEnum):
 
 OPERATOR, STRANGER = "operator", "stranger"
 """Owners of events that are no business's: the operator's own, and those of whoever is not signed in."""
-
-
 OF_STRANGERS = frozenset({EventKind.failed_sign_in, EventKind.quota_met, EventKind.forged_hook})
-
-
+"""The kinds that somebody causes who is not signed in: without a business they are a stranger's."""
 _ALARMING = OF_STRANGERS | {EventKind.key_refused}
-
-
 _SAME_FOR = HOUR
-
 
 # Of each owner and kind, so that failures, of which a stranger or a thief makes as many as they like, never push out
 # the sign-ins and visits among which one looks for them. The oldest go.
 _OF_BUSINESS_AT_MOST, _OF_OTHERS_AT_MOST = 500, 5000
-
-
 _PRUNED_AT_ONCE = 1000
-
-
 _SWEPT_AT_ONCE = 5000
-
-
 _LONGEST_DEVICE = 60
 
 
@@ -90,6 +82,7 @@ class NewEvent:
 
     @property
     def owner(self) -> str:
+        """Whose event it is: a business's id, `OPERATOR` or `STRANGER`."""
         if self.business_id is not None:
             return self.business_id
         return STRANGER if self.kind in OF_STRANGERS else OPERATOR
@@ -114,7 +107,7 @@ class Event:
 
 
 def masked(address: str) -> str:
-    """The network of an address: /24 of IPv4, /48 of IPv6; empty where it is no address."""
+    """Return the network of an address: /24 of IPv4, /48 of IPv6; empty where it is no address."""
     try:
         network = ipaddress.ip_network(address, strict=False)
     except ValueError:
@@ -138,26 +131,42 @@ def record(
 
     `message` says it in words and defaults to the kind's own, `security.<kind>`.
     """
-    said = message or Message(f"security.{kind}")
-    record_all(tx, [NewEvent(kind, said, business_id, connection_id, address, device, count)])
+    words = message or Message(f"security.{kind}")
+    record_all(tx, [NewEvent(kind, words, business_id, connection_id, address, device, count)])
 
 
 def record_all(tx: Transaction, events: Sequence[NewEvent]) -> None:
     """Record several events, as `record` does each."""
+    # Whoever looks through the log must not learn customers from it: addresses become networks, and what a stranger
+    # typed or a browser calls itself loses phones and emails before it is stored or logged.
     for event in events:
         device = redact(event.device)[:_LONGEST_DEVICE]
         _record(tx, replace(event, address=masked(event.address), device=device, message=_redacted(event.message)))
 
 
 def _redacted(message: Message) -> Message:
-    """The message without phones and emails: a login at 7stamp may be either."""
+    """Return the message without phones and emails: a login at 7stamp may be either."""
     params = {name: redact(value) if isinstance(value, str) else value for name, value in message.params.items()}
     return Message(message.id, params)
 
 
 def _record(tx: Transaction, event: NewEvent) -> None:
-    message = event.message.stored()
-    same = (
+    """Add an event to its row of the last hour, or begin a row; log some of them."""
+    # A flood of the same raises one count, whoever makes it: it costs a row an hour, and pushes no other events out.
+    row = _row_of_last_hour(tx, event)
+    before = row.times if row is not None else 0
+    if row is not None:
+        values = {"times": before + event.count, "last_at": tx.now}
+        tx.run(security_event_table.update().where(security_event_table.c.seq == row.seq).values(values))
+    else:
+        tx.run(security_event_table.insert(), [_values(tx, event)])
+        _prune(tx, event)
+    _log(event, before)
+
+
+def _row_of_last_hour(tx: Transaction, event: NewEvent) -> AnyRow | None:
+    """Return the newest row that says the same of the same owner, if it began less than an hour ago."""
+    return tx.run(
         select(security_event_table.c.seq, security_event_table.c.times)
         .where(
             security_event_table.c.owner == event.owner,
@@ -166,28 +175,26 @@ def _record(tx: Transaction, event: NewEvent) -> None:
             security_event_table.c.connection_id == event.connection_id,
             security_event_table.c.address == event.address,
             security_event_table.c.device == event.device,
-            security_event_table.c.message == message,
+            security_event_table.c.message == event.message.stored(),
         )
         .order_by(security_event_table.c.seq.desc())
         .limit(1)
-    )
-    row = tx.run(same).first()
-    before = row.times if row is not None else 0
-    if row is not None:
-        raised = {"times": before + event.count, "last_at": tx.now}
-        tx.run(security_event_table.update().where(security_event_table.c.seq == row.seq).values(raised))
-    else:
-        tx.run(security_event_table.insert(), [_values(tx, event, message)])
-        _prune(tx, event)
+    ).first()
+
+
+def _log(event: NewEvent, before: int) -> None:
+    """Log an event that came `before` times within the hour."""
+    count = before + event.count
     # a line for the first of an hour, then at 10, 100, 1000 …: a flood does not fill the disk with its log
-    if len(str(before + event.count)) > len(str(before)) or not before:
-        line = "%s owner=%s connection=%s address=%s device=%r count=%d"
-        place = (event.connection_id or "-", event.address or "-")
-        level = logging.WARNING if event.kind in _ALARMING else logging.INFO
-        log.log(level, line, event.kind, event.owner, *place, event.device, before + event.count)
+    if before and len(str(count)) == len(str(before)):
+        return
+    line = "%s owner=%s connection=%s address=%s device=%r count=%d"
+    level = logging.WARNING if event.kind in _ALARMING else logging.INFO
+    address = event.address or "-"
+    log.log(level, line, event.kind, event.owner, event.connection_id or "-", address, event.device, count)
 
 
-def _values(tx: Transaction, event: NewEvent, message: str) -> dict[str, Any]:
+def _values(tx: Transaction, event: NewEvent) -> dict[str, object]:
     return {
         "at": tx.now,
         "last_at": tx.now,
@@ -196,7 +203,7 @@ def _values(tx: Transaction, event: NewEvent, message: str) -> dict[str, Any]:
         "connection_id": event.connection_id,
         "address": event.address,
         "device": event.device,
-        "message": message,
+        "message": event.message.stored(),
         "times": event.count,
     }
 
@@ -204,15 +211,17 @@ def _values(tx: Transaction, event: NewEvent, message: str) -> dict[str, Any]:
 def _prune(tx: Transaction, event: NewEvent) -> None:
     """Delete the oldest events of this kind and owner beyond the bound."""
     most = _OF_BUSINESS_AT_MOST if event.business_id is not None else _OF_OTHERS_AT_MOST
-    mine = (security_event_table.c.owner == event.owner) & (security_event_table.c.kind == event.kind)
-    newest = select(security_event_table.c.seq).where(mine).order_by(security_event_table.c.seq.desc())
-    old = list(tx.run(newest.offset(most).limit(_PRUNED_AT_ONCE)).scalars())
-    if old:
-        tx.run(delete(security_event_table).where(security_event_table.c.seq.in_(old)))
+    # by owner and kind: what a stranger makes in masses pushes out only its like
+    alike = (security_event_table.c.owner == event.owner) & (security_event_table.c.kind == event.kind)
+    newest_first = select(security_event_table.c.seq).where(alike).order_by(security_event_table.c.seq.desc())
+    beyond = list(tx.run(newest_first.offset(most).limit(_PRUNED_AT_ONCE)).scalars())
+    if beyond:
+        tx.run(delete(security_event_table).where(security_event_table.c.seq.in_(beyond)))
 
 
 def sweep(tx: Transaction, keep_for: int) -> None:
     """Delete some of the events that are older than `keep_for` microseconds; the next sweep goes on."""
+    # a bounded number at once: whoever waits for the writer waits no longer than that takes
     old = select(security_event_table.c.seq).where(security_event_table.c.at < tx.now - keep_for)
     oldest = old.order_by(security_event_table.c.at).limit(_SWEPT_AT_ONCE)
     tx.run(delete(security_event_table).where(security_event_table.c.seq.in_(oldest)))
@@ -226,17 +235,11 @@ def list_newest(
     limit: int = 50,
     kind: EventKind | None = None,
 ) -> list[Event]:
-    """The events of a business, or of everybody, newest first; of one `kind`, where it is given.
+    """Return the events of a business, or of everybody, newest first; of one `kind`, where it is given.
 
     `before` is the row at which the last page ended.
     """
-    wanted = []
-    if business_id is not None:
-        wanted.append(security_event_table.c.owner == business_id)
-    if kind is not None:
-        wanted.append(security_event_table.c.kind == kind)
-    if before is not None:
-        wanted.append(security_event_table.c.seq < before)
+    # by the row's number, not by its time: pages neither repeat nor skip events of the same moment
     rows = tx.run(
         select(
             security_event_table,
@@ -245,14 +248,26 @@ def list_newest(
         )
         .outerjoin(business_table, business_table.c.id == security_event_table.c.owner)
         .outerjoin(connection_table, connection_table.c.id == security_event_table.c.connection_id)
-        .where(*wanted)
+        .where(*_conditions(business_id, kind, before))
         .order_by(security_event_table.c.seq.desc())
         .limit(limit)
     )
     return [_event(row) for row in rows]
 
 
-def _event(row: Any) -> Event:
+def _conditions(business_id: str | None, kind: EventKind | None, before: int | None) -> list[ColumnElement[bool]]:
+    """Return the conditions that are given; `None` leaves one out."""
+    conditions: list[ColumnElement[bool]] = []
+    if business_id is not None:
+        conditions.append(security_event_table.c.owner == business_id)
+    if kind is not None:
+        conditions.append(security_event_table.c.kind == kind)
+    if before is not None:
+        conditions.append(security_event_table.c.seq < before)
+    return conditions
+
+
+def _event(row: AnyRow) -> Event:
     business_id = row.owner if row.owner not in (OPERATOR, STRANGER) else None
     return Event(
         row.seq,

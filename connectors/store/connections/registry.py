@@ -228,9 +228,10 @@ def _hook_columns(tx: Transaction, token: str) -> dict[str, str]:
 
 
 def update(tx: Transaction, condition: ColumnElement[bool], columns: Mapping[str, object]) -> int:
-    """Change columns of the connections that a condition says; return how many. For the other modules of this package.
+    """Change columns of the connections that a condition says; return how many.
 
-    Nothing here is journalled: this is for times and counts, not for what a person would ask about.
+    For `schedule` and for this module: nothing here is journalled, so whoever changes what a person would ask about
+    writes the line.
     """
     return tx.run(connection_table.update().where(condition).values(columns)).rowcount
 

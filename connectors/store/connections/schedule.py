@@ -14,7 +14,8 @@ from sqlalchemy import ColumnElement, case, func, select
 from connectors.domain.connection import WORKING, Connection, Health
 from connectors.domain.events import Wakeup
 from connectors.domain.pauses import HOOKS_ARRIVE_FOR, LOOKBACK_EVERY, RECHECK, SOON, YOUNG_FOR, poll_pause
-from connectors.store.connections.registry import connection_of, set_times, update
+from connectors.store.connections import registry
+from connectors.store.connections.registry import connection_of
 from connectors.store.counters import issue_tickets
 from connectors.store.engine import Transaction
 from connectors.store.schema import connection_table
@@ -56,7 +57,7 @@ def _claim(
     if not claimed:
         return []
     times = {connection.id: tx.now + _spread(pause(connection, tx.now)) for connection in claimed}
-    set_times(tx, str(column.key), times)
+    registry.set_times(tx, str(column.key), times)
     first = issue_tickets(tx, len(claimed))
     return [DueRead(connection, first + number) for number, connection in enumerate(claimed)]
 
@@ -68,7 +69,7 @@ def _spread(pause: int) -> int:
 
 def read_back_now(tx: Transaction, connection_id: str) -> None:
     """Have the last business days read again as soon as may be."""
-    update(tx, connection_table.c.id == connection_id, {"next_lookback_at": tx.now})
+    registry.update(tx, connection_table.c.id == connection_id, {"next_lookback_at": tx.now})
     tx.wakeups.add(Wakeup.poll)
 
 
@@ -83,7 +84,7 @@ def poll_soon(tx: Transaction, connection_id: str, pause: int = SOON, young_for:
         & (soon <= tx.now)
         & (connection_table.c.next_poll_at > tx.now)
     )
-    update(tx, may_be_read, {"next_poll_at": tx.now})
+    registry.update(tx, may_be_read, {"next_poll_at": tx.now})
     tx.wakeups.add(Wakeup.poll)
 
 
@@ -99,23 +100,23 @@ def poll_now(tx: Transaction, connection_id: str) -> None:
         & (connection_table.c.failures == 0)
         & (connection_table.c.next_poll_at > tx.now)
     )
-    update(tx, may_be_read, {"next_poll_at": case((due > tx.now, due), else_=tx.now)})
+    registry.update(tx, may_be_read, {"next_poll_at": case((due > tx.now, due), else_=tx.now)})
     tx.wakeups.add(Wakeup.poll)
 
 
 def poll_after(tx: Transaction, connection_id: str, pause: int) -> None:
     """Poll a till again after `pause` microseconds, and not before: it asked for that."""
-    update(tx, connection_table.c.id == connection_id, {"next_poll_at": tx.now + pause})
+    registry.update(tx, connection_table.c.id == connection_id, {"next_poll_at": tx.now + pause})
 
 
 def record_hooks(tx: Transaction, ids: Sequence[str]) -> None:
     """Note that hooks of these connections arrive."""
-    update(tx, connection_table.c.id.in_(sorted(set(ids))), {"last_hook_at": tx.now})
+    registry.update(tx, connection_table.c.id.in_(sorted(set(ids))), {"last_hook_at": tx.now})
 
 
 def set_checkpoint(tx: Transaction, connection_id: str, checkpoint_at: int) -> None:
     """Note that everything that changed at the till before a moment has been ingested."""
-    update(tx, connection_table.c.id == connection_id, {"checkpoint_at": checkpoint_at})
+    registry.update(tx, connection_table.c.id == connection_id, {"checkpoint_at": checkpoint_at})
 
 
 def record_read(tx: Transaction, connection_id: str, *, lookback: bool) -> None:
@@ -123,11 +124,11 @@ def record_read(tx: Transaction, connection_id: str, *, lookback: bool) -> None:
     columns = {"last_poll_at": tx.now, "failures": 0}
     if lookback:
         columns["last_lookback_at"] = tx.now
-    update(tx, connection_table.c.id == connection_id, columns)
+    registry.update(tx, connection_table.c.id == connection_id, columns)
 
 
 def count_failure(tx: Transaction, connection_id: str) -> int:
     """Count a read that failed; return how many have failed in a row."""
     failing = connection_table.c.id == connection_id
-    update(tx, failing, {"failures": connection_table.c.failures + 1})
+    registry.update(tx, failing, {"failures": connection_table.c.failures + 1})
     return int(tx.run(select(connection_table.c.failures).where(failing)).scalar_one())

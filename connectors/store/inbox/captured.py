@@ -61,16 +61,21 @@ def _beyond_quota(tx: Transaction, owner: str, most: int) -> list[str]:
         .where(captured_table.c.owner == owner)
         .order_by(captured_table.c.at.desc(), captured_table.c.id)
     ).all()
-    chosen, others = [row for row in rows if row.chosen], [row for row in rows if not row.chosen]
-    in_turn = [row for pair in zip(others, reversed(others), strict=True) for row in pair]
-    by_rank = {row.id: row for row in (*chosen, *in_turn)}
     size, surplus = 0, []
-    for rank, row in enumerate(by_rank.values()):
+    for rank, row in enumerate(_by_rank(rows)):
         size += row.size
         # the first stays whatever its size: it was bounded when it came
         if rank >= most or (rank and size > tx.quotas.captured_bytes):
             surplus.append(row.id)
     return surplus
+
+
+def _by_rank(rows: Sequence[AnyRow]) -> list[AnyRow]:
+    """Sort an owner's requests, given newest first, by what stays longest: the chosen, then from either end in turn."""
+    others = [row for row in rows if not row.chosen]
+    in_turn = (row for pair in zip(others, reversed(others), strict=True) for row in pair)
+    # each of the others comes twice, once from either end: its first place counts
+    return list({row.id: row for row in (*(row for row in rows if row.chosen), *in_turn)}.values())
 
 
 def _kept_headers(headers: Mapping[str, str]) -> dict[str, str]:
@@ -121,7 +126,7 @@ def sweep_drafts(tx: Transaction) -> None:
 
 
 def sweep_samples(tx: Transaction, before: int, limit: int) -> int:
-    """Delete samples kept before a moment, at most `limit`; return how many."""
+    """Delete requests kept before a moment, samples above all, at most `limit`; return how many."""
     old = list(tx.run(select(captured_table.c.id).where(captured_table.c.at < before).limit(limit)).scalars())
     delete(tx, old)
     return len(old)

@@ -193,16 +193,14 @@ def replace_after_retry(
     """
     entries = (kept_table.c.connection_id == connection_id) & kept_table.c.id.in_(ids)
     present = set(tx.run(select(kept_table.c.id).where(entries)).scalars())
-    unread_ids: set[str] = set()
-    for receipt_id, reason in unread:
-        row_id = _row_id(tx, connection_id, receipt_id, body)
-        unread_ids.add(row_id)
+    still_unread = {_row_id(tx, connection_id, receipt_id, body): (receipt_id, reason) for receipt_id, reason in unread}
+    for row_id, (receipt_id, reason) in still_unread.items():
         if row_id in present:
             columns = {"place": reason.where[:200], "why": _stored_reason(reason)}
             tx.run(kept_table.update().where(kept_table.c.id == row_id).values(columns))
         else:
             keep(tx, connection_id, receipt_id, body, reason, Origin.hook, at=at)
-    remove(tx, connection_id, sorted(present - unread_ids))
+    remove(tx, connection_id, sorted(present - still_unread.keys()))
     return bool(present)
 
 

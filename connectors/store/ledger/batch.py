@@ -1,7 +1,8 @@
 """A batch of sales: loaded with a few queries, changed in memory under the write lock, written with a few more.
 
 Owns what has changed between `load` and `flush`; each table's own module writes it, and what to change is
-`connectors.sync`'s. However many sales a batch holds, the number of statements stays the same.
+`connectors.sync`'s. However many sales a batch holds, loading and writing them takes the same number of
+statements; only what is asked of a sale's earlier versions and bindings is a query of its own.
 """
 
 from __future__ import annotations
@@ -95,9 +96,9 @@ class SaleBatch:
         """Keep a state that came too late to count, below all versions; say whether it was not seen before."""
         if self.seen_before(row, digest):
             return False
-        number = min(sales.lowest_number(self.tx, row.id), 0) - 1
-        # written at once: the next state of this sale that loses in this batch must find it
-        sales.insert_versions(self.tx, [NewVersion(row.id, number, sale, digest, None, "push", at, None)])
+        added = [version.number for version in self._changes.versions if version.sale_id == row.id]
+        number = min(sales.lowest_number(self.tx, row.id), *added, 0) - 1
+        self._changes.versions.append(NewVersion(row.id, number, sale, digest, None, "push", at, None))
         return True
 
     def seen_before(self, row: SaleRow, digest: str, *, but_not_at: int | None = None) -> bool:
@@ -110,7 +111,7 @@ class SaleBatch:
     def newest_arrival(self, row: SaleRow) -> int:
         """Return when the newest version of this sale arrived (UTC microseconds)."""
         for version in reversed(self._changes.versions):
-            if version.sale_id == row.id:
+            if version.sale_id == row.id and version.number > 0:
                 return version.seen_at
         return sales.arrival_of_version(self.tx, row.id, row.versions)
 
@@ -185,12 +186,17 @@ class SaleBatch:
         """Give a held operation its card and let it go; one that was refused before goes out under a new key."""
         new_key = operation.card_id is not None
         operation.card_id, operation.state, operation.hold = card_id, State.pending, None
-        self._changes.releases.append(CardRelease(operation.id, card_id, card_hint, new_key))
+        operation.lane = card_lane(card_id)
+        if new := self._changes.operations.get(operation.id):  # not in the database yet: it is stored as released
+            new.card_hint, new.reason, new.expires_at = card_hint, None, None
+        else:
+            self._changes.releases.append(CardRelease(operation.id, card_id, card_hint, new_key))
 
     def assign_card(self, operation: PlannedOperation, card_id: str) -> None:
         """Count an operation that ended without a card as this card's, so that it is not planned again for it."""
         operation.card_id = card_id
-        self._changes.assigned_cards[operation.id] = card_id
+        if operation.id not in self._changes.operations:
+            self._changes.assigned_cards[operation.id] = card_id
 
     # Customers
 
@@ -230,7 +236,7 @@ class SaleBatch:
         their connection already; and a sale is there before what refers to it.
         """
         tx, changes = self.tx, self._changes
-        self._count_receipts()
+        self._move_receipt_counts()
         sales.insert(tx, [self.rows[sale_id] for sale_id in sorted(changes.new_sales)])
         sales.update(tx, [self.rows[sale_id] for sale_id in sorted(changes.changed_sales)])
         sales.insert_versions(tx, changes.versions)
@@ -243,7 +249,7 @@ class SaleBatch:
         card_searches.replace(tx, changes.searches)
         journal.write_lines(tx, changes.lines)
 
-    def _count_receipts(self) -> None:
+    def _move_receipt_counts(self) -> None:
         """Take receipts out of the day for which they were counted, and count them where they now belong."""
         receipts: Counter[tuple[str, str]] = Counter()
         for sale_id in self._changes.new_sales | self._changes.changed_sales:

@@ -93,8 +93,10 @@ def move(tx: Transaction, moves: Mapping[str, Move]) -> None:
 def recount(tx: Transaction, connection_id: str) -> None:
     """Count a connection's days anew: its receipts have come from another connection, or gone to one."""
     tx.run(tally_table.delete().where(tally_table.c.connection_id == connection_id))
-    add(tx, _count_receipts(tx, connection_id))
-    add(tx, _count_operations(tx, connection_id))
+    changes = dict(_count_receipts(tx, connection_id))
+    for day, totals in _count_operations(tx, connection_id).items():
+        changes[day] = changes.get(day, DayTotals()) + totals
+    add(tx, changes)
 
 
 def _count_receipts(tx: Transaction, connection_id: str) -> Changes:

@@ -1,4 +1,7 @@
-"""TODO docstring."""
+"""The delivery queue: which operations are due, and what their cards have been given on their day.
+
+Reads only; `operations` changes their states. What is due when it is read may be another sender's when it is claimed.
+"""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class NewLine:
     """A line to write, about a connection or one of its receipts (which may not be in the ledger)."""
 
     connection_id: str
-    message: Message
+    message: Message = field(repr=False)
     receipt_id: str | None = None
     sale_id: str | None = None
 

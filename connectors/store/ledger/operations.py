@@ -3,8 +3,8 @@
 Owns the tables `operation` and `attempt`. What is due is read in `delivery_queue`, what pages show in `queries`; what
 an answer of 7stamp means is decided in `connectors.sync.delivery`.
 
-Each change names the states that it may start from, in the statement itself: of two writers one finds the row changed
-and leaves it, so that no state is ever overwritten by something decided about an older one.
+A change of state names the states that it may start from, in the statement itself: of two writers one finds the row
+changed and leaves it, so that no state is overwritten by something decided about an older one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from sqlalchemy import ColumnElement, Select, Text, Update, bindparam, case, cast, or_, select
+from sqlalchemy import ColumnElement, Select, Text, bindparam, case, cast, or_, select
 from sqlalchemy.exc import IntegrityError
 
 from connector_sdk.hookspecs import OperationFacts
@@ -560,7 +560,7 @@ def look_later(tx: Transaction, operation: Operation, at: int) -> None:
 
 # Holds
 
-_RELEASED = {
+_RELEASED: dict[str, object] = {
     "state": State.pending,
     "hold": None,
     "reason": None,
@@ -572,21 +572,20 @@ _RELEASED = {
 
 def release_plan_limit(tx: Transaction, business_id: str) -> int:
     """Release what was held for a business' plan, oldest first and each under a new key; return how many."""
-    held = select(operation_table.c.id).where(
-        operation_table.c.business_id == business_id,
-        operation_table.c.state == State.held,
-        operation_table.c.hold == Hold.plan_limit,
-    )
-    ids = list(tx.run(held).scalars())
-    for part in in_parts(ids):
-        _release(tx, operation_table.update().where(operation_table.c.id.in_(part)).values(_RELEASED), part)
-    return len(ids)
+    is_held = (operation_table.c.state == State.held) & (operation_table.c.hold == Hold.plan_limit)
+    of_business = operation_table.c.business_id == business_id
+    ids = list(tx.run(select(operation_table.c.id).where(of_business, is_held)).scalars())
+    return sum(_release(tx, operation_table.c.id.in_(part) & is_held, part, _RELEASED) for part in in_parts(ids))
 
 
-def _release(tx: Transaction, release: Update, ids: Sequence[str]) -> None:
-    tx.run(release.values(next_at=tx.now, updated_at=tx.now))
-    _renew_keys(tx, ids)
-    tx.wakeups.add(Wakeup.deliver)
+def _release(tx: Transaction, condition: ColumnElement[bool], ids: Sequence[str], columns: Mapping[str, object]) -> int:
+    """Let the operations go that a condition says, of these ids, each under a new key; return how many."""
+    release = operation_table.update().where(condition).values(columns)
+    released = tx.run(release.values(next_at=tx.now, updated_at=tx.now)).rowcount
+    if released:
+        _renew_keys(tx, ids)
+        tx.wakeups.add(Wakeup.deliver)
+    return released
 
 
 def hold_back(tx: Transaction, operation: Operation, hold: Hold, reason: Message, expires_at: int | None) -> None:
@@ -606,11 +605,11 @@ def expire_holds(tx: Transaction, limit: int = 200) -> int:
         operation_table.c.state == State.held, operation_table.c.expires_at <= tx.now
     )
     operations = [operation_of(tx, row) for row in tx.run(expired.limit(limit))]
-    for operation in operations:
-        # what needed nobody while it was held, such as a customer who never got a card, needs nobody now
-        acknowledged = not needs_person(operation.hold)
-        _reject_held(tx, operation, Message("why.hold_expired"), acknowledged=acknowledged)
-    return len(operations)
+    reason = Message("why.hold_expired")
+    # what needed nobody while it was held, such as a customer who never got a card, needs nobody now
+    return sum(
+        _reject_held(tx, operation, reason, acknowledged=not needs_person(operation.hold)) for operation in operations
+    )
 
 
 def _reject_held(tx: Transaction, operation: Operation, reason: Message, *, acknowledged: bool) -> bool:
@@ -657,10 +656,10 @@ def get(tx: Transaction, connection_id: str, operation_id: str) -> Operation:
 
 def retry(tx: Transaction, operation: Operation) -> bool:
     """Send a held or rejected operation again, under a new key and beyond any cap; say whether it could be."""
-    if operation.state not in (State.held, State.rejected):
+    # in the statement: of two who press the button at once, the second must not take it back from the wire
+    may_be_retried = _is(operation) & operation_table.c.state.in_([State.held, State.rejected])
+    if not _release(tx, may_be_retried, [operation.id], _RELEASED | {"waived": 1}):
         return False
-    released = operation_table.update().where(operation_table.c.id == operation.id).values(_RELEASED).values(waived=1)
-    _release(tx, released, [operation.id])
     _journal(tx, operation, "operation.retried")
     return True
 
@@ -728,7 +727,7 @@ def sale_ids_of_cards(tx: Transaction, business_id: str, card_ids: Collection[st
 def unsent_of_person(
     tx: Transaction, sale_ids: Sequence[str], customer_hashes: Collection[str], card_ids: Collection[str]
 ) -> UnsentOperations:
-    """Find what of a person's is not settled. Reversals and vouchers do not count: those are finished all the same."""
+    """Find what of a person's is not settled. Reversals and vouchers do not wait: those are finished all the same."""
     operations = _of_person(tx, sale_ids, customer_hashes, card_ids)
     waiting = tuple(operation.id for operation in operations if _is_unsent_addition(operation))
     return UnsentOperations(waiting, sum(operation.state in IN_DOUBT for operation in operations))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Select, bindparam, func, or_, select, text, true
@@ -36,7 +36,7 @@ class SaleRow:
     version: int | None
     """The till's own revision of the newest snapshot, where it has one."""
     ticket: int
-    """The ticket of the newest read that counted; 0 for a push."""
+    """The largest ticket of the reads that counted; a push leaves it."""
     digest: str
     versions: int
     """How many versions are stored; the newest has this number."""
@@ -49,7 +49,7 @@ class SaleRow:
     admitted: int
     """Whether it earns stamps: closed after the connection began, or backfilled. Once admitted, it stays so."""
     rule_of: str | None
-    """The connection whose rules planned it, where that is not the connection that has it now."""
+    """The connection whose rules plan it: the one that had its location when it was closed."""
     rule_number: int | None
     pinned: int
     """Whether `replan` chose its rule, in place of the one in force when it was closed."""
@@ -211,7 +211,7 @@ class NewVersion:
 
     sale_id: str
     number: int
-    content: Sale
+    content: Sale = field(repr=False)
     digest: str
     ticket: int | None
     source: str

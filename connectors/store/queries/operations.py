@@ -84,7 +84,7 @@ def count_unsettled(tx: Transaction, connection_id: str) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class Try:
     """One try of an operation and what came of it; times in UTC microseconds."""
 
     number: int
@@ -99,7 +99,7 @@ class OperationHistory:
     """An operation with its tries, in their order."""
 
     operation: Operation
-    attempts: tuple[Attempt, ...]
+    tries: tuple[Try, ...]
 
 
 def of_sale(tx: Transaction, sale_id: str) -> list[OperationHistory]:
@@ -118,17 +118,17 @@ def of_sale(tx: Transaction, sale_id: str) -> list[OperationHistory]:
         .order_by(operation_table.c.n, attempt_table.c.number)
     )
     operations: dict[str, Operation] = {}
-    attempts: dict[str, list[Attempt]] = {}
+    attempts: dict[str, list[Try]] = {}
     for row in rows:
         operation = operations.setdefault(row.id, operation_of(tx, row))
         tries = attempts.setdefault(row.id, [])
         if row.attempt_number is not None:
-            tries.append(_attempt(row))
+            tries.append(_try(row))
         elif operation.state is State.applied:  # a first try that succeeds is not stored: the operation says it all
-            tries.append(Attempt(1, operation.sent_at, operation.updated_at, State.applied, None))
+            tries.append(Try(1, operation.sent_at, operation.updated_at, State.applied, None))
     return [OperationHistory(operations[operation_id], tuple(tries)) for operation_id, tries in attempts.items()]
 
 
-def _attempt(row: AnyRow) -> Attempt:
+def _try(row: AnyRow) -> Try:
     reason = Message.restored(row.attempt_reason) if row.attempt_reason else None
-    return Attempt(row.attempt_number, row.attempt_sent_at, row.attempt_at, State(row.attempt_state), reason)
+    return Try(row.attempt_number, row.attempt_sent_at, row.attempt_at, State(row.attempt_state), reason)

@@ -1,6 +1,6 @@
 """The operator's page of quotas and limits: what each is, which setting changes it, and who met one.
 
-Owns the page; the numbers are `connectors.domain.quotas`', what was refused is counted where it is refused.
+Owns the page; the numbers are settings, and what was refused is counted where it is refused.
 """
 
 from __future__ import annotations
@@ -10,15 +10,16 @@ from dataclasses import dataclass
 from starlette.responses import Response
 
 from connector_sdk.messages import Message
-from connectors.runtime.host import REFUSED
+from connectors.runtime.counter_names import REFUSED
 from connectors.store import access, counters
 from connectors.store.access.security_log import Event, EventKind
 from connectors.store.engine import Transaction
-from connectors.web.console.frame import Pages, Visit, Who
+from connectors.web.console.routing import Role, Router
+from connectors.web.console.visit import Visit
 
-pages = Pages()
+router = Router()
 
-_MET = 50
+_MAX_EVENTS = 50
 
 
 _QUOTAS = (
@@ -33,30 +34,47 @@ _QUOTAS = (
     (Message("Open connections of one client address"), "max_connections_per_address"),
     (Message("Open connections in all"), "max_connections"),
 )
-"""What each quota is, in the order of the page, and the setting that changes it."""
+"""The title of each quota, in the order of the page, and the setting that changes it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A quota in words, with its number and the variable that sets it."""
+    """A line of the page: a quota's title, its number and the environment variable that sets it."""
 
-    what: str
+    title: str
     number: int
-    setting: str
+    variable: str
 
 
-@pages.get("/operator/quotas", Who.operator)
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    """Who met a quota lately, newest first, and how often each kind of request was refused, by its name."""
+
+    events: list[Event]
+    counts: dict[str, int]
+
+
+@router.get("/operator/quotas", Role.operator)
 async def quotas(visit: Visit) -> Response:
-    def query(tx: Transaction) -> tuple[list[Event], dict[str, int]]:
-        met = access.security_log.list_newest(tx, None, kind=EventKind.quota_met, limit=_MET)
-        refused = {
-            name.removeprefix(REFUSED): n for name, n in counters.read_counters(tx).items() if name.startswith(REFUSED)
-        }
-        return met, refused
+    """Show every quota with its number, and who met one."""
+    refused = await visit.host.store.read(_load_refused)
+    counts = sorted(refused.counts.items())
+    return visit.render("quotas.html", rows=_rows(visit), events=refused.events, refused=counts)
 
-    met, refused = await visit.host.store.read(query)
-    rows = [
-        Row(visit.words.text(what.id), getattr(visit.host.settings, name), f"CONNECTORS_{name.upper()}")
-        for what, name in _QUOTAS
+
+def _rows(visit: Visit) -> list[Row]:
+    settings = visit.host.settings
+    return [
+        Row(visit.localizer.text(title.id), getattr(settings, name), f"CONNECTORS_{name.upper()}")
+        for title, name in _QUOTAS
     ]
-    return visit.page("quotas.html", rows=rows, met=met, refused=sorted(refused.items()))
+
+
+def _load_refused(tx: Transaction) -> _Refused:
+    events = access.security_log.list_newest(tx, None, kind=EventKind.quota_met, limit=_MAX_EVENTS)
+    counts = {
+        name.removeprefix(REFUSED): number
+        for name, number in counters.read_counters(tx).items()
+        if name.startswith(REFUSED)
+    }
+    return _Refused(events, counts)

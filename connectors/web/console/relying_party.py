@@ -1,7 +1,8 @@
 """WebAuthn as the relying party does it: challenges, and the checks of what browsers answer.
 
-Owns when an answer counts; rows are `connectors.store.passkeys`', formats and signatures the `webauthn` package's. That
-package is imported where it is used, and runs beside the event loop: loading it takes a quarter of a second.
+Owns when an answer counts; rows are `connectors.store.access.passkeys`', formats and signatures the `webauthn`
+package's. That package is imported where it is used, and runs beside the event loop: loading it takes a quarter of a
+second.
 """
 
 from __future__ import annotations
@@ -21,16 +22,18 @@ from connectors.runtime.host import Host
 from connectors.services import Refusal
 from connectors.store import access
 from connectors.store.access.passkeys import Challenge, Credential, Outcome, Passkey
-from connectors.store.access.sessions import OPERATOR, Session, Visitor
-from connectors.web.console.attempts import Bounds, Delays, network_of
-from connectors.web.console.gate import Gate
+from connectors.store.access.sessions import OPERATOR, Principal, Session
+from connectors.web.console.key_rechecks import KeyRechecks, KeyStatus
+from connectors.web.console.sign_in_limits import AttemptDelays, RateLimits, network_of
 
 log = logging.getLogger(__name__)
 
 CHALLENGE_FOR = 300 * SECOND
-MOST_ANSWER = 16 * 1024
+"""How long a browser may take to answer, in microseconds."""
+MAX_ANSWER_BYTES = 16 * 1024
 """How many bytes a browser's answer may have: an id of 1 KiB, a key, and a statement that we did not ask for."""
-_NAME = "7stamp connectors"
+_DISPLAY_NAME = "7stamp connectors"
+_ATTEMPTS_PER_SECOND, _ATTEMPTS_AT_ONCE = 1.0, 20  # of one network
 
 T = TypeVar("T")
 
@@ -49,147 +52,172 @@ def site_of(public_url: str) -> Site | None:
     A host on loopback is `localhost` to browsers, which count it as secure.
     """
     parts = urlsplit(public_url)
-    name = (parts.hostname or "").rstrip(".")
-    if _loopback(name):
-        name = "localhost"
-    elif parts.scheme != "https" or _address(name) is not None or not name:
+    name = _relying_party_name(parts.scheme, (parts.hostname or "").rstrip("."))
+    if name is None:
         return None
     try:
         name = name.encode("idna").decode()
         port = parts.port
     except ValueError:
         return None
-    usual = port is None or port == {"https": 443, "http": 80}.get(parts.scheme)
-    return Site(name, f"{parts.scheme}://{name}" if usual else f"{parts.scheme}://{name}:{port}")
+    # browsers leave a scheme's usual port out of an origin, and compare it as a text
+    is_usual_port = port is None or port == {"https": 443, "http": 80}.get(parts.scheme)
+    return Site(name, f"{parts.scheme}://{name}" if is_usual_port else f"{parts.scheme}://{name}:{port}")
 
 
-def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+def _relying_party_name(scheme: str, host: str) -> str | None:
+    """Return the name that passkeys are for, or `None` where browsers make none."""
+    address = _parse_address(host)
+    if host == "localhost" or (address is not None and address.is_loopback):
+        return "localhost"
+    if scheme != "https" or address is not None or not host:
+        return None
+    return host
+
+
+def _parse_address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
         return ipaddress.ip_address(name)
     except ValueError:
         return None
 
 
-def _loopback(name: str) -> bool:
-    address = _address(name)
-    return name == "localhost" or (address is not None and address.is_loopback)
-
-
 class RelyingParty:
-    """Asks browsers for passkeys, and takes what they answer."""
+    """Asks browsers for passkeys, and checks what they answer."""
 
-    def __init__(self, host: Host, gate: Gate) -> None:
-        self._host, self._gate = host, gate
+    def __init__(self, host: Host, key_rechecks: KeyRechecks) -> None:
+        self._host = host
         self._store = host.store
-        self._delays = Delays()
-        self._networks = Bounds(1.0, 20)
+        self._key_rechecks = key_rechecks
+        self._delays = AttemptDelays()
+        self._networks = RateLimits(_ATTEMPTS_PER_SECOND, _ATTEMPTS_AT_ONCE)
 
     @property
     def site(self) -> Site | None:
-        """Where passkeys work, by the address that the operator set; never by a header."""
+        """The site that passkeys are for, by the address that the operator set; never by a header."""
         return site_of(self._host.public_url)
 
-    def _site(self) -> Site:
-        if self.site is None:
+    def _require_site(self) -> Site:
+        site = self.site
+        if site is None:
             raise Refusal("Passkeys need https and an address with a name: CONNECTORS_PUBLIC_URL says it.")
-        return self.site
+        return site
 
     # --- challenges ---------------------------------------------------------------------------------------------
 
     # A challenge carries its own end and a keyed hash over what it is for, so that asking for one writes nothing: a
     # million requests cost a million hashes. A row is written once a challenge is answered rightly: it is used up then.
 
-    def _challenge(self, purpose: str) -> bytes:
-        nonce, until = secrets.token_urlsafe(16), self._store.clock.now() + CHALLENGE_FOR
-        return f"{nonce}.{until}.{self._sign(purpose, nonce, str(until))}".encode()
+    def _make_challenge(self, purpose: str) -> bytes:
+        """Return a challenge for a purpose: a nonce, when it expires, and the signature of both and the purpose."""
+        nonce, expires_at = secrets.token_urlsafe(16), self._store.clock.now() + CHALLENGE_FOR
+        return f"{nonce}.{expires_at}.{self._sign(purpose, nonce, str(expires_at))}".encode()
 
-    def _sign(self, purpose: str, nonce: str, until: str) -> str:
-        return self._store.vault.hash("passkey challenge", purpose, nonce, until)
+    def _sign(self, purpose: str, nonce: str, expires_at: str) -> str:
+        return self._store.vault.hash("passkey challenge", purpose, nonce, expires_at)
 
-    def _own(self, purpose: str, answered: bytes) -> Challenge:
-        """The challenge that was answered, if it is ours, for this and not too old. Raises `Refusal`."""
+    def _check_challenge(self, purpose: str, answered: bytes) -> Challenge:
+        """Return the challenge that was answered. Raises `Refusal` where it is not ours, for another purpose or old."""
         text = answered.decode("ascii", "replace")
         nonce, _, rest = text.partition(".")
-        until, _, signature = rest.partition(".")
-        if not hmac.compare_digest(signature.encode(), self._sign(purpose, nonce, until).encode()):
+        expires_at, _, signature = rest.partition(".")
+        # the signature first: only then the rest is known to be a number that we wrote
+        if not hmac.compare_digest(signature.encode(), self._sign(purpose, nonce, expires_at).encode()):
             raise Refusal("this passkey answered a question that was not asked here: try again")
-        if int(until) <= self._store.clock.now():
+        if int(expires_at) <= self._store.clock.now():
             raise Refusal("that took longer than five minutes: try again")
-        return Challenge(text, int(until))
+        return Challenge(text, int(expires_at))
 
     # --- adding -------------------------------------------------------------------------------------------------
 
-    async def creation_options(self, session: Session, proof: str) -> str:
-        """Return what a browser needs to make a passkey for this session's visitor, as JSON."""
-        site, visitor = self._site(), session.visitor
-        mine = await self._store.read(lambda tx: access.passkeys.of_owner(tx, visitor.business_id))
-        if len(mine) >= access.passkeys.MOST:
-            raise Refusal("You have {count} passkeys already. Remove one first.", count=len(mine))
-        handle = self._user_handle(visitor)
-        there = [one.credential for one in mine if one.credential.user_handle == handle]
-        challenge = self._challenge(_adding(session, proof))
-        return await asyncio.to_thread(_creation_options, site, visitor, handle, challenge, there)
+    async def creation_options(self, session: Session, csrf_token: str) -> str:
+        """Return what a browser needs to make a passkey for whoever is signed in, as JSON.
 
-    async def register(self, session: Session, proof: str, answer: str, label: str) -> None:
-        """Keep the passkey that a browser made. Raises `Refusal`."""
-        site = self._site()
-        handle = self._user_handle(session.visitor)
-        answered = await _checked(lambda: _challenge_of_registration(answer))
-        challenge = self._own(_adding(session, proof), answered)
-        credential = await _checked(lambda: _registered(site, answered, answer, handle))
+        Raises `Refusal` where passkeys do not work here, or there are too many.
+        """
+        site, principal = self._require_site(), session.principal
+        passkeys = await self._store.read(lambda tx: access.passkeys.of_owner(tx, principal.business_id))
+        if len(passkeys) >= access.passkeys.MOST:
+            raise Refusal("You have {count} passkeys already. Remove one first.", count=len(passkeys))
+        handle = self._user_handle(principal)
+        # an authenticator that has one of these for the same account makes no second one
+        existing = [passkey.credential for passkey in passkeys if passkey.credential.user_handle == handle]
+        challenge = self._make_challenge(_adding(session, csrf_token))
+        return await asyncio.to_thread(_creation_options, site, principal, handle, challenge, existing)
+
+    async def register(self, session: Session, csrf_token: str, answer: str, label: str) -> None:
+        """Check and store the passkey that a browser made. Raises `Refusal`."""
+        site = self._require_site()
+        handle = self._user_handle(session.principal)
+        answered = await _run_check(lambda: _registration_challenge(answer))
+        challenge = self._check_challenge(_adding(session, csrf_token), answered)
+        credential = await _run_check(lambda: _verify_registration(site, answered, answer, handle))
         label = "".join(sign for sign in label if sign.isprintable()).strip() or session.device
         outcome = await self._store.write(
             lambda tx: access.passkeys.add(
-                tx, credential, session.visitor, challenge, label=label, device=session.device
+                tx, credential, session.principal, challenge, label=label, device=session.device
             )
         )
         if outcome is not Outcome.done:
             raise Refusal(_NOT_ADDED[outcome])
 
-    def _user_handle(self, visitor: Visitor) -> str:
-        """The account that a passkey is for: an authenticator keeps one for each account, the newest."""
-        return self._store.vault.hash("passkey user", visitor.business_id or OPERATOR, visitor.login)
+    def _user_handle(self, principal: Principal) -> str:
+        """Return the account that a passkey is for: an authenticator has one passkey for each account, the newest."""
+        return self._store.vault.hash("passkey user", principal.business_id or OPERATOR, principal.login)
 
     # --- signing in ---------------------------------------------------------------------------------------------
 
-    async def request_options(self, proof: str) -> str:
-        """Return what a browser needs to sign in with any passkey of this installation, as JSON."""
-        site, challenge = self._site(), self._challenge(_signing_in(proof))
+    async def request_options(self, csrf_token: str) -> str:
+        """Return what a browser needs to sign in with any passkey of this installation, as JSON. Raises `Refusal`."""
+        site, challenge = self._require_site(), self._make_challenge(_signing_in(csrf_token))
         return await asyncio.to_thread(_request_options, site, challenge)
 
-    async def authenticate(self, address: str, proof: str, answer: str) -> Passkey:
-        """Return the passkey that a browser signed with. Raises `Refusal`, `TooMany`."""
+    async def authenticate(self, address: str, csrf_token: str, answer: str) -> Passkey:
+        """Return the passkey that a browser signed with. Raises `Refusal`, `TooManyAttempts`.
+
+        The order is from what is cheap to what is costly and lasting: the limits, the passkey that the answer names,
+        the challenge, the signature, and only then the row that uses the challenge up, and the question to 7stamp.
+        """
         self._networks.take(network_of(address))
-        self._delays.try_(address)
-        site = self._site()
-        assertion = await _checked(lambda: _assertion(answer))
-        passkey = await self._store.read(lambda tx: access.passkeys.of_credential(tx, assertion.credential_id))
+        self._delays.count(address)
+        site = self._require_site()
+        assertion = await _run_check(lambda: _parse_assertion(answer))
+        passkey = await self._find_passkey(assertion.credential_id)
+        challenge = self._check_challenge(_signing_in(csrf_token), assertion.challenge)
+        sign_count = await _run_check(lambda: _verify_assertion(site, assertion, answer, passkey.credential))
+        outcome = await self._store.write(lambda tx: access.passkeys.use(tx, passkey.id, sign_count, challenge))
+        if outcome is not Outcome.done:
+            raise Refusal(_NOT_USED[outcome])
+        await self._require_accepted_key(passkey)
+        self._delays.reset(address)
+        return passkey
+
+    async def _find_passkey(self, credential_id: str) -> Passkey:
+        """Return the passkey with this credential. Raises `Refusal` where there is none, or it may be a copy."""
+        passkey = await self._store.read(lambda tx: access.passkeys.of_credential(tx, credential_id))
         if passkey is None:
             raise Refusal(_NOT_USED[Outcome.gone])
         if passkey.refused_at is not None:
             raise Refusal(_NOT_USED[Outcome.copied])
-        challenge = self._own(_signing_in(proof), assertion.challenge)
-        found = passkey
-        sign_count = await _checked(lambda: _sign_count(site, assertion, answer, found.credential))
-        outcome = await self._store.write(lambda tx: access.passkeys.use(tx, found.id, sign_count, challenge))
-        if outcome is not Outcome.done:
-            raise Refusal(_NOT_USED[outcome])
-        await self._vouch(passkey)
-        self._delays.right(address)
         return passkey
 
-    async def _vouch(self, passkey: Passkey) -> None:
-        """See that 7stamp takes the key that a cafe's passkey stands on. Raises `Refusal`."""
-        if passkey.visitor.business_id is None:
+    async def _require_accepted_key(self, passkey: Passkey) -> None:
+        """See that 7stamp accepts the key that a business's passkey stands on. Raises `Refusal`."""
+        if passkey.principal.business_id is None:
             return
-        key, key_hash = passkey.visitor.key, passkey.key_hash
-        vouched = await self._gate.vouched(key, key_hash, passkey.visitor.business_id) if key and key_hash else False
-        if vouched is None:
+        status = await self._key_status(passkey)
+        if status is KeyStatus.unknown:
             raise Refusal("7stamp cannot be asked about the key of this passkey right now: try again in a minute")
-        if not vouched:
+        if status is KeyStatus.refused:
             raise Refusal(
                 "7stamp refuses the key of this passkey: sign in with a key that works, and the passkey works again"
             )
+
+    async def _key_status(self, passkey: Passkey) -> KeyStatus:
+        key, key_hash = passkey.principal.key, passkey.key_hash
+        if not key or not key_hash:  # 7stamp refused its key before, and the key was dropped
+            return KeyStatus.refused
+        return await self._key_rechecks.recheck(key, key_hash, passkey.principal.business_id)
 
 
 _NOT_ADDED = {
@@ -205,21 +233,24 @@ _NOT_USED = {
 }
 
 
-def _adding(session: Session, proof: str) -> str:
-    """What a challenge is for: adding, in this browser and session."""
-    return f"add {session.id_hash} {proof}"
+# the CSRF token is bound to the browser: so a challenge is answered by the browser that asked for it
 
 
-def _signing_in(proof: str) -> str:
-    """What a challenge is for: signing in, in this browser."""
-    return f"sign in {proof}"
+def _adding(session: Session, csrf_token: str) -> str:
+    """Return the purpose of a challenge for adding a passkey, in this browser and session."""
+    return f"add {session.id_hash} {csrf_token}"
 
 
-# --- what the `webauthn` package does, in a thread ---------------------------------------------------------------
+def _signing_in(csrf_token: str) -> str:
+    """Return the purpose of a challenge for signing in, in this browser."""
+    return f"sign in {csrf_token}"
 
 
-async def _checked(check: Callable[[], T]) -> T:
-    """Run a check of a stranger's bytes beside the event loop. Raises `Refusal` where it does not hold."""
+# --- what the `webauthn` package does, in a thread ------------------------------------------------------------------
+
+
+async def _run_check(check: Callable[[], T]) -> T:
+    """Run a check of a stranger's bytes beside the event loop. Raises `Refusal` where it fails."""
     try:
         return await asyncio.to_thread(check)
     except Exception as error:  # noqa: BLE001 - parsers of what anybody sends raise anything
@@ -227,7 +258,9 @@ async def _checked(check: Callable[[], T]) -> T:
         raise Refusal("this passkey's answer is not right: try again, or sign in another way") from None
 
 
-def _creation_options(site: Site, visitor: Visitor, handle: str, challenge: bytes, there: Sequence[Credential]) -> str:
+def _creation_options(
+    site: Site, principal: Principal, handle: str, challenge: bytes, existing: Sequence[Credential]
+) -> str:
     from webauthn import generate_registration_options, options_to_json
     from webauthn.helpers import base64url_to_bytes
     from webauthn.helpers.structs import (
@@ -238,51 +271,60 @@ def _creation_options(site: Site, visitor: Visitor, handle: str, challenge: byte
         UserVerificationRequirement,
     )
 
-    name = visitor.login if visitor.business_id is None else f"{visitor.business_name} ({visitor.login})"
+    excluded = [
+        PublicKeyCredentialDescriptor(
+            id=base64url_to_bytes(credential.credential_id),
+            transports=[AuthenticatorTransport(transport) for transport in credential.transports],
+        )
+        for credential in existing
+    ]
     return options_to_json(
         generate_registration_options(
             rp_id=site.rp_id,
-            rp_name=_NAME,
+            rp_name=_DISPLAY_NAME,
             user_id=handle.encode(),
-            user_name=name,
+            user_name=_user_name(principal),
             challenge=challenge,
-            timeout=CHALLENGE_FOR // 1000,
+            timeout=CHALLENGE_FOR // 1000,  # milliseconds
+            # resident: found without typing a name first; verified: the device asks for a finger, a face or its PIN
             authenticator_selection=AuthenticatorSelectionCriteria(
                 resident_key=ResidentKeyRequirement.REQUIRED, user_verification=UserVerificationRequirement.REQUIRED
             ),
-            exclude_credentials=[
-                PublicKeyCredentialDescriptor(
-                    id=base64url_to_bytes(one.credential_id),
-                    transports=[AuthenticatorTransport(transport) for transport in one.transports],
-                )
-                for one in there
-            ],
+            exclude_credentials=excluded,
         )
     )
 
 
-def _answered_challenge(client_data: bytes) -> bytes:
-    """The challenge that an answer is to, which must have been asked for by a page of its own, in no frame."""
+def _user_name(principal: Principal) -> str:
+    """Return the name under which a device lists the passkey."""
+    if principal.business_id is None:
+        return principal.login
+    return f"{principal.business_name} ({principal.login})"
+
+
+def _challenge_of(client_data: bytes) -> bytes:
+    """Return the challenge that an answer is to. Raises `ValueError` where a page in a frame of another site asked."""
     from webauthn.helpers import parse_client_data_json
 
-    said = parse_client_data_json(client_data)
-    if said.cross_origin:
+    collected = parse_client_data_json(client_data)
+    if collected.cross_origin:
         raise ValueError("a page in a frame asked")
-    return said.challenge
+    return collected.challenge
 
 
-def _challenge_of_registration(answer: str) -> bytes:
+def _registration_challenge(answer: str) -> bytes:
     from webauthn.helpers import parse_registration_credential_json
 
-    return _answered_challenge(parse_registration_credential_json(answer).response.client_data_json)
+    return _challenge_of(parse_registration_credential_json(answer).response.client_data_json)
 
 
-def _registered(site: Site, challenge: bytes, answer: str, handle: str) -> Credential:
+def _verify_registration(site: Site, challenge: bytes, answer: str, handle: str) -> Credential:
+    """Verify a registration whose challenge is ours; return the credential that it makes."""
     from webauthn import verify_registration_response
     from webauthn.helpers import bytes_to_base64url, parse_registration_credential_json
 
     parsed = parse_registration_credential_json(answer)
-    made = verify_registration_response(
+    verified = verify_registration_response(
         credential=parsed,
         expected_challenge=challenge,
         expected_rp_id=site.rp_id,
@@ -290,11 +332,11 @@ def _registered(site: Site, challenge: bytes, answer: str, handle: str) -> Crede
         require_user_verification=True,
     )
     return Credential(
-        credential_id=bytes_to_base64url(made.credential_id),
+        credential_id=bytes_to_base64url(verified.credential_id),
         user_handle=handle,
-        public_key=bytes_to_base64url(made.credential_public_key),
-        sign_count=made.sign_count,
-        transports=[one.value for one in parsed.response.transports or ()],
+        public_key=bytes_to_base64url(verified.credential_public_key),
+        sign_count=verified.sign_count,
+        transports=[transport.value for transport in parsed.response.transports or ()],
     )
 
 
@@ -306,7 +348,7 @@ def _request_options(site: Site, challenge: bytes) -> str:
         generate_authentication_options(
             rp_id=site.rp_id,
             challenge=challenge,
-            timeout=CHALLENGE_FOR // 1000,
+            timeout=CHALLENGE_FOR // 1000,  # milliseconds
             user_verification=UserVerificationRequirement.REQUIRED,
         )
     )
@@ -314,23 +356,23 @@ def _request_options(site: Site, challenge: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Assertion:
-    """What an answer claims, before anything of it is proven."""
+    """The claims of an answer, before any of them is proven."""
 
     credential_id: str
     challenge: bytes
     user_handle: str
 
 
-def _assertion(answer: str) -> _Assertion:
+def _parse_assertion(answer: str) -> _Assertion:
     from webauthn.helpers import bytes_to_base64url, parse_authentication_credential_json
 
     parsed = parse_authentication_credential_json(answer)
-    challenge = _answered_challenge(parsed.response.client_data_json)
+    challenge = _challenge_of(parsed.response.client_data_json)
     handle = (parsed.response.user_handle or b"").decode("ascii")
     return _Assertion(bytes_to_base64url(parsed.raw_id), challenge, handle)
 
 
-def _sign_count(site: Site, assertion: _Assertion, answer: str, credential: Credential) -> int:
+def _verify_assertion(site: Site, assertion: _Assertion, answer: str, credential: Credential) -> int:
     """Verify an assertion whose challenge is ours; return the authenticator's count, which the store compares."""
     from webauthn import verify_authentication_response
     from webauthn.helpers import base64url_to_bytes
@@ -343,6 +385,7 @@ def _sign_count(site: Site, assertion: _Assertion, answer: str, credential: Cred
         expected_rp_id=site.rp_id,
         expected_origin=site.origin,
         credential_public_key=base64url_to_bytes(credential.public_key),
+        # 0 turns off the package's own comparison: the store compares and writes in one transaction
         credential_current_sign_count=0,
         require_user_verification=True,
     ).new_sign_count

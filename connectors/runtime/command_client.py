@@ -1,0 +1,75 @@
+"""Commands from the asking side: done here, or left to the host that runs on the same database.
+
+Owns the choice between both and the waiting; what a command does is `connectors.services.commands`'.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TypeVar
+
+from connectors.runtime.lock import InstallationLock, Role
+from connectors.runtime.recovery import recover_unfinished
+from connectors.services import Command, Progress, ProgressReport, Refusal, Services
+from connectors.services.results import Result
+from connectors.store import host_commands
+from connectors.store.engine import Store
+from connectors.store.host_commands import CommandState, HostCommand
+
+_POLL_SECONDS = 0.1
+_WORKING_COMMAND_WAIT = 30.0
+
+ResultT = TypeVar("ResultT", bound=Result)
+
+
+class CommandClient:
+    """Has commands done by whoever may write to the database."""
+
+    def __init__(self, store: Store, lock: InstallationLock, services: Services) -> None:
+        self._store = store
+        self._lock = lock
+        self._services = services
+
+    async def run(self, command: Command[ResultT], progress: Progress) -> ResultT:
+        """Do a command here, or have the running host do it, and return its result.
+
+        Raises `NotFound` for an unknown connection, `Refusal` for what cannot be done, `StoreError`.
+        """
+        if command.connection_id:
+            await self._services.connections.get(command.connection_id)
+        # Whoever has the lock: a host does commands of others, so it is asked at once. Another command does not; it
+        # ends soon, and so it is waited for.
+        waited = 0.0
+        while not self._lock.acquire(command.kind):
+            if self._lock.holder().role == Role.host:
+                return await self._ask_host(command, progress)
+            if waited >= _WORKING_COMMAND_WAIT:
+                raise Refusal("another command works on this database: try again when it is done")
+            await asyncio.sleep(_POLL_SECONDS)
+            waited += _POLL_SECONDS
+        await recover_unfinished(self._store)
+        return await self._services.commands.perform(command, progress)
+
+    async def _ask_host(self, command: Command[ResultT], progress: Progress) -> ResultT:
+        """Leave a command to the running host and wait for its result. Raises `Refusal`."""
+        # Through the database, because that is what both processes share: no port, no socket, no rights to manage.
+        params = command.params.as_json()
+        command_id = await self._store.write(
+            lambda tx: host_commands.ask(tx, command.connection_id, command.kind, params)
+        )
+        while True:
+            await asyncio.sleep(_POLL_SECONDS)
+            asked = await self._store.read(lambda tx: host_commands.get(tx, command_id))
+            if asked.progress:
+                await progress(ProgressReport.model_validate(asked.progress))
+            if asked.state is CommandState.failed:
+                raise _refusal_of(asked)
+            if asked.state is CommandState.done:
+                return command.parse_result(asked.result or {})
+            if self._lock.is_free():  # the host has ended, or was killed: nobody is left to do it
+                raise Refusal("the host was stopped meanwhile: run the command again")
+
+
+def _refusal_of(command: HostCommand) -> Refusal:
+    """Return the refusal that says why the host could not do a command."""
+    return Refusal(str((command.result or {}).get("error", "the host could not do it")))

@@ -1,0 +1,13 @@
+"""Names of the counters by which a running host tells other processes of itself.
+
+Owns the names; the counters are rows of `connectors.store.counters`.
+"""
+
+from __future__ import annotations
+
+STARTED = "what the running host says of itself"
+"""Holds `Host.started`: by it a look from outside tells this host from another."""
+UNTRUSTED_PROXY = "requests forwarded by a proxy that is not trusted"
+"""Counted since the last start, at most once an hour, and only while no proxy is trusted."""
+REFUSED = "refused: "
+"""What the counters of refused requests begin with; the name of the limit follows."""

@@ -1,0 +1,261 @@
+"""A connection's page: is it working, what happened, what needs somebody; and the search of its receipts.
+
+Owns what that page shows and what changes on it while somebody looks; its buttons are `connection_actions`' and
+`operation_review`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+from starlette.responses import Response
+
+from connectors.domain.clock import DAY
+from connectors.domain.connection import Connection, Health
+from connectors.store import ledger, queries
+from connectors.store.ledger.daily_totals import DayTotals
+from connectors.store.ledger.journal import JournalLine
+from connectors.store.queries.overviews import Overview
+from connectors.web.console import charts
+from connectors.web.console.charts import Chart
+from connectors.web.console.onboarding import offers_consent
+from connectors.web.console.operation_review import StoppedOperation, with_choices
+from connectors.web.console.receipt_search import SearchContext, parse_terms
+from connectors.web.console.routing import Router
+from connectors.web.console.sample_view import setting_title
+from connectors.web.console.settings_form import find_wrong_settings
+from connectors.web.console.visit import Visit
+
+router = Router()
+
+_DAYS = 14
+_LINES = 20
+_EXPIRES_SOON = 30 * DAY
+_QUIET = frozenset({"sale.identifying"})
+"""Messages that only say that work goes on: the journal keeps them, the page leaves them out."""
+
+
+@dataclass(frozen=True, slots=True)
+class JournalPart:
+    """Some lines of the journal, newest first, and from where to go on.
+
+    `before` is the line that the address asked to see what is older than, `None` for the newest lines; `older` is the
+    line to go on from, `None` where there are no more; `newest` is the number of the newest line that the page knows,
+    by which it is told of later ones.
+    """
+
+    lines: tuple[JournalLine, ...]
+    before: int | None
+    older: int | None
+    newest: int
+
+
+@dataclass(frozen=True, slots=True)
+class DayCounts:
+    """A venue's day (`2026-11-23`) with what was counted on it."""
+
+    day: str
+    totals: DayTotals
+
+
+@dataclass(frozen=True, slots=True)
+class Fortnight:
+    """The counts of the last days, oldest first, as table and as chart."""
+
+    days: tuple[DayCounts, ...]
+    chart: Chart
+
+    @property
+    def today(self) -> DayTotals:
+        """The counts of today."""
+        return self.days[-1].totals
+
+    @property
+    def fewest_stamps(self) -> int:
+        """The stamps of the day with the fewest."""
+        return min(counts.totals.stamps for counts in self.days)
+
+    @property
+    def most_stamps(self) -> int:
+        """The stamps of the day with the most."""
+        return max(counts.totals.stamps for counts in self.days)
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionStatus:
+    """The part of a connection's page that changes while somebody looks."""
+
+    overview: Overview
+    title: str
+    """The till's title; its connector's name where that is not installed any more."""
+    state: str
+    """Which sentence is true of the connection now, as the template words them."""
+    installed: bool
+    """`True` where the connector is installed here."""
+    missing_settings: tuple[str, ...]
+    """The titles of settings that the connector's model, as it is now, finds missing or wrong."""
+    can_consent: bool
+    expires_at: int | None
+    """When the till's consent ends (UTC microseconds), where that is soon."""
+    stopped: tuple[StoppedOperation, ...]
+    """The operations that need a person."""
+    fortnight: Fortnight
+    journal: JournalPart
+
+    @property
+    def connection(self) -> Connection:
+        """The connection itself."""
+        return self.overview.connection
+
+
+@router.get("/connections/{connection}")
+async def connection_page(visit: Visit) -> Response:
+    """Show a connection, or a part of it: what changes, the receipts found, the receipts without a card."""
+    query = visit.request.query_params.get("q", "").strip()[:120]
+    # before everything else: whatever is committed while the page is put together is news to it
+    lines = await _read_journal(visit) if not query else []
+    overview = await visit.load_overview()
+    connection = overview.connection
+    if visit.request.query_params.get("show") == "without-card":
+        return await _without_card_page(visit, overview)
+    status = await _read_status(visit, overview, lines)
+    if visit.request.query_params.get("part") == "now":
+        return visit.render("_now.html", connection=connection, connection_status=status, query="")
+    return visit.render(
+        "connection.html",
+        connection=connection,
+        connection_status=status,
+        query=query,
+        receipts=await _search(visit, connection, query) if query else None,
+        most=queries.operations.MOST,
+    )
+
+
+async def _without_card_page(visit: Visit, overview: Overview) -> Response:
+    connection = overview.connection
+    waiting = await visit.host.store.read(lambda tx: queries.operations.without_card(tx, connection.id))
+    return visit.render("without_card.html", connection=connection, waiting=waiting, number=overview.without_card)
+
+
+async def _search(visit: Visit, connection: Connection, query: str) -> list[queries.receipts.Receipt]:
+    words, account = visit.localizer, connection.account
+    context = SearchContext(words.zone, words.now, account.currency, account.country, words.locale)
+    terms = parse_terms(query, context)
+    return await visit.host.store.read(lambda tx: queries.receipts.search(tx, connection, terms))
+
+
+# --- the journal ----------------------------------------------------------------------------------------------------
+
+
+async def _read_journal(visit: Visit) -> list[JournalLine]:
+    """Read the newest lines, or those before the one that the address names; enough to leave out the quiet ones."""
+    connection_id, before = visit.path_params["connection"], _before(visit)
+    return await visit.host.store.read(
+        lambda tx: ledger.journal.of_connection(tx, connection_id, before=before, limit=_LINES * 2)
+    )
+
+
+def _before(visit: Visit) -> int | None:
+    before = visit.request.query_params.get("before", "")
+    # `isdigit` takes digits of every script; a number of 16 digits or more is no line of any journal
+    return int(before) if before.isascii() and before.isdigit() and len(before) < 16 else None
+
+
+def _journal_part(visit: Visit, lines: Sequence[JournalLine]) -> JournalPart:
+    """Take the lines to show out of those read, which are oldest first."""
+    before = _before(visit)
+    shown = [line for line in reversed(lines) if line.message.id not in _QUIET][:_LINES]
+    return JournalPart(
+        tuple(shown),
+        before,
+        older=shown[-1].seq if len(shown) == _LINES else None,
+        # a page of older lines is not told of news: 0 stands for that
+        newest=lines[-1].seq if lines and before is None else 0,
+    )
+
+
+# --- what changes ---------------------------------------------------------------------------------------------------
+
+
+async def _read_status(visit: Visit, overview: Overview, lines: Sequence[JournalLine]) -> ConnectionStatus:
+    connection = overview.connection
+    # a consent that ends in years is no news
+    expires_at = connection.expires_at
+    connector_class = visit.host.plugins.classes.get(connection.connector)
+    return ConnectionStatus(
+        overview,
+        title=connector_class.info.title if connector_class is not None else connection.connector,
+        state=_state(visit, overview),
+        installed=connector_class is not None,
+        missing_settings=_missing_settings(visit, connection),
+        can_consent=offers_consent(visit, connection.connector),
+        expires_at=expires_at if expires_at and expires_at - visit.localizer.now < _EXPIRES_SOON else None,
+        stopped=await _stopped_operations(visit, overview),
+        fortnight=await _read_fortnight(visit, connection.id),
+        journal=_journal_part(visit, lines),
+    )
+
+
+async def _stopped_operations(visit: Visit, overview: Overview) -> tuple[StoppedOperation, ...]:
+    # the overview has counted them: most connections have none, and are spared the query
+    if not overview.stopped:
+        return ()
+    connection_id = overview.connection.id
+    operations = await visit.host.store.read(lambda tx: queries.operations.needing_person(tx, connection_id))
+    return tuple(with_choices(operations))
+
+
+async def _read_fortnight(visit: Visit, connection_id: str) -> Fortnight:
+    # the venue's day: loading the overview has set the zone
+    today = date.fromisoformat(visit.localizer.today())
+    days = [(today - timedelta(days=ago)).isoformat() for ago in range(_DAYS - 1, -1, -1)]
+    totals = await visit.host.store.read(lambda tx: ledger.daily_totals.of_days(tx, [connection_id], days[0]))
+    counts = tuple(DayCounts(day, totals[connection_id].get(day, DayTotals())) for day in days)
+    chart = charts.chart_of_days(
+        [day.totals.receipts for day in counts],
+        [day.totals.stamps for day in counts],
+        [day.totals.redemptions for day in counts],
+    )
+    return Fortnight(counts, chart)
+
+
+def _missing_settings(visit: Visit, connection: Connection) -> tuple[str, ...]:
+    connector_class = visit.host.plugins.classes.get(connection.connector)
+    if connector_class is None:
+        return ()
+    # they were right when they were stored; a newer version of the connector may ask for more
+    values = visit.services.connections.settings_of(connection)
+    wrong = find_wrong_settings(connector_class.settings_model, values)
+    return tuple(setting_title(connector_class, name, default=name) for name in wrong)
+
+
+def _state(visit: Visit, overview: Overview) -> str:
+    """Return the state that matters most: what stops everything first, then what delays, then what goes on."""
+    connection = overview.connection
+    # a person has to act, or has acted: nothing else is true before that
+    if connection.health is not Health.active:
+        return connection.health.value
+    # sales are read, but 7stamp takes no stamps until the plan begins anew
+    if overview.paused_until > visit.localizer.now:
+        return "plan"
+    # one failure is told of, though it becomes a health of its own only after several
+    if connection.failures:
+        return "unanswered"
+    # a till that only sends is never read: there is no last look to tell of
+    if not _is_polled(visit, connection):
+        return "pushed"
+    if overview.hints or _awaits_first_poll(connection):
+        return "reading"
+    return "sending" if overview.on_its_way else "well"
+
+
+def _is_polled(visit: Visit, connection: Connection) -> bool:
+    connector_class = visit.host.plugins.classes.get(connection.connector)
+    return connector_class is None or connector_class.can("poll")
+
+
+def _awaits_first_poll(connection: Connection) -> bool:
+    """Return whether the till was not read yet since the connection began to work (again)."""
+    return connection.last_poll_at is None or connection.last_poll_at < connection.health_since

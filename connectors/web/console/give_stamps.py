@@ -1,0 +1,88 @@
+"""Giving a receipt's stamps to a card by hand: the card is found, confirmed by its last digits, and then given.
+
+Owns the two forms; who may be given what is `connectors.services.review`'s.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from starlette.responses import Response
+
+from connector_sdk.messages import Message
+from connectors.domain.connection import Connection
+from connectors.domain.person import Reference
+from connectors.services import Refusal
+from connectors.sevenstamp.models import Card
+from connectors.web.console.receipt_page import FoundCard, receipt_page
+from connectors.web.console.routing import Router
+from connectors.web.console.sealed_token import open_token, seal_token
+from connectors.web.console.sign_in_limits import TooManyAttempts
+from connectors.web.console.visit import PageNotFound, Visit
+
+router = Router()
+
+_PURPOSE = "claim"
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """A card that was found for the address's receipt, with the name it was found by."""
+
+    card: Card
+    name: Reference
+    expired: bool
+
+
+@router.post(
+    "/connections/{connection}/receipts/{receipt}/find-card", page="/connections/{connection}/receipts/{receipt}"
+)
+async def find_card(visit: Visit) -> Response:
+    """Find whose card that is, to be confirmed by its last digits."""
+    connection = (await visit.load_overview()).connection
+    try:
+        # a look-up tells whether somebody has a card: a session has not too many of them
+        visit.limit_card_search()
+        card, name = await visit.services.review.find_card(connection, visit.form.get("who"))
+    except (Refusal, TooManyAttempts) as error:
+        return await receipt_page(visit, connection, errors={"who": visit.explain(error)})
+    token = seal_token(
+        visit, _PURPOSE, connection, [visit.path_params["receipt"], card.model_dump(mode="json"), list(name)]
+    )
+    return await receipt_page(visit, connection, found_card=FoundCard(card, token))
+
+
+def _open_claim(visit: Visit, connection: Connection) -> _Claim:
+    """Return the card that the form names. Raises `PageNotFound` where the token is not ours, or another receipt's."""
+    opened = open_token(visit, _PURPOSE, connection, visit.form.get("claim"))
+    # the token says what was found; the address says for which receipt, and both must agree
+    match opened.content:
+        case [str(receipt), dict(card), [str(kind), str(value)]] if receipt == visit.path_params["receipt"]:
+            return _Claim(Card.model_validate(card), Reference(kind, value), opened.expired)
+    raise PageNotFound
+
+
+@router.post("/connections/{connection}/receipts/{receipt}/give", page="/connections/{connection}/receipts/{receipt}")
+async def give_stamps(visit: Visit) -> Response:
+    """Give the stamps to the card that was found and confirmed."""
+    connection = (await visit.load_overview()).connection
+    claim = _open_claim(visit, connection)
+    if claim.expired:
+        text = visit.localizer.text("That was a while ago: find the card once more.")
+        return await receipt_page(visit, connection, errors={"who": text})
+    # a phone may be mistyped into somebody else's: the digits are on the card that the customer shows
+    if visit.form.get("digits").strip() != claim.card.hint:
+        text = visit.localizer.text("These are not the card's last four digits.")
+        found_card = FoundCard(claim.card, visit.form.get("claim"))
+        return await receipt_page(visit, connection, found_card=found_card, errors={"digits": text})
+    return await _give(visit, connection, claim)
+
+
+async def _give(visit: Visit, connection: Connection, claim: _Claim) -> Response:
+    receipt = visit.path_params["receipt"]
+    try:
+        count = await visit.services.review.give_stamps(connection, receipt, claim.card, claim.name)
+    except Refusal as error:
+        return await receipt_page(visit, connection, errors={"who": visit.localizer.sentence(error.message)})
+    notice = Message("give.done", {"count": count, "card": claim.card.hint})
+    return visit.redirect(f"/connections/{connection.id}/receipts/{receipt}", notice)

@@ -1,0 +1,140 @@
+"""A receipt's page: what it has earned, what needs a person, and everything that happened to it.
+
+Owns what that page shows; its history is `receipt_history`'s, giving its stamps to a card by hand `give_stamps`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from starlette.responses import Response
+
+from connectors.domain.connection import Connection
+from connectors.domain.holds import needs_person
+from connectors.domain.operation import Kind, State, outward
+from connectors.domain.stamps import Earned, stamps_for
+from connectors.sevenstamp.models import Card
+from connectors.store import ledger, queries
+from connectors.store.ledger.operations import Operation
+from connectors.store.queries.operations import OperationHistory
+from connectors.store.queries.receipts import ReceiptDetails
+from connectors.web.console.operation_review import with_choices
+from connectors.web.console.receipt_history import HistoryEntry, build_history
+from connectors.web.console.routing import Router
+from connectors.web.console.visit import PageNotFound, Visit
+
+router = Router()
+
+
+@dataclass(frozen=True, slots=True)
+class StampTotals:
+    """The stamps of a receipt that are on a card, on their way to one, and held."""
+
+    applied: int
+    on_its_way: int
+    held: int
+
+    @classmethod
+    def of(cls, operations: Sequence[Operation]) -> StampTotals:
+        """Add up a receipt's operations; stamps that were taken back count as less."""
+        # vouchers are left out: they are no stamps
+        signs = {Kind.stamps_added: 1, Kind.stamps_reversed: -1}
+        sums = {"applied": 0, "pending": 0, "held": 0}
+        for operation in operations:
+            state = outward(operation.state)
+            if state in sums:
+                sums[state] += signs.get(operation.kind, 0) * operation.count
+        return cls(sums["applied"], sums["pending"], sums["held"])
+
+
+@dataclass(frozen=True, slots=True)
+class FoundCard:
+    """A card that was found to give a receipt's stamps to, with the token by which the next form names it."""
+
+    card: Card
+    token: str
+
+
+@router.get("/connections/{connection}/receipts/{receipt}")
+async def receipt(visit: Visit) -> Response:
+    """Show a receipt."""
+    connection = (await visit.load_overview()).connection
+    return await receipt_page(visit, connection)
+
+
+async def receipt_page(
+    visit: Visit,
+    connection: Connection,
+    *,
+    found_card: FoundCard | None = None,
+    errors: Mapping[str, str] | None = None,
+) -> Response:
+    """Render the page of the address's receipt; with a card that was found, or with what is wrong with the form."""
+    details = await _load_details(visit, connection)
+    tries = await visit.host.store.read(lambda tx: queries.operations.of_sale(tx, details.receipt.id))
+    operations = [history.operation for history in tries]
+    return visit.render(
+        "receipt.html",
+        422 if errors else 200,
+        connection=connection,
+        details=details,
+        sale=details.versions[-1].content,
+        earned=_earned(connection, details),
+        place=_location_name(connection, details),
+        history=await _load_history(visit, details, tries),
+        stopped=with_choices([operation for operation in operations if _needs_person(operation)]),
+        # not asked for once more where a form comes back: the page is shown at once
+        progress=await _card_progress(visit, connection, details) if not errors else None,
+        totals=StampTotals.of(operations),
+        may_give=_may_give(details),
+        found_card=found_card,
+        errors=errors or {},
+        form=visit.form,
+    )
+
+
+def _earned(connection: Connection, details: ReceiptDetails) -> Earned | None:
+    """Count what the newest version earns by the rule of its time; `None` where it was closed before any rule."""
+    if details.rule is None:
+        return None
+    return stamps_for(details.versions[-1].content, details.rule, connection.account.zone)
+
+
+async def _load_history(visit: Visit, details: ReceiptDetails, tries: Sequence[OperationHistory]) -> list[HistoryEntry]:
+    lines = await visit.host.store.read(lambda tx: ledger.journal.of_sale(tx, details.receipt.id))
+    return build_history(visit.localizer, details, tries, lines)
+
+
+async def _load_details(visit: Visit, connection: Connection) -> ReceiptDetails:
+    sale_id = visit.path_params["receipt"]
+    details = await visit.host.store.read(lambda tx: queries.receipts.details(tx, connection.id, sale_id))
+    if details is None:
+        raise PageNotFound
+    return details
+
+
+async def _card_progress(visit: Visit, connection: Connection, details: ReceiptDetails) -> Card | None:
+    if not details.card_id:
+        return None
+    return await visit.services.review.card_progress(connection, details.card_id)
+
+
+def _needs_person(operation: Operation) -> bool:
+    """Return whether an operation waits for a decision; one that waits for a card does so by itself."""
+    stopped = operation.state in (State.held, State.rejected)
+    return stopped and not operation.acknowledged and needs_person(operation.hold)
+
+
+def _may_give(details: ReceiptDetails) -> bool:
+    """Return whether a person may name the card of a receipt: it has stamps, and no card that it came with."""
+    receipt = details.receipt
+    # a receipt from before the connection, or of a pause that was left out, gives nothing to anybody
+    counted = receipt.admitted and receipt.status == "closed"
+    return counted and receipt.stamps > 0 and (receipt.card_hint is None or not receipt.customer)
+
+
+def _location_name(connection: Connection, details: ReceiptDetails) -> str:
+    # a till may have closed the place since: then the receipt says none
+    names = {location.id: location.name for location in connection.account.locations}
+    return names.get(details.location_id or "", "")

@@ -1,0 +1,138 @@
+"""A stamp rule as a form: the choices that a cafe has, read into a rule or told beside which field they are wrong.
+
+Owns the fields of the form and their first checks; what a rule gives is `connectors.domain.stamps`'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pydantic import ValidationError
+
+from connector_sdk.messages import Message
+from connector_sdk.money import Money
+from connector_sdk.rule import Refunds, StampRule, UnknownCustomer
+from connectors.sync.field_errors import reason_of
+from connectors.web.console.posted_form import PostedForm
+from connectors.web.console.receipt_search import parse_amount
+from connectors.web.console.visit import Visit
+
+_KINDS = ("per_order", "by_amount", "per_item")
+_MOST_HOLD_DAYS = 365
+_ID_LENGTH = 128
+
+
+@dataclass(frozen=True, slots=True)
+class RuleChoice:
+    """A rule as chosen in a form, or the rule before with what is wrong with each field."""
+
+    rule: StampRule
+    errors: Mapping[str, Message]
+
+    def worded(self, visit: Visit) -> dict[str, str]:
+        """Return the errors in the reader's language."""
+        return {name: visit.localizer.sentence(message) for name, message in self.errors.items()}
+
+
+def rule_values(rule: StampRule) -> dict[str, list[str]]:
+    """Return a rule as the form's values."""
+    return {
+        "kind": [rule.kind],
+        "amount": [rule.amount.decimal if rule.amount else ""],
+        "minimum": [rule.minimum.decimal if rule.minimum else ""],
+        "products": sorted(rule.products),
+        "categories": sorted(rule.categories),
+        "refunds": [rule.refunds.value],
+        "unknown_customer": [rule.unknown_customer.value],
+        "hold_days": [str(rule.hold_days)],
+    }
+
+
+def chosen_values(form: PostedForm) -> dict[str, list[str]]:
+    """Return what was chosen of a rule, for coming back to it: all fields but those that are for the console."""
+    return {name: values for name, values in form.values.items() if name not in ("proof", "kept")}
+
+
+def rule_from(form: PostedForm, currency: str, current: StampRule) -> RuleChoice:
+    """Read the rule that a form chose; parts that the form does not show stay as they are in `current`."""
+    return _RuleReader(form, currency, current).read()
+
+
+@dataclass(slots=True)
+class _RuleReader:
+    """Reads one form field by field, and gathers what is wrong."""
+
+    form: PostedForm
+    currency: str
+    current: StampRule
+    errors: dict[str, Message] = field(default_factory=dict)
+
+    def read(self) -> RuleChoice:
+        # a browser sends one of these; whatever else comes is taken for the simplest rule
+        kind = self.form.get("kind") if self.form.get("kind") in _KINDS else "per_order"
+        values: dict[str, object] = {name: getattr(self.current, name) for name in StampRule.model_fields}
+        # what belongs to another kind of rule is emptied: the model refuses an amount in a rule per order
+        values |= {"kind": kind, "amount": None, "products": frozenset(), "categories": frozenset()}
+        if kind == "by_amount":
+            values["amount"] = self._amount()
+        if kind == "per_item":
+            values |= {"products": self._ids("products"), "categories": self._ids("categories")}
+            self._require_items(values)
+        values["minimum"] = self._money("minimum")
+        values |= self._policies()
+        values["hold_days"] = self._hold_days()
+        # with the first errors told, the model is not asked: its reasons would be about the same fields
+        return RuleChoice(self.current, self.errors) if self.errors else self._validate(values)
+
+    def _amount(self) -> Money | None:
+        amount = self._money("amount")
+        if amount is None:
+            self.errors.setdefault("amount", Message("write how much makes one stamp, as in 10.00"))
+        return amount
+
+    def _money(self, name: str) -> Money | None:
+        text = self.form.get(name)
+        if not text.strip():
+            return None
+        # read as people write amounts, as in the search: 12,50 and 12.50 are one
+        minor = parse_amount(text, self.currency)
+        if minor is None or minor <= 0:
+            self.errors[name] = Message("this is no amount: write it as 10.00")
+            return None
+        return Money(minor, self.currency)
+
+    def _ids(self, name: str) -> frozenset[str]:
+        return frozenset(item_id[:_ID_LENGTH] for item_id in self.form.all(name) if item_id)
+
+    def _require_items(self, values: Mapping[str, object]) -> None:
+        if not values["products"] and not values["categories"]:
+            self.errors["products"] = Message("choose at least one drink, dish or category")
+
+    def _policies(self) -> dict[str, object]:
+        """Return what happens with refunds and with customers without a card, where the form says it."""
+        # what is no choice of the form changes nothing: the current rule stands
+        policies: dict[str, object] = {}
+        if (refunds := self.form.get("refunds")) in set(Refunds):
+            policies["refunds"] = Refunds(refunds)
+        if (unknown_customer := self.form.get("unknown_customer")) in set(UnknownCustomer):
+            policies["unknown_customer"] = UnknownCustomer(unknown_customer)
+        return policies
+
+    def _hold_days(self) -> int:
+        days = self.form.get("hold_days", str(self.current.hold_days)).strip()
+        # `isdigit` takes digits of every script and int() an endless text: both are bounded first
+        if days.isascii() and days.isdigit() and len(days) <= 6 and 1 <= int(days) <= _MOST_HOLD_DAYS:
+            return int(days)
+        self.errors["hold_days"] = Message("write a number of days from 1 to 365")
+        return self.current.hold_days
+
+    def _validate(self, values: Mapping[str, object]) -> RuleChoice:
+        try:
+            return RuleChoice(StampRule.model_validate(values), {})
+        except ValidationError as error:
+            errors = {
+                str(detail["loc"][0]) if detail["loc"] else "kind": Message(reason_of(detail))
+                for detail in error.errors()
+            }
+            return RuleChoice(self.current, errors)

@@ -1,0 +1,84 @@
+"""The console of one host: everything that its pages share while the process runs.
+
+Owns how these parts are put together; each part owns what it does, and `visit` gives them to a request's handler.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass, field
+
+from jinja2 import Environment
+
+from connectors.runtime.host import Host
+from connectors.services import PersonCount, SyncResult
+from connectors.web.console.auth import Auth
+from connectors.web.console.clients import Clients
+from connectors.web.console.concurrency_limit import ConcurrencyLimit
+from connectors.web.console.cookies import Cookies
+from connectors.web.console.credentials import CredentialChecks
+from connectors.web.console.csrf import CsrfTokens
+from connectors.web.console.key_rechecks import KeyRechecks
+from connectors.web.console.known_browsers import KnownBrowsers
+from connectors.web.console.relying_party import RelyingParty
+from connectors.web.console.rendering import StaticFiles, form_action_sources, load_static_files, load_templates
+from connectors.web.console.saved_forms import SavedForms
+from connectors.web.console.security_events import SecurityEvents
+from connectors.web.console.sign_in_limits import RateLimits
+from connectors.web.console.till_cache import TillCache
+
+_CARD_SEARCHES_PER_SECOND, _CARD_SEARCHES_AT_ONCE = 0.5, 20
+
+
+@dataclass
+class Console:
+    """What all pages of a host's console share."""
+
+    host: Host
+    clients: Clients
+    csrf: CsrfTokens
+    credentials: CredentialChecks
+    auth: Auth
+    passkeys: RelyingParty
+    security_events: SecurityEvents
+    templates: Environment
+    static_files: StaticFiles
+    form_action: str
+    """Where forms may lead, as the content security policy lists it."""
+    saved_forms: SavedForms = field(default_factory=SavedForms)
+    till_cache: TillCache = field(default_factory=TillCache)
+    concurrency: ConcurrencyLimit = field(default_factory=ConcurrencyLimit)
+    """Requests that are being answered, by who asked."""
+    card_searches: RateLimits = field(
+        default_factory=lambda: RateLimits(_CARD_SEARCHES_PER_SECOND, _CARD_SEARCHES_AT_ONCE)
+    )
+    """Look-ups of customers' cards, by session."""
+    open_streams: Counter[str] = field(default_factory=Counter)
+    """How many live streams are open, by session, by business and in all."""
+    sync_tasks: dict[str, asyncio.Task[SyncResult]] = field(default_factory=dict)
+    """Syncs that are under way, by connection."""
+    erasure_tasks: dict[str, asyncio.Task[PersonCount]] = field(default_factory=dict)
+    """Customers that are being looked for or erased, by business."""
+
+
+def build_console(host: Host) -> Console:
+    """Build the console of a host that is open."""
+    clients = Clients(host)
+    cookies = Cookies(clients)
+    csrf = CsrfTokens(host, cookies)
+    known_browsers = KnownBrowsers(host.store, cookies, csrf)
+    security_events = SecurityEvents(host, clients)
+    key_rechecks = KeyRechecks(host)
+    return Console(
+        host=host,
+        clients=clients,
+        csrf=csrf,
+        credentials=CredentialChecks(host, clients, known_browsers, security_events),
+        auth=Auth(host, cookies, known_browsers, key_rechecks, security_events),
+        passkeys=RelyingParty(host, key_rechecks),
+        security_events=security_events,
+        templates=load_templates(),
+        static_files=load_static_files(),
+        form_action=form_action_sources(host),
+    )

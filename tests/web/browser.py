@@ -1,0 +1,84 @@
+"""A browser as far as HTTP goes: its cookies, the CSRF tokens in forms, and no more."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+from argon2 import PasswordHasher
+
+from connectors.runtime.host import Host
+from connectors.store import access
+from connectors.web.app import application
+from tests.stage import PASSWORD
+from tests.town import KEY, Town
+
+
+class Browser:
+    """One browser on one console."""
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self.client = client
+
+    async def get(self, path: str, **options: Any) -> httpx.Response:
+        return await self.client.get(path, **options)
+
+    async def csrf_token(self) -> str:
+        """Return the token that forms of this browser carry, from the first page that shows one."""
+        for path in ("/sign-in", "/devices"):  # whoever is signed in is sent on from the first
+            match = re.search(r'name="proof" value="(\w+)"', (await self.get(path)).text)
+            if match is not None:
+                return match[1]
+        raise AssertionError("no page shows a form")
+
+    async def post(self, path: str, /, csrf_token: str | None = None, **values: Any) -> httpx.Response:
+        token = csrf_token if csrf_token is not None else await self.csrf_token()
+        return await self.client.post(path, data={"proof": token, **values})
+
+    async def sign_in(self, key: str = KEY, **values: str) -> Browser:
+        answer = await self.post("/sign-in", key=key, next="/", **values)
+        assert answer.status_code == 303, answer.text
+        return self
+
+    async def as_operator(self) -> Browser:
+        answer = await self.post("/sign-in/operator", password=PASSWORD, next="/")
+        assert answer.status_code == 303, answer.text
+        return self
+
+    async def make_link(self) -> str:
+        """Make a sign-in link for another device, and return its path."""
+        match = re.search(r"/link/[\w-]+", (await self.post("/devices/link")).text)
+        assert match
+        return match[0]
+
+    async def is_signed_in(self) -> bool:
+        return (await self.get("/devices")).status_code == 200
+
+
+class Browsers:
+    """Opens browsers on the console of a host."""
+
+    def __init__(self, host: Host) -> None:
+        self.app = application(host)
+        self.clients: list[httpx.AsyncClient] = []
+
+    def new(self, *, address: str = "198.51.100.7", base: str = "http://host") -> Browser:
+        transport = httpx.ASGITransport(app=self.app, client=(address, 40000))
+        client = httpx.AsyncClient(transport=transport, base_url=base)
+        self.clients.append(client)
+        return Browser(client)
+
+
+@asynccontextmanager
+async def open_browsers(town: Town) -> AsyncIterator[Browsers]:
+    """Open the console of a town, whose operator has a password, to browsers; close them in the end."""
+    password_hash = PasswordHasher(time_cost=1, memory_cost=8192).hash(PASSWORD)
+    await town.host.store.write(lambda tx: access.operator_password.set_password_hash(tx, password_hash))
+    town.host.listens_on("http://host")
+    browsers = Browsers(town.host)
+    yield browsers
+    for client in browsers.clients:
+        await client.aclose()

@@ -1,0 +1,15 @@
+"""A clock for the console's tests that runs ahead of the system's."""
+
+from __future__ import annotations
+
+from connectors.domain.clock import SystemClock
+
+
+class MovableClock:
+    """The system's clock, `ahead` by so many microseconds."""
+
+    def __init__(self) -> None:
+        self.ahead = 0
+
+    def now(self) -> int:
+        return SystemClock().now() + self.ahead
