@@ -63,8 +63,8 @@ class Settings(BaseSettings):
     max_drafts: Annotated[int, Field(ge=1, le=10_000)] = _USUAL.drafts
     captured_requests: Annotated[int, Field(ge=1, le=1000)] = _USUAL.captured
     captured_mib: Annotated[int, Field(ge=1, le=1000)] = _USUAL.captured_bytes // MIB
-    kept_requests: Annotated[int, Field(ge=1, le=1_000_000)] = _USUAL.kept
-    kept_mib: Annotated[int, Field(ge=1, le=100_000)] = _USUAL.kept_bytes // MIB
+    kept_requests: Annotated[int, Field(ge=1, le=1_000_000)] = _USUAL.unread
+    kept_mib: Annotated[int, Field(ge=1, le=100_000)] = _USUAL.unread_bytes // MIB
     keep_bodies_days: Annotated[int, Field(ge=1, le=3650)] = 30
     keep_journal_days: Annotated[int, Field(ge=7, le=3650)] = 400
     security_log_days: Annotated[int, Field(ge=1, le=3650)] = 400
@@ -149,8 +149,8 @@ class Settings(BaseSettings):
             drafts=self.max_drafts,
             captured=self.captured_requests,
             captured_bytes=self.captured_mib * MIB,
-            kept=self.kept_requests,
-            kept_bytes=self.kept_mib * MIB,
+            unread=self.kept_requests,
+            unread_bytes=self.kept_mib * MIB,
             hooks_a_minute=self.hooks_per_minute,
             hook_bytes_a_day=self.hook_mib_per_day * MIB,
         )

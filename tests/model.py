@@ -1,15 +1,18 @@
-"""A till that exists only in memory, and a host on virtual time over it: for property tests."""
+"""A till that exists only in memory, and an installation on virtual time over it, for property tests.
+
+Owns the stand-ins; what is tested with them is the tests' own.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar, TypeVar
 
 import httpx
 from pydantic import BaseModel, SecretStr
@@ -33,16 +36,18 @@ from connectors.settings import Settings
 from connectors.sevenstamp.sandbox import ConnectionCut, Sandbox
 from tests.virtual_time import VirtualClock, VirtualLoop
 
+T = TypeVar("T")
+
 KEY = "7loc_sc_model"
 FAST_DISK = "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
 class NoSettings(BaseModel):
-    pass
+    """The settings of a till that has none."""
 
 
 class ModelTill(Connector[NoSettings]):
-    """Reads whatever `receipts` holds."""
+    """A till whose receipts are whatever `receipts` holds; the class is shared, so a test sets it anew."""
 
     info = ConnectorInfo(name="model", title="Model")
     receipts: ClassVar[dict[str, Sale]] = {}
@@ -58,19 +63,25 @@ class ModelTill(Connector[NoSettings]):
         return self.receipts.get(receipt_id)
 
 
-class InProcess(httpx.AsyncBaseTransport):
+class InProcessTransport(httpx.AsyncBaseTransport):
     """Calls the sandbox on the same loop. Like a real server it goes on when its caller gave up."""
 
-    def __init__(self, app: Any) -> None:
+    def __init__(self, app: Sandbox) -> None:
         self._inner = httpx.ASGITransport(app=app)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         task = asyncio.ensure_future(self._inner.handle_async_request(request))
-        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        task.add_done_callback(_ignore_result)
         try:
             return await asyncio.shield(task)
         except ConnectionCut:
             raise httpx.ReadError("cut") from None
+
+
+def _ignore_result(task: asyncio.Future[httpx.Response]) -> None:
+    """Ask for a call's error, so that asyncio does not log an answer that nobody waits for any more."""
+    if not task.cancelled():
+        task.exception()
 
 
 def sale(
@@ -83,7 +94,7 @@ def sale(
     status: SaleStatus = SaleStatus.closed,
     version: int | None = None,
 ) -> Sale:
-    """A sale of the model till; `closed` in UTC microseconds."""
+    """Build a sale of the model till; `closed` in UTC microseconds, `customer` a phone."""
     at: datetime | None = moment(closed) if status is not SaleStatus.open else None
     return Sale(
         receipt_id=receipt,
@@ -97,7 +108,7 @@ def sale(
 
 
 @dataclass
-class World:
+class VirtualInstallation:
     """A loop with its own time, a 7stamp on it, and a host that can be closed and opened again."""
 
     loop: VirtualLoop = field(default_factory=VirtualLoop)
@@ -113,10 +124,12 @@ class World:
         self.clock = VirtualClock(self.loop)
         self.sandbox = Sandbox(goal=10**9, now=self.clock.seconds)
 
-    def run(self, work: Any) -> Any:
+    def run(self, work: Awaitable[T]) -> T:
+        """Run work on the virtual loop to its end."""
         return self.loop.run_until_complete(work)
 
     async def open(self) -> Host:
+        """Open a host over the database, which stays where it is when a host is closed."""
         plugins = Plugins([])
         plugins.classes["model"] = ModelTill
         settings = Settings(
@@ -130,21 +143,24 @@ class World:
             plugins=plugins,
             clock=self.clock,
             inline=True,
-            sevenstamp_transport=InProcess(self.sandbox),
+            sevenstamp_transport=InProcessTransport(self.sandbox),
             till_transport=httpx.MockTransport(lambda _request: httpx.Response(500)),
         )
         await self.host.__aenter__()
         return self.host
 
     async def connect(self, rule: StampRule | None = None) -> str:
+        """Connect the model till; return the connection's id."""
         chosen = rule or StampRule(unknown_customer=UnknownCustomer.issue)
-        one = await self.host.services.onboarding.connect("model", {}, KEY, lambda _account: chosen)
-        return one.id
+        connection = await self.host.services.onboarding.connect("model", {}, KEY, lambda _account: chosen)
+        return connection.id
 
     async def close_host(self) -> None:
+        """Close the host."""
         await self.host.__aexit__()
 
     def end(self) -> None:
+        """Close everything, and delete the database."""
         pending = asyncio.all_tasks(self.loop)
         for task in pending:
             task.cancel()
@@ -155,12 +171,12 @@ class World:
         self.loop.close()
         self.folder.cleanup()
 
-    def held_by_phone(self) -> dict[str, int]:
-        """Stamps of each customer's card, from what was really applied."""
+    def stamps_by_phone(self) -> dict[str, int]:
+        """Sum the stamps of each customer's card, from what was really applied."""
         signs = {"stamps_added": 1, "stamps_reversed": -1}
         totals: dict[str, int] = {}
-        for one in self.sandbox.state.operations:
-            if one["kind"] in signs:
-                phone = self.sandbox.state.cards[one["card_id"]].phone or ""
-                totals[phone] = totals.get(phone, 0) + signs[one["kind"]] * one["count"]
+        for operation in self.sandbox.state.operations:
+            if operation["kind"] in signs:
+                phone = self.sandbox.state.cards[operation["card_id"]].phone or ""
+                totals[phone] = totals.get(phone, 0) + signs[operation["kind"]] * operation["count"]
         return {phone: stamps for phone, stamps in totals.items() if stamps}

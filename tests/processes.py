@@ -1,4 +1,7 @@
-"""Real processes for tests: started with a clean environment, ended by their id."""
+"""Real processes for tests: started with a clean environment, ended by their id.
+
+Owns starting, waiting and ending them; what they print is left to the tests.
+"""
 
 from __future__ import annotations
 
@@ -24,13 +27,14 @@ CONNECTORS = [sys.executable, "-m", "connectors"]
 
 
 def environment(more: Mapping[str, str]) -> dict[str, str]:
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "SYSTEMROOT") if name in os.environ}
-    return {**kept, "PYTHONUNBUFFERED": "1", "COLUMNS": "200", **more}
+    """Return what a process needs of the machine's environment, and `more`."""
+    inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "SYSTEMROOT") if name in os.environ}
+    return {**inherited, "PYTHONUNBUFFERED": "1", "COLUMNS": "200", **more}
 
 
 @contextmanager
 def started(arguments: list[str], env: Mapping[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A `connectors …` process whose output goes to a file; killed at the end if it still runs."""
+    """Start a `connectors …` process whose output goes to a file; it is killed at the end if it still runs."""
     with log.open("ab") as out:
         process = subprocess.Popen(
             [*CONNECTORS, *arguments], env=environment(env), stdout=out, stderr=out, stdin=subprocess.DEVNULL
@@ -44,7 +48,7 @@ def started(arguments: list[str], env: Mapping[str, str], log: Path) -> Iterator
 
 
 def run(arguments: list[str], env: Mapping[str, str], *, timeout: float = 60) -> subprocess.CompletedProcess[str]:
-    """A `connectors …` command to its end."""
+    """Run a `connectors …` command to its end."""
     return subprocess.run(
         [*CONNECTORS, *arguments],
         env=environment(env),
@@ -57,7 +61,7 @@ def run(arguments: list[str], env: Mapping[str, str], *, timeout: float = 60) ->
 
 
 def invoke(arguments: list[str], env: Mapping[str, str], *, typed: str = "") -> subprocess.CompletedProcess[str]:
-    """A `connectors …` command to its end in this process, where its outcome is asked for and not the process.
+    """Run a `connectors …` command to its end in this process, where its outcome is asked for and not the process.
 
     Not where a loop runs in this thread: a command starts its own.
     """

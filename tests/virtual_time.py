@@ -1,4 +1,7 @@
-"""An event loop whose time jumps to the next timer instead of passing: hours of pauses in milliseconds."""
+"""An event loop whose time jumps to the next timer instead of passing: hours of pauses in milliseconds.
+
+Owns the loop and the host's clock on it; nothing on such a loop may wait for a thread or a socket.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,17 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-EPOCH = 1_760_000_000_000_000  # some time in 2025, in microseconds
+EPOCH = 1_760_000_000_000_000
+"""Some time in 2025, in UTC microseconds: when every virtual loop begins."""
 
 
-class _Jumping(selectors.DefaultSelector):  # type: ignore[misc,valid-type]
+class _JumpingSelector(selectors.DefaultSelector):  # type: ignore[misc,valid-type]  # chosen by the platform
+    """Waits for nothing: where no event is ready, the time until the next timer has passed."""
+
     loop: VirtualLoop
 
     def select(self, timeout: float | None = None) -> Any:
+        """Return the ready events, as the selector of the platform types them."""
         ready = super().select(0)
         if not ready and timeout:
             self.loop.now += timeout
@@ -25,30 +32,34 @@ class _Jumping(selectors.DefaultSelector):  # type: ignore[misc,valid-type]
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """Give it to `run`; nothing on it may wait for a thread or a socket."""
+    """An event loop with a time of its own, in seconds since it was made."""
 
     def __init__(self) -> None:
         self.now = 0.0
-        selector = _Jumping()
+        selector = _JumpingSelector()
         selector.loop = self
         super().__init__(selector)
 
     def time(self) -> float:
+        """Return the virtual time, by which the loop's timers go."""
         return self.now
 
 
 class VirtualClock:
-    """The host's clock on such a loop."""
+    """The host's clock on a virtual loop."""
 
     def __init__(self, loop: VirtualLoop) -> None:
         self._loop = loop
 
     def now(self) -> int:
+        """Return the virtual time in UTC microseconds."""
         return EPOCH + int(self._loop.time() * 1_000_000)
 
     def seconds(self) -> float:
+        """Return the virtual time in seconds since 1970."""
         return self.now() / 1_000_000
 
 
 def run(loop: VirtualLoop, work: Coroutine[Any, Any, T]) -> T:
+    """Run work on a virtual loop to its end."""
     return loop.run_until_complete(work)

@@ -19,7 +19,7 @@ from connectors.domain.person import Reference
 from connectors.runtime.host import Host
 from connectors.services import PersonCount, Refusal
 from connectors.services.people import reference_from
-from connectors.sync.erasure import Counts
+from connectors.sync.person_search import Counts
 
 _SHAPES = {
     "phone": "write the phone with its country code, such as +380 50 111 22 01",

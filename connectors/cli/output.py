@@ -83,12 +83,12 @@ def _expected_error(error: Exception) -> str | None:
     from connectors.services import Refusal
     from connectors.sevenstamp.client import SevenStampError
     from connectors.store.errors import StoreError
-    from connectors.sync.tills import wrong_fields
+    from connectors.sync.field_errors import describe_field_errors
 
     if isinstance(error, Refusal | StoreError | SevenStampError | ConnectorError):
         return str(error)
     if isinstance(error, ValidationError):
-        return f"the environment is not understood: {wrong_fields(error, prefix='CONNECTORS_')}"
+        return f"the environment is not understood: {describe_field_errors(error, prefix='CONNECTORS_')}"
     return None
 
 

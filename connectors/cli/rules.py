@@ -16,7 +16,7 @@ from connector_sdk.connector import TillAccount
 from connector_sdk.money import Money
 from connector_sdk.rule import Multiplier, StampRule
 from connectors.services import Refusal
-from connectors.sync.tills import wrong_fields
+from connectors.sync.field_errors import describe_field_errors
 
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _WINDOW = re.compile(r"(\d+)x?(?:\s+([a-z,-]+))?(?:\s+(\d\d?:\d\d)-(\d\d?:\d\d))?")
@@ -58,7 +58,7 @@ class RuleOptions:
         try:
             return StampRule.model_validate(values)
         except ValidationError as error:
-            raise Refusal(f"the rule is not understood: {wrong_fields(error)}") from None
+            raise Refusal(f"the rule is not understood: {describe_field_errors(error)}") from None
 
 
 def _kind(text: str, currency: str) -> dict[str, object]:

@@ -32,7 +32,8 @@ from connector_sdk.till_client import unpaced
 from connectors.cli.output import say
 from connectors.cli.targets import ConnectorClass, connector_at, stub_of
 from connectors.services import Refusal, require_known_fields
-from connectors.sync.tills import app_settings, wrong_fields
+from connectors.sync.field_errors import describe_field_errors
+from connectors.sync.tills import app_settings
 
 _REREAD_SECONDS = 2.0
 """The most that one reading of a changed answer may take: a value may send a connector into an endless loop."""
@@ -111,7 +112,9 @@ def _opening(connector_class: ConnectorClass, request: Request, stub: TillStub |
     try:
         settings = connector_class.settings_model.model_validate(dict(values))
     except ValidationError as error:
-        raise Refusal(f"the settings do not fit: {wrong_fields(error)}; say them with --set FIELD=VALUE") from None
+        raise Refusal(
+            f"the settings do not fit: {describe_field_errors(error)}; say them with --set FIELD=VALUE"
+        ) from None
     return _Opening(connector_class, settings, stub.app() if stub is not None else app_settings(connector_class))
 
 

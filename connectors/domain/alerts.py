@@ -34,6 +34,7 @@ def next_step(state: AlertState, *, trouble: bool, now: int) -> AlertStep:
     if not trouble:
         # the end is told where the trouble was
         return AlertStep(AlertState(None, None), tells=state.told_at is not None)
+    # trouble begins in silence: most of it is a till that was restarted
     if state.since is None:
         return AlertStep(AlertState(now, None), tells=False)
     if state.told_at is None and state.since <= now - PATIENCE:

@@ -1,4 +1,7 @@
-"""What time it is, as a parameter: UTC microseconds. Tests bring their own; pauses go through asyncio."""
+"""Time as UTC microseconds: its units, its conversion, and the clock as a parameter, so that tests bring their own.
+
+Owns no waiting: pauses go through asyncio.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,10 @@ DAY = 24 * HOUR
 
 
 class Clock(Protocol):
+    """Anything that knows what time it is."""
+
     def now(self) -> int:
-        """UTC microseconds since 1970."""
+        """Return the microseconds since 1970 (UTC)."""
         ...
 
 
@@ -22,15 +27,17 @@ class SystemClock:
     """The machine's own clock."""
 
     def now(self) -> int:
+        """Return the microseconds since 1970 (UTC), as the machine has them."""
         return time.time_ns() // 1000
 
 
 def micros(moment: datetime) -> int:
-    """An aware moment as UTC microseconds, exactly."""
+    """Convert an aware datetime to UTC microseconds, exactly."""
+    # `timestamp()` is a float, which loses microseconds: the parts of a difference are whole numbers
     delta = moment - datetime(1970, 1, 1, tzinfo=UTC)
     return (delta.days * 86400 + delta.seconds) * SECOND + delta.microseconds
 
 
 def moment(value: int) -> datetime:
-    """UTC microseconds as an aware datetime."""
+    """Convert UTC microseconds to an aware datetime."""
     return datetime.fromtimestamp(value // SECOND, UTC).replace(microsecond=value % SECOND)

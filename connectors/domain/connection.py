@@ -1,12 +1,14 @@
 """A connection: one cafe's till account joined to its 7stamp key, and how it is doing.
 
-Owns the value and its states; secrets are only ever in `Secrets`, never in a connection's text.
+Owns the value and its states; changing them is `connectors.store.connections`'. Its secrets are encrypted, and left out
+of its text.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from connector_sdk.connector import Location, TillAccount
 from connector_sdk.hookspecs import ConnectionFacts
@@ -15,20 +17,35 @@ from connectors.domain.clock import MINUTE
 
 
 class Health(StrEnum):
+    """How a connection is doing; stored with since when, and why where there is a reason."""
+
     active = "active"
+    """Everything works: so it begins, and so it is again after a resume, new secrets, or a read that went through."""
     paused = "paused"
+    """A person stopped it: its till is not read and nothing is sent. Hooks are still taken. A person resumes it."""
     needs_authorisation = "needs_authorisation"
+    """The till or 7stamp refuses its secrets, or the till's owner withdrew them. New secrets make it active."""
     failing = "failing"
+    """Several reads in a row failed. It is read on with growing pauses, and the first that goes through ends this."""
     removed = "removed"
+    """A person removed it. Final: its sales stay in the ledger, and a new connection to the account adopts them."""
 
 
+# a till that fails today may answer with the next poll, and what is planned does not need the till at all
 WORKING = (Health.active, Health.failing)
 """The states in which tills are read and operations sent."""
 
 
+class Stretch(NamedTuple):
+    """A stretch of time, from `start` to just before `end` (UTC microseconds)."""
+
+    start: int
+    end: int
+
+
 @dataclass(frozen=True, slots=True)
 class Business:
-    """Whose cards they are, as 7stamp says; `allowed` operations a month, `None` for no limit."""
+    """Whose cards they are, as 7stamp says; `country` and `currency` are ISO codes, `zone` an IANA name."""
 
     id: str
     name: str
@@ -68,8 +85,8 @@ class Connection:
     hook_token: str = field(repr=False)
     key_login: str | None = None
     expires_at: int | None = None
-    skipped: tuple[tuple[int, int], ...] = ()
-    """Stretches of time (from, to) whose receipts earn nothing: pauses that a person left out."""
+    skipped: tuple[Stretch, ...] = ()
+    """Stretches whose receipts earn nothing: pauses that a person left out."""
     former_hook_until: int | None = None
     """Until when the hook address from before the last renewal still takes hooks."""
     refused_at: int | None = None
@@ -77,11 +94,14 @@ class Connection:
 
     @property
     def refuses(self) -> bool:
-        """Whether hooks come and are refused, and none has been taken since."""
+        """Whether hooks come and are refused, and none has been taken since.
+
+        New secrets end that as well: what was refused with the old ones says nothing of them.
+        """
         return self.refused_at is not None and self.refused_at > max(self.last_hook_at or 0, self.authorised_at)
 
     def facts(self) -> ConnectionFacts:
-        """What plugins are told."""
+        """Return what plugins may know of a connection."""
         return ConnectionFacts(
             id=self.id,
             connector=self.connector,
@@ -93,22 +113,24 @@ class Connection:
         )
 
     def admits(self, closed_at: int) -> bool:
-        """Whether a receipt closed then earns stamps without a backfill."""
-        # a till that writes no seconds says when the minute began in which it was closed
+        """Say whether a receipt closed then (UTC microseconds) earns stamps without a backfill."""
+        # A till that writes no seconds says when the minute began in which a receipt was closed. Its first receipts
+        # would seem older than the connection, so a whole minute counts as its own last moment.
         latest = closed_at + MINUTE - 1 if closed_at % MINUTE == 0 else closed_at
-        return latest >= self.began_at and not any(start <= closed_at < end for start, end in self.skipped)
+        is_skipped = any(stretch.start <= closed_at < stretch.end for stretch in self.skipped)
+        return latest >= self.began_at and not is_skipped
 
     def covers(self, location_id: str | None) -> bool:
-        """Whether a receipt of that location is this connection's."""
+        """Say whether a receipt of that location is this connection's."""
         return not self.scope or location_id in self.scope
 
 
-def overlap(ours: tuple[str, ...], theirs: tuple[str, ...]) -> bool:
-    """Whether two scopes within one till account share a location; an empty scope is all of them."""
-    return not ours or not theirs or bool(set(ours) & set(theirs))
+def share_location(scope: tuple[str, ...], other: tuple[str, ...]) -> bool:
+    """Say whether two scopes within one till account share a location; an empty scope is all of them."""
+    return not scope or not other or bool(set(scope) & set(other))
 
 
-def named(scope: tuple[str, ...], locations: tuple[Location, ...]) -> str:
-    """A scope in words."""
+def describe_scope(scope: tuple[str, ...], locations: tuple[Location, ...]) -> str:
+    """Return the names of a scope's locations, or "all locations" for an empty one."""
     names = {location.id: location.name for location in locations}
-    return ", ".join(names.get(location, location) for location in scope) or "all locations"
+    return ", ".join(names.get(location_id, location_id) for location_id in scope) or "all locations"

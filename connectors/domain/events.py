@@ -14,6 +14,8 @@ from connector_sdk.sale import Sale
 from connectors.domain.connection import Health
 
 
+# A wake-up saves waiting and carries nothing: what is due stands in the database, and a host that missed one (another
+# process made the commit) finds the same work when it looks next.
 class Wakeup(StrEnum):
     """A kind of work that a commit made due, or that a look at the database found due."""
 

@@ -8,16 +8,19 @@ from __future__ import annotations
 from connectors.domain.clock import DAY, HOUR, SECOND
 
 POLL_WITHOUT_HOOKS = 60
+"""Seconds between polls of a till that tells nothing by itself."""
 POLL_WITH_HOOKS = 900
 """Seconds between polls of a till that tells of its sales itself: the poll only finds what a hook missed."""
 HOOKS_ARRIVE_FOR = 24 * HOUR
 """Hooks count as arriving while the last one is no older than this."""
 LOOKBACK_EVERY = HOUR
+"""Between look-backs, in microseconds as all that follows."""
 FAILURES_UNTIL_FAILING = 3
 """So many reads in a row must fail before a connection is said to fail: a till may be restarted."""
 YOUNG_FOR = HOUR
 """So long somebody may still wait for a connection's first receipt, and polls may be asked for more often."""
 SOON = 5 * SECOND
+"""Between two polls of a young connection whose first receipt somebody waits for."""
 RECHECK = 10 * SECOND
 """A till that changed something at its side is asked at once, but no more often than this."""
 HINT_ENDS_AFTER = 3 * DAY
@@ -25,6 +28,7 @@ HINT_ENDS_AFTER = 3 * DAY
 FORMER_ADDRESS_LIVES = 24 * HOUR
 """A hook address that was renewed is still answered for this long."""
 
+# most tills show a receipt within seconds of the hook that names it; one that does not is asked hourly in the end
 _HINT_PAUSES = (2, 5, 15, 60, 300, 900, 3600)
 _LARGEST_BACKOFF = 64
 _LONGEST_BACKOFF = 3600
@@ -33,6 +37,7 @@ _LONGEST_BACKOFF = 3600
 def poll_pause(poll_seconds: int | None, failures: int, *, hooks_arrive: bool) -> int:
     """Return the microseconds until the next poll: twice as long after each failure, up to an hour."""
     seconds = poll_seconds or (POLL_WITH_HOOKS if hooks_arrive else POLL_WITHOUT_HOOKS)
+    # a till that is polled rarely by choice is not polled more often because it fails: hence the inner maximum
     backoff: int = min(2**failures, _LARGEST_BACKOFF)
     return min(seconds * backoff, max(seconds, _LONGEST_BACKOFF)) * SECOND
 

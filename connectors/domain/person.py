@@ -1,6 +1,6 @@
-"""A customer as somebody asks for one: a phone, an email or a card number, and how each is recognised in other texts.
+"""A customer as somebody asks for one: by phone, email or card number, and how each is recognised in other texts.
 
-Owns the spellings; where such texts are kept is the store's.
+Owns the spellings, as pure functions; where such texts are stored, and their erasure, is the store's.
 """
 
 from __future__ import annotations
@@ -21,8 +21,11 @@ MASKED_CARD = "····"
 """What stands in place of a card's last four digits once its customer is erased."""
 
 _SEPARATORS = r"[\s().\-/]{0,3}"
-_LONG_ENOUGH = 8  # fewer digits than that are a phone only together with the country's code
+"""What people write between the digits of a phone."""
+_SHORTEST_NATIONAL = 8
+"""Digits of a phone that are a phone by themselves; fewer are one only together with the country's code."""
 _ESCAPED = re.compile(r"\\{1,4}u([0-9a-fA-F]{4})")
+"""A character as JSON escapes it, perhaps within text that was itself escaped."""
 
 
 class Reference(NamedTuple):
@@ -40,34 +43,36 @@ class TillId(NamedTuple):
     value: str
 
 
-def references(who: Customer, country: str | None) -> Sequence[Reference]:
-    """The names 7stamp knows a customer by, best first; what cannot be one is left out.
+def references(customer: Customer, country: str | None) -> Sequence[Reference]:
+    """Return the names 7stamp knows a customer by, best first; what cannot be one is left out.
 
     A phone without a plus is read as a number of the account's country.
     """
+    # a number is a card itself; a phone is mostly one person's; an email is shared more often
     names: list[Reference] = []
-    if who.number:
-        names.append(Reference("number", who.number))
-    if who.phone and (phone := international(who.phone, country)):
+    if customer.number:
+        names.append(Reference("number", customer.number))
+    if customer.phone and (phone := parse_phone(customer.phone, country)):
         names.append(Reference("phone", phone))
-    if who.email and "@" in who.email:
-        names.append(Reference("email", who.email.strip().lower()))
+    if customer.email and "@" in customer.email:
+        names.append(Reference("email", customer.email.strip().lower()))
     return names
 
 
-def international(text: str, country: str | None) -> str | None:
-    """A phone in E.164, or `None` where it cannot be a phone."""
+def parse_phone(text: str, country: str | None) -> str | None:
+    """Return a phone in E.164, or `None` where the text cannot be a phone; `country` is an ISO code."""
     try:
         number = phonenumbers.parse(text, country)
     except phonenumbers.NumberParseException:
         return None
+    # by its length only: which prefixes are in use changes faster than the library
     if not phonenumbers.is_possible_number(number):
         return None
     return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
 
 
 @dataclass(frozen=True)
-class Traces:
+class PersonMatcher:
     """Recognises a person in what tills sent, whatever its form: JSON, form fields, plain text.
 
     `till_ids` count only where they stand under a name that is somebody's, such as `client_id`: elsewhere the same
@@ -79,60 +84,72 @@ class Traces:
     _pattern: re.Pattern[str] | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        parts = [_spellings(reference) for reference in sorted(self.references)]
-        object.__setattr__(self, "_pattern", re.compile("|".join(parts), re.IGNORECASE) if parts else None)
+        spellings = [_spellings(reference) for reference in sorted(self.references)]
+        pattern = re.compile("|".join(spellings), re.IGNORECASE) if spellings else None
+        object.__setattr__(self, "_pattern", pattern)  # a frozen dataclass allows no plain assignment
 
-    def found_in(self, text: str) -> bool:
-        """Whether a text names the person."""
-        if self._pattern is not None and any(self._pattern.search(form) for form in _forms(text)):
+    def matches(self, text: str) -> bool:
+        """Say whether a text names the person."""
+        if self._pattern is not None and any(self._pattern.search(form) for form in _unescaped_forms(text)):
             return True
-        return bool(self.till_ids) and _names_somebody(text, self.till_ids)
+        return bool(self.till_ids) and _has_personal_value(text, self.till_ids)
 
-    def masked(self, text: str) -> str:
-        """The text with every name of the person masked."""
+    def mask(self, text: str) -> str:
+        """Return the text with every name of the person masked."""
         return self._pattern.sub(MASK, text) if self._pattern is not None else text
 
 
 def _spellings(reference: Reference) -> str:
-    """A pattern of everything people and tills write for a name; linear, for it meets what strangers sent."""
+    """Return a pattern of everything that people and tills write for a name.
+
+    It matches in linear time, for it meets what strangers sent: no part of it repeats without a bound.
+    """
     match reference.kind:
         case "phone":
-            parsed = phonenumbers.parse(reference.value)
-            national = phonenumbers.national_significant_number(parsed)
-            digits = national if len(national) >= _LONG_ENOUGH else reference.value.lstrip("+")
-            return _SEPARATORS.join(digits) + r"(?!\d)"
+            return _SEPARATORS.join(_shortest_digits(reference.value)) + r"(?!\d)"
         case "email":
+            # no other address ends or begins with it: `joanna@…` is not `anna@…`, nor is `…@example.com.ua`
             return rf"(?<![\w.+-]){re.escape(reference.value)}(?![\w-]|\.\w)"
     return rf"(?<!\d){reference.value[:3]}[\s-]?{reference.value[3:]}(?!\d)"
 
 
-def _forms(text: str) -> Iterator[str]:
-    """The text as it is, as the bytes that it may stand for, and with the escapes of JSON and of forms undone."""
+def _shortest_digits(phone: str) -> str:
+    """Return the digits that every spelling of a phone ends with: the national ones, where they are enough."""
+    national = phonenumbers.national_significant_number(phonenumbers.parse(phone))
+    return national if len(national) >= _SHORTEST_NATIONAL else phone.lstrip("+")
+
+
+def _unescaped_forms(text: str) -> Iterator[str]:
+    """Yield the text as it is, and with the escapes of JSON and of forms undone.
+
+    A stored body is text of one character a byte (Latin-1), so that UTF-8 in it must be decoded first.
+    """
     yield text
     try:
         decoded = text.encode("latin-1").decode("utf-8")
     except (UnicodeEncodeError, UnicodeDecodeError):
         decoded = text
-    plain = _ESCAPED.sub(lambda escape: chr(int(escape[1], 16)), decoded)
-    if plain != text:
-        yield plain
+    unescaped = _ESCAPED.sub(lambda escape: chr(int(escape[1], 16)), decoded)
+    if unescaped != text:
+        yield unescaped
     if "%" in text or "+" in text:
         yield unquote_plus(decoded)
 
 
-def _names_somebody(text: str, wanted: Collection[str]) -> bool:
-    """Whether a value of a JSON text is one of these, under a name that is somebody's."""
+def _has_personal_value(text: str, values: Collection[str]) -> bool:
+    """Say whether a JSON text has one of these values under a name that is somebody's, however deep below it."""
     try:
         root = json.loads(text)
     except (ValueError, RecursionError):
         return False
-    left: list[tuple[object, bool]] = [(root, False)]
-    while left:
-        value, personal = left.pop()
+    # a stack instead of recursion: what a stranger sent may be nested as deep as the parser lets it
+    stack: list[tuple[object, bool]] = [(root, False)]
+    while stack:
+        value, is_personal = stack.pop()
         if isinstance(value, dict):
-            left += [(inner, personal or personal_name(str(name))) for name, inner in value.items()]
+            stack += [(inner, is_personal or personal_name(str(name))) for name, inner in value.items()]
         elif isinstance(value, list):
-            left += [(inner, personal) for inner in value]
-        elif personal and str(value) in wanted:
+            stack += [(inner, is_personal) for inner in value]
+        elif is_personal and str(value) in values:
             return True
     return False

@@ -1,11 +1,11 @@
-"""Entitlement minus what is already planned is the next operation.
+"""Planning: entitlement minus what is already planned is the next operation.
 
-Owns that subtraction, per (sale, card), as a pure function; writing its answer down is ingest's.
+Owns that subtraction, per (sale, card), as a pure function; writing its answer down is the planner's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from connectors.domain.operation import MOVABLE, Planned, State
@@ -20,34 +20,46 @@ class Step:
 
 
 def plan(target: int, operations: Iterable[Planned]) -> Step:
-    """What brings the operations of one (sale, card) to `target` stamps.
+    """Return the step that brings the operations of one (sale, card) to `target` stamps.
 
     Every operation but a cancelled one counts as planned, whatever became of it, so that nothing is planned twice.
-    An operation against the wanted direction that is not on the wire is cancelled rather than answered by its
-    opposite; the youngest goes first. And what was rejected never took effect: no reversal takes back more than
-    was or may have been given, and no addition gives again what a rejected reversal left on the card.
     """
     counted = [operation for operation in operations if operation.state is not State.cancelled]
     remainder = target - sum(operation.signed for operation in counted)
+    # what was rejected counts as planned, but never took effect
     given = sum(operation.signed for operation in counted if operation.state is not State.rejected)
-    cancel: list[str] = []
-    for operation in sorted((o for o in counted if o.state in MOVABLE), key=lambda o: -o.n):
+    cancelled: list[str] = []
+    for operation in _movable_youngest_first(counted):
+        # an operation against the wanted direction is cancelled rather than answered by its opposite
         if remainder * operation.signed < 0:
-            cancel.append(operation.id)
+            cancelled.append(operation.id)
             remainder += operation.signed
             given -= operation.signed
-    if remainder > 0:
-        remainder = min(remainder, max(0, target - given))
-    else:
-        remainder = max(remainder, min(0, target - given))
-    return Step(tuple(cancel), remainder)
+    return Step(tuple(cancelled), _bounded(remainder, target - given))
 
 
-def net(operations: Iterable[Planned]) -> Step:
-    """What to undo once an operation came back from the wire unapplied: opposites that now meet off it cancel out."""
+def _movable_youngest_first(operations: Iterable[Planned]) -> Sequence[Planned]:
+    """Return what is neither on the wire nor settled, the operation planned last first."""
     movable = [operation for operation in operations if operation.state in MOVABLE]
-    ups = sum(operation.signed for operation in movable if operation.signed > 0)
-    downs = sum(operation.signed for operation in movable if operation.signed < 0)
-    if not ups or not downs:
+    return sorted(movable, key=lambda operation: -operation.n)
+
+
+def _bounded(remainder: int, missing: int) -> int:
+    """Bound what is planned by what is `missing` on the card once everything planned has taken effect.
+
+    A rejected addition was never given, so no reversal takes it back. A rejected reversal left its stamps on the card,
+    so no addition gives them again.
+    """
+    if remainder > 0:
+        return min(remainder, max(0, missing))
+    return max(remainder, min(0, missing))
+
+
+def net_out(operations: Iterable[Planned]) -> Step:
+    """Return the step that cancels opposites which wait side by side, now that one came back unapplied."""
+    movable = _movable_youngest_first(operations)
+    added = sum(operation.signed for operation in movable if operation.signed > 0)
+    reversed_ = sum(operation.signed for operation in movable if operation.signed < 0)
+    if not added or not reversed_:
         return Step((), 0)
-    return Step(tuple(operation.id for operation in sorted(movable, key=lambda o: -o.n)), ups + downs)
+    return Step(tuple(operation.id for operation in movable), added + reversed_)

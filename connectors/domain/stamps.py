@@ -1,6 +1,6 @@
-"""What a sale earns by a rule, and the arithmetic in words.
+"""Stamp rules: the stamps that a sale earns, and why as many.
 
-Owns the stamp rules; what of it is already planned is `planning`'s.
+Owns the arithmetic, as pure functions; what of it is already planned is `planning`'s.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from zoneinfo import ZoneInfo
 from connector_sdk.messages import Message
 from connector_sdk.money import Money
 from connector_sdk.rule import Multiplier, Refunds, StampRule
-from connector_sdk.sale import Sale, SaleStatus
+from connector_sdk.sale import Line, Sale, SaleStatus
 
 
 @dataclass(frozen=True, slots=True)
 class Earned:
-    """How many stamps, and why as many."""
+    """The stamps that a sale earns, and why as many (or none)."""
 
     stamps: int
     why: Message
@@ -27,7 +27,7 @@ class Earned:
 
 @dataclass(frozen=True, slots=True)
 class RuleVersion:
-    """A rule and from when on (UTC microseconds) receipts closed are planned by it."""
+    """A rule, and the moment (UTC microseconds) from which on receipts that are closed are planned by it."""
 
     number: int
     effective_from: int
@@ -35,76 +35,132 @@ class RuleVersion:
 
 
 def rule_in_force(versions: Sequence[RuleVersion], closed_at: int) -> RuleVersion:
-    """The version in force at a moment; `versions` are in order of `effective_from`, the first from the beginning."""
-    chosen = versions[0]
+    """Return the version in force at a moment (UTC microseconds).
+
+    `versions` are in order of `effective_from`; the first holds from the beginning of time.
+    """
+    in_force = versions[0]  # receipts from before the connection, which a backfill brings, have a rule too
     for version in versions:
         if version.effective_from <= closed_at:
-            chosen = version
-    return chosen
+            in_force = version
+    return in_force
 
 
 def stamps_for(sale: Sale, rule: StampRule, zone: str) -> Earned:
-    """Stamps of one sale, in the venue's `zone`; what customers there are does not matter here."""
+    """Work out the stamps of one sale by a rule, whoever its customer is.
+
+    `zone` is the venue's: the windows of multipliers are on its clock.
+    """
+    # first what gives nothing under any rule; then what the rule counts, times the window; the bound comes last
+    reason = _why_nothing(sale, rule)
+    if reason is not None:
+        return Earned(0, reason)
+    return _capped(_multiplied(_by_kind(sale, rule), sale, rule, zone), rule)
+
+
+def _why_nothing(sale: Sale, rule: StampRule) -> Message | None:
+    """Say why a sale earns nothing whatever the rule counts; the first reason that fits, `None` where none does."""
     if sale.status is SaleStatus.voided:
-        return Earned(0, Message("why.voided"))
+        return Message("why.voided")
     if sale.status is SaleStatus.open or sale.closed_at is None:
-        return Earned(0, Message("why.open"))
+        return Message("why.open")
     if sale.gift:
-        return Earned(0, Message("why.gift"))
-    if sale.paid.minor < 0:  # some tills keep a return as a receipt of its own
-        return Earned(0, Message("why.below_zero"))
+        return Message("why.gift")
+    if sale.paid.minor < 0:  # some tills record a return as a receipt of its own
+        return Message("why.below_zero")
+    return _why_below_minimum(sale, rule)
+
+
+def _why_below_minimum(sale: Sale, rule: StampRule) -> Message | None:
+    # amounts of two currencies cannot be compared, so this comes before any comparison
     for amount in (rule.minimum, rule.amount):
         if amount is not None and amount.currency != sale.paid.currency:
-            return Earned(0, Message("why.currency", {"amount": amount}))
+            return Message("why.currency", {"amount": amount})
     if rule.minimum is not None and sale.paid < rule.minimum:
-        return Earned(0, Message("why.minimum", {"minimum": rule.minimum}))
-    earned = _by_kind(sale, rule)
+        return Message("why.minimum", {"minimum": rule.minimum})
+    return None
+
+
+def _multiplied(earned: Earned, sale: Sale, rule: StampRule, zone: str) -> Earned:
+    """Multiply what was earned, where the sale was closed in the window of a multiplier."""
+    if sale.closed_at is None or not earned.stamps:
+        return earned
     times = _multiplier(rule.multipliers, sale.closed_at.astimezone(ZoneInfo(zone)))
-    if earned.stamps and times > 1:
-        earned = Earned(
-            earned.stamps * times,
-            Message("why.times", {"why": earned.why, "times": times, "stamps": earned.stamps * times}),
-        )
-    if rule.max_per_sale is not None and earned.stamps > rule.max_per_sale:
-        return Earned(rule.max_per_sale, Message("why.most", {"why": earned.why, "most": rule.max_per_sale}))
-    return earned
+    if times <= 1:
+        return earned
+    stamps = earned.stamps * times
+    return Earned(stamps, Message("why.times", {"why": earned.why, "times": times, "stamps": stamps}))
+
+
+def _capped(earned: Earned, rule: StampRule) -> Earned:
+    """Bound what was earned by the most that the rule gives for one sale."""
+    if rule.max_per_sale is None or earned.stamps <= rule.max_per_sale:
+        return earned
+    return Earned(rule.max_per_sale, Message("why.most", {"why": earned.why, "most": rule.max_per_sale}))
 
 
 def _by_kind(sale: Sale, rule: StampRule) -> Earned:
-    keep = rule.refunds is Refunds.keep
-    refunded = Money.zero(sale.paid.currency) if keep else sale.refunded
-    kept = sale.paid - refunded
-    if rule.kind == "per_order":
-        if refunded and kept.minor <= 0:
-            return Earned(0, Message("why.refunded"))
-        return Earned(1, Message("why.per_order"))
-    if rule.kind == "by_amount":
-        if rule.amount is None:
-            raise ValueError("a rule by amount has an amount")
-        stamps = max(0, kept // rule.amount)
-        if not stamps:
-            return Earned(0, Message("why.under", {"kept": kept, "amount": rule.amount}))
-        return Earned(stamps, Message("why.by_amount", {"kept": kept, "amount": rule.amount, "stamps": stamps}))
-    quantity = sum(
-        (
-            line.quantity - (Decimal(0) if keep else line.refunded_quantity)
-            for line in sale.lines
-            if not line.gift and (line.product_id in rule.products or line.category_id in rule.categories)
-        ),
-        Decimal(0),
-    )
+    """Count what the rule's kind counts: the order, its amount, or its items."""
+    match rule.kind:
+        case "per_order":
+            return _per_order(sale, rule)
+        case "by_amount":
+            return _by_amount(sale, rule)
+        case "per_item":
+            return _per_item(sale, rule)
+
+
+def _refunded(sale: Sale, rule: StampRule) -> Money:
+    """Return what counts as refunded: nothing, where the rule lets customers keep their stamps."""
+    return Money.zero(sale.paid.currency) if rule.refunds is Refunds.keep else sale.refunded
+
+
+def _per_order(sale: Sale, rule: StampRule) -> Earned:
+    refunded = _refunded(sale, rule)
+    # an order of nothing earns its stamp; one of which nothing is left does not
+    if refunded and (sale.paid - refunded).minor <= 0:
+        return Earned(0, Message("why.refunded"))
+    return Earned(1, Message("why.per_order"))
+
+
+def _by_amount(sale: Sale, rule: StampRule) -> Earned:
+    if rule.amount is None:
+        raise ValueError("a rule by amount has an amount")
+    remaining = sale.paid - _refunded(sale, rule)
+    params: dict[str, object] = {"kept": remaining, "amount": rule.amount}
+    stamps = max(0, remaining // rule.amount)
+    if not stamps:
+        return Earned(0, Message("why.under", params))
+    return Earned(stamps, Message("why.by_amount", {**params, "stamps": stamps}))
+
+
+def _per_item(sale: Sale, rule: StampRule) -> Earned:
+    quantity = sum((_remaining_quantity(line, rule) for line in sale.lines if _counts(line, rule)), Decimal(0))
+    # items sold by weight have fractions: only whole ones earn
     stamps = max(0, int(quantity.to_integral_value(ROUND_FLOOR)))
     return Earned(stamps, Message("why.per_item", {"quantity": f"{quantity.normalize():f}", "stamps": stamps}))
 
 
+def _counts(line: Line, rule: StampRule) -> bool:
+    """Say whether the rule names a line's product or category; a gift earns nothing."""
+    return not line.gift and (line.product_id in rule.products or line.category_id in rule.categories)
+
+
+def _remaining_quantity(line: Line, rule: StampRule) -> Decimal:
+    return line.quantity if rule.refunds is Refunds.keep else line.quantity - line.refunded_quantity
+
+
 def _multiplier(windows: Sequence[Multiplier], closed: datetime) -> int:
-    """The largest multiplier whose window holds the local time."""
-    return max((window.times for window in windows if _holds(window, closed)), default=1)
+    """Return the largest multiplier whose window holds the local time, 1 where none does."""
+    # windows may overlap: the customer gets the better one, not both
+    return max((window.times for window in windows if _covers(window, closed)), default=1)
 
 
-def _holds(window: Multiplier, closed: datetime) -> bool:
-    now = closed.time().replace(tzinfo=None)
+def _covers(window: Multiplier, closed: datetime) -> bool:
+    """Say whether a window holds a local time; one that ends before it begins goes on after midnight."""
+    now, today = closed.time().replace(tzinfo=None), closed.weekday()
     if window.start < window.end:
-        return closed.weekday() in window.days and window.start <= now < window.end
-    yesterday = (closed.weekday() - 1) % 7
-    return (closed.weekday() in window.days and now >= window.start) or (yesterday in window.days and now < window.end)
+        return today in window.days and window.start <= now < window.end
+    # its days are those on which it begins, so after midnight it is yesterday's window
+    yesterday = (today - 1) % 7
+    return (today in window.days and now >= window.start) or (yesterday in window.days and now < window.end)

@@ -168,7 +168,7 @@ class Scheduler:
     def _following(self, connection: Connection, hints: list[DueHint]) -> Work:
         async def work() -> None:
             try:
-                await self._reader.follow(connection, hints)
+                await self._reader.follow_hints(connection, hints)
             finally:
                 self._hints_under_way[connection.id] -= len(hints)
                 self._hints_under_way += Counter()  # drops those at zero

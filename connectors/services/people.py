@@ -9,13 +9,13 @@ import re
 from dataclasses import dataclass
 
 from connectors.domain.connection import Business
-from connectors.domain.person import Reference, international
+from connectors.domain.person import Reference, parse_phone
 from connectors.services.context import EMAIL, ServiceContext
 from connectors.services.refusal import Refusal
 from connectors.store import connections
 from connectors.store.access.sessions import OPERATOR
-from connectors.sync import erasure
-from connectors.sync.erasure import Counts, Told
+from connectors.sync import erasure, person_search
+from connectors.sync.person_search import Counts, ReportProgress
 
 _LONGEST_PHONE = 40
 
@@ -46,12 +46,12 @@ class PeopleService:
             )
         return chosen
 
-    async def count_person(self, reference: Reference, business: Business, progress: Told) -> PersonCount:
+    async def count_person(self, reference: Reference, business: Business, progress: ReportProgress) -> PersonCount:
         """Count what there is of whoever has this name in a business; changes nothing."""
         trace = await self._find(reference, business, progress)
         return PersonCount(business, trace.counts)
 
-    async def forget_person(self, reference: Reference, business: Business, progress: Told) -> PersonCount:
+    async def forget_person(self, reference: Reference, business: Business, progress: ReportProgress) -> PersonCount:
         """Erase everything of whoever has this name in a business and count what was erased."""
         trace = await self._find(reference, business, progress)
         if trace.counts:
@@ -63,11 +63,15 @@ class PeopleService:
                 await self._erase(remainder, progress)
         return PersonCount(business, trace.counts)
 
-    async def _find(self, reference: Reference, business: Business, progress: Told) -> erasure.Found:
+    async def _find(
+        self, reference: Reference, business: Business, progress: ReportProgress
+    ) -> person_search.FoundPerson:
         owners = self._draft_owners(business)
-        return await erasure.find(self._context.store, business, reference, draft_owners=owners, told=progress)
+        return await person_search.find_person(
+            self._context.store, business, reference, draft_owners=owners, report_progress=progress
+        )
 
-    async def _erase(self, trace: erasure.Found, progress: Told) -> None:
+    async def _erase(self, trace: person_search.FoundPerson, progress: ReportProgress) -> None:
         await erasure.erase(self._context.store, trace.person, self._context.by, progress)
 
     def _draft_owners(self, business: Business) -> tuple[str, ...]:
@@ -85,7 +89,7 @@ def reference_from(text: str, country: str | None) -> Reference:
         return Reference("number", digits)
     if EMAIL.fullmatch(text):
         return Reference("email", text.lower())
-    phone = international(text[:_LONGEST_PHONE], country)
+    phone = parse_phone(text[:_LONGEST_PHONE], country)
     if phone is None:
         raise Refusal("write a phone with its country code, an email, or the six digits on the card", field="who")
     return Reference("phone", phone)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pydantic import ValidationError
 
 from connector_sdk.messages import Catalogue, Message
-from connectors.sync.tills import located, wrong_fields
+from connectors.sync.field_errors import describe_field_errors, field_error
 
 ENGLISH = Catalogue(["connectors"])
 """English words of every message of the host."""
@@ -37,8 +37,8 @@ class WrongFields(Refusal):
     """Settings that a connector cannot take; `fields` says what is wrong with each."""
 
     def __init__(self, title: str, error: ValidationError, where: str) -> None:
-        super().__init__("{title}: {wrong}. {where}", title=title, wrong=wrong_fields(error), where=where)
-        reasons = (located(detail) for detail in error.errors(include_input=False))
+        super().__init__("{title}: {wrong}. {where}", title=title, wrong=describe_field_errors(error), where=where)
+        reasons = (field_error(detail) for detail in error.errors(include_input=False))
         self.fields: Mapping[str, Message] = {name: Message(why) for name, why in reasons}
 
 

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from connector_sdk.messages import Message
-from connectors.domain.clock import DAY
 from connectors.domain.connection import Connection
+from connectors.domain.holds import HOLDS, WAITS_FOR_CARD
 from connectors.domain.operation import Hold, State
-from connectors.domain.person import Reference, international
+from connectors.domain.person import Reference, parse_phone
 from connectors.services.context import EMAIL, ServiceContext
 from connectors.services.refusal import Refusal
 from connectors.services.results import RetryResult
@@ -31,7 +31,6 @@ from connectors.sync.tills import NoConnector
 
 _PROGRESS_PATIENCE = 2.0
 _LONGEST_PHONE = 40
-_HOLD_FOR = 30 * DAY
 
 
 class FoundCard(NamedTuple):
@@ -58,7 +57,7 @@ class ReviewService:
                 return False
             _refuse_excess(tx, operation)
             # without a card there is nobody to send it for: the search for the card begins anew instead
-            if operation.hold in (Hold.no_card, Hold.conflict):
+            if operation.hold in WAITS_FOR_CARD:
                 return _search_card_again(tx, operation)
             return ledger.operations.retry(tx, operation)
 
@@ -136,7 +135,7 @@ class ReviewService:
         connection = await self._context.connection(connection_id)
         chosen = await self._waiting_ids(connection) if ids is None else ids
         try:
-            outcome = await self._context.hooks.try_again(connection, chosen)
+            outcome = await self._context.hooks.unread.retry(connection, chosen)
         except NoConnector as error:
             raise Refusal(str(error)) from None
         return RetryResult(read=outcome.read, still_unread=outcome.still, asked=outcome.asked)
@@ -173,7 +172,7 @@ def _reference_from(text: str, country: str | None) -> Reference:
         return Reference("number", number)
     if EMAIL.fullmatch(text):
         return Reference("email", text.lower())
-    phone = international(text[:_LONGEST_PHONE], country)
+    phone = parse_phone(text[:_LONGEST_PHONE], country)
     if not phone:
         raise Refusal("write a phone with its country code, or the six digits on the card", field="who")
     return Reference("phone", phone)
@@ -233,7 +232,7 @@ def _search_card_again(tx: Transaction, operation: Operation) -> bool:
     customer = ledger.sales.newest_content(tx, sale).customer
     if not customer:
         return False
-    ledger.operations.wait_for_card_again(tx, operation, tx.now + _HOLD_FOR)
+    ledger.operations.wait_for_card_again(tx, operation, HOLDS[Hold.no_card].expires_at(tx.now))
     sale.bound_hash = None
     batch.mark_changed(sale)
     batch.search_card(sale, customer, tx.now)

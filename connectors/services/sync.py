@@ -31,8 +31,8 @@ from connectors.store.rows import in_parts
 from connectors.sync.delivery import Deliverer
 from connectors.sync.identification import Identifier
 from connectors.sync.planner import entitlement, plan_sale
-from connectors.sync.previews import Recent, card_operations, read_recent, recent_of
-from connectors.sync.till_reader import Seen
+from connectors.sync.previews import RecentReceipts, card_operations, read_recent, recent_of
+from connectors.sync.till_reader import ReadResult
 from connectors.sync.tills import NoConnector
 
 _PAUSE_PATIENCE = 30.0
@@ -80,9 +80,9 @@ class SyncService:
         seen = await self._read_till(connection_id)
         return await self._deliver(connection_id, began, seen)
 
-    async def _read_till(self, connection_id: str) -> Seen:
+    async def _read_till(self, connection_id: str) -> ReadResult:
         """Poll, look back and follow every hint that is due."""
-        store, reader, seen = self._context.store, self._context.reader, Seen()
+        store, reader, seen = self._context.store, self._context.reader, ReadResult()
         # A claim, due or not, moves the next read on: the scheduler does not read the same once more right after.
         for due in await store.write(lambda tx: connections.schedule.claim_polls(tx, 1, connection_id)):
             seen.add(await reader.poll(due))
@@ -90,7 +90,7 @@ class SyncService:
             seen.add(await reader.look_back(due))
         # hints last: what polls have brought answers some of them
         while claimed := await store.write(lambda tx: inbox.hints.claim(tx, _HINTS_AT_ONCE, connection_id)):
-            seen.add(await reader.follow(await self._context.connection(connection_id), claimed))
+            seen.add(await reader.follow_hints(await self._context.connection(connection_id), claimed))
         return seen
 
     def _senders(self) -> _Senders:
@@ -108,7 +108,7 @@ class SyncService:
             raise Refusal("this connection needs authorisation: give it a new token or key first")
         return connection
 
-    async def _deliver(self, connection_id: str, began: int, seen: Seen) -> SyncResult:
+    async def _deliver(self, connection_id: str, began: int, seen: ReadResult) -> SyncResult:
         """Find cards, settle what is in doubt and send what is pending; count what became of it since `began`."""
         # The order matters: customers' cards first, so that what they release goes out in the same round; what is in
         # doubt next, because it blocks the rest of its receipt until it is settled.
@@ -129,7 +129,7 @@ class SyncService:
 
     # --- previews ---------------------------------------------------------------------------------------------
 
-    async def recent_receipts(self, name: str, values: SettingValues, account: TillAccount) -> Recent:
+    async def recent_receipts(self, name: str, values: SettingValues, account: TillAccount) -> RecentReceipts:
         """Read an account's newest receipts back from its till. Raises `Refusal`."""
         till = self._context.tills.build(name, values, account)
         try:
@@ -139,7 +139,7 @@ class SyncService:
         finally:
             await till.aclose()
 
-    async def recent_receipts_of(self, connection: Connection) -> Recent:
+    async def recent_receipts_of(self, connection: Connection) -> RecentReceipts:
         """Read a connection's newest receipts; those that arrived here where its till cannot be read back.
 
         Raises `Refusal`.
@@ -209,7 +209,7 @@ class SyncService:
         # newer than whatever the history says of the same receipt.
         ticket = await self._context.store.write(lambda tx: counters.issue_tickets(tx, 1))
 
-        async def report(seen: Seen) -> None:
+        async def report(seen: ReadResult) -> None:
             done = _share(start, seen.at or start, began)
             await progress(ProgressReport(done=done, sales_seen=seen.sales, sales_changed=seen.stored))
 
@@ -234,7 +234,7 @@ class SyncService:
         counts = await self._replan_all(connection, since, progress, write=True)
         line = Message("connection.replanned", counts.as_json())
         await self._context.write(lambda tx: ledger.journal.write(tx, connection.id, line))
-        delivered = await self._deliver(connection_id, began, Seen())
+        delivered = await self._deliver(connection_id, began, ReadResult())
         return ReplanResult(**counts.model_dump(), **delivered.model_dump())
 
     async def _replan_all(self, connection: Connection, since: str, progress: Progress, *, write: bool) -> ReplanCounts:

@@ -27,8 +27,9 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from connector_sdk.messages import Message
-from connectors.domain.clock import DAY, SECOND
+from connectors.domain.clock import SECOND
 from connectors.domain.connection import Connection
+from connectors.domain.holds import HOLDS
 from connectors.domain.operation import Hold, Kind
 from connectors.sevenstamp.client import InDoubt, Limited, NotSent, Outcome, SevenStamp, redeem_path, stamps_path
 from connectors.store import connections, ledger
@@ -48,7 +49,6 @@ LANES = 16
 _AHEAD = 3
 """Claims on disk for each call on the wire."""
 _LOOK_AHEAD = 1000
-_CAP_HOLD = 30 * DAY
 _PATIENCE = 5.0
 """Seconds to wait when nothing is due: the scheduler looks every second, so this is for when nobody wakes us."""
 
@@ -286,9 +286,10 @@ class Deliverer:
         given = ledger.delivery_queue.stamps_of_day(tx, capped)
         beyond = [operation for operation in capped if self._is_beyond_cap(operation, given[operation.id])]
         ledger.operations.unclaim(tx, [operation.id for operation in beyond])
+        facts = HOLDS[Hold.cap]
         for operation in beyond:
-            reason = Message("why.cap", {"most": self._cap_of(operation) or 0, "given": given[operation.id]})
-            ledger.operations.hold_back(tx, operation, Hold.cap, reason, tx.now + _CAP_HOLD)
+            reason = Message(facts.reason, {"most": self._cap_of(operation) or 0, "given": given[operation.id]})
+            ledger.operations.hold_back(tx, operation, Hold.cap, reason, facts.expires_at(tx.now))
         return [operation for operation in claimed if operation not in beyond]
 
     def _is_beyond_cap(self, operation: Operation, given: int) -> bool:

@@ -17,7 +17,7 @@ from connector_sdk.sale import Customer, Sale, SaleStatus, Unreadable
 from connectors.domain.clock import micros
 from connectors.domain.connection import Connection, Health
 from connectors.domain.events import SaleIngested
-from connectors.domain.operation import Hold
+from connectors.domain.holds import WAITS_FOR_CARD
 from connectors.domain.stamps import RuleVersion
 from connectors.store import connections, inbox, ledger
 from connectors.store.engine import Store, Transaction
@@ -345,7 +345,7 @@ class _IngestTransaction:
 
     def _search_for_new_stamps(self, row: SaleRow, customer: Customer) -> None:
         """Search once more where it was settled that this customer has no card, and something new waits for one."""
-        if row.card_id is None and row.wait in (Hold.no_card, Hold.conflict) and row.stamps:
+        if row.card_id is None and row.wait in WAITS_FOR_CARD and row.stamps:
             self._batch.search_card(row, customer, self._tx.now)
 
     def _card_of(self, row: SaleRow, customer: Customer) -> KnownCard | None:

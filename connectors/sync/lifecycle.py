@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from connector_sdk.connector import TillAccount
 from connector_sdk.messages import Message
 from connector_sdk.rule import StampRule
-from connectors.domain.connection import Connection, Health, named, overlap
+from connectors.domain.connection import Connection, Health, describe_scope, share_location
 from connectors.domain.events import Wakeup
 from connectors.store import connections, inbox, ledger
 from connectors.store.connections.registry import ConnectionChange, NewConnection
@@ -34,7 +34,7 @@ def add(tx: Transaction, new: NewConnection, rule: StampRule) -> Connection:
     connections.rules.put_in_force(tx, connection_id, rule)
     if former:
         _adopt(tx, connection_id, former, new.scope)
-    params = {"account": new.account.name, "where": named(new.scope, new.account.locations)}
+    params = {"account": new.account.name, "where": describe_scope(new.scope, new.account.locations)}
     ledger.journal.write(tx, connection_id, Message("connection.added", params))
     tx.wakeups.update({Wakeup.poll, Wakeup.deliver})
     return connections.registry.get(tx, connection_id)
@@ -51,10 +51,10 @@ def _refuse_overlap(
 ) -> None:
     """Refuse locations that another connection of the account has. Raises `Taken`."""
     for other in connections.registry.of_account(tx, connector, account.id):
-        if other.id == ignoring or not overlap(scope, other.scope):
+        if other.id == ignoring or not share_location(scope, other.scope):
             continue
         # by name, and not whose: another business must not learn more than that the place is taken
-        where = named(other.scope, account.locations)
+        where = describe_scope(other.scope, account.locations)
         if other.business_id != business_id:
             raise Taken(f"{account.name} ({where}) is already connected for another business: choose other locations")
         raise Taken(
@@ -67,7 +67,7 @@ def _refuse_overlap(
 def _removed_with_same_locations(tx: Transaction, new: NewConnection) -> list[str]:
     """List the removed connections whose locations a new one takes over, the one removed last first."""
     removed = connections.registry.removed_of_account(tx, new.connector, new.account.id, new.business.id)
-    return [connection.id for connection in removed if overlap(connection.scope, new.scope)]
+    return [connection.id for connection in removed if share_location(connection.scope, new.scope)]
 
 
 def _adopt(tx: Transaction, connection_id: str, former: Sequence[str], scope: tuple[str, ...]) -> None:

@@ -15,8 +15,9 @@ from connector_sdk.money import Money
 from connector_sdk.rule import Refunds, StampRule
 from connector_sdk.sale import Sale, SaleStatus
 from connectors.domain import planning
-from connectors.domain.clock import DAY, moment
+from connectors.domain.clock import moment
 from connectors.domain.connection import Connection
+from connectors.domain.holds import HOLDS, WAITS_FOR_CARD
 from connectors.domain.operation import MOVABLE, Hold, Kind, State
 from connectors.domain.stamps import Earned, RuleVersion, rule_in_force, stamps_for
 from connectors.store.ledger.batch import SaleBatch
@@ -25,8 +26,6 @@ from connectors.store.ledger.operations import PlannedOperation
 from connectors.store.ledger.sales import SaleRow
 
 STAMPS = (Kind.stamps_added, Kind.stamps_reversed)
-WAITS_FOR_CARD = {Hold.no_card: Message("why.no_card"), Hold.conflict: Message("why.conflict")}
-"""The holds of operations whose customer has no card (yet), with their reasons."""
 SKIP = "skip"
 """In place of a hold: the rule gives nothing to customers without a card."""
 
@@ -177,8 +176,8 @@ def _write_change(sale: _Planning, owner: _Owner, remainder: int, why: Message, 
         message_id = "sale.earned_more" if _has_stamps(owner.operations) else "sale.earned"
         sale.write_line(message_id, **params, count=remainder)
     elif remainder > 0:
-        waits = WAITS_FOR_CARD[Hold(sale.row.wait or Hold.no_card)]
-        sale.write_line("sale.waiting", **params | {"why": waits}, count=remainder)
+        waits = HOLDS[Hold(sale.row.wait or Hold.no_card)]
+        sale.write_line("sale.waiting", **params | {"why": Message(waits.reason)}, count=remainder)
     elif remainder < 0:
         sale.write_line("sale.to_decide" if is_held else "sale.taken_back", **params, count=-remainder)
     else:
@@ -214,13 +213,10 @@ def _plan_stamps(sale: _Planning, card_id: str | None, signed: int) -> Hold | No
         body=body,
         day=day_of(row, sale.connection),
         hold=hold,
-        reason=_REASONS[hold] if hold else None,
-        expires_at=sale.batch.tx.now + sale.rule.hold_days * DAY if card_id is None else None,
+        reason=Message(HOLDS[hold].reason) if hold else None,
+        expires_at=HOLDS[hold].expires_at(sale.batch.tx.now, rule_days=sale.rule.hold_days) if hold else None,
     )
     return hold
-
-
-_REASONS = WAITS_FOR_CARD | {Hold.flagged: Message("why.flagged")}
 
 
 def _hold_of(sale: _Planning, card_id: str | None, signed: int) -> Hold | None:
@@ -324,7 +320,7 @@ def net_out(batch: SaleBatch, row: SaleRow, connection: Connection, rule: StampR
     sale = _Planning(batch, row, connection, rule)
     operations = [operation for operation in batch.operations[row.id] if operation.kind in STAMPS]
     for card_id in dict.fromkeys(operation.card_id for operation in operations if operation.card_id):
-        step = planning.net([operation.planned() for operation in operations if operation.card_id == card_id])
+        step = planning.net_out([operation.planned() for operation in operations if operation.card_id == card_id])
         if not step.cancel:
             continue
         batch.cancel(row, step.cancel)

@@ -1,4 +1,4 @@
-"""What a rule would have given: a till account's newest receipts, read back and counted, nothing stored or sent.
+"""Previews: what a rule would have given, by an account's newest receipts; nothing is stored or sent.
 
 Owns the reading and the forecast; how a receipt earns is `connectors.domain.stamps`'.
 """
@@ -9,7 +9,9 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import NamedTuple
+
+from pydantic import BaseModel
 
 from connector_sdk.connector import Connector
 from connector_sdk.errors import NotSupported
@@ -18,14 +20,17 @@ from connector_sdk.sale import Sale, SaleStatus
 from connectors.domain.stamps import Earned, stamps_for
 
 SHOWN = 20
-_MOST = 300
-_WINDOWS = (1, 3, 7, 30)  # days, until there are enough receipts
+"""Receipts that a forecast shows one by one."""
+_MOST_RECEIPTS = 300
+_WINDOWS = (1, 3, 7, 30)
+"""Days to read back, one after another until there are enough receipts: a busy cafe has them within the first."""
 _PATIENCE = 20.0
-_MONTH = 30.4
+"""Seconds that a person waits for the till."""
+_DAYS_A_MONTH = 30.4
 
 
 @dataclass(frozen=True, slots=True)
-class Recent:
+class RecentReceipts:
     """The newest closed receipts of an account, newest first, and the days in which they were closed.
 
     `source` says where they are from: the `till` itself, `hooks` that arrived here, or `nothing`.
@@ -36,6 +41,13 @@ class Recent:
     source: str
 
 
+class ForecastReceipt(NamedTuple):
+    """A receipt, and what a rule would have given for it (if it has a customer)."""
+
+    sale: Sale
+    earned: Earned
+
+
 @dataclass(frozen=True, slots=True)
 class Forecast:
     """What a rule would have made of some receipts.
@@ -44,30 +56,31 @@ class Forecast:
     others would have earned `stamps`. `a_month` are card operations, by all that were read.
     """
 
-    shown: tuple[tuple[Sale, Earned], ...]
+    shown: tuple[ForecastReceipt, ...]
     stamps: int
     nobody: int
     a_month: int
     source: str
 
 
-async def read_recent(till: Connector[Any], now: datetime) -> Recent:
+async def read_recent(till: Connector[BaseModel], now: datetime) -> RecentReceipts:
     """Read back a day, or more until there are enough receipts. Raises `ConnectorError`."""
     if not (till.can("look_back") or till.can("poll")):
-        return Recent((), 0, "nothing")
+        return RecentReceipts((), 0, "nothing")
     sales: dict[str, Sale] = {}
     try:
         async with asyncio.timeout(_PATIENCE):
             for days in _WINDOWS:
-                sales = await _read(till, now - timedelta(days=days))
+                sales = await _read_closed(till, now - timedelta(days=days))
                 if len(sales) >= SHOWN:
                     break
     except (TimeoutError, NotSupported):
-        pass  # what was read before is better than nothing
+        pass  # what a smaller window brought is better than nothing
     return recent_of(list(sales.values()), now, "till")
 
 
-async def _read(till: Connector[Any], since: datetime) -> dict[str, Sale]:
+async def _read_closed(till: Connector[BaseModel], since: datetime) -> dict[str, Sale]:
+    """Read the receipts closed since a moment, by id: of one that comes twice, the later state counts."""
     sales: dict[str, Sale] = {}
     async for page in till.look_back(since):
         for sale in page.sales:
@@ -76,31 +89,37 @@ async def _read(till: Connector[Any], since: datetime) -> dict[str, Sale]:
     return sales
 
 
-def recent_of(sales: Sequence[Sale], now: datetime, source: str) -> Recent:
-    """The newest of these."""
+def recent_of(sales: Sequence[Sale], now: datetime, source: str) -> RecentReceipts:
+    """Choose the newest closed ones of some receipts."""
     closed = [sale for sale in sales if sale.closed_at is not None and sale.status is SaleStatus.closed]
-    newest = sorted(closed, key=lambda sale: (sale.closed_at or now, sale.receipt_id), reverse=True)[:_MOST]
+    newest = sorted(closed, key=lambda sale: (sale.closed_at or now, sale.receipt_id), reverse=True)[:_MOST_RECEIPTS]
     if not newest:
-        return Recent((), 0, "nothing" if source != "till" else source)
-    first = newest[-1].closed_at or now
-    return Recent(tuple(newest), max((now - first).total_seconds() / 86400, 1.0), source)
+        # a till that was read and has none says something; hooks that never came do not
+        return RecentReceipts((), 0, "nothing" if source != "till" else source)
+    oldest = newest[-1].closed_at or now
+    # a few receipts of the last hour would promise hundreds of operations a month
+    days = max((now - oldest).total_seconds() / 86400, 1.0)
+    return RecentReceipts(tuple(newest), days, source)
 
 
 def card_operations(sale: Sale, earned: Earned) -> int:
-    """How many card operations a receipt uses: its stamps are one, each voucher another."""
+    """Count the card operations that a receipt uses: its stamps are one, each voucher another."""
     return int(bool(sale.customer and earned.stamps)) + len(sale.redeem_codes)
 
 
-def forecast(recent: Recent, rule: StampRule, zone: str, scope: tuple[str, ...]) -> Forecast:
-    """What the rule would have given, at the locations of a scope (all, where it is empty)."""
-    sales = [sale for sale in recent.sales if not scope or sale.location_id in scope]
-    earned = [(sale, stamps_for(sale, rule, zone)) for sale in sales]
-    shown = tuple(earned[:SHOWN])
-    operations = sum(card_operations(sale, one) for sale, one in earned)
+def forecast(recent: RecentReceipts, rule: StampRule, zone: str, scope: tuple[str, ...]) -> Forecast:
+    """Work out what the rule would have given, at the locations of a scope (all, where it is empty)."""
+    receipts = [
+        ForecastReceipt(sale, stamps_for(sale, rule, zone))
+        for sale in recent.sales
+        if not scope or sale.location_id in scope
+    ]
+    shown = tuple(receipts[:SHOWN])
+    operations = sum(card_operations(receipt.sale, receipt.earned) for receipt in receipts)
     return Forecast(
         shown,
-        stamps=sum(one.stamps for sale, one in shown if sale.customer),
-        nobody=sum(not sale.customer for sale, _ in shown),
-        a_month=round(operations / recent.days * _MONTH) if recent.days else 0,
+        stamps=sum(receipt.earned.stamps for receipt in shown if receipt.sale.customer),
+        nobody=sum(not receipt.sale.customer for receipt in shown),
+        a_month=round(operations / recent.days * _DAYS_A_MONTH) if recent.days else 0,
         source=recent.source,
     )

@@ -1,6 +1,7 @@
-"""What is kept too long is deleted, in transactions so small that no sale waits for them.
+"""Retention: deletes what is kept too long, in transactions so small that no sale waits for them.
 
-Owns how much is deleted at once and in one round; when there is a round is the host's.
+Owns how much is deleted at once and in one round; when there is a round is the host's, and each table is swept by the
+store module that owns it.
 """
 
 from __future__ import annotations
@@ -18,9 +19,12 @@ SALES_AT_ONCE = 100
 TURNS = 50
 """Transactions of a kind in one round; what is left waits for the next."""
 
+_Sweep = Callable[[Transaction], int]
+"""Deletes a bounded number of rows, and returns how many."""
+
 
 @dataclass(frozen=True, slots=True)
-class Swept:
+class SweptRows:
     """How many rows a round deleted (of sales: stripped of their customers), and whether something is left."""
 
     bodies: int
@@ -31,6 +35,14 @@ class Swept:
     unfinished: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Deleted:
+    """How many rows of one kind a round deleted, and whether some of them are left."""
+
+    number: int
+    is_unfinished: bool
+
+
 class Retention:
     """Deletes bodies that could not be read, lines of the journal, customers of old sales, and old samples."""
 
@@ -39,23 +51,32 @@ class Retention:
         self._bodies_for = bodies_days * DAY
         self._journal_for = journal_days * DAY
 
-    async def round(self) -> Swept:
-        """Delete what is kept too long, so much of it as fits in a round."""
+    async def round(self) -> SweptRows:
+        """Delete what is kept too long, as much of it as fits in a round."""
         now = self._store.clock.now()
-        bodies, journal_since = now - self._bodies_for, now - self._journal_for
-        kinds: dict[str, Callable[[Transaction], int]] = {
-            "bodies": lambda tx: inbox.unreadable.sweep(tx, bodies, ROWS_AT_ONCE),
-            "lines": lambda tx: ledger.journal.sweep(tx, journal_since, ROWS_AT_ONCE),
-            "sales": lambda tx: ledger.retention.sweep_sales(tx, journal_since, SALES_AT_ONCE),
-            "customers": lambda tx: ledger.cards.sweep(tx, journal_since, ROWS_AT_ONCE),
-            "samples": lambda tx: inbox.captured.sweep_samples(tx, journal_since, ROWS_AT_ONCE),
-        }
-        deleted, unfinished = dict.fromkeys(kinds, 0), False
-        for kind, some in kinds.items():
-            number, turns = 1, 0
-            while number and turns < TURNS:  # each behind whatever waits to be written
-                number = await self._store.write(some)
-                deleted[kind] += number
-                turns += 1
-            unfinished = unfinished or bool(number)
-        return Swept(**deleted, unfinished=unfinished)
+        bodies_since, journal_since = now - self._bodies_for, now - self._journal_for
+        bodies = await self._sweep(lambda tx: inbox.unreadable.sweep(tx, bodies_since, ROWS_AT_ONCE))
+        lines = await self._sweep(lambda tx: ledger.journal.sweep(tx, journal_since, ROWS_AT_ONCE))
+        sales = await self._sweep(lambda tx: ledger.retention.sweep_sales(tx, journal_since, SALES_AT_ONCE))
+        customers = await self._sweep(lambda tx: ledger.cards.sweep(tx, journal_since, ROWS_AT_ONCE))
+        samples = await self._sweep(lambda tx: inbox.captured.sweep_samples(tx, journal_since, ROWS_AT_ONCE))
+        return SweptRows(
+            bodies=bodies.number,
+            lines=lines.number,
+            sales=sales.number,
+            customers=customers.number,
+            samples=samples.number,
+            unfinished=any(kind.is_unfinished for kind in (bodies, lines, sales, customers, samples)),
+        )
+
+    async def _sweep(self, sweep: _Sweep) -> _Deleted:
+        """Delete rows of one kind, transaction by transaction, until nothing is left or the round has had its turns."""
+        # Each transaction queues anew, behind whatever waits to be written: a sale never waits for more than one of
+        # them. One that deletes less than it might is no proof of the end, for a sweep has several tables: 0 is.
+        total = 0
+        for _ in range(TURNS):
+            number = await self._store.write(sweep)
+            total += number
+            if not number:
+                return _Deleted(total, is_unfinished=False)
+        return _Deleted(total, is_unfinished=True)

@@ -1,22 +1,24 @@
-"""Reading tills: polls, look-backs, hints and backfills, each a stream of pages through the one door.
+"""Reading tills: polls, look-backs, fetches of hinted receipts and backfills, all handed to ingest.
 
-Owns checkpoints and what a till's failure does to its connection; when to read is `connectors.running`'s.
+Owns checkpoints and what a till's failure does to its connection; when to read is `connectors.runtime.scheduler`'s.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from functools import partial
 from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel
 
 from connector_sdk.connector import Connector
 from connector_sdk.errors import BadPayload, ConnectorError, MissingRight, NotAuthorised, NotSupported, RateLimited
 from connector_sdk.messages import Message
-from connector_sdk.sale import Checkpoint, SalePage, SaleStatus, Unreadable
+from connector_sdk.sale import Checkpoint, Sale, SalePage, SaleStatus, Unreadable
 from connectors.domain.clock import DAY, SECOND, micros, moment
 from connectors.domain.connection import Connection, Health
 from connectors.store import connections, inbox, ledger
@@ -33,14 +35,16 @@ from connectors.sync.tills import Tills
 log = logging.getLogger(__name__)
 
 OVERLAP = 600 * SECOND
+"""A poll begins so long before the checkpoint: a till may show a receipt later than the change in it."""
 _LOOKBACK_DAYS = 3
 _LOOKBACK_MOST_DAYS = 60
+"""However long no look-back was made; older days are a backfill's."""
 _FETCHES_AT_ONCE = 8
 
 
 @dataclass(slots=True)
-class Seen:
-    """What a read brought: its receipts, how many were new or changed, and how far it has come."""
+class ReadResult:
+    """What a read brought: its receipts, how many were new or changed, and `at`, how far it has come."""
 
     receipts: set[str] = field(default_factory=set)
     unreadable: int = 0
@@ -49,12 +53,24 @@ class Seen:
 
     @property
     def sales(self) -> int:
+        """The number of receipts, those that could not be read included."""
         return len(self.receipts) + self.unreadable
 
-    def add(self, other: Seen) -> None:
+    def add(self, other: ReadResult) -> None:
+        """Add what another read of the same till brought."""
         self.receipts |= other.receipts
+        # what cannot be read has no id to tell it by, and both reads meet it: it is not counted twice
         self.unreadable = max(self.unreadable, other.unreadable)
         self.stored += other.stored
+
+
+@dataclass(frozen=True, slots=True)
+class _FetchedReceipt:
+    """A hint, and the receipt as the till shows it now; `None` where it shows nothing."""
+
+    connection: Connection
+    hint: DueHint
+    snapshot: Snapshot | None
 
 
 class TillReader:
@@ -65,166 +81,208 @@ class TillReader:
         self._tills = tills
         self._ingestor = ingestor
 
-    async def poll(self, turn: DueRead) -> Seen:
-        """The fast read, from the checkpoint less the overlap."""
-        one = turn.connection
-        since = Checkpoint(at=moment((one.checkpoint_at or one.began_at) - OVERLAP))
+    # Polls and look-backs
+
+    async def poll(self, turn: DueRead) -> ReadResult:
+        """Read what changed since the checkpoint less the overlap."""
+        connection = turn.connection
+        since = Checkpoint(at=moment((connection.checkpoint_at or connection.began_at) - OVERLAP))
         return await self._read(turn, lambda till: till.poll(since), Source.poll)
 
-    async def look_back(self, turn: DueRead) -> Seen:
-        """The thorough read: the last three days whole, and all days on which no look-back was made."""
-        one = turn.connection
-        seen = await self._read(turn, lambda till: till.look_back(self._lookback_from(one)), Source.lookback)
-        await self._learn_hook_name(one)
-        return seen
+    async def look_back(self, turn: DueRead) -> ReadResult:
+        """Read the last three days whole, and all days on which no look-back was made."""
+        connection = turn.connection
+        result = await self._read(turn, lambda till: till.look_back(self._lookback_from(connection)), Source.lookback)
+        await self._learn_hook_name(connection)
+        return result
 
-    async def _learn_hook_name(self, one: Connection) -> None:
+    def _lookback_from(self, connection: Connection) -> datetime:
+        """Return the beginning of the first business day to look back on, in the venue's zone."""
+        now = self._store.clock.now()
+        last = min(connection.last_lookback_at or now, now)  # a clock that was put back must not skip days
+        earliest = max(last - _LOOKBACK_DAYS * DAY, now - _LOOKBACK_MOST_DAYS * DAY)
+        zone = ZoneInfo(connection.account.zone)
+        return moment(earliest).astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0)
+
+    async def _learn_hook_name(self, connection: Connection) -> None:
         """Ask once what the till's hooks call an account: connections from before this was asked do not know it."""
-        connector_class = self._tills.classes.get(one.connector)
-        if one.account.hook_name or connector_class is None or not connector_class.can("route"):
+        connector_class = self._tills.classes.get(connection.connector)
+        if connection.account.hook_name or connector_class is None or not connector_class.can("route"):
             return
         try:
-            account = await self._tills.of(one).check()
+            account = await self._tills.of(connection).check()
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything; the next look-back asks again
-            log.info("connection %s: its account could not be asked: %s", one.id, type(error).__name__)
+            log.info("connection %s: its account could not be asked: %s", connection.id, type(error).__name__)
             return
         name = account.hook_name
         if name:
-            await self._store.write(lambda tx: connections.registry.set_hook_name(tx, one.id, name))
-
-    def _lookback_from(self, one: Connection) -> datetime:
-        now = self._store.clock.now()
-        last = min(one.last_lookback_at or now, now)
-        earliest = max(last - _LOOKBACK_DAYS * DAY, now - _LOOKBACK_MOST_DAYS * DAY)
-        zone = ZoneInfo(one.account.zone)
-        return moment(earliest).astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0)
+            await self._store.write(lambda tx: connections.registry.set_hook_name(tx, connection.id, name))
 
     async def _read(
-        self, turn: DueRead, pages: Callable[[Connector[Any]], AsyncIterator[SalePage]], source: Source
-    ) -> Seen:
-        one, seen = turn.connection, Seen()
+        self, turn: DueRead, pages: Callable[[Connector[BaseModel]], AsyncIterator[SalePage]], source: Source
+    ) -> ReadResult:
+        """Ingest a read page by page; what came before a failure stays ingested."""
+        connection, result = turn.connection, ReadResult()
         try:
-            async for page in pages(self._tills.of(one)):
-                await self._take(one, page, source, turn.ticket, seen)
-                if source is Source.poll and page.checkpoint is not None:
-                    at = micros(page.checkpoint.at)
-                    await self._store.write(lambda tx, at=at: connections.schedule.set_checkpoint(tx, one.id, at))  # type: ignore[misc]
+            async for page in pages(self._tills.of(connection)):
+                await self._ingest_page(turn, page, source, result)
+                if source is Source.poll:
+                    await self._set_checkpoint(connection, page)
         except NotSupported:
-            return seen
+            return result
         except StoreError:
             raise  # nothing the till could help: it is read again when the database is well
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything; the others go on
-            await self.failed(one, error)
-            return seen
-        await self._store.write(lambda tx: health.record_read(tx, one.id, lookback=source is Source.lookback))
-        return seen
+            await self._report_failure(connection, error)
+            return result
+        is_lookback = source is Source.lookback
+        await self._store.write(lambda tx: health.record_read(tx, connection.id, lookback=is_lookback))
+        return result
 
-    async def _take(self, one: Connection, page: SalePage, source: Source, ticket: int, seen: Seen) -> None:
-        till_fetches = self._tills.classes[one.connector].can("fetch")
-        arrivals = [Snapshot(one, sale, source, ticket, till_fetches) for sale in page.sales]
-        outcomes = await self._ingestor.ingest(arrivals)
-        await self._ingestor.keep(one, page.unreadable, Origin.read)
-        seen.receipts.update(sale.receipt_id for sale in page.sales)
-        seen.unreadable += len(page.unreadable)
-        seen.stored += outcomes.count(Outcome.stored)
-        if page.checkpoint is not None:
-            seen.at = page.checkpoint.at
-
-    async def failed(self, one: Connection, error: Exception) -> None:
-        """A read failed: decide what that says about the connection."""
-        if not isinstance(error, ConnectorError):
-            log.error(
-                "connection %s: the connector %s raised %s", one.id, one.connector, type(error).__name__, exc_info=error
-            )
-        if isinstance(error, NotAuthorised):
-            reason = Message("why.till_refuses")
-            if isinstance(error, MissingRight):
-                reason = Message("why.missing_right", {"right": error.right})
-            await self._store.write(lambda tx: health.report_unwell(tx, one, Health.needs_authorisation, reason))
+    async def _set_checkpoint(self, connection: Connection, page: SalePage) -> None:
+        """Move the checkpoint to where a page ends, where it has one."""
+        # A checkpoint promises that everything that changed before it was yielded. So it is written only after its
+        # page was ingested and what could not be read of it is kept: a host that dies in between reads the page
+        # again. Only polls move it, for a look-back is not ordered by when receipts changed.
+        if page.checkpoint is None:
             return
-        pause = error.retry_after if isinstance(error, RateLimited) else None
-        text = str(error) if isinstance(error, ConnectorError) else f"the connector raised {type(error).__name__}"
-        reason = Message("why.text", {"text": text})
-        await self._store.write(lambda tx: health.record_failed_read(tx, one, reason, retry_after=pause))
+        at = micros(page.checkpoint.at)
+        await self._store.write(lambda tx: connections.schedule.set_checkpoint(tx, connection.id, at))
 
-    # --- hints ------------------------------------------------------------------------------------------------
+    async def _ingest_page(self, turn: DueRead, page: SalePage, source: Source, result: ReadResult) -> None:
+        connection = turn.connection
+        can_fetch = self._tills.classes[connection.connector].can("fetch")
+        snapshots = [Snapshot(connection, sale, source, turn.ticket, can_fetch) for sale in page.sales]
+        outcomes = await self._ingestor.ingest(snapshots)
+        await self._ingestor.keep(connection, page.unreadable, Origin.read)
+        result.receipts.update(sale.receipt_id for sale in page.sales)
+        result.unreadable += len(page.unreadable)
+        result.stored += outcomes.count(Outcome.stored)
+        if page.checkpoint is not None:
+            result.at = page.checkpoint.at
 
-    async def follow(self, one: Connection, due: Sequence[DueHint]) -> Seen:
+    async def _report_failure(self, connection: Connection, error: Exception) -> None:
+        """Decide what a failed read says about the connection."""
+        if isinstance(error, NotAuthorised):
+            await self._report_refused(connection, error)
+            return
+        if isinstance(error, ConnectorError):
+            text = str(error)
+        else:
+            name = type(error).__name__
+            log.error(
+                "connection %s: the connector %s raised %s", connection.id, connection.connector, name, exc_info=error
+            )
+            # not its text: a library's message may quote what the till answered
+            text = f"the connector raised {name}"
+        reason, pause = Message("why.text", {"text": text}), _pause_asked_for(error)
+        await self._store.write(lambda tx: health.record_failed_read(tx, connection, reason, retry_after=pause))
+
+    async def _report_refused(self, connection: Connection, error: NotAuthorised) -> None:
+        reason = Message("why.till_refuses")
+        if isinstance(error, MissingRight):
+            reason = Message("why.missing_right", {"right": error.right})
+        await self._store.write(lambda tx: health.report_unwell(tx, connection, Health.needs_authorisation, reason))
+
+    # Hints
+
+    async def follow_hints(self, connection: Connection, due: Sequence[DueHint]) -> ReadResult:
         """Fetch the receipts that claimed hints name, several at once."""
-        seen = Seen()
+        result = ReadResult()
         slots = asyncio.Semaphore(_FETCHES_AT_ONCE)
 
-        async def fetch(hint: DueHint) -> None:
+        async def follow(hint: DueHint) -> None:
             async with slots:
-                await self._follow_one(one, hint, seen)
+                await self._follow_hint(connection, hint, result)
 
         async with asyncio.TaskGroup() as group:
             for hint in due:
-                group.create_task(fetch(hint))
-        return seen
+                group.create_task(follow(hint))
+        return result
 
-    async def _follow_one(self, one: Connection, hint: DueHint, seen: Seen) -> None:
+    async def _follow_hint(self, connection: Connection, hint: DueHint, result: ReadResult) -> None:
         try:
-            sale = await self._tills.of(one).fetch(hint.receipt_id)
+            sale = await self._tills.of(connection).fetch(hint.receipt_id)
         except BadPayload as error:
-            await self._ingestor.keep(one, [Unreadable.of(error, hint.receipt_id)], Origin.read)
+            await self._ingestor.keep(connection, [Unreadable.of(error, hint.receipt_id)], Origin.read)
             await self._store.write(lambda tx: inbox.hints.finish(tx, [hint]))
             return
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything; the hint stays
-            pause = error.retry_after if isinstance(error, RateLimited) else None
-            await self._store.write(lambda tx: _ask_later(tx, one, hint, after=pause))
-            await self.failed(one, error)
+            await self._store.write(
+                partial(_ask_later, connection=connection, hint=hint, after=_pause_asked_for(error))
+            )
+            await self._report_failure(connection, error)
             return
-        arrival = Snapshot(one, sale, Source.hint, hint.ticket) if sale is not None else None
         if sale is not None:
-            seen.receipts.add(sale.receipt_id)
+            result.receipts.add(sale.receipt_id)
+        outcome = await self._ingest_fetched(connection, hint, sale)
+        result.stored += int(outcome is Outcome.stored)
+
+    async def _ingest_fetched(self, connection: Connection, hint: DueHint, sale: Sale | None) -> Outcome | None:
+        """Ingest what a fetch showed, together with what others brought meanwhile, and settle its hint."""
+        snapshot = Snapshot(connection, sale, Source.hint, hint.ticket) if sale is not None else None
         try:
-            outcome = await self._store.gather(self._settle_hints, (one, hint, arrival))
+            return await self._store.gather(self._settle_hints, _FetchedReceipt(connection, hint, snapshot))
         except StoreError:
             raise
-        except Exception:  # noqa: BLE001 - the door keeps what it cannot take in
-            outcome = next(iter(await self._ingestor.ingest([arrival] if arrival else [])), None)
+        except Exception:  # noqa: BLE001 - ingest keeps, for a person, what it cannot take in
+            outcomes = await self._ingestor.ingest([snapshot] if snapshot else [])
             await self._store.write(lambda tx: inbox.hints.finish(tx, [hint]))
-        seen.stored += int(outcome is Outcome.stored)
+            return outcomes[0] if outcomes else None
 
-    def _settle_hints(
-        self, tx: Transaction, items: Sequence[tuple[Connection, DueHint, Snapshot | None]]
-    ) -> list[Outcome | None]:
+    def _settle_hints(self, tx: Transaction, fetched: Sequence[_FetchedReceipt]) -> list[Outcome | None]:
         """Ingest what was fetched and delete its hints, in one transaction."""
-        batches = [[arrival] if arrival else [] for _, _, arrival in items]
+        batches = [[receipt.snapshot] if receipt.snapshot else [] for receipt in fetched]
         outcomes = [batch[0] if batch else None for batch in self._ingestor.ingest_together(tx, batches)]
         finished: list[DueHint] = []
-        for (connection, hint, arrival), outcome in zip(items, outcomes, strict=True):
-            # the till said "closed" before it could show it, or shows an older state than it has pushed
-            not_yet = hint.closed and (arrival is None or arrival.sale.status is SaleStatus.open)
-            if not_yet or outcome is Outcome.lost:
-                _ask_later(tx, connection, hint)
+        for receipt, outcome in zip(fetched, outcomes, strict=True):
+            if _shows_nothing_new(receipt, outcome):
+                _ask_later(tx, receipt.connection, receipt.hint)
             else:
-                finished.append(hint)
+                finished.append(receipt.hint)
         inbox.hints.finish(tx, finished)
         return outcomes
 
-    # --- history ----------------------------------------------------------------------------------------------
+    # History
 
-    async def backfill(self, turn: DueRead, since: datetime, progress: Callable[[Seen], Any]) -> Seen:
-        """Everything since a day through the same door; receipts from before the connection are admitted."""
-        one, seen = turn.connection, Seen()
-        async for page in self._tills.of(one).look_back(since):
-            await self._take(one, page, Source.backfill, turn.ticket, seen)
-            await progress(seen)
-        return seen
+    async def backfill(
+        self, turn: DueRead, since: datetime, progress: Callable[[ReadResult], Awaitable[None]]
+    ) -> ReadResult:
+        """Ingest everything since a day; receipts from before the connection are admitted.
 
-    async def history(self, one: Connection, since: datetime) -> AsyncIterator[SalePage]:
-        """The same pages, only read: for previews."""
-        async for page in self._tills.of(one).look_back(since):
+        Raises `ConnectorError`; what was read before stays ingested.
+        """
+        result = ReadResult()
+        async for page in self.history(turn.connection, since):
+            await self._ingest_page(turn, page, Source.backfill, result)
+            await progress(result)
+        return result
+
+    async def history(self, connection: Connection, since: datetime) -> AsyncIterator[SalePage]:
+        """Yield the pages of a till's history since a day, and ingest nothing. Raises `ConnectorError`."""
+        async for page in self._tills.of(connection).look_back(since):
             yield page
 
 
-def _ask_later(tx: Transaction, connection: Connection, hint: DueHint, *, after: float | None = None) -> None:
+def _pause_asked_for(error: Exception) -> float | None:
+    """Return the seconds after which a till wants to be asked again, where it said so."""
+    return error.retry_after if isinstance(error, RateLimited) else None
+
+
+def _shows_nothing_new(receipt: _FetchedReceipt, outcome: Outcome | None) -> bool:
+    """Say whether a fetch shows less than the till has said before, so that it is asked again."""
+    # either the till said "closed" before it can show that, or it shows an older state than it has pushed
+    snapshot = receipt.snapshot
+    is_not_closed_yet = snapshot is None or snapshot.sale.status is SaleStatus.open
+    return (receipt.hint.closed and is_not_closed_yet) or outcome is Outcome.lost
+
+
+def _ask_later(tx: Transaction, connection: Connection, hint: DueHint, after: float | None = None) -> None:
     """Ask for a receipt again after a pause; where three days of asking are over, say so in the journal."""
-    if not inbox.hints.postpone(tx, hint, after=after):
-        sale_id = ledger.sales.sale_id_of(
-            tx, connection.business_id, connection.connector, connection.account.id, hint.receipt_id
-        )
-        message = Message("hint.ended", {"receipt": hint.receipt_id})
-        ledger.journal.write(tx, connection.id, message, hint.receipt_id, sale_id=sale_id)
+    if inbox.hints.postpone(tx, hint, after=after):
+        return
+    sale_id = ledger.sales.sale_id_of(
+        tx, connection.business_id, connection.connector, connection.account.id, hint.receipt_id
+    )
+    message = Message("hint.ended", {"receipt": hint.receipt_id})
+    ledger.journal.write(tx, connection.id, message, hint.receipt_id, sale_id=sale_id)

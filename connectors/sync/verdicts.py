@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from connector_sdk.messages import Message
 from connectors.domain.clock import SECOND
+from connectors.domain.holds import HOLDS
 from connectors.domain.operation import Hold, Kind, State
 from connectors.sevenstamp.client import Applied, InDoubt, InvalidKey, Limited, NotSent, Outcome, Refused
 from connectors.store.ledger.operations import Operation, Verdict
@@ -62,9 +63,9 @@ def _next_try(operation: Operation, now: int) -> int:
 def _judge_refusal(operation: Operation, refusal: Refused) -> Verdict:
     match refusal.code:
         case "plan_limit":
-            return Verdict(operation, State.held, Message("why.plan_limit"), hold=Hold.plan_limit)
+            return Verdict(operation, State.held, Message(HOLDS[Hold.plan_limit].reason), hold=Hold.plan_limit)
         case "card_not_found" if operation.kind is Kind.stamps_added:
-            return Verdict(operation, State.held, Message("why.card_gone"), hold=Hold.no_card)
+            return Verdict(operation, State.held, _reason_of(refusal.code), hold=Hold.no_card)
         case "already_redeemed" if refusal.body.get("redeemed_by_code") == operation.code:
             return Verdict(operation, State.applied)  # by us, in a try whose answer was lost
     return Verdict(operation, State.rejected, _reason_of(refusal.code))

@@ -18,7 +18,7 @@ from connector_sdk.hooks import HookRequest
 from connectors.web import app as web
 from serve_connector.sandbox import Cafe
 from tests.growth.step_counter import count_steps
-from tests.sync.test_read_again import BASE
+from tests.sync.test_unread_retries import BASE
 from tests.town import Town, build
 from tests.web.browser import Browser, Browsers, open_browsers
 from tests.web.test_teaching_pages import begun

@@ -19,7 +19,7 @@ from connectors.sevenstamp.client import (
     stamps_path,
 )
 from connectors.sevenstamp.sandbox import Faults, Sandbox
-from tests.model import InProcess
+from tests.model import InProcessTransport
 from tests.sevenstamp.contract import SPEC, Contract
 
 PHONE = "+380501112233"
@@ -32,7 +32,7 @@ def sandbox() -> Sandbox:
 
 @pytest.fixture
 def contract(sandbox: Sandbox) -> Contract:
-    return Contract(InProcess(sandbox))
+    return Contract(InProcessTransport(sandbox))
 
 
 async def test_everything_in_the_contract_is_spoken_and_answered_as_it_says(
@@ -110,7 +110,7 @@ async def test_a_card_of_another_business_does_not_exist(contract: Contract) -> 
 
 
 async def test_a_reward_uses_the_oldest_stamps_and_protects_them(sandbox: Sandbox) -> None:
-    client = SevenStamp("http://7stamp", transport=InProcess(sandbox)).with_key("7loc_sc_one")
+    client = SevenStamp("http://7stamp", transport=InProcessTransport(sandbox)).with_key("7loc_sc_one")
     card = await client.issue_card(phone=PHONE)
 
     async def stamps(n: int, receipt: str, *, back: bool = False) -> object:
@@ -129,12 +129,12 @@ async def test_the_sandbox_keeps_its_operations_on_disk(tmp_path: object) -> Non
 
     file = Path(str(tmp_path)) / "state.jsonl"
     first = Sandbox(state=file)
-    client = SevenStamp("http://7stamp", transport=InProcess(first)).with_key("7loc_sc_one")
+    client = SevenStamp("http://7stamp", transport=InProcessTransport(first)).with_key("7loc_sc_one")
     card = await client.issue_card(phone=PHONE)
     await client.write(stamps_path(card.id), '{"count":1,"code":"c","receipt":"r"}', "k", 5)
     second = Sandbox(state=file)
     assert second.state.operations == first.state.operations
-    reopened = SevenStamp("http://7stamp", transport=InProcess(second)).with_key("7loc_sc_one")
+    reopened = SevenStamp("http://7stamp", transport=InProcessTransport(second)).with_key("7loc_sc_one")
     assert isinstance(
         await reopened.write(stamps_path(card.id), '{"count":1,"code":"c","receipt":"r"}', "k", 5), Applied
     )

@@ -35,9 +35,9 @@ from connectors.store.inbox.unreadable import Origin
 from connectors.store.schema import counter_table, kept_table, metadata
 from connectors.store.vault import Vault
 from connectors.sync.retention import Retention
-from tests.model import World, sale
+from tests.model import VirtualInstallation, sale
 from tests.stage import keep_passkey
-from tests.sync.test_forget import everything, forget, planned, traces_of_anna, two_tills
+from tests.sync.test_erasure import decrypted_database, forget, planned_operations, traces_of_anna, two_tills
 from tests.town import ANNA, BORYS, KEY, Town, build
 from tests.web.browser import Browser, open_browsers
 from tests.web.test_teaching_pages import FORM, SALE, begun
@@ -219,12 +219,12 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def test_postgresql_takes_the_schema_and_the_way_of_a_sale_unchanged(postgresql: str) -> None:
     Store(postgresql, VAULT).prepare()
     assert differences(postgresql) == []
-    world = World()
-    world.url = postgresql
+    installation = VirtualInstallation()
+    installation.url = postgresql
     try:
-        world.run(_a_sale(world))
+        installation.run(_a_sale(installation))
     finally:
-        world.end()
+        installation.end()
 
 
 async def _a_passkey_lives_and_ends(town: Town) -> None:
@@ -271,17 +271,17 @@ async def test_a_customer_is_forgotten_on_postgresql_too(
     url = postgresql.replace("/postgres", "/forgetting")
     async with build(tmp_path, monkeypatch, database_url=url) as town:
         await two_tills(town)
-        before = await planned(town)
-        assert traces_of_anna(await everything(town))
+        before = await planned_operations(town)
+        assert traces_of_anna(await decrypted_database(town))
         assert (await forget(town, ANNA)).receipts == 3
-        assert traces_of_anna(await everything(town)) == []
+        assert traces_of_anna(await decrypted_database(town)) == []
         await town.sync()
-        assert await planned(town) == before
+        assert await planned_operations(town) == before
         swept = await Retention(town.host.store, bodies_days=-1, journal_days=-1).round()
         assert swept.sales == 2
         assert swept.lines > 0
-        assert BORYS not in await everything(town)
-        assert await planned(town) == before
+        assert BORYS not in await decrypted_database(town)
+        assert await planned_operations(town) == before
 
 
 @pytest.mark.slow
@@ -369,13 +369,13 @@ async def ignore_progress(_now: Mapping[str, Any]) -> None:
     return
 
 
-async def _a_sale(world: World) -> None:
+async def _a_sale(installation: VirtualInstallation) -> None:
     from connectors.sync.ingest import Snapshot, Source
 
-    host = await world.open()
-    connection_id = await world.connect()
+    host = await installation.open()
+    connection_id = await installation.connect()
     connection = await host.services.connections.get(connection_id)
-    closed = world.clock.now()
+    closed = installation.clock.now()
     await host.store.write(lambda tx: inbox.hints.leave(tx, [inbox.hints.NewHint(connection_id, "r1", True)] * 2))
     for ticket, paid in ((1, 1000), (2, 0)):
         ticket = await host.store.write(lambda tx: counters.issue_tickets(tx, 1))
@@ -385,7 +385,7 @@ async def _a_sale(world: World) -> None:
         assert host.deliverer is not None
         await host.identifier.round()
         await host.deliverer.drain()
-    kinds = [o["kind"] for o in world.sandbox.state.operations]
+    kinds = [o["kind"] for o in installation.sandbox.state.operations]
     assert kinds == ["card_issued", "stamps_added", "stamps_reversed"]
 
 

@@ -15,20 +15,20 @@ from connectors.domain.quotas import MIB, Quotas
 from connectors.services import Refusal
 from connectors.store import access, inbox, schema
 from connectors.sync.hook_rates import HookRates
-from tests.sync.test_read_again import BASE, PHONE, again, sale
+from tests.sync.test_unread_retries import BASE, PHONE, retry_unread, sale
 from tests.town import Town, build
 from tests.web.browser import open_browsers
 from tests.web.test_teaching_pages import begun
 from tests.webhook.test_way_of_a_request import connect
 
-NORMAL = {**BASE, "map_paid": "sum"}
+READABLE = {**BASE, "map_paid": "sum"}
 
 
 @pytest.fixture
 async def town(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Town]:
-    few = {"hooks_per_minute": 5, "hook_mib_per_day": 1, "max_tills_per_business": 2, "kept_requests": 3}
-    async with build(tmp_path, monkeypatch, **few, captured_requests=6, captured_mib=1) as made:
-        yield made
+    quotas = {"hooks_per_minute": 5, "hook_mib_per_day": 1, "max_tills_per_business": 2, "kept_requests": 3}
+    async with build(tmp_path, monkeypatch, **quotas, captured_requests=6, captured_mib=1) as town:
+        yield town
 
 
 async def post(town: Town, body: bytes, path: str = "") -> httpx.Response:
@@ -36,24 +36,24 @@ async def post(town: Town, body: bytes, path: str = "") -> httpx.Response:
     return await town.hook(body, path=path)
 
 
-async def test_hooks_beyond_a_minutes_worth_are_asked_for_again_and_none_that_was_taken_is_lost(town: Town) -> None:
-    await connect(town, NORMAL)
+async def test_hooks_beyond_a_minutes_quota_are_asked_for_later_and_none_that_was_taken_is_lost(town: Town) -> None:
+    await connect(town, READABLE)
     answers = [await post(town, sale(sum="1.00", id=f"r{number}")) for number in range(8)]
     assert [answer.status_code for answer in answers] == [200] * 5 + [429] * 3
     assert 0 < int(answers[-1].headers["retry-after"]) <= 12
     await town.sync()
     assert town.stamps(PHONE) == 5
-    said = [line for line in await town.journal() if "sends more than this host takes" in line]
-    assert len(said) == 1
+    lines = [line for line in await town.journal() if "sends more than this host takes" in line]
+    assert len(lines) == 1
     await town.host.security_events.flush()
     business = town.connection.business_id
     events = await town.host.store.read(lambda tx: access.security_log.list_newest(tx, business))
     assert [(event.kind, event.count) for event in events if event.kind == "quota_met"] == [("quota_met", 3)]
 
 
-async def test_what_is_not_proven_uses_up_nothing(town: Town) -> None:
+async def test_hooks_that_are_not_proven_use_up_no_quota(town: Town) -> None:
     secret = "a long enough secret 7"
-    await connect(town, {**NORMAL, "proof": "header", "proof_header": "X-Key", "secret": secret})
+    await connect(town, {**READABLE, "proof": "header", "proof_header": "X-Key", "secret": secret})
     path = str(town.host.services.connections.hook_url(town.connection)).removeprefix(town.host.public_url)
     for _ in range(20):
         assert (await town.hook(sale(sum="1.00"), path=path, headers={"X-Key": "guessed"})).status_code == 401
@@ -61,39 +61,39 @@ async def test_what_is_not_proven_uses_up_nothing(town: Town) -> None:
 
 
 async def test_a_business_sends_no_more_bytes_a_day_than_its_quota_over_all_its_tills(town: Town) -> None:
-    await connect(town, NORMAL)
+    await connect(town, READABLE)
     first = town.connection
-    await connect(town, {**NORMAL, "till_name": "Second"})
-    big = sale(sum="1.00", note="x" * 250_000)
+    await connect(town, {**READABLE, "till_name": "Second"})
+    large_body = sale(sum="1.00", note="x" * 250_000)
     for number in range(5):
         town.connection = first if number % 2 else town.connection
-        assert (await post(town, big)).status_code == (200 if number < 5 else 429)
-    answer = await post(town, big)
+        assert (await post(town, large_body)).status_code == (200 if number < 5 else 429)
+    answer = await post(town, large_body)
     assert answer.status_code == 429
     assert int(answer.headers["retry-after"]) <= 3600
 
 
-async def test_a_business_has_no_more_tills_than_its_quota_and_is_told(town: Town) -> None:
+async def test_a_business_connects_no_more_tills_than_its_quota(town: Town) -> None:
     for name in ("One", "Two"):
-        await connect(town, {**NORMAL, "till_name": name})
+        await connect(town, {**READABLE, "till_name": name})
     with pytest.raises(Refusal, match="at most 2 tills"):
-        await connect(town, {**NORMAL, "till_name": "Three"})
+        await connect(town, {**READABLE, "till_name": "Three"})
     await town.host.services.connections.remove(town.connection.id)
-    await connect(town, {**NORMAL, "till_name": "Three"})
+    await connect(town, {**READABLE, "till_name": "Three"})
 
 
-async def test_what_could_not_be_read_beyond_its_quota_goes_oldest_first_and_the_cafe_is_told_once(town: Town) -> None:
-    await connect(town, {**NORMAL, "map_paid": "total"})
+async def test_unread_hooks_beyond_their_quota_go_oldest_first_and_the_journal_says_so_once(town: Town) -> None:
+    await connect(town, {**READABLE, "map_paid": "total"})
     for number in range(5):
         assert (await post(town, sale(sum="1.00", id=f"r{number}"))).status_code == 200
-    kept = [one.receipt_id for one in await town.host.services.review.list_unread(town.connection.id)]
-    assert kept == ["r4", "r3", "r2"]
+    receipt_ids = [entry.receipt_id for entry in await town.host.services.review.list_unread(town.connection.id)]
+    assert receipt_ids == ["r4", "r3", "r2"]
     assert len([line for line in await town.journal() if "the oldest of it was let go" in line]) == 1
     await town.host.services.connections.edit(town.connection.id, {"map_paid": "sum"})
-    assert (await again(town))["read"] == 3
+    assert (await retry_unread(town))["read"] == 3
 
 
-async def test_whoever_knows_a_drafts_address_pushes_neither_the_first_nor_the_chosen_request_out(town: Town) -> None:
+async def test_a_flood_at_a_drafts_address_pushes_neither_the_first_nor_the_chosen_request_out(town: Town) -> None:
     async with open_browsers(town) as browsers:
         browser = await browsers.new().sign_in()
         draft, path = await begun(browser)
@@ -107,12 +107,12 @@ async def test_whoever_knows_a_drafts_address_pushes_neither_the_first_nor_the_c
         for number in range(30):
             town.host.hooks._rates = HookRates(Quotas(), town.host.store.clock.now)
             await post(town, json.dumps({"junk": number, "fill": "x" * 90_000}).encode(), path)
-        there = await town.host.store.read(lambda tx: inbox.captured.of_owner(tx, owner))
-        assert {chosen, ids[0]} <= {request.id for request in there}
-        assert len(there) <= 6
+        requests = await town.host.store.read(lambda tx: inbox.captured.of_owner(tx, owner))
+        assert {chosen, ids[0]} <= {request.id for request in requests}
+        assert len(requests) <= 6
 
 
-async def test_a_drafts_bytes_are_bounded_with_headers_and_all(town: Town) -> None:
+async def test_the_bytes_of_a_draft_are_bounded_headers_included(town: Town) -> None:
     async with open_browsers(town) as browsers:
         browser = await browsers.new().sign_in()
         draft, path = await begun(browser)
@@ -122,20 +122,20 @@ async def test_a_drafts_bytes_are_bounded_with_headers_and_all(town: Town) -> No
             await town.hook(b"{" + b"\xff" * 100_000 + b"%d" % number, path=path, headers=headers)
         owner = f"{inbox.captured.OF_DRAFT}{draft.rsplit('/', 1)[1]}"
         sizes = select(func.sum(schema.captured_table.c.size)).where(schema.captured_table.c.owner == owner)
-        kept = await town.host.store.read(lambda tx: tx.run(sizes).scalar_one())
-        assert 0 < kept <= MIB
+        size = await town.host.store.read(lambda tx: tx.run(sizes).scalar_one())
+        assert 0 < size <= MIB
         (request, *_others) = await town.host.store.read(lambda tx: inbox.captured.of_owner(tx, owner))
         assert "cookie" not in request.headers
 
 
-async def test_requests_to_a_drafts_address_are_bounded_in_a_minute_too(town: Town) -> None:
+async def test_requests_to_a_drafts_address_have_a_minutes_quota_too(town: Town) -> None:
     async with open_browsers(town) as browsers:
         _, path = await begun(await browsers.new().sign_in())
         statuses = [(await post(town, b'{"a": 1}', path)).status_code for _ in range(7)]
     assert statuses == [200] * 5 + [429] * 2
 
 
-def test_rates_refill_with_time_and_days_begin_anew() -> None:
+def test_rates_refill_with_time_and_bytes_count_anew_each_day() -> None:
     now = [10 * DAY + DAY // 2]
     rates = HookRates(Quotas(hooks_a_minute=2, hook_bytes_a_day=100), lambda: now[0])
     rates.count("a", 60, "b")

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.sync.test_forget import BY_AMOUNT, EMAIL, THEIRS, everything, traces_of_anna, two_tills
+from tests.sync.test_erasure import BY_AMOUNT, EMAIL, KEY_OF_OTHER, decrypted_database, traces_of_anna, two_tills
 from tests.town import ANNA, BORYS, KEY, Town
 from tests.web.browser import Browser, Browsers, open_browsers
 
@@ -44,14 +44,14 @@ async def test_a_cafe_forgets_its_customer_with_its_key(town: Town, browsers: Br
     assert ANNA not in shown
     assert EMAIL not in shown
     person = sealed_in(shown)
-    wrong = await mine.post(path, person=person, secret=THEIRS)
+    wrong = await mine.post(path, person=person, secret=KEY_OF_OTHER)
     assert wrong.status_code == 422
     assert sealed_in(wrong.text)
-    assert traces_of_anna(await everything(town))
+    assert traces_of_anna(await decrypted_database(town))
     done = await mine.post(path, person=person, secret=KEY)
     assert done.status_code == 303
     assert "forgotten, on 3 receipts" in (await mine.get(done.headers["location"])).text
-    left = await everything(town)
+    left = await decrypted_database(town)
     assert traces_of_anna(left) == []
     assert BORYS in left
     assert "Nothing here names this customer." in await asked(mine, path, ANNA)
@@ -66,16 +66,16 @@ async def test_another_cafe_cannot_use_what_was_sealed_here(town: Town, browsers
         "webhook",
         {"till_name": "x", "currency": "EUR", "zone": "Europe/Madrid", "proof": "address", "map_receipt_id": "id",
          "map_paid": "total", "map_closed_at": "at", "map_phone": "phone"},
-        THEIRS,
+        KEY_OF_OTHER,
         lambda _account: BY_AMOUNT.model_copy(update={"kind": "per_order", "amount": None}),
     )  # fmt: skip
-    mine, their_browser = await browsers.new().sign_in(), await browsers.new().sign_in(THEIRS)
+    mine, their_browser = await browsers.new().sign_in(), await browsers.new().sign_in(KEY_OF_OTHER)
     person = sealed_in(await asked(mine, f"/connections/{town.connection.id}/forget", ANNA))
     path = f"/connections/{other.id}/forget"
     assert "Nothing here names this customer." in await asked(their_browser, path, ANNA)
     for sealed in (person, "x", "A" * 4000):
-        assert (await their_browser.post(path, person=sealed, secret=THEIRS)).status_code == 404
-    assert traces_of_anna(await everything(town))
+        assert (await their_browser.post(path, person=sealed, secret=KEY_OF_OTHER)).status_code == 404
+    assert traces_of_anna(await decrypted_database(town))
 
 
 async def test_looking_for_customers_is_bounded(town: Town, browsers: Browsers) -> None:

@@ -90,8 +90,8 @@ def mark_unsent(tx: Transaction, notification: Notification) -> None:
     """Have a message that surely did not go out sent again."""
     watched = watch_table.c.connection_id == notification.connection_id
     if notification.trouble:
-        told = watched & watch_table.c.told_at.is_not(None)
-        tx.run(watch_table.update().where(told).values(told_at=None))
+        is_notified = watched & watch_table.c.told_at.is_not(None)
+        tx.run(watch_table.update().where(is_notified).values(told_at=None))
     else:  # as if the trouble, told of, had ended only now
         ended = watched & watch_table.c.since.is_(None)
         tx.run(watch_table.update().where(ended).values(since=tx.now, told_at=tx.now))

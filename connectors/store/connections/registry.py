@@ -17,7 +17,7 @@ from sqlalchemy import ColumnElement, and_, bindparam, func, or_, select
 from connector_sdk.connector import TillAccount
 from connector_sdk.messages import Message
 from connectors.domain.clock import SECOND
-from connectors.domain.connection import WORKING, Business, Connection, Health
+from connectors.domain.connection import WORKING, Business, Connection, Health, Stretch
 from connectors.domain.events import HealthChanged, Wakeup
 from connectors.domain.pauses import FORMER_ADDRESS_LIVES
 from connectors.store import ledger
@@ -65,7 +65,7 @@ def connection_of(row: AnyRow) -> Connection:
         hook_token=row.hook_token,
         key_login=row.key_login,
         expires_at=row.expires_at,
-        skipped=tuple((start, end) for start, end in json.loads(row.skipped)),
+        skipped=tuple(Stretch(start, end) for start, end in json.loads(row.skipped)),
         former_hook_until=row.former_hook_until,
         refused_at=row.refused_at,
     )
@@ -344,7 +344,7 @@ def set_health_of_key(tx: Transaction, key_hash: str, health: Health, reason: Me
 
 def leave_out_pause(tx: Transaction, connection: Connection) -> None:
     """Have the receipts closed since a connection was paused earn nothing: only a backfill admits them."""
-    skipped = [*connection.skipped, (connection.health_since, tx.now)][-_MOST_SKIPPED:]
+    skipped = [*connection.skipped, Stretch(connection.health_since, tx.now)][-_MOST_SKIPPED:]
     update(tx, connection_table.c.id == connection.id, {"skipped": json.dumps(skipped)})
     ledger.journal.write(tx, connection.id, Message("connection.pause_left_out"))
 

@@ -1,7 +1,7 @@
 """What could not be read: whole hooks, receipts as they were read of a till, sales that could not be taken in.
 
 Owns the tables `kept` (a row for each receipt, and why) and `kept_body` (each body once, encrypted), and their bounds
-in number and size. Reading a body again is `connectors.sync.hooks`'.
+in number and size. Reading a body again is `connectors.sync.unread_retries`'.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, and_, delete, func, literal, not_, or_, select
 
@@ -50,6 +51,13 @@ class UnreadEntry:
     why: Message
     origin: Origin
     body: bytes = field(default=b"", repr=False)
+
+
+class StillUnread(NamedTuple):
+    """A receipt that a retry could not read either (`None`: the whole hook), and why."""
+
+    receipt_id: str | None
+    reason: BadPayload
 
 
 # Keeping
@@ -125,7 +133,7 @@ def _prune(tx: Transaction, connection_id: str) -> None:
 def _prune_rows(tx: Transaction, connection_id: str) -> int:
     of_connection = kept_table.c.connection_id == connection_id
     number = tx.run(select(func.count()).select_from(kept_table).where(of_connection)).scalar_one()
-    surplus = int(number) - tx.quotas.kept
+    surplus = int(number) - tx.quotas.unread
     if surplus > 0:
         oldest = select(kept_table.c.id).where(of_connection).order_by(kept_table.c.at).limit(surplus)
         tx.run(delete(kept_table).where(kept_table.c.id.in_(oldest)))
@@ -144,7 +152,7 @@ def _prune_bodies(tx: Transaction, connection_id: str) -> int:
     # the newest stay: the oldest have been looked at longest
     for row in tx.run(newest_first):
         size += row.size
-        if size > tx.quotas.kept_bytes:
+        if size > tx.quotas.unread_bytes:
             surplus.append(row.id)
     if surplus:
         of_connection = kept_table.c.connection_id == connection_id
@@ -181,7 +189,7 @@ def replace_after_retry(
     connection_id: str,
     body: bytes,
     ids: Sequence[str],
-    unread: Sequence[tuple[str | None, BadPayload]],
+    unread: Sequence[StillUnread],
     at: int,
 ) -> bool:
     """Reprocess a stored hook's rows, keeping its arrival time: delete them but for what is still `unread`.

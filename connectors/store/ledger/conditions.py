@@ -1,13 +1,15 @@
 """Conditions on operations, in the words of the indexes: both databases use an index only where the words are its own.
 
-Owns these words; whoever asks for operations that need a person, or are on their way, uses them.
+Owns these words; whoever asks for operations that need a person, or are on their way, uses them. Which holds need a
+person is `connectors.domain.holds`'.
 """
 
 from __future__ import annotations
 
 from sqlalchemy import literal
 
-from connectors.domain.operation import Hold, State
+from connectors.domain.holds import HOLDS_FOR_PERSON
+from connectors.domain.operation import State
 from connectors.store.schema import operation_table
 
 # written into the statement, not bound: a partial index is chosen only where its condition is seen
@@ -17,9 +19,6 @@ _HELD, _REJECTED, _NO = (literal(value, literal_execute=True) for value in (Stat
 is_held = operation_table.c.state == _HELD
 is_rejected = (operation_table.c.state == _REJECTED) & (operation_table.c.acknowledged == _NO)
 """Rejected, and nobody has seen it yet."""
-
-HOLDS_FOR_PERSON = tuple(hold for hold in Hold if hold is not Hold.no_card)
-"""The holds that somebody must decide; a customer without a card is waited for, and that needs nobody."""
 
 needs_person = (is_held & operation_table.c.hold.in_([hold.value for hold in HOLDS_FOR_PERSON]), is_rejected)
 """The operations that need a person: two conditions, each with an index of its own."""

@@ -12,7 +12,7 @@ from sqlalchemy import bindparam, select
 
 from connector_sdk.messages import Message
 from connectors.domain.events import Wakeup
-from connectors.domain.person import MASKED_CARD, Traces
+from connectors.domain.person import MASKED_CARD, PersonMatcher
 from connectors.store.engine import Transaction
 from connectors.store.rows import AnyRow
 from connectors.store.schema import journal_table
@@ -157,28 +157,28 @@ def lines_of_sales(tx: Transaction, sale_ids: Sequence[str]) -> list[StoredLine]
     return [StoredLine(row.seq, row.sale_id, _decrypted(tx, row.message)) for row in rows]
 
 
-def masked_lines(lines: Sequence[StoredLine], traces: Traces, card_hints: Collection[str]) -> list[StoredLine]:
+def masked_lines(lines: Sequence[StoredLine], person: PersonMatcher, card_hints: Collection[str]) -> list[StoredLine]:
     """Return the lines that show a person, with names masked, and in lines about sales the digits of these cards."""
     changed: list[StoredLine] = []
     for line in lines:
         hints = card_hints if line.sale_id is not None else ()
         # messages nest: a reason inside a line may hold a name as well
-        masked = _masked(Message.restored(line.text), traces, hints).stored()
+        masked = _masked(Message.restored(line.text), person, hints).stored()
         if masked != line.text:
             changed.append(StoredLine(line.seq, line.sale_id, masked))
     return changed
 
 
-def _masked(message: Message, traces: Traces, card_hints: Collection[str]) -> Message:
+def _masked(message: Message, person: PersonMatcher, card_hints: Collection[str]) -> Message:
     params: dict[str, object] = {}
     for name, value in message.params.items():
         if isinstance(value, Message):
-            params[name] = _masked(value, traces, card_hints)
+            params[name] = _masked(value, person, card_hints)
         elif name == "card" and value in card_hints:
             params[name] = MASKED_CARD
         else:
-            params[name] = traces.masked(value) if isinstance(value, str) else value
-    return Message(traces.masked(message.id), params)
+            params[name] = person.mask(value) if isinstance(value, str) else value
+    return Message(person.mask(message.id), params)
 
 
 def replace_lines(tx: Transaction, lines: Sequence[StoredLine]) -> None:

@@ -21,6 +21,7 @@ from connector_sdk.messages import Message
 from connectors.domain.clock import MINUTE
 from connectors.domain.connection import WORKING
 from connectors.domain.events import OperationSettled, Wakeup
+from connectors.domain.holds import HOLDS, WAITS_FOR_CARD, needs_person
 from connectors.domain.operation import IN_DOUBT, MOVABLE, Hold, Kind, Planned, State
 from connectors.domain.person import MASKED_CARD
 from connectors.store.engine import Transaction
@@ -619,9 +620,9 @@ def expire_holds(tx: Transaction, limit: int = 200) -> int:
     )
     operations = [operation_of(tx, row) for row in tx.run(expired.limit(limit))]
     reason = Message("why.hold_expired")
-    # nobody has to look at a customer who never got a card
+    # what needed nobody while it was held, such as a customer who never got a card, needs nobody now
     return sum(
-        _reject_held(tx, operation, reason, acknowledged=operation.hold == Hold.no_card) for operation in operations
+        _reject_held(tx, operation, reason, acknowledged=not needs_person(operation.hold)) for operation in operations
     )
 
 
@@ -642,7 +643,7 @@ def _reject_held(tx: Transaction, operation: Operation, reason: Message, *, ackn
 def _end_search(tx: Transaction, operation: Operation) -> None:
     """End the search for the card of a customer for whom nothing waits any more."""
     # other holds have a card: nobody is looked for on their account
-    if operation.hold not in (Hold.no_card, Hold.conflict) or operation.card_id is not None:
+    if operation.hold not in WAITS_FOR_CARD or operation.card_id is not None:
         return
     others = select(operation_table.c.id).where(
         operation_table.c.sale_id == operation.sale_id,
@@ -679,7 +680,7 @@ def retry(tx: Transaction, operation: Operation) -> bool:
     return True
 
 
-def wait_for_card_again(tx: Transaction, operation: Operation, expires_at: int) -> None:
+def wait_for_card_again(tx: Transaction, operation: Operation, expires_at: int | None) -> None:
     """Revive an operation that has no card yet: it waits for one again."""
     tx.run(
         operation_table.update()
@@ -688,7 +689,7 @@ def wait_for_card_again(tx: Transaction, operation: Operation, expires_at: int) 
             state=State.held,
             hold=Hold.no_card,
             # whatever it was held for before: from now on it waits for a card, like a new customer's
-            reason=Message("why.no_card").stored(),
+            reason=Message(HOLDS[Hold.no_card].reason).stored(),
             expires_at=expires_at,
             acknowledged=0,
             updated_at=tx.now,

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, func, or_, select, union_all
 
 from connector_sdk.messages import Message
+from connectors.domain.holds import HOLDS_FOR_PERSON
 from connectors.domain.operation import UNSETTLED, Hold, State, outward
 from connectors.store.engine import Transaction
-from connectors.store.ledger.conditions import HOLDS_FOR_PERSON, is_held, is_rejected
+from connectors.store.ledger.conditions import is_held, is_rejected
 from connectors.store.ledger.operations import Operation, operation_of
 from connectors.store.rows import AnyRow
 from connectors.store.schema import attempt_table, operation_table

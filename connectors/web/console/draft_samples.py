@@ -14,7 +14,7 @@ from connector_sdk.teaching import as_texts
 from connectors.domain.clock import moment
 from connectors.isolation.runner import RemoteTeaching
 from connectors.services import Refusal, SettingValues, Unfit
-from connectors.sync.previews import Recent, recent_of
+from connectors.sync.previews import RecentReceipts, recent_of
 from connectors.web.console.onboarding import Onboarding
 from connectors.web.console.sample_view import ArrivedRequest, SampleReading, read_sample, show_request
 from connectors.web.console.visit import Visit
@@ -88,11 +88,11 @@ def _holds(values: SettingValues, ready_made: ReadyMade) -> bool:
     return ready_made.settings.items() <= values.items()
 
 
-async def recent_sales(visit: Visit, onboarding: Onboarding) -> Recent:
+async def recent_sales(visit: Visit, onboarding: Onboarding) -> RecentReceipts:
     """Return the receipts that a till being taught has sent meanwhile, for the preview of a rule."""
     teaching = visit.teaching(onboarding.connector_class)
     if teaching is None:
-        return Recent((), 0, "nothing")
+        return RecentReceipts((), 0, "nothing")
     captured = await visit.services.drafts.captured_requests(onboarding.draft)
     bodies = [request.body for request in captured]
     if onboarding.content.sample is not None:

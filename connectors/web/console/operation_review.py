@@ -12,7 +12,7 @@ from typing import TypeAlias
 from starlette.responses import Response
 
 from connector_sdk.messages import Message
-from connectors.domain.operation import Hold, Kind, State
+from connectors.domain.holds import choices_for
 from connectors.services import Refusal
 from connectors.services.review import ReviewService
 from connectors.store.ledger.operations import Operation
@@ -56,26 +56,9 @@ def with_choices(operations: Sequence[Operation]) -> list[StoppedOperation]:
 
 
 def choices_of(operation: Operation) -> tuple[Choice, ...]:
-    """Return the buttons that resolve a held or rejected operation."""
-    if operation.state is State.rejected:
-        return Choice("acknowledge", Message("I have seen it"), first=True), Choice("retry", Message("Try again"))
-    retry, dismiss = _words_when_held(operation)
-    return Choice("retry", retry, first=True), Choice("dismiss", dismiss)
-
-
-def _words_when_held(operation: Operation) -> tuple[Message, Message]:
-    """Return the words for going on with a held operation, and for giving it up."""
-    match operation.hold, operation.kind:
-        case Hold.flagged, Kind.stamps_reversed:
-            return Message("Take the stamps back"), Message("Leave the stamps")
-        # the card has had as many stamps today as the rule gives it
-        case Hold.cap, _:
-            return Message("Give them anyway"), Message("Give none")
-        # the phone, email and number of the customer belong to different cards
-        case Hold.conflict, _:
-            return Message("Look again"), Message("Give none")
-        case _:
-            return Message("Try again"), Message("Give up")
+    """Return the buttons that resolve a held or rejected operation, by the table of holds."""
+    choices = choices_for(operation.state, operation.hold)
+    return tuple(Choice(choice.action, choice.label, first=choice is choices[0]) for choice in choices)
 
 
 @router.post("/connections/{connection}/operations/{operation}/{act}", page="/connections/{connection}")

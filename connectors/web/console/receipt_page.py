@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from starlette.responses import Response
 
 from connectors.domain.connection import Connection
-from connectors.domain.operation import Hold, Kind, State, outward
+from connectors.domain.holds import needs_person
+from connectors.domain.operation import Kind, State, outward
 from connectors.domain.stamps import Earned, stamps_for
 from connectors.sevenstamp.models import Card
 from connectors.store import ledger, queries
@@ -122,7 +123,7 @@ async def _card_progress(visit: Visit, connection: Connection, details: ReceiptD
 def _needs_person(operation: Operation) -> bool:
     """Return whether an operation waits for a decision; one that waits for a card does so by itself."""
     stopped = operation.state in (State.held, State.rejected)
-    return stopped and not operation.acknowledged and operation.hold is not Hold.no_card
+    return stopped and not operation.acknowledged and needs_person(operation.hold)
 
 
 def _may_give(details: ReceiptDetails) -> bool:

@@ -16,7 +16,7 @@ from babel.numbers import get_currency_symbol
 
 from connector_sdk.money import Money
 from connectors.domain.clock import SECOND, micros, moment
-from connectors.domain.person import Reference, international
+from connectors.domain.person import Reference, parse_phone
 from connectors.store.queries.receipts import SearchTerm
 
 Span = tuple[int, int]
@@ -68,7 +68,7 @@ def parse_terms(text: str, context: SearchContext) -> list[SearchTerm]:
 
 def _whole_phone(text: str, country: str | None) -> str | None:
     enough_digits = len(re.sub(r"\D", "", text)) >= 7
-    return international(text, country) if _PHONE.fullmatch(text) and enough_digits else None
+    return parse_phone(text, country) if _PHONE.fullmatch(text) and enough_digits else None
 
 
 def _normalise(text: str, context: SearchContext) -> str:
@@ -137,7 +137,7 @@ def _customer_names(word: str, country: str | None) -> list[Reference]:
     names: list[Reference] = []
     if re.fullmatch(r"\d{6}", word, re.ASCII):
         names.append(Reference("number", word))
-    if re.fullmatch(r"\+?\d{7,15}", word, re.ASCII) and (phone := international(word, country)):
+    if re.fullmatch(r"\+?\d{7,15}", word, re.ASCII) and (phone := parse_phone(word, country)):
         names.append(Reference("phone", phone))
     if "@" in word:
         names.append(Reference("email", word.lower()))

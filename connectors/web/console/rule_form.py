@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from connector_sdk.messages import Message
 from connector_sdk.money import Money
 from connector_sdk.rule import Refunds, StampRule, UnknownCustomer
-from connectors.sync.tills import plain_reason
+from connectors.sync.field_errors import reason_of
 from connectors.web.console.posted_form import PostedForm
 from connectors.web.console.receipt_search import parse_amount
 from connectors.web.console.visit import Visit
@@ -132,7 +132,7 @@ class _RuleReader:
             return RuleChoice(StampRule.model_validate(values), {})
         except ValidationError as error:
             errors = {
-                str(detail["loc"][0]) if detail["loc"] else "kind": Message(plain_reason(detail))
+                str(detail["loc"][0]) if detail["loc"] else "kind": Message(reason_of(detail))
                 for detail in error.errors()
             }
             return RuleChoice(self.current, errors)

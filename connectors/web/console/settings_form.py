@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 from connector_sdk.connector import FIRST, TAUGHT, Token, marked
 from connector_sdk.messages import Message
 from connectors.services import ConnectorClass, SettingValues
-from connectors.sync.tills import located
+from connectors.sync.field_errors import field_error
 from connectors.web.console.posted_form import PostedForm
 
 _ENDING_SHOWN = 4
@@ -203,6 +203,6 @@ def find_wrong_settings(model: type[BaseModel], values: SettingValues) -> dict[s
     try:
         model.model_validate(dict(values))
     except ValidationError as error:
-        reasons = (located(detail) for detail in error.errors())
+        reasons = (field_error(detail) for detail in error.errors())
         return {name: Message(reason) for name, reason in reasons}
     return {}

@@ -20,7 +20,7 @@ from connector_sdk.sale import Sale
 from connectors.domain.connection import Connection
 from connectors.services import Refusal, Services
 from connectors.store.connections.drafts import Draft
-from connectors.sync.previews import Recent
+from connectors.sync.previews import RecentReceipts
 
 _LIFETIME = 600.0
 _RETRY_AFTER = 20.0
@@ -34,7 +34,7 @@ Value = TypeVar("Value")
 class TillReading:
     """A till's newest receipts and its menu."""
 
-    recent: Recent
+    recent: RecentReceipts
     menu: list[MenuItem]
 
     @property
@@ -118,7 +118,7 @@ async def _read_or_fail(read: Callable[[], Awaitable[TillReading]]) -> TillReadi
     try:
         return await read()
     except (Refusal, ValidationError):
-        return TillReading(Recent((), 0, "unread"), [])
+        return TillReading(RecentReceipts((), 0, "unread"), [])
 
 
 def _drop_oldest(entries: OrderedDict[str, Value]) -> None:

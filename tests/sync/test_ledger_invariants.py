@@ -1,4 +1,4 @@
-"""Corners of the law book, each found by a review and kept from coming back."""
+"""Corners of the ledger's invariants, each found by a review and kept from coming back."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
 
 import httpx
 import pytest
@@ -18,18 +17,22 @@ from connector_sdk.rule import StampRule, UnknownCustomer
 from connectors.domain.connection import Health
 from connectors.domain.operation import Kind, Planned, State
 from connectors.domain.planning import plan
-from connectors.domain.stamps import stamps_for
+from connectors.domain.stamps import Earned, stamps_for
 from connectors.services import Refusal, Services
 from connectors.sevenstamp.client import SevenStamp
 from connectors.store import connections, counters, inbox, ledger, queries
 from connectors.store.connections.registry import ConnectionChange
-from connectors.sync import health, lifecycle
+from connectors.store.engine import Transaction
+from connectors.store.ledger.sales import SaleRow
+from connectors.store.schema import operation_table
+from connectors.sync import health, ingest, lifecycle
 from connectors.sync.delivery import Deliverer
+from connectors.sync.identification import _conclude, _NoCard
 from connectors.sync.ingest import Outcome, Snapshot, Source
 from connectors.sync.pacing import Pace
 from connectors.sync.resolution import Timing
 from connectors.sync.settlement import start_of_next_month
-from tests.model import World, sale
+from tests.model import ModelTill, VirtualInstallation, sale
 from tests.town import ANNA, BORYS, KEY, Town
 
 HOLD = StampRule(unknown_customer=UnknownCustomer.hold)
@@ -59,7 +62,7 @@ def operation(n: int, signed: int, state: State) -> Planned:
         (5, [operation(1, 2, State.applied), operation(2, -2, State.rejected)], (), 3),
     ],
 )
-def test_entitlement_minus_what_is_planned(
+def test_the_next_operation_is_the_entitlement_minus_what_is_planned(
     target: int, operations: list[Planned], cancel: tuple[str, ...], remainder: int
 ) -> None:
     step = plan(target, operations)
@@ -71,7 +74,7 @@ def test_a_return_kept_as_a_receipt_of_its_own_earns_nothing(kind: str) -> None:
     amount = Money(100, "EUR") if kind == "by_amount" else None
     products = frozenset({"latte"}) if kind == "per_item" else frozenset()
     rule = StampRule.model_validate({"kind": kind, "amount": amount, "products": products})
-    back = Sale(
+    returned = Sale(
         receipt_id="R1",
         status=SaleStatus.closed,
         closed_at=datetime(2026, 11, 20, 8, tzinfo=UTC),
@@ -79,7 +82,7 @@ def test_a_return_kept_as_a_receipt_of_its_own_earns_nothing(kind: str) -> None:
         refunded=Money.zero("EUR"),
         lines=(Line(product_id="latte", quantity=Decimal(1)),),
     )
-    assert stamps_for(back, rule, "Europe/Madrid").stamps == 0
+    assert stamps_for(returned, rule, "Europe/Madrid").stamps == 0
 
 
 async def test_only_a_history_that_was_read_proves_absence(town: Town) -> None:
@@ -87,7 +90,7 @@ async def test_only_a_history_that_was_read_proves_absence(town: Town) -> None:
     inner = httpx.AsyncHTTPTransport()
     reads: list[int] = []
 
-    class Forbidding(httpx.AsyncBaseTransport):
+    class ForbiddenHistory(httpx.AsyncBaseTransport):
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
             if "/history" in request.url.path:
                 reads.append(1)
@@ -100,49 +103,48 @@ async def test_only_a_history_that_was_read_proves_absence(town: Town) -> None:
     await town.connect()
     town.cafe.sell(town.cafe.client(ANNA))
     timing = Timing(deadline=0.2, settle=0.1)
-    service = SevenStamp(str(town.settings.sevenstamp_url), transport=Forbidding(), deadline=0.2)
+    service = SevenStamp(str(town.settings.sevenstamp_url), transport=ForbiddenHistory(), deadline=0.2)
     deliverer = Deliverer(town.host.store, service, timing)
     town.host.services = Services(replace(town.host.services._context, deliverer=deliverer))
     await town.sync()
     for _ in range(4):
         await asyncio.sleep(0.2)
-        await town.host.store.write(_due_now)
+        await town.host.store.write(_make_doubts_due)
         await deliverer.resolve()
         await deliverer.drain()
     assert reads
     assert len(town.applied()) == 1
-    assert [one.state for one in await town.operations()] == [State.uncertain]
+    assert [operation.state for operation in await town.operations()] == [State.uncertain]
 
 
-def _due_now(tx: Any) -> None:
-    from connectors.store.schema import operation_table as table
+def _make_doubts_due(tx: Transaction) -> None:
+    is_uncertain = operation_table.c.state == State.uncertain
+    tx.run(operation_table.update().where(is_uncertain).values(next_at=0))
 
-    tx.run(table.update().where(table.c.state == State.uncertain).values(next_at=0))
 
-
-async def test_what_was_being_read_while_the_connection_was_removed_is_not_orphaned(town: Town) -> None:
-    old = await town.connect()
+async def test_a_page_read_while_its_connection_was_removed_is_left_to_the_next_connection(town: Town) -> None:
+    removed = await town.connect()
     town.cafe.sell(town.cafe.client(ANNA))
-    await town.host.services.connections.remove(old.id)
-    new = await town.connect()
-    page = [sale("330660", closed=town.host.store.clock.now(), customer=None)]
-    assert await town.host.ingestor.ingest([Snapshot(old, page[0], Source.poll, 1)]) == [Outcome.elsewhere]
-    await town.host.services.sync.backfill(new.id, "2026-01-01", _quiet)
+    await town.host.services.connections.remove(removed.id)
+    adopting = await town.connect()
+    snapshot = Snapshot(removed, sale("330660", closed=town.host.store.clock.now(), customer=None), Source.poll, 1)
+    assert await town.host.ingestor.ingest([snapshot]) == [Outcome.elsewhere]
+    await town.host.services.sync.backfill(adopting.id, "2026-01-01", _ignore_progress)
     assert town.stamps(ANNA) == 1
 
 
-async def _quiet(_now: object) -> None:
-    return
+async def _ignore_progress(_progress: object) -> None:
+    """Progress that nobody watches."""
 
 
 async def test_one_connection_for_all_takes_over_from_several_removed_ones(town: Town) -> None:
     for spot in (1, 2):
-        one = await town.connect(HOLD, locations=[str(spot)])
+        connection = await town.connect(HOLD, locations=[str(spot)])
         receipt = town.cafe.open(town.cafe.client((ANNA, BORYS)[spot - 1]), spot=spot)
         town.cafe.add(receipt, "161")
         town.cafe.close(receipt)
         await town.sync()
-        await town.host.services.connections.remove(one.id)
+        await town.host.services.connections.remove(connection.id)
     assert town.host.sevenstamp is not None
     for phone in (ANNA, BORYS):
         await town.host.sevenstamp.with_key(KEY).issue_card(phone=phone)
@@ -165,7 +167,7 @@ async def test_a_receipt_that_another_connection_takes_over_keeps_the_rule_it_wa
     assert town.stamps(ANNA) == 9
 
 
-async def test_a_late_nobody_does_not_undo_a_card_that_was_found(town: Town) -> None:
+async def test_an_older_search_without_a_card_does_not_undo_a_card_that_was_found(town: Town) -> None:
     await town.connect(HOLD)
     town.cafe.sell(town.cafe.client(ANNA))
     assert town.host.identifier is not None
@@ -175,15 +177,13 @@ async def test_a_late_nobody_does_not_undo_a_card_that_was_found(town: Town) -> 
     assert town.host.sevenstamp is not None
     await town.host.sevenstamp.with_key(KEY).issue_card(phone=ANNA)
     await town.sync()
-    from connectors.sync.identification import _conclude, _NoCard
-
-    one = await town.host.services.connections.get(town.connection.id)
-    await town.host.store.write(lambda tx: _conclude(tx, one, stale, _NoCard()))
+    connection = await town.host.services.connections.get(town.connection.id)
+    await town.host.store.write(lambda tx: _conclude(tx, connection, stale, _NoCard()))
     await town.sync()
     assert town.stamps(ANNA) == 1
 
 
-async def test_one_answer_decides_for_each_sale_by_its_own_rule(town: Town) -> None:
+async def test_a_search_decides_for_each_sale_by_its_own_rule(town: Town) -> None:
     await town.connect(SKIP)
     client = town.cafe.client(ANNA)
     town.cafe.sell(client)
@@ -191,7 +191,7 @@ async def test_one_answer_decides_for_each_sale_by_its_own_rule(town: Town) -> N
     town.cafe.sell(client)
     await town.sync()
     assert town.stamps(ANNA) == 1
-    assert [one.receipt_id for one in await town.operations()] == ["330661"]
+    assert [operation.receipt_id for operation in await town.operations()] == ["330661"]
 
 
 async def test_a_dismissed_hold_is_not_given_when_the_card_appears(town: Town) -> None:
@@ -218,7 +218,7 @@ async def test_a_retry_never_gives_more_than_the_receipt_earns(town: Town) -> No
     town.cafe.sell(client)
     second = town.cafe.sell(client)
     await town.sync()
-    (held,) = [one for one in await town.operations() if one.state is State.held]
+    (held,) = [operation for operation in await town.operations() if operation.state is State.held]
     await town.host.services.review.dismiss(town.connection.id, held.id)
     town.cafe.attach(second, town.cafe.client(BORYS))
     await town.sync()
@@ -227,7 +227,7 @@ async def test_a_retry_never_gives_more_than_the_receipt_earns(town: Town) -> No
         await town.host.services.review.retry(town.connection.id, held.id)
 
 
-async def test_a_customer_7stamp_cannot_know_is_held_and_not_asked_for_ever(town: Town) -> None:
+async def test_a_customer_whom_7stamp_cannot_know_is_held_and_not_searched_for_ever(town: Town) -> None:
     await town.connect(ISSUE)
     town.cafe.clients[38] = {"client_id": "38", "phone_number": "", "email": "no@mail", "card_number": "0"}
     town.cafe.sell(38)
@@ -242,16 +242,14 @@ async def test_a_receipt_that_cannot_be_planned_stops_no_other(town: Town, monke
     await town.connect()
     town.cafe.sell(town.cafe.client(ANNA))
     town.cafe.sell(town.cafe.client(BORYS))
-    from connectors.sync import ingest
+    original_entitlement = ingest.entitlement
 
-    real = ingest.entitlement
-
-    def poisoned(row: Any, one: Sale, *more: Any) -> Any:
-        if one.receipt_id == "330660":
+    def raise_for_first_receipt(row: SaleRow, sale: Sale, rule: StampRule, zone: str) -> Earned:
+        if sale.receipt_id == "330660":
             raise OverflowError("far too much")
-        return real(row, one, *more)
+        return original_entitlement(row, sale, rule, zone)
 
-    monkeypatch.setattr(ingest, "entitlement", poisoned)
+    monkeypatch.setattr(ingest, "entitlement", raise_for_first_receipt)
     await town.sync()
     assert (town.stamps(ANNA), town.stamps(BORYS)) == (0, 1)
     assert any("330660 could not be read and is kept" in line for line in await town.journal())
@@ -282,7 +280,7 @@ async def test_a_stamp_taken_back_makes_room_under_the_cap(town: Town) -> None:
     assert town.stamps(ANNA) == 1
 
 
-async def test_what_a_person_changed_meanwhile_is_not_undone_by_an_old_call(town: Town) -> None:
+async def test_a_call_made_with_old_settings_does_not_undo_what_a_person_changed(town: Town) -> None:
     before = await town.connect()
     await town.host.services.connections.pause(before.id)
     reason = Message("why.till_refuses")
@@ -307,11 +305,11 @@ async def test_a_voucher_does_not_wait_behind_a_held_stamp(town: Town) -> None:
 
 async def test_pushes_without_a_version_only_ever_go_forward(town: Town) -> None:
     """A till that pushes whole sales, has no revisions and cannot be asked."""
-    one = await town.connect()
+    connection = await town.connect()
     closed = town.host.store.clock.now()
 
-    async def push(new: Sale) -> Outcome:
-        (outcome,) = await town.host.ingestor.ingest([Snapshot(one, new, Source.push, None, fetches=False)])
+    async def push(pushed: Sale) -> Outcome:
+        (outcome,) = await town.host.ingestor.ingest([Snapshot(connection, pushed, Source.push, None, fetches=False)])
         return outcome
 
     assert await push(sale("p1", closed=closed, customer=ANNA)) is Outcome.stored
@@ -322,43 +320,40 @@ async def test_pushes_without_a_version_only_ever_go_forward(town: Town) -> None
         await push(sale("p1", closed=closed, customer=ANNA, status=SaleStatus.voided, refunded=400)) is Outcome.stored
     )
     assert await push(sale("p1", closed=closed, customer=ANNA, refunded=500)) is Outcome.lost
-    (hinted,) = await town.host.ingestor.ingest([Snapshot(one, sale("p2", closed=closed), Source.push, None)])
+    (hinted,) = await town.host.ingestor.ingest([Snapshot(connection, sale("p2", closed=closed), Source.push, None)])
     assert hinted is Outcome.hinted
 
 
 async def test_a_losing_snapshot_that_differs_leaves_a_hint(town: Town) -> None:
-
-    one = await town.connect()
+    connection = await town.connect()
     closed = town.host.store.clock.now()
-    early, late = 1000, 1001
-    await town.host.ingestor.ingest([Snapshot(one, sale("x", closed=closed, paid=500), Source.poll, late)])
-    (lost,) = await town.host.ingestor.ingest([Snapshot(one, sale("x", closed=closed, paid=400), Source.poll, early)])
-    assert lost is Outcome.lost
-    assert await town.host.store.read(lambda tx: inbox.hints.count_of(tx, one.id)) == 1
+    younger = Snapshot(connection, sale("x", closed=closed, paid=500), Source.poll, ticket=1001)
+    older = Snapshot(connection, sale("x", closed=closed, paid=400), Source.poll, ticket=1000)
+    await town.host.ingestor.ingest([younger])
+    assert await town.host.ingestor.ingest([older]) == [Outcome.lost]
+    assert await town.host.store.read(lambda tx: inbox.hints.count_of(tx, connection.id)) == 1
 
 
-def test_a_key_that_was_told_to_wait_delays_no_other() -> None:
+def test_a_key_that_was_asked_to_slow_down_delays_no_other() -> None:
     """A hundred pending for a key limited to one a second, and one for another cafe: that one goes at once."""
-    world = World()
+    installation = VirtualInstallation()
     try:
-        world.run(_slow_and_fast(world))
+        installation.run(_deliver_for_a_slowed_and_another_key(installation))
     finally:
-        world.end()
+        installation.end()
 
 
-async def _slow_and_fast(world: World) -> None:
-    host = await world.open()
-    slow = await world.connect()
-    from tests.model import ModelTill
-
+async def _deliver_for_a_slowed_and_another_key(installation: VirtualInstallation) -> None:
+    host = await installation.open()
+    slow = await installation.connect()
     other = type("Other", (ModelTill,), {"info": ModelTill.info.__class__(name="other", title="Other")})
     host.plugins.classes["other"] = other
     fast = (await host.services.onboarding.connect("other", {}, "7loc_sc_other", lambda _account: ISSUE)).id
-    closed = world.clock.now()
+    closed = installation.clock.now()
     for connection_id, count in ((slow, 100), (fast, 1)):
-        one = await host.services.connections.get(connection_id)
+        connection = await host.services.connections.get(connection_id)
         sales = [sale(f"r{n}", closed=closed, customer=f"+38050111{n:04d}") for n in range(count)]
-        await host.ingestor.ingest([Snapshot(one, each, Source.poll, 1) for each in sales])
+        await host.ingestor.ingest([Snapshot(connection, sale, Source.poll, 1) for sale in sales])
     assert host.identifier is not None
     assert host.deliverer is not None
     while await host.identifier.round():
@@ -366,21 +361,21 @@ async def _slow_and_fast(world: World) -> None:
     pace = host.deliverer._paces.setdefault((await host.services.connections.get(slow)).key_hash, Pace())
     pace.limited(asyncio.get_running_loop().time(), 1.0)
     running = asyncio.create_task(host.deliverer.run())
-    before = asyncio.get_running_loop().time()
+    began = asyncio.get_running_loop().time()
     while not (await host.store.read(lambda tx: queries.operations.counts_by_state(tx, fast, 0)))["applied"]:  # noqa: ASYNC110 - virtual time
         await asyncio.sleep(0.1)
-    assert asyncio.get_running_loop().time() - before < 5
+    assert asyncio.get_running_loop().time() - began < 5  # virtual seconds
     host.deliverer.stop()
     await running
 
 
-def test_a_zone_nobody_knows_does_not_stop_a_month_from_turning() -> None:
+def test_the_next_month_begins_in_utc_where_a_zone_is_unknown() -> None:
     now = 1_764_000_000_000_000  # 24 November 2025
     assert start_of_next_month(now, "No/Where") == 1_764_547_200_000_000
     assert start_of_next_month(now, "Europe/Kyiv") == 1_764_547_200_000_000 - 2 * 3600 * 10**6
 
 
-def test_kinds_are_those_the_sandbox_reports() -> None:
+def test_the_kinds_of_operations_are_those_that_7stamp_reports() -> None:
     assert {kind.value for kind in Kind} == {"stamps_added", "stamps_reversed", "voucher_redeemed"}
 
 

@@ -1,4 +1,4 @@
-"""What a person does in the console holds against everything a till says later: claims, pauses, retries, sums."""
+"""What a person decides holds against everything a till says later: assigned cards, pauses, retries, and totals."""
 
 from __future__ import annotations
 
@@ -15,52 +15,58 @@ from connectors.domain.operation import State
 from connectors.services import Refusal
 from connectors.sevenstamp.sandbox import Faults
 from connectors.store import connections, ledger, queries
+from connectors.store.engine import Transaction
 from connectors.store.errors import NotFound
 from connectors.sync.ingest import Outcome, Snapshot, Source
 from tests.town import ANNA, BORYS, KEY, Town
 
 
-async def page_of(town: Town, receipt: int | str) -> str:
-    one = town.connection
-    found = await town.host.store.read(
-        lambda tx: queries.receipts.search(tx, one, [queries.receipts.SearchTerm(receipt=str(receipt))])
-    )
-    return found[0].id
+async def sale_id_of(town: Town, receipt: int | str) -> str:
+    term = queries.receipts.SearchTerm(receipt=str(receipt))
+    matches = await town.host.store.read(lambda tx: queries.receipts.search(tx, town.connection, [term]))
+    return matches[0].id
 
 
-async def card(town: Town, phone: str) -> str:
+async def issue_card(town: Town, phone: str) -> str:
+    """Issue a card at 7stamp; return its id."""
     assert town.host.sevenstamp is not None
     return (await town.host.sevenstamp.with_key(KEY).issue_card(phone=phone)).id
 
 
-async def give(town: Town, receipt: int | str, phone: str, by: str = "anna") -> int:
-    one = await town.host.services.connections.get(town.connection.id)
-    found, name = await town.host.services.review.find_card(one, phone)
-    return await town.host.services.by(by).review.give_stamps(one, await page_of(town, receipt), found, name)
+async def assign_card(town: Town, receipt: int | str, phone: str, by: str = "anna") -> int:
+    """Give a receipt's stamps to the card of a phone, as a person does in the console; return how many."""
+    connection = await town.host.services.connections.get(town.connection.id)
+    card, name = await town.host.services.review.find_card(connection, phone)
+    sale_id = await sale_id_of(town, receipt)
+    return await town.host.services.by(by).review.give_stamps(connection, sale_id, card, name)
 
 
-async def sums_are_true(town: Town, *ids: str) -> None:
-    wanted = list(ids or [town.connection.id])
-    kept = await town.host.store.read(lambda tx: ledger.daily_totals.of_days(tx, wanted, ""))
+async def assert_totals_are_true(town: Town, *ids: str) -> None:
+    """Assert that the daily totals, which every change adds to, are what counting everything anew gives."""
+    connection_ids = list(ids or [town.connection.id])
+    added_up = await town.host.store.read(lambda tx: ledger.daily_totals.of_days(tx, connection_ids, ""))
 
-    def recount(tx: Any) -> Any:
-        for one in wanted:
-            ledger.daily_totals.recount(tx, one)
-        return ledger.daily_totals.of_days(tx, wanted, "")
+    def recount(tx: Transaction) -> dict[str, dict[str, ledger.daily_totals.DayTotals]]:
+        for connection_id in connection_ids:
+            ledger.daily_totals.recount(tx, connection_id)
+        return ledger.daily_totals.of_days(tx, connection_ids, "")
 
-    true = await town.host.store.write(recount)
+    recounted = await town.host.store.write(recount)
     nothing = ledger.daily_totals.DayTotals()
-    assert {one: {d: t for d, t in days.items() if t != nothing} for one, days in kept.items()} == true
+    assert {
+        connection_id: {day: totals for day, totals in days.items() if totals != nothing}
+        for connection_id, days in added_up.items()
+    } == recounted
 
 
-async def test_a_receipt_given_by_hand_is_given_once_and_no_till_undoes_it(town: Town) -> None:
+async def test_a_card_is_assigned_to_a_receipt_once_and_no_till_undoes_it(town: Town) -> None:
     await town.connect()
     receipt = town.cafe.sell()
     await town.sync()
-    await card(town, ANNA)
-    assert await give(town, receipt, ANNA) == 1
+    await issue_card(town, ANNA)
+    assert await assign_card(town, receipt, ANNA) == 1
     with pytest.raises(Refusal, match="has a card already"):
-        await give(town, receipt, ANNA)
+        await assign_card(town, receipt, ANNA)
     await town.sync()
     town.cafe.attach(receipt, town.cafe.client(BORYS))
     await town.sync()
@@ -70,61 +76,61 @@ async def test_a_receipt_given_by_hand_is_given_once_and_no_till_undoes_it(town:
     town.cafe.refund(receipt)
     await town.sync()
     assert (town.stamps(ANNA), town.stamps(BORYS)) == (0, 0)
-    await sums_are_true(town)
+    await assert_totals_are_true(town)
 
 
-async def test_what_waited_for_a_card_can_be_given_to_another(town: Town) -> None:
+async def test_stamps_that_wait_for_a_card_can_be_given_to_another_card(town: Town) -> None:
     await town.connect(StampRule(unknown_customer=UnknownCustomer.hold))
     receipt = town.cafe.sell(town.cafe.client(BORYS))
     await town.sync()
-    await card(town, ANNA)
-    await give(town, receipt, ANNA)
-    await card(town, BORYS)  # too late: it is Anna's
+    await issue_card(town, ANNA)
+    await assign_card(town, receipt, ANNA)
+    await issue_card(town, BORYS)  # too late: it is Anna's
     await town.sync()
     await town.sync()
     assert (town.stamps(ANNA), town.stamps(BORYS)) == (1, 0)
 
 
-async def test_a_claim_whose_card_is_gone_can_be_made_again_and_goes_to_nobody_else(town: Town) -> None:
+async def test_an_assigned_card_that_is_gone_can_be_replaced_and_nobody_else_gets_the_stamps(town: Town) -> None:
     await town.connect()
     receipt = town.cafe.sell()
     await town.sync()
-    anna = await card(town, ANNA)
-    await card(town, BORYS)
-    await give(town, receipt, ANNA)
+    annas_card_id = await issue_card(town, ANNA)
+    await issue_card(town, BORYS)
+    await assign_card(town, receipt, ANNA)
     town.cafe.attach(receipt, town.cafe.client(BORYS))
     state = town.sevenstamp.state
-    state.by_name = {name: one for name, one in state.by_name.items() if one.id != anna}
-    del state.cards[anna]
+    state.by_name = {name: card for name, card in state.by_name.items() if card.id != annas_card_id}
+    del state.cards[annas_card_id]
     await town.sync()
     await town.sync()
     assert town.applied("stamps_added") == []
     assert any("given to another" in line for line in await town.journal())
-    assert await give(town, receipt, BORYS) == 1
+    assert await assign_card(town, receipt, BORYS) == 1
     await town.sync()
     assert town.stamps(BORYS) == 1
 
 
 async def test_stamps_taken_back_because_the_customer_was_taken_off_can_be_given(town: Town) -> None:
     await town.connect()
-    await card(town, BORYS)
+    await issue_card(town, BORYS)
     receipt = town.cafe.sell(town.cafe.client(ANNA))
     await town.sync()
     town.cafe.attach(receipt, 0)
     await town.sync()
     assert town.stamps(ANNA) == 0
-    await give(town, receipt, BORYS)
+    await assign_card(town, receipt, BORYS)
     await town.sync()
     assert (town.stamps(ANNA), town.stamps(BORYS)) == (0, 1)
-    await sums_are_true(town)
+    await assert_totals_are_true(town)
 
 
-async def test_what_came_by_itself_in_a_pause_that_is_left_out_gives_nothing(town: Town) -> None:
+async def test_a_hook_in_a_pause_that_is_left_out_earns_nothing(town: Town) -> None:
     await town.connect()
     await town.sync()
-    await card(town, ANNA)
+    await issue_card(town, ANNA)
     await town.host.services.connections.pause(town.connection.id)
-    one = await town.host.services.connections.get(town.connection.id)
+    connection = await town.host.services.connections.get(town.connection.id)
     pushed = Sale(
         receipt_id="P1",
         version=7,
@@ -136,26 +142,26 @@ async def test_what_came_by_itself_in_a_pause_that_is_left_out_gives_nothing(tow
         redeem_codes=("FREECOFFEE9",),
         location_id="1",
     )
-    assert await town.host.ingestor.ingest([Snapshot(one, pushed, Source.push, None)]) == [Outcome.stored]
+    assert await town.host.ingestor.ingest([Snapshot(connection, pushed, Source.push, None)]) == [Outcome.stored]
     town.cafe.sell(town.cafe.client(ANNA))
-    await town.host.services.connections.resume(one.id, leave_out=True)
+    await town.host.services.connections.resume(connection.id, leave_out=True)
     await town.sync()
     corrected = pushed.model_copy(update={"version": 8, "paid": Money(6000, "UAH")})
     await town.host.ingestor.ingest(
-        [Snapshot(await town.host.services.connections.get(one.id), corrected, Source.push, None)]
+        [Snapshot(await town.host.services.connections.get(connection.id), corrected, Source.push, None)]
     )
     await town.sync()
     assert town.applied("stamps_added", "voucher_redeemed") == []
     assert any("in a pause whose receipts were left out" in line for line in await town.journal())
-    await sums_are_true(town)
+    await assert_totals_are_true(town)
     receipt = town.cafe.sell(town.cafe.client(ANNA))
     await town.sync()
     assert town.stamps(ANNA) == 1, receipt
     with pytest.raises(Refusal, match="not paused"):
-        await town.host.services.connections.resume(one.id)
+        await town.host.services.connections.resume(connection.id)
 
 
-async def test_a_pause_that_is_not_left_out_gives_what_was_missed(town: Town) -> None:
+async def test_a_pause_that_is_not_left_out_earns_afterwards(town: Town) -> None:
     await town.connect()
     await town.sync()
     await town.host.services.connections.pause(town.connection.id)
@@ -168,7 +174,7 @@ async def test_a_pause_that_is_not_left_out_gives_what_was_missed(town: Town) ->
     assert town.stamps(ANNA) == 1
 
 
-async def test_the_days_sums_follow_receipts_that_move_and_connections_that_come_again(town: Town) -> None:
+async def test_daily_totals_follow_receipts_that_move_and_connections_that_are_added_again(town: Town) -> None:
     main = await town.connect(locations=["1"])
     await town.connect(locations=["2"])
     terrace = town.connection
@@ -178,13 +184,13 @@ async def test_the_days_sums_follow_receipts_that_move_and_connections_that_come
     town.cafe.correct(receipt, 2900)
     await town.host.services.sync.run(terrace.id)
     await town.host.services.sync.run(main.id)
-    await sums_are_true(town, main.id, terrace.id)
+    await assert_totals_are_true(town, main.id, terrace.id)
     await town.host.services.connections.remove(terrace.id)
     await town.connect(locations=["2"])
-    await sums_are_true(town, main.id, terrace.id, town.connection.id)
+    await assert_totals_are_true(town, main.id, terrace.id, town.connection.id)
 
 
-async def test_an_answer_that_comes_after_another_connection_took_over_counts_there(town: Town) -> None:
+async def test_an_answer_counts_for_the_connection_that_adopted_its_operation(town: Town) -> None:
     await town.connect()
     town.cafe.sell(town.cafe.client(ANNA))
     former = town.connection.id
@@ -192,19 +198,21 @@ async def test_an_answer_that_comes_after_another_connection_took_over_counts_th
         await town.host.reader.poll(turn)
     assert town.host.identifier is not None
     await town.host.identifier.round(former)
-    sent = await town.host.store.write(
-        lambda tx: ledger.operations.claim(tx, [one.id for one in ledger.delivery_queue.due(tx, 10)])
+    claimed = await town.host.store.write(
+        lambda tx: ledger.operations.claim(tx, [candidate.id for candidate in ledger.delivery_queue.due(tx, 10)])
     )
     await town.host.services.connections.remove(former)
     await town.connect()
     await town.host.store.write(
-        lambda tx: ledger.operations.settle(tx, [ledger.operations.Verdict(one, State.applied) for one in sent])
+        lambda tx: ledger.operations.settle(
+            tx, [ledger.operations.Verdict(operation, State.applied) for operation in claimed]
+        )
     )
-    await sums_are_true(town, former, town.connection.id)
+    await assert_totals_are_true(town, former, town.connection.id)
     assert any("1 stamp is on the card" in line for line in await town.journal())
 
 
-async def test_every_try_and_its_answer_is_told_also_after_a_doubt(town: Town) -> None:
+async def test_the_history_of_an_operation_ends_with_its_last_answer_also_after_a_doubt(town: Town) -> None:
     await town.connect()
     town.cafe.sell(town.cafe.client(ANNA))
     town.sevenstamp.faults = Faults(drop_after=1.0)
@@ -215,8 +223,8 @@ async def test_every_try_and_its_answer_is_told_also_after_a_doubt(town: Town) -
         while (await town.operations())[0].state != "applied":
             await town.sync()
             await asyncio.sleep(0.1)
-    sale = (await town.operations())[0].sale_id
-    (history,) = await town.host.store.read(lambda tx: queries.operations.of_sale(tx, sale))
+    sale_id = (await town.operations())[0].sale_id
+    (history, *_others) = await town.host.store.read(lambda tx: queries.operations.of_sale(tx, sale_id))
     assert history.tries[-1].state == "applied"
 
 
@@ -224,40 +232,40 @@ async def test_a_retry_is_journalled_by_name(town: Town) -> None:
     await town.connect()
     town.cafe.sell(town.cafe.client(ANNA), comment="FREECOFFEE9")
     await town.sync()
-    rejected = next(one for one in await town.operations() if one.state == "rejected")
+    rejected = next(operation for operation in await town.operations() if operation.state == "rejected")
     await town.host.services.by("borys").review.retry(town.connection.id, rejected.id)
     lines = await town.host.store.read(lambda tx: ledger.journal.of_connection(tx, town.connection.id))
     assert [line.by for line in lines if line.message.id == "operation.retried"] == ["borys"]
 
 
-async def test_nobody_elses_writes_fail_with_mine(town: Town) -> None:
-    """Many write at once in one transaction; what one of them asks for and is not there concerns only that one."""
+async def test_a_write_that_fails_fails_no_other_of_its_commit(town: Town) -> None:
+    """Many writes share a transaction; an error of one of them is only its own."""
     await town.connect()
 
-    def wrong(tx: Any) -> None:
+    def read_unknown_operation(tx: Transaction) -> None:
         ledger.operations.get(tx, town.connection.id, "nope")
 
-    def right(tx: Any) -> int:
+    def count_connections(tx: Transaction) -> int:
         return connections.registry.count(tx)
 
-    def worse(_tx: Any) -> None:
+    def stop_iteration(_tx: Transaction) -> None:
         raise StopIteration
 
     with pytest.raises(RuntimeError):
-        await town.host.store.write(worse)
-    done = await asyncio.gather(
-        *(town.host.store.write(wrong if n % 2 else right) for n in range(200)), return_exceptions=True
-    )
-    assert all(isinstance(one, NotFound) if n % 2 else one == 1 for n, one in enumerate(done))
+        await town.host.store.write(stop_iteration)
+    writes = [read_unknown_operation if number % 2 else count_connections for number in range(200)]
+    results = await asyncio.gather(*(town.host.store.write(write) for write in writes), return_exceptions=True)
+    assert all(isinstance(result, NotFound) for result in results[1::2])
+    assert results[::2] == [1] * 100
 
 
-async def test_an_email_that_cannot_be_written_does_not_silence_the_others(town: Town) -> None:
+async def test_a_title_with_line_breaks_becomes_one_line(town: Town) -> None:
     await town.connect()
     await town.host.services.connections.edit(town.connection.id, {}, title="Cafe\r\nBcc: everybody@example.com")
     assert (await town.host.services.connections.get(town.connection.id)).title == "Cafe Bcc: everybody@example.com"
 
 
-def _pushed(**more: Any) -> Sale:
+def _pushed_sale(**changes: Any) -> Sale:
     facts: dict[str, Any] = {
         "receipt_id": "P1",
         "version": 7,
@@ -267,33 +275,35 @@ def _pushed(**more: Any) -> Sale:
         "refunded": Money(0, "UAH"),
         "location_id": "1",
     }
-    return Sale(**(facts | more))
+    return Sale(**(facts | changes))
 
 
-async def test_a_pause_that_is_left_out_issues_no_card_and_keeps_what_was_given_by_hand(town: Town) -> None:
+async def test_a_pause_that_is_left_out_issues_no_card_and_keeps_an_assigned_one(town: Town) -> None:
     await town.connect()
     await town.sync()
     await town.host.services.connections.pause(town.connection.id)
-    one = await town.host.services.connections.get(town.connection.id)
-    await town.host.ingestor.ingest([Snapshot(one, _pushed(customer=Customer(phone=BORYS)), Source.push, None)])
-    await town.host.ingestor.ingest([Snapshot(one, _pushed(receipt_id="P2"), Source.push, None)])
-    await card(town, ANNA)
-    await give(town, "P2", ANNA)
-    await town.host.services.connections.resume(one.id, leave_out=True)
+    connection = await town.host.services.connections.get(town.connection.id)
+    await town.host.ingestor.ingest(
+        [Snapshot(connection, _pushed_sale(customer=Customer(phone=BORYS)), Source.push, None)]
+    )
+    await town.host.ingestor.ingest([Snapshot(connection, _pushed_sale(receipt_id="P2"), Source.push, None)])
+    await issue_card(town, ANNA)
+    await assign_card(town, "P2", ANNA)
+    await town.host.services.connections.resume(connection.id, leave_out=True)
     await town.sync()
-    assert [one.phone for one in town.sevenstamp.state.cards.values()] == [ANNA]
+    assert [card.phone for card in town.sevenstamp.state.cards.values()] == [ANNA]
     assert town.stamps(ANNA) == 1
 
 
-async def test_giving_up_one_customers_stamps_does_not_stop_the_search_for_anothers(town: Town) -> None:
+async def test_dismissing_one_customers_stamps_does_not_stop_the_search_for_anothers_card(town: Town) -> None:
     await town.connect(StampRule(unknown_customer=UnknownCustomer.hold))
     receipt = town.cafe.sell(town.cafe.client(ANNA))
     await town.sync()
-    await card(town, BORYS)
+    await issue_card(town, BORYS)
     town.cafe.attach(receipt, town.cafe.client(BORYS))
     for turn in await town.host.store.write(lambda tx: connections.schedule.claim_polls(tx, 1, town.connection.id)):
         await town.host.reader.poll(turn)
-    held = next(one for one in await town.operations() if one.state == "held")
+    held = next(operation for operation in await town.operations() if operation.state == "held")
     await town.host.services.review.dismiss(town.connection.id, held.id)
     await town.sync()
     assert town.stamps(BORYS) == 1

@@ -1,4 +1,4 @@
-"""The way of a sale, end to end: Poster sandbox, host and 7stamp sandbox over real HTTP."""
+"""A sale from end to end: Poster sandbox, host and 7stamp sandbox over real HTTP."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from connectors.domain.operation import State
 from connectors.store import inbox
 from tests.town import ANNA, BORYS, KEY, Town
 
-HRYVNIA_10 = StampRule(
+RULE_BY_TEN = StampRule(
     kind="by_amount", amount=Money.from_decimal("10.00", "UAH"), unknown_customer=UnknownCustomer.issue
 )
 
 
 async def test_a_receipt_becomes_stamps_and_the_journal_says_so(town: Town) -> None:
-    await town.connect(HRYVNIA_10)
+    await town.connect(RULE_BY_TEN)
     town.cafe.sell(town.cafe.client(ANNA), 2750)
     result = await town.sync()
     assert result["sales_seen"] == 1
@@ -31,7 +31,7 @@ async def test_a_receipt_becomes_stamps_and_the_journal_says_so(town: Town) -> N
     assert not any(ANNA in line for line in lines)
 
 
-async def test_reading_again_changes_nothing(town: Town) -> None:
+async def test_a_receipt_that_is_read_again_changes_nothing(town: Town) -> None:
     await town.connect()
     town.cafe.sell(town.cafe.client(ANNA))
     await town.sync()
@@ -43,17 +43,20 @@ async def test_reading_again_changes_nothing(town: Town) -> None:
 
 
 async def test_a_refund_after_delivery_takes_the_stamps_back(town: Town) -> None:
-    await town.connect(HRYVNIA_10)
+    await town.connect(RULE_BY_TEN)
     receipt = town.cafe.sell(town.cafe.client(ANNA), 5000)
     await town.sync()
     town.cafe.refund(receipt)
     await town.sync()
-    assert [(one["kind"], one["count"]) for one in town.applied()] == [("stamps_added", 5), ("stamps_reversed", 5)]
+    assert [(operation["kind"], operation["count"]) for operation in town.applied()] == [
+        ("stamps_added", 5),
+        ("stamps_reversed", 5),
+    ]
     assert town.applied()[1]["code"] == "poster:861052:330660:2"
 
 
 async def test_a_reopened_receipt_gives_its_stamps_back_until_it_is_closed_again(town: Town) -> None:
-    await town.connect(HRYVNIA_10)
+    await town.connect(RULE_BY_TEN)
     receipt = town.cafe.sell(town.cafe.client(ANNA), 5000)
     await town.sync()
     town.cafe.reopen(receipt)
@@ -74,12 +77,15 @@ async def test_a_removed_receipt_is_found_by_the_look_back(town: Town) -> None:
 
 
 async def test_a_correction_sends_only_the_difference(town: Town) -> None:
-    await town.connect(HRYVNIA_10)
+    await town.connect(RULE_BY_TEN)
     receipt = town.cafe.sell(town.cafe.client(ANNA), 5000)
     await town.sync()
     town.cafe.correct(receipt, 7000)
     await town.sync()
-    assert [(one["kind"], one["count"]) for one in town.applied()] == [("stamps_added", 5), ("stamps_added", 2)]
+    assert [(operation["kind"], operation["count"]) for operation in town.applied()] == [
+        ("stamps_added", 5),
+        ("stamps_added", 2),
+    ]
 
 
 async def test_another_customer_gets_the_stamps_and_the_first_gives_them_back(town: Town) -> None:
@@ -94,7 +100,7 @@ async def test_another_customer_gets_the_stamps_and_the_first_gives_them_back(to
     assert (town.stamps(ANNA), town.stamps(BORYS)) == (0, 0)
 
 
-async def test_a_table_opened_early_and_paid_late_is_not_missed(town: Town) -> None:
+async def test_a_receipt_that_was_opened_early_and_closed_late_is_not_missed(town: Town) -> None:
     await town.connect()
     early = town.cafe.open(town.cafe.client(ANNA))
     town.cafe.add(early, "161")
@@ -134,14 +140,14 @@ async def test_a_redeem_code_in_the_comment_uses_the_voucher_once(town: Town) ->
     town.cafe.sell(0, 1000, comment="for Anna FREECOFFEE please")
     await town.sync()
     await town.sync()
-    assert [one["kind"] for one in town.applied("voucher_redeemed")] == ["voucher_redeemed"]
+    assert [operation["kind"] for operation in town.applied("voucher_redeemed")] == ["voucher_redeemed"]
     town.cafe.sell(0, 1000, comment="FREECOFFEE")
     result = await town.sync()
     assert result["operations"]["rejected"] == 1
     assert "the voucher FREECOFFEE was not redeemed: it was used before" in "\n".join(await town.journal())
 
 
-async def test_refunds_may_be_kept_or_left_to_a_person(town: Town) -> None:
+async def test_a_flagged_refund_is_held_until_a_person_releases_it(town: Town) -> None:
     await town.connect(StampRule(unknown_customer=UnknownCustomer.issue, refunds=Refunds.flag))
     receipt = town.cafe.sell(town.cafe.client(ANNA))
     await town.sync()
@@ -162,13 +168,13 @@ async def test_a_cap_holds_whole_operations_and_a_person_may_waive_it(town: Town
         town.cafe.sell(client)
     result = await town.sync()
     assert (result["operations"]["applied"], result["operations"]["held"]) == (2, 1)
-    (held,) = [one for one in await town.operations() if one.state is State.held]
+    (held,) = [operation for operation in await town.operations() if operation.state is State.held]
     await town.host.services.review.retry(town.connection.id, held.id)
     await town.sync()
     assert town.stamps(ANNA) == 3
 
 
-async def test_a_plan_without_operations_holds_and_goes_on_when_it_has_some(town: Town) -> None:
+async def test_a_used_up_plan_holds_operations_until_it_has_some_again(town: Town) -> None:
     await town.connect()
     client = town.cafe.client(ANNA)
     town.sevenstamp.state.allowed = 1
@@ -220,17 +226,17 @@ async def test_a_refused_till_token_stops_the_connection(town: Town) -> None:
 async def test_a_receipt_that_cannot_be_mapped_is_kept_and_the_page_goes_on(town: Town) -> None:
 
     await town.connect()
-    bad = town.cafe.sell(town.cafe.client(ANNA))
-    town.cafe.receipts[bad]["payed_sum"] = "27.5"
+    unreadable = town.cafe.sell(town.cafe.client(ANNA))
+    town.cafe.receipts[unreadable]["payed_sum"] = "27.5"
     town.cafe.sell(town.cafe.client(BORYS))
     for _ in range(2):
         await town.sync()
     assert (town.stamps(ANNA), town.stamps(BORYS)) == (0, 1)
     lines = [line for line in await town.journal() if "could not be read" in line]
     assert lines == ["Receipt 330660 could not be read and is kept: payed_sum is not a whole number."]
-    (kept,) = await town.host.store.read(lambda tx: inbox.unreadable.with_bodies(tx, town.connection.id))
-    assert (kept.receipt_id, kept.where) == ("330660", "payed_sum")
-    assert b'"payed_sum": "27.5"' in kept.body
-    town.cafe.receipts[bad]["payed_sum"] = "2750"
+    (entry,) = await town.host.store.read(lambda tx: inbox.unreadable.with_bodies(tx, town.connection.id))
+    assert (entry.receipt_id, entry.where) == ("330660", "payed_sum")
+    assert b'"payed_sum": "27.5"' in entry.body
+    town.cafe.receipts[unreadable]["payed_sum"] = "2750"
     await town.sync()
     assert town.stamps(ANNA) == 1
