@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests.town import Town, build
+from tests.installation import Installation, build
 
 settings.register_profile("ordinary", deadline=None, print_blob=True)
 settings.load_profile("ordinary")
@@ -24,6 +24,6 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def town(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Town]:
+async def installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Installation]:
     async with build(tmp_path, monkeypatch) as one:
         yield one

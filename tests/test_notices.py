@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from connector_sdk.rule import Refunds, StampRule, UnknownCustomer
 from connectors.domain.clock import MINUTE, SystemClock
 from connectors.services import Refusal
-from tests.town import ANNA, KEY, Town, build
+from tests.installation import ANNA, KEY, Installation, build
 
 
 class Mailbox:
@@ -53,27 +53,31 @@ class AdvancedClock:
 
 
 @pytest.fixture
-async def cafe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mailbox: tuple[Mailbox, int]) -> AsyncIterator[Town]:
+async def cafe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mailbox: tuple[Mailbox, int]
+) -> AsyncIterator[Installation]:
     smtp = SecretStr(f"smtp://127.0.0.1:{mailbox[1]}?from=till@cafe.example")
-    async with build(tmp_path, monkeypatch, smtp_url=smtp) as town:
-        town.host.store.clock = AdvancedClock()
-        town.host.listens_on("https://till.example")
-        await town.connect(StampRule(unknown_customer=UnknownCustomer.issue, refunds=Refunds.flag))
-        await town.host.services.connections.set_alert_email(town.connection.id, "anna@cafe.example", "en")
-        yield town
+    async with build(tmp_path, monkeypatch, smtp_url=smtp) as installation:
+        installation.host.store.clock = AdvancedClock()
+        installation.host.listens_on("https://till.example")
+        await installation.connect(StampRule(unknown_customer=UnknownCustomer.issue, refunds=Refunds.flag))
+        await installation.host.services.connections.set_alert_email(
+            installation.connection.id, "anna@cafe.example", "en"
+        )
+        yield installation
 
 
-async def rounds(town: Town, minutes: int) -> int:
+async def rounds(installation: Installation, minutes: int) -> int:
     """Let some minutes pass, each with the host's maintenance, and return how many messages went out."""
     sent = 0
     for _ in range(minutes):
-        town.host.store.clock.ahead += MINUTE  # type: ignore[attr-defined]
-        sent += await town.host.notices.round()
+        installation.host.store.clock.ahead += MINUTE  # type: ignore[attr-defined]
+        sent += await installation.host.notices.round()
     return sent
 
 
 async def test_one_message_of_trouble_after_a_quarter_of_an_hour_and_one_of_its_end(
-    cafe: Town, mailbox: tuple[Mailbox, int]
+    cafe: Installation, mailbox: tuple[Mailbox, int]
 ) -> None:
     box, _ = mailbox
     assert await rounds(cafe, 30) == 0
@@ -96,7 +100,9 @@ async def test_one_message_of_trouble_after_a_quarter_of_an_hour_and_one_of_its_
     assert await rounds(cafe, 30) == 0
 
 
-async def test_trouble_that_passes_by_itself_is_not_worth_a_message(cafe: Town, mailbox: tuple[Mailbox, int]) -> None:
+async def test_trouble_that_passes_by_itself_is_not_worth_a_message(
+    cafe: Installation, mailbox: tuple[Mailbox, int]
+) -> None:
     receipt = cafe.cafe.sell(cafe.cafe.client(ANNA))
     await cafe.sync()
     cafe.cafe.refund(receipt)
@@ -109,7 +115,7 @@ async def test_trouble_that_passes_by_itself_is_not_worth_a_message(cafe: Town, 
 
 
 async def test_a_refund_that_waits_for_a_person_is_told_in_the_readers_language(
-    cafe: Town, mailbox: tuple[Mailbox, int]
+    cafe: Installation, mailbox: tuple[Mailbox, int]
 ) -> None:
     await cafe.host.services.connections.set_alert_email(cafe.connection.id, "borys@cafe.example", "ms")
     receipt = cafe.cafe.sell(cafe.cafe.client(ANNA))
@@ -120,7 +126,7 @@ async def test_a_refund_that_waits_for_a_person_is_told_in_the_readers_language(
     assert "something needs you" not in mailbox[0].letters[0]["Subject"]
 
 
-async def test_what_surely_did_not_go_out_goes_out_later_once(cafe: Town, mailbox: tuple[Mailbox, int]) -> None:
+async def test_what_surely_did_not_go_out_goes_out_later_once(cafe: Installation, mailbox: tuple[Mailbox, int]) -> None:
     box, _ = mailbox
     cafe.sevenstamp.revoked.add(KEY)
     cafe.cafe.sell(cafe.cafe.client(ANNA))
@@ -133,7 +139,7 @@ async def test_what_surely_did_not_go_out_goes_out_later_once(cafe: Town, mailbo
 
 
 async def test_customers_without_a_card_are_waited_for_and_need_nobody(
-    cafe: Town, mailbox: tuple[Mailbox, int]
+    cafe: Installation, mailbox: tuple[Mailbox, int]
 ) -> None:
     rule = StampRule(unknown_customer=UnknownCustomer.hold)
     await cafe.host.services.connections.edit(cafe.connection.id, {}, rule=lambda _account, _current: rule)
@@ -146,6 +152,6 @@ async def test_customers_without_a_card_are_waited_for_and_need_nobody(
 @pytest.mark.parametrize(
     "address", ["nobody", "a@b", "a b@c.de", "a@b.c\nBcc: all@example.com", "x" * 70 + "@example.com"]
 )
-async def test_an_address_that_is_none_is_refused(cafe: Town, address: str) -> None:
+async def test_an_address_that_is_none_is_refused(cafe: Installation, address: str) -> None:
     with pytest.raises(Refusal, match="not an email address"):
         await cafe.host.services.connections.set_alert_email(cafe.connection.id, address, "en")

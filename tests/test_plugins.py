@@ -152,8 +152,8 @@ async def test_everybody_is_told_though_one_raises(plugin: Any) -> None:
     assert receipt_ids == ["r"]
 
 
-async def test_a_plugin_decides_the_stamps_and_hears_what_happened(town: Any, plugin: Any) -> None:
-    from tests.town import ANNA
+async def test_a_plugin_decides_the_stamps_and_hears_what_happened(installation: Any, plugin: Any) -> None:
+    from tests.installation import ANNA
 
     settled: list[str] = []
 
@@ -166,10 +166,10 @@ async def test_a_plugin_decides_the_stamps_and_hears_what_happened(town: Any, pl
         settled.append(f"{operation.receipt_id} {operation.state} {operation.count}")
 
     module = types.SimpleNamespace(stamps_for_sale=stamps_for_sale, operation_settled=operation_settled)
-    town.host.plugins.manager.register(module)
-    await town.connect()
-    town.cafe.sell(town.cafe.client(ANNA))
-    await town.sync()
-    assert town.stamps(ANNA) == 7
-    await town.host.plugin_calls.wait()
+    installation.host.plugins.manager.register(module)
+    await installation.connect()
+    installation.cafe.sell(installation.cafe.client(ANNA))
+    await installation.sync()
+    assert installation.stamps(ANNA) == 7
+    await installation.host.plugin_calls.wait()
     assert settled == ["330660 applied 7"]

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stage import MISSING, Stage, chromium
-from tests.stage import stage as build_stage
+from tests.served_installation import MISSING, ServedInstallation, chromium, serve_installation
 
 
 @pytest.fixture(autouse=True)
@@ -21,6 +20,6 @@ def _browser() -> None:
 
 
 @pytest.fixture
-async def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
-    async with build_stage(tmp_path, monkeypatch) as one:
+async def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ServedInstallation]:
+    async with serve_installation(tmp_path, monkeypatch) as one:
         yield one

@@ -11,25 +11,25 @@ from connector_sdk.rule import StampRule
 from connectors.store import access
 from connectors.store.access.passkeys import Challenge
 from connectors.store.access.sessions import OPERATOR, Principal, make_link
-from tests.stage import KEY, PASSWORD, Stage, keep_passkey
-from tests.town import ANNA
+from tests.installation import ANNA
+from tests.served_installation import KEY, PASSWORD, ServedInstallation, keep_passkey
 
 
-async def every_page(stage: Stage, page: Page, operator: Page) -> AsyncIterator[tuple[str, Page]]:
+async def every_page(served: ServedInstallation, page: Page, operator: Page) -> AsyncIterator[tuple[str, Page]]:
     """(name, page showing it), one after the other; `page` becomes the cafe's, `operator` the operator's.
 
-    The stage needs its history first. Elements are found by their names in addresses and forms, not by words, so
+    The installation needs its history first. Elements are found by their names in addresses and forms, not by words, so
     that it goes in every language.
     """
-    one = stage.town.connection.id
+    one = served.installation.connection.id
     await page.goto("/sign-in")
     yield "sign-in", page
     await page.goto("/sign-in/operator")
     yield "sign-in-operator", page
     await page.goto("/link/none")
     yield "link-used", page
-    business = Principal(stage.town.connection.business_id, "Cafe", "Europe/Kyiv", OPERATOR)
-    token = await stage.town.host.store.write(lambda tx: make_link(tx, business))
+    business = Principal(served.installation.connection.business_id, "Cafe", "Europe/Kyiv", OPERATOR)
+    token = await served.installation.host.store.write(lambda tx: make_link(tx, business))
     await page.goto(f"/link/{token}")
     yield "link", page
     await page.goto("/sign-in")
@@ -49,11 +49,11 @@ async def every_page(stage: Stage, page: Page, operator: Page) -> AsyncIterator[
     yield "link-replaces", page
     await page.goto("/security")
     yield "security", page
-    async for shown in _passkeys(stage, page):
+    async for shown in _passkeys(served, page):
         yield shown
     await page.goto("/nowhere")
     yield "missing", page
-    async for shown in _connecting(stage, page):
+    async for shown in _connecting(served, page):
         yield shown
     for name, path in {
         "connection": "",
@@ -73,14 +73,14 @@ async def every_page(stage: Stage, page: Page, operator: Page) -> AsyncIterator[
         await page.locator("#who").fill(who)
         await press(page, "form[action$='/forget'] button.go")
         yield name, page
-    numbers = sorted(stage.town.cafe.receipts)
-    await page.goto(await stage.receipt(numbers[-2]))
+    numbers = sorted(served.installation.cafe.receipts)
+    await page.goto(await served.receipt(numbers[-2]))
     yield "receipt", page
-    await page.goto(await stage.receipt(numbers[-1]))
+    await page.goto(await served.receipt(numbers[-1]))
     await page.locator("#who").fill("12")
     await press(page, "form[action$='find-card'] button")
     yield "receipt-nobody", page
-    card = next(iter(stage.town.sevenstamp.state.cards.values()))
+    card = next(iter(served.installation.sevenstamp.state.cards.values()))
     await page.locator("#who").fill(card.number)
     await press(page, "form[action$='find-card'] button")
     yield "receipt-confirm", page
@@ -90,7 +90,7 @@ async def every_page(stage: Stage, page: Page, operator: Page) -> AsyncIterator[
     await page.goto(f"/connections/{one}/resume")
     yield "connection-resume", page
     await press(page, "form[action$='/resume'] button.go")
-    async for shown in _any_till(stage, page):
+    async for shown in _any_till(served, page):
         yield shown
     await operator.goto("/sign-in/operator")
     await as_operator_anywhere(operator)
@@ -101,9 +101,9 @@ async def every_page(stage: Stage, page: Page, operator: Page) -> AsyncIterator[
     yield "operator-quotas", operator
 
 
-async def _passkeys(stage: Stage, page: Page) -> AsyncIterator[tuple[str, Page]]:
+async def _passkeys(served: ServedInstallation, page: Page) -> AsyncIterator[tuple[str, Page]]:
     """A passkey that may have been copied and one whose key 7stamp refuses; adding, removing, being asked once more."""
-    host, business = stage.town.host, stage.town.connection.business_id
+    host, business = served.installation.host, served.installation.connection.business_id
     owner = Principal(business, "Cafe Lviv", "UTC", "till", KEY)
     copied = await keep_passkey(host, owner, "Corner")
     for challenge in (Challenge("first", 0), Challenge("second", 0)):  # the same count twice
@@ -139,7 +139,7 @@ async def as_operator_anywhere(page: Page) -> None:
     await page.wait_for_url("**/operator")
 
 
-async def _connecting(stage: Stage, page: Page) -> AsyncIterator[tuple[str, Page]]:
+async def _connecting(served: ServedInstallation, page: Page) -> AsyncIterator[tuple[str, Page]]:
     """The steps of connecting, with the sandbox's second account, which nobody has connected."""
     await page.goto("/")
     await press(page, "form[action='/connect/poster'] button")
@@ -147,14 +147,14 @@ async def _connecting(stage: Stage, page: Page) -> AsyncIterator[tuple[str, Page
     await page.locator("input[name='set.access_token']").fill("nonsense")
     await press(page, "form[action$='/authorise'] button")
     yield "connect-authorise-wrong", page
-    await page.locator("input[name='set.access_token']").fill(stage.other.token)
+    await page.locator("input[name='set.access_token']").fill(served.other.token)
     await press(page, "form[action$='/authorise'] button")
     yield "connect-key", page
     await press(page, "form[action$='/key'] button.go")
     yield "connect-where", page
     await press(page, "form[action$='/where'] button.go")
     yield "connect-rule", page
-    async for shown in _teaching(stage, page):
+    async for shown in _teaching(served, page):
         yield shown
     await page.goto("/connect/return?state=forged")
     yield "consent", page
@@ -169,7 +169,7 @@ SENT = {
 }
 
 
-async def _teaching(stage: Stage, page: Page) -> AsyncIterator[tuple[str, Page]]:
+async def _teaching(served: ServedInstallation, page: Page) -> AsyncIterator[tuple[str, Page]]:
     """A till that nobody knows, as it is taught by a request that arrived."""
     await page.goto("/")
     await press(page, "form[action='/connect/webhook'] button")
@@ -194,15 +194,17 @@ async def _teaching(stage: Stage, page: Page) -> AsyncIterator[tuple[str, Page]]
     yield "teach-wrong", page
 
 
-async def _any_till(stage: Stage, page: Page) -> AsyncIterator[tuple[str, Page]]:
+async def _any_till(served: ServedInstallation, page: Page) -> AsyncIterator[tuple[str, Page]]:
     """A connection with an address of its own, and a request that could not be read."""
     values = {
         "till_name": "Corner", "currency": "UAH", "zone": "Europe/Kyiv", "proof": "address",
         "map_receipt_id": "number", "map_paid": "sum", "map_closed_at": "at", "map_phone": "guest.phone",
     }  # fmt: skip
-    one = await stage.town.host.services.onboarding.connect("webhook", values, KEY, lambda _account: StampRule())
+    one = await served.installation.host.services.onboarding.connect(
+        "webhook", values, KEY, lambda _account: StampRule()
+    )
     async with httpx.AsyncClient(trust_env=False) as till:
-        await till.post(str(stage.town.host.services.connections.hook_url(one)), json=SENT)
+        await till.post(str(served.installation.host.services.connections.hook_url(one)), json=SENT)
     for name in ("", "/unread", "/address", "/settings", "/welcome"):
         await page.goto(f"/connections/{one.id}{name}")
         yield f"any-till{name.replace('/', '-')}", page

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from tests.browser.pages import every_page
-from tests.stage import MISSING, NARROW, WIDE, chromium, stage
+from tests.served_installation import MISSING, NARROW, WIDE, chromium, serve_installation
 
 OUT = Path("screenshots")
 
@@ -26,7 +26,7 @@ async def main() -> None:
     for width, viewport in (("wide", WIDE), ("narrow", NARROW)):
         for scheme in ("light", "dark"):
             with tempfile.TemporaryDirectory() as folder:
-                async with stage(Path(folder), _Environment()) as one:
+                async with serve_installation(Path(folder), _Environment()) as one:
                     await one.history()
                     page = await one.page(viewport=viewport, color_scheme=scheme)
                     operator = await one.page(viewport=viewport, color_scheme=scheme)

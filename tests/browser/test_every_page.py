@@ -15,7 +15,7 @@ from playwright.async_api import Page
 from connector_sdk.messages import Catalogue
 from connectors.web.console.localization import Localizer
 from tests.browser.pages import every_page
-from tests.stage import NARROW, WIDE, Stage
+from tests.served_installation import NARROW, WIDE, ServedInstallation
 
 _INTERACTIVE = """() => {
   const seen = new Set(), found = [];
@@ -138,14 +138,16 @@ async def untranslated(page: Page) -> list[str]:
     return escaped
 
 
-async def test_every_page_is_for_everybody_and_in_every_language(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    stage.town.host.words = Pseudo(stage.town.host.words.packages)
+async def test_every_page_is_for_everybody_and_in_every_language(
+    served: ServedInstallation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served.installation.host.words = Pseudo(served.installation.host.words.packages)
     monkeypatch.setattr(Localizer, "_formatted", lambda _self, text: f"⟦{text}⟧")
-    await stage.history()
-    cafe, operator = await stage.page(), await stage.page()
+    await served.history()
+    cafe, operator = await served.page(), await served.page()
     problems: list[str] = []
     names: list[str] = []
-    async for name, page in every_page(stage, cafe, operator):
+    async for name, page in every_page(served, cafe, operator):
         names.append(name)
         problems += [f"{name}: {problem}" for problem in await untranslated(page)]
         await page.evaluate("document.querySelectorAll('details').forEach((one) => one.open = true)")
@@ -159,8 +161,8 @@ async def test_every_page_is_for_everybody_and_in_every_language(stage: Stage, m
     assert len(names) > 25
 
 
-async def test_the_browsers_language_decides_and_the_menu_overrides(stage: Stage) -> None:
-    page = await stage.page(locale="ms-MY")
+async def test_the_browsers_language_decides_and_the_menu_overrides(served: ServedInstallation) -> None:
+    page = await served.page(locale="ms-MY")
     await page.goto("/sign-in")
     assert await page.locator("html").get_attribute("lang") == "ms-MY"
     malay = await page.locator("h1").inner_text()

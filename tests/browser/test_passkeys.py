@@ -12,8 +12,7 @@ from playwright.async_api import CDPSession, Page, expect
 
 from connectors.cli.console import operator_at
 from connectors.store import access
-from tests.stage import KEY, NARROW, Stage, as_operator, signed_in
-from tests.stage import stage as build_stage
+from tests.served_installation import KEY, NARROW, ServedInstallation, as_operator, serve_installation, signed_in
 
 expect.set_options(timeout=15_000)
 
@@ -21,11 +20,11 @@ WRONG = "No passkey was used. Try again, or sign in another way."
 
 
 @pytest.fixture
-async def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
+async def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ServedInstallation]:
     """The console at `localhost`: browsers make no passkeys for an address without a name."""
-    async with build_stage(tmp_path, monkeypatch) as stage:
-        stage.origin = stage.origin.replace("127.0.0.1", "localhost")
-        yield stage
+    async with serve_installation(tmp_path, monkeypatch) as served:
+        served.origin = served.origin.replace("127.0.0.1", "localhost")
+        yield served
 
 
 class Device:
@@ -35,8 +34,8 @@ class Device:
         self.page, self._devtools, self._authenticator = page, devtools, authenticator
 
     @classmethod
-    async def new(cls, stage: Stage, **options: object) -> Device:
-        page = await stage.page(**options)  # type: ignore[arg-type]
+    async def new(cls, served: ServedInstallation, **options: object) -> Device:
+        page = await served.page(**options)  # type: ignore[arg-type]
         devtools = await page.context.new_cdp_session(page)
         await devtools.send("WebAuthn.enable")
         authenticator = {
@@ -90,14 +89,16 @@ class Device:
         await self.page.wait_for_url(re.compile(r"/(operator)?$"))
 
 
-async def link_of_the_command_line(stage: Stage, connection: str | None = None) -> str:
+async def link_of_the_command_line(served: ServedInstallation, connection: str | None = None) -> str:
     """Return the link that `connectors console link` prints, as a path."""
-    token = await stage.town.host.store.write(lambda tx: access.sessions.make_link(tx, operator_at(tx, connection)))
+    token = await served.installation.host.store.write(
+        lambda tx: access.sessions.make_link(tx, operator_at(tx, connection))
+    )
     return f"/link/{token}"
 
 
-async def test_the_operator_adds_a_passkey_loses_it_and_comes_back(stage: Stage) -> None:
-    first = await Device.new(stage)
+async def test_the_operator_adds_a_passkey_loses_it_and_comes_back(served: ServedInstallation) -> None:
+    first = await Device.new(served)
     await as_operator(first.page)
     await first.page.get_by_role("link", name="Add a passkey").click()  # on the operator's own page, too
     await first.page.get_by_label("Name of this passkey").fill("Laptop")
@@ -106,17 +107,17 @@ async def test_the_operator_adds_a_passkey_loses_it_and_comes_back(stage: Stage)
     assert await first.credentials() == 1
     await first.sign_out()
     await first.use("/sign-in/operator")
-    await first.page.wait_for_url(f"{stage.origin}/operator")
+    await first.page.wait_for_url(f"{served.origin}/operator")
     await first.page.goto("/devices")
     await expect(first.page.get_by_text(re.compile("Added today.*Last used"))).to_be_visible()
 
     # a second device: it comes in by password, and has a passkey of its own from then on
-    second = await Device.new(stage, viewport=NARROW)
+    second = await Device.new(served, viewport=NARROW)
     await as_operator(second.page)
     await second.add("Phone")
     await second.sign_out()
     await second.use()  # the page for cafes takes the operator's as well
-    await second.page.wait_for_url(f"{stage.origin}/operator")
+    await second.page.wait_for_url(f"{served.origin}/operator")
 
     # the first is lost: what it opened ends, and it opens nothing
     await second.remove("Laptop")
@@ -127,22 +128,24 @@ async def test_the_operator_adds_a_passkey_loses_it_and_comes_back(stage: Stage)
     await expect(first.page.get_by_role("heading", name="Sign in as the operator")).to_be_visible()
 
     # all are lost: by the command line, without the password
-    third = await Device.new(stage)
-    await third.follow(await link_of_the_command_line(stage))
+    third = await Device.new(served)
+    await third.follow(await link_of_the_command_line(served))
     await third.remove("Phone")
     await third.add("New laptop")
     await third.sign_out()
     await third.use("/sign-in/operator")
-    await third.page.wait_for_url(f"{stage.origin}/operator")
+    await third.page.wait_for_url(f"{served.origin}/operator")
     await second.sign_out()
     await second.use()
     await expect(second.page.get_by_text(re.compile("was removed"))).to_be_visible()
 
 
 @pytest.mark.parametrize("language", ["en-GB", "ms-MY"])
-async def test_a_cafe_signs_in_by_passkey_on_a_device_that_is_remembered(stage: Stage, language: str) -> None:
-    await stage.town.connect()
-    device = await Device.new(stage, viewport=NARROW, locale=language)
+async def test_a_cafe_signs_in_by_passkey_on_a_device_that_is_remembered(
+    served: ServedInstallation, language: str
+) -> None:
+    await served.installation.connect()
+    device = await Device.new(served, viewport=NARROW, locale=language)
     page = device.page
     await page.goto("/sign-in")
     await page.locator("#key").fill(KEY)
@@ -153,18 +156,20 @@ async def test_a_cafe_signs_in_by_passkey_on_a_device_that_is_remembered(stage: 
     await page.wait_for_url("**/devices")
     await page.locator("header form button").click()
     await page.wait_for_url("**/sign-in")
-    await page.goto(f"/sign-in?next=/connections/{stage.town.connection.id}")
+    await page.goto(f"/sign-in?next=/connections/{served.installation.connection.id}")
     await page.locator("[data-passkey]").click()
-    await page.wait_for_url(f"{stage.origin}/connections/{stage.town.connection.id}")
+    await page.wait_for_url(f"{served.origin}/connections/{served.installation.connection.id}")
     session = (
-        await stage.town.host.store.read(lambda tx: access.sessions.devices(tx, stage.town.connection.business_id))
+        await served.installation.host.store.read(
+            lambda tx: access.sessions.devices(tx, served.installation.connection.business_id)
+        )
     )[0]
     assert session.remembered
     assert session.principal.login == "till"
 
     # lost: removed with a link of the operator's, and another is added with a key
-    other = await Device.new(stage)
-    await other.follow(await link_of_the_command_line(stage, stage.town.connection.id))
+    other = await Device.new(served)
+    await other.follow(await link_of_the_command_line(served, served.installation.connection.id))
     await other.page.goto("/devices")
     await other.page.get_by_role("link", name=re.compile("^Remove")).click()
     await other.page.get_by_role("button", name="Remove").click()
@@ -179,8 +184,8 @@ async def test_a_cafe_signs_in_by_passkey_on_a_device_that_is_remembered(stage: 
     await expect(other.page.get_by_text("The passkey was added.")).to_be_visible()
 
 
-async def test_what_goes_wrong_at_the_device_is_shown_beside_the_button(stage: Stage) -> None:
-    device = await Device.new(stage)
+async def test_what_goes_wrong_at_the_device_is_shown_beside_the_button(served: ServedInstallation) -> None:
+    device = await Device.new(served)
     page = device.page
     await device.use()  # it has none
     await expect(page.get_by_text(WRONG)).to_be_visible()
@@ -211,8 +216,8 @@ async def test_what_goes_wrong_at_the_device_is_shown_beside_the_button(stage: S
     assert not any("7loc_sc_typed_and_left" in body for body in posted)
 
 
-async def test_the_buttons_are_for_everybody_and_only_where_they_work(stage: Stage) -> None:
-    page = await stage.page(viewport=NARROW)
+async def test_the_buttons_are_for_everybody_and_only_where_they_work(served: ServedInstallation) -> None:
+    page = await served.page(viewport=NARROW)
     for path in ("/sign-in", "/sign-in/operator"):
         await page.goto(path)
         await expect(page.get_by_role("button", name="Use a passkey")).to_be_visible()
@@ -222,14 +227,14 @@ async def test_the_buttons_are_for_everybody_and_only_where_they_work(stage: Sta
         assert box
         assert box["height"] >= 44
     # at another name of the same host no passkey would work
-    await page.goto(stage.origin.replace("localhost", "127.0.0.1") + "/sign-in")
+    await page.goto(served.origin.replace("localhost", "127.0.0.1") + "/sign-in")
     await expect(page.get_by_role("button", name="Use a passkey")).to_be_hidden()
     # without scripts nothing is promised, and a key opens as before
-    plain = await stage.page(java_script_enabled=False)
+    plain = await served.page(java_script_enabled=False)
     await plain.goto("/sign-in")
     await expect(plain.get_by_role("button", name="Use a passkey")).to_be_hidden()
     await signed_in(plain)
     await plain.goto("/passkeys/add")
     await expect(plain.get_by_text(re.compile("needs scripts, a browser that has passkeys"))).to_be_visible()
     await expect(plain.get_by_role("button", name="Add a passkey")).to_be_hidden()
-    assert await stage.town.host.store.read(lambda tx: access.passkeys.of_owner(tx, None)) == []
+    assert await served.installation.host.store.read(lambda tx: access.passkeys.of_owner(tx, None)) == []

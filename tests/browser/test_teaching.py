@@ -14,7 +14,7 @@ import pytest
 from playwright.async_api import Page, expect
 
 from connector_sdk.signatures import BodyHmac
-from tests.stage import NARROW, WIDE, Stage, signed_in, until
+from tests.served_installation import NARROW, WIDE, ServedInstallation, signed_in, until
 
 expect.set_options(timeout=15_000)
 SECRET, PHONE, SIGNATURE = "a long secret of the till", "+34600111222", "X-Till-Signature"
@@ -78,9 +78,9 @@ async def teach(page: Page) -> None:
 
 @pytest.mark.parametrize("viewport", [WIDE, NARROW], ids=["wide", "narrow"])
 async def test_an_unknown_till_is_taught_by_tapping_and_its_sales_become_stamps(
-    stage: Stage, tmp_path: Path, viewport: dict[str, int]
+    served: ServedInstallation, tmp_path: Path, viewport: dict[str, int]
 ) -> None:
-    town, page = stage.town, await signed_in(await stage.page(viewport=viewport))
+    installation, page = served.installation, await signed_in(await served.page(viewport=viewport))
     await page.get_by_role("button", name=re.compile("Connect Any till with a webhook")).click()
     await expect(page.get_by_text("Nothing has arrived yet.")).to_be_visible()
     address = await page.get_by_label("Address", exact=True).input_value()
@@ -113,23 +113,23 @@ async def test_an_unknown_till_is_taught_by_tapping_and_its_sales_become_stamps(
     await expect(page.get_by_text("ending in 9f81")).to_be_visible()
     await page.get_by_role("button", name="Continue").click()
     await expect(page.get_by_role("heading", name=re.compile("Your last 1 receipts would have earned"))).to_be_visible()
-    assert await town.host.services.connections.list_all() == []
+    assert await installation.host.services.connections.list_all() == []
     assert await curl(tmp_path, address, receipt("A-1043")) == 200  # still only collected
     await page.get_by_label("One stamp for every receipt").check()
     await page.get_by_role("button", name=re.compile("Looks right")).click()
     await expect(page.get_by_role("heading", name="Connected", exact=True)).to_be_visible()
-    (town.connection,) = await town.host.services.connections.list_all()
-    assert town.applied() == []
+    (installation.connection,) = await installation.host.services.connections.list_all()
+    assert installation.applied() == []
 
     # the address is the same; now a sale is a stamp, a forged one nothing, and a refund takes the stamp back
     assert await curl(tmp_path, address, receipt("A-1044"), secret="guessed") == 401
     assert await curl(tmp_path, address, receipt("A-1044")) == 200
     await expect(page.get_by_text(re.compile(r"Receipt A-1044 has arrived"))).to_be_visible()
-    await until(lambda: _stamps(stage, 1))
+    await until(lambda: _stamps(served, 1))
     await page.get_by_role("link", name="To your till").click()
     await expect(page.get_by_text(re.compile("Receipt A-1044: 1 stamp is on the card"))).to_be_visible()
     assert await curl(tmp_path, address, receipt("A-1044", refunded="12,50", change=2)) == 200
-    await until(lambda: _stamps(stage, 0))
+    await until(lambda: _stamps(served, 0))
 
     # what does not fit is kept, shown, and read once the mapping knows better
     renamed = receipt("A-1045")
@@ -146,15 +146,17 @@ async def test_an_unknown_till_is_taught_by_tapping_and_its_sales_become_stamps(
     await page.get_by_role("button", name="Save, and read what waits").click()
     await expect(page.get_by_text("1 receipt was read.", exact=True)).to_be_visible()
     assert (
-        town.host.services.connections.settings_of((await town.host.services.connections.list_all())[0])["map_paid"]
+        installation.host.services.connections.settings_of(
+            (await installation.host.services.connections.list_all())[0]
+        )["map_paid"]
         == "sale.total || sale.sum"
     )
-    await page.goto(f"/connections/{town.connection.id}/unread")
+    await page.goto(f"/connections/{installation.connection.id}/unread")
     await expect(page.get_by_role("heading", name="Everything that arrived has been read")).to_be_visible()
-    await until(lambda: _stamps(stage, 1))
+    await until(lambda: _stamps(served, 1))
 
     # the address is renewed, and the old one goes on for a day
-    await page.goto(f"/connections/{town.connection.id}/settings")
+    await page.goto(f"/connections/{installation.connection.id}/settings")
     await page.get_by_role("link", name="Renew the address").click()
     await page.get_by_role("button", name="Make a new address").click()
     await expect(page.get_by_text("Here is the new address.")).to_be_visible()
@@ -162,15 +164,15 @@ async def test_an_unknown_till_is_taught_by_tapping_and_its_sales_become_stamps(
     assert renewed != address
     for number, where in (("A-1046", address), ("A-1047", renewed)):
         assert await curl(tmp_path, where, receipt(number)) == 200
-    await until(lambda: _stamps(stage, 3))
+    await until(lambda: _stamps(served, 3))
 
 
-async def _stamps(stage: Stage, number: int) -> bool:
-    return stage.town.stamps(PHONE) == number
+async def _stamps(served: ServedInstallation, number: int) -> bool:
+    return served.installation.stamps(PHONE) == number
 
 
-async def test_it_is_taught_by_keyboard_alone(stage: Stage, tmp_path: Path) -> None:
-    page = await signed_in(await stage.page(viewport=NARROW))
+async def test_it_is_taught_by_keyboard_alone(served: ServedInstallation, tmp_path: Path) -> None:
+    page = await signed_in(await served.page(viewport=NARROW))
     await page.get_by_role("button", name=re.compile("Connect Any till with a webhook")).click()
     await page.get_by_text("Or paste a request").press("Enter")
     await page.get_by_label("One request, as JSON").fill(json.dumps(receipt()))

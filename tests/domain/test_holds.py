@@ -15,7 +15,7 @@ from connectors.domain.operation import Hold, Kind, State
 from connectors.store.engine import Transaction
 from connectors.store.ledger.operations import Operation
 from connectors.store.schema import operation_table
-from tests.town import ANNA, Town
+from tests.installation import ANNA, Installation
 from tests.web.browser import open_browsers
 
 CATALOGUE = Catalogue(["connectors"])
@@ -72,12 +72,12 @@ def worded_choices(choices: tuple[Choice, ...]) -> list[tuple[str, str]]:
     return [(choice.action.value, CATALOGUE.word(choice.label)) for choice in choices]
 
 
-async def stop_operation(town: Town, state: State, hold: Hold) -> Operation:
+async def stop_operation(installation: Installation, state: State, hold: Hold) -> Operation:
     """Have a receipt whose one operation was stopped, for the reason of a hold."""
-    await town.connect(StampRule(unknown_customer=UnknownCustomer.hold))
-    town.cafe.sell(town.cafe.client(ANNA))
-    await town.sync()
-    (operation,) = await town.operations()
+    await installation.connect(StampRule(unknown_customer=UnknownCustomer.hold))
+    installation.cafe.sell(installation.cafe.client(ANNA))
+    await installation.sync()
+    (operation,) = await installation.operations()
     reason = Message(HOLDS[hold].reason, PARAMETERS).stored()
     kind = Kind.stamps_reversed if hold is Hold.flagged else Kind.stamps_added
 
@@ -85,32 +85,32 @@ async def stop_operation(town: Town, state: State, hold: Hold) -> Operation:
         row = operation_table.update().where(operation_table.c.id == operation.id)
         tx.run(row.values(state=state, hold=hold, reason=reason, kind=kind))
 
-    await town.host.store.write(stop)
+    await installation.host.store.write(stop)
     return operation
 
 
-async def pages_of(town: Town, operation: Operation) -> list[str]:
+async def pages_of(installation: Installation, operation: Operation) -> list[str]:
     """The two pages that offer ways out: the connection's and the receipt's."""
-    connection = f"/connections/{town.connection.id}"
-    async with open_browsers(town) as browsers:
+    connection = f"/connections/{installation.connection.id}"
+    async with open_browsers(installation) as browsers:
         browser = await browsers.new().sign_in()
         return [(await browser.get(path)).text for path in (connection, f"{connection}/receipts/{operation.sale_id}")]
 
 
 @pytest.mark.parametrize("hold", HOLDS_FOR_PERSON)
-async def test_pages_offer_the_choices_of_a_hold(town: Town, hold: Hold) -> None:
-    operation = await stop_operation(town, State.held, hold)
-    for page in await pages_of(town, operation):
+async def test_pages_offer_the_choices_of_a_hold(installation: Installation, hold: Hold) -> None:
+    operation = await stop_operation(installation, State.held, hold)
+    for page in await pages_of(installation, operation):
         assert offered_choices(page, operation) == worded_choices(HOLDS[hold].choices)
 
 
-async def test_pages_offer_the_choices_of_a_rejection_whatever_it_was_held_for(town: Town) -> None:
-    operation = await stop_operation(town, State.rejected, Hold.cap)
-    for page in await pages_of(town, operation):
+async def test_pages_offer_the_choices_of_a_rejection_whatever_it_was_held_for(installation: Installation) -> None:
+    operation = await stop_operation(installation, State.rejected, Hold.cap)
+    for page in await pages_of(installation, operation):
         assert offered_choices(page, operation) == worded_choices(REJECTED_CHOICES)
 
 
-async def test_no_page_asks_anybody_about_a_customer_without_a_card(town: Town) -> None:
-    operation = await stop_operation(town, State.held, Hold.no_card)
-    for page in await pages_of(town, operation):
+async def test_no_page_asks_anybody_about_a_customer_without_a_card(installation: Installation) -> None:
+    operation = await stop_operation(installation, State.held, Hold.no_card)
+    for page in await pages_of(installation, operation):
         assert offered_choices(page, operation) == []

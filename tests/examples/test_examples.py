@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from connectors.cli.servers import serving
-from tests.town import ANNA, Town
+from tests.installation import ANNA, Installation
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -31,12 +31,14 @@ def load(folder: str) -> ModuleType:
     return module
 
 
-async def wait_for_plugins(town: Town) -> None:
+async def wait_for_plugins(installation: Installation) -> None:
     """Wait until plugins have been notified of everything so far."""
-    await town.host.plugin_calls.wait()
+    await installation.host.plugin_calls.wait()
 
 
-async def test_the_chat_hears_of_a_till_that_stops_and_works_again(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_chat_hears_of_a_till_that_stops_and_works_again(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
     posts: list[str] = []
 
     async def chat(scope: Scope, receive: Receive, send: Send) -> None:
@@ -45,29 +47,33 @@ async def test_the_chat_hears_of_a_till_that_stops_and_works_again(town: Town, m
         posts.append((await Request(scope, receive).json())["text"])
         await Response(status_code=200 if len(posts) < 3 else 500)(scope, receive, send)
 
-    town.host.plugins.manager.register(load("health-to-chat"))
+    installation.host.plugins.manager.register(load("health-to-chat"))
     async with serving(chat) as origin:
         monkeypatch.setenv("HEALTH_TO_CHAT_URL", f"{origin}/hook/secret")
-        connection = await town.connect(title="Main bar")
-        await town.host.services.connections.pause(connection.id)
-        await wait_for_plugins(town)
-        await town.host.services.connections.resume(connection.id)
-        await wait_for_plugins(town)
+        connection = await installation.connect(title="Main bar")
+        await installation.host.services.connections.pause(connection.id)
+        await wait_for_plugins(installation)
+        await installation.host.services.connections.resume(connection.id)
+        await wait_for_plugins(installation)
         assert [text.partition(".")[0] for text in posts] == ["⏸ Main bar: paused", "🟢 Main bar: active"]
-        await town.host.services.connections.pause(connection.id)  # the chat answers 500, and nothing comes of it
-        await wait_for_plugins(town)
-    assert (await town.host.services.connections.get(connection.id)).health == "paused"
+        await installation.host.services.connections.pause(
+            connection.id
+        )  # the chat answers 500, and nothing comes of it
+        await wait_for_plugins(installation)
+    assert (await installation.host.services.connections.get(connection.id)).health == "paused"
 
 
-async def test_the_venues_birthday_doubles_what_the_rule_gives(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
-    town.host.plugins.manager.register(load("birthday"))
-    await town.connect()
+async def test_the_venues_birthday_doubles_what_the_rule_gives(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installation.host.plugins.manager.register(load("birthday"))
+    await installation.connect()
     monkeypatch.setenv("VENUE_BIRTHDAY", "none")
-    town.cafe.sell(town.cafe.client(ANNA))
-    await town.sync()
-    assert town.stamps(ANNA) == 1
+    installation.cafe.sell(installation.cafe.client(ANNA))
+    await installation.sync()
+    assert installation.stamps(ANNA) == 1
 
-    monkeypatch.setenv("VENUE_BIRTHDAY", datetime.now(ZoneInfo(town.cafe.zone)).strftime("%m-%d"))
-    town.cafe.sell(town.cafe.client(ANNA))
-    await town.sync()
-    assert town.stamps(ANNA) == 3
+    monkeypatch.setenv("VENUE_BIRTHDAY", datetime.now(ZoneInfo(installation.cafe.zone)).strftime("%m-%d"))
+    installation.cafe.sell(installation.cafe.client(ANNA))
+    await installation.sync()
+    assert installation.stamps(ANNA) == 3

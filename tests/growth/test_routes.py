@@ -18,8 +18,8 @@ from connector_sdk.hooks import HookRequest
 from connectors.web import app as web
 from serve_connector.sandbox import Cafe
 from tests.growth.step_counter import count_steps
+from tests.installation import Installation, build
 from tests.sync.test_unread_retries import BASE
-from tests.town import Town, build
 from tests.web.browser import Browser, Browsers, open_browsers
 from tests.web.test_teaching_pages import begun
 from tests.webhook.test_way_of_a_request import connect
@@ -67,10 +67,12 @@ class RouteRequest:
     headers: dict[str, str]
 
 
-def every_request(town: Town, browser: Browser, draft: str, hook: str) -> list[RouteRequest]:
+def every_request(installation: Installation, browser: Browser, draft: str, hook: str) -> list[RouteRequest]:
     """Every route of the application, and every way of its hooks."""
-    connection_id = town.connection.id
-    own = str(town.host.services.connections.hook_url(town.connection)).removeprefix(town.host.public_url)
+    connection_id = installation.connection.id
+    own = str(installation.host.services.connections.hook_url(installation.connection)).removeprefix(
+        installation.host.public_url
+    )
     values = {"connection": connection_id, "draft": draft, "connector": "webhook", "token": "x" * 32, "part": "title"}
     requests: list[RouteRequest] = []
     for route in browser.client._transport.app.routes:  # type: ignore[attr-defined]
@@ -87,15 +89,15 @@ def every_request(town: Town, browser: Browser, draft: str, hook: str) -> list[R
 
 
 @pytest.fixture
-async def town(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Town]:
+async def installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Installation]:
     quotas = {"hooks_per_minute": 1_000_000, "hook_mib_per_day": 100_000}
     async with build(tmp_path, monkeypatch, **quotas) as made:
         yield made
 
 
 @pytest.fixture
-async def browsers(town: Town) -> AsyncIterator[Browsers]:
-    async with open_browsers(town) as browsers:
+async def browsers(installation: Installation) -> AsyncIterator[Browsers]:
+    async with open_browsers(installation) as browsers:
         yield browsers
 
 
@@ -130,12 +132,12 @@ async def _send(browser: Browser, place: RouteRequest, what: str, text: bytes) -
     await browser.client.request(place.method, path, content=body, headers=headers)
 
 
-async def test_no_route_costs_more_than_what_is_sent_is_long(town: Town, browsers: Browsers) -> None:
-    await connect(town, {**BASE, "map_paid": "sum", "map_lines": "lines", "map_product": "sku"})
+async def test_no_route_costs_more_than_what_is_sent_is_long(installation: Installation, browsers: Browsers) -> None:
+    await connect(installation, {**BASE, "map_paid": "sum", "map_lines": "lines", "map_product": "sku"})
     browser = await browsers.new().sign_in()
     draft, hook = await begun(browser)
     bad: list[str] = []
-    tried = every_request(town, browser, draft.rsplit("/", 1)[1], hook)
+    tried = every_request(installation, browser, draft.rsplit("/", 1)[1], hook)
     for place in tried:
         if place.path not in ("/sign-out", "/devices/sign-out-everywhere"):
             bad += await too_costly(browser, place)
@@ -144,7 +146,7 @@ async def test_no_route_costs_more_than_what_is_sent_is_long(town: Town, browser
 
 
 async def test_a_route_that_is_quadratic_is_found(
-    town: Town, browsers: Browsers, monkeypatch: pytest.MonkeyPatch
+    installation: Installation, browsers: Browsers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read = web._hook
 
@@ -155,8 +157,10 @@ async def test_a_route_that_is_quadratic_is_found(
         return hook
 
     monkeypatch.setattr(web, "_hook", slow)
-    await connect(town, {**BASE, "map_paid": "sum"})
-    own = str(town.host.services.connections.hook_url(town.connection)).removeprefix(town.host.public_url)
+    await connect(installation, {**BASE, "map_paid": "sum"})
+    own = str(installation.host.services.connections.hook_url(installation.connection)).removeprefix(
+        installation.host.public_url
+    )
     assert await too_costly(browsers.new(), RouteRequest("POST", own, {})) != []
 
 

@@ -18,15 +18,15 @@ from connectors.isolation.calls import ClassReference, ConnectorArguments, Recei
 from connectors.isolation.offences import NO_TENANT, Offences
 from connectors.isolation.pool import LimitExceeded, Limits, QueueFull, WorkerPool
 from connectors.isolation.runner import PluginRunner
+from tests.installation import ANNA, KEY, Installation, build
 from tests.isolation.misbehaving_tills import PROOF, NoSettings, OddTill, OtherTill, SharedTill
-from tests.town import ANNA, KEY, Town, build
 from tests.web.browser import open_browsers
 
 RULE = StampRule(unknown_customer=UnknownCustomer.issue)
 
 
 @pytest.fixture
-async def town(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Town]:
+async def installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Installation]:
     """A host with odd connectors in real workers; little time, so that the tests take little."""
     async with build(tmp_path, monkeypatch, plugin_workers=2, plugin_seconds=0.3) as made:
         for odd in (OddTill, OtherTill, SharedTill):
@@ -35,34 +35,36 @@ async def town(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
         yield made
 
 
-async def connect(town: Town, till: type[Connector[Any]] = OddTill) -> Connection:
-    return await town.host.services.onboarding.connect(till.info.name, {}, KEY, lambda _account: RULE)
+async def connect(installation: Installation, till: type[Connector[Any]] = OddTill) -> Connection:
+    return await installation.host.services.onboarding.connect(till.info.name, {}, KEY, lambda _account: RULE)
 
 
-async def send(town: Town, connection: Connection, body: bytes, proof: str = PROOF) -> tuple[int, str | None]:
-    path = str(town.host.services.connections.hook_url(connection)).removeprefix(town.host.public_url)
-    answer = await town.hook(body, path=path, headers={"x-proof": proof})
+async def send(
+    installation: Installation, connection: Connection, body: bytes, proof: str = PROOF
+) -> tuple[int, str | None]:
+    path = str(installation.host.services.connections.hook_url(connection)).removeprefix(installation.host.public_url)
+    answer = await installation.hook(body, path=path, headers={"x-proof": proof})
     return answer.status_code, answer.headers.get("retry-after")
 
 
-async def test_a_hook_is_proven_and_read_in_a_worker_and_becomes_stamps(town: Town) -> None:
-    connection = await connect(town)
-    assert await send(town, connection, b"sale r1 " + ANNA.encode(), proof="bad") == (401, None)
-    assert await send(town, connection, b"sale r1 " + ANNA.encode()) == (200, None)
-    town.connection = connection
-    await town.sync()
-    assert town.stamps(ANNA) == 1
+async def test_a_hook_is_proven_and_read_in_a_worker_and_becomes_stamps(installation: Installation) -> None:
+    connection = await connect(installation)
+    assert await send(installation, connection, b"sale r1 " + ANNA.encode(), proof="bad") == (401, None)
+    assert await send(installation, connection, b"sale r1 " + ANNA.encode()) == (200, None)
+    installation.connection = connection
+    await installation.sync()
+    assert installation.stamps(ANNA) == 1
 
 
 @pytest.mark.parametrize("word", [b"compute", b"die"])
 async def test_a_connector_that_exceeds_its_limits_is_cut_off_and_named(
-    town: Town, caplog: pytest.LogCaptureFixture, word: bytes
+    installation: Installation, caplog: pytest.LogCaptureFixture, word: bytes
 ) -> None:
-    connection = await connect(town)
+    connection = await connect(installation)
     with caplog.at_level(logging.ERROR):
-        assert await send(town, connection, word) == (503, "60")
+        assert await send(installation, connection, word) == (503, "60")
     assert any("connector odd was cut off" in line.message for line in caplog.records)
-    assert await send(town, connection, b"sale r1 " + ANNA.encode()) == (200, None)
+    assert await send(installation, connection, b"sale r1 " + ANNA.encode()) == (200, None)
 
 
 async def test_a_connector_that_waits_is_cut_off_too(
@@ -76,70 +78,72 @@ async def test_a_connector_that_waits_is_cut_off_too(
     await pool.aclose()
 
 
-async def test_more_memory_than_a_worker_may_have_is_the_connectors_error(town: Town) -> None:
-    connection = await connect(town)
-    assert await send(town, connection, b"memory") == (200, None)  # kept for a person, as other errors are
-    assert [str(entry.why.id) for entry in await town.host.services.review.list_unread(connection.id)] == [
+async def test_more_memory_than_a_worker_may_have_is_the_connectors_error(installation: Installation) -> None:
+    connection = await connect(installation)
+    assert await send(installation, connection, b"memory") == (200, None)  # kept for a person, as other errors are
+    assert [str(entry.why.id) for entry in await installation.host.services.review.list_unread(connection.id)] == [
         "the connector raised MemoryError"
     ]
 
 
 async def test_what_a_connector_raises_prints_or_returns_is_no_harm(
-    town: Town, caplog: pytest.LogCaptureFixture
+    installation: Installation, caplog: pytest.LogCaptureFixture
 ) -> None:
-    connection = await connect(town)
+    connection = await connect(installation)
     for body in (b"raise somebody's phone", b"print", b"answer"):
-        assert (await send(town, connection, body))[0] == 200
+        assert (await send(installation, connection, body))[0] == 200
     assert "somebody's phone" not in caplog.text
-    assert sorted(str(entry.why.id) for entry in await town.host.services.review.list_unread(connection.id)) == [
+    assert sorted(
+        str(entry.why.id) for entry in await installation.host.services.review.list_unread(connection.id)
+    ) == [
         "the connector answered with object",
         "the connector raised KeyError",
     ]
-    assert await send(town, connection, b"sale r1 " + ANNA.encode()) == (200, None)
+    assert await send(installation, connection, b"sale r1 " + ANNA.encode()) == (200, None)
 
 
-async def test_another_cafe_is_answered_while_one_connector_computes(town: Town) -> None:
+async def test_another_cafe_is_answered_while_one_connector_computes(installation: Installation) -> None:
     """Each sender waits for its own turn: three floods of the odd till, and a sale of the other one between them."""
-    odd, other = await connect(town), await connect(town, OtherTill)
-    flood = [asyncio.create_task(send(town, odd, b"compute")) for _ in range(6)]
-    assert await send(town, other, b"sale r1 " + ANNA.encode()) == (200, None)
+    odd, other = await connect(installation), await connect(installation, OtherTill)
+    flood = [asyncio.create_task(send(installation, odd, b"compute")) for _ in range(6)]
+    assert await send(installation, other, b"sale r1 " + ANNA.encode()) == (200, None)
     assert not all(task.done() for task in flood)
     statuses = {status for status, _ in await asyncio.gather(*flood)}
     assert statuses == {503}
 
 
 async def test_a_connection_that_keeps_exceeding_is_left_alone_and_others_of_its_connector_are_not(
-    town: Town,
+    installation: Installation,
 ) -> None:
-    connection = await connect(town)
+    connection = await connect(installation)
     for _ in range(3):
-        await send(town, connection, b"compute")
-    status, retry_after = await send(town, connection, b"sale r1 " + ANNA.encode())
+        await send(installation, connection, b"compute")
+    status, retry_after = await send(installation, connection, b"sale r1 " + ANNA.encode())
     assert status == 503
     assert retry_after is not None
     assert 0 < int(retry_after) <= 60
-    assert town.host.runner.suspended_for("odd") == 0
+    assert installation.host.runner.suspended_for("odd") == 0
 
 
 async def test_what_waits_for_a_connection_is_not_read_once_it_is_left_alone(
-    town: Town, caplog: pytest.LogCaptureFixture
+    installation: Installation, caplog: pytest.LogCaptureFixture
 ) -> None:
-    connection = await connect(town)
+    connection = await connect(installation)
     with caplog.at_level(logging.ERROR):
-        answers = await asyncio.gather(*(send(town, connection, b"compute") for _ in range(10)))
+        answers = await asyncio.gather(*(send(installation, connection, b"compute") for _ in range(10)))
     assert {status for status, _ in answers} == {503}
     assert caplog.text.count("was cut off") == 3
 
 
 async def test_a_connector_that_hangs_before_anybody_is_known_is_suspended_and_its_tile_says_so(
-    town: Town,
+    installation: Installation,
 ) -> None:
-    await connect(town, SharedTill)
+    await connect(installation, SharedTill)
     for _ in range(3):
-        assert (await town.hook(b"compute", path="/hooks/tills/shared")).status_code == 503
-    assert (await town.hook(b"quick", path="/hooks/tills/shared")).status_code == 503
-    assert town.host.runner.suspended_for("shared") > 0
-    async with open_browsers(town) as browsers:
+        assert (await installation.hook(b"compute", path="/hooks/tills/shared")).status_code == 503
+    assert (await installation.hook(b"quick", path="/hooks/tills/shared")).status_code == 503
+    assert installation.host.runner.suspended_for("shared") > 0
+    async with open_browsers(installation) as browsers:
         mine = await browsers.new().sign_in()
         assert "It took too long to read what tills sent" in (await mine.get("/")).text
 
@@ -209,24 +213,26 @@ async def test_what_waits_is_bounded_for_a_tenant_and_in_all() -> None:
     await pool.aclose()
 
 
-async def test_no_worker_is_left_behind(town: Town) -> None:
-    connection = await connect(town)
-    await send(town, connection, b"quick")
-    (worker, _timer) = town.host.runner._pool._idle[0]
-    await town.host.runner.aclose()
+async def test_no_worker_is_left_behind(installation: Installation) -> None:
+    connection = await connect(installation)
+    await send(installation, connection, b"quick")
+    (worker, _timer) = installation.host.runner._pool._idle[0]
+    await installation.host.runner.aclose()
     assert worker._process.returncode is not None
 
 
-async def test_a_worker_that_was_ended_by_somebody_else_is_nobodys_offence(town: Town) -> None:
-    connection = await connect(town)
-    await send(town, connection, b"quick")
-    (worker, _timer) = town.host.runner._pool._idle[0]
+async def test_a_worker_that_was_ended_by_somebody_else_is_nobodys_offence(installation: Installation) -> None:
+    connection = await connect(installation)
+    await send(installation, connection, b"quick")
+    (worker, _timer) = installation.host.runner._pool._idle[0]
     worker._process.kill()
     await worker._process.wait()
-    assert await send(town, connection, b"sale r1 " + ANNA.encode()) == (200, None)
+    assert await send(installation, connection, b"sale r1 " + ANNA.encode()) == (200, None)
 
 
-async def test_what_a_worker_cannot_be_handed_is_answered_503(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
-    connection = await connect(town)
-    monkeypatch.setattr(town.host.tills.of(connection), "settings", lambda: None)  # it cannot be pickled
-    assert (await send(town, connection, b"quick"))[0] == 503
+async def test_what_a_worker_cannot_be_handed_is_answered_503(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = await connect(installation)
+    monkeypatch.setattr(installation.host.tills.of(connection), "settings", lambda: None)  # it cannot be pickled
+    assert (await send(installation, connection, b"quick"))[0] == 503

@@ -16,7 +16,7 @@ from poster_connector import PosterConnector, verification, wire
 from poster_connector.sandbox import SECRET
 from poster_connector.sandbox import Account as SandboxAccount
 from poster_connector.settings import PosterApp, PosterSettings
-from tests.town import Town
+from tests.installation import Installation
 
 LARGE = 20 * 1024
 
@@ -57,12 +57,14 @@ def posted(body: bytes) -> HookRequest:
     return HookRequest("POST", {}, {}, bytes(bytearray(body)))
 
 
-async def test_a_hook_at_the_hosts_address_is_parsed_and_verified_once(town: Town, counts: Counter[str]) -> None:
-    await town.connect()
-    receipt = town.cafe.sell()
-    assert (await town.hook(town.cafe.hook(receipt, "closed"))).status_code == 200
+async def test_a_hook_at_the_hosts_address_is_parsed_and_verified_once(
+    installation: Installation, counts: Counter[str]
+) -> None:
+    await installation.connect()
+    receipt = installation.cafe.sell()
+    assert (await installation.hook(installation.cafe.hook(receipt, "closed"))).status_code == 200
     assert counts == {"parsed": 1, "verified": 1}
-    assert await town.host.store.read(lambda tx: inbox.hints.count_of(tx, town.connection.id)) == 1
+    assert await installation.host.store.read(lambda tx: inbox.hints.count_of(tx, installation.connection.id)) == 1
 
 
 def test_several_connections_of_one_account_share_the_work(counts: Counter[str]) -> None:

@@ -14,19 +14,19 @@ from connector_sdk.rule import StampRule, UnknownCustomer
 from connectors.store import inbox
 from serve_connector.sandbox import SECRET, ServeSandbox
 from serve_connector.sandbox_cafe import Payment
-from tests.town import ANNA, KEY, Town, build
+from tests.installation import ANNA, KEY, Installation, build
 
 EURO_1 = StampRule(kind="by_amount", amount=Money.from_decimal("1.00", "EUR"), unknown_customer=UnknownCustomer.issue)
 
 
 @pytest.fixture
-async def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Town]:
-    async with build(tmp_path, monkeypatch, serve=ServeSandbox()) as town:
-        yield town
+async def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Installation]:
+    async with build(tmp_path, monkeypatch, serve=ServeSandbox()) as installation:
+        yield installation
 
 
 async def push(
-    town: Town,
+    installation: Installation,
     body: bytes,
     headers: dict[str, str] | None = None,
     *,
@@ -34,12 +34,16 @@ async def push(
     secrets: Sequence[str] = (),
 ) -> int:
     """Send an event to the connection's own address and return the status of the answer."""
-    path = str(town.host.services.connections.hook_url(town.connection)).removeprefix(town.host.public_url)
-    answer = await town.hook(body, path=path, headers=headers or town.cafe.signed(body, secrets_=secrets, at=at))
+    path = str(installation.host.services.connections.hook_url(installation.connection)).removeprefix(
+        installation.host.public_url
+    )
+    answer = await installation.hook(
+        body, path=path, headers=headers or installation.cafe.signed(body, secrets_=secrets, at=at)
+    )
     return answer.status_code
 
 
-async def test_a_pushed_check_becomes_stamps_without_asking_the_till(serve: Town) -> None:
+async def test_a_pushed_check_becomes_stamps_without_asking_the_till(serve: Installation) -> None:
     await serve.connect(EURO_1)
     check = serve.cafe.sell("12.50", phone=ANNA, tip="1.00")
     calls = serve.cafe.calls
@@ -50,7 +54,7 @@ async def test_a_pushed_check_becomes_stamps_without_asking_the_till(serve: Town
     assert (serve.applied()[0]["code"]) == f"serve:acc_31:{check}:1"
 
 
-async def test_what_is_read_back_is_what_was_pushed(serve: Town) -> None:
+async def test_what_is_read_back_is_what_was_pushed(serve: Installation) -> None:
     await serve.connect(EURO_1)
     check = serve.cafe.sell("12.50", phone=ANNA, codes=("FREECOFFEE",))
     await push(serve, serve.cafe.event(check))
@@ -58,7 +62,7 @@ async def test_what_is_read_back_is_what_was_pushed(serve: Town) -> None:
     assert (before["sales_seen"], before["sales_changed"]) == (1, 0)
 
 
-async def test_a_partial_refund_by_amount_shrinks_the_stamps(serve: Town) -> None:
+async def test_a_partial_refund_by_amount_shrinks_the_stamps(serve: Installation) -> None:
     await serve.connect(EURO_1)
     check = serve.cafe.sell("12.50", phone=ANNA)
     await push(serve, serve.cafe.event(check))
@@ -69,7 +73,7 @@ async def test_a_partial_refund_by_amount_shrinks_the_stamps(serve: Town) -> Non
     assert serve.stamps(ANNA) == 7
 
 
-async def test_per_order_the_stamp_stays_until_the_check_is_wholly_refunded(serve: Town) -> None:
+async def test_per_order_the_stamp_stays_until_the_check_is_wholly_refunded(serve: Installation) -> None:
     await serve.connect()
     check = serve.cafe.sell("12.50", phone=ANNA)
     serve.cafe.refund(check, "5.00")
@@ -82,7 +86,7 @@ async def test_per_order_the_stamp_stays_until_the_check_is_wholly_refunded(serv
     assert serve.stamps(ANNA) == 0
 
 
-async def test_a_voided_check_gives_its_stamps_back(serve: Town) -> None:
+async def test_a_voided_check_gives_its_stamps_back(serve: Installation) -> None:
     await serve.connect()
     check = serve.cafe.sell(phone=ANNA)
     await push(serve, serve.cafe.event(check))
@@ -93,7 +97,7 @@ async def test_a_voided_check_gives_its_stamps_back(serve: Town) -> None:
     assert serve.stamps(ANNA) == 0
 
 
-async def test_revisions_that_come_out_of_order_and_twice_change_nothing(serve: Town) -> None:
+async def test_revisions_that_come_out_of_order_and_twice_change_nothing(serve: Installation) -> None:
     await serve.connect(EURO_1)
     check = serve.cafe.sell("12.50", phone=ANNA)
     old = serve.cafe.event(check)
@@ -105,7 +109,7 @@ async def test_revisions_that_come_out_of_order_and_twice_change_nothing(serve: 
     assert [(operation["kind"], operation["count"]) for operation in serve.applied()] == [("stamps_added", 9)]
 
 
-async def test_what_was_missed_is_read_back(serve: Town) -> None:
+async def test_what_was_missed_is_read_back(serve: Installation) -> None:
     await serve.connect()
     serve.cafe.page_size = 2
     for _ in range(5):
@@ -115,7 +119,7 @@ async def test_what_was_missed_is_read_back(serve: Town) -> None:
     assert serve.stamps(ANNA) == 5
 
 
-async def test_a_guest_by_email_or_by_the_number_that_the_settings_allow(serve: Town) -> None:
+async def test_a_guest_by_email_or_by_the_number_that_the_settings_allow(serve: Installation) -> None:
     await serve.connect()
     serve.cafe.sell(email="anna@example.com")
     await serve.sync()
@@ -131,7 +135,7 @@ async def test_a_guest_by_email_or_by_the_number_that_the_settings_allow(serve: 
     assert [operation["card_id"] for operation in serve.applied()] == [card.id, card.id]
 
 
-async def test_a_promo_code_uses_the_voucher(serve: Town) -> None:
+async def test_a_promo_code_uses_the_voucher(serve: Installation) -> None:
     await serve.connect()
     assert serve.host.sevenstamp is not None
     check = serve.cafe.sell("3.00", phone=ANNA, codes=("FREECOFFEE9",))
@@ -153,7 +157,7 @@ async def test_a_promo_code_uses_the_voucher(serve: Town) -> None:
     ],
 )
 async def test_signatures_rotate_and_do_not_keep(
-    serve: Town, secrets: tuple[str, ...], seconds_ago: int, status: int
+    serve: Installation, secrets: tuple[str, ...], seconds_ago: int, status: int
 ) -> None:
     await serve.connect()
     body = serve.cafe.event(serve.cafe.sell(phone=ANNA))
@@ -161,7 +165,7 @@ async def test_signatures_rotate_and_do_not_keep(
 
 
 async def test_what_is_tampered_with_is_refused_and_the_skew_is_logged(
-    serve: Town, caplog: pytest.LogCaptureFixture
+    serve: Installation, caplog: pytest.LogCaptureFixture
 ) -> None:
     await serve.connect()
     body = serve.cafe.event(serve.cafe.sell(phone=ANNA))
@@ -173,7 +177,7 @@ async def test_what_is_tampered_with_is_refused_and_the_skew_is_logged(
     assert await push(serve, body) == 401
 
 
-async def test_without_a_signing_secret_nothing_pushed_is_believed(serve: Town) -> None:
+async def test_without_a_signing_secret_nothing_pushed_is_believed(serve: Installation) -> None:
     settings = {"access_token": serve.cafe.token}
     rule = StampRule(unknown_customer=UnknownCustomer.issue)
     serve.connection = await serve.host.services.onboarding.connect("serve", settings, KEY, lambda _account: rule)
@@ -200,7 +204,7 @@ async def test_without_a_signing_secret_nothing_pushed_is_believed(serve: Town) 
     ],
 )
 async def test_a_check_that_cannot_be_read_is_kept_with_its_field(
-    serve: Town, change: dict[str, object], where: str
+    serve: Installation, change: dict[str, object], where: str
 ) -> None:
     await serve.connect()
     event = json.loads(serve.cafe.event(serve.cafe.sell(phone=ANNA)))
@@ -219,7 +223,7 @@ async def test_a_check_that_cannot_be_read_is_kept_with_its_field(
         ([{"kind": "gift_card", "amount": "0.50"}, {"kind": "card", "amount": "13.00"}], 12),  # only a part of the tip
     ],
 )
-async def test_a_gift_card_may_pay_the_tip_too(serve: Town, payments: list[Payment], stamps: int) -> None:
+async def test_a_gift_card_may_pay_the_tip_too(serve: Installation, payments: list[Payment], stamps: int) -> None:
     await serve.connect(EURO_1)
     check = serve.cafe.sell("12.50", phone=ANNA)
     serve.cafe.checks[check] |= {"tip": "1.00", "payments": payments, "revision": 9}
@@ -228,7 +232,7 @@ async def test_a_gift_card_may_pay_the_tip_too(serve: Town, payments: list[Payme
     assert await serve.host.services.review.list_unread(serve.connection.id) == []
 
 
-async def test_points_and_gift_cards_are_no_money(serve: Town) -> None:
+async def test_points_and_gift_cards_are_no_money(serve: Installation) -> None:
     await serve.connect(EURO_1)
     check = serve.cafe.sell("12.50", phone=ANNA)
     payments: list[Payment] = [{"kind": "gift_card", "amount": "10.00"}, {"kind": "card", "amount": "2.50"}]

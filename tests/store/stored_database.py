@@ -40,8 +40,8 @@ from connectors.store.engine import Transaction
 from connectors.web.app import application
 from poster_connector.sandbox import Account, PosterSandbox
 from serve_connector.sandbox import Cafe, ServeSandbox
-from tests.stage import OTHER, keep_passkey
-from tests.town import ANNA, BORYS, CHRYSTYNA
+from tests.installation import ANNA, BORYS, CHRYSTYNA
+from tests.served_installation import OTHER, keep_passkey
 from tests.web.browser import Browsers
 
 SECRET_KEY = "a key that only tests use"

@@ -35,10 +35,10 @@ from connectors.store.inbox.unreadable import Origin
 from connectors.store.schema import counter_table, kept_table, metadata
 from connectors.store.vault import Vault
 from connectors.sync.retention import Retention
+from tests.installation import ANNA, BORYS, KEY, Installation, build
 from tests.model import VirtualInstallation, sale
-from tests.stage import keep_passkey
+from tests.served_installation import keep_passkey
 from tests.sync.test_erasure import decrypted_database, forget, planned_operations, traces_of_anna, two_tills
-from tests.town import ANNA, BORYS, KEY, Town, build
 from tests.web.browser import Browser, open_browsers
 from tests.web.test_teaching_pages import FORM, SALE, begun
 
@@ -227,11 +227,11 @@ def test_postgresql_takes_the_schema_and_the_way_of_a_sale_unchanged(postgresql:
         installation.end()
 
 
-async def _a_passkey_lives_and_ends(town: Town) -> None:
+async def _a_passkey_lives_and_ends(installation: Installation) -> None:
     """Added, used, refused, without its key and with another, removed: what a browser's answers make of the rows."""
-    store, business = town.host.store, town.connection.business_id
+    store, business = installation.host.store, installation.connection.business_id
     anna = Principal(business, "Cafe Lviv", "UTC", "anna", KEY)
-    passkey = await keep_passkey(town.host, anna, "Phone")
+    passkey = await keep_passkey(installation.host, anna, "Phone")
 
     async def use(sign_count: int, challenge: str) -> Outcome:
         answered = Challenge(challenge, store.clock.now() + SECOND)
@@ -269,19 +269,19 @@ async def test_a_customer_is_forgotten_on_postgresql_too(
         session.execute(sqlalchemy.text("CREATE DATABASE forgetting"))
     engine.dispose()
     url = postgresql.replace("/postgres", "/forgetting")
-    async with build(tmp_path, monkeypatch, database_url=url) as town:
-        await two_tills(town)
-        before = await planned_operations(town)
-        assert traces_of_anna(await decrypted_database(town))
-        assert (await forget(town, ANNA)).receipts == 3
-        assert traces_of_anna(await decrypted_database(town)) == []
-        await town.sync()
-        assert await planned_operations(town) == before
-        swept = await Retention(town.host.store, bodies_days=-1, journal_days=-1).round()
+    async with build(tmp_path, monkeypatch, database_url=url) as installation:
+        await two_tills(installation)
+        before = await planned_operations(installation)
+        assert traces_of_anna(await decrypted_database(installation))
+        assert (await forget(installation, ANNA)).receipts == 3
+        assert traces_of_anna(await decrypted_database(installation)) == []
+        await installation.sync()
+        assert await planned_operations(installation) == before
+        swept = await Retention(installation.host.store, bodies_days=-1, journal_days=-1).round()
         assert swept.sales == 2
         assert swept.lines > 0
-        assert BORYS not in await decrypted_database(town)
-        assert await planned_operations(town) == before
+        assert BORYS not in await decrypted_database(installation)
+        assert await planned_operations(installation) == before
 
 
 @pytest.mark.slow
@@ -300,14 +300,16 @@ async def test_the_console_is_the_same_on_postgresql(
     assert _counted(older) == COUNTED
 
     url = postgresql.replace("/postgres", "/console")
-    async with build(tmp_path, monkeypatch, database_url=url) as town, open_browsers(town) as browsers:
-        await town.connect(StampRule(unknown_customer=UnknownCustomer.hold))
-        receipt = town.cafe.sell(town.cafe.client(ANNA), comment="FREECOFFEE9")
-        town.cafe.sell(0)
-        await town.sync()
-        await town.host.services.connections.set_alert_email(town.connection.id, "anna@cafe.example", "en")
+    async with build(tmp_path, monkeypatch, database_url=url) as installation, open_browsers(installation) as browsers:
+        await installation.connect(StampRule(unknown_customer=UnknownCustomer.hold))
+        receipt = installation.cafe.sell(installation.cafe.client(ANNA), comment="FREECOFFEE9")
+        installation.cafe.sell(0)
+        await installation.sync()
+        await installation.host.services.connections.set_alert_email(
+            installation.connection.id, "anna@cafe.example", "en"
+        )
         mine, operator = await browsers.new().sign_in(), await browsers.new().as_operator()
-        base = f"/connections/{town.connection.id}"
+        base = f"/connections/{installation.connection.id}"
         for path in ("", "?part=now", "?show=without-card", "?before=9", "/rule", "/settings", "/welcome", "/resume"):
             assert (await mine.get(base + path)).status_code in (200, 303), path
         found = (await mine.get(f"{base}?q={ANNA[1:]}+27.50")).text
@@ -316,51 +318,55 @@ async def test_the_console_is_the_same_on_postgresql(
         for path in ("/", "/devices"):
             assert (await mine.get(path)).status_code == 200
         assert (await operator.get("/operator?q=cafe")).status_code == 200
-        await _a_passkey_lives_and_ends(town)
-        assert await town.host.store.write(connections.alerts.claim_due) == []
+        await _a_passkey_lives_and_ends(installation)
+        assert await installation.host.store.write(connections.alerts.claim_due) == []
         draft = (await mine.post("/connect/poster")).headers["location"]
         assert (await mine.get(draft)).status_code == 200
         await mine.post(f"{base}/pause")
         await mine.post(f"{base}/resume", pause="leave")
         assert (await mine.post(f"{base}/disconnect", secret=KEY)).status_code == 303
-        await _an_unknown_till(town, mine)
-        await _new_keys(town)
+        await _an_unknown_till(installation, mine)
+        await _new_keys(installation)
 
 
-async def _an_unknown_till(town: Town, mine: Browser) -> None:
+async def _an_unknown_till(installation: Installation, mine: Browser) -> None:
     """Taught, unread, tried again and renewed: what SQLite takes, PostgreSQL takes."""
     draft, address = await begun(mine)
-    await town.hook(json.dumps(SALE).encode(), path=address)
+    await installation.hook(json.dumps(SALE).encode(), path=address)
     assert "Use this one" in (await mine.get(f"{draft}/authorise?part=arrived")).text
     await mine.post(f"{draft}/sample", pasted=json.dumps(SALE))
     assert (await mine.get(f"{draft}/teach?ask=map_paid")).status_code == 200
     await mine.post(f"{draft}/discard")
     values = {**{name.removeprefix("set."): value for name, value in FORM.items()}, "map_paid": "total"}
     rule = StampRule(unknown_customer=UnknownCustomer.issue)
-    town.connection = await town.host.services.onboarding.connect("webhook", values, KEY, lambda _account: rule)
-    path = str(town.host.services.connections.hook_url(town.connection)).removeprefix(town.host.public_url)
+    installation.connection = await installation.host.services.onboarding.connect(
+        "webhook", values, KEY, lambda _account: rule
+    )
+    path = str(installation.host.services.connections.hook_url(installation.connection)).removeprefix(
+        installation.host.public_url
+    )
     for number in range(2):
-        assert (await town.hook(json.dumps({**SALE, "id": str(number)}).encode(), path=path)).status_code == 200
-    base = f"/connections/{town.connection.id}"
+        assert (await installation.hook(json.dumps({**SALE, "id": str(number)}).encode(), path=path)).status_code == 200
+    base = f"/connections/{installation.connection.id}"
     assert "2 requests could not be read" in (await mine.get(base)).text
     assert (await mine.get(f"{base}/unread")).status_code == 200
-    await town.host.services.connections.edit(town.connection.id, {"map_paid": "total || sum"})
-    assert await town.host.services.review.retry_unread(town.connection.id) == RetryResult(
+    await installation.host.services.connections.edit(installation.connection.id, {"map_paid": "total || sum"})
+    assert await installation.host.services.review.retry_unread(installation.connection.id) == RetryResult(
         read=2, still_unread=0, asked=0
     )
     assert (await mine.post(f"{base}/address")).status_code == 303
-    assert (await town.hook(json.dumps(SALE).encode(), path=path)).status_code == 200
-    await town.host.store.write(connections.drafts.sweep)
+    assert (await installation.hook(json.dumps(SALE).encode(), path=path)).status_code == 200
+    await installation.host.store.write(connections.drafts.sweep)
 
 
-async def _new_keys(town: Town) -> None:
+async def _new_keys(installation: Installation) -> None:
     """Another secret key, on every machine: everything is encrypted anew."""
-    secrets = {"secret_key": SecretStr("another key, long enough"), "secret_keys_old": town.settings.secret_key}
-    async with Host(Settings(**town.settings.model_dump() | secrets)) as host:
+    secrets = {"secret_key": SecretStr("another key, long enough"), "secret_keys_old": installation.settings.secret_key}
+    async with Host(Settings(**installation.settings.model_dump() | secrets)) as host:
         result = await host.commands.run(rotate_command(), ignore_progress)
     assert result.encrypted > 10
     assert result.unreadable == 0
-    async with Host(Settings(**town.settings.model_dump() | secrets | {"secret_keys_old": None})) as host:
+    async with Host(Settings(**installation.settings.model_dump() | secrets | {"secret_keys_old": None})) as host:
         (connection,) = await host.services.connections.list_all()
         assert host.store.vault.decrypt(connection.sevenstamp_key) == KEY
 

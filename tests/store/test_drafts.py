@@ -8,7 +8,7 @@ import pytest
 
 from connectors.store import connections
 from connectors.store.connections.drafts import DraftContent, Sample
-from tests.town import Town
+from tests.installation import Installation
 
 OF_THE_VERSION_BEFORE = {
     "hook_token": "t",
@@ -49,8 +49,8 @@ def test_nothing_secret_of_a_draft_is_in_its_text() -> None:
 
 
 @pytest.mark.parametrize("content", [DraftContent(), DraftContent(sample=Sample.from_request(b"\x00\xff", {}))])
-async def test_what_is_saved_is_what_is_read(town: Town, content: DraftContent) -> None:
-    drafts = town.host.services.drafts
+async def test_what_is_saved_is_what_is_read(installation: Installation, content: DraftContent) -> None:
+    drafts = installation.host.services.drafts
     draft = await drafts.find("b", await drafts.begin("b", "webhook"))
     assert draft is not None
     assert draft.content.hook_token is not None
@@ -58,4 +58,4 @@ async def test_what_is_saved_is_what_is_read(town: Town, content: DraftContent) 
     saved = await drafts.find("b", draft.id)
     assert saved is not None
     assert saved.content == content
-    assert await town.host.store.read(lambda tx: connections.drafts.get(tx, draft.id, "another")) is None
+    assert await installation.host.store.read(lambda tx: connections.drafts.get(tx, draft.id, "another")) is None

@@ -11,7 +11,7 @@ from connectors.domain.connection import Connection
 from connectors.runtime.host import Host
 from connectors.store import ledger, queries
 from connectors.store.vault import Vault
-from tests.town import KEY, Town
+from tests.installation import KEY, Installation
 from tests.web.browser import open_browsers
 
 CODE = "FREECOFFEE9"
@@ -22,67 +22,73 @@ def bytes_in(folder: Path) -> bytes:
     return b"".join(file.read_bytes() for file in folder.glob("ledger.db*") if file.is_file())
 
 
-async def a_voucher(town: Town) -> None:
-    assert town.host.sevenstamp is not None
-    client = town.host.sevenstamp.with_key(KEY)
+async def a_voucher(installation: Installation) -> None:
+    assert installation.host.sevenstamp is not None
+    client = installation.host.sevenstamp.with_key(KEY)
     await client.write("/v1/vouchers", f'{{"code":"x","title":"Coffee","redeem_code":"{CODE}"}}', "x", 5)
 
 
-async def test_a_redeem_code_is_used_and_shown_but_does_not_stand_in_the_file(town: Town, tmp_path: Path) -> None:
-    await town.connect()
-    await a_voucher(town)
-    town.cafe.sell(0, comment=CODE)
-    town.cafe.sell(0, comment=CODE)
-    await town.sync()
-    assert len(town.applied("voucher_redeemed")) == 1
+async def test_a_redeem_code_is_used_and_shown_but_does_not_stand_in_the_file(
+    installation: Installation, tmp_path: Path
+) -> None:
+    await installation.connect()
+    await a_voucher(installation)
+    installation.cafe.sell(0, comment=CODE)
+    installation.cafe.sell(0, comment=CODE)
+    await installation.sync()
+    assert len(installation.applied("voucher_redeemed")) == 1
     assert CODE.encode() not in bytes_in(tmp_path)
-    assert [one.redeem_code for one in await town.operations()] == [CODE, CODE]
-    lines = "\n".join(await town.journal())
+    assert [one.redeem_code for one in await installation.operations()] == [CODE, CODE]
+    lines = "\n".join(await installation.journal())
     assert f"the voucher {CODE} is redeemed" in lines
     assert f"the voucher {CODE} was not redeemed" in lines
-    async with open_browsers(town) as browsers:
+    async with open_browsers(installation) as browsers:
         mine = await browsers.new().sign_in()
-        assert f"Voucher {CODE}" in (await mine.get(f"/connections/{town.connection.id}")).text
+        assert f"Voucher {CODE}" in (await mine.get(f"/connections/{installation.connection.id}")).text
 
 
-async def test_a_database_of_before_is_encrypted_and_sends_what_waited_as_it_was(town: Town, tmp_path: Path) -> None:
-    town.host.store.vault.hash_with(town.host.store.vault.current.hash_key)  # as hashes were keyed before
-    await town.connect()
-    await a_voucher(town)
+async def test_a_database_of_before_is_encrypted_and_sends_what_waited_as_it_was(
+    installation: Installation, tmp_path: Path
+) -> None:
+    installation.host.store.vault.hash_with(
+        installation.host.store.vault.current.hash_key
+    )  # as hashes were keyed before
+    await installation.connect()
+    await a_voucher(installation)
     with sqlite3.connect(tmp_path / "ledger.db") as database:  # nothing goes out for now
         database.execute("UPDATE business SET paused_until = ?", (2**60,))
-    first, second = town.cafe.sell(0, comment=CODE), town.cafe.sell(0, comment=f"{CODE} {CODE}")
-    await town.sync()
+    first, second = installation.cafe.sell(0, comment=CODE), installation.cafe.sell(0, comment=f"{CODE} {CODE}")
+    await installation.sync()
     wanted = [(str(first), "pending", CODE), (str(second), "pending", CODE)]
-    assert [(one.receipt_id, one.state, one.redeem_code) for one in await town.operations()] == wanted
-    as_before(tmp_path / "ledger.db", town.host.store.vault)
+    assert [(one.receipt_id, one.state, one.redeem_code) for one in await installation.operations()] == wanted
+    as_before(tmp_path / "ledger.db", installation.host.store.vault)
     assert CODE.encode() in bytes_in(tmp_path)
     requests = _requests(tmp_path / "ledger.db")
 
-    async with Host(town.settings) as host:
+    async with Host(installation.settings) as host:
         assert CODE.encode() not in bytes_in(tmp_path)
         assert _requests(tmp_path / "ledger.db") == requests
-        found = await host.store.read(lambda tx: queries.operations.list_newest(tx, town.connection.id))
+        found = await host.store.read(lambda tx: queries.operations.list_newest(tx, installation.connection.id))
         assert [(one.receipt_id, one.state, one.redeem_code) for one in found] == wanted
         with sqlite3.connect(tmp_path / "ledger.db") as database:
             database.execute("UPDATE business SET paused_until = 0")
-        await host.services.sync.run(town.connection.id)
-        await host.services.sync.run(town.connection.id)
-        assert [one["code"] for one in town.applied("voucher_redeemed")] == [f"poster:861052:{first}:1"]
-        found = await host.store.read(lambda tx: queries.operations.list_newest(tx, town.connection.id))
+        await host.services.sync.run(installation.connection.id)
+        await host.services.sync.run(installation.connection.id)
+        assert [one["code"] for one in installation.applied("voucher_redeemed")] == [f"poster:861052:{first}:1"]
+        found = await host.store.read(lambda tx: queries.operations.list_newest(tx, installation.connection.id))
         assert [one.state for one in found] == ["applied", "rejected"]
-        lines = await host.store.read(lambda tx: ledger.journal.of_connection(tx, town.connection.id))
+        lines = await host.store.read(lambda tx: ledger.journal.of_connection(tx, installation.connection.id))
         assert any(CODE in host.words.word(line.message) for line in lines)
 
 
 async def test_the_free_space_is_wiped_at_the_next_start_where_it_could_not_be_at_once(
-    town: Town, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    installation: Installation, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    vault = town.host.store.vault
+    vault = installation.host.store.vault
     vault.hash_with(vault.current.hash_key)
-    connection: Connection = await town.connect()
-    town.cafe.sell(0, comment=CODE)
-    await town.sync()
+    connection: Connection = await installation.connect()
+    installation.cafe.sell(0, comment=CODE)
+    await installation.sync()
     as_before(tmp_path / "ledger.db", vault)
     reader = sqlite3.connect(tmp_path / "ledger.db")
     reader.execute("PRAGMA busy_timeout = 0")
@@ -90,10 +96,10 @@ async def test_the_free_space_is_wiped_at_the_next_start_where_it_could_not_be_a
     reader.execute("SELECT * FROM operation").fetchall()  # keeps what it saw in the file
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("connectors.store.engine._BUSY_MILLISECONDS", 10)
-        async with Host(town.settings) as host:
+        async with Host(installation.settings) as host:
             assert len(await host.store.read(lambda tx: queries.operations.list_newest(tx, connection.id))) == 1
     reader.close()
-    async with Host(town.settings):
+    async with Host(installation.settings):
         assert CODE.encode() not in bytes_in(tmp_path)
 
 

@@ -27,11 +27,11 @@ from connectors.store.engine import Store, Transaction
 from connectors.store.errors import StoreError, WrongKey
 from connectors.store.schema import metadata
 from connectors.store.vault import KeyFile, Vault
+from tests.installation import ANNA, BORYS, KEY, Installation, build
 from tests.processes import KILLS
-from tests.stage import keep_passkey
+from tests.served_installation import keep_passkey
 from tests.store import rotating
 from tests.store.test_redeem_codes import CODE, a_voucher, bytes_in
-from tests.town import ANNA, BORYS, KEY, Town, build
 from tests.web.browser import Browsers, open_browsers
 from tests.web.test_teaching_pages import SALE, begun
 
@@ -41,26 +41,26 @@ OPERATOR = access.sessions.Principal(None, "", "UTC", "operator", KEY)
 
 
 @pytest.fixture
-async def town(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Town]:
+async def installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Installation]:
     """A cafe whose key is in a file, with something in every column that is encrypted."""
     async with build(tmp_path, monkeypatch, secret_key=None) as filled:
         await _fill(filled)
         yield filled
 
 
-async def _fill(town: Town) -> None:
-    await town.connect(StampRule(unknown_customer=UnknownCustomer.hold))
-    await a_voucher(town)
-    town.cafe.sell(town.cafe.client(ANNA), comment=CODE)
-    town.cafe.sell(town.cafe.client(BORYS))
-    await town.sync()
-    connection_id, store = town.connection.id, town.host.store
+async def _fill(installation: Installation) -> None:
+    await installation.connect(StampRule(unknown_customer=UnknownCustomer.hold))
+    await a_voucher(installation)
+    installation.cafe.sell(installation.cafe.client(ANNA), comment=CODE)
+    installation.cafe.sell(installation.cafe.client(BORYS))
+    await installation.sync()
+    connection_id, store = installation.connection.id, installation.host.store
     await store.write(lambda tx: connections.alerts.set_email(tx, connection_id, "anna@example.com", "en"))
-    async with open_browsers(town) as browsers:
+    async with open_browsers(installation) as browsers:
         mine = await browsers.new().sign_in()
         await mine.post("/devices/link")
         _, address = await begun(mine)
-        assert (await town.hook(json.dumps(SALE).encode(), path=address)).status_code == 200
+        assert (await installation.hook(json.dumps(SALE).encode(), path=address)).status_code == 200
         await mine.client.aclose()
     await store.write(lambda tx: _keep_bodies(tx, connection_id))
     await store.write(lambda tx: access.sessions.make_link(tx, OPERATOR))
@@ -73,8 +73,8 @@ async def _fill(town: Town) -> None:
         )
     )
     await store.write(lambda tx: inbox.captured.keep(tx, connection_id, HookRequest("POST", {"x": "y"}, {}, b"{}")))
-    cafe = access.sessions.Principal(town.connection.business_id, "Cafe", "Europe/Kyiv", "till", KEY)
-    await keep_passkey(town.host, cafe, "phone")
+    cafe = access.sessions.Principal(installation.connection.business_id, "Cafe", "Europe/Kyiv", "till", KEY)
+    await keep_passkey(installation.host, cafe, "phone")
 
 
 def _keep_bodies(tx: Transaction, connection_id: str) -> None:
@@ -119,26 +119,28 @@ async def _nothing(_done: int, _total: int) -> None:
     return
 
 
-async def test_every_column_that_holds_ciphertexts_is_marked_as_one(town: Town, tmp_path: Path) -> None:
-    marked = {f"{table}.{column}" for table, column, _ in clear_texts(tmp_path / "ledger.db", town.host.store.vault)}
+async def test_every_column_that_holds_ciphertexts_is_marked_as_one(installation: Installation, tmp_path: Path) -> None:
+    marked = {
+        f"{table}.{column}" for table, column, _ in clear_texts(tmp_path / "ledger.db", installation.host.store.vault)
+    }
     assert marked == {
         f"{table.name}.{column.name}"
         for table in metadata.sorted_tables
         for column in table.columns
         if column.info.get("encrypted")
     } - {"kept.body"}  # of an older version
-    await rotation.rotate(town.host.store, _nothing)
-    assert keys_in_use(tmp_path / "ledger.db") == {town.host.store.vault.key_id}
+    await rotation.rotate(installation.host.store, _nothing)
+    assert keys_in_use(tmp_path / "ledger.db") == {installation.host.store.vault.key_id}
 
 
 @pytest.mark.slow
 async def test_a_rotation_killed_again_and_again_ends_complete_and_everything_is_readable_throughout(
-    town: Town, tmp_path: Path
+    installation: Installation, tmp_path: Path
 ) -> None:
     database, chance = tmp_path / "ledger.db", random.Random(5)
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(["tests.store.rotating"])
-    before, keys = clear_texts(database, town.host.store.vault), set()
+    before, keys = clear_texts(database, installation.host.store.vault), set()
     for _ in range(KILLS):
         steps, sender = processes.Pipe(duplex=False)
         process = processes.Process(target=rotating.rotate, args=(database, sender, 1))
@@ -151,27 +153,29 @@ async def test_a_rotation_killed_again_and_again_ends_complete_and_everything_is
         assert process.exitcode == -signal.SIGKILL
         keys |= keys_in_use(database)
         assert clear_texts(database, rotating.vault_of(database)) == before  # whoever starts now
-        assert clear_texts(database, town.host.store.vault) == before  # whoever was there all the time
-        assert town.host.tills.build("poster", json.loads(_settings(town)), None)
+        assert clear_texts(database, installation.host.store.vault) == before  # whoever was there all the time
+        assert installation.host.tills.build("poster", json.loads(_settings(installation)), None)
     first, *_ = keys - {rotating.vault_of(database).newest.id}
     assert keys == {first, rotating.vault_of(database).newest.id}, "the rotation was in the middle, and no second began"
-    rotated = await rotation.rotate(town.host.store, _nothing)
+    rotated = await rotation.rotate(installation.host.store, _nothing)
     assert keys_in_use(database) == {rotated.key_id} == keys - {first}
     assert len(KeyFile(database.with_name("ledger.db.key")).read()) == 1
     assert clear_texts(database, rotating.vault_of(database)) == before
-    assert not await rotation.is_unfinished(town.host.store)
+    assert not await rotation.is_unfinished(installation.host.store)
 
 
-def _settings(town: Town) -> str:
-    return town.host.store.vault.decrypt(town.connection.settings)
+def _settings(installation: Installation) -> str:
+    return installation.host.store.vault.decrypt(installation.connection.settings)
 
 
 @pytest.mark.slow
-async def test_killed_at_any_moment_of_writing_the_key_file_it_loses_no_key(town: Town, tmp_path: Path) -> None:
+async def test_killed_at_any_moment_of_writing_the_key_file_it_loses_no_key(
+    installation: Installation, tmp_path: Path
+) -> None:
     database = tmp_path / "ledger.db"
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(["tests.store.rotating"])
-    before, killed = clear_texts(database, town.host.store.vault), 0
+    before, killed = clear_texts(database, installation.host.store.vault), 0
     for call in range(1, 30):
         process = processes.Process(target=rotating.rotate_until_file_call, args=(database, call))
         process.start()
@@ -186,27 +190,31 @@ async def test_killed_at_any_moment_of_writing_the_key_file_it_loses_no_key(town
     assert len(keys_in_use(database)) == len(KeyFile(tmp_path / "ledger.db.key").read()) == 1
 
 
-async def test_a_former_key_opens_nothing_and_is_nowhere_in_the_file(town: Town, tmp_path: Path) -> None:
+async def test_a_former_key_opens_nothing_and_is_nowhere_in_the_file(
+    installation: Installation, tmp_path: Path
+) -> None:
     (former,) = KeyFile(tmp_path / "ledger.db.key").read()
     old = Vault(former)
     assert f"{old.key_id}:gAAAA".encode() in bytes_in(tmp_path)
-    await rotation.rotate(town.host.store, _nothing)
+    await rotation.rotate(installation.host.store, _nothing)
     with pytest.raises(WrongKey):
         clear_texts(tmp_path / "ledger.db", old)
     assert f"{old.key_id}:".encode() not in bytes_in(tmp_path)
     with pytest.raises(WrongKey):
-        Store(town.settings.database_url, old).prepare()
+        Store(installation.settings.database_url, old).prepare()
 
 
-async def test_hooks_sign_ins_and_searches_work_while_keys_change_and_afterwards(town: Town, tmp_path: Path) -> None:
-    store, addresses = town.host.store, []
-    async with open_browsers(town) as browsers:
+async def test_hooks_sign_ins_and_searches_work_while_keys_change_and_afterwards(
+    installation: Installation, tmp_path: Path
+) -> None:
+    store, addresses = installation.host.store, []
+    async with open_browsers(installation) as browsers:
         mine = await browsers.new().sign_in()
         _, address = await begun(mine)
-        page = f"/connections/{town.connection.id}"
+        page = f"/connections/{installation.connection.id}"
 
         async def use(_done: int = 0, _total: int = 0) -> None:
-            assert (await town.hook(json.dumps(SALE).encode(), path=address)).status_code == 200
+            assert (await installation.hook(json.dumps(SALE).encode(), path=address)).status_code == 200
             assert CODE in (await mine.get(page)).text
             if len(addresses) < 5:
                 addresses.append(await _draft_address(browsers))
@@ -214,12 +222,12 @@ async def test_hooks_sign_ins_and_searches_work_while_keys_change_and_afterwards
         await rotation.rotate(store, use, rows=40)
         assert addresses
         for path in [address, *addresses]:
-            assert (await town.hook(json.dumps(SALE).encode(), path=path)).status_code == 200
+            assert (await installation.hook(json.dumps(SALE).encode(), path=path)).status_code == 200
         assert (await mine.get(page)).status_code == 200
-        sold = town.cafe.sell(town.cafe.client(ANNA), comment=CODE)
-        await town.sync()
-        assert f"Receipt {sold} uses the redeem code {CODE}" in "\n".join(await town.journal())
-        assert len(town.applied("voucher_redeemed")) == 1
+        sold = installation.cafe.sell(installation.cafe.client(ANNA), comment=CODE)
+        await installation.sync()
+        assert f"Receipt {sold} uses the redeem code {CODE}" in "\n".join(await installation.journal())
+        assert len(installation.applied("voucher_redeemed")) == 1
     assert keys_in_use(tmp_path / "ledger.db") == {store.vault.key_id}
 
 
@@ -228,21 +236,21 @@ async def _draft_address(browsers: Browsers) -> str:
 
 
 async def test_a_process_that_knows_only_the_former_key_reads_and_writes_with_the_new_one(
-    town: Town, tmp_path: Path
+    installation: Installation, tmp_path: Path
 ) -> None:
-    async with Host(town.settings) as older:
-        await rotation.rotate(town.host.store, _nothing)
+    async with Host(installation.settings) as older:
+        await rotation.rotate(installation.host.store, _nothing)
         await older.store.write(
-            lambda tx: connections.alerts.set_email(tx, town.connection.id, "borys@example.com", "en")
+            lambda tx: connections.alerts.set_email(tx, installation.connection.id, "borys@example.com", "en")
         )
-        email = await older.store.read(lambda tx: connections.alerts.email_of(tx, town.connection.id))
+        email = await older.store.read(lambda tx: connections.alerts.email_of(tx, installation.connection.id))
         assert email == "borys@example.com"
-    assert keys_in_use(tmp_path / "ledger.db") == {town.host.store.vault.key_id}
+    assert keys_in_use(tmp_path / "ledger.db") == {installation.host.store.vault.key_id}
 
 
-async def test_a_host_goes_on_with_a_change_that_was_killed(town: Town, tmp_path: Path) -> None:
+async def test_a_host_goes_on_with_a_change_that_was_killed(installation: Installation, tmp_path: Path) -> None:
     KeyFile(tmp_path / "ledger.db.key").add()  # killed before the new key was used
-    async with Host(town.settings) as host:
+    async with Host(installation.settings) as host:
         await host.start()
         assert host._rotation is not None
         await host._rotation
@@ -251,10 +259,12 @@ async def test_a_host_goes_on_with_a_change_that_was_killed(town: Town, tmp_path
     assert keys_in_use(tmp_path / "ledger.db") == {Vault(secret).key_id}
 
 
-async def test_who_asks_for_a_change_while_one_is_under_way_shares_it(town: Town, tmp_path: Path) -> None:
+async def test_who_asks_for_a_change_while_one_is_under_way_shares_it(
+    installation: Installation, tmp_path: Path
+) -> None:
     results = await asyncio.gather(
-        town.host.commands.run(rotate_command(), _ignore_progress),
-        town.host.commands.run(rotate_command(), _ignore_progress),
+        installation.host.commands.run(rotate_command(), _ignore_progress),
+        installation.host.commands.run(rotate_command(), _ignore_progress),
     )
     assert results[0] == results[1]
     (secret,) = KeyFile(tmp_path / "ledger.db.key").read()
@@ -267,12 +277,12 @@ async def test_who_asks_for_a_change_while_one_is_under_way_shares_it(town: Town
 async def test_keys_of_the_environment_are_changed_by_naming_the_former_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with build(tmp_path, monkeypatch, secret_key=SecretStr(STRONG)) as town:
-        await _fill(town)
-        texts = clear_texts(tmp_path / "ledger.db", town.host.store.vault)
+    async with build(tmp_path, monkeypatch, secret_key=SecretStr(STRONG)) as installation:
+        await _fill(installation)
+        texts = clear_texts(tmp_path / "ledger.db", installation.host.store.vault)
         with pytest.raises(StoreError, match="set CONNECTORS_SECRET_KEY to it and CONNECTORS_SECRET_KEYS_OLD"):
-            await town.host.commands.run(rotate_command(), _ignore_progress)
-    both = _settings_of(town.settings, OTHER, STRONG)
+            await installation.host.commands.run(rotate_command(), _ignore_progress)
+    both = _settings_of(installation.settings, OTHER, STRONG)
     async with Host(both) as host:
         (finding,) = await host.key_findings()
         assert (finding.ok, "connectors keys rotate" in finding.text) == (None, True)
@@ -281,12 +291,12 @@ async def test_keys_of_the_environment_are_changed_by_naming_the_former_one(
         assert result.former_keys == "yours to remove"
         (finding,) = await host.key_findings()
         assert "CONNECTORS_SECRET_KEYS_OLD may be removed" in finding.text
-    async with Host(_settings_of(town.settings, OTHER)) as host:
+    async with Host(_settings_of(installation.settings, OTHER)) as host:
         assert await host.key_findings() == []
         assert len(await host.store.read(connections.registry.list_all)) == 1
         assert clear_texts(tmp_path / "ledger.db", host.store.vault) == texts
     with pytest.raises(WrongKey, match="CONNECTORS_SECRET_KEYS_OLD"):
-        async with Host(_settings_of(town.settings, STRONG)):
+        async with Host(_settings_of(installation.settings, STRONG)):
             pass
 
 
@@ -323,10 +333,10 @@ async def test_an_installation_whose_secret_is_weak_starts_with_a_warning_and_a_
     weak = "a" * 16
     with monkeypatch.context() as before:
         before.setattr(vault, "weakness", lambda _secret: None)
-        async with build(tmp_path, monkeypatch, secret_key=SecretStr(weak)) as town:
-            await _fill(town)
-            texts = clear_texts(tmp_path / "ledger.db", town.host.store.vault)
-    async with Host(_settings_of(town.settings, weak)) as host:
+        async with build(tmp_path, monkeypatch, secret_key=SecretStr(weak)) as installation:
+            await _fill(installation)
+            texts = clear_texts(tmp_path / "ledger.db", installation.host.store.vault)
+    async with Host(_settings_of(installation.settings, weak)) as host:
         with caplog.at_level(logging.WARNING):
             await host.start()
             await host.stop()
@@ -335,8 +345,8 @@ async def test_an_installation_whose_secret_is_weak_starts_with_a_warning_and_a_
         (finding,) = await host.key_findings()
         assert finding.ok is False
         assert clear_texts(tmp_path / "ledger.db", host.store.vault) == texts
-    async with Host(_settings_of(town.settings, STRONG, weak)) as host:
+    async with Host(_settings_of(installation.settings, STRONG, weak)) as host:
         await host.commands.run(rotate_command(), _ignore_progress)
-    async with Host(_settings_of(town.settings, STRONG)) as host:
+    async with Host(_settings_of(installation.settings, STRONG)) as host:
         assert await host.key_findings() == []
         assert clear_texts(tmp_path / "ledger.db", host.store.vault) == texts

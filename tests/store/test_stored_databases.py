@@ -23,7 +23,8 @@ from connectors.domain.operation import State
 from connectors.services import ConnectOptions
 from connectors.store import ledger, queries
 from connectors.store.ledger.operations import Operation
-from tests.stage import until
+from tests.installation import ANNA, BORYS, CHRYSTYNA
+from tests.served_installation import until
 from tests.store.stored_database import (
     DIEGO,
     FELIPE,
@@ -36,7 +37,6 @@ from tests.store.stored_database import (
     make,
     readings,
 )
-from tests.town import ANNA, BORYS, CHRYSTYNA
 from tests.web.browser import Browser, Browsers
 
 STORED = Path(__file__).parent.parent / "samples" / "databases"

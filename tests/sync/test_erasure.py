@@ -28,8 +28,8 @@ from connectors.store.engine import Transaction
 from connectors.store.schema import kept_table, metadata
 from connectors.sync import erasure, identification, person_search
 from connectors.sync.retention import Retention
+from tests.installation import ANNA, BORYS, KEY, Installation, build
 from tests.sync.test_decisions import assert_totals_are_true
-from tests.town import ANNA, BORYS, KEY, Town, build
 from tests.webhook.test_mapping import BASE
 
 EMAIL, NAME = "anna.kovalenko@example.com", "Kovalenko"
@@ -65,21 +65,23 @@ async def ignore_progress(_progress: object) -> None:
     """Progress that nobody watches."""
 
 
-async def forget(town: Town, text: str) -> person_search.Counts:
+async def forget(installation: Installation, text: str) -> person_search.Counts:
     """Forget whoever has a name; return what was erased."""
-    business, *_others = await town.host.services.people.businesses(None)
+    business, *_others = await installation.host.services.people.businesses(None)
     name = reference_from(text, "UA")
-    return (await town.host.services.people.forget_person(name, business, ignore_progress)).counts
+    return (await installation.host.services.people.forget_person(name, business, ignore_progress)).counts
 
 
-async def count(town: Town, text: str) -> person_search.Counts:
-    (business,) = await town.host.services.people.businesses(None)
-    return (await town.host.services.people.count_person(reference_from(text, "UA"), business, ignore_progress)).counts
+async def count(installation: Installation, text: str) -> person_search.Counts:
+    (business,) = await installation.host.services.people.businesses(None)
+    return (
+        await installation.host.services.people.count_person(reference_from(text, "UA"), business, ignore_progress)
+    ).counts
 
 
-async def decrypted_database(town: Town) -> str:
+async def decrypted_database(installation: Installation) -> str:
     """Every value in the database as a line of text, decrypted where it is encrypted."""
-    vault = town.host.store.vault
+    vault = installation.host.store.vault
 
     def read(tx: Transaction) -> str:
         texts = []
@@ -90,7 +92,7 @@ async def decrypted_database(town: Town) -> str:
                     texts.append(f"{table.name}: {vault.decrypt(value) if encrypted else value}")
         return "\n".join(texts)
 
-    return await town.host.store.read(read)
+    return await installation.host.store.read(read)
 
 
 def traces_of_anna(text: str, *more_names: str) -> list[str]:
@@ -105,42 +107,43 @@ def hook_body(receipt_id: str, phone: str = "(050) 111-22-01", **changes: Any) -
     return json.dumps({"id": receipt_id, "total": "25.00", "at": at, "guest": guest, **changes}).encode()
 
 
-async def send_hook(town: Town, connection: Connection, body: bytes) -> int:
+async def send_hook(installation: Installation, connection: Connection, body: bytes) -> int:
     """Send a hook to a connection's own address; return the status of the answer."""
-    path = str(town.host.services.connections.hook_url(connection)).removeprefix(town.host.public_url)
-    return (await town.hook(body, path=path)).status_code
+    path = str(installation.host.services.connections.hook_url(connection)).removeprefix(installation.host.public_url)
+    return (await installation.hook(body, path=path)).status_code
 
 
-async def two_tills(town: Town) -> Connection:
+async def two_tills(installation: Installation) -> Connection:
     """Connect a Poster and a webhook till of one cafe, with Anna and Borys in everything that a till leaves behind."""
-    await town.connect(BY_AMOUNT)
-    anna, borys = town.cafe.client(ANNA, email=EMAIL), town.cafe.client(BORYS)
+    await installation.connect(BY_AMOUNT)
+    anna, borys = installation.cafe.client(ANNA, email=EMAIL), installation.cafe.client(BORYS)
     for client in (anna, borys, anna):
-        town.cafe.sell(client, paid=2750)
-    await town.sync()
-    any_till = await town.host.services.onboarding.connect("webhook", ANY_TILL, KEY, lambda _account: BY_AMOUNT)
-    assert await send_hook(town, any_till, hook_body("w1")) == 200
-    assert await send_hook(town, any_till, hook_body("w2", BORYS)) == 200
-    assert await send_hook(town, any_till, hook_body("w3", total="much")) == 200  # kept unread
+        installation.cafe.sell(client, paid=2750)
+    await installation.sync()
+    any_till = await installation.host.services.onboarding.connect("webhook", ANY_TILL, KEY, lambda _account: BY_AMOUNT)
+    assert await send_hook(installation, any_till, hook_body("w1")) == 200
+    assert await send_hook(installation, any_till, hook_body("w2", BORYS)) == 200
+    assert await send_hook(installation, any_till, hook_body("w3", total="much")) == 200  # kept unread
     assert (
-        await send_hook(town, any_till, hook_body("w4", BORYS, total="much").replace(NAME.encode(), b"Melnyk")) == 200
+        await send_hook(installation, any_till, hook_body("w4", BORYS, total="much").replace(NAME.encode(), b"Melnyk"))
+        == 200
     )
-    drafts = town.host.services.drafts
+    drafts = installation.host.services.drafts
     draft = await drafts.find(any_till.business_id, await drafts.begin(any_till.business_id, "webhook"))
     assert draft is not None
     path = f"/hooks/tills/webhook/{draft.content.hook_token}"
-    assert (await town.hook(hook_body("w5"), path=path)).status_code == 200
+    assert (await installation.hook(hook_body("w5"), path=path)).status_code == 200
     sample = Sample.from_request(hook_body("w5"), {}, "x")
     await drafts.save(draft, draft.content.model_copy(update={"sample": sample}))
-    await town.host.services.sync.run(any_till.id)
+    await installation.host.services.sync.run(any_till.id)
     return any_till
 
 
-def card_number_of(town: Town, phone: str) -> str:
-    return next(card.number for card in town.sevenstamp.state.cards.values() if card.phone == phone)
+def card_number_of(installation: Installation, phone: str) -> str:
+    return next(card.number for card in installation.sevenstamp.state.cards.values() if card.phone == phone)
 
 
-async def planned_operations(town: Town) -> list[tuple[object, ...]]:
+async def planned_operations(installation: Installation) -> list[tuple[object, ...]]:
     """Every operation as the daily totals count it."""
 
     def read(tx: Transaction) -> list[tuple[object, ...]]:
@@ -148,21 +151,23 @@ async def planned_operations(town: Town) -> list[tuple[object, ...]]:
         columns = (operation.c.id, operation.c.card_id, operation.c.kind, operation.c.count, operation.c.state)
         return [tuple(row) for row in tx.run(sqlalchemy.select(*columns).order_by(operation.c.seq))]
 
-    return await town.host.store.read(read)
+    return await installation.host.store.read(read)
 
 
 @pytest.mark.parametrize("by", ["phone", "email", "number"])
-async def test_forgetting_leaves_no_trace_and_changes_no_total(town: Town, tmp_path: Path, by: str) -> None:
-    any_till = await two_tills(town)
-    stamps, before = (town.stamps(ANNA), town.stamps(BORYS)), await planned_operations(town)
+async def test_forgetting_leaves_no_trace_and_changes_no_total(
+    installation: Installation, tmp_path: Path, by: str
+) -> None:
+    any_till = await two_tills(installation)
+    stamps, before = (installation.stamps(ANNA), installation.stamps(BORYS)), await planned_operations(installation)
     assert stamps == (6, 4)
-    number = card_number_of(town, ANNA)
-    assert traces_of_anna(await decrypted_database(town))
-    counts = await count(town, {"phone": ANNA, "email": EMAIL, "number": number}[by])
+    number = card_number_of(installation, ANNA)
+    assert traces_of_anna(await decrypted_database(installation))
+    counts = await count(installation, {"phone": ANNA, "email": EMAIL, "number": number}[by])
     assert (counts.receipts, counts.requests, counts.drafts) == (3, 3, 1)
-    assert traces_of_anna(await decrypted_database(town))  # counting changes nothing
-    assert await forget(town, {"phone": ANNA, "email": EMAIL, "number": number}[by]) == counts
-    left = await decrypted_database(town)
+    assert traces_of_anna(await decrypted_database(installation))  # counting changes nothing
+    assert await forget(installation, {"phone": ANNA, "email": EMAIL, "number": number}[by]) == counts
+    left = await decrypted_database(installation)
     assert traces_of_anna(left, number) == []
     assert not re.search(rf"card.{{1,12}}{number[-4:]}|^(sale|operation|binding): {number[-4:]}$", left, re.MULTILINE)
     assert MASKED_CARD in left
@@ -172,163 +177,172 @@ async def test_forgetting_leaves_no_trace_and_changes_no_total(town: Town, tmp_p
     for name in (*SPELLINGS, EMAIL, NAME):
         assert name.encode() not in files
     # the sums are what they were, and Borys is as he was
-    assert await planned_operations(town) == before
-    assert (town.stamps(ANNA), town.stamps(BORYS)) == stamps
+    assert await planned_operations(installation) == before
+    assert (installation.stamps(ANNA), installation.stamps(BORYS)) == stamps
     assert BORYS in left
-    await assert_totals_are_true(town, town.connection.id, any_till.id)
-    entries = await town.host.store.read(lambda tx: inbox.unreadable.with_bodies(tx, any_till.id))
+    await assert_totals_are_true(installation, installation.connection.id, any_till.id)
+    entries = await installation.host.store.read(lambda tx: inbox.unreadable.with_bodies(tx, any_till.id))
     assert [b"Melnyk" in entry.body for entry in entries] == [True]
-    assert not await count(town, ANNA)
-    assert not await count(town, EMAIL)
-    assert not await count(town, number)
+    assert not await count(installation, ANNA)
+    assert not await count(installation, EMAIL)
+    assert not await count(installation, number)
 
 
-async def test_receipts_that_are_read_again_bring_nobody_back(town: Town) -> None:
-    any_till = await two_tills(town)
+async def test_receipts_that_are_read_again_bring_nobody_back(installation: Installation) -> None:
+    any_till = await two_tills(installation)
     first = hook_body("w9")
-    assert await send_hook(town, any_till, first) == 200
-    await town.host.services.sync.run(any_till.id)
-    await forget(town, ANNA)
-    applied, before = len(town.applied()), await planned_operations(town)
-    await town.sync()
+    assert await send_hook(installation, any_till, first) == 200
+    await installation.host.services.sync.run(any_till.id)
+    await forget(installation, ANNA)
+    applied, before = len(installation.applied()), await planned_operations(installation)
+    await installation.sync()
     since = datetime.now(UTC).date().isoformat()
-    await town.host.services.sync.backfill(town.connection.id, since, ignore_progress)
-    assert await send_hook(town, any_till, first) == 200
-    await town.host.services.sync.run(any_till.id)
-    assert traces_of_anna(await decrypted_database(town)) == []
-    assert (len(town.applied()), await planned_operations(town)) == (applied, before)
+    await installation.host.services.sync.backfill(installation.connection.id, since, ignore_progress)
+    assert await send_hook(installation, any_till, first) == 200
+    await installation.host.services.sync.run(any_till.id)
+    assert traces_of_anna(await decrypted_database(installation)) == []
+    assert (len(installation.applied()), await planned_operations(installation)) == (applied, before)
 
 
-async def test_an_older_receipt_that_arrives_late_brings_nobody_back(town: Town) -> None:
-    any_till = await two_tills(town)
+async def test_an_older_receipt_that_arrives_late_brings_nobody_back(installation: Installation) -> None:
+    any_till = await two_tills(installation)
     older = hook_body("w8")
-    await forget(town, ANNA)
-    assert await send_hook(town, any_till, older) == 200
-    await town.host.services.sync.run(any_till.id)
-    assert traces_of_anna(await decrypted_database(town)) == []
-    assert town.stamps(ANNA) == 6
+    await forget(installation, ANNA)
+    assert await send_hook(installation, any_till, older) == 200
+    await installation.host.services.sync.run(any_till.id)
+    assert traces_of_anna(await decrypted_database(installation)) == []
+    assert installation.stamps(ANNA) == 6
 
 
-async def test_somebody_forgotten_who_comes_again_is_a_customer_like_any_other(town: Town) -> None:
-    await two_tills(town)
-    await forget(town, ANNA)
-    town.cafe.sell(town.cafe.client(ANNA), paid=2000)
-    await town.sync()
-    assert town.stamps(ANNA) == 8
-    assert traces_of_anna(await decrypted_database(town))
-    assert (await forget(town, ANNA)).receipts == 1 + 3  # the older ones by the card that is known again
-    assert traces_of_anna(await decrypted_database(town)) == []
+async def test_somebody_forgotten_who_comes_again_is_a_customer_like_any_other(installation: Installation) -> None:
+    await two_tills(installation)
+    await forget(installation, ANNA)
+    installation.cafe.sell(installation.cafe.client(ANNA), paid=2000)
+    await installation.sync()
+    assert installation.stamps(ANNA) == 8
+    assert traces_of_anna(await decrypted_database(installation))
+    assert (await forget(installation, ANNA)).receipts == 1 + 3  # the older ones by the card that is known again
+    assert traces_of_anna(await decrypted_database(installation)) == []
 
 
-async def test_a_refund_after_forgetting_still_takes_the_stamps_back(town: Town) -> None:
-    any_till = await two_tills(town)
-    first = sorted(town.cafe.receipts)[-3]
-    await forget(town, ANNA)
-    town.cafe.refund(first)
-    await town.sync()
-    assert town.stamps(ANNA) == 4
-    assert await send_hook(town, any_till, hook_body("w1", refunded="10.00")) == 200
-    await town.host.services.sync.run(any_till.id)
-    assert town.stamps(ANNA) == 3
-    town.cafe.remove(sorted(town.cafe.receipts)[-1])
-    await town.sync()
-    assert (town.stamps(ANNA), town.stamps(BORYS)) == (1, 4)
-    assert traces_of_anna(await decrypted_database(town), card_number_of(town, ANNA)) == []
-    await assert_totals_are_true(town, town.connection.id, any_till.id)
+async def test_a_refund_after_forgetting_still_takes_the_stamps_back(installation: Installation) -> None:
+    any_till = await two_tills(installation)
+    first = sorted(installation.cafe.receipts)[-3]
+    await forget(installation, ANNA)
+    installation.cafe.refund(first)
+    await installation.sync()
+    assert installation.stamps(ANNA) == 4
+    assert await send_hook(installation, any_till, hook_body("w1", refunded="10.00")) == 200
+    await installation.host.services.sync.run(any_till.id)
+    assert installation.stamps(ANNA) == 3
+    installation.cafe.remove(sorted(installation.cafe.receipts)[-1])
+    await installation.sync()
+    assert (installation.stamps(ANNA), installation.stamps(BORYS)) == (1, 4)
+    assert traces_of_anna(await decrypted_database(installation), card_number_of(installation, ANNA)) == []
+    await assert_totals_are_true(installation, installation.connection.id, any_till.id)
 
 
-async def test_forgetting_ends_what_was_not_sent_and_finishes_what_is_in_doubt(town: Town) -> None:
-    await town.connect(StampRule(unknown_customer=UnknownCustomer.hold))
-    waits, doubtful = town.cafe.sell(town.cafe.client(ANNA)), town.cafe.sell(town.cafe.client(BORYS))
-    assert town.host.sevenstamp is not None
-    await town.host.sevenstamp.with_key(KEY).issue_card(phone=BORYS)
-    town.sevenstamp.faults = Faults(drop_after=1.0)
-    await town.sync()
-    town.sevenstamp.faults = Faults()
-    states = {operation.receipt_id: operation.state for operation in await town.operations()}
+async def test_forgetting_ends_what_was_not_sent_and_finishes_what_is_in_doubt(installation: Installation) -> None:
+    await installation.connect(StampRule(unknown_customer=UnknownCustomer.hold))
+    waits, doubtful = (
+        installation.cafe.sell(installation.cafe.client(ANNA)),
+        installation.cafe.sell(installation.cafe.client(BORYS)),
+    )
+    assert installation.host.sevenstamp is not None
+    await installation.host.sevenstamp.with_key(KEY).issue_card(phone=BORYS)
+    installation.sevenstamp.faults = Faults(drop_after=1.0)
+    await installation.sync()
+    installation.sevenstamp.faults = Faults()
+    states = {operation.receipt_id: operation.state for operation in await installation.operations()}
     assert states == {str(waits): State.held, str(doubtful): State.uncertain}
-    anna, borys = await forget(town, ANNA), await forget(town, BORYS)
+    anna, borys = await forget(installation, ANNA), await forget(installation, BORYS)
     assert (anna.operations_ended, anna.being_sent) == (1, 0)
     assert (borys.operations_ended, borys.being_sent) == (0, 1)
-    await sync_until_settled(town)
-    await town.host.sevenstamp.with_key(KEY).issue_card(phone=ANNA)
-    await town.sync()
-    by_receipt = {operation.receipt_id: operation for operation in await town.operations()}
+    await sync_until_settled(installation)
+    await installation.host.sevenstamp.with_key(KEY).issue_card(phone=ANNA)
+    await installation.sync()
+    by_receipt = {operation.receipt_id: operation for operation in await installation.operations()}
     ended, finished = by_receipt[str(waits)], by_receipt[str(doubtful)]
     assert (ended.state, ended.reason.id if ended.reason else "") == (State.rejected, "why.forgotten")
     assert finished.state is State.applied
-    assert (town.stamps(ANNA), town.stamps(BORYS)) == (0, 1)
-    assert ANNA not in await decrypted_database(town)
-    assert BORYS not in await decrypted_database(town)
-    assert any("asked to be forgotten" in line for line in await town.journal())
+    assert (installation.stamps(ANNA), installation.stamps(BORYS)) == (0, 1)
+    assert ANNA not in await decrypted_database(installation)
+    assert BORYS not in await decrypted_database(installation)
+    assert any("asked to be forgotten" in line for line in await installation.journal())
 
 
-async def sync_until_settled(town: Town) -> None:
-    while any(operation.state in (State.uncertain, State.sending) for operation in await town.operations()):
-        await town.sync()
+async def sync_until_settled(installation: Installation) -> None:
+    while any(operation.state in (State.uncertain, State.sending) for operation in await installation.operations()):
+        await installation.sync()
 
 
-async def test_a_search_under_way_brings_nobody_back(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
-    await town.connect()
-    town.cafe.sell(town.cafe.client(ANNA))
+async def test_a_search_under_way_brings_nobody_back(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await installation.connect()
+    installation.cafe.sell(installation.cafe.client(ANNA))
     find_card = identification._find_card
 
     async def find_and_forget_meanwhile(*arguments: Any, **options: Any) -> Any:
         answer = await find_card(*arguments, **options)
-        await forget(town, ANNA)
+        await forget(installation, ANNA)
         return answer
 
     monkeypatch.setattr(identification, "_find_card", find_and_forget_meanwhile)
-    await town.sync()
-    assert traces_of_anna(await decrypted_database(town)) == []
+    await installation.sync()
+    assert traces_of_anna(await decrypted_database(installation)) == []
     cards = metadata.tables["known_card"]
-    assert await town.host.store.read(lambda tx: tx.run(sqlalchemy.select(cards)).all()) == []
-    assert town.applied() == []
+    assert await installation.host.store.read(lambda tx: tx.run(sqlalchemy.select(cards)).all()) == []
+    assert installation.applied() == []
 
 
-async def test_two_people_who_share_an_email_are_not_forgotten_together(town: Town) -> None:
-    any_till = await two_tills(town)
+async def test_two_people_who_share_an_email_are_not_forgotten_together(installation: Installation) -> None:
+    any_till = await two_tills(installation)
     # Borys gives Anna's email beside his phone, on a receipt whose card is his
-    assert town.host.sevenstamp is not None
+    assert installation.host.sevenstamp is not None
     shared = hook_body("w6", BORYS)
     shared = json.dumps({**json.loads(shared), "guest": {"phone": BORYS, "email": EMAIL}}).encode()
-    assert await send_hook(town, any_till, shared) == 200
-    await town.host.services.sync.run(any_till.id)
-    borys = town.stamps(BORYS)
+    assert await send_hook(installation, any_till, shared) == 200
+    await installation.host.services.sync.run(any_till.id)
+    borys = installation.stamps(BORYS)
     assert borys == 6
-    await forget(town, BORYS)
-    left = await decrypted_database(town)
+    await forget(installation, BORYS)
+    left = await decrypted_database(installation)
     assert BORYS not in left
     assert ANNA in left
-    assert (await count(town, ANNA)).receipts == 3
+    assert (await count(installation, ANNA)).receipts == 3
 
 
-async def test_a_business_forgets_only_its_own_customers(town: Town, tmp_path: Path) -> None:
-    await two_tills(town)
-    other = await town.host.services.onboarding.connect(
+async def test_a_business_forgets_only_its_own_customers(installation: Installation, tmp_path: Path) -> None:
+    await two_tills(installation)
+    other = await installation.host.services.onboarding.connect(
         "webhook", {**ANY_TILL, "till_id": "other"}, KEY_OF_OTHER, lambda _a: BY_AMOUNT
     )
-    assert await send_hook(town, other, hook_body("x1")) == 200
-    await town.host.services.sync.run(other.id)
-    businesses = {business.id for business in await town.host.services.people.businesses(None)}
-    assert businesses == {town.connection.business_id, other.business_id}
-    (own,) = await town.host.services.people.businesses(town.connection.business_id)
-    await town.host.services.people.forget_person(Reference("phone", ANNA), own, ignore_progress)
-    sales_of_other = await town.host.store.read(lambda tx: ledger.sales.newest_closed(tx, other.id))
+    assert await send_hook(installation, other, hook_body("x1")) == 200
+    await installation.host.services.sync.run(other.id)
+    businesses = {business.id for business in await installation.host.services.people.businesses(None)}
+    assert businesses == {installation.connection.business_id, other.business_id}
+    (own,) = await installation.host.services.people.businesses(installation.connection.business_id)
+    await installation.host.services.people.forget_person(Reference("phone", ANNA), own, ignore_progress)
+    sales_of_other = await installation.host.store.read(lambda tx: ledger.sales.newest_closed(tx, other.id))
     assert [sale.customer is not None for sale in sales_of_other] == [True]
-    own_sales = await town.host.store.read(lambda tx: ledger.sales.newest_closed(tx, town.connection.id))
+    own_sales = await installation.host.store.read(
+        lambda tx: ledger.sales.newest_closed(tx, installation.connection.id)
+    )
     assert [sale.customer is not None for sale in own_sales].count(True) == 1  # Borys
-    assert await send_hook(town, other, hook_body("x2")) == 200
-    await town.host.services.sync.run(other.id)
-    assert len(await town.host.store.read(lambda tx: ledger.sales.newest_closed(tx, other.id))) == 2
+    assert await send_hook(installation, other, hook_body("x2")) == 200
+    await installation.host.services.sync.run(other.id)
+    assert len(await installation.host.store.read(lambda tx: ledger.sales.newest_closed(tx, other.id))) == 2
 
 
 KEY_OF_OTHER = "7loc_sc_another_business_77aa"
 
 
-async def test_an_erasure_that_was_cut_off_can_be_run_again(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
-    await two_tills(town)
-    write, budget = town.host.store.write, 0
+async def test_an_erasure_that_was_cut_off_can_be_run_again(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await two_tills(installation)
+    write, budget = installation.host.store.write, 0
 
     async def write_until_cut_off(*arguments: Any, **options: Any) -> Any:
         nonlocal budget
@@ -340,12 +354,12 @@ async def test_an_erasure_that_was_cut_off_can_be_run_again(town: Town, monkeypa
     monkeypatch.setattr(erasure, "_ERASED_AT_ONCE", 1)
     for writes in range(1, 12):
         budget = writes
-        monkeypatch.setattr(town.host.store, "write", write_until_cut_off)
+        monkeypatch.setattr(installation.host.store, "write", write_until_cut_off)
         with contextlib.suppress(RuntimeError):
-            await forget(town, ANNA)
-        monkeypatch.setattr(town.host.store, "write", write)
-    await forget(town, ANNA)
-    assert traces_of_anna(await decrypted_database(town), card_number_of(town, ANNA)) == []
+            await forget(installation, ANNA)
+        monkeypatch.setattr(installation.host.store, "write", write)
+    await forget(installation, ANNA)
+    assert traces_of_anna(await decrypted_database(installation), card_number_of(installation, ANNA)) == []
 
 
 @pytest.mark.parametrize(
@@ -389,15 +403,17 @@ def test_a_long_malformed_body_is_searched_in_linear_time(odd: str) -> None:
 
 
 async def test_retention_deletes_a_little_at_a_time_until_nothing_is_left(
-    town: Town, monkeypatch: pytest.MonkeyPatch
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    any_till = await two_tills(town)
-    stamps, before = (town.stamps(ANNA), town.stamps(BORYS)), await planned_operations(town)
+    any_till = await two_tills(installation)
+    stamps, before = (installation.stamps(ANNA), installation.stamps(BORYS)), await planned_operations(installation)
     for number in range(30):
-        assert await send_hook(town, any_till, hook_body(f"k{number}", total="much")) == 200
-        await town.host.store.write(lambda tx: ledger.journal.write(tx, any_till.id, Message("connection.email")))
-    clock = town.host.store.clock = ShiftedClock()
-    retention = Retention(town.host.store, bodies_days=30, journal_days=400)
+        assert await send_hook(installation, any_till, hook_body(f"k{number}", total="much")) == 200
+        await installation.host.store.write(
+            lambda tx: ledger.journal.write(tx, any_till.id, Message("connection.email"))
+        )
+    clock = installation.host.store.clock = ShiftedClock()
+    retention = Retention(installation.host.store, bodies_days=30, journal_days=400)
     assert (await retention.round()).bodies == 0
     clock.ahead = 31 * DAY
     sizes: list[int] = []
@@ -423,82 +439,87 @@ async def test_retention_deletes_a_little_at_a_time_until_nothing_is_left(
         rounds.append(await retention.round())
     assert [(swept.bodies, swept.lines, swept.sales) for swept in rounds] == [(14, 0, 0), (14, 0, 0), (4, 0, 0)]
     monkeypatch.setattr("connectors.sync.retention.TURNS", 50)
-    assert await town.host.store.read(lambda tx: tx.run(sqlalchemy.select(kept_table)).all()) == []
-    assert traces_of_anna(await decrypted_database(town))  # sales stay as they are
+    assert await installation.host.store.read(lambda tx: tx.run(sqlalchemy.select(kept_table)).all()) == []
+    assert traces_of_anna(await decrypted_database(installation))  # sales stay as they are
     clock.ahead = 401 * DAY
     swept = await retention.round()
     assert swept.lines > 60
     assert swept.sales == 5
     assert max(sizes) == 7
-    await town.host.store.write(connections.drafts.sweep)
-    left = await decrypted_database(town)
-    assert traces_of_anna(left, card_number_of(town, ANNA)) == []
+    await installation.host.store.write(connections.drafts.sweep)
+    left = await decrypted_database(installation)
+    assert traces_of_anna(left, card_number_of(installation, ANNA)) == []
     assert BORYS not in left
-    assert await planned_operations(town) == before
-    town.cafe.refund(sorted(town.cafe.receipts)[-1])
-    await town.host.services.sync.backfill(town.connection.id, datetime.now(UTC).date().isoformat(), ignore_progress)
-    assert (town.stamps(ANNA), town.stamps(BORYS)) == (stamps[0] - 2, stamps[1])
-    assert traces_of_anna(await decrypted_database(town), card_number_of(town, ANNA)) == []
-    await assert_totals_are_true(town, town.connection.id, any_till.id)
+    assert await planned_operations(installation) == before
+    installation.cafe.refund(sorted(installation.cafe.receipts)[-1])
+    await installation.host.services.sync.backfill(
+        installation.connection.id, datetime.now(UTC).date().isoformat(), ignore_progress
+    )
+    assert (installation.stamps(ANNA), installation.stamps(BORYS)) == (stamps[0] - 2, stamps[1])
+    assert traces_of_anna(await decrypted_database(installation), card_number_of(installation, ANNA)) == []
+    await assert_totals_are_true(installation, installation.connection.id, any_till.id)
 
 
-async def test_retention_erases_the_customer_of_a_sale_that_was_never_closed(town: Town) -> None:
+async def test_retention_erases_the_customer_of_a_sale_that_was_never_closed(installation: Installation) -> None:
     values = {**ANY_TILL, "map_status": "state", "closed_statuses": "paid", "open_statuses": "pending"}
-    await town.connect(BY_AMOUNT)
-    any_till = await town.host.services.onboarding.connect("webhook", values, KEY, lambda _account: BY_AMOUNT)
-    assert await send_hook(town, any_till, hook_body("w1", state="pending")) == 200
-    assert traces_of_anna(await decrypted_database(town))
-    clock = town.host.store.clock = ShiftedClock()
+    await installation.connect(BY_AMOUNT)
+    any_till = await installation.host.services.onboarding.connect("webhook", values, KEY, lambda _account: BY_AMOUNT)
+    assert await send_hook(installation, any_till, hook_body("w1", state="pending")) == 200
+    assert traces_of_anna(await decrypted_database(installation))
+    clock = installation.host.store.clock = ShiftedClock()
     clock.ahead = 401 * DAY
-    assert (await Retention(town.host.store, bodies_days=30, journal_days=400).round()).sales == 1
-    await town.host.store.write(lambda tx: inbox.captured.sweep_samples(tx, tx.now, 100))
-    assert traces_of_anna(await decrypted_database(town)) == []
+    assert (await Retention(installation.host.store, bodies_days=30, journal_days=400).round()).sales == 1
+    await installation.host.store.write(lambda tx: inbox.captured.sweep_samples(tx, tx.now, 100))
+    assert traces_of_anna(await decrypted_database(installation)) == []
 
 
 async def test_a_hook_that_arrives_during_the_search_for_a_person_is_forgotten_too(
-    town: Town, monkeypatch: pytest.MonkeyPatch
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    any_till = await two_tills(town)
+    any_till = await two_tills(installation)
     find_person, statuses = person_search.find_person, []
 
     async def find_while_hooks_arrive(*arguments: Any, **options: Any) -> person_search.FoundPerson:
         person = await find_person(*arguments, **options)
         if not statuses:
-            statuses.append(await send_hook(town, any_till, hook_body("late")))
-            statuses.append(await send_hook(town, any_till, hook_body("later", total="much")))
+            statuses.append(await send_hook(installation, any_till, hook_body("late")))
+            statuses.append(await send_hook(installation, any_till, hook_body("later", total="much")))
         return person
 
     monkeypatch.setattr(person_search, "find_person", find_while_hooks_arrive)
-    await forget(town, ANNA)
+    await forget(installation, ANNA)
     assert statuses == [200, 200]
-    assert traces_of_anna(await decrypted_database(town)) == []
+    assert traces_of_anna(await decrypted_database(installation)) == []
 
 
-async def test_retention_keeps_the_customer_of_a_sale_that_waits(town: Town) -> None:
-    await town.connect(StampRule(unknown_customer=UnknownCustomer.hold))
-    town.cafe.sell(town.cafe.client(ANNA))
-    await town.sync()
-    clock = town.host.store.clock = ShiftedClock()
+async def test_retention_keeps_the_customer_of_a_sale_that_waits(installation: Installation) -> None:
+    await installation.connect(StampRule(unknown_customer=UnknownCustomer.hold))
+    installation.cafe.sell(installation.cafe.client(ANNA))
+    await installation.sync()
+    clock = installation.host.store.clock = ShiftedClock()
     clock.ahead = 20 * DAY
-    assert (await Retention(town.host.store, bodies_days=7, journal_days=7).round()).sales == 0
+    assert (await Retention(installation.host.store, bodies_days=7, journal_days=7).round()).sales == 0
     clock.ahead = 0
-    assert town.host.sevenstamp is not None
-    await town.host.sevenstamp.with_key(KEY).issue_card(phone=ANNA)
-    await town.sync()
-    assert town.stamps(ANNA) == 1
+    assert installation.host.sevenstamp is not None
+    await installation.host.sevenstamp.with_key(KEY).issue_card(phone=ANNA)
+    await installation.sync()
+    assert installation.stamps(ANNA) == 1
 
 
 async def test_settings_say_for_how_many_days_retention_keeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONNECTORS_KEEP_BODIES_DAYS", "5")
     monkeypatch.setenv("CONNECTORS_KEEP_JOURNAL_DAYS", "7")
-    async with build(tmp_path, monkeypatch) as town:
-        await two_tills(town)
-        clock = town.host.store.clock = ShiftedClock()
+    async with build(tmp_path, monkeypatch) as installation:
+        await two_tills(installation)
+        clock = installation.host.store.clock = ShiftedClock()
         clock.ahead = 6 * DAY
-        await town.host.maintenance.run()
-        assert await town.host.store.read(lambda tx: tx.run(sqlalchemy.select(kept_table)).all()) == []
-        assert traces_of_anna(await decrypted_database(town))
+        await installation.host.maintenance.run()
+        assert await installation.host.store.read(lambda tx: tx.run(sqlalchemy.select(kept_table)).all()) == []
+        assert traces_of_anna(await decrypted_database(installation))
         clock.ahead = 8 * DAY
-        await town.host.maintenance.run()
-        assert traces_of_anna(await decrypted_database(town)) == []
-        assert await town.host.store.read(lambda tx: ledger.journal.of_connection(tx, town.connection.id)) == []
+        await installation.host.maintenance.run()
+        assert traces_of_anna(await decrypted_database(installation)) == []
+        assert (
+            await installation.host.store.read(lambda tx: ledger.journal.of_connection(tx, installation.connection.id))
+            == []
+        )

@@ -32,8 +32,8 @@ from connectors.sync.ingest import Outcome, Snapshot, Source
 from connectors.sync.pacing import Pace
 from connectors.sync.resolution import Timing
 from connectors.sync.settlement import start_of_next_month
+from tests.installation import ANNA, BORYS, KEY, Installation
 from tests.model import ModelTill, VirtualInstallation, sale
-from tests.town import ANNA, BORYS, KEY, Town
 
 HOLD = StampRule(unknown_customer=UnknownCustomer.hold)
 ISSUE = StampRule(unknown_customer=UnknownCustomer.issue)
@@ -85,7 +85,7 @@ def test_a_return_kept_as_a_receipt_of_its_own_earns_nothing(kind: str) -> None:
     assert stamps_for(returned, rule, "Europe/Madrid").stamps == 0
 
 
-async def test_only_a_history_that_was_read_proves_absence(town: Town) -> None:
+async def test_only_a_history_that_was_read_proves_absence(installation: Installation) -> None:
     """A 403 on the history says nothing; the stamp must not be sent a second time."""
     inner = httpx.AsyncHTTPTransport()
     reads: list[int] = []
@@ -100,21 +100,21 @@ async def test_only_a_history_that_was_read_proves_absence(town: Town) -> None:
                 raise httpx.ReadError("cut")
             return answer
 
-    await town.connect()
-    town.cafe.sell(town.cafe.client(ANNA))
+    await installation.connect()
+    installation.cafe.sell(installation.cafe.client(ANNA))
     timing = Timing(deadline=0.2, settle=0.1)
-    service = SevenStamp(str(town.settings.sevenstamp_url), transport=ForbiddenHistory(), deadline=0.2)
-    deliverer = Deliverer(town.host.store, service, timing)
-    town.host.services = Services(replace(town.host.services._context, deliverer=deliverer))
-    await town.sync()
+    service = SevenStamp(str(installation.settings.sevenstamp_url), transport=ForbiddenHistory(), deadline=0.2)
+    deliverer = Deliverer(installation.host.store, service, timing)
+    installation.host.services = Services(replace(installation.host.services._context, deliverer=deliverer))
+    await installation.sync()
     for _ in range(4):
         await asyncio.sleep(0.2)
-        await town.host.store.write(_make_doubts_due)
+        await installation.host.store.write(_make_doubts_due)
         await deliverer.resolve()
         await deliverer.drain()
     assert reads
-    assert len(town.applied()) == 1
-    assert [operation.state for operation in await town.operations()] == [State.uncertain]
+    assert len(installation.applied()) == 1
+    assert [operation.state for operation in await installation.operations()] == [State.uncertain]
 
 
 def _make_doubts_due(tx: Transaction) -> None:
@@ -122,126 +122,140 @@ def _make_doubts_due(tx: Transaction) -> None:
     tx.run(operation_table.update().where(is_uncertain).values(next_at=0))
 
 
-async def test_a_page_read_while_its_connection_was_removed_is_left_to_the_next_connection(town: Town) -> None:
-    removed = await town.connect()
-    town.cafe.sell(town.cafe.client(ANNA))
-    await town.host.services.connections.remove(removed.id)
-    adopting = await town.connect()
-    snapshot = Snapshot(removed, sale("330660", closed=town.host.store.clock.now(), customer=None), Source.poll, 1)
-    assert await town.host.ingestor.ingest([snapshot]) == [Outcome.elsewhere]
-    await town.host.services.sync.backfill(adopting.id, "2026-01-01", _ignore_progress)
-    assert town.stamps(ANNA) == 1
+async def test_a_page_read_while_its_connection_was_removed_is_left_to_the_next_connection(
+    installation: Installation,
+) -> None:
+    removed = await installation.connect()
+    installation.cafe.sell(installation.cafe.client(ANNA))
+    await installation.host.services.connections.remove(removed.id)
+    adopting = await installation.connect()
+    snapshot = Snapshot(
+        removed, sale("330660", closed=installation.host.store.clock.now(), customer=None), Source.poll, 1
+    )
+    assert await installation.host.ingestor.ingest([snapshot]) == [Outcome.elsewhere]
+    await installation.host.services.sync.backfill(adopting.id, "2026-01-01", _ignore_progress)
+    assert installation.stamps(ANNA) == 1
 
 
 async def _ignore_progress(_progress: object) -> None:
     """Progress that nobody watches."""
 
 
-async def test_one_connection_for_all_takes_over_from_several_removed_ones(town: Town) -> None:
+async def test_one_connection_for_all_takes_over_from_several_removed_ones(installation: Installation) -> None:
     for spot in (1, 2):
-        connection = await town.connect(HOLD, locations=[str(spot)])
-        receipt = town.cafe.open(town.cafe.client((ANNA, BORYS)[spot - 1]), spot=spot)
-        town.cafe.add(receipt, "161")
-        town.cafe.close(receipt)
-        await town.sync()
-        await town.host.services.connections.remove(connection.id)
-    assert town.host.sevenstamp is not None
+        connection = await installation.connect(HOLD, locations=[str(spot)])
+        receipt = installation.cafe.open(installation.cafe.client((ANNA, BORYS)[spot - 1]), spot=spot)
+        installation.cafe.add(receipt, "161")
+        installation.cafe.close(receipt)
+        await installation.sync()
+        await installation.host.services.connections.remove(connection.id)
+    assert installation.host.sevenstamp is not None
     for phone in (ANNA, BORYS):
-        await town.host.sevenstamp.with_key(KEY).issue_card(phone=phone)
-    await town.connect(HOLD)
-    await town.sync()
-    assert (town.stamps(ANNA), town.stamps(BORYS)) == (1, 1)
+        await installation.host.sevenstamp.with_key(KEY).issue_card(phone=phone)
+    await installation.connect(HOLD)
+    await installation.sync()
+    assert (installation.stamps(ANNA), installation.stamps(BORYS)) == (1, 1)
 
 
-async def test_a_receipt_that_another_connection_takes_over_keeps_the_rule_it_was_closed_under(town: Town) -> None:
+async def test_a_receipt_that_another_connection_takes_over_keeps_the_rule_it_was_closed_under(
+    installation: Installation,
+) -> None:
     tens = StampRule(
         kind="by_amount", amount=Money.from_decimal("10.00", "UAH"), unknown_customer=UnknownCustomer.issue
     )
-    first = await town.connect(tens)
-    receipt = town.cafe.sell(town.cafe.client(ANNA), 10000)
-    await town.sync()
-    await town.host.services.connections.edit(first.id, {}, locations=["2"])
-    await town.connect(ISSUE, locations=["1"])
-    town.cafe.correct(receipt, 9000)
-    await town.sync()
-    assert town.stamps(ANNA) == 9
+    first = await installation.connect(tens)
+    receipt = installation.cafe.sell(installation.cafe.client(ANNA), 10000)
+    await installation.sync()
+    await installation.host.services.connections.edit(first.id, {}, locations=["2"])
+    await installation.connect(ISSUE, locations=["1"])
+    installation.cafe.correct(receipt, 9000)
+    await installation.sync()
+    assert installation.stamps(ANNA) == 9
 
 
-async def test_an_older_search_without_a_card_does_not_undo_a_card_that_was_found(town: Town) -> None:
-    await town.connect(HOLD)
-    town.cafe.sell(town.cafe.client(ANNA))
-    assert town.host.identifier is not None
-    for turn in await town.host.store.write(lambda tx: connections.schedule.claim_polls(tx, 1, town.connection.id)):
-        await town.host.reader.poll(turn)
-    (stale,) = await town.host.store.write(lambda tx: ledger.card_searches.claim(tx, 10, town.connection.id))
-    assert town.host.sevenstamp is not None
-    await town.host.sevenstamp.with_key(KEY).issue_card(phone=ANNA)
-    await town.sync()
-    connection = await town.host.services.connections.get(town.connection.id)
-    await town.host.store.write(lambda tx: _conclude(tx, connection, stale, _NoCard()))
-    await town.sync()
-    assert town.stamps(ANNA) == 1
+async def test_an_older_search_without_a_card_does_not_undo_a_card_that_was_found(installation: Installation) -> None:
+    await installation.connect(HOLD)
+    installation.cafe.sell(installation.cafe.client(ANNA))
+    assert installation.host.identifier is not None
+    for turn in await installation.host.store.write(
+        lambda tx: connections.schedule.claim_polls(tx, 1, installation.connection.id)
+    ):
+        await installation.host.reader.poll(turn)
+    (stale,) = await installation.host.store.write(
+        lambda tx: ledger.card_searches.claim(tx, 10, installation.connection.id)
+    )
+    assert installation.host.sevenstamp is not None
+    await installation.host.sevenstamp.with_key(KEY).issue_card(phone=ANNA)
+    await installation.sync()
+    connection = await installation.host.services.connections.get(installation.connection.id)
+    await installation.host.store.write(lambda tx: _conclude(tx, connection, stale, _NoCard()))
+    await installation.sync()
+    assert installation.stamps(ANNA) == 1
 
 
-async def test_a_search_decides_for_each_sale_by_its_own_rule(town: Town) -> None:
-    await town.connect(SKIP)
-    client = town.cafe.client(ANNA)
-    town.cafe.sell(client)
-    await town.host.services.connections.edit(town.connection.id, {}, rule=lambda _account, _rule: ISSUE)
-    town.cafe.sell(client)
-    await town.sync()
-    assert town.stamps(ANNA) == 1
-    assert [operation.receipt_id for operation in await town.operations()] == ["330661"]
+async def test_a_search_decides_for_each_sale_by_its_own_rule(installation: Installation) -> None:
+    await installation.connect(SKIP)
+    client = installation.cafe.client(ANNA)
+    installation.cafe.sell(client)
+    await installation.host.services.connections.edit(
+        installation.connection.id, {}, rule=lambda _account, _rule: ISSUE
+    )
+    installation.cafe.sell(client)
+    await installation.sync()
+    assert installation.stamps(ANNA) == 1
+    assert [operation.receipt_id for operation in await installation.operations()] == ["330661"]
 
 
-async def test_a_dismissed_hold_is_not_given_when_the_card_appears(town: Town) -> None:
-    await town.connect(HOLD)
-    receipt = town.cafe.sell(town.cafe.client(ANNA))
-    await town.sync()
-    (held,) = await town.operations()
-    await town.host.services.review.dismiss(town.connection.id, held.id)
-    assert town.host.sevenstamp is not None
-    await town.host.sevenstamp.with_key(KEY).issue_card(phone=ANNA)
-    await town.sync()
-    assert town.applied() == []
-    town.cafe.receipts[receipt]["spot_id"] = "2"  # a new version: the card is found, the hold stays dismissed
-    await town.sync()
-    assert town.applied() == []
-    await town.host.services.review.retry(town.connection.id, held.id)
-    await town.sync()
-    assert town.stamps(ANNA) == 1
+async def test_a_dismissed_hold_is_not_given_when_the_card_appears(installation: Installation) -> None:
+    await installation.connect(HOLD)
+    receipt = installation.cafe.sell(installation.cafe.client(ANNA))
+    await installation.sync()
+    (held,) = await installation.operations()
+    await installation.host.services.review.dismiss(installation.connection.id, held.id)
+    assert installation.host.sevenstamp is not None
+    await installation.host.sevenstamp.with_key(KEY).issue_card(phone=ANNA)
+    await installation.sync()
+    assert installation.applied() == []
+    installation.cafe.receipts[receipt]["spot_id"] = "2"  # a new version: the card is found, the hold stays dismissed
+    await installation.sync()
+    assert installation.applied() == []
+    await installation.host.services.review.retry(installation.connection.id, held.id)
+    await installation.sync()
+    assert installation.stamps(ANNA) == 1
 
 
-async def test_a_retry_never_gives_more_than_the_receipt_earns(town: Town) -> None:
-    await town.connect(StampRule(unknown_customer=UnknownCustomer.issue, max_per_card_per_day=1))
-    client = town.cafe.client(ANNA)
-    town.cafe.sell(client)
-    second = town.cafe.sell(client)
-    await town.sync()
-    (held,) = [operation for operation in await town.operations() if operation.state is State.held]
-    await town.host.services.review.dismiss(town.connection.id, held.id)
-    town.cafe.attach(second, town.cafe.client(BORYS))
-    await town.sync()
-    assert town.stamps(BORYS) == 1
+async def test_a_retry_never_gives_more_than_the_receipt_earns(installation: Installation) -> None:
+    await installation.connect(StampRule(unknown_customer=UnknownCustomer.issue, max_per_card_per_day=1))
+    client = installation.cafe.client(ANNA)
+    installation.cafe.sell(client)
+    second = installation.cafe.sell(client)
+    await installation.sync()
+    (held,) = [operation for operation in await installation.operations() if operation.state is State.held]
+    await installation.host.services.review.dismiss(installation.connection.id, held.id)
+    installation.cafe.attach(second, installation.cafe.client(BORYS))
+    await installation.sync()
+    assert installation.stamps(BORYS) == 1
     with pytest.raises(Refusal, match="does not call for that any more"):
-        await town.host.services.review.retry(town.connection.id, held.id)
+        await installation.host.services.review.retry(installation.connection.id, held.id)
 
 
-async def test_a_customer_whom_7stamp_cannot_know_is_held_and_not_searched_for_ever(town: Town) -> None:
-    await town.connect(ISSUE)
-    town.cafe.clients[38] = {"client_id": "38", "phone_number": "", "email": "no@mail", "card_number": "0"}
-    town.cafe.sell(38)
-    town.cafe.clients[39] = {"client_id": "39", "phone_number": ANNA[1:], "email": "@", "card_number": "²"}
-    town.cafe.sell(39)
-    result = await town.sync()
+async def test_a_customer_whom_7stamp_cannot_know_is_held_and_not_searched_for_ever(installation: Installation) -> None:
+    await installation.connect(ISSUE)
+    installation.cafe.clients[38] = {"client_id": "38", "phone_number": "", "email": "no@mail", "card_number": "0"}
+    installation.cafe.sell(38)
+    installation.cafe.clients[39] = {"client_id": "39", "phone_number": ANNA[1:], "email": "@", "card_number": "²"}
+    installation.cafe.sell(39)
+    result = await installation.sync()
     assert (result["operations"]["held"], result["operations"]["applied"]) == (1, 1)
-    assert town.stamps(ANNA) == 1
+    assert installation.stamps(ANNA) == 1
 
 
-async def test_a_receipt_that_cannot_be_planned_stops_no_other(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
-    await town.connect()
-    town.cafe.sell(town.cafe.client(ANNA))
-    town.cafe.sell(town.cafe.client(BORYS))
+async def test_a_receipt_that_cannot_be_planned_stops_no_other(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await installation.connect()
+    installation.cafe.sell(installation.cafe.client(ANNA))
+    installation.cafe.sell(installation.cafe.client(BORYS))
     original_entitlement = ingest.entitlement
 
     def raise_for_first_receipt(row: SaleRow, sale: Sale, rule: StampRule, zone: str) -> Earned:
@@ -250,66 +264,70 @@ async def test_a_receipt_that_cannot_be_planned_stops_no_other(town: Town, monke
         return original_entitlement(row, sale, rule, zone)
 
     monkeypatch.setattr(ingest, "entitlement", raise_for_first_receipt)
-    await town.sync()
-    assert (town.stamps(ANNA), town.stamps(BORYS)) == (0, 1)
-    assert any("330660 could not be read and is kept" in line for line in await town.journal())
+    await installation.sync()
+    assert (installation.stamps(ANNA), installation.stamps(BORYS)) == (0, 1)
+    assert any("330660 could not be read and is kept" in line for line in await installation.journal())
     monkeypatch.undo()
-    for name, value in town.environment.items():
+    for name, value in installation.environment.items():
         monkeypatch.setenv(name, value)
-    await town.sync()
-    assert town.stamps(ANNA) == 1
+    await installation.sync()
+    assert installation.stamps(ANNA) == 1
 
 
-async def test_a_rule_in_another_currency_earns_nothing_and_says_so(town: Town) -> None:
-    await town.connect(StampRule(kind="by_amount", amount=Money(1000, "EUR"), unknown_customer=UnknownCustomer.issue))
-    town.cafe.sell(town.cafe.client(ANNA))
-    await town.sync()
-    assert (await town.journal())[-1].endswith("earned no stamps: the rule is in another currency (€10.00).")
+async def test_a_rule_in_another_currency_earns_nothing_and_says_so(installation: Installation) -> None:
+    await installation.connect(
+        StampRule(kind="by_amount", amount=Money(1000, "EUR"), unknown_customer=UnknownCustomer.issue)
+    )
+    installation.cafe.sell(installation.cafe.client(ANNA))
+    await installation.sync()
+    assert (await installation.journal())[-1].endswith("earned no stamps: the rule is in another currency (€10.00).")
 
 
-async def test_a_stamp_taken_back_makes_room_under_the_cap(town: Town) -> None:
-    await town.connect(StampRule(unknown_customer=UnknownCustomer.issue, max_per_card_per_day=1))
-    client = town.cafe.client(ANNA)
-    town.cafe.refund(town.cafe.sell(client))
-    first = town.cafe.sell(client)
-    await town.sync()
-    town.cafe.refund(first)
-    await town.sync()
-    town.cafe.sell(client)
-    await town.sync()
-    assert town.stamps(ANNA) == 1
+async def test_a_stamp_taken_back_makes_room_under_the_cap(installation: Installation) -> None:
+    await installation.connect(StampRule(unknown_customer=UnknownCustomer.issue, max_per_card_per_day=1))
+    client = installation.cafe.client(ANNA)
+    installation.cafe.refund(installation.cafe.sell(client))
+    first = installation.cafe.sell(client)
+    await installation.sync()
+    installation.cafe.refund(first)
+    await installation.sync()
+    installation.cafe.sell(client)
+    await installation.sync()
+    assert installation.stamps(ANNA) == 1
 
 
-async def test_a_call_made_with_old_settings_does_not_undo_what_a_person_changed(town: Town) -> None:
-    before = await town.connect()
-    await town.host.services.connections.pause(before.id)
+async def test_a_call_made_with_old_settings_does_not_undo_what_a_person_changed(installation: Installation) -> None:
+    before = await installation.connect()
+    await installation.host.services.connections.pause(before.id)
     reason = Message("why.till_refuses")
     for _ in range(4):
-        await town.host.store.write(lambda tx: health.record_failed_read(tx, before, reason, retry_after=None))
-    assert (await town.host.services.connections.get(before.id)).health == "paused"
-    await town.host.services.connections.resume(before.id)
-    await town.host.services.connections.edit(before.id, dict(town.till.settings()))
-    await town.host.store.write(lambda tx: health.report_unwell(tx, before, Health.needs_authorisation, reason))
-    assert (await town.host.services.connections.get(before.id)).health == "active"
+        await installation.host.store.write(lambda tx: health.record_failed_read(tx, before, reason, retry_after=None))
+    assert (await installation.host.services.connections.get(before.id)).health == "paused"
+    await installation.host.services.connections.resume(before.id)
+    await installation.host.services.connections.edit(before.id, dict(installation.till.settings()))
+    await installation.host.store.write(lambda tx: health.report_unwell(tx, before, Health.needs_authorisation, reason))
+    assert (await installation.host.services.connections.get(before.id)).health == "active"
 
 
-async def test_a_voucher_does_not_wait_behind_a_held_stamp(town: Town) -> None:
-    await town.connect(HOLD)
-    assert town.host.sevenstamp is not None
-    client = town.host.sevenstamp.with_key(KEY)
+async def test_a_voucher_does_not_wait_behind_a_held_stamp(installation: Installation) -> None:
+    await installation.connect(HOLD)
+    assert installation.host.sevenstamp is not None
+    client = installation.host.sevenstamp.with_key(KEY)
     await client.write("/v1/vouchers", json.dumps({"code": "x", "title": "C", "redeem_code": "FREECOFFEE"}), "x", 5)
-    town.cafe.sell(town.cafe.client(ANNA), comment="FREECOFFEE")
-    result = await town.sync()
+    installation.cafe.sell(installation.cafe.client(ANNA), comment="FREECOFFEE")
+    result = await installation.sync()
     assert (result["operations"]["held"], result["operations"]["applied"]) == (1, 1)
 
 
-async def test_pushes_without_a_version_only_ever_go_forward(town: Town) -> None:
+async def test_pushes_without_a_version_only_ever_go_forward(installation: Installation) -> None:
     """A till that pushes whole sales, has no revisions and cannot be asked."""
-    connection = await town.connect()
-    closed = town.host.store.clock.now()
+    connection = await installation.connect()
+    closed = installation.host.store.clock.now()
 
     async def push(pushed: Sale) -> Outcome:
-        (outcome,) = await town.host.ingestor.ingest([Snapshot(connection, pushed, Source.push, None, fetches=False)])
+        (outcome,) = await installation.host.ingestor.ingest(
+            [Snapshot(connection, pushed, Source.push, None, fetches=False)]
+        )
         return outcome
 
     assert await push(sale("p1", closed=closed, customer=ANNA)) is Outcome.stored
@@ -320,18 +338,20 @@ async def test_pushes_without_a_version_only_ever_go_forward(town: Town) -> None
         await push(sale("p1", closed=closed, customer=ANNA, status=SaleStatus.voided, refunded=400)) is Outcome.stored
     )
     assert await push(sale("p1", closed=closed, customer=ANNA, refunded=500)) is Outcome.lost
-    (hinted,) = await town.host.ingestor.ingest([Snapshot(connection, sale("p2", closed=closed), Source.push, None)])
+    (hinted,) = await installation.host.ingestor.ingest(
+        [Snapshot(connection, sale("p2", closed=closed), Source.push, None)]
+    )
     assert hinted is Outcome.hinted
 
 
-async def test_a_losing_snapshot_that_differs_leaves_a_hint(town: Town) -> None:
-    connection = await town.connect()
-    closed = town.host.store.clock.now()
+async def test_a_losing_snapshot_that_differs_leaves_a_hint(installation: Installation) -> None:
+    connection = await installation.connect()
+    closed = installation.host.store.clock.now()
     younger = Snapshot(connection, sale("x", closed=closed, paid=500), Source.poll, ticket=1001)
     older = Snapshot(connection, sale("x", closed=closed, paid=400), Source.poll, ticket=1000)
-    await town.host.ingestor.ingest([younger])
-    assert await town.host.ingestor.ingest([older]) == [Outcome.lost]
-    assert await town.host.store.read(lambda tx: inbox.hints.count_of(tx, connection.id)) == 1
+    await installation.host.ingestor.ingest([younger])
+    assert await installation.host.ingestor.ingest([older]) == [Outcome.lost]
+    assert await installation.host.store.read(lambda tx: inbox.hints.count_of(tx, connection.id)) == 1
 
 
 def test_a_key_that_was_asked_to_slow_down_delays_no_other() -> None:
@@ -379,8 +399,10 @@ def test_the_kinds_of_operations_are_those_that_7stamp_reports() -> None:
     assert {kind.value for kind in Kind} == {"stamps_added", "stamps_reversed", "voucher_redeemed"}
 
 
-async def test_tickets_grow(town: Town) -> None:
-    first = await town.host.store.write(lambda tx: counters.issue_tickets(tx, 3))
-    assert await town.host.store.write(lambda tx: counters.issue_tickets(tx, 1)) == first + 3
-    await town.connect()
-    await town.host.store.write(lambda tx: lifecycle.edit(tx, town.connection.id, ConnectionChange(title="x")))
+async def test_tickets_grow(installation: Installation) -> None:
+    first = await installation.host.store.write(lambda tx: counters.issue_tickets(tx, 3))
+    assert await installation.host.store.write(lambda tx: counters.issue_tickets(tx, 1)) == first + 3
+    await installation.connect()
+    await installation.host.store.write(
+        lambda tx: lifecycle.edit(tx, installation.connection.id, ConnectionChange(title="x"))
+    )

@@ -15,8 +15,8 @@ from connectors.domain.quotas import MIB, Quotas
 from connectors.services import Refusal
 from connectors.store import access, inbox, schema
 from connectors.sync.hook_rates import HookRates
+from tests.installation import Installation, build
 from tests.sync.test_unread_retries import BASE, PHONE, retry_unread, sale
-from tests.town import Town, build
 from tests.web.browser import open_browsers
 from tests.web.test_teaching_pages import begun
 from tests.webhook.test_way_of_a_request import connect
@@ -25,113 +25,127 @@ READABLE = {**BASE, "map_paid": "sum"}
 
 
 @pytest.fixture
-async def town(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Town]:
+async def installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Installation]:
     quotas = {"hooks_per_minute": 5, "hook_mib_per_day": 1, "max_tills_per_business": 2, "kept_requests": 3}
-    async with build(tmp_path, monkeypatch, **quotas, captured_requests=6, captured_mib=1) as town:
-        yield town
+    async with build(tmp_path, monkeypatch, **quotas, captured_requests=6, captured_mib=1) as installation:
+        yield installation
 
 
-async def post(town: Town, body: bytes, path: str = "") -> httpx.Response:
-    path = path or str(town.host.services.connections.hook_url(town.connection)).removeprefix(town.host.public_url)
-    return await town.hook(body, path=path)
+async def post(installation: Installation, body: bytes, path: str = "") -> httpx.Response:
+    path = path or str(installation.host.services.connections.hook_url(installation.connection)).removeprefix(
+        installation.host.public_url
+    )
+    return await installation.hook(body, path=path)
 
 
-async def test_hooks_beyond_a_minutes_quota_are_asked_for_later_and_none_that_was_taken_is_lost(town: Town) -> None:
-    await connect(town, READABLE)
-    answers = [await post(town, sale(sum="1.00", id=f"r{number}")) for number in range(8)]
+async def test_hooks_beyond_a_minutes_quota_are_asked_for_later_and_none_that_was_taken_is_lost(
+    installation: Installation,
+) -> None:
+    await connect(installation, READABLE)
+    answers = [await post(installation, sale(sum="1.00", id=f"r{number}")) for number in range(8)]
     assert [answer.status_code for answer in answers] == [200] * 5 + [429] * 3
     assert 0 < int(answers[-1].headers["retry-after"]) <= 12
-    await town.sync()
-    assert town.stamps(PHONE) == 5
-    lines = [line for line in await town.journal() if "sends more than this host takes" in line]
+    await installation.sync()
+    assert installation.stamps(PHONE) == 5
+    lines = [line for line in await installation.journal() if "sends more than this host takes" in line]
     assert len(lines) == 1
-    await town.host.security_events.flush()
-    business = town.connection.business_id
-    events = await town.host.store.read(lambda tx: access.security_log.list_newest(tx, business))
+    await installation.host.security_events.flush()
+    business = installation.connection.business_id
+    events = await installation.host.store.read(lambda tx: access.security_log.list_newest(tx, business))
     assert [(event.kind, event.count) for event in events if event.kind == "quota_met"] == [("quota_met", 3)]
 
 
-async def test_hooks_that_are_not_proven_use_up_no_quota(town: Town) -> None:
+async def test_hooks_that_are_not_proven_use_up_no_quota(installation: Installation) -> None:
     secret = "a long enough secret 7"
-    await connect(town, {**READABLE, "proof": "header", "proof_header": "X-Key", "secret": secret})
-    path = str(town.host.services.connections.hook_url(town.connection)).removeprefix(town.host.public_url)
+    await connect(installation, {**READABLE, "proof": "header", "proof_header": "X-Key", "secret": secret})
+    path = str(installation.host.services.connections.hook_url(installation.connection)).removeprefix(
+        installation.host.public_url
+    )
     for _ in range(20):
-        assert (await town.hook(sale(sum="1.00"), path=path, headers={"X-Key": "guessed"})).status_code == 401
-    assert (await town.hook(sale(sum="1.00"), path=path, headers={"X-Key": secret})).status_code == 200
+        assert (await installation.hook(sale(sum="1.00"), path=path, headers={"X-Key": "guessed"})).status_code == 401
+    assert (await installation.hook(sale(sum="1.00"), path=path, headers={"X-Key": secret})).status_code == 200
 
 
-async def test_a_business_sends_no_more_bytes_a_day_than_its_quota_over_all_its_tills(town: Town) -> None:
-    await connect(town, READABLE)
-    first = town.connection
-    await connect(town, {**READABLE, "till_name": "Second"})
+async def test_a_business_sends_no_more_bytes_a_day_than_its_quota_over_all_its_tills(
+    installation: Installation,
+) -> None:
+    await connect(installation, READABLE)
+    first = installation.connection
+    await connect(installation, {**READABLE, "till_name": "Second"})
     large_body = sale(sum="1.00", note="x" * 250_000)
     for number in range(5):
-        town.connection = first if number % 2 else town.connection
-        assert (await post(town, large_body)).status_code == (200 if number < 5 else 429)
-    answer = await post(town, large_body)
+        installation.connection = first if number % 2 else installation.connection
+        assert (await post(installation, large_body)).status_code == (200 if number < 5 else 429)
+    answer = await post(installation, large_body)
     assert answer.status_code == 429
     assert int(answer.headers["retry-after"]) <= 3600
 
 
-async def test_a_business_connects_no_more_tills_than_its_quota(town: Town) -> None:
+async def test_a_business_connects_no_more_tills_than_its_quota(installation: Installation) -> None:
     for name in ("One", "Two"):
-        await connect(town, {**READABLE, "till_name": name})
+        await connect(installation, {**READABLE, "till_name": name})
     with pytest.raises(Refusal, match="at most 2 tills"):
-        await connect(town, {**READABLE, "till_name": "Three"})
-    await town.host.services.connections.remove(town.connection.id)
-    await connect(town, {**READABLE, "till_name": "Three"})
+        await connect(installation, {**READABLE, "till_name": "Three"})
+    await installation.host.services.connections.remove(installation.connection.id)
+    await connect(installation, {**READABLE, "till_name": "Three"})
 
 
-async def test_unread_hooks_beyond_their_quota_go_oldest_first_and_the_journal_says_so_once(town: Town) -> None:
-    await connect(town, {**READABLE, "map_paid": "total"})
+async def test_unread_hooks_beyond_their_quota_go_oldest_first_and_the_journal_says_so_once(
+    installation: Installation,
+) -> None:
+    await connect(installation, {**READABLE, "map_paid": "total"})
     for number in range(5):
-        assert (await post(town, sale(sum="1.00", id=f"r{number}"))).status_code == 200
-    receipt_ids = [entry.receipt_id for entry in await town.host.services.review.list_unread(town.connection.id)]
+        assert (await post(installation, sale(sum="1.00", id=f"r{number}"))).status_code == 200
+    receipt_ids = [
+        entry.receipt_id for entry in await installation.host.services.review.list_unread(installation.connection.id)
+    ]
     assert receipt_ids == ["r4", "r3", "r2"]
-    assert len([line for line in await town.journal() if "the oldest of it was let go" in line]) == 1
-    await town.host.services.connections.edit(town.connection.id, {"map_paid": "sum"})
-    assert (await retry_unread(town))["read"] == 3
+    assert len([line for line in await installation.journal() if "the oldest of it was let go" in line]) == 1
+    await installation.host.services.connections.edit(installation.connection.id, {"map_paid": "sum"})
+    assert (await retry_unread(installation))["read"] == 3
 
 
-async def test_a_flood_at_a_drafts_address_pushes_neither_the_first_nor_the_chosen_request_out(town: Town) -> None:
-    async with open_browsers(town) as browsers:
+async def test_a_flood_at_a_drafts_address_pushes_neither_the_first_nor_the_chosen_request_out(
+    installation: Installation,
+) -> None:
+    async with open_browsers(installation) as browsers:
         browser = await browsers.new().sign_in()
         draft, path = await begun(browser)
         owner = f"{inbox.captured.OF_DRAFT}{draft.rsplit('/', 1)[1]}"
         ids: list[str] = []
         for number in range(5):
-            assert (await post(town, json.dumps({"real": number}).encode(), path)).status_code == 200
-            ids.append((await town.host.store.read(lambda tx: inbox.captured.of_owner(tx, owner)))[0].id)
+            assert (await post(installation, json.dumps({"real": number}).encode(), path)).status_code == 200
+            ids.append((await installation.host.store.read(lambda tx: inbox.captured.of_owner(tx, owner)))[0].id)
         chosen = ids[2]
         await browser.post(f"{draft}/sample", {"request": chosen})
         for number in range(30):
-            town.host.hooks._rates = HookRates(Quotas(), town.host.store.clock.now)
-            await post(town, json.dumps({"junk": number, "fill": "x" * 90_000}).encode(), path)
-        requests = await town.host.store.read(lambda tx: inbox.captured.of_owner(tx, owner))
+            installation.host.hooks._rates = HookRates(Quotas(), installation.host.store.clock.now)
+            await post(installation, json.dumps({"junk": number, "fill": "x" * 90_000}).encode(), path)
+        requests = await installation.host.store.read(lambda tx: inbox.captured.of_owner(tx, owner))
         assert {chosen, ids[0]} <= {request.id for request in requests}
         assert len(requests) <= 6
 
 
-async def test_the_bytes_of_a_draft_are_bounded_headers_included(town: Town) -> None:
-    async with open_browsers(town) as browsers:
+async def test_the_bytes_of_a_draft_are_bounded_headers_included(installation: Installation) -> None:
+    async with open_browsers(installation) as browsers:
         browser = await browsers.new().sign_in()
         draft, path = await begun(browser)
         for number in range(6):
-            town.host.hooks._rates = HookRates(Quotas(), town.host.store.clock.now)
+            installation.host.hooks._rates = HookRates(Quotas(), installation.host.store.clock.now)
             headers = {f"x-{at}": "y" * 7_000 for at in range(8)} | {"cookie": "z" * 1000, "x-signature": "s"}
-            await town.hook(b"{" + b"\xff" * 100_000 + b"%d" % number, path=path, headers=headers)
+            await installation.hook(b"{" + b"\xff" * 100_000 + b"%d" % number, path=path, headers=headers)
         owner = f"{inbox.captured.OF_DRAFT}{draft.rsplit('/', 1)[1]}"
         sizes = select(func.sum(schema.captured_table.c.size)).where(schema.captured_table.c.owner == owner)
-        size = await town.host.store.read(lambda tx: tx.run(sizes).scalar_one())
+        size = await installation.host.store.read(lambda tx: tx.run(sizes).scalar_one())
         assert 0 < size <= MIB
-        (request, *_others) = await town.host.store.read(lambda tx: inbox.captured.of_owner(tx, owner))
+        (request, *_others) = await installation.host.store.read(lambda tx: inbox.captured.of_owner(tx, owner))
         assert "cookie" not in request.headers
 
 
-async def test_requests_to_a_drafts_address_have_a_minutes_quota_too(town: Town) -> None:
-    async with open_browsers(town) as browsers:
+async def test_requests_to_a_drafts_address_have_a_minutes_quota_too(installation: Installation) -> None:
+    async with open_browsers(installation) as browsers:
         _, path = await begun(await browsers.new().sign_in())
-        statuses = [(await post(town, b'{"a": 1}', path)).status_code for _ in range(7)]
+        statuses = [(await post(installation, b'{"a": 1}', path)).status_code for _ in range(7)]
     assert statuses == [200] * 5 + [429] * 2
 
 

@@ -20,8 +20,8 @@ from connectors.runtime.host import Host
 from connectors.settings import Settings
 from connectors.store import counters, queries
 from connectors.sync.ingest import Snapshot, Source
+from tests.installation import Sandbox
 from tests.model import ModelTill, sale
-from tests.town import Sandbox
 
 pytestmark = pytest.mark.slow
 RECEIPTS, ROUNDS = 4, 5

@@ -13,8 +13,8 @@ from argon2 import PasswordHasher
 from connectors.runtime.host import Host
 from connectors.store import access
 from connectors.web.app import application
-from tests.stage import PASSWORD
-from tests.town import KEY, Town
+from tests.installation import KEY, Installation
+from tests.served_installation import PASSWORD
 
 
 class Browser:
@@ -73,12 +73,12 @@ class Browsers:
 
 
 @asynccontextmanager
-async def open_browsers(town: Town) -> AsyncIterator[Browsers]:
-    """Open the console of a town, whose operator has a password, to browsers; close them in the end."""
+async def open_browsers(installation: Installation) -> AsyncIterator[Browsers]:
+    """Open the console of an installation, whose operator has a password, to browsers; close them in the end."""
     password_hash = PasswordHasher(time_cost=1, memory_cost=8192).hash(PASSWORD)
-    await town.host.store.write(lambda tx: access.operator_password.set_password_hash(tx, password_hash))
-    town.host.listens_on("http://host")
-    browsers = Browsers(town.host)
+    await installation.host.store.write(lambda tx: access.operator_password.set_password_hash(tx, password_hash))
+    installation.host.listens_on("http://host")
+    browsers = Browsers(installation.host)
     yield browsers
     for client in browsers.clients:
         await client.aclose()

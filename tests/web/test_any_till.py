@@ -10,7 +10,7 @@ import pytest
 from connector_sdk.rule import StampRule
 from connector_sdk.signatures import BodyHmac
 from connectors.services import Refusal
-from tests.town import KEY, Town
+from tests.installation import KEY, Installation
 from tests.web.browser import Browsers, open_browsers
 from tests.webhook.test_way_of_a_request import READY, fresh
 
@@ -18,13 +18,13 @@ SECRET = "a secret for the shop"
 
 
 @pytest.fixture
-async def browsers(town: Town) -> AsyncIterator[Browsers]:
-    async with open_browsers(town) as browsers:
+async def browsers(installation: Installation) -> AsyncIterator[Browsers]:
+    async with open_browsers(installation) as browsers:
         yield browsers
 
 
 async def test_a_shop_is_connected_by_a_ready_made_mapping_and_its_sale_becomes_stamps(
-    town: Town, browsers: Browsers
+    installation: Installation, browsers: Browsers
 ) -> None:
     mine = await browsers.new().sign_in()
     page = await mine.get("/")
@@ -55,28 +55,30 @@ async def test_a_shop_is_connected_by_a_ready_made_mapping_and_its_sale_becomes_
     address = re.search(r'value="(http[^"]*/hooks/tills/webhook/[^"]+)"', welcome.text)
     assert address is not None
     body = fresh(READY["woocommerce"].sample)
-    path = address[1].removeprefix(town.host.public_url)
+    path = address[1].removeprefix(installation.host.public_url)
     signed = {"X-WC-Webhook-Signature": BodyHmac(SECRET, "base64").sign(body)}
-    assert (await town.hook(body, path=path, headers=signed)).status_code == 200
-    (town.connection,) = await town.host.services.connections.list_all()
-    await town.sync()
-    assert town.stamps("+34600111222") == 1
+    assert (await installation.hook(body, path=path, headers=signed)).status_code == 200
+    (installation.connection,) = await installation.host.services.connections.list_all()
+    await installation.sync()
+    assert installation.stamps("+34600111222") == 1
 
 
 async def test_a_secret_that_a_connection_has_goes_on_and_another_weak_one_is_refused(
-    town: Town, browsers: Browsers, monkeypatch: pytest.MonkeyPatch
+    installation: Installation, browsers: Browsers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weak, values = "a" * 16, dict(READY["woocommerce"].settings)
     values |= {"till_name": "Shop", "currency": "EUR", "zone": "Europe/Madrid", "secret": weak}
     with monkeypatch.context() as before:  # as it was connected by an older version
         before.setattr("connectors.services.checks.easily_guessed", lambda _text: False)
-        connection = await town.host.services.onboarding.connect("webhook", values, KEY, lambda _account: StampRule())
+        connection = await installation.host.services.onboarding.connect(
+            "webhook", values, KEY, lambda _account: StampRule()
+        )
     assert (
-        await town.host.services.connections.edit(connection.id, {"till_name": "Another name"})
+        await installation.host.services.connections.edit(connection.id, {"till_name": "Another name"})
     ).account.name == "Another name"
     with pytest.raises(Refusal, match="easily guessed"):
-        await town.host.services.connections.edit(connection.id, {"secret": "b" * 16})
-    token = town.host.store.vault.decrypt(connection.hook_token)
+        await installation.host.services.connections.edit(connection.id, {"secret": "b" * 16})
+    token = installation.host.store.vault.decrypt(connection.hook_token)
     body = fresh(READY["woocommerce"].sample)
     signed = {"X-WC-Webhook-Signature": BodyHmac(weak, "base64").sign(body)}
-    assert (await town.hook(body, path=f"/hooks/tills/webhook/{token}", headers=signed)).status_code == 200
+    assert (await installation.hook(body, path=f"/hooks/tills/webhook/{token}", headers=signed)).status_code == 200

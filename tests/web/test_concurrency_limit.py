@@ -15,21 +15,21 @@ from connectors.web.console.concurrency_limit import AT_ONCE
 from connectors.web.console.routing import Role, Router, mount
 from connectors.web.console.state import build_console
 from connectors.web.console.visit import Visit
-from tests.stage import until
-from tests.town import Town
+from tests.installation import Installation
+from tests.served_installation import until
 
 
 class SlowPages:
     """A console with one page, whose requests are in work until `go_on` is set."""
 
-    def __init__(self, town: Town) -> None:
+    def __init__(self, installation: Installation) -> None:
         self.working: Counter[str] = Counter()
         self.most: Counter[str] = Counter()
         self.go_on = asyncio.Event()
         router = Router()
         router.get("/slow", Role.anyone)(self._slow)
         self.app = FastAPI()
-        mount(self.app, build_console(town.host), router)
+        mount(self.app, build_console(installation.host), router)
 
     async def _slow(self, visit: Visit) -> Response:
         address = visit.console.clients.address(visit.request)
@@ -46,8 +46,10 @@ class SlowPages:
             yield client
 
 
-async def test_one_client_has_few_pages_in_work_at_once_and_another_is_answered_meanwhile(town: Town) -> None:
-    pages, greedy, honest = SlowPages(town), "198.51.100.7", "203.0.113.5"
+async def test_one_client_has_few_pages_in_work_at_once_and_another_is_answered_meanwhile(
+    installation: Installation,
+) -> None:
+    pages, greedy, honest = SlowPages(installation), "198.51.100.7", "203.0.113.5"
     async with pages.browser(greedy) as greedy_browser, pages.browser(honest) as honest_browser:
         requests = [asyncio.create_task(greedy_browser.get("/slow")) for _ in range(20)]
         await until(lambda: _is(pages.working[greedy] == AT_ONCE))
@@ -59,8 +61,8 @@ async def test_one_client_has_few_pages_in_work_at_once_and_another_is_answered_
     assert pages.most == {greedy: AT_ONCE, honest: 1}
 
 
-async def test_a_client_that_stops_waiting_leaves_the_turn_to_others(town: Town) -> None:
-    pages, address = SlowPages(town), "198.51.100.7"
+async def test_a_client_that_stops_waiting_leaves_the_turn_to_others(installation: Installation) -> None:
+    pages, address = SlowPages(installation), "198.51.100.7"
     async with pages.browser(address) as browser:
         cancelled = [asyncio.create_task(browser.get("/slow")) for _ in range(AT_ONCE + 2)]
         await until(lambda: _is(pages.working[address] == AT_ONCE))

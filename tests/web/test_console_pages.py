@@ -23,17 +23,17 @@ from connectors.store import access, connections, ledger, queries
 from poster_connector.connector import PosterConnector
 from poster_connector.sandbox import Account
 from poster_connector.settings import PosterSettings
-from tests.stage import keep_passkey
+from tests.installation import ANNA, KEY, Installation
+from tests.served_installation import keep_passkey
 from tests.texts import HOST, TILLS, lacking
-from tests.town import ANNA, KEY, Town
 from tests.web.browser import Browser, Browsers, open_browsers
 
 OTHER_TOKEN = "861053:5a9e1570ff9af128e93c5a771055bb21"
 
 
 @pytest.fixture
-async def browsers(town: Town) -> AsyncIterator[Browsers]:
-    async with open_browsers(town) as browsers:
+async def browsers(installation: Installation) -> AsyncIterator[Browsers]:
+    async with open_browsers(installation) as browsers:
         yield browsers
 
 
@@ -65,10 +65,10 @@ def statements(host: Host) -> Iterator[list[str]]:
 
 
 async def test_what_happens_while_a_page_is_put_together_is_news_to_it(
-    town: Town, browsers: Browsers, monkeypatch: pytest.MonkeyPatch
+    installation: Installation, browsers: Browsers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await town.connect()
-    connection_id, store = town.connection.id, town.host.store
+    await installation.connect()
+    connection_id, store = installation.connection.id, installation.host.store
     read, overview, seen = store.read, queries.overviews.overview, []
 
     async def and_something_happens(work: Any) -> Any:
@@ -89,19 +89,19 @@ async def test_what_happens_while_a_page_is_put_together_is_news_to_it(
     assert 0 < int(after[1]) <= seen[0]
 
 
-async def test_no_page_makes_more_than_five_queries(town: Town, browsers: Browsers) -> None:
-    await town.connect()
+async def test_no_page_makes_more_than_five_queries(installation: Installation, browsers: Browsers) -> None:
+    await installation.connect()
     for number in range(6):
-        town.cafe.sell(town.cafe.client(ANNA) if number % 2 else 0, comment="FREECOFFEE9")
-    await town.sync()
+        installation.cafe.sell(installation.cafe.client(ANNA) if number % 2 else 0, comment="FREECOFFEE9")
+    await installation.sync()
     mine, operator = await browsers.new().sign_in(), await browsers.new().as_operator()
     draft = (await mine.post("/connect/poster")).headers["location"]
-    base = f"/connections/{town.connection.id}"
-    receipts = await town.host.store.read(
-        lambda tx: queries.receipts.search(tx, town.connection, [queries.receipts.SearchTerm(receipt="330661")])
+    base = f"/connections/{installation.connection.id}"
+    receipts = await installation.host.store.read(
+        lambda tx: queries.receipts.search(tx, installation.connection, [queries.receipts.SearchTerm(receipt="330661")])
     )
-    somebody = access.sessions.Principal(town.connection.business_id, "Cafe Lviv", "UTC", "till", KEY)
-    passkey = await keep_passkey(town.host, somebody, "Phone")
+    somebody = access.sessions.Principal(installation.connection.business_id, "Cafe Lviv", "UTC", "till", KEY)
+    passkey = await keep_passkey(installation.host, somebody, "Phone")
     pages = {
         mine: [
             "/",
@@ -142,7 +142,7 @@ async def test_no_page_makes_more_than_five_queries(town: Town, browsers: Browse
     }
     for browser, paths in pages.items():
         for path in paths:
-            with statements(town.host) as asked:
+            with statements(installation.host) as asked:
                 answer = await browser.get(path)
             assert answer.status_code in (200, 303), path
             assert len(asked) <= 5, (path, asked)
@@ -159,9 +159,9 @@ async def _to_the_till(browser: Browser) -> tuple[str, str]:
     return draft, back
 
 
-async def _allow(back: str, town: Town) -> str:
+async def _allow(back: str, installation: Installation) -> str:
     """Press Allow at the till: where it sends the browser."""
-    origin = town.environment["POSTER_API_URL"]
+    origin = installation.environment["POSTER_API_URL"]
     async with httpx.AsyncClient(trust_env=False) as client:
         query = {"redirect_uri": back, "application_id": "76", "allow": "1"}
         return (await client.get(f"{origin}/auth/answer", params=query)).headers["location"]
@@ -172,17 +172,19 @@ def _path(address: str) -> str:
     return f"{parts.path}?{parts.query}"
 
 
-async def test_the_way_back_from_the_till_works_once_and_for_this_browser_only(town: Town, browsers: Browsers) -> None:
+async def test_the_way_back_from_the_till_works_once_and_for_this_browser_only(
+    installation: Installation, browsers: Browsers
+) -> None:
     mine, other = await browsers.new().sign_in(), await browsers.new().sign_in(f"{KEY}--anna")
     draft, back = await _to_the_till(mine)
-    good = _path(await _allow(back, town))
+    good = _path(await _allow(back, installation))
     stolen = await other.get(good)
     assert (stolen.status_code, "We did not ask for this" in stolen.text) == (400, True)
     assert (await mine.get(good)).headers["location"] == f"{draft}/key"
     second = await mine.get(good)
     assert (second.status_code, "This has been done already" in second.text) == (400, True)
     assert draft in second.text
-    assert await town.host.services.connections.list_all() == []
+    assert await installation.host.services.connections.list_all() == []
 
 
 @pytest.mark.parametrize(
@@ -198,18 +200,18 @@ async def test_the_way_back_from_the_till_works_once_and_for_this_browser_only(t
     ],
 )
 async def test_a_bad_way_back_says_what_happened_and_stores_nothing(
-    town: Town, browsers: Browsers, change: dict[str, str], text: str
+    installation: Installation, browsers: Browsers, change: dict[str, str], text: str
 ) -> None:
     mine = await browsers.new().sign_in()
     draft, back = await _to_the_till(mine)
-    parts = urlsplit(await _allow(back, town))
+    parts = urlsplit(await _allow(back, installation))
     query = {name: values[0] for name, values in parse_qs(parts.query).items()} | change
     answer = await mine.get("/connect/return", params={name: value for name, value in query.items() if value})
     assert answer.status_code == 400
     assert text in answer.text
     assert "Go on" in answer.text
     assert (await mine.get(draft)).headers["location"] == f"{draft}/authorise"
-    assert await town.host.services.connections.list_all() == []
+    assert await installation.host.services.connections.list_all() == []
 
 
 class Later:
@@ -219,82 +221,90 @@ class Later:
         return SystemClock().now() + self.ahead
 
 
-async def test_a_way_back_that_took_too_long_is_closed(town: Town, browsers: Browsers) -> None:
-    town.host.store.clock = Later()
+async def test_a_way_back_that_took_too_long_is_closed(installation: Installation, browsers: Browsers) -> None:
+    installation.host.store.clock = Later()
     mine = await browsers.new().sign_in()
     _, back = await _to_the_till(mine)
-    good = _path(await _allow(back, town))
-    town.host.store.clock.ahead = 11 * MINUTE
+    good = _path(await _allow(back, installation))
+    installation.host.store.clock.ahead = 11 * MINUTE
     assert "That took too long" in (await mine.get(good)).text
 
 
-async def test_a_second_question_mark_in_the_way_back_is_understood(town: Town, browsers: Browsers) -> None:
+async def test_a_second_question_mark_in_the_way_back_is_understood(
+    installation: Installation, browsers: Browsers
+) -> None:
     mine = await browsers.new().sign_in()
     draft, back = await _to_the_till(mine)
-    good = _path(await _allow(back, town)).replace("&code", "?code")
+    good = _path(await _allow(back, installation)).replace("&code", "?code")
     assert (await mine.get(good)).headers["location"] == f"{draft}/key"
 
 
 async def test_authorising_again_with_another_account_is_refused_and_both_are_named(
-    town: Town, browsers: Browsers
+    installation: Installation, browsers: Browsers
 ) -> None:
     other = Account(token=OTHER_TOKEN, name="other")
-    await town.connect()
-    town.till.accounts[other.token] = other
-    town.till.account = other
+    await installation.connect()
+    installation.till.accounts[other.token] = other
+    installation.till.account = other
     mine = await browsers.new().sign_in()
-    away = (await mine.post(f"/connections/{town.connection.id}/consent")).headers["location"]
-    answer = await mine.get(_path(await _allow(parse_qs(urlsplit(away).query)["redirect_uri"][0], town)))
+    away = (await mine.post(f"/connections/{installation.connection.id}/consent")).headers["location"]
+    answer = await mine.get(_path(await _allow(parse_qs(urlsplit(away).query)["redirect_uri"][0], installation)))
     assert answer.status_code == 400
     assert "861053" in answer.text
     assert "861052" in answer.text
-    assert (await town.host.services.connections.get(town.connection.id)).generation == town.connection.generation
+    assert (
+        await installation.host.services.connections.get(installation.connection.id)
+    ).generation == installation.connection.generation
 
 
 # --- forms ----------------------------------------------------------------------------------------------------------
 
 
 async def test_a_token_that_lacks_a_right_and_one_that_is_none_are_told_beside_the_field(
-    town: Town, browsers: Browsers
+    installation: Installation, browsers: Browsers
 ) -> None:
     mine = await browsers.new().sign_in()
     draft = (await mine.post("/connect/poster")).headers["location"]
     for token, fails, text in (
         ("nonsense", [], "A token is the account number"),
         ("", [], "This is needed."),
-        (town.cafe.token, [54], "it lacks a right"),
+        (installation.cafe.token, [54], "it lacks a right"),
         ("861052:00000000000000000000000000000000", [], "Poster refuses the token."),
-        (town.cafe.token, ["500"] * 3, "cannot be asked right now"),
+        (installation.cafe.token, ["500"] * 3, "cannot be asked right now"),
     ):
-        town.cafe.fail_next[:] = fails
+        installation.cafe.fail_next[:] = fails
         answer = await mine.post(
             draft, **{"set.access_token": token, "has.card_numbers": "1", "set.card_numbers": "true"}
         )
         assert answer.status_code == 422
         assert text in answer.text, (token, text)
         assert re.search(r'name="set.card_numbers" value="true" checked', answer.text)  # what was chosen is kept
-    town.cafe.fail_next.clear()
+    installation.cafe.fail_next.clear()
 
 
-async def test_a_place_of_another_business_is_refused_without_saying_whose(town: Town, browsers: Browsers) -> None:
-    await town.connect(locations=["Terrace"])
+async def test_a_place_of_another_business_is_refused_without_saying_whose(
+    installation: Installation, browsers: Browsers
+) -> None:
+    await installation.connect(locations=["Terrace"])
     other = await browsers.new().sign_in("7loc_sc_another_business_77aa")
     draft = (await other.post("/connect/poster")).headers["location"].rpartition("/")[0]
-    await other.post(f"{draft}/authorise", **{"set.access_token": town.cafe.token})
+    await other.post(f"{draft}/authorise", **{"set.access_token": installation.cafe.token})
     await other.post(f"{draft}/key", use="own")
     page = (await other.get(f"{draft}/where")).text
     assert "Connected already" in page
-    assert town.connection.id not in page
+    assert installation.connection.id not in page
     refused = await other.post(f"{draft}/where", location="2")
     assert refused.status_code == 422
-    assert town.connection.id not in refused.text
+    assert installation.connection.id not in refused.text
     assert (await other.post(f"{draft}/where", location="1")).status_code == 303
 
 
-async def test_a_rule_that_is_none_is_told_beside_the_field_and_kept(town: Town, browsers: Browsers) -> None:
-    await town.connect(StampRule(kind="by_amount", amount=Money(1500, "UAH")))
+async def test_a_rule_that_is_none_is_told_beside_the_field_and_kept(
+    installation: Installation, browsers: Browsers
+) -> None:
+    await installation.connect(StampRule(kind="by_amount", amount=Money(1500, "UAH")))
     mine = await browsers.new().sign_in()
-    path = f"/connections/{town.connection.id}/rule"
+    path = f"/connections/{installation.connection.id}/rule"
     for values, text in (
         ({"kind": "by_amount", "amount": "lots"}, "This is no amount"),
         ({"kind": "by_amount", "amount": ""}, "Write how much makes one stamp"),
@@ -308,42 +318,42 @@ async def test_a_rule_that_is_none_is_told_beside_the_field_and_kept(town: Town,
         assert (answer.status_code, text in answer.text) == (422, True), values
         assert all(f'value="{value}"' in answer.text for value in values.values() if value)
     assert (await mine.post(path, kind="by_amount", amount="12,50")).status_code == 303
-    rule = await town.host.services.connections.current_rule(town.connection)
+    rule = await installation.host.services.connections.current_rule(installation.connection)
     assert rule.amount == Money(1250, "UAH")
 
 
 async def test_a_setting_that_a_newer_connector_needs_is_shown_as_missing(
-    town: Town, browsers: Browsers, monkeypatch: pytest.MonkeyPatch
+    installation: Installation, browsers: Browsers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Newer(PosterSettings):
         region: Annotated[str, Field(title="Region")]
 
-    await town.connect()
+    await installation.connect()
     monkeypatch.setattr(PosterConnector, "settings_model", Newer)
     mine = await browsers.new().sign_in()
-    assert "needs more settings than before" in (await mine.get(f"/connections/{town.connection.id}")).text
-    settings = (await mine.get(f"/connections/{town.connection.id}/settings")).text
+    assert "needs more settings than before" in (await mine.get(f"/connections/{installation.connection.id}")).text
+    settings = (await mine.get(f"/connections/{installation.connection.id}/settings")).text
     assert "Region" in settings
     assert "This is needed." in settings
 
 
-async def test_a_token_that_ends_soon_is_announced(town: Town, browsers: Browsers) -> None:
-    town.host.store.clock = Later()
+async def test_a_token_that_ends_soon_is_announced(installation: Installation, browsers: Browsers) -> None:
+    installation.host.store.clock = Later()
     mine = await browsers.new().sign_in(remember="1")
     draft, back = await _to_the_till(mine)
-    await mine.get(_path(await _allow(back, town)))
+    await mine.get(_path(await _allow(back, installation)))
     await mine.post(f"{draft}/key", use="own")
     await mine.post(f"{draft}/where", location="1")
     connection_page = (
         (await mine.post(f"{draft}/rule", kind="per_order", hold_days="30")).headers["location"].rpartition("/")[0]
     )
     assert "lets us in until" not in (await mine.get(connection_page)).text
-    town.host.store.clock.ahead = 701 * 24 * 60 * MINUTE
+    installation.host.store.clock.ahead = 701 * 24 * 60 * MINUTE
     later = await browsers.new().sign_in()
     assert "The till lets us in until" in (await later.get(connection_page)).text
 
 
-async def test_what_a_form_may_hold_is_bounded(town: Town, browsers: Browsers) -> None:
+async def test_what_a_form_may_hold_is_bounded(installation: Installation, browsers: Browsers) -> None:
     mine = await browsers.new().sign_in()
     assert (await mine.post("/sign-in", key="x" * 300_000)).status_code == 413
     answer = await mine.client.post("/sign-in", content="a=1&" * 10_000)
@@ -368,26 +378,28 @@ async def test_what_a_form_may_hold_is_bounded(town: Town, browsers: Browsers) -
         "a b c d e f g",
     ],
 )
-async def test_whatever_is_searched_for_finds_or_does_not(town: Town, browsers: Browsers, query: str) -> None:
-    await town.connect()
-    town.cafe.sell(town.cafe.client(ANNA))
-    await town.sync()
+async def test_whatever_is_searched_for_finds_or_does_not(
+    installation: Installation, browsers: Browsers, query: str
+) -> None:
+    await installation.connect()
+    installation.cafe.sell(installation.cafe.client(ANNA))
+    await installation.sync()
     mine = await browsers.new().sign_in()
-    answer = await mine.get(f"/connections/{town.connection.id}", params={"q": query})
+    answer = await mine.get(f"/connections/{installation.connection.id}", params={"q": query})
     assert answer.status_code == (404 if query == "\x00" else 200)
     assert "/receipts/" not in answer.text or not query.strip("%_ \x00")
 
 
-async def test_a_receipt_is_found_by_what_stands_on_it(town: Town, browsers: Browsers) -> None:
-    await town.connect()
-    receipt = town.cafe.sell(town.cafe.client(ANNA), paid=12750)
-    town.cafe.sell(0, paid=500)
-    await town.sync()
-    card = next(iter(town.sevenstamp.state.cards.values()))
+async def test_a_receipt_is_found_by_what_stands_on_it(installation: Installation, browsers: Browsers) -> None:
+    await installation.connect()
+    receipt = installation.cafe.sell(installation.cafe.client(ANNA), paid=12750)
+    installation.cafe.sell(0, paid=500)
+    await installation.sync()
+    card = next(iter(installation.sevenstamp.state.cards.values()))
     mine = await browsers.new().sign_in()
-    connection = await town.host.store.read(lambda tx: connections.registry.get(tx, town.connection.id))
+    connection = await installation.host.store.read(lambda tx: connections.registry.get(tx, installation.connection.id))
     receipt_found = (
-        await town.host.store.read(
+        await installation.host.store.read(
             lambda tx: queries.receipts.search(tx, connection, [queries.receipts.SearchTerm(receipt=str(receipt))])
         )
     )[0]
@@ -404,12 +416,14 @@ async def test_a_receipt_is_found_by_what_stands_on_it(town: Town, browsers: Bro
         assert "/receipts/" not in (await mine.get(f"/connections/{connection.id}", params={"q": query})).text, query
 
 
-async def test_another_account_in_the_same_draft_is_asked_for_its_own_places(town: Town, browsers: Browsers) -> None:
+async def test_another_account_in_the_same_draft_is_asked_for_its_own_places(
+    installation: Installation, browsers: Browsers
+) -> None:
     other = Account(token=OTHER_TOKEN, name="other")
-    town.till.accounts[other.token] = other
+    installation.till.accounts[other.token] = other
     mine = await browsers.new().sign_in()
     draft = (await mine.post("/connect/poster")).headers["location"].rpartition("/")[0]
-    await mine.post(f"{draft}/authorise", **{"set.access_token": town.cafe.token})
+    await mine.post(f"{draft}/authorise", **{"set.access_token": installation.cafe.token})
     await mine.post(f"{draft}/key", use="own")
     assert (await mine.post(f"{draft}/where", location="1")).headers["location"].endswith("/rule")
     rejoined = await mine.post(f"{draft}/authorise", **{"set.access_token": other.token})
@@ -417,20 +431,22 @@ async def test_another_account_in_the_same_draft_is_asked_for_its_own_places(tow
     assert (await mine.get(draft)).headers["location"] == f"{draft}/where"
 
 
-async def test_a_wrong_other_key_leaves_the_good_one_to_choose(town: Town, browsers: Browsers) -> None:
+async def test_a_wrong_other_key_leaves_the_good_one_to_choose(installation: Installation, browsers: Browsers) -> None:
     mine = await browsers.new().sign_in()
     draft = (await mine.post("/connect/poster")).headers["location"].rpartition("/")[0]
-    await mine.post(f"{draft}/authorise", **{"set.access_token": town.cafe.token})
+    await mine.post(f"{draft}/authorise", **{"set.access_token": installation.cafe.token})
     answer = await mine.post(f"{draft}/key", use="other", key="7loc_typo")
     assert answer.status_code == 422
     assert "This is no 7stamp key" in answer.text
     assert "With the key you signed in with" in answer.text
 
 
-async def test_a_rule_that_was_being_chosen_is_there_when_one_comes_back(town: Town, browsers: Browsers) -> None:
+async def test_a_rule_that_was_being_chosen_is_there_when_one_comes_back(
+    installation: Installation, browsers: Browsers
+) -> None:
     mine = await browsers.new().sign_in()
     draft = (await mine.post("/connect/poster")).headers["location"].rpartition("/")[0]
-    await mine.post(f"{draft}/authorise", **{"set.access_token": town.cafe.token})
+    await mine.post(f"{draft}/authorise", **{"set.access_token": installation.cafe.token})
     await mine.post(f"{draft}/key", use="own")
     await mine.post(f"{draft}/where", location="1")
     back = await mine.post(f"{draft}/back", kind="by_amount", amount="17.50", hold_days="30")
@@ -439,9 +455,9 @@ async def test_a_rule_that_was_being_chosen_is_there_when_one_comes_back(town: T
     assert 'value="17.50"' in page
 
 
-async def test_after_signing_in_again_one_is_back_at_the_form(town: Town, browsers: Browsers) -> None:
-    await town.connect()
-    base = f"/connections/{town.connection.id}"
+async def test_after_signing_in_again_one_is_back_at_the_form(installation: Installation, browsers: Browsers) -> None:
+    await installation.connect()
+    base = f"/connections/{installation.connection.id}"
     mine = await browsers.new().sign_in()
     proof = await mine.csrf_token()
     for path, page, values in (
@@ -460,32 +476,32 @@ async def test_after_signing_in_again_one_is_back_at_the_form(town: Town, browse
         assert all(f'value="{value}"' in shown.text for value in values.values())
 
 
-async def test_a_page_says_only_what_is_known(town: Town, browsers: Browsers) -> None:
-    await town.connect()
+async def test_a_page_says_only_what_is_known(installation: Installation, browsers: Browsers) -> None:
+    await installation.connect()
     mine = await browsers.new().sign_in()
-    base = f"/connections/{town.connection.id}"
+    base = f"/connections/{installation.connection.id}"
     assert "The till is being read" in (await mine.get(base)).text
-    await town.sync()
+    await installation.sync()
     assert "Every sale has arrived. Last look:" in (await mine.get(base)).text
-    receipt = town.cafe.sell(town.cafe.client(ANNA))
-    await town.hook(town.cafe.hook(receipt, "closed"))
+    receipt = installation.cafe.sell(installation.cafe.client(ANNA))
+    await installation.hook(installation.cafe.hook(receipt, "closed"))
     assert "The till is being read" in (await mine.get(base)).text
-    town.cafe.fail_next[:] = ["500"] * 6  # a poll and a look-back, three tries each; the receipt itself is read
-    await town.sync()
+    installation.cafe.fail_next[:] = ["500"] * 6  # a poll and a look-back, three tries each; the receipt itself is read
+    await installation.sync()
     assert "The till did not answer just now" in (await mine.get(base)).text
 
 
-async def test_a_receipt_left_out_is_not_called_stamped(town: Town, browsers: Browsers) -> None:
-    await town.connect()
-    await town.sync()
-    town.cafe.sell(town.cafe.client(ANNA))
-    await town.sync()
-    await town.host.services.connections.pause(town.connection.id)
-    town.cafe.sell(town.cafe.client(ANNA))
-    await town.host.services.connections.resume(town.connection.id, leave_out=True)
-    await town.sync()
+async def test_a_receipt_left_out_is_not_called_stamped(installation: Installation, browsers: Browsers) -> None:
+    await installation.connect()
+    await installation.sync()
+    installation.cafe.sell(installation.cafe.client(ANNA))
+    await installation.sync()
+    await installation.host.services.connections.pause(installation.connection.id)
+    installation.cafe.sell(installation.cafe.client(ANNA))
+    await installation.host.services.connections.resume(installation.connection.id, leave_out=True)
+    await installation.sync()
     mine = await browsers.new().sign_in()
     for number, heading in (("330660", "1 stamp on the card ending"), ("330661", "no stamps")):
-        results = (await mine.get(f"/connections/{town.connection.id}?q={number}")).text
+        results = (await mine.get(f"/connections/{installation.connection.id}?q={number}")).text
         page = (await mine.get(re.findall(r'href="(/connections/[\w-]+/receipts/\w+)"', results)[0])).text
         assert heading in re.findall(r"<h1>(.*?)</h1>", page, re.S)[0]

@@ -23,8 +23,8 @@ from connectors.web.console.clients import Clients
 from connectors.web.console.pages import ROUTERS
 from connectors.web.console.routing import Role, local_path
 from poster_connector.sandbox import Account
-from tests.stage import keep_passkey
-from tests.town import ANNA, KEY, Town, build
+from tests.installation import ANNA, KEY, Installation, build
+from tests.served_installation import keep_passkey
 from tests.web.browser import Browsers, open_browsers
 from tests.web.clock import MovableClock
 
@@ -34,25 +34,25 @@ ROUTES = [route for router in ROUTERS for route in router.routes]
 
 
 @pytest.fixture
-async def browsers(town: Town) -> AsyncIterator[Browsers]:
-    async with open_browsers(town) as browsers:
+async def browsers(installation: Installation) -> AsyncIterator[Browsers]:
+    async with open_browsers(installation) as browsers:
         yield browsers
 
 
-async def _connect_with_history(town: Town) -> dict[str, str]:
+async def _connect_with_history(installation: Installation) -> dict[str, str]:
     """Make a connection with a receipt, a rejected operation and a passkey; return their ids as routes name them."""
-    await town.connect()
-    town.cafe.sell(town.cafe.client(ANNA), comment="FREECOFFEE9")
-    await town.sync()
-    connection = town.connection
+    await installation.connect()
+    installation.cafe.sell(installation.cafe.client(ANNA), comment="FREECOFFEE9")
+    await installation.sync()
+    connection = installation.connection
     receipt = (
-        await town.host.store.read(
+        await installation.host.store.read(
             lambda tx: queries.receipts.search(tx, connection, [queries.receipts.SearchTerm(receipt="330660")])
         )
     )[0].id
-    rejected = next(o.id for o in await town.operations() if o.state == "rejected")
+    rejected = next(o.id for o in await installation.operations() if o.state == "rejected")
     principal = access.sessions.Principal(connection.business_id, "Cafe Lviv", "UTC", "till", KEY)
-    passkey = await keep_passkey(town.host, principal, "Cafe Lviv's")
+    passkey = await keep_passkey(installation.host, principal, "Cafe Lviv's")
     return {
         "connection": connection.id,
         "receipt": receipt,
@@ -63,7 +63,9 @@ async def _connect_with_history(town: Town) -> dict[str, str]:
     }
 
 
-async def _dump(town: Town, *, without: tuple[str, ...] = ("console_session", "counter", "draft")) -> str:
+async def _dump(
+    installation: Installation, *, without: tuple[str, ...] = ("console_session", "counter", "draft")
+) -> str:
     def read(tx: Any) -> str:
         digest = hashlib.sha256()
         for name, table in sorted(metadata.tables.items()):
@@ -72,18 +74,20 @@ async def _dump(town: Town, *, without: tuple[str, ...] = ("console_session", "c
                     digest.update(repr(tuple(row)).encode())
         return digest.hexdigest()
 
-    return await town.host.store.read(read)
+    return await installation.host.store.read(read)
 
 
-async def test_every_route_of_another_business_is_404_and_changes_nothing(town: Town, browsers: Browsers) -> None:
-    ids = await _connect_with_history(town)
+async def test_every_route_of_another_business_is_404_and_changes_nothing(
+    installation: Installation, browsers: Browsers
+) -> None:
+    ids = await _connect_with_history(installation)
     mine, theirs = await browsers.new().sign_in(), await browsers.new().sign_in(THEIRS)
     drafted = await mine.post("/connect/poster")
     ids["draft"] = drafted.headers["location"].split("/")[2]
-    device = (await town.host.store.read(lambda tx: access.sessions.devices(tx, town.connection.business_id)))[
-        0
-    ].id_hash
-    before, tried = await _dump(town), 0
+    device = (
+        await installation.host.store.read(lambda tx: access.sessions.devices(tx, installation.connection.business_id))
+    )[0].id_hash
+    before, tried = await _dump(installation), 0
     for route in ROUTES:
         if route.role is Role.anyone or "{" not in route.path or route.path == "/connect/{connector}":
             continue
@@ -97,9 +101,9 @@ async def test_every_route_of_another_business_is_404_and_changes_nothing(town: 
         assert "330660" not in answer.text
         tried += 1
     assert tried >= 25
-    assert await _dump(town) == before
+    assert await _dump(installation) == before
     for path in ("/", "/devices", "/security"):
-        assert town.connection.id not in (await theirs.get(path)).text
+        assert installation.connection.id not in (await theirs.get(path)).text
     # one's own security log names one's own sign-in only, and signing out everywhere ends nobody else's session
     assert (await theirs.get("/security")).text.count("<tr><td>") == 1
     await theirs.post("/devices/sign-out-everywhere")
@@ -108,13 +112,15 @@ async def test_every_route_of_another_business_is_404_and_changes_nothing(town: 
     assert (await mine.get(f"/connect/{ids['draft']}/authorise")).status_code == 200
 
 
-async def test_ids_of_one_business_do_not_open_parts_of_another(town: Town, browsers: Browsers, tmp_path: Any) -> None:
+async def test_ids_of_one_business_do_not_open_parts_of_another(
+    installation: Installation, browsers: Browsers, tmp_path: Any
+) -> None:
     """A connection of one's own in the address does not let in the receipt or operation of somebody else's."""
-    ids = await _connect_with_history(town)
+    ids = await _connect_with_history(installation)
     theirs = await browsers.new().sign_in(THEIRS)
     second = Account(token=OTHER_TOKEN, name="other")
-    town.till.accounts[second.token] = second
-    own = await town.host.services.onboarding.connect(
+    installation.till.accounts[second.token] = second
+    own = await installation.host.services.onboarding.connect(
         "poster", {"access_token": second.token}, THEIRS, lambda _account: StampRule()
     )
     base = f"/connections/{own.id}"
@@ -130,10 +136,10 @@ async def test_ids_of_one_business_do_not_open_parts_of_another(town: Town, brow
     assert "/receipts/" not in (await theirs.get(f"{base}?q=330660")).text
 
 
-async def test_without_a_session_everything_leads_to_signing_in(town: Town, browsers: Browsers) -> None:
-    ids = await _connect_with_history(town)
+async def test_without_a_session_everything_leads_to_signing_in(installation: Installation, browsers: Browsers) -> None:
+    ids = await _connect_with_history(installation)
     nobody = browsers.new()
-    before = await _dump(town)
+    before = await _dump(installation)
     for route in ROUTES:
         if route.role is Role.anyone:
             continue
@@ -142,11 +148,11 @@ async def test_without_a_session_everything_leads_to_signing_in(town: Town, brow
         assert answer.status_code in (303, 401), (route.method, path)
         assert route.method == "POST" or path.endswith("/events") or answer.headers["location"].startswith("/sign-in")
         assert "Cafe Lviv" not in answer.text
-    assert await _dump(town) == before
+    assert await _dump(installation) == before
 
 
-async def test_the_operators_pages_are_the_operators(town: Town, browsers: Browsers) -> None:
-    ids = await _connect_with_history(town)
+async def test_the_operators_pages_are_the_operators(installation: Installation, browsers: Browsers) -> None:
+    ids = await _connect_with_history(installation)
     mine, operator = await browsers.new().sign_in(), await browsers.new().as_operator()
     assert (await mine.get("/operator")).status_code == 404
     assert (await mine.post(f"/operator/link/{ids['connection']}")).status_code == 404
@@ -155,17 +161,19 @@ async def test_the_operators_pages_are_the_operators(town: Town, browsers: Brows
 
 
 @pytest.mark.parametrize("cookie", ["", "x", "A" * 43, "0" * 4000, "'; DROP TABLE console_session; --", "\x7f"])
-async def test_a_forged_cookie_is_nobody(town: Town, browsers: Browsers, cookie: str) -> None:
-    await _connect_with_history(town)
+async def test_a_forged_cookie_is_nobody(installation: Installation, browsers: Browsers, cookie: str) -> None:
+    await _connect_with_history(installation)
     nobody = browsers.new()
     nobody.client.headers["cookie"] = f"console={cookie}"
     assert (await nobody.get("/")).headers["location"].startswith("/sign-in")
 
 
-async def test_the_database_alone_opens_no_session(town: Town, browsers: Browsers) -> None:
+async def test_the_database_alone_opens_no_session(installation: Installation, browsers: Browsers) -> None:
     mine = await browsers.new().sign_in()
     cookie = mine.client.cookies["console"]
-    stored = await town.host.store.read(lambda tx: tx.run(sqlalchemy.text("SELECT * FROM console_session")).all())
+    stored = await installation.host.store.read(
+        lambda tx: tx.run(sqlalchemy.text("SELECT * FROM console_session")).all()
+    )
     assert cookie not in repr(stored)
     assert KEY not in repr(stored)
     thief = browsers.new()
@@ -173,11 +181,13 @@ async def test_the_database_alone_opens_no_session(town: Town, browsers: Browser
     assert (await thief.get("/")).status_code == 303
 
 
-async def test_every_change_needs_the_csrf_token_of_this_browsers_own_pages(town: Town, browsers: Browsers) -> None:
-    ids = await _connect_with_history(town)
+async def test_every_change_needs_the_csrf_token_of_this_browsers_own_pages(
+    installation: Installation, browsers: Browsers
+) -> None:
+    ids = await _connect_with_history(installation)
     mine, theirs = await browsers.new().sign_in(), await browsers.new().sign_in(THEIRS)
     foreign = await theirs.csrf_token()
-    before = await _dump(town)
+    before = await _dump(installation)
     for route in ROUTES:
         if route.method != "POST" or route.role is Role.operator:
             continue
@@ -195,16 +205,18 @@ async def test_every_change_needs_the_csrf_token_of_this_browsers_own_pages(town
             f"/connections/{ids['connection']}/pause", data={"proof": token}, headers=headers
         )
         assert forged.status_code == 403, origin
-    assert await _dump(town) == before
+    assert await _dump(installation) == before
     assert (await mine.post(f"/connections/{ids['connection']}/pause", csrf_token=token)).status_code == 303
 
 
-async def test_guessing_gets_slower_for_an_address_and_stays_fast_for_others(town: Town, browsers: Browsers) -> None:
+async def test_guessing_gets_slower_for_an_address_and_stays_fast_for_others(
+    installation: Installation, browsers: Browsers
+) -> None:
     guesser, other = browsers.new(), browsers.new(address="203.0.113.9")
     statuses = [(await guesser.post("/sign-in", key=f"7loc_sc_guess{n}", next="/")).status_code for n in range(8)]
     assert statuses[0] == 303  # the sandbox knows any key
     await guesser.post("/sign-out")
-    town.sevenstamp.key = KEY
+    installation.sevenstamp.key = KEY
     statuses = [(await guesser.post("/sign-in", key=f"7loc_sc_guess{n}", next="/")).status_code for n in range(8)]
     assert statuses[:4] == [422] * 4
     assert set(statuses[4:]) == {429}
@@ -214,7 +226,7 @@ async def test_guessing_gets_slower_for_an_address_and_stays_fast_for_others(tow
     assert (await other.post("/sign-in", key=KEY, next="/")).status_code == 303
 
 
-async def test_a_right_key_does_not_forgive_wrong_passwords(town: Town, browsers: Browsers) -> None:
+async def test_a_right_key_does_not_forgive_wrong_passwords(installation: Installation, browsers: Browsers) -> None:
     guesser, statuses = browsers.new(), []
     for number in range(9):
         statuses.append((await guesser.post("/sign-in/operator", password=f"p{number}", next="/")).status_code)
@@ -225,8 +237,11 @@ async def test_a_right_key_does_not_forgive_wrong_passwords(town: Town, browsers
 
 
 async def test_behind_a_trusted_proxy_the_forwarded_address_counts(tmp_path: Any, monkeypatch: Any) -> None:
-    async with build(tmp_path, monkeypatch, trusted_proxies="10.0.0.0/8") as town, open_browsers(town) as browsers:
-        town.sevenstamp.key = KEY
+    async with (
+        build(tmp_path, monkeypatch, trusted_proxies="10.0.0.0/8") as installation,
+        open_browsers(installation) as browsers,
+    ):
+        installation.sevenstamp.key = KEY
         for number in range(8):
             browser = browsers.new(address="10.1.2.3")
             browser.client.headers["x-forwarded-for"] = f"1.1.1.1, 192.0.2.{number}"
@@ -238,24 +253,24 @@ async def test_behind_a_trusted_proxy_the_forwarded_address_counts(tmp_path: Any
         assert "Secure" in answer.headers["set-cookie"]
 
 
-async def test_a_flood_of_keys_is_not_passed_on(town: Town, browsers: Browsers) -> None:
+async def test_a_flood_of_keys_is_not_passed_on(installation: Installation, browsers: Browsers) -> None:
     calls = 0
-    sevenstamp = town.sevenstamp
+    sevenstamp = installation.sevenstamp
 
     async def counted(scope: Any, receive: Any, send: Any) -> None:
         nonlocal calls
         calls += 1
         await type(sevenstamp).__call__(sevenstamp, scope, receive, send)
 
-    assert town.host.sevenstamp is not None
-    original = town.host.sevenstamp.exchange
+    assert installation.host.sevenstamp is not None
+    original = installation.host.sevenstamp.exchange
 
     async def exchange(*arguments: Any, **options: Any) -> Any:
         nonlocal calls
         calls += 1
         return await original(*arguments, **options)
 
-    town.host.sevenstamp.exchange = exchange  # type: ignore[method-assign]
+    installation.host.sevenstamp.exchange = exchange  # type: ignore[method-assign]
     sevenstamp.key = KEY
     answers = [
         (
@@ -268,24 +283,24 @@ async def test_a_flood_of_keys_is_not_passed_on(town: Town, browsers: Browsers) 
     assert (await browsers.new().post("/sign-in", key="no key at all", next="/")).status_code in (422, 429)
 
 
-async def test_a_session_ends_within_five_minutes_of_its_key(town: Town, browsers: Browsers) -> None:
-    town.host.store.clock = clock = MovableClock()
+async def test_a_session_ends_within_five_minutes_of_its_key(installation: Installation, browsers: Browsers) -> None:
+    installation.host.store.clock = clock = MovableClock()
     mine = await browsers.new().sign_in(remember="1")
     other = await browsers.new().sign_in(f"{KEY}--anna", remember="1")
-    town.sevenstamp.revoked.add(KEY)
+    installation.sevenstamp.revoked.add(KEY)
     clock.ahead = 5 * MINUTE
     assert (await mine.get("/")).headers["location"].startswith("/sign-in")
     assert (await other.get("/")).status_code == 200
 
 
-async def test_sessions_end_by_idleness_and_age_and_by_hand(town: Town, browsers: Browsers) -> None:
-    town.host.store.clock = clock = MovableClock()
+async def test_sessions_end_by_idleness_and_age_and_by_hand(installation: Installation, browsers: Browsers) -> None:
+    installation.host.store.clock = clock = MovableClock()
     mine, phone = await browsers.new().sign_in(), await browsers.new().sign_in(remember="1")
     clock.ahead = 9 * HOUR
     assert (await mine.get("/")).status_code == 303
     assert (await phone.get("/")).status_code == 200
     laptop = await browsers.new().sign_in()
-    devices = await town.host.store.read(lambda tx: access.sessions.devices(tx, _business(tx)))
+    devices = await installation.host.store.read(lambda tx: access.sessions.devices(tx, _business(tx)))
     phone_session = next(session for session in devices if session.remembered)
     assert (await laptop.post(f"/devices/{phone_session.id_hash}/sign-out")).status_code == 303
     assert (await phone.get("/")).status_code == 303
@@ -297,24 +312,26 @@ def _business(tx: Any) -> str:
     return str(tx.run(sqlalchemy.text("SELECT business_id FROM console_session LIMIT 1")).scalar_one())
 
 
-async def test_a_new_key_takes_the_place_of_a_dead_one(town: Town, browsers: Browsers) -> None:
-    await _connect_with_history(town)
-    connection_id = town.connection.id
-    town.sevenstamp.revoked.add(KEY)
-    town.cafe.sell(town.cafe.client(ANNA))
-    await town.sync()
-    assert (await town.host.services.connections.get(connection_id)).health is Health.needs_authorisation
+async def test_a_new_key_takes_the_place_of_a_dead_one(installation: Installation, browsers: Browsers) -> None:
+    await _connect_with_history(installation)
+    connection_id = installation.connection.id
+    installation.sevenstamp.revoked.add(KEY)
+    installation.cafe.sell(installation.cafe.client(ANNA))
+    await installation.sync()
+    assert (await installation.host.services.connections.get(connection_id)).health is Health.needs_authorisation
     browser = await browsers.new().sign_in(f"{KEY}--borys")
     assert "7stamp refuses the key of 1 till." in (await browser.get("/")).text
     await browser.post("/keys/replace")
-    assert (await town.host.services.connections.get(connection_id)).health is Health.active
-    assert (await town.host.services.connections.get(connection_id)).key_login == "borys"
-    lines = await town.host.store.read(lambda tx: ledger.journal.of_connection(tx, connection_id))
+    assert (await installation.host.services.connections.get(connection_id)).health is Health.active
+    assert (await installation.host.services.connections.get(connection_id)).key_login == "borys"
+    lines = await installation.host.store.read(lambda tx: ledger.journal.of_connection(tx, connection_id))
     assert [line.by for line in lines if line.message.id == "connection.edited.key"] == ["borys"]
 
 
-async def test_disconnecting_and_diagnostics_ask_for_a_key_of_this_business(town: Town, browsers: Browsers) -> None:
-    ids = await _connect_with_history(town)
+async def test_disconnecting_and_diagnostics_ask_for_a_key_of_this_business(
+    installation: Installation, browsers: Browsers
+) -> None:
+    ids = await _connect_with_history(installation)
     mine = await browsers.new().sign_in()
     for path in ("disconnect", "diagnostics"):
         for secret in ("", "7loc_sc_somebody_elses_key"):
@@ -323,10 +340,10 @@ async def test_disconnecting_and_diagnostics_ask_for_a_key_of_this_business(town
     file = await mine.post(f"/connections/{ids['connection']}/diagnostics", secret=KEY)
     assert file.headers["content-type"] == "application/zip"
     assert (await mine.post(f"/connections/{ids['connection']}/disconnect", secret=KEY)).status_code == 303
-    assert await town.host.services.connections.list_all() == []
+    assert await installation.host.services.connections.list_all() == []
 
 
-async def test_the_headers_leave_no_way_for_others(town: Town, browsers: Browsers) -> None:
+async def test_the_headers_leave_no_way_for_others(installation: Installation, browsers: Browsers) -> None:
     answer = await browsers.new().get("/sign-in")
     policy = answer.headers["content-security-policy"]
     assert "default-src 'none'" in policy
@@ -351,39 +368,41 @@ def test_no_form_leads_to_another_site(address: str) -> None:
     assert local_path("/connections/x?q=1") == "/connections/x?q=1"
 
 
-async def test_what_cafes_and_tills_call_things_is_shown_as_text(town: Town, browsers: Browsers) -> None:
-    await _connect_with_history(town)
-    await town.host.services.connections.edit(town.connection.id, {}, title="<script>alert(1)</script>")
+async def test_what_cafes_and_tills_call_things_is_shown_as_text(
+    installation: Installation, browsers: Browsers
+) -> None:
+    await _connect_with_history(installation)
+    await installation.host.services.connections.edit(installation.connection.id, {}, title="<script>alert(1)</script>")
     mine = await browsers.new().sign_in()
     for path in (
         "/",
-        f"/connections/{town.connection.id}",
-        f"/connections/{town.connection.id}?q=<script>alert(1)</script>",
+        f"/connections/{installation.connection.id}",
+        f"/connections/{installation.connection.id}?q=<script>alert(1)</script>",
     ):
         text = (await mine.get(path)).text
         assert "<script>alert(1)</script>" not in text
         assert "&lt;script&gt;alert(1)" in text
 
 
-async def test_a_key_is_never_shown_again(town: Town, browsers: Browsers) -> None:
-    ids = await _connect_with_history(town)
+async def test_a_key_is_never_shown_again(installation: Installation, browsers: Browsers) -> None:
+    ids = await _connect_with_history(installation)
     mine = await browsers.new().sign_in()
     draft = (await mine.post("/connect/poster")).headers["location"].split("/")[2]
-    text = (await mine.post(f"/connect/{draft}/authorise", **{"set.access_token": town.cafe.token + "0"})).text
+    text = (await mine.post(f"/connect/{draft}/authorise", **{"set.access_token": installation.cafe.token + "0"})).text
     for path in ("", "/settings", "/rule", "/welcome", "/disconnect", "/diagnostics", "?q=1"):
         text += (await mine.get(f"/connections/{ids['connection']}{path}")).text
     text += (await mine.get("/devices")).text + (await mine.get(f"/connect/{draft}/key")).text
     assert KEY not in text
-    assert town.cafe.token not in text
-    assert town.cafe.token.partition(":")[2] not in text
+    assert installation.cafe.token not in text
+    assert installation.cafe.token.partition(":")[2] not in text
     assert "ending in 9f81" in text
 
 
 async def test_a_link_ends_with_whatever_allowed_it(
-    town: Town, browsers: Browsers, monkeypatch: pytest.MonkeyPatch
+    installation: Installation, browsers: Browsers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(key_rechecks, "ANSWER_LIFETIME", 0.0)
-    town.host.store.clock = clock = MovableClock()
+    installation.host.store.clock = clock = MovableClock()
 
     async def opens(path: str) -> bool:
         fresh = browsers.new()
@@ -399,28 +418,30 @@ async def test_a_link_ends_with_whatever_allowed_it(
     # the operator's password changes
     operator = await browsers.new().as_operator()
     link = await operator.make_link()
-    await town.host.store.write(lambda tx: access.operator_password.set_password_hash(tx, "another"))
+    await installation.host.store.write(lambda tx: access.operator_password.set_password_hash(tx, "another"))
     assert not await opens(link)
     # the key is refused: a chain of links does not outlive it
     cafe = await browsers.new().sign_in()
     link = await cafe.make_link()
-    town.sevenstamp.revoked.add(KEY)
+    installation.sevenstamp.revoked.add(KEY)
     clock.ahead = 2 * MINUTE
     assert not await opens(link)
 
 
-async def test_what_a_page_asks_by_itself_does_not_keep_a_session_alive(town: Town, browsers: Browsers) -> None:
-    await _connect_with_history(town)
-    town.host.store.clock = clock = MovableClock()
+async def test_what_a_page_asks_by_itself_does_not_keep_a_session_alive(
+    installation: Installation, browsers: Browsers
+) -> None:
+    await _connect_with_history(installation)
+    installation.host.store.clock = clock = MovableClock()
     mine = await browsers.new().sign_in()
     for _ in range(9):
         clock.ahead += HOUR
-        answer = await mine.get(f"/connections/{town.connection.id}?part=now")
+        answer = await mine.get(f"/connections/{installation.connection.id}?part=now")
     assert answer.status_code == 401
     assert (await mine.get("/")).status_code == 303
 
 
-async def test_forms_of_strangers_are_not_saved(town: Town, browsers: Browsers) -> None:
+async def test_forms_of_strangers_are_not_saved(installation: Installation, browsers: Browsers) -> None:
     stranger = browsers.new()
     for size in (10, 20_000):
         answer = await stranger.post("/connect/x/authorise", csrf_token="", **{"set.access_token": "\u00ff" * size})
@@ -428,27 +449,33 @@ async def test_forms_of_strangers_are_not_saved(town: Town, browsers: Browsers) 
         assert re.search(r'name="kept" value=""', answer.text)
 
 
-async def test_sessions_links_and_searches_are_bounded(town: Town, browsers: Browsers) -> None:
-    await _connect_with_history(town)
+async def test_sessions_links_and_searches_are_bounded(installation: Installation, browsers: Browsers) -> None:
+    await _connect_with_history(installation)
     browser = await browsers.new().sign_in()
-    sessions = await town.host.store.read(lambda tx: access.sessions.devices(tx, town.connection.business_id))
+    sessions = await installation.host.store.read(
+        lambda tx: access.sessions.devices(tx, installation.connection.business_id)
+    )
     principal = sessions[0].principal
     for _ in range(103):
-        await town.host.store.write(
+        await installation.host.store.write(
             lambda tx: access.sessions.begin(tx, principal, device="", remembered=False, lives=DAY)
         )
     browser = await browsers.new().sign_in()
-    devices = await town.host.store.read(lambda tx: access.sessions.devices(tx, town.connection.business_id))
+    devices = await installation.host.store.read(
+        lambda tx: access.sessions.devices(tx, installation.connection.business_id)
+    )
     assert len(devices) == 100
     for _ in range(25):
         await browser.post("/devices/link")
-    links = await town.host.store.read(lambda tx: tx.run(sqlalchemy.text("SELECT count(*) FROM console_link")).scalar())
+    links = await installation.host.store.read(
+        lambda tx: tx.run(sqlalchemy.text("SELECT count(*) FROM console_link")).scalar()
+    )
     assert links == 20
-    base = f"/connections/{town.connection.id}"
-    town.cafe.sell(0)
-    await town.sync()
-    receipts = await town.host.store.read(
-        lambda tx: queries.receipts.search(tx, town.connection, [queries.receipts.SearchTerm(receipt="330661")])
+    base = f"/connections/{installation.connection.id}"
+    installation.cafe.sell(0)
+    await installation.sync()
+    receipts = await installation.host.store.read(
+        lambda tx: queries.receipts.search(tx, installation.connection, [queries.receipts.SearchTerm(receipt="330661")])
     )
     answers = [
         await browser.post(f"{base}/receipts/{receipts[0].id}/find-card", who=f"{number:06d}") for number in range(25)
@@ -456,19 +483,21 @@ async def test_sessions_links_and_searches_are_bounded(town: Town, browsers: Bro
     assert "Too many tries" in answers[-1].text
 
 
-async def test_what_7stamp_says_of_a_key_is_not_asked_at_every_look(town: Town, browsers: Browsers) -> None:
+async def test_what_7stamp_says_of_a_key_is_not_asked_at_every_look(
+    installation: Installation, browsers: Browsers
+) -> None:
     mine = await browsers.new().sign_in()
     draft = (await mine.post("/connect/poster")).headers["location"].rpartition("/")[0]
-    await mine.post(f"{draft}/authorise", **{"set.access_token": town.cafe.token})
-    assert town.host.sevenstamp is not None
-    calls, original = 0, town.host.sevenstamp.exchange
+    await mine.post(f"{draft}/authorise", **{"set.access_token": installation.cafe.token})
+    assert installation.host.sevenstamp is not None
+    calls, original = 0, installation.host.sevenstamp.exchange
 
     async def exchange(*arguments: Any, **options: Any) -> Any:
         nonlocal calls
         calls += 1
         return await original(*arguments, **options)
 
-    town.host.sevenstamp.exchange = exchange  # type: ignore[method-assign]
+    installation.host.sevenstamp.exchange = exchange  # type: ignore[method-assign]
     for _ in range(20):
         assert (await mine.get(f"{draft}/key")).status_code == 200
     assert calls == 1
@@ -488,16 +517,18 @@ async def test_what_7stamp_says_of_a_key_is_not_asked_at_every_look(town: Town, 
 async def test_a_forwarded_address_is_read_as_proxies_write_it(
     tmp_path: Any, monkeypatch: Any, peer: str, lines: list[str], address: str
 ) -> None:
-    async with build(tmp_path, monkeypatch, trusted_proxies="10.0.0.0/8") as town:
+    async with build(tmp_path, monkeypatch, trusted_proxies="10.0.0.0/8") as installation:
         headers = [(b"x-forwarded-for", line.encode()) for line in lines]
         scope = {"type": "http", "client": (peer, 1), "headers": headers}
-        assert Clients(town.host).address(HTTPConnection(scope)) == address
+        assert Clients(installation.host).address(HTTPConnection(scope)) == address
 
 
-async def test_whoever_comes_by_a_link_waits_until_7stamp_vouches_for_the_key(town: Town, browsers: Browsers) -> None:
+async def test_whoever_comes_by_a_link_waits_until_7stamp_vouches_for_the_key(
+    installation: Installation, browsers: Browsers
+) -> None:
     mine = await browsers.new().sign_in()
     link = await mine.make_link()
-    town.sevenstamp.faults = Faults(status_500=1.0)
+    installation.sevenstamp.faults = Faults(status_500=1.0)
     other = browsers.new()
     await other.post(link)
     assert {answer.status_code for answer in await asyncio.gather(*(other.get("/") for _ in range(4)))} == {303}

@@ -12,7 +12,7 @@ import pytest
 from connectors.store import connections
 from connectors.store.connections.drafts import Draft, DraftContent
 from connectors.web.console.pages import ROUTERS
-from tests.town import ANNA, KEY, Town
+from tests.installation import ANNA, KEY, Installation
 from tests.web.browser import Browser, Browsers, open_browsers
 from tests.web.test_teaching_pages import FORM, SALE
 from webhook_connector.settings import WebhookSettings
@@ -37,37 +37,39 @@ DAYS = [
 
 
 @pytest.fixture
-async def browsers(town: Town) -> AsyncIterator[Browsers]:
-    async with open_browsers(town) as browsers:
+async def browsers(installation: Installation) -> AsyncIterator[Browsers]:
+    async with open_browsers(installation) as browsers:
         yield browsers
 
 
-async def draft_of(town: Town, address: str) -> Draft:
-    draft_id, owner = address.split("/")[2], await owner_of(town)
-    draft = await town.host.store.read(lambda tx: connections.drafts.get(tx, draft_id, owner))
+async def draft_of(installation: Installation, address: str) -> Draft:
+    draft_id, owner = address.split("/")[2], await owner_of(installation)
+    draft = await installation.host.store.read(lambda tx: connections.drafts.get(tx, draft_id, owner))
     assert draft is not None
     return draft
 
 
-async def owner_of(town: Town) -> str:
-    assert town.host.sevenstamp is not None
-    return (await town.host.sevenstamp.with_key(KEY).me()).business.id
+async def owner_of(installation: Installation) -> str:
+    assert installation.host.sevenstamp is not None
+    return (await installation.host.sevenstamp.with_key(KEY).me()).business.id
 
 
-async def stations(town: Town, mine: Browser, connector: str, first: dict[str, str]) -> dict[str, DraftContent]:
+async def stations(
+    installation: Installation, mine: Browser, connector: str, first: dict[str, str]
+) -> dict[str, DraftContent]:
     """What a draft holds before the first step and after each."""
     address = (await mine.post(f"/connect/{connector}")).headers["location"].removesuffix("/authorise")
-    station = {"begun": (await draft_of(town, address)).content}
+    station = {"begun": (await draft_of(installation, address)).content}
     if connector == "webhook":
         await mine.post(f"{address}/sample", pasted=json.dumps(SALE))
-        station["taught"] = (await draft_of(town, address)).content
+        station["taught"] = (await draft_of(installation, address)).content
     assert (await mine.post(f"{address}/authorise", **first)).headers["location"].endswith("/key")
-    station["joined"] = (await draft_of(town, address)).content
+    station["joined"] = (await draft_of(installation, address)).content
     await mine.post(f"{address}/key", use="own")
-    station["keyed"] = (await draft_of(town, address)).content
+    station["keyed"] = (await draft_of(installation, address)).content
     await mine.get(f"{address}/where")
     await mine.post(f"{address}/where", location="1")
-    station["placed"] = (await draft_of(town, address)).content
+    station["placed"] = (await draft_of(installation, address)).content
     assert station["placed"].scope is not None
     # a step may be gone to with what later ones need, and without what earlier ones gave
     whole = station["placed"]
@@ -79,24 +81,26 @@ async def stations(town: Town, mine: Browser, connector: str, first: dict[str, s
 
 @pytest.mark.parametrize(("connector", "first"), [("poster", {}), ("webhook", FORM)])
 async def test_every_step_of_connecting_can_be_asked_for_before_and_after_every_other(
-    town: Town, browsers: Browsers, connector: str, first: dict[str, str]
+    installation: Installation, browsers: Browsers, connector: str, first: dict[str, str]
 ) -> None:
     mine = await browsers.new().sign_in()
-    fields = first or {"set.access_token": town.cafe.token}
+    fields = first or {"set.access_token": installation.cafe.token}
     stumbled = []
-    owner, proof = await owner_of(town), await mine.csrf_token()
+    owner, proof = await owner_of(installation), await mine.csrf_token()
     forms: list[dict[str, str]] = [
         {},
         {"key": "nonsense", "use": "own", "location": "1", "field": "map_paid"},
         {"key": "?"},
     ]
-    for station, content in (await stations(town, mine, connector, fields)).items():
+    for station, content in (await stations(installation, mine, connector, fields)).items():
         for route in STEPS:
             for form in forms if route.method == "POST" else [{}]:
-                draft = await town.host.store.write(lambda tx: connections.drafts.create(tx, owner, connector))
-                made = await town.host.store.read(lambda tx, draft=draft: connections.drafts.get(tx, draft, owner))  # type: ignore[misc]
+                draft = await installation.host.store.write(lambda tx: connections.drafts.create(tx, owner, connector))
+                made = await installation.host.store.read(
+                    lambda tx, draft=draft: connections.drafts.get(tx, draft, owner)
+                )  # type: ignore[misc]
                 assert made is not None
-                await town.host.services.drafts.save(made, content)
+                await installation.host.services.drafts.save(made, content)
                 path = route.path.format(draft=draft)
                 answer = await (mine.post(path, proof, **form) if route.method == "POST" else mine.get(path))
                 if answer.status_code >= 500:
@@ -106,12 +110,14 @@ async def test_every_step_of_connecting_can_be_asked_for_before_and_after_every_
     assert stumbled == []
 
 
-async def test_no_setting_of_any_till_keeps_its_draft_from_being_opened_again(town: Town, browsers: Browsers) -> None:
+async def test_no_setting_of_any_till_keeps_its_draft_from_being_opened_again(
+    installation: Installation, browsers: Browsers
+) -> None:
     mine = await browsers.new().sign_in()
     proof = await mine.csrf_token()
     address = (await mine.post("/connect/webhook")).headers["location"].removesuffix("/authorise")
     await mine.post(f"{address}/sample", proof, pasted=json.dumps(SALE))
-    draft = await draft_of(town, address)
+    draft = await draft_of(installation, address)
     stumbled = []
 
     async def saved(**values: str) -> httpx.Response:
@@ -120,7 +126,7 @@ async def test_no_setting_of_any_till_keeps_its_draft_from_being_opened_again(to
 
     async def walked(name: str, values: dict[str, str]) -> None:
         """Keep settings as they are and open the draft's pages again."""
-        await town.host.store.write(lambda tx: connections.drafts.save(tx, draft, draft.content))
+        await installation.host.store.write(lambda tx: connections.drafts.save(tx, draft, draft.content))
         answers = [await saved(then="teach", **values)]
         answers += [await mine.get(f"{address}/{page}") for page in ("authorise", "teach?all=1")]
         answers.append(await saved(**values))
@@ -138,13 +144,13 @@ async def test_no_setting_of_any_till_keeps_its_draft_from_being_opened_again(to
     assert stumbled == []
 
 
-async def test_a_search_for_any_day_or_sign_is_answered(town: Town, browsers: Browsers) -> None:
-    await town.connect()
-    town.cafe.sell(town.cafe.client(ANNA))
-    await town.sync()
+async def test_a_search_for_any_day_or_sign_is_answered(installation: Installation, browsers: Browsers) -> None:
+    await installation.connect()
+    installation.cafe.sell(installation.cafe.client(ANNA))
+    await installation.sync()
     mine, operator = await browsers.new().sign_in(), await browsers.new().as_operator()
     stumbled = []
-    for browser, path in ((mine, f"/connections/{town.connection.id}"), (operator, "/operator")):
+    for browser, path in ((mine, f"/connections/{installation.connection.id}"), (operator, "/operator")):
         for words in DAYS:
             if (await browser.get(path, params={"q": words})).status_code not in (200, 404):
                 stumbled.append((path, words))

@@ -28,9 +28,9 @@ from connectors.web.console.pages import ROUTERS
 from connectors.web.console.posted_form import MAX_FORM_BYTES
 from connectors.web.limited_protocol import limited
 from connectors.web.limits import Limits
+from tests.installation import KEY, Installation
 from tests.processes import origin_in, run, started
-from tests.stage import until
-from tests.town import KEY, Town
+from tests.served_installation import until
 from tests.web.browser import Browser, open_browsers
 
 LOOPBACK = ip_network("127.0.0.0/8")
@@ -111,9 +111,9 @@ async def served(
                 await client.close()
 
 
-def host_of(town: Town, **limits: Any) -> Any:
-    """The town's host, served within these limits."""
-    return served(application(town.host), town.host.refused, **limits)
+def host_of(installation: Installation, **limits: Any) -> Any:
+    """The installation's host, served within these limits."""
+    return served(application(installation.host), installation.host.refused, **limits)
 
 
 def post(path: str, body: bytes, *more: bytes, length: int | None = None) -> bytes:
@@ -130,8 +130,8 @@ def hook(size: int, sent: int | None = None) -> bytes:
 # --- headers and target -----------------------------------------------------------------------------------------
 
 
-async def test_headers_over_64_kib_are_refused_with_431_and_counted(town: Town) -> None:
-    async with host_of(town) as server:
+async def test_headers_over_64_kib_are_refused_with_431_and_counted(installation: Installation) -> None:
+    async with host_of(installation) as server:
         for size in (64 * KIB, 40 * KIB * KIB):
             client = await server.client()
             sending = asyncio.create_task(client.send(HEALTH + b"Cookie: " + b"a" * size))
@@ -144,11 +144,11 @@ async def test_headers_over_64_kib_are_refused_with_431_and_counted(town: Town) 
         assert (await server.ask(HEALTH + many + b"\r\n")).status == 431
         assert server.refused == {"headers too large": 3}
     # the host stopped with its server, and has written the counters
-    assert (await town.host.store.read(counters.read_counters))["refused: headers too large"] == 3
+    assert (await installation.host.store.read(counters.read_counters))["refused: headers too large"] == 3
 
 
-async def test_headers_just_below_the_limits_are_taken(town: Town) -> None:
-    async with host_of(town) as server:
+async def test_headers_just_below_the_limits_are_taken(installation: Installation) -> None:
+    async with host_of(installation) as server:
         large = b"X-Large: " + b"a" * (64 * KIB - len(HEALTH) - 13) + b"\r\n\r\n"
         assert len(HEALTH + large) == 64 * KIB
         assert (await server.ask(HEALTH + large)).status == 200
@@ -156,13 +156,13 @@ async def test_headers_just_below_the_limits_are_taken(town: Town) -> None:
         assert (await server.ask(HEALTH + many + b"\r\n")).status == 200
 
 
-async def test_many_small_headers_are_refused_for_what_they_take_in_memory(town: Town) -> None:
-    async with host_of(town) as server:
+async def test_many_small_headers_are_refused_for_what_they_take_in_memory(installation: Installation) -> None:
+    async with host_of(installation) as server:
         assert (await server.ask(HEALTH + b"a:\r\n" * 1001 + b"\r\n")).status == 431
 
 
-async def test_a_target_over_8_kib_is_refused_with_414(town: Town) -> None:
-    async with host_of(town) as server:
+async def test_a_target_over_8_kib_is_refused_with_414(installation: Installation) -> None:
+    async with host_of(installation) as server:
         for size in (8 * KIB + 1, KIB * KIB):
             answer = await server.ask(b"GET /" + b"a" * (size - 1) + b" HTTP/1.1\r\nHost: host\r\n\r\n")
             assert (answer.status, "at most 8 KiB" in answer.body) == (414, True)
@@ -172,8 +172,8 @@ async def test_a_target_over_8_kib_is_refused_with_414(town: Town) -> None:
         assert server.refused == {"address too long": 2}
 
 
-async def test_what_is_no_request_is_refused_with_400(town: Town) -> None:
-    async with host_of(town) as server:
+async def test_what_is_no_request_is_refused_with_400(installation: Installation) -> None:
+    async with host_of(installation) as server:
         assert (await server.ask(b"\x16\x03\x01 hello\r\n\r\n")).status == 400
 
 
@@ -181,8 +181,8 @@ async def test_what_is_no_request_is_refused_with_400(town: Town) -> None:
 
 
 @pytest.mark.parametrize("begun", [b"", b"\r\n", b"GET", HEALTH, HEALTH + b"X-Slow: a"])
-async def test_headers_that_do_not_end_are_answered_408_and_closed(town: Town, begun: bytes) -> None:
-    async with host_of(town, header_seconds=0.3) as server:
+async def test_headers_that_do_not_end_are_answered_408_and_closed(installation: Installation, begun: bytes) -> None:
+    async with host_of(installation, header_seconds=0.3) as server:
         client = await server.client(begun)
         answer = await client.answer()
         assert (answer.status, "took longer" in answer.body) == (408, True)
@@ -190,8 +190,8 @@ async def test_headers_that_do_not_end_are_answered_408_and_closed(town: Town, b
 
 
 @pytest.mark.parametrize("part", ["headers", "body"])
-async def test_a_byte_now_and_then_does_not_keep_a_request_open(town: Town, part: str) -> None:
-    async with host_of(town, header_seconds=0.4, body_seconds=0.4) as server:
+async def test_a_byte_now_and_then_does_not_keep_a_request_open(installation: Installation, part: str) -> None:
+    async with host_of(installation, header_seconds=0.4, body_seconds=0.4) as server:
         client = await server.client(HEALTH + b"X-Slow: " if part == "headers" else hook(1000, 1))
         answer = asyncio.create_task(client.answer())
         while not answer.done():
@@ -201,8 +201,8 @@ async def test_a_byte_now_and_then_does_not_keep_a_request_open(town: Town, part
         assert server.refused == {f"{part} too slow": 1}
 
 
-async def test_a_body_that_does_not_end_is_answered_408_and_closed(town: Town) -> None:
-    async with host_of(town, body_seconds=0.3) as server:
+async def test_a_body_that_does_not_end_is_answered_408_and_closed(installation: Installation) -> None:
+    async with host_of(installation, body_seconds=0.3) as server:
         for request in (
             hook(1000, 10),
             post("/sign-in", b"key=", length=1000),
@@ -214,8 +214,8 @@ async def test_a_body_that_does_not_end_is_answered_408_and_closed(town: Town) -
             assert await client.closed()
 
 
-async def test_a_later_request_of_a_connection_has_the_same_time(town: Town) -> None:
-    async with host_of(town, header_seconds=1) as server:
+async def test_a_later_request_of_a_connection_has_the_same_time(installation: Installation) -> None:
+    async with host_of(installation, header_seconds=1) as server:
         client = await server.client(HEALTH + b"\r\n")
         assert (await client.answer()).status == 200
         await client.send(HEALTH)
@@ -223,8 +223,8 @@ async def test_a_later_request_of_a_connection_has_the_same_time(town: Town) -> 
         assert await client.closed()
 
 
-async def test_a_connection_ends_whose_body_came_after_its_answer(town: Town) -> None:
-    async with host_of(town, header_seconds=1) as server:
+async def test_a_connection_ends_whose_body_came_after_its_answer(installation: Installation) -> None:
+    async with host_of(installation, header_seconds=1) as server:
         client = await server.client(hook(MOST_BODY + 1, 0))
         assert (await client.answer()).status == 413
         await client.send(b" " * (MOST_BODY + 1))
@@ -232,14 +232,14 @@ async def test_a_connection_ends_whose_body_came_after_its_answer(town: Town) ->
         assert not server.refused
 
 
-async def test_a_live_stream_outlives_every_time_limit(town: Town) -> None:
-    await town.connect()
+async def test_a_live_stream_outlives_every_time_limit(installation: Installation) -> None:
+    await installation.connect()
     async with (
-        host_of(town, header_seconds=1, body_seconds=1, unread_seconds=1) as server,
+        host_of(installation, header_seconds=1, body_seconds=1, unread_seconds=1) as server,
         httpx.AsyncClient(base_url=server.origin, trust_env=False) as client,
     ):
         await (await Browser(client).sign_in(KEY)).get("/")
-        async with client.stream("GET", f"/connections/{town.connection.id}/events") as stream:
+        async with client.stream("GET", f"/connections/{installation.connection.id}/events") as stream:
             lines = stream.aiter_lines()
             async for line in lines:  # said every three seconds
                 if line == ": still here":
@@ -250,8 +250,8 @@ async def test_a_live_stream_outlives_every_time_limit(town: Town) -> None:
 # --- connections ------------------------------------------------------------------------------------------------
 
 
-async def test_one_address_has_so_many_connections_and_the_rest_are_answered_503(town: Town) -> None:
-    async with host_of(town, connections_per_address=3) as server:
+async def test_one_address_has_so_many_connections_and_the_rest_are_answered_503(installation: Installation) -> None:
+    async with host_of(installation, connections_per_address=3) as server:
         first = [await server.client(HEALTH) for _ in range(3)]
         for _ in range(2):
             refused = await server.client()
@@ -270,8 +270,8 @@ async def _is_taken(server: Served) -> bool:
         return False
 
 
-async def test_a_trusted_proxy_speaks_for_many_and_all_together_are_bounded(town: Town) -> None:
-    async with host_of(town, proxied=True, connections_per_address=1, connections=4) as server:
+async def test_a_trusted_proxy_speaks_for_many_and_all_together_are_bounded(installation: Installation) -> None:
+    async with host_of(installation, proxied=True, connections_per_address=1, connections=4) as server:
         clients = [await server.client(HEALTH) for _ in range(4)]
         assert (await server.ask(HEALTH + b"\r\n")).status == 503
         assert server.refused == {"too many connections": 1}
@@ -284,10 +284,10 @@ async def test_a_trusted_proxy_speaks_for_many_and_all_together_are_bounded(town
 
 @pytest.mark.parametrize("of_one_address", [True, False])
 async def test_unfinished_bodies_have_one_total_which_ends_with_those_who_sent_them(
-    town: Town, of_one_address: bool
+    installation: Installation, of_one_address: bool
 ) -> None:
     limits = {"unfinished_bytes_per_address" if of_one_address else "unfinished_bytes": 512 * KIB}
-    async with host_of(town, proxied=not of_one_address, **limits) as server:
+    async with host_of(installation, proxied=not of_one_address, **limits) as server:
         begun = hook(MOST_BODY, 200 * KIB)
         first = [await server.client(begun) for _ in range(2)]
         await _heard(server)
@@ -313,8 +313,8 @@ async def _heard(server: Served) -> None:
         assert (await server.ask(HEALTH + b"\r\n")).status == 200
 
 
-async def test_unfinished_headers_count_to_the_same_total(town: Town) -> None:
-    async with host_of(town, unfinished_bytes=100 * KIB) as server:
+async def test_unfinished_headers_count_to_the_same_total(installation: Installation) -> None:
+    async with host_of(installation, unfinished_bytes=100 * KIB) as server:
         for _ in range(2):
             await server.client(HEALTH + b"X: " + b"a" * (40 * KIB))
         await _heard(server)
@@ -379,8 +379,10 @@ async def test_a_client_that_reads_no_answer_is_given_up() -> None:
 
 
 @pytest.mark.parametrize(("path", "most"), [("/hooks/tills/poster", MOST_BODY), ("/sign-in", MAX_FORM_BYTES)])
-async def test_a_body_said_to_be_too_large_is_refused_before_it_is_sent(town: Town, path: str, most: int) -> None:
-    async with host_of(town) as server:
+async def test_a_body_said_to_be_too_large_is_refused_before_it_is_sent(
+    installation: Installation, path: str, most: int
+) -> None:
+    async with host_of(installation) as server:
         assert (await server.ask(post(path, b"", length=most + 1))).status == 413
         client = await server.client(post(path, b"", b"Expect: 100-continue", length=most + 1))
         assert (await client.answer()).status == 413  # and no `100 Continue` before it
@@ -390,8 +392,8 @@ async def test_a_body_said_to_be_too_large_is_refused_before_it_is_sent(town: To
             assert (await server.ask(request)).status == 400
 
 
-async def test_the_largest_hook_is_taken_whole_and_in_chunks(town: Town) -> None:
-    async with host_of(town) as server:
+async def test_the_largest_hook_is_taken_whole_and_in_chunks(installation: Installation) -> None:
+    async with host_of(installation) as server:
         assert (await server.ask(hook(MOST_BODY))).status == 400  # read, and not understood
         head = b"POST /hooks/tills/poster HTTP/1.1\r\nHost: host\r\nTransfer-Encoding: chunked\r\n\r\n"
         tiny = b"1\r\n \r\n" * (64 * KIB) + b"0\r\n\r\n"
@@ -402,8 +404,8 @@ async def test_the_largest_hook_is_taken_whole_and_in_chunks(town: Town) -> None
 
 
 @pytest.mark.parametrize("end", [b"1;" + b"a" * 100 * KIB, b"0\r\n" + b"X-Trailer: aaaaaaa\r\n" * 10 * KIB])
-async def test_chunk_extensions_and_trailers_count_as_headers_do(town: Town, end: bytes) -> None:
-    async with host_of(town) as server:
+async def test_chunk_extensions_and_trailers_count_as_headers_do(installation: Installation, end: bytes) -> None:
+    async with host_of(installation) as server:
         head = b"POST /hooks/tills/poster HTTP/1.1\r\nHost: host\r\nTransfer-Encoding: chunked\r\n\r\n"
         client = await server.client(head)
         await client.send(end)
@@ -429,16 +431,16 @@ async def test_trailers_do_not_become_headers() -> None:
 # --- several requests on a connection -----------------------------------------------------------------------------
 
 
-async def test_requests_that_follow_each_other_at_once_are_answered_in_turn(town: Town) -> None:
-    async with host_of(town) as server:
+async def test_requests_that_follow_each_other_at_once_are_answered_in_turn(installation: Installation) -> None:
+    async with host_of(installation) as server:
         client = await server.client((HEALTH + b"\r\n") * 3 + hook(60 * KIB) + HEALTH + b"\r\n")
         assert [(await client.answer()).status for _ in range(5)] == [200, 200, 200, 400, 200]
         await client.send(b"\r\n" + HEALTH + b"\r\n")
         assert (await client.answer()).status == 200
 
 
-async def test_a_thousand_requests_at_once_on_a_connection_end_it_and_nothing_else(town: Town) -> None:
-    async with host_of(town) as server:
+async def test_a_thousand_requests_at_once_on_a_connection_end_it_and_nothing_else(installation: Installation) -> None:
+    async with host_of(installation) as server:
         client = await server.client((HEALTH + b"\r\n") * 1000)
         assert await client.closed()
         assert server.refused == {"too many requests before an answer": 1}
@@ -464,16 +466,16 @@ async def test_a_limit_never_writes_into_an_answer_that_is_under_way() -> None:
         assert (await server.ask(HEALTH + b"\r\n")).body == "ab"
 
 
-async def test_an_upgrade_is_answered_as_the_request_it_is(town: Town) -> None:
-    async with host_of(town) as server:
+async def test_an_upgrade_is_answered_as_the_request_it_is(installation: Installation) -> None:
+    async with host_of(installation) as server:
         upgrade = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n"
         client = await server.client(HEALTH + upgrade)
         assert (await client.answer()).status == 200
         assert await client.closed()
 
 
-async def test_a_server_ends_while_requests_are_unfinished(town: Town) -> None:
-    async with host_of(town, header_seconds=60, body_seconds=60) as server:
+async def test_a_server_ends_while_requests_are_unfinished(installation: Installation) -> None:
+    async with host_of(installation, header_seconds=60, body_seconds=60) as server:
         for begun in (b"", HEALTH, hook(1000, 10), HEALTH + b"X: " + b"a" * 100 * KIB):
             await server.client(begun)
         await _heard(server)
@@ -519,7 +521,9 @@ def _ignore(_value: object) -> None:
     return
 
 
-async def test_no_page_undoes_the_escapes_of_cookies(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_page_undoes_the_escapes_of_cookies(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The standard library's way takes ten seconds for 64 KiB of them, at every address."""
     undone = 0
 
@@ -530,7 +534,7 @@ async def test_no_page_undoes_the_escapes_of_cookies(town: Town, monkeypatch: py
 
     monkeypatch.setattr(http.cookies, "_unquote", count)
     hostile = 'a="' + '\\"' * 30_000 + '"'
-    async with open_browsers(town) as made:
+    async with open_browsers(installation) as made:
         browser = made.new()
         for route in [route for router in ROUTERS for route in router.routes]:
             path = route.path.replace("{", "").replace("}", "")
@@ -539,7 +543,9 @@ async def test_no_page_undoes_the_escapes_of_cookies(town: Town, monkeypatch: py
 
 
 @pytest.mark.parametrize("piece", ["a=b&", "&", "%41", "+", "a="])
-async def test_reading_a_form_or_a_query_takes_work_that_grows_as_it_does(town: Town, piece: str) -> None:
+async def test_reading_a_form_or_a_query_takes_work_that_grows_as_it_does(
+    installation: Installation, piece: str
+) -> None:
     from starlette.datastructures import QueryParams
 
     def read(size: int) -> Callable[[], None]:

@@ -25,8 +25,8 @@ from connectors.sevenstamp.sandbox import Faults
 from connectors.store import access
 from connectors.web.console import key_rechecks
 from connectors.web.console.relying_party import Site, site_of
-from tests.stage import PASSWORD
-from tests.town import KEY, Town, build
+from tests.installation import KEY, Installation, build
+from tests.served_installation import PASSWORD
 from tests.web.browser import Browser, Browsers, open_browsers
 from tests.web.clock import MovableClock
 
@@ -96,16 +96,16 @@ class Authenticator:
 
 
 @pytest.fixture
-async def town(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Town]:
+async def installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Installation]:
     monkeypatch.setattr(key_rechecks, "ANSWER_LIFETIME", 0.0)
-    async with build(tmp_path, monkeypatch, public_url=ORIGIN) as town:
-        town.host.store.clock = MovableClock()
-        yield town
+    async with build(tmp_path, monkeypatch, public_url=ORIGIN) as installation:
+        installation.host.store.clock = MovableClock()
+        yield installation
 
 
 @pytest.fixture
-async def browsers(town: Town) -> AsyncIterator[Browsers]:
-    async with open_browsers(town) as browsers:
+async def browsers(installation: Installation) -> AsyncIterator[Browsers]:
+    async with open_browsers(installation) as browsers:
         yield browsers
 
 
@@ -140,18 +140,20 @@ async def sign_in(browser: Browser, authenticator: Authenticator, **values: str)
     return await browser.post("/sign-in/passkey", credential=json.dumps(signed), **{"next": "/", **values})
 
 
-async def rows(town: Town, table: str) -> list[Any]:
-    return list(await town.host.store.read(lambda tx: tx.run(sqlalchemy.text(f"SELECT * FROM {table}")).all()))
+async def rows(installation: Installation, table: str) -> list[Any]:
+    return list(await installation.host.store.read(lambda tx: tx.run(sqlalchemy.text(f"SELECT * FROM {table}")).all()))
 
 
-async def command_line_link(town: Town, connection: str | None = None) -> str:
+async def command_line_link(installation: Installation, connection: str | None = None) -> str:
     """Return the link that `connectors console link` prints, as a path."""
-    return "/link/" + await town.host.store.write(lambda tx: access.sessions.make_link(tx, operator_at(tx, connection)))
+    return "/link/" + await installation.host.store.write(
+        lambda tx: access.sessions.make_link(tx, operator_at(tx, connection))
+    )
 
 
-def advance(town: Town, by: int) -> None:
-    assert isinstance(town.host.store.clock, MovableClock)
-    town.host.store.clock.ahead += by
+def advance(installation: Installation, by: int) -> None:
+    assert isinstance(installation.host.store.clock, MovableClock)
+    installation.host.store.clock.ahead += by
 
 
 async def remove(browser: Browser, name: str) -> httpx.Response:
@@ -165,7 +167,7 @@ async def remove(browser: Browser, name: str) -> httpx.Response:
 # --- what works -----------------------------------------------------------------------------------------------------
 
 
-async def test_the_operator_adds_a_passkey_and_signs_in_with_it(town: Town, browsers: Browsers) -> None:
+async def test_the_operator_adds_a_passkey_and_signs_in_with_it(installation: Installation, browsers: Browsers) -> None:
     operator = await new_browser(browsers).as_operator()
     authenticator = await added(operator, "My phone")
     assert "My phone" in (await operator.get("/devices")).text
@@ -179,7 +181,7 @@ async def test_the_operator_adds_a_passkey_and_signs_in_with_it(town: Town, brow
 
 
 async def test_a_cafes_passkey_signs_in_as_whoever_added_it_and_remembers_the_device(
-    town: Town, browsers: Browsers
+    installation: Installation, browsers: Browsers
 ) -> None:
     authenticator = await added(await new_browser(browsers).sign_in(ANNA))
     fresh = new_browser(browsers)
@@ -189,12 +191,12 @@ async def test_a_cafes_passkey_signs_in_as_whoever_added_it_and_remembers_the_de
     assert "Signed in as anna." in page
     assert "Remembered until" in page
     assert (await fresh.get("/operator")).status_code == 404
-    stored = repr(await rows(town, "passkey"))
+    stored = repr(await rows(installation, "passkey"))
     assert KEY not in stored
 
 
 async def test_a_browser_is_asked_for_a_verified_person_and_an_account_of_its_own(
-    town: Town, browsers: Browsers
+    installation: Installation, browsers: Browsers
 ) -> None:
     anna, borys = await new_browser(browsers).sign_in(ANNA), await new_browser(browsers).sign_in(BORYS)
     first = await creation_options(anna)
@@ -235,7 +237,7 @@ def test_passkeys_are_for_the_address_the_operator_set(address: str, site: Site 
     assert site_of(address) == site
 
 
-async def test_no_header_changes_whom_passkeys_are_for(town: Town, browsers: Browsers) -> None:
+async def test_no_header_changes_whom_passkeys_are_for(installation: Installation, browsers: Browsers) -> None:
     stranger = new_browser(browsers)
     stranger.client.headers.update(
         {"x-forwarded-host": "evil.example", "x-forwarded-proto": "http", "forwarded": "host=e"}
@@ -244,9 +246,9 @@ async def test_no_header_changes_whom_passkeys_are_for(town: Town, browsers: Bro
     assert f'data-origin="{ORIGIN}"' in (await stranger.get("/sign-in")).text
 
 
-async def test_without_https_or_a_name_nothing_is_offered(town: Town, browsers: Browsers) -> None:
+async def test_without_https_or_a_name_nothing_is_offered(installation: Installation, browsers: Browsers) -> None:
     operator = await new_browser(browsers).as_operator()
-    town.host.public_url = "https://192.0.2.1"
+    installation.host.public_url = "https://192.0.2.1"
     assert "CONNECTORS_PUBLIC_URL says it" in (await operator.get("/devices")).text
     assert "CONNECTORS_PUBLIC_URL says it" in (await operator.get("/passkeys/add")).text
     assert "data-passkey=" not in (await operator.get("/sign-in/operator")).text
@@ -292,7 +294,9 @@ WRONG: dict[str, Answer] = {
 
 
 @pytest.mark.parametrize("make_answer", WRONG.values(), ids=WRONG.keys())
-async def test_a_wrong_answer_opens_nothing(town: Town, browsers: Browsers, make_answer: Answer) -> None:
+async def test_a_wrong_answer_opens_nothing(
+    installation: Installation, browsers: Browsers, make_answer: Answer
+) -> None:
     authenticator = await added(await new_browser(browsers).as_operator())
     stranger = new_browser(browsers)
     credential = make_answer(authenticator, await request_options(stranger))
@@ -306,7 +310,7 @@ async def test_a_wrong_answer_opens_nothing(town: Town, browsers: Browsers, make
 
 
 async def test_an_answer_is_used_once_in_the_browser_that_asked_and_within_five_minutes(
-    town: Town, browsers: Browsers
+    installation: Installation, browsers: Browsers
 ) -> None:
     authenticator = await added(await new_browser(browsers).as_operator())
     mine, thief = new_browser(browsers), new_browser(browsers, "203.0.113.9")
@@ -318,7 +322,7 @@ async def test_an_answer_is_used_once_in_the_browser_that_asked_and_within_five_
     assert replayed.status_code == 422
     assert "used already" in replayed.text
     signed = json.dumps(authenticator.get(await request_options(mine)))
-    advance(town, 5 * MINUTE)
+    advance(installation, 5 * MINUTE)
     answer = await mine.post("/sign-in/passkey", credential=signed, next="/")
     assert answer.status_code == 422
     assert "longer than five minutes" in answer.text
@@ -326,7 +330,7 @@ async def test_an_answer_is_used_once_in_the_browser_that_asked_and_within_five_
     assert (await sign_in(mine, authenticator)).status_code == 303  # and a late answer spoils nothing
 
 
-async def test_a_count_that_goes_back_is_refused_and_explained(town: Town, browsers: Browsers) -> None:
+async def test_a_count_that_goes_back_is_refused_and_explained(installation: Installation, browsers: Browsers) -> None:
     operator = await new_browser(browsers).as_operator()
     authenticator = await added(operator, "My key")
     copy = Authenticator(authenticator.credential_id, authenticator.key, 0, authenticator.handle)
@@ -346,14 +350,16 @@ async def test_a_count_that_goes_back_is_refused_and_explained(town: Town, brows
     assert (await sign_in(new_browser(browsers), await added(operator))).status_code == 303
 
 
-async def test_authenticators_that_do_not_count_are_taken(town: Town, browsers: Browsers) -> None:
+async def test_authenticators_that_do_not_count_are_taken(installation: Installation, browsers: Browsers) -> None:
     authenticator = await added(await new_browser(browsers).as_operator())
     for _ in range(3):
         authenticator.count = -1  # says 0, as passkeys kept in a password manager do
         assert (await sign_in(new_browser(browsers), authenticator)).status_code == 303
 
 
-async def test_a_removed_passkey_opens_nothing_and_takes_its_sessions_along(town: Town, browsers: Browsers) -> None:
+async def test_a_removed_passkey_opens_nothing_and_takes_its_sessions_along(
+    installation: Installation, browsers: Browsers
+) -> None:
     mine = await new_browser(browsers).sign_in()
     lost, other_passkey = await added(mine, "Lost"), await added(mine, "Kept")
     thief, other = new_browser(browsers), new_browser(browsers)
@@ -373,7 +379,7 @@ async def test_a_removed_passkey_opens_nothing_and_takes_its_sessions_along(town
     assert await mine.is_signed_in()
 
 
-async def test_a_passkey_opens_its_own_business_only(town: Town, browsers: Browsers) -> None:
+async def test_a_passkey_opens_its_own_business_only(installation: Installation, browsers: Browsers) -> None:
     mine, theirs = (
         await new_browser(browsers).sign_in(),
         await new_browser(browsers).sign_in("7loc_sc_another_business_77aa"),
@@ -404,16 +410,20 @@ BAD_REGISTRATIONS: dict[str, Answer] = {
 
 
 @pytest.mark.parametrize("make_answer", BAD_REGISTRATIONS.values(), ids=BAD_REGISTRATIONS.keys())
-async def test_a_wrong_registration_adds_nothing(town: Town, browsers: Browsers, make_answer: Answer) -> None:
+async def test_a_wrong_registration_adds_nothing(
+    installation: Installation, browsers: Browsers, make_answer: Answer
+) -> None:
     operator = await new_browser(browsers).as_operator()
     credential = make_answer(Authenticator(), await creation_options(operator))
     answer = await operator.post("/passkeys/add", credential=json.dumps(credential))
     assert answer.status_code == 422, answer.text
     assert 'id="wrong-passkey"' in answer.text
-    assert await rows(town, "passkey") == []
+    assert await rows(installation, "passkey") == []
 
 
-async def test_a_registration_is_used_once_in_the_session_that_asked(town: Town, browsers: Browsers) -> None:
+async def test_a_registration_is_used_once_in_the_session_that_asked(
+    installation: Installation, browsers: Browsers
+) -> None:
     operator = await new_browser(browsers).as_operator()
     made = json.dumps(Authenticator().create(await creation_options(operator)))
     await operator.as_operator()  # another session in the same browser
@@ -432,7 +442,9 @@ async def test_a_registration_is_used_once_in_the_session_that_asked(town: Town,
     assert (await operator.post("/passkeys/add", credential="x" * 20_000)).status_code == 413
 
 
-async def test_challenges_of_strangers_cost_no_rows_and_used_ones_go(town: Town, browsers: Browsers) -> None:
+async def test_challenges_of_strangers_cost_no_rows_and_used_ones_go(
+    installation: Installation, browsers: Browsers
+) -> None:
     authenticator = await added(await new_browser(browsers).as_operator())
     stranger = new_browser(browsers, "203.0.113.9")
     token = await stranger.csrf_token()
@@ -441,16 +453,18 @@ async def test_challenges_of_strangers_cost_no_rows_and_used_ones_go(town: Town,
     for _ in range(3):
         signed = _tampered(authenticator, await request_options(stranger))
         await stranger.post("/sign-in/passkey", credential=json.dumps(signed))
-    assert len(await rows(town, "passkey_challenge")) == 1  # the one by which it was added
+    assert len(await rows(installation, "passkey_challenge")) == 1  # the one by which it was added
     for _ in range(3):
         await sign_in(new_browser(browsers), authenticator)
-    assert len(await rows(town, "passkey_challenge")) == 4
-    advance(town, 6 * MINUTE)
+    assert len(await rows(installation, "passkey_challenge")) == 4
+    advance(installation, 6 * MINUTE)
     await sign_in(new_browser(browsers), authenticator)
-    assert len(await rows(town, "passkey_challenge")) == 1
+    assert len(await rows(installation, "passkey_challenge")) == 1
 
 
-async def test_wrong_answers_get_slower_for_an_address_and_stay_fast_for_others(town: Town, browsers: Browsers) -> None:
+async def test_wrong_answers_get_slower_for_an_address_and_stay_fast_for_others(
+    installation: Installation, browsers: Browsers
+) -> None:
     authenticator = await added(await new_browser(browsers).as_operator())
     stranger = new_browser(browsers, "203.0.113.9")
     token = await stranger.csrf_token()
@@ -465,9 +479,11 @@ async def test_wrong_answers_get_slower_for_an_address_and_stay_fast_for_others(
 # --- what a passkey stands on ---------------------------------------------------------------------------------------
 
 
-async def test_a_refused_key_closes_its_passkeys_until_its_owner_has_another(town: Town, browsers: Browsers) -> None:
+async def test_a_refused_key_closes_its_passkeys_until_its_owner_has_another(
+    installation: Installation, browsers: Browsers
+) -> None:
     authenticator = await added(await new_browser(browsers).sign_in(ANNA), "Anna's phone")
-    town.sevenstamp.revoked.add(ANNA)
+    installation.sevenstamp.revoked.add(ANNA)
     fresh = new_browser(browsers)
     answer = await sign_in(fresh, authenticator)
     assert answer.status_code == 422
@@ -476,7 +492,7 @@ async def test_a_refused_key_closes_its_passkeys_until_its_owner_has_another(tow
     # a colleague's key lets nobody else in: Anna may have left
     borys = await new_browser(browsers).sign_in(BORYS)
     assert "until anna signs in" in (await borys.get("/devices")).text
-    town.sevenstamp.revoked.discard(ANNA)
+    installation.sevenstamp.revoked.discard(ANNA)
     assert (await sign_in(new_browser(browsers), authenticator)).status_code == 422
     # hers does
     await new_browser(browsers).sign_in(ANNA)
@@ -484,23 +500,25 @@ async def test_a_refused_key_closes_its_passkeys_until_its_owner_has_another(tow
     assert "until anna signs in" not in (await borys.get("/devices")).text
 
 
-async def test_where_7stamp_cannot_be_asked_a_passkey_waits(town: Town, browsers: Browsers) -> None:
+async def test_where_7stamp_cannot_be_asked_a_passkey_waits(installation: Installation, browsers: Browsers) -> None:
     authenticator = await added(await new_browser(browsers).sign_in())
-    town.sevenstamp.faults = Faults(status_500=1.0)
+    installation.sevenstamp.faults = Faults(status_500=1.0)
     fresh = new_browser(browsers)
     answer = await sign_in(fresh, authenticator)
     assert answer.status_code == 422
     assert "cannot be asked" in answer.text
-    town.sevenstamp.faults = Faults()
+    installation.sevenstamp.faults = Faults()
     assert (await sign_in(fresh, authenticator)).status_code == 303
 
 
-async def test_a_new_password_removes_the_operators_passkeys_and_nobody_elses(town: Town, browsers: Browsers) -> None:
+async def test_a_new_password_removes_the_operators_passkeys_and_nobody_elses(
+    installation: Installation, browsers: Browsers
+) -> None:
     mine = await added(await new_browser(browsers).as_operator())
     theirs = await added(await new_browser(browsers).sign_in())
     signed_in = new_browser(browsers)
     await sign_in(signed_in, mine)
-    await town.host.store.write(lambda tx: access.operator_password.set_password_hash(tx, "another"))
+    await installation.host.store.write(lambda tx: access.operator_password.set_password_hash(tx, "another"))
     assert not await signed_in.is_signed_in()
     assert (await sign_in(new_browser(browsers), mine)).status_code == 422
     assert (await sign_in(new_browser(browsers), theirs)).status_code == 303
@@ -516,16 +534,16 @@ async def asks_once_more(browser: Browser) -> bool:
 
 @pytest.mark.parametrize("who", ["operator", "cafe"])
 async def test_some_time_after_signing_in_passkeys_are_changed_only_by_who_proves_it_is_them(
-    town: Town, browsers: Browsers, who: str
+    installation: Installation, browsers: Browsers, who: str
 ) -> None:
     browser = new_browser(browsers)
     await (browser.as_operator() if who == "operator" else browser.sign_in(remember="1"))
     await added(browser, "Old")
-    advance(town, 10 * MINUTE)
+    advance(installation, 10 * MINUTE)
     assert await asks_once_more(browser)
     assert (await browser.post("/passkeys/challenge")).status_code == 403
     assert (await remove(browser, "Old")).status_code == 403
-    assert len(await rows(town, "passkey")) == 1
+    assert len(await rows(installation, "passkey")) == 1
     for wrong in ("", "7loc_sc_somebody_elses_key"):
         answer = await browser.post("/passkeys/confirm", secret=wrong, next="/passkeys/add")
         assert answer.status_code == 422
@@ -540,16 +558,20 @@ async def test_some_time_after_signing_in_passkeys_are_changed_only_by_who_prove
     assert page.count("This device</h2>") == 1
 
 
-async def test_an_answer_that_was_asked_for_in_time_is_taken_a_little_later(town: Town, browsers: Browsers) -> None:
+async def test_an_answer_that_was_asked_for_in_time_is_taken_a_little_later(
+    installation: Installation, browsers: Browsers
+) -> None:
     browser = await new_browser(browsers).as_operator()
-    advance(town, 10 * MINUTE - 30 * SECOND)
+    advance(installation, 10 * MINUTE - 30 * SECOND)
     options = await creation_options(browser)
-    advance(town, MINUTE)
+    advance(installation, MINUTE)
     made = json.dumps(Authenticator().create(options))
     assert (await browser.post("/passkeys/add", credential=made)).status_code == 303
 
 
-async def test_a_link_that_a_signed_in_device_made_proves_nobody(town: Town, browsers: Browsers) -> None:
+async def test_a_link_that_a_signed_in_device_made_proves_nobody(
+    installation: Installation, browsers: Browsers
+) -> None:
     for maker in (await new_browser(browsers).sign_in(), await new_browser(browsers).as_operator()):
         await added(maker, "There")
         link = await maker.make_link()
@@ -561,7 +583,7 @@ async def test_a_link_that_a_signed_in_device_made_proves_nobody(town: Town, bro
         assert (await remove(other, "There")).status_code == 403
 
 
-async def test_somebody_who_came_by_a_passkey_may_change_them(town: Town, browsers: Browsers) -> None:
+async def test_somebody_who_came_by_a_passkey_may_change_them(installation: Installation, browsers: Browsers) -> None:
     authenticator = await added(await new_browser(browsers).sign_in())
     fresh = new_browser(browsers)
     await sign_in(fresh, authenticator)
@@ -569,21 +591,25 @@ async def test_somebody_who_came_by_a_passkey_may_change_them(town: Town, browse
     await added(fresh, "Second")
 
 
-async def test_an_operator_who_lost_everything_comes_back_by_the_command_line(town: Town, browsers: Browsers) -> None:
+async def test_an_operator_who_lost_everything_comes_back_by_the_command_line(
+    installation: Installation, browsers: Browsers
+) -> None:
     lost = await added(await new_browser(browsers).as_operator(), "Lost")
     back = new_browser(browsers)
-    assert (await back.post(await command_line_link(town))).headers["location"] == "/operator"
+    assert (await back.post(await command_line_link(installation))).headers["location"] == "/operator"
     assert (await remove(back, "Lost")).status_code == 303
     new = await added(back, "New")
     assert (await sign_in(new_browser(browsers), lost)).status_code == 422
     assert (await sign_in(new_browser(browsers, "203.0.113.9"), new)).status_code == 303
 
 
-async def test_a_cafe_comes_back_by_the_command_line_and_adds_one_with_a_key(town: Town, browsers: Browsers) -> None:
-    await town.connect()
+async def test_a_cafe_comes_back_by_the_command_line_and_adds_one_with_a_key(
+    installation: Installation, browsers: Browsers
+) -> None:
+    await installation.connect()
     lost = await added(await new_browser(browsers).sign_in(ANNA), "Lost")
     back = new_browser(browsers)
-    await back.post(await command_line_link(town, town.connection.id))
+    await back.post(await command_line_link(installation, installation.connection.id))
     assert (await remove(back, "Lost")).status_code == 303
     assert (await sign_in(new_browser(browsers), lost)).status_code == 422
     # what the operator opened stands on no key, and a passkey would outlive it
@@ -596,7 +622,7 @@ async def test_a_cafe_comes_back_by_the_command_line_and_adds_one_with_a_key(tow
     assert "Signed in as anna." in (await fresh.get("/devices")).text
 
 
-async def test_ten_passkeys_are_enough(town: Town, browsers: Browsers) -> None:
+async def test_ten_passkeys_are_enough(installation: Installation, browsers: Browsers) -> None:
     operator, mine = await new_browser(browsers).as_operator(), await new_browser(browsers).sign_in()
     options = await creation_options(operator)
     for number in range(access.passkeys.MOST):
@@ -605,11 +631,11 @@ async def test_ten_passkeys_are_enough(town: Town, browsers: Browsers) -> None:
     assert (await operator.post("/passkeys/challenge")).status_code == 422
     answer = await operator.post("/passkeys/add", credential=json.dumps(Authenticator().create(options)))
     assert answer.status_code == 422
-    assert len(await rows(town, "passkey")) == access.passkeys.MOST
+    assert len(await rows(installation, "passkey")) == access.passkeys.MOST
     await added(mine)
 
 
-async def test_a_name_is_shown_as_text(town: Town, browsers: Browsers) -> None:
+async def test_a_name_is_shown_as_text(installation: Installation, browsers: Browsers) -> None:
     mine = await new_browser(browsers).sign_in()
     await added(mine, "<script>alert(1)</script>\u202e\x1b" + "x" * 200)
     page = (await mine.get("/devices")).text
@@ -620,7 +646,7 @@ async def test_a_name_is_shown_as_text(town: Town, browsers: Browsers) -> None:
     assert "x" * 60 not in page
 
 
-async def test_a_passkey_outlives_the_sessions_it_opens(town: Town, browsers: Browsers) -> None:
+async def test_a_passkey_outlives_the_sessions_it_opens(installation: Installation, browsers: Browsers) -> None:
     authenticator = await added(await new_browser(browsers).sign_in())
-    advance(town, 100 * DAY)
+    advance(installation, 100 * DAY)
     assert (await sign_in(new_browser(browsers), authenticator)).status_code == 303

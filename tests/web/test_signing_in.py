@@ -17,8 +17,8 @@ from connectors.runtime.operator_password import ensure_operator_password
 from connectors.store import access
 from connectors.store.access.sessions import OPERATOR, Principal
 from poster_connector.sandbox import Account
-from tests.stage import OTHER, PASSWORD
-from tests.town import KEY, Town, build
+from tests.installation import KEY, Installation, build
+from tests.served_installation import OTHER, PASSWORD
 from tests.web.browser import Browser, Browsers, open_browsers
 
 THEIRS = "7loc_sc_another_business_77aa"
@@ -27,13 +27,13 @@ PROXY = "10.1.2.3"
 
 
 @pytest.fixture
-async def proxied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Town]:
-    async with build(tmp_path, monkeypatch, trusted_proxies="10.0.0.0/8") as town:
-        yield town
+async def proxied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Installation]:
+    async with build(tmp_path, monkeypatch, trusted_proxies="10.0.0.0/8") as installation:
+        yield installation
 
 
 @pytest.fixture
-async def browsers(proxied: Town) -> AsyncIterator[Browsers]:
+async def browsers(proxied: Installation) -> AsyncIterator[Browsers]:
     async with open_browsers(proxied) as browsers:
         yield browsers
 
@@ -60,21 +60,21 @@ async def open_link(browser: Browser, path: str) -> Browser:
 # --- what was opened ends -------------------------------------------------------------------------------------------
 
 
-async def opened_by_the_operator(town: Town, browsers: Browsers) -> tuple[list[Browser], list[str]]:
+async def opened_by_the_operator(installation: Installation, browsers: Browsers) -> tuple[list[Browser], list[str]]:
     """Sessions and unused links that the operator opened, each in another way."""
-    await town.connect()
+    await installation.connect()
     operator = await browsers.new().as_operator()
-    page = f"/operator/link/{town.connection.id}"
+    page = f"/operator/link/{installation.connection.id}"
     guest = await open_link(browsers.new(), link_in((await operator.post(page)).text))
     guests_guest = await open_link(browsers.new(), await guest.make_link())
-    business = Principal(town.connection.business_id, "Cafe Lviv", "Europe/Kyiv", OPERATOR)
-    command = await town.host.store.write(lambda tx: access.sessions.make_link(tx, business))
+    business = Principal(installation.connection.business_id, "Cafe Lviv", "Europe/Kyiv", OPERATOR)
+    command = await installation.host.store.write(lambda tx: access.sessions.make_link(tx, business))
     by_command = await open_link(browsers.new(), f"/link/{command}")
     unused = [
         link_in((await operator.post(page)).text),
         await operator.make_link(),
         await guest.make_link(),
-        f"/link/{await town.host.store.write(lambda tx: access.sessions.make_link(tx, business))}",
+        f"/link/{await installation.host.store.write(lambda tx: access.sessions.make_link(tx, business))}",
     ]
     return [operator, guest, guests_guest, by_command], unused
 
@@ -85,7 +85,9 @@ async def assert_all_ended(browsers: Browsers, signed_in_browsers: list[Browser]
         assert (await browsers.new().post(link)).status_code == 410
 
 
-async def test_whatever_the_operator_opened_ends_when_the_password_changes(proxied: Town, browsers: Browsers) -> None:
+async def test_whatever_the_operator_opened_ends_when_the_password_changes(
+    proxied: Installation, browsers: Browsers
+) -> None:
     signed_in_browsers, links = await opened_by_the_operator(proxied, browsers)
     cafe = await browsers.new().sign_in()
     changed = proxied.settings.model_copy(update={"operator_password": SecretStr("quite another password")})
@@ -95,7 +97,7 @@ async def test_whatever_the_operator_opened_ends_when_the_password_changes(proxi
     assert await cafe.is_signed_in()
 
 
-async def test_the_operator_signs_out_everywhere(proxied: Town, browsers: Browsers) -> None:
+async def test_the_operator_signs_out_everywhere(proxied: Installation, browsers: Browsers) -> None:
     signed_in_browsers, links = await opened_by_the_operator(proxied, browsers)
     cafe, second = await browsers.new().sign_in(), await browsers.new().as_operator()
     assert (await second.post("/devices/sign-out-everywhere")).headers["location"] == "/sign-in"
@@ -103,7 +105,7 @@ async def test_the_operator_signs_out_everywhere(proxied: Town, browsers: Browse
     assert await cafe.is_signed_in()
 
 
-async def test_a_cafe_signs_out_everywhere_and_no_other_cafe_with_it(proxied: Town, browsers: Browsers) -> None:
+async def test_a_cafe_signs_out_everywhere_and_no_other_cafe_with_it(proxied: Installation, browsers: Browsers) -> None:
     signed_in_browsers, links = await opened_by_the_operator(proxied, browsers)
     cafe, phone, other = (
         await browsers.new().sign_in(),
@@ -122,7 +124,7 @@ async def test_a_cafe_signs_out_everywhere_and_no_other_cafe_with_it(proxied: To
 # --- bounds ---------------------------------------------------------------------------------------------------------
 
 
-async def test_strangers_do_not_shut_out_a_cafe_that_signs_in(proxied: Town, browsers: Browsers) -> None:
+async def test_strangers_do_not_shut_out_a_cafe_that_signs_in(proxied: Installation, browsers: Browsers) -> None:
     proxied.sevenstamp.key = KEY
     strangers = [at(browsers, f"203.{n // 250}.{n % 250}.9") for n in range(120)]
     refused = [await stranger.post("/sign-in", key=WRONG, next="/") for stranger in strangers]
@@ -132,7 +134,7 @@ async def test_strangers_do_not_shut_out_a_cafe_that_signs_in(proxied: Town, bro
     assert (await honest.post("/sign-in", key=KEY, next="/")).status_code == 303
 
 
-async def test_strangers_do_not_shut_out_the_operator(proxied: Town, browsers: Browsers) -> None:
+async def test_strangers_do_not_shut_out_the_operator(proxied: Installation, browsers: Browsers) -> None:
     for number in range(60):
         await at(browsers, f"203.0.{number}.9").post("/sign-in/operator", password="guessed", next="/")
     honest = at(browsers, "198.51.100.7")
@@ -141,7 +143,7 @@ async def test_strangers_do_not_shut_out_the_operator(proxied: Town, browsers: B
 
 
 async def test_a_network_of_strangers_is_bounded_however_many_addresses_it_has(
-    proxied: Town, browsers: Browsers
+    proxied: Installation, browsers: Browsers
 ) -> None:
     proxied.sevenstamp.key = KEY
     for network in ("203.0.113.{}", "2001:db8:{:x}::9"):
@@ -154,7 +156,7 @@ async def test_a_network_of_strangers_is_bounded_however_many_addresses_it_has(
 
 
 async def test_a_key_that_is_known_here_signs_in_whatever_its_address_has_done(
-    proxied: Town, browsers: Browsers
+    proxied: Installation, browsers: Browsers
 ) -> None:
     await proxied.connect()
     proxied.sevenstamp.key = KEY
@@ -164,7 +166,7 @@ async def test_a_key_that_is_known_here_signs_in_whatever_its_address_has_done(
 
 
 async def test_a_browser_that_was_the_operators_is_not_held_up_by_its_address(
-    proxied: Town, browsers: Browsers
+    proxied: Installation, browsers: Browsers
 ) -> None:
     mine = await at(browsers, "203.0.113.9").as_operator()
     await mine.post("/sign-out")
@@ -175,7 +177,7 @@ async def test_a_browser_that_was_the_operators_is_not_held_up_by_its_address(
 
 
 async def test_a_browser_signed_in_as_a_cafe_is_a_stranger_to_the_operators_password(
-    proxied: Town, browsers: Browsers
+    proxied: Installation, browsers: Browsers
 ) -> None:
     cafe = await at(browsers, "203.0.113.9").sign_in()
     await cafe.post("/sign-out")
@@ -186,7 +188,7 @@ async def test_a_browser_signed_in_as_a_cafe_is_a_stranger_to_the_operators_pass
 
 
 async def test_a_cafes_mark_of_a_known_browser_is_not_taken_for_the_operators(
-    proxied: Town, browsers: Browsers
+    proxied: Installation, browsers: Browsers
 ) -> None:
     cafe = await at(browsers, "203.0.113.9").sign_in()
     await cafe.post("/sign-out")
@@ -198,7 +200,7 @@ async def test_a_cafes_mark_of_a_known_browser_is_not_taken_for_the_operators(
 
 
 async def test_few_attempts_of_strangers_are_checked_at_once_and_whoever_is_known_does_not_wait_for_them(
-    proxied: Town, browsers: Browsers
+    proxied: Installation, browsers: Browsers
 ) -> None:
     cafe = await at(browsers, "198.51.100.7").sign_in()
     await cafe.post("/sign-out")
@@ -230,7 +232,9 @@ async def test_few_attempts_of_strangers_are_checked_at_once_and_whoever_is_know
     assert asked.count(WRONG) == 30
 
 
-async def test_a_cafe_that_floods_confirmations_does_not_stop_another_cafes(proxied: Town, browsers: Browsers) -> None:
+async def test_a_cafe_that_floods_confirmations_does_not_stop_another_cafes(
+    proxied: Installation, browsers: Browsers
+) -> None:
     await proxied.connect()
     other = Account(token=OTHER, name="other")
     proxied.till.accounts[other.token] = other
@@ -258,7 +262,7 @@ async def test_a_cafe_that_floods_confirmations_does_not_stop_another_cafes(prox
 
 
 async def test_a_link_names_whom_it_lets_in_and_looking_at_it_changes_nothing(
-    proxied: Town, browsers: Browsers
+    proxied: Installation, browsers: Browsers
 ) -> None:
     cafe = await browsers.new().sign_in()
     link = await cafe.make_link()
@@ -276,7 +280,9 @@ async def test_a_link_names_whom_it_lets_in_and_looking_at_it_changes_nothing(
     assert "as the operator" in (await phone.get(await operator.make_link())).text
 
 
-async def test_a_link_asks_before_it_ends_the_session_of_whoever_opens_it(proxied: Town, browsers: Browsers) -> None:
+async def test_a_link_asks_before_it_ends_the_session_of_whoever_opens_it(
+    proxied: Installation, browsers: Browsers
+) -> None:
     await proxied.connect()
     thief, cafe = await browsers.new().as_operator(), await browsers.new().sign_in()
     link = await thief.make_link()

@@ -16,7 +16,7 @@ from connector_sdk.rule import StampRule, UnknownCustomer
 from connector_sdk.signatures import BodyHmac, StandardWebhooks
 from connectors.cli.main import app
 from connectors.store import inbox, ledger
-from tests.town import KEY, Town, build
+from tests.installation import KEY, Installation, build
 from tests.webhook.test_mapping import BASE
 from webhook_connector import ready_made
 from webhook_connector.stub import WebhookStub
@@ -28,20 +28,24 @@ SHOP = {"till_name": "Shop", "currency": "EUR", "zone": "Europe/Madrid", "countr
 
 
 @pytest.fixture
-async def town(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Town]:
+async def installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Installation]:
     async with build(tmp_path, monkeypatch) as built:
         yield built
 
 
-async def connect(town: Town, values: dict[str, str], rule: StampRule = EURO_1) -> None:
-    """Connect a till with these settings; it is the town's connection from then on."""
-    town.connection = await town.host.services.onboarding.connect("webhook", values, KEY, lambda _account: rule)
+async def connect(installation: Installation, values: dict[str, str], rule: StampRule = EURO_1) -> None:
+    """Connect a till with these settings; it is the installation's connection from then on."""
+    installation.connection = await installation.host.services.onboarding.connect(
+        "webhook", values, KEY, lambda _account: rule
+    )
 
 
-async def send(town: Town, body: bytes, headers: dict[str, str]) -> int:
+async def send(installation: Installation, body: bytes, headers: dict[str, str]) -> int:
     """Send a request to the connection's own address and return the status of the answer."""
-    path = str(town.host.services.connections.hook_url(town.connection)).removeprefix(town.host.public_url)
-    return (await town.hook(body, path=path, headers=headers)).status_code
+    path = str(installation.host.services.connections.hook_url(installation.connection)).removeprefix(
+        installation.host.public_url
+    )
+    return (await installation.hook(body, path=path, headers=headers)).status_code
 
 
 def fresh(sample: bytes, **changes: object) -> bytes:
@@ -63,38 +67,43 @@ def fresh(sample: bytes, **changes: object) -> bytes:
     [("woocommerce", 19, "X-WC-Webhook-Signature"), ("shopify", 13, "X-Shopify-Hmac-Sha256")],
 )
 async def test_a_ready_made_mapping_turns_its_sample_into_stamps_and_refuses_a_tampered_one(
-    town: Town, name: str, stamps: int, header: str
+    installation: Installation, name: str, stamps: int, header: str
 ) -> None:
-    await connect(town, {**READY[name].settings, **SHOP})
+    await connect(installation, {**READY[name].settings, **SHOP})
     body = fresh(READY[name].sample)
     signature = BodyHmac(SECRET, "base64").sign(body)
-    assert await send(town, body.replace(b"FREECOFFEE", b"FREECOFFEX"), {header: signature}) == 401
-    assert await send(town, body, {}) == 401
-    assert await town.operations() == []
-    assert await send(town, body, {header: signature}) == 200
-    await town.sync()
-    assert town.stamps("+34600111222") == stamps
-    assert [operation.redeem_code for operation in await town.operations() if operation.redeem_code] == ["FREECOFFEE"]
+    assert await send(installation, body.replace(b"FREECOFFEE", b"FREECOFFEX"), {header: signature}) == 401
+    assert await send(installation, body, {}) == 401
+    assert await installation.operations() == []
+    assert await send(installation, body, {header: signature}) == 200
+    await installation.sync()
+    assert installation.stamps("+34600111222") == stamps
+    assert [operation.redeem_code for operation in await installation.operations() if operation.redeem_code] == [
+        "FREECOFFEE"
+    ]
 
 
-async def test_a_refund_takes_stamps_back_and_an_old_state_changes_nothing(town: Town) -> None:
-    await connect(town, {**READY["woocommerce"].settings, **SHOP})
+async def test_a_refund_takes_stamps_back_and_an_old_state_changes_nothing(installation: Installation) -> None:
+    await connect(installation, {**READY["woocommerce"].settings, **SHOP})
     first = fresh(READY["woocommerce"].sample, refunds=[])
     later = (datetime.now(UTC) + timedelta(minutes=1)).strftime("%Y-%m-%dT%H:%M:%S")
     back = json.dumps({**json.loads(first), "status": "refunded", "date_modified_gmt": later}).encode()
     for body, stamps in ((first, 29), (back, 0), (first, 0)):
-        assert await send(town, body, {"X-WC-Webhook-Signature": BodyHmac(SECRET, "base64").sign(body)}) == 200
-        await town.sync()
-        assert town.stamps("+34600111222") == stamps
+        assert await send(installation, body, {"X-WC-Webhook-Signature": BodyHmac(SECRET, "base64").sign(body)}) == 200
+        await installation.sync()
+        assert installation.stamps("+34600111222") == stamps
 
 
-async def test_pings_are_answered_and_leave_nothing(town: Town) -> None:
-    await connect(town, {**READY["woocommerce"].settings, **SHOP})
+async def test_pings_are_answered_and_leave_nothing(installation: Installation) -> None:
+    await connect(installation, {**READY["woocommerce"].settings, **SHOP})
     form = {"content-type": "application/x-www-form-urlencoded"}
-    assert await send(town, b"webhook_id=5", form) == 200
-    assert await send(town, b"", {}) == 200
-    assert await send(town, b"webhook_id=5&id=7", form) == 401
-    assert await town.host.store.read(lambda tx: inbox.unreadable.with_bodies(tx, town.connection.id)) == []
+    assert await send(installation, b"webhook_id=5", form) == 200
+    assert await send(installation, b"", {}) == 200
+    assert await send(installation, b"webhook_id=5&id=7", form) == 401
+    assert (
+        await installation.host.store.read(lambda tx: inbox.unreadable.with_bodies(tx, installation.connection.id))
+        == []
+    )
 
 
 @pytest.mark.parametrize(
@@ -124,30 +133,34 @@ async def test_pings_are_answered_and_leave_nothing(town: Town) -> None:
     ],
 )
 async def test_every_proof_lets_the_till_in_and_nobody_else(
-    town: Town, proof: dict[str, str], good: Callable[[bytes], dict[str, str]], bad: dict[str, str]
+    installation: Installation, proof: dict[str, str], good: Callable[[bytes], dict[str, str]], bad: dict[str, str]
 ) -> None:
-    await connect(town, {**BASE, **proof, "secret": SECRET})
+    await connect(installation, {**BASE, **proof, "secret": SECRET})
     body = json.dumps({"id": "1", "at": "2026-11-20T08:15:30Z", "total": "3.00", "phone": "600111222"}).encode()
-    assert await send(town, body, good(body)) == 200
-    assert await send(town, body, bad) == 401
-    assert await send(town, body, {}) == 401
-    (row,) = await town.host.store.read(lambda tx: ledger.sales.newest_closed(tx, town.connection.id))
+    assert await send(installation, body, good(body)) == 200
+    assert await send(installation, body, bad) == 401
+    assert await send(installation, body, {}) == 401
+    (row,) = await installation.host.store.read(lambda tx: ledger.sales.newest_closed(tx, installation.connection.id))
     assert row.receipt_id == "1"
 
 
-async def test_what_does_not_fit_is_kept_and_accepted(town: Town) -> None:
-    await connect(town, {**READY["woocommerce"].settings, **SHOP})
+async def test_what_does_not_fit_is_kept_and_accepted(installation: Installation) -> None:
+    await connect(installation, {**READY["woocommerce"].settings, **SHOP})
     body = fresh(READY["woocommerce"].sample, total="many")
-    assert await send(town, body, {"X-WC-Webhook-Signature": BodyHmac(SECRET, "base64").sign(body)}) == 200
-    (unread,) = await town.host.store.read(lambda tx: inbox.unreadable.with_bodies(tx, town.connection.id))
+    assert await send(installation, body, {"X-WC-Webhook-Signature": BodyHmac(SECRET, "base64").sign(body)}) == 200
+    (unread,) = await installation.host.store.read(
+        lambda tx: inbox.unreadable.with_bodies(tx, installation.connection.id)
+    )
     assert (unread.receipt_id, unread.body, unread.where) == ("727", body, "paid")
-    assert "“many” is no number" in town.host.words.word(unread.why)
+    assert "“many” is no number" in installation.host.words.word(unread.why)
 
 
-async def test_the_identity_it_makes_up_is_made_up_once(town: Town) -> None:
-    await connect(town, {**READY["shopify"].settings, **SHOP})
-    before = town.connection.account.id
-    changed = await town.host.services.connections.edit(town.connection.id, {"till_name": "Another name"})
+async def test_the_identity_it_makes_up_is_made_up_once(installation: Installation) -> None:
+    await connect(installation, {**READY["shopify"].settings, **SHOP})
+    before = installation.connection.account.id
+    changed = await installation.host.services.connections.edit(
+        installation.connection.id, {"till_name": "Another name"}
+    )
     assert (changed.account.id, changed.account.name) == (before, "Another name")
 
 

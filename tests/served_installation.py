@@ -1,4 +1,4 @@
-"""A stage for the console: a town whose host runs and serves, and Chromium to look at it with."""
+"""An installation that is served: its host runs and answers browsers, and Chromium looks at its console."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from connectors.store.access.passkeys import Challenge, Credential
 from connectors.store.access.sessions import Principal
 from connectors.web.app import application
 from poster_connector.sandbox import Account
-from tests.town import ANNA, BORYS, CHRYSTYNA, KEY, Town, build
+from tests.installation import ANNA, BORYS, CHRYSTYNA, KEY, Installation, build
 
 OTHER = "861053:5a9e1570ff9af128e93c5a771055bb21"
 PASSWORD = "an operator's password for tests"
@@ -39,10 +39,10 @@ def chromium() -> str | None:
 
 
 @dataclass
-class Stage:
-    """A served town: `origin` is on 127.0.0.1, the till's on localhost, so that it is another site."""
+class ServedInstallation:
+    """A served installation: `origin` is on 127.0.0.1, the till's on localhost, so that it is another site."""
 
-    town: Town
+    installation: Installation
     origin: str
     other: Account
     """A second till account, which nobody has connected."""
@@ -61,27 +61,31 @@ class Stage:
 
     async def history(self, days: int = 14) -> None:
         """A connection with two weeks behind it, and two receipts that need somebody."""
-        town = self.town
-        town.till.two_weeks([ANNA, BORYS, CHRYSTYNA])
+        installation = self.installation
+        installation.till.two_weeks([ANNA, BORYS, CHRYSTYNA])
         rule = StampRule(
             kind="by_amount",
             amount=Money.from_decimal("15.00", "UAH"),
             unknown_customer=UnknownCustomer.issue,
             refunds=Refunds.flag,
         )
-        await town.connect(rule)
-        since = town.host.store.clock.now() - days * 86_400_000_000
-        await town.host.services.sync.backfill(town.connection.id, moment(since).date().isoformat(), _quietly)
-        receipt = town.cafe.sell(town.cafe.client(ANNA), paid=4500, comment="voucher FREECOFFEE9")
-        town.cafe.sell(0, paid=31000)
-        await town.sync()
-        town.cafe.refund(receipt)
-        await town.host.services.sync.backfill(town.connection.id, moment(since).date().isoformat(), _quietly)
+        await installation.connect(rule)
+        since = installation.host.store.clock.now() - days * 86_400_000_000
+        await installation.host.services.sync.backfill(
+            installation.connection.id, moment(since).date().isoformat(), _quietly
+        )
+        receipt = installation.cafe.sell(installation.cafe.client(ANNA), paid=4500, comment="voucher FREECOFFEE9")
+        installation.cafe.sell(0, paid=31000)
+        await installation.sync()
+        installation.cafe.refund(receipt)
+        await installation.host.services.sync.backfill(
+            installation.connection.id, moment(since).date().isoformat(), _quietly
+        )
 
     async def receipt(self, number: int | str) -> str:
         """The address of a receipt's page."""
-        one = self.town.connection
-        found = await self.town.host.store.read(
+        one = self.installation.connection
+        found = await self.installation.host.store.read(
             lambda tx: queries.receipts.search(tx, one, [queries.receipts.SearchTerm(receipt=str(number))])
         )
         return f"/connections/{one.id}/receipts/{found[0].id}"
@@ -92,20 +96,24 @@ async def _quietly(_now: Any) -> None:
 
 
 @asynccontextmanager
-async def stage(folder: Path, monkeypatch: Any, *, browser: bool = True, **settings: Any) -> AsyncIterator[Stage]:
+async def serve_installation(
+    folder: Path, monkeypatch: Any, *, browser: bool = True, **settings: Any
+) -> AsyncIterator[ServedInstallation]:
     """Everything runs; the till's address is another site's to the browser."""
     async with AsyncExitStack() as stack:
         other = Account(token=OTHER, name="other")
         for number in range(20):
             other.sell(other.client(ANNA) if number % 3 else 0, paid=1500 + 700 * number)
-        town = await stack.enter_async_context(build(folder, monkeypatch, Account(), other, **settings))
-        monkeypatch.setenv("POSTER_API_URL", town.environment["POSTER_API_URL"].replace("127.0.0.1", "localhost"))
+        installation = await stack.enter_async_context(build(folder, monkeypatch, Account(), other, **settings))
+        monkeypatch.setenv(
+            "POSTER_API_URL", installation.environment["POSTER_API_URL"].replace("127.0.0.1", "localhost")
+        )
         hashed = PasswordHasher(time_cost=1, memory_cost=8192).hash(PASSWORD)
-        await town.host.store.write(lambda tx: access.operator_password.set_password_hash(tx, hashed))
-        app = application(town.host)
-        origin = await stack.enter_async_context(serving(app, protocol=limits_of(town.host)))
-        town.host.listens_on(origin)
-        made = Stage(town, origin, other)
+        await installation.host.store.write(lambda tx: access.operator_password.set_password_hash(tx, hashed))
+        app = application(installation.host)
+        origin = await stack.enter_async_context(serving(app, protocol=limits_of(installation.host)))
+        installation.host.listens_on(origin)
+        made = ServedInstallation(installation, origin, other)
         if browser:
             playwright = await stack.enter_async_context(async_playwright())
             made.browser = await playwright.chromium.launch(

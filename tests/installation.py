@@ -1,4 +1,4 @@
-"""A town for tests: a Poster cafe, a 7stamp and a host between them, all real, over HTTP on loopback."""
+"""An installation for tests: a Poster cafe, a 7stamp and a host between them, all real, over HTTP on loopback."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ANNA, BORYS, CHRYSTYNA = "+380501112201", "+380501112202", "+380501112203"
 
 
 @dataclass
-class Town:
+class Installation:
     """What a test needs of it."""
 
     cafe: Any
@@ -84,8 +84,8 @@ async def build(
     serve: ServeSandbox | None = None,
     time: Clock | None = None,
     **settings: Any,
-) -> AsyncIterator[Town]:
-    """A town whose host is open but does not run by itself: tests say when. Its till is a Poster, or a Serve."""
+) -> AsyncIterator[Installation]:
+    """Build an installation whose host is open but does not run by itself. Its till is Poster, or Serve."""
     async with AsyncExitStack() as stack:
         till: Any = serve or PosterSandbox(*accounts)
         sevenstamp = Sandbox(goal=1_000_000)
@@ -104,4 +104,4 @@ async def build(
         chosen = Settings(**(values | settings))
         host = await stack.enter_async_context(Host(chosen, clock=time))
         cafe, connector = (till.cafe, "serve") if serve else (till.account, "poster")
-        yield Town(cafe, till, sevenstamp, host, chosen, environment, connector)
+        yield Installation(cafe, till, sevenstamp, host, chosen, environment, connector)
