@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: install demo test check fuzz lint figures docs bench attacks screenshots lock clean
+.PHONY: install demo test check fuzz lint metrics docs bench attacks screenshots lock clean
 
 install: $(READY)
 
@@ -39,8 +39,8 @@ lint: $(READY)
 	$(BIN)/lint-imports --no-cache
 
 # How the code reads: sizes, docstrings, comments, complexity and `Any`, beside codebases we learn from.
-figures: $(READY)
-	@$(BIN)/python -m tools.figures
+metrics: $(READY)
+	@$(BIN)/python -m tools.code_metrics
 
 # The documentation as a site, in `site/`; anything that leads nowhere is an error.
 docs: $(READY)

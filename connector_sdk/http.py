@@ -41,7 +41,7 @@ def production_transport(connections: int = 100) -> httpx.AsyncBaseTransport:
 def never_sent(error: BaseException) -> bool:
     """Tell whether a failed request surely never left this machine.
 
-    httpx-aiohttp names a connection cut *after* the request `ConnectTimeout` too (`wire/sevenstamp.md`), so that name
+    httpx-aiohttp names a connection cut *after* the request `ConnectTimeout` too, so that name
     proves nothing: only aiohttp's own "could not connect" as its cause does.
     """
     import aiohttp

@@ -48,7 +48,7 @@ class Notices:
             return 0
         sent = 0
         # claimed before it is sent: a message that may have gone out is never sent again
-        for notification in await self._store.write(connections.alerts.claim_due):
+        for notification in await self._store.write(connections.alerts.take_due):
             sent += await self._send(self._server, notification)
         return sent
 

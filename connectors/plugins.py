@@ -39,7 +39,7 @@ ConnectorClass = type[Connector[BaseModel]]
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class ConformanceResult:
     """What a package says of its connector's conformance: required behaviours shown, of those asked for."""
 
     conforms: bool
@@ -50,7 +50,7 @@ class Checked:
 
 
 @lru_cache(maxsize=1024)  # packages do not change under a process that runs, and the catalogue asks at every view
-def checked(connector_class: ConnectorClass) -> Checked | None:
+def checked(connector_class: ConnectorClass) -> ConformanceResult | None:
     """Return the result that a connector's package ships; `None` where it ships none of this version of the suite."""
     from connector_sdk.testing.suite import SUITE
 
@@ -63,12 +63,12 @@ def checked(connector_class: ConnectorClass) -> Checked | None:
             return None
         required = result["required"]
         recordings = int(result.get("recordings", 0))
-        return Checked(bool(result["conforms"]), int(required["shown"]), int(required["asked"]), recordings)
+        return ConformanceResult(bool(result["conforms"]), int(required["shown"]), int(required["asked"]), recordings)
     except (OSError, ValueError, KeyError, TypeError, ModuleNotFoundError):
         return None
 
 
-class Unmet(Exception):
+class MissingRequirement(Exception):
     """What a plugin depends on is not here; the text says what to install."""
 
 
@@ -207,17 +207,19 @@ def _validate_class(connector_class: object) -> None:
 
 
 def refuse_unmet(point: EntryPoint) -> None:
-    """Raise `Unmet` where what the plugin's distribution asks for is not here, or is another version of it."""
+    """Raise `MissingRequirement` where what the plugin needs is not here, or is another version of it."""
     for requirement in _requirements_of(point):
         try:
             installed = _installed_version(requirement.name)
         except PackageNotFoundError:
-            raise Unmet(f"it needs {requirement.name}, which is not installed: pip install '{requirement}'") from None
+            raise MissingRequirement(
+                f"it needs {requirement.name}, which is not installed: pip install '{requirement}'"
+            ) from None
         if not requirement.specifier.contains(installed, prereleases=True):
             what = f"it needs {requirement.name} {requirement.specifier}, and {installed} is here"
             ours = requirement.name.replace("_", "-").lower() == OURS
             how = "install the plugin's version for this host" if ours else f"pip install '{requirement}'"
-            raise Unmet(f"{what}: {how}")
+            raise MissingRequirement(f"{what}: {how}")
 
 
 def _requirements_of(point: EntryPoint) -> Iterator[Requirement]:
@@ -233,7 +235,7 @@ _installed_version = lru_cache(maxsize=None)(version)  # reads a file each, and 
 
 def _reason(error: BaseException) -> str:
     """Return one sentence that says why a plugin is not used and what to do."""
-    if isinstance(error, Unmet):
+    if isinstance(error, MissingRequirement):
         return str(error)
     if isinstance(error, ModuleNotFoundError):
         return f"it needs the module {error.name!r}: install what it depends on"

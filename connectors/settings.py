@@ -15,7 +15,7 @@ from platformdirs import user_data_path
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from connectors.domain.addresses import in_the_clear
+from connectors.domain.plain_http import in_the_clear
 from connectors.domain.quotas import MIB, Quotas
 from connectors.store.errors import StoreError
 from connectors.store.vault import KeyFile, Vault

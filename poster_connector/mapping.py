@@ -1,4 +1,4 @@
-"""Poster's receipt as a `Sale`, by every rule of `wire/poster.md`; pure functions of what was sent.
+"""Poster's receipt as a `Sale`, by the rules of its API; pure functions of what was sent.
 
 Owns what Poster's fields mean; how bytes become values is `wire`'s. Only fields that `dash.getTransaction` and
 `dash.getTransactions` both carry are used: a receipt must look the same however it was read, or each reading would seem

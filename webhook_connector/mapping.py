@@ -21,8 +21,8 @@ from connector_sdk.money import Money
 from connector_sdk.numbers import whole_of
 from connector_sdk.sale import Customer, Line, Sale, SaleStatus, Unreadable
 from webhook_connector.expressions import Budget, TooCostly, follow_path, parse_json
-from webhook_connector.formats import EPOCH, bad_payload, parse_amount, parse_quantity, parse_time, quote
 from webhook_connector.settings import DATE_WORDS, WebhookSettings
+from webhook_connector.value_formats import EPOCH, bad_payload, parse_amount, parse_quantity, parse_time, quote
 
 MOST_RECEIPTS = 500  # of one request: each is a version of a sale, written in one transaction
 COSTLY = "following {path} in what was sent costs too much: say a shorter way"

@@ -12,8 +12,7 @@ from itertools import islice
 
 from connector_sdk.errors import BadPayload
 from connector_sdk.teaching import Leaf, Question, Values
-from webhook_connector.formats import parse_amount
-from webhook_connector.lenient import lenient_settings
+from webhook_connector.lenient_settings import lenient_settings
 from webhook_connector.places import (
     FEWEST_OF_A_RECEIPT,
     PathWriter,
@@ -29,6 +28,7 @@ from webhook_connector.places import (
     path_to,
 )
 from webhook_connector.settings import DecimalSign, Units
+from webhook_connector.value_formats import parse_amount
 
 _QUESTIONS = (
     Question("map_receipt_id", "Which of these is the number of the receipt?", needed=True),

@@ -19,7 +19,7 @@ from connector_sdk.connector import CHOSEN, FIRST, TAUGHT
 from connector_sdk.errors import NotConfigured
 from connector_sdk.signatures import StandardWebhooks
 from webhook_connector.expressions import Budget, compile_path
-from webhook_connector.patterns import is_pattern
+from webhook_connector.time_patterns import is_pattern
 
 _SHORTEST_SECRET = 8
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,60}")

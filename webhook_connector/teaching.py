@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from connector_sdk.teaching import Teaching
 from webhook_connector.answers import add_answer
+from webhook_connector.proof_recognition import explain_unproven, recognise_proof
 from webhook_connector.questions import ask, find_leaves
-from webhook_connector.recognition import explain_unproven, recognise_proof
 from webhook_connector.sketching import setting_of, sketch
 
 TEACHING = Teaching(

@@ -130,7 +130,7 @@ def plugin_commands() -> Mapping[str, Command]:
 
 
 def _check_requirements(point: EntryPoint) -> None:
-    """Raise `Unmet` for a plugin made for other versions than are here; what we ship fits itself."""
+    """Raise `MissingRequirement` for a plugin made for other versions than are here; what we ship fits itself."""
     if point.dist is not None and point.dist.name == OUR_DISTRIBUTION:
         return
     from connectors.plugins import refuse_unmet  # imports the whole SDK, which ours need not wait for

@@ -1,6 +1,6 @@
-"""`connectors console link` and `connectors diagnostics`: what the console's pages offer, on the command line.
+"""`connectors console link` and `connectors diagnostics`: a sign-in link, and a file for support, by command.
 
-Owns the way of a link and of a file to whoever asked; what they open and hold is the services' and the store's.
+Owns how both are handed to whoever asked; the services decide what a link opens and what the file holds.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ from pathlib import Path
 import httpx
 
 from connector_sdk.http import exchange, production_transport
-from connectors.domain.addresses import in_the_clear
 from connectors.domain.finding import Finding
+from connectors.domain.plain_http import in_the_clear
 from connectors.plugins import Plugins
 from connectors.runtime.counter_names import STARTED, UNTRUSTED_PROXY
 from connectors.runtime.host import Host

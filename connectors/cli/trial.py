@@ -26,8 +26,8 @@ from connector_sdk.money import Money
 from connector_sdk.sale import Customer, Sale
 from connector_sdk.testing import CannotShow, Sold, TillStub
 from connector_sdk.testing.disguise import Undisguisable
+from connector_sdk.testing.field_sources import Document, Trace, trace
 from connector_sdk.testing.recording import Exchange, Recorder, Replay, Seen, make_recording, read_once, write_recording
-from connector_sdk.testing.tracing import Document, Trace, trace
 from connector_sdk.till_client import unpaced
 from connectors.cli.output import say
 from connectors.cli.targets import ConnectorClass, connector_at, stub_of

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from connector_sdk.connector import TillAccount
 from connector_sdk.money import Money
 from connector_sdk.sale import Sale
-from connector_sdk.testing.tracing import sale_fields
+from connector_sdk.testing.field_sources import sale_fields
 from connectors.cli.output import say, show_json, show_table
 from connectors.cli.trial import Reading
 

@@ -22,7 +22,7 @@ from connectors.cli.progress import ignore, report_bar
 from connectors.domain.clock import moment
 from connectors.runtime.host import Host
 from connectors.services import (
-    Previewed,
+    PreviewedReceipt,
     ReplanCounts,
     RetryResult,
     SyncResult,
@@ -71,7 +71,7 @@ class _PreviewRow:
     why: str
 
     @classmethod
-    def of(cls, host: Host, receipt: Previewed, zone: ZoneInfo) -> _PreviewRow:
+    def of(cls, host: Host, receipt: PreviewedReceipt, zone: ZoneInfo) -> _PreviewRow:
         sale, earned, unreadable = receipt.sale, receipt.earned, receipt.unreadable
         if sale is None or earned is None:
             why = f"{unreadable.where} {unreadable.why}" if unreadable else ""
@@ -138,7 +138,7 @@ class _BackfillCounts:
     stamps: int = 0
     unreadable: int = 0
 
-    def add(self, receipt: Previewed) -> None:
+    def add(self, receipt: PreviewedReceipt) -> None:
         self.receipts += 1
         self.unreadable += receipt.unreadable is not None
         if receipt.sale is not None and receipt.earned is not None and receipt.sale.customer:

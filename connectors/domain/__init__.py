@@ -1,1 +1,1 @@
-"""What a sale earns and what is still to be done about it: pure decisions on values, no I/O."""
+"""Pure decisions on values, without I/O: what a sale earns, what is to be planned, states, holds, pauses, alerts."""

@@ -1,6 +1,6 @@
 """A finding: one line of what an examination of an installation shows.
 
-Owns the value; who examines decides what is looked at, and who shows it how it looks.
+Owns the value; an examination decides what is looked at, and a command or page how it is shown.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Planning: entitlement minus what is already planned is the next operation.
+"""Planning: what a sale is entitled to, less what is planned for it already, is what to plan next.
 
-Owns that subtraction, per (sale, card), as a pure function; writing its answer down is the planner's.
+Owns that subtraction, per sale and card, as a pure function; `connectors.sync.planner` writes its answer down.
 """
 
 from __future__ import annotations

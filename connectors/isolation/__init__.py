@@ -1,6 +1,6 @@
-"""Running connectors' own code on what strangers send: in worker processes, with limits of time and memory.
+"""Runs connectors' own code on what strangers send, in worker processes with limits of time and memory.
 
-Owns the workers, their limits, and who exceeded them how often; what is called is the connector's, when the caller's.
+Owns the workers, their limits, and who exceeded them how often; callers decide what is run and when.
 """
 
 from connectors.isolation.calls import UnreadableHook

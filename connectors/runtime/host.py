@@ -26,7 +26,7 @@ from connectors.runtime.counter_names import STARTED, UNTRUSTED_PROXY
 from connectors.runtime.dispatcher import InProcess
 from connectors.runtime.lock import InstallationLock, Role
 from connectors.runtime.maintenance import Maintenance
-from connectors.runtime.plugin_calls import PluginCalls
+from connectors.runtime.plugin_notifications import PluginCalls
 from connectors.runtime.recovery import recover_unfinished
 from connectors.services import ProgressReport, ServiceContext, Services
 from connectors.settings import Settings
@@ -35,10 +35,10 @@ from connectors.store import connections, counters, keyring, rotation
 from connectors.store.engine import Store
 from connectors.store.errors import StoreError
 from connectors.sync.delivery import Deliverer
+from connectors.sync.doubt_resolution import Timing
 from connectors.sync.hooks import HookReceiver
 from connectors.sync.identification import Identifier
 from connectors.sync.ingest import Ingestor
-from connectors.sync.resolution import Timing
 from connectors.sync.retention import Retention
 from connectors.sync.sampled_events import SampledEvents
 from connectors.sync.till_reader import TillReader

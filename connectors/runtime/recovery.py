@@ -1,6 +1,6 @@
-"""What whoever takes the lock does first: settle what the last holder left unfinished.
+"""Recovery: settles what the last holder of the lock left unfinished, before anything else is done.
 
-Owns the order and the words; what becomes of operations and commands is the store's.
+Owns the order and the words; the store decides what becomes of operations and commands.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ async def recover_unfinished(store: Store) -> None:
 
     Only whoever holds the lock may call this: nobody else sends, so what is marked as on the wire is not.
     """
-    doubtful = await store.write(ledger.operations.doubt_unfinished)
+    doubtful = await store.write(ledger.operations.mark_unfinished_uncertain)
     if doubtful:
         log.warning("%d operations were on the wire when the last host ended: their cards' history decides", doubtful)
     await store.write(host_commands.abandon)

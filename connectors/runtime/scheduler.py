@@ -123,9 +123,9 @@ class Scheduler:
         most = min(_READS_AT_ONCE, self._dispatcher.free() // 2)
         if not most:
             return
-        for due in await self._store.write(lambda tx: connections.schedule.claim_polls(tx, most)):
+        for due in await self._store.write(lambda tx: connections.schedule.lease_polls(tx, most)):
             self._submit(f"poll {due.connection.id}", self._polling(due))
-        for due in await self._store.write(lambda tx: connections.schedule.claim_lookbacks(tx, most)):
+        for due in await self._store.write(lambda tx: connections.schedule.lease_lookbacks(tx, most)):
             self._submit(f"look-back {due.connection.id}", self._looking_back(due))
 
     def _polling(self, due: DueRead) -> Work:
@@ -148,7 +148,7 @@ class Scheduler:
         while self._hints_due and self._dispatcher.free():
             self._hints_due = False
             busy = [name for name, count in self._hints_under_way.items() if count >= _HINTS_UNDER_WAY]
-            claimed = await self._store.write(lambda tx, busy=busy: inbox.hints.claim(tx, _HINTS_AT_ONCE, without=busy))  # type: ignore[misc]
+            claimed = await self._store.write(lambda tx, busy=busy: inbox.hints.lease(tx, _HINTS_AT_ONCE, without=busy))  # type: ignore[misc]
             await self._follow_hints(claimed)
             # a full claim says that there may be more
             self._hints_due = self._hints_due or len(claimed) == _HINTS_AT_ONCE

@@ -1,4 +1,4 @@
-"""What people ask of connections, once for the console, the commands and the API.
+"""Services: what people ask of connections, once for the console and the commands.
 
 Owns the checks before anything is stored, and the words of each refusal; each service has one subject.
 """
@@ -22,7 +22,7 @@ from connectors.services.context import ServiceContext, SettingValues, nearest
 from connectors.services.drafts import DraftService
 from connectors.services.onboarding import ConnectOptions, OnboardingService
 from connectors.services.people import PeopleService, PersonCount
-from connectors.services.refusal import KeyRefused, Refusal, Unfit, WrongFields
+from connectors.services.refusal import KeyRefused, Refusal, UnusableSettings, WrongFields
 from connectors.services.results import (
     ConnectionDetails,
     Progress,
@@ -34,7 +34,7 @@ from connectors.services.results import (
     SyncResult,
 )
 from connectors.services.review import ReviewService
-from connectors.services.sync import Previewed, SyncService
+from connectors.services.sync import PreviewedReceipt, SyncService
 from connectors.sevenstamp.client import SevenStamp
 
 __all__ = [
@@ -44,7 +44,7 @@ __all__ = [
     "ConnectorClass",
     "KeyRefused",
     "PersonCount",
-    "Previewed",
+    "PreviewedReceipt",
     "Progress",
     "ProgressReport",
     "Refusal",
@@ -56,7 +56,7 @@ __all__ = [
     "Services",
     "SettingValues",
     "SyncResult",
-    "Unfit",
+    "UnusableSettings",
     "WrongFields",
     "backfill_command",
     "nearest",

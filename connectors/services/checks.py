@@ -15,11 +15,11 @@ from connector_sdk.errors import ConnectorError, MissingRight, NotAuthorised
 from connector_sdk.rule import StampRule
 from connector_sdk.teaching import Sketch, as_texts
 from connectors.domain.connection import Connection
-from connectors.domain.secret import DISTINCT, easily_guessed
+from connectors.domain.secret_strength import DISTINCT, easily_guessed
 from connectors.isolation import CallFailed
 from connectors.plugins import ConnectorClass
 from connectors.services.context import ServiceContext, SettingValues, nearest
-from connectors.services.refusal import KeyRefused, Refusal, Unfit, WrongFields
+from connectors.services.refusal import KeyRefused, Refusal, UnusableSettings, WrongFields
 from connectors.sevenstamp.client import InvalidKey, SevenStampError
 from connectors.sevenstamp.models import Me
 from connectors.store import inbox
@@ -76,7 +76,7 @@ class ConnectionChecks:
     async def check_samples(self, name: str, values: SettingValues, samples: Sequence[bytes], *, tenant: str) -> None:
         """See that settings make a sale of at least one of some requests of the till.
 
-        Raises `Unfit`, by the first; `Refusal` where they cost too much to read.
+        Raises `UnusableSettings`, by the first; `Refusal` where they cost too much to read.
         """
         connector_class = self._context.connector_class(name)
         teaching = self._context.runner.teaching(connector_class, tenant=tenant)
@@ -96,10 +96,10 @@ class ConnectionChecks:
                 return
             first = first or sketch
         if first is not None:
-            raise Unfit(title, first.wrong)
+            raise UnusableSettings(title, first.wrong)
 
     async def check_still_reads(self, connection: Connection, before: SettingValues, after: SettingValues) -> None:
-        """Try changed settings on the last sale that arrived, and on what could not be read. Raises `Unfit`."""
+        """Try changed settings on the last sale that arrived, and on what is unread. Raises `UnusableSettings`."""
         model = self._context.connector_class(connection.connector).settings_model
         taught = [name for name, info in model.model_fields.items() if marked(info, TAUGHT)]
         if all(before.get(name) == after.get(name) for name in taught):

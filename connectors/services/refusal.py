@@ -42,7 +42,7 @@ class WrongFields(Refusal):
         self.fields: Mapping[str, Message] = {name: Message(why) for name, why in reasons}
 
 
-class Unfit(WrongFields):
+class UnusableSettings(WrongFields):
     """Settings that make no sale of what the till really sent; `fields` says what is wrong with each."""
 
     def __init__(self, title: str, fields: Mapping[str, Message]) -> None:

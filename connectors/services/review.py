@@ -26,7 +26,7 @@ from connectors.store.ledger.batch import SaleBatch
 from connectors.store.ledger.cards import KnownCard
 from connectors.store.ledger.operations import Operation, PlannedOperation
 from connectors.store.ledger.sales import SaleRow
-from connectors.sync.card_assignment import CannotAssign, assign_card
+from connectors.sync.manual_card_assignment import CannotAssign, assign_card
 from connectors.sync.tills import NoConnector
 
 _PROGRESS_PATIENCE = 2.0

@@ -27,7 +27,7 @@ from connectors.store.connections.schedule import DueRead
 from connectors.store.engine import Transaction
 from connectors.store.ledger.batch import SaleBatch
 from connectors.store.ledger.sales import SaleRow
-from connectors.store.rows import in_parts
+from connectors.store.query_parts import in_parts
 from connectors.sync.delivery import Deliverer
 from connectors.sync.identification import Identifier
 from connectors.sync.planner import entitlement, plan_sale
@@ -41,7 +41,7 @@ _REPLANNED_AT_ONCE = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Previewed:
+class PreviewedReceipt:
     """A receipt of a preview: what it would earn, or why it cannot be read."""
 
     sale: Sale | None
@@ -84,12 +84,12 @@ class SyncService:
         """Poll, look back and follow every hint that is due."""
         store, reader, seen = self._context.store, self._context.reader, ReadResult()
         # A claim, due or not, moves the next read on: the scheduler does not read the same once more right after.
-        for due in await store.write(lambda tx: connections.schedule.claim_polls(tx, 1, connection_id)):
+        for due in await store.write(lambda tx: connections.schedule.lease_polls(tx, 1, connection_id)):
             seen.add(await reader.poll(due))
-        for due in await store.write(lambda tx: connections.schedule.claim_lookbacks(tx, 1, connection_id)):
+        for due in await store.write(lambda tx: connections.schedule.lease_lookbacks(tx, 1, connection_id)):
             seen.add(await reader.look_back(due))
         # hints last: what polls have brought answers some of them
-        while claimed := await store.write(lambda tx: inbox.hints.claim(tx, _HINTS_AT_ONCE, connection_id)):
+        while claimed := await store.write(lambda tx: inbox.hints.lease(tx, _HINTS_AT_ONCE, connection_id)):
             seen.add(await reader.follow_hints(await self._context.connection(connection_id), claimed))
         return seen
 
@@ -178,7 +178,9 @@ class SyncService:
             return None
         return PauseCounts(receipts, operations)
 
-    async def preview_history(self, connection_id: str, since: str, progress: Progress) -> AsyncIterator[Previewed]:
+    async def preview_history(
+        self, connection_id: str, since: str, progress: Progress
+    ) -> AsyncIterator[PreviewedReceipt]:
         """Yield every receipt since a day with what it would earn; stores and sends nothing. Raises `Refusal`."""
         connection = await self._context.connection(connection_id)
         start, seen = start_of_day(since, connection.account.zone), 0
@@ -287,13 +289,13 @@ def _replan_sale(tx: Transaction, batch: SaleBatch, row: SaleRow, connection: Co
     return difference
 
 
-def _previewed(page: SalePage, versions: Sequence[RuleVersion], connection: Connection) -> Iterator[Previewed]:
+def _previewed(page: SalePage, versions: Sequence[RuleVersion], connection: Connection) -> Iterator[PreviewedReceipt]:
     """Yield what a page's receipts at the connection's locations would earn, and those that cannot be read."""
     for sale in page.sales:
         if connection.covers(sale.location_id):
-            yield Previewed(sale, _earned(sale, versions, connection))
+            yield PreviewedReceipt(sale, _earned(sale, versions, connection))
     for unreadable in page.unreadable:
-        yield Previewed(None, None, unreadable)
+        yield PreviewedReceipt(None, None, unreadable)
 
 
 def _earned(sale: Sale, versions: Sequence[RuleVersion], connection: Connection) -> Earned:

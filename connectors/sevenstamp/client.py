@@ -1,6 +1,6 @@
 """The 7stamp client: reads that raise, and writes that say whether they took effect.
 
-Owns what each answer means (`wire/sevenstamp.md`); when to try again is the delivery's.
+Owns what each answer means (by the OpenAPI file beside it); when to try again is the delivery's.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class InDoubt:
 Outcome = Applied | NotSent | InDoubt | Refused | Limited | InvalidKey
 """What one write came to: the last three are values here, not raised."""
 
-# The refusals that are surely 7stamp's own, as `wire/sevenstamp.md` has them. Any other answer may come from something
+# The refusals that are surely 7stamp's own, as the OpenAPI file has them. Any other answer may come from something
 # between us and 7stamp (a proxy's 404, a firewall's 403), which may have passed the request on before.
 _DEFINITE = {
     (402, "plan_limit"),

@@ -1,4 +1,4 @@
-"""The values that 7stamp answers with, of what we use of them.
+"""Values that 7stamp answers with, as far as we use them.
 
 Owns their shapes. Unknown members are ignored: a newer server must not break an older client.
 """

@@ -1,4 +1,4 @@
-"""What can be wrong with a database, each as a sentence a person can act on."""
+"""Errors of the store: a database that cannot be used, and requests that it refuses; each is a sentence to act on."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class QuotaMet(StoreError):
         self.most = most
 
 
-class Taken(StoreError):
+class AlreadyConnected(StoreError):
     """The till account or location belongs to another connection: `connection_id` where it is the same business'."""
 
     def __init__(self, text: str, connection_id: str | None = None) -> None:

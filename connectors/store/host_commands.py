@@ -17,7 +17,7 @@ from sqlalchemy import and_, or_, select
 
 from connectors.domain.clock import DAY, SECOND
 from connectors.store.engine import Transaction
-from connectors.store.rows import AnyRow
+from connectors.store.query_parts import AnyRow
 from connectors.store.schema import errand_table
 
 JsonObject = Mapping[str, JsonValue]

@@ -17,7 +17,7 @@ from sqlalchemy import Column, ColumnElement, Select, func, select, tuple_, upda
 from connectors.store import keyring
 from connectors.store.engine import Store, Transaction
 from connectors.store.errors import StoreError, WrongKey
-from connectors.store.rows import AnyRow
+from connectors.store.query_parts import AnyRow
 from connectors.store.schema import metadata
 from connectors.store.vault import MAKE_ONE, Key
 

@@ -37,9 +37,9 @@ from connectors.store.engine import Store, Transaction
 from connectors.store.errors import StoreError
 from connectors.store.ledger.delivery_queue import Candidate, Lane
 from connectors.store.ledger.operations import Operation
-from connectors.sync import plan_limits
-from connectors.sync.pacing import Pace
-from connectors.sync.resolution import Resolver, Timing
+from connectors.sync import plan_rechecks
+from connectors.sync.doubt_resolution import Resolver, Timing
+from connectors.sync.key_pacing import Pace
 from connectors.sync.settlement import Answer, settle
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class _Sender:
 
 
 @dataclass(slots=True)
-class _Flight:
+class _InProgress:
     """What this process has on the wire, and what came back but is not yet written down."""
 
     lanes: set[Lane] = field(default_factory=set)
@@ -86,7 +86,7 @@ class Deliverer:
         self._slots = asyncio.Semaphore(lanes)
         self._senders: dict[str, _Sender] = {}
         self._paces: dict[str, Pace] = {}
-        self._flight = _Flight()
+        self._flight = _InProgress()
         self._woken = asyncio.Event()
         self._turn = asyncio.Lock()
         self._runs = False
@@ -154,9 +154,9 @@ class Deliverer:
         """Look up what is in doubt and due (of one connection); return how many operations that were."""
         return await self._resolver.resolve(only)
 
-    async def check_paused_businesses(self, every: int = plan_limits.CHECK_EVERY) -> None:
+    async def check_paused_businesses(self, every: int = plan_rechecks.CHECK_EVERY) -> None:
         """Ask 7stamp whether businesses whose plan was used up may go on; `every` in microseconds."""
-        await plan_limits.check_paused_businesses(self._store, self._sevenstamp, every)
+        await plan_rechecks.check_paused_businesses(self._store, self._sevenstamp, every)
 
     # A turn of the loop
 

@@ -14,7 +14,7 @@ from connectors.domain.connection import Health
 from connectors.domain.person import Reference, TillId
 from connectors.store import connections, inbox, ledger
 from connectors.store.engine import Store, Transaction
-from connectors.store.rows import in_parts
+from connectors.store.query_parts import in_parts
 from connectors.sync.person_search import READ_AT_ONCE, Person, ReportProgress, journal_lines_of
 
 _ERASED_AT_ONCE = 50

@@ -9,7 +9,7 @@ from __future__ import annotations
 from connector_sdk.messages import Message
 from connectors.domain.clock import SECOND
 from connectors.domain.connection import WORKING, Connection, Health
-from connectors.domain.pauses import FAILURES_UNTIL_FAILING
+from connectors.domain.retry_pauses import FAILURES_UNTIL_FAILING
 from connectors.store import connections, ledger
 from connectors.store.engine import Transaction
 

@@ -77,7 +77,7 @@ class Identifier:
     async def round(self, only: str | None = None) -> int:
         """Work through the searches that are due (or all of one connection's); return how many those were."""
         limit = _ASKED if only else _DUE
-        searches = await self._store.write(lambda tx: ledger.card_searches.claim(tx, limit, only))
+        searches = await self._store.write(lambda tx: ledger.card_searches.lease(tx, limit, only))
         if not searches:
             return 0
         ids = list({search.connection_id for search in searches})

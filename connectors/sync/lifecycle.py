@@ -16,11 +16,14 @@ from connectors.domain.events import Wakeup
 from connectors.store import connections, inbox, ledger
 from connectors.store.connections.registry import ConnectionChange, NewConnection
 from connectors.store.engine import Transaction
-from connectors.store.errors import QuotaMet, Taken
+from connectors.store.errors import AlreadyConnected, QuotaMet
 
 
 def add(tx: Transaction, new: NewConnection, rule: StampRule) -> Connection:
-    """Store a connection, adopting what removed ones to the same account left. Raises `Taken`, `QuotaMet`."""
+    """Store a connection, adopting what removed ones to the same account left.
+
+    Raises `AlreadyConnected`, `QuotaMet`.
+    """
     # in the transaction that stores it: two browsers cannot both take the last place
     if connections.registry.count_of_business(tx, new.business.id) >= tx.quotas.tills:
         raise QuotaMet(tx.quotas.tills)
@@ -49,15 +52,17 @@ def _refuse_overlap(
     *,
     ignoring: str | None = None,
 ) -> None:
-    """Refuse locations that another connection of the account has. Raises `Taken`."""
+    """Refuse locations that another connection of the account has. Raises `AlreadyConnected`."""
     for other in connections.registry.of_account(tx, connector, account.id):
         if other.id == ignoring or not share_location(scope, other.scope):
             continue
         # by name, and not whose: another business must not learn more than that the place is taken
         where = describe_scope(other.scope, account.locations)
         if other.business_id != business_id:
-            raise Taken(f"{account.name} ({where}) is already connected for another business: choose other locations")
-        raise Taken(
+            raise AlreadyConnected(
+                f"{account.name} ({where}) is already connected for another business: choose other locations"
+            )
+        raise AlreadyConnected(
             f"{account.name} is already connected as {other.id} ({where}): "
             f"change that one with `connectors connection edit {other.id}`, or choose other locations",
             other.id,
@@ -86,7 +91,10 @@ def _adopt(tx: Transaction, connection_id: str, former: Sequence[str], scope: tu
 
 
 def edit(tx: Transaction, connection_id: str, change: ConnectionChange, rule: StampRule | None = None) -> Connection:
-    """Change a connection; new secrets reactivate one that needed authorisation. Raises `Taken`, `NotFound`."""
+    """Change a connection; new secrets reactivate one that needed authorisation.
+
+    Raises `AlreadyConnected`, `NotFound`.
+    """
     before = connections.registry.get(tx, connection_id)
     if change.scope is not None:
         _refuse_overlap(tx, before.connector, before.account, change.scope, before.business_id, ignoring=before.id)

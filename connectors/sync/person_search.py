@@ -19,7 +19,7 @@ from connectors.store.inbox.unreadable import StoredBody
 from connectors.store.ledger.cards import Customers
 from connectors.store.ledger.journal import StoredLine
 from connectors.store.ledger.sales import VersionCustomer
-from connectors.store.rows import in_parts
+from connectors.store.query_parts import in_parts
 
 READ_AT_ONCE = 400
 """Sales, bodies or lines in one reading."""

@@ -1,6 +1,7 @@
-"""UnreadableHook retries: reads what could not be read once more, with the connections as they are now.
+"""Retries of what could not be read: it is read once more, with the connection as it is now.
 
-Owns the order of the retries and what becomes of each entry; the entries are `connectors.store.inbox.unreadable`'s.
+Owns the order of the retries and what becomes of each entry; the entries are stored by
+`connectors.store.inbox.unreadable`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from connectors.store import connections, inbox, ledger
 from connectors.store.engine import Store, Transaction
 from connectors.store.inbox.hints import NewHint
 from connectors.store.inbox.unreadable import Origin, StillUnread, UnreadEntry
-from connectors.store.rows import in_parts
+from connectors.store.query_parts import in_parts
 from connectors.sync.hook_effects import HookEffects, log_raised, settings_key
 from connectors.sync.ingest import Ingestor
 from connectors.sync.snapshots import Outcome, Snapshot, Source

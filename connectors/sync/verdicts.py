@@ -1,6 +1,6 @@
 """Verdicts: what an answer of 7stamp makes of an operation, as a pure function.
 
-Owns the table of `wire/sevenstamp.md`; what follows for cards, keys and businesses is `settlement`'s.
+Owns the table from outcome to state; what follows for cards, keys and businesses is `settlement`'s.
 """
 
 from __future__ import annotations

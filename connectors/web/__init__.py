@@ -1,1 +1,1 @@
-"""The HTTP face: hooks in, and whether the host is well."""
+"""The HTTP face of a host: hooks of tills, the console, and probes of whether the host is well."""

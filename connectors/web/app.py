@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 
 from connector_sdk.hooks import Answer, HookRequest
 from connectors.runtime.host import Host
-from connectors.web.console.pages import ROUTERS
+from connectors.web.console.routers import ROUTERS
 from connectors.web.console.routing import mount
 from connectors.web.console.state import build_console
 from connectors.web.request_input import read_body

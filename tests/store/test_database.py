@@ -319,7 +319,7 @@ async def test_the_console_is_the_same_on_postgresql(
             assert (await mine.get(path)).status_code == 200
         assert (await operator.get("/operator?q=cafe")).status_code == 200
         await _a_passkey_lives_and_ends(installation)
-        assert await installation.host.store.write(connections.alerts.claim_due) == []
+        assert await installation.host.store.write(connections.alerts.take_due) == []
         draft = (await mine.post("/connect/poster")).headers["location"]
         assert (await mine.get(draft)).status_code == 200
         await mine.post(f"{base}/pause")

@@ -10,7 +10,7 @@ from connector_sdk.money import Money
 from connector_sdk.rule import StampRule, UnknownCustomer
 from connectors.domain.operation import State
 from connectors.services import Refusal
-from connectors.store.errors import Taken
+from connectors.store.errors import AlreadyConnected
 from tests.installation import ANNA, BORYS, KEY, Installation
 
 SINCE = (datetime.now(UTC) - timedelta(days=5)).date().isoformat()
@@ -102,9 +102,9 @@ async def test_receipts_from_before_the_connection_need_a_backfill(installation:
 
 async def test_a_location_belongs_to_one_connection(installation: Installation) -> None:
     await installation.connect(locations=["Main hall"])
-    with pytest.raises(Taken, match=installation.connection.id):
+    with pytest.raises(AlreadyConnected, match=installation.connection.id):
         await installation.connect(locations=["1"])
-    with pytest.raises(Taken, match="Main hall"):
+    with pytest.raises(AlreadyConnected, match="Main hall"):
         await installation.connect()
     with pytest.raises(Refusal, match=r"no location 'Terace'; known: Terrace \(2\)"):
         await installation.connect(locations=["Terace"])

@@ -202,7 +202,7 @@ async def test_an_answer_counts_for_the_connection_that_adopted_its_operation(in
     await installation.connect()
     installation.cafe.sell(installation.cafe.client(ANNA))
     former = installation.connection.id
-    for turn in await installation.host.store.write(lambda tx: connections.schedule.claim_polls(tx, 1, former)):
+    for turn in await installation.host.store.write(lambda tx: connections.schedule.lease_polls(tx, 1, former)):
         await installation.host.reader.poll(turn)
     assert installation.host.identifier is not None
     await installation.host.identifier.round(former)
@@ -318,7 +318,7 @@ async def test_dismissing_one_customers_stamps_does_not_stop_the_search_for_anot
     await issue_card(installation, BORYS)
     installation.cafe.attach(receipt, installation.cafe.client(BORYS))
     for turn in await installation.host.store.write(
-        lambda tx: connections.schedule.claim_polls(tx, 1, installation.connection.id)
+        lambda tx: connections.schedule.lease_polls(tx, 1, installation.connection.id)
     ):
         await installation.host.reader.poll(turn)
     held = next(operation for operation in await installation.operations() if operation.state == "held")

@@ -51,7 +51,7 @@ class DeliveryLoops:
     async def start(self) -> None:
         """Open the host, doubt what a dead one had on the wire, and run both loops."""
         host = await self.installation.open()
-        await host.store.write(ledger.operations.doubt_unfinished)
+        await host.store.write(ledger.operations.mark_unfinished_uncertain)
         assert host.deliverer is not None
 
         async def resolve() -> None:

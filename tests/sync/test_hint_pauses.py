@@ -41,7 +41,7 @@ async def follow_hints(installation: VirtualInstallation, connection_id: str, se
     end = installation.clock.now() + seconds * 10**6
     host = installation.host
     while installation.clock.now() < end:
-        claimed = await host.store.write(lambda tx: inbox.hints.claim(tx, 100, connection_id))
+        claimed = await host.store.write(lambda tx: inbox.hints.lease(tx, 100, connection_id))
         if claimed:
             await host.reader.follow_hints(await host.services.connections.get(connection_id), claimed)
         else:

@@ -27,10 +27,10 @@ from connectors.store.ledger.sales import SaleRow
 from connectors.store.schema import operation_table
 from connectors.sync import health, ingest, lifecycle
 from connectors.sync.delivery import Deliverer
+from connectors.sync.doubt_resolution import Timing
 from connectors.sync.identification import _conclude, _NoCard
 from connectors.sync.ingest import Outcome, Snapshot, Source
-from connectors.sync.pacing import Pace
-from connectors.sync.resolution import Timing
+from connectors.sync.key_pacing import Pace
 from connectors.sync.settlement import start_of_next_month
 from tests.installation import ANNA, BORYS, KEY, Installation
 from tests.model import ModelTill, VirtualInstallation, sale
@@ -178,11 +178,11 @@ async def test_an_older_search_without_a_card_does_not_undo_a_card_that_was_foun
     installation.cafe.sell(installation.cafe.client(ANNA))
     assert installation.host.identifier is not None
     for turn in await installation.host.store.write(
-        lambda tx: connections.schedule.claim_polls(tx, 1, installation.connection.id)
+        lambda tx: connections.schedule.lease_polls(tx, 1, installation.connection.id)
     ):
         await installation.host.reader.poll(turn)
     (stale,) = await installation.host.store.write(
-        lambda tx: ledger.card_searches.claim(tx, 10, installation.connection.id)
+        lambda tx: ledger.card_searches.lease(tx, 10, installation.connection.id)
     )
     assert installation.host.sevenstamp is not None
     await installation.host.sevenstamp.with_key(KEY).issue_card(phone=ANNA)

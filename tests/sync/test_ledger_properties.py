@@ -150,7 +150,7 @@ class History(RuleBasedStateMachine):
     async def _follow_hints(self) -> None:
         host = self.installation.host
         connection = await host.services.connections.get(self.id)
-        while claimed := await host.store.write(lambda tx: inbox.hints.claim(tx, 50, self.id)):
+        while claimed := await host.store.write(lambda tx: inbox.hints.lease(tx, 50, self.id)):
             await host.reader.follow_hints(connection, claimed)
 
     @rule()

@@ -20,7 +20,7 @@ from connectors.store import access, ledger, queries
 from connectors.store.schema import metadata
 from connectors.web.console import key_rechecks
 from connectors.web.console.clients import Clients
-from connectors.web.console.pages import ROUTERS
+from connectors.web.console.routers import ROUTERS
 from connectors.web.console.routing import Role, local_path
 from poster_connector.sandbox import Account
 from tests.installation import ANNA, KEY, Installation, build

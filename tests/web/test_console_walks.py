@@ -11,7 +11,7 @@ import pytest
 
 from connectors.store import connections
 from connectors.store.connections.drafts import Draft, DraftContent
-from connectors.web.console.pages import ROUTERS
+from connectors.web.console.routers import ROUTERS
 from tests.installation import ANNA, KEY, Installation
 from tests.web.browser import Browser, Browsers, open_browsers
 from tests.web.test_teaching_pages import FORM, SALE

@@ -159,7 +159,7 @@ async def health(installation: Installation) -> str:
 
 async def polled(installation: Installation) -> None:
     """Read whatever is due by now."""
-    for turn in await installation.host.store.write(lambda tx: connections.schedule.claim_polls(tx, 10)):
+    for turn in await installation.host.store.write(lambda tx: connections.schedule.lease_polls(tx, 10)):
         await installation.host.reader.poll(turn)
 
 

@@ -24,8 +24,8 @@ import pytest
 from connectors.cli.servers import serving
 from connectors.store import counters
 from connectors.web.app import MOST_BODY, application
-from connectors.web.console.pages import ROUTERS
 from connectors.web.console.posted_form import MAX_FORM_BYTES
+from connectors.web.console.routers import ROUTERS
 from connectors.web.limited_protocol import limited
 from connectors.web.limits import Limits
 from tests.installation import KEY, Installation

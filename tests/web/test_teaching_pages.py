@@ -183,13 +183,13 @@ async def test_what_was_collected_goes_after_a_day_and_with_its_draft(
 async def test_settings_that_would_read_no_sale_any_more_are_refused_once_it_is_connected(
     installation: Installation,
 ) -> None:
-    from connectors.services import Unfit
+    from connectors.services import UnusableSettings
     from tests.webhook.test_way_of_a_request import connect, send
 
     values = {name.removeprefix("set."): value for name, value in FORM.items()}
     await connect(installation, values)
     assert await send(installation, json.dumps(SALE).encode(), {}) == 200
-    with pytest.raises(Unfit, match="map_paid: nothing is at total"):
+    with pytest.raises(UnusableSettings, match="map_paid: nothing is at total"):
         await installation.host.services.connections.edit(installation.connection.id, {"map_paid": "total"})
     await installation.host.services.connections.edit(installation.connection.id, {"till_name": "Another name"})
     changed = {**SALE, "total": "9.00"}

@@ -1,6 +1,6 @@
 """The endpoints of the contract: what each call needs, what refuses it, and the change that it makes.
 
-Owns the decisions that `wire/sevenstamp.md` describes. Authentication, idempotency keys and faults come before, in the
+Owns the decisions that the OpenAPI file describes. Authentication, idempotency keys and faults come before, in the
 application.
 """
 

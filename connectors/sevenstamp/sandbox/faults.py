@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
-# 7stamp's promise (`wire/sevenstamp.md`): so long after its caller gave up a write has taken effect and stands in the
-# card's history, or never will. Faults may use all of that time and no more, or a host could not be right.
+# 7stamp's promise: so long after its caller gave up, a write has taken effect and stands in the card's history, or
+# never will. Faults may use all of that time and no more, or a host could not be right.
 SETTLE_MS = 10_000
 _LONGEST_LATENCY_MS = 60_000
 _RANGES = {"latency_ms": _LONGEST_LATENCY_MS, "apply_late_ms": SETTLE_MS, "history_lag_ms": SETTLE_MS}

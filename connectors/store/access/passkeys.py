@@ -17,7 +17,7 @@ from sqlalchemy import func, select
 from connectors.store import access
 from connectors.store.access.sessions import Principal, hash_of_key, principal_columns, principal_of
 from connectors.store.engine import Transaction
-from connectors.store.rows import AnyRow
+from connectors.store.query_parts import AnyRow
 from connectors.store.schema import passkey_challenge_table, passkey_table
 
 MOST = 10

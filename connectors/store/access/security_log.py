@@ -18,7 +18,7 @@ from connector_sdk.messages import Message
 from connector_sdk.redaction import redact
 from connectors.domain.clock import HOUR
 from connectors.store.engine import Transaction
-from connectors.store.rows import AnyRow
+from connectors.store.query_parts import AnyRow
 from connectors.store.schema import business_table, connection_table, security_event_table
 
 log = logging.getLogger("connectors.security")

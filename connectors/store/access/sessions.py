@@ -17,7 +17,7 @@ from sqlalchemy import ColumnElement, Table, or_, select
 
 from connectors.domain.clock import SECOND
 from connectors.store.engine import Transaction
-from connectors.store.rows import AnyRow
+from connectors.store.query_parts import AnyRow
 from connectors.store.schema import connection_table, consent_table, console_link_table, console_session_table
 
 OPERATOR = "operator"

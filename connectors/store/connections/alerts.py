@@ -1,6 +1,6 @@
 """Alerts by email: whom to tell when a connection needs a person, and what has been told.
 
-Owns the table `watch`; when a message is due is `connectors.domain.alerts`', sending it `connectors.notices`'. A
+Owns the table `watch`; when a message is due is `connectors.domain.alert_timing`', sending it `connectors.notices`'. A
 message is claimed before it is sent: of several hosts one sends it.
 """
 
@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import exists, or_, select
 
-from connectors.domain.alerts import PATIENCE, AlertState, next_step
+from connectors.domain.alert_timing import PATIENCE, AlertState, next_step
 from connectors.domain.connection import Health
 from connectors.store.engine import Transaction
-from connectors.store.ledger.conditions import needs_person
-from connectors.store.rows import AnyRow
+from connectors.store.ledger.operation_conditions import needs_person
+from connectors.store.query_parts import AnyRow
 from connectors.store.schema import connection_table, operation_table, watch_table
 
 _UNWELL = (Health.needs_authorisation, Health.failing)
@@ -48,8 +48,8 @@ def email_of(tx: Transaction, connection_id: str) -> str | None:
     return tx.vault.decrypt(email) if email else None
 
 
-def claim_due(tx: Transaction, limit: int = 50) -> list[Notification]:
-    """Note what has gone wrong or well since the last look, and claim the messages to send now."""
+def take_due(tx: Transaction, limit: int = 50) -> list[Notification]:
+    """Note what has gone wrong or well since the last look, and take the messages to send now."""
     notifications: list[Notification] = []
     for row in _changed(tx, limit):
         state = AlertState(row.since, row.told_at)

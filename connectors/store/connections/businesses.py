@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 from connectors.domain.connection import WORKING, Business
 from connectors.domain.events import Wakeup
 from connectors.store.engine import Transaction
-from connectors.store.rows import AnyRow
+from connectors.store.query_parts import AnyRow
 from connectors.store.schema import business_table, connection_table
 
 

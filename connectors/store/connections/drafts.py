@@ -1,7 +1,7 @@
 """Drafts: connections that somebody has begun to make in the console, or whose settings are being taught once more.
 
-Owns `draft_table` and the shape of a draft's content, which is stored as one encrypted JSON object for a day. The order
-of the steps is `connectors.web.console.onboarding`'s; the checks of each step are `connectors.services`'.
+Owns the table `draft` and the shape of a draft's content, which is stored as one encrypted JSON object for a day. The
+order of the steps is `connectors.web.console.onboarding`'s; the checks of each step are `connectors.services`'.
 """
 
 from __future__ import annotations

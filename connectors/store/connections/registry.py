@@ -19,11 +19,11 @@ from connector_sdk.messages import Message
 from connectors.domain.clock import SECOND
 from connectors.domain.connection import WORKING, Business, Connection, Health, Stretch
 from connectors.domain.events import HealthChanged, Wakeup
-from connectors.domain.pauses import FORMER_ADDRESS_LIVES
+from connectors.domain.retry_pauses import FORMER_ADDRESS_LIVES
 from connectors.store import ledger
 from connectors.store.engine import Transaction
 from connectors.store.errors import NotFound
-from connectors.store.rows import AnyRow
+from connectors.store.query_parts import AnyRow
 from connectors.store.schema import business_table, connection_table
 
 _MOST_SKIPPED = 100

@@ -1,6 +1,6 @@
 """The schedule of reads: which tills are due for a poll or a second look, and when each is next.
 
-Owns what is due and the claims of it; how long the pauses are is `connectors.domain.pauses`'.
+Owns what is due and the claims of it; how long the pauses are is `connectors.domain.retry_pauses`'.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, case, func, select
 
 from connectors.domain.connection import WORKING, Connection, Health
 from connectors.domain.events import Wakeup
-from connectors.domain.pauses import HOOKS_ARRIVE_FOR, LOOKBACK_EVERY, RECHECK, SOON, YOUNG_FOR, poll_pause
+from connectors.domain.retry_pauses import HOOKS_ARRIVE_FOR, LOOKBACK_EVERY, RECHECK, SOON, YOUNG_FOR, poll_pause
 from connectors.store.connections import registry
 from connectors.store.connections.registry import connection_of
 from connectors.store.counters import issue_tickets
@@ -29,14 +29,14 @@ class DueRead:
     ticket: int
 
 
-def claim_polls(tx: Transaction, limit: int, only: str | None = None) -> list[DueRead]:
-    """Claim the polls that are due (or one connection's, due or not), and set when each is next."""
-    return _claim(tx, connection_table.c.next_poll_at, limit, only, _pause_of_poll)
+def lease_polls(tx: Transaction, limit: int, only: str | None = None) -> list[DueRead]:
+    """Lease the polls that are due (or one connection's, due or not), and set when each is next."""
+    return _lease(tx, connection_table.c.next_poll_at, limit, only, _pause_of_poll)
 
 
-def claim_lookbacks(tx: Transaction, limit: int, only: str | None = None) -> list[DueRead]:
-    """Claim the second looks that are due (or one connection's, due or not), and set when each is next."""
-    return _claim(tx, connection_table.c.next_lookback_at, limit, only, lambda _connection, _now: LOOKBACK_EVERY)
+def lease_lookbacks(tx: Transaction, limit: int, only: str | None = None) -> list[DueRead]:
+    """Lease the second looks that are due (or one connection's, due or not), and set when each is next."""
+    return _lease(tx, connection_table.c.next_lookback_at, limit, only, lambda _connection, _now: LOOKBACK_EVERY)
 
 
 def _pause_of_poll(connection: Connection, now: int) -> int:
@@ -44,7 +44,7 @@ def _pause_of_poll(connection: Connection, now: int) -> int:
     return poll_pause(connection.poll_seconds, connection.failures, hooks_arrive=hooks_arrive)
 
 
-def _claim(
+def _lease(
     tx: Transaction,
     column: ColumnElement[int],
     limit: int,

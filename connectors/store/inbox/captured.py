@@ -15,7 +15,7 @@ from sqlalchemy import case, func, select
 from connector_sdk.hooks import HookRequest
 from connectors.domain.clock import DAY
 from connectors.store.engine import Transaction
-from connectors.store.rows import AnyRow
+from connectors.store.query_parts import AnyRow
 from connectors.store.schema import captured_table, draft_table
 
 LIFETIME = DAY

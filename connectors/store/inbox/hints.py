@@ -1,4 +1,4 @@
-"""Hints: receipts that a hook, or a snapshot that lost, says to read again; each is kept until it has been.
+"""Hints: receipts to read again, because a hook named them or two snapshots could not be ordered.
 
 Owns the table `hint` and the generations in it: a hook that comes while its receipt is being fetched raises the
 generation, and the fetch then deletes nothing.
@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, bindparam, case, func, select
 from connectors.domain.clock import MINUTE, SECOND
 from connectors.domain.connection import WORKING
 from connectors.domain.events import Wakeup
-from connectors.domain.pauses import HINT_ENDS_AFTER, hint_pause
+from connectors.domain.retry_pauses import HINT_ENDS_AFTER, hint_pause
 from connectors.store.counters import issue_tickets
 from connectors.store.engine import Transaction
 from connectors.store.schema import connection_table, hint_table
@@ -92,8 +92,8 @@ def _rows(tx: Transaction, hints: Sequence[NewHint]) -> list[dict[str, object]]:
 _IS_KEY = (hint_table.c.connection_id == bindparam("connection")) & (hint_table.c.receipt_id == bindparam("receipt"))
 
 
-def claim(tx: Transaction, limit: int, only: str | None = None, *, without: Collection[str] = ()) -> list[DueHint]:
-    """Claim due hints of working connections (of one; not of some), with a ticket for each."""
+def lease(tx: Transaction, limit: int, only: str | None = None, *, without: Collection[str] = ()) -> list[DueHint]:
+    """Lease due hints of working connections (of one; not of some), with a ticket for each."""
     query = (
         select(hint_table)
         .join(connection_table, connection_table.c.id == hint_table.c.connection_id)

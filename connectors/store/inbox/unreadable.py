@@ -20,7 +20,7 @@ from connectors.domain.clock import HOUR
 from connectors.domain.connection import Connection
 from connectors.store.engine import Transaction
 from connectors.store.ledger import journal
-from connectors.store.rows import AnyRow
+from connectors.store.query_parts import AnyRow
 from connectors.store.schema import kept_body_table, kept_table, sale_table, sale_version_table
 
 _LONGEST_REASON = 4000

@@ -22,7 +22,7 @@ from connectors.store.ledger.daily_totals import DayTotals, Move
 from connectors.store.ledger.journal import NewLine
 from connectors.store.ledger.operations import CardRelease, JsonBody, NewOperation, PlannedOperation, card_lane
 from connectors.store.ledger.sales import NewVersion, SaleRow
-from connectors.store.rows import in_parts
+from connectors.store.query_parts import in_parts
 
 
 @dataclass(slots=True)

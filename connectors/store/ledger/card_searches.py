@@ -15,7 +15,7 @@ from connectors.domain.clock import DAY, SECOND
 from connectors.domain.connection import WORKING
 from connectors.domain.events import Wakeup
 from connectors.store.engine import Transaction
-from connectors.store.rows import AnyRow
+from connectors.store.query_parts import AnyRow
 from connectors.store.schema import connection_table, identify_table
 
 _LEASE = 60 * SECOND
@@ -86,8 +86,8 @@ def move_all(tx: Transaction, sale_ids: Select[tuple[str]], connection_id: str) 
     tx.run(identify_table.update().where(moved).values(connection_id=connection_id))
 
 
-def claim(tx: Transaction, limit: int, only: str | None = None) -> list[CardSearch]:
-    """Claim searches that are due; with `only`, all of that connection, due or not (somebody waits for the result)."""
+def lease(tx: Transaction, limit: int, only: str | None = None) -> list[CardSearch]:
+    """Lease searches that are due; with `only`, all of that connection, due or not (somebody waits for the result)."""
     query = (
         select(identify_table)
         .join(connection_table, connection_table.c.id == identify_table.c.connection_id)

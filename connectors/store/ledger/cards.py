@@ -17,7 +17,7 @@ from connectors.domain.clock import HOUR
 from connectors.domain.person import Reference
 from connectors.store.engine import Transaction
 from connectors.store.ledger import card_searches
-from connectors.store.rows import in_parts
+from connectors.store.query_parts import in_parts
 from connectors.store.schema import (
     connection_table,
     customer_name_table,

@@ -12,7 +12,7 @@ from sqlalchemy import bindparam, select
 
 from connectors.domain.person import Reference, TillId
 from connectors.store.engine import Transaction
-from connectors.store.rows import in_parts
+from connectors.store.query_parts import in_parts
 from connectors.store.schema import business_table, forgotten_table
 
 # by hash alone: the business is part of what is hashed

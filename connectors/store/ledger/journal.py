@@ -14,7 +14,7 @@ from connector_sdk.messages import Message
 from connectors.domain.events import Wakeup
 from connectors.domain.person import MASKED_CARD, PersonMatcher
 from connectors.store.engine import Transaction
-from connectors.store.rows import AnyRow
+from connectors.store.query_parts import AnyRow
 from connectors.store.schema import journal_table
 
 

@@ -1,7 +1,7 @@
 """Operations: every change of an operation's state, from planned to settled.
 
 Owns the tables `operation` and `attempt`. What is due is read in `delivery_queue`, what pages show in `queries`; what
-an answer of 7stamp means is decided in `connectors.sync.delivery`.
+an answer of 7stamp means is decided in `connectors.sync.verdicts`.
 
 A change of state names the states that it may start from, in the statement itself: of two writers one finds the row
 changed and leaves it, so that no state is overwritten by something decided about an older one.
@@ -30,7 +30,7 @@ from connectors.store.ledger import card_searches, daily_totals, journal
 from connectors.store.ledger.daily_totals import DayTotals
 from connectors.store.ledger.journal import NewLine
 from connectors.store.ledger.sales import cardless_lane
-from connectors.store.rows import AnyRow, in_parts
+from connectors.store.query_parts import AnyRow, in_parts
 from connectors.store.schema import attempt_table, connection_table, operation_table
 
 JsonBody = Mapping[str, str | int | None]
@@ -521,7 +521,7 @@ def _journal_verdict(tx: Transaction, verdict: Verdict) -> None:
         journal.write_lines(tx, [line])
 
 
-def doubt_unfinished(tx: Transaction) -> int:
+def mark_unfinished_uncertain(tx: Transaction) -> int:
     """Make every operation that is being sent uncertain, when a host starts and no sender lives; return how many."""
     sending = operation_table.c.state == State.sending
     # read before they change: each one's doubt is recorded as that try's outcome
@@ -534,8 +534,8 @@ def doubt_unfinished(tx: Transaction) -> int:
     return changed.rowcount
 
 
-def claim_uncertain(tx: Transaction, limit: int, only: str | None = None) -> list[Operation]:
-    """Claim operations in doubt (of one connection) that are due for a look into their cards' history, for a minute."""
+def lease_uncertain(tx: Transaction, limit: int, only: str | None = None) -> list[Operation]:
+    """Lease operations in doubt (of one connection) that are due for a look into their cards' history, for a minute."""
     query = (
         select(operation_table)
         .join(connection_table, connection_table.c.id == operation_table.c.connection_id)

@@ -19,7 +19,7 @@ from connectors.domain.person import MASKED_CARD
 from connectors.store.engine import Transaction
 from connectors.store.ledger import bindings, cards
 from connectors.store.ledger.bindings import Binding
-from connectors.store.rows import in_parts
+from connectors.store.query_parts import in_parts
 from connectors.store.schema import binding_table, identify_table, operation_table, sale_table, sale_version_table
 
 

@@ -1,6 +1,6 @@
-"""What is due, in one cheap look: most ticks of the scheduler find nothing, and must cost next to nothing.
+"""Which kinds of work are due, in one cheap query: most ticks of the scheduler find nothing, and must cost little.
 
-Owns the look; claiming what it finds is the other modules'.
+Owns that query; other modules claim what it finds.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from sqlalchemy import Label, ScalarSelect, func, select
 
 from connectors.domain.connection import Health
 from connectors.store.engine import Transaction
-from connectors.store.ledger.conditions import on_the_way
+from connectors.store.ledger.operation_conditions import on_the_way
 from connectors.store.schema import connection_table, hint_table, identify_table, operation_table
 
 

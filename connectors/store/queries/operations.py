@@ -14,9 +14,9 @@ from connector_sdk.messages import Message
 from connectors.domain.holds import HOLDS_FOR_PERSON
 from connectors.domain.operation import UNSETTLED, Hold, State, outward
 from connectors.store.engine import Transaction
-from connectors.store.ledger.conditions import is_held, is_rejected
+from connectors.store.ledger.operation_conditions import is_held, is_rejected
 from connectors.store.ledger.operations import Operation, operation_of
-from connectors.store.rows import AnyRow
+from connectors.store.query_parts import AnyRow
 from connectors.store.schema import attempt_table, operation_table
 
 MOST = 50

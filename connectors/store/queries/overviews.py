@@ -16,8 +16,8 @@ from connectors.store import inbox
 from connectors.store.connections.registry import connection_of
 from connectors.store.connections.rules import parse_rule
 from connectors.store.engine import Transaction
-from connectors.store.ledger.conditions import is_held, needs_person, on_the_way
-from connectors.store.rows import AnyRow
+from connectors.store.ledger.operation_conditions import is_held, needs_person, on_the_way
+from connectors.store.query_parts import AnyRow
 from connectors.store.schema import (
     business_table,
     connection_table,

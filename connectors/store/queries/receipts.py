@@ -19,7 +19,7 @@ from connectors.domain.person import Reference
 from connectors.store import ledger
 from connectors.store.connections.rules import parse_rule
 from connectors.store.engine import Transaction
-from connectors.store.rows import AnyRow
+from connectors.store.query_parts import AnyRow
 from connectors.store.schema import customer_name_table, rule_version_table, sale_table, sale_version_table
 
 MOST = 50

@@ -22,9 +22,9 @@ from connectors.web.console import charts
 from connectors.web.console.charts import Chart
 from connectors.web.console.onboarding import offers_consent
 from connectors.web.console.operation_review import StoppedOperation, with_choices
-from connectors.web.console.receipt_search import SearchContext, parse_terms
 from connectors.web.console.routing import Router
 from connectors.web.console.sample_view import setting_title
+from connectors.web.console.search_terms import SearchContext, parse_terms
 from connectors.web.console.settings_form import find_wrong_settings
 from connectors.web.console.visit import Visit
 

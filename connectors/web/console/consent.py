@@ -15,9 +15,9 @@ from connector_sdk.messages import Message
 from connectors.services import Refusal
 from connectors.services.consents import ConsentOutcome, ConsentTarget
 from connectors.store import queries
-from connectors.web.console.authorise_step import join_account
 from connectors.web.console.onboarding import Onboarding, load_onboarding
 from connectors.web.console.routing import Router
+from connectors.web.console.till_step import join_account
 from connectors.web.console.visit import PageNotFound, Visit
 
 router = Router()

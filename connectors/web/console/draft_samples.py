@@ -13,7 +13,7 @@ from connector_sdk.sale import Sale
 from connector_sdk.teaching import as_texts
 from connectors.domain.clock import moment
 from connectors.isolation.runner import RemoteTeaching
-from connectors.services import Refusal, SettingValues, Unfit
+from connectors.services import Refusal, SettingValues, UnusableSettings
 from connectors.sync.previews import RecentReceipts, recent_of
 from connectors.web.console.onboarding import Onboarding
 from connectors.web.console.sample_view import ArrivedRequest, SampleReading, read_sample, show_request
@@ -60,7 +60,7 @@ async def read_draft_sample(
 
 
 async def check_draft_samples(visit: Visit, onboarding: Onboarding, values: SettingValues) -> None:
-    """See that settings of a taught till were tried before they are saved. Raises `Refusal`, `Unfit`."""
+    """See that settings of a taught till were tried before they are saved. Raises `Refusal`, `UnusableSettings`."""
     teaching = visit.teaching(onboarding.connector_class)
     # connectors that are not taught read their tills, which `check_till` has tried already
     if teaching is None or onboarding.content.hook_token is None:
@@ -81,7 +81,7 @@ async def check_draft_samples(visit: Visit, onboarding: Onboarding, values: Sett
     # settings may read a request and still not believe it: the proof is tried on the request with its headers
     reason = await teaching.unproven(as_texts(values), sample.as_request())
     if reason is not None:
-        raise Unfit(onboarding.info.title, {teaching.secret: reason})
+        raise UnusableSettings(onboarding.info.title, {teaching.secret: reason})
 
 
 def _holds(values: SettingValues, ready_made: ReadyMade) -> bool:

@@ -10,7 +10,7 @@ from datetime import timedelta
 from starlette.responses import Response
 
 from connector_sdk.messages import Message
-from connectors.domain.pauses import FORMER_ADDRESS_LIVES
+from connectors.domain.retry_pauses import FORMER_ADDRESS_LIVES
 from connectors.services import Refusal
 from connectors.web.console.routing import Router
 from connectors.web.console.visit import PageNotFound, Visit

@@ -1,6 +1,6 @@
-"""The pages of signing in by a key, a password or a link, of the devices that are signed in, and of the language.
+"""Pages of signing in by a key, a password or a link, of signed-in devices, refused keys, and the language.
 
-Owns these pages; what somebody types is checked in `credentials`, sessions begin and end in `auth`.
+Owns these pages; what somebody types is checked in `credential_checks`, sessions begin and end in `auth`.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from connector_sdk.connector import ConnectorInfo
 from connectors.services import ConnectorClass, Refusal, WrongFields
 from connectors.store.connections.drafts import Draft, DraftContent
-from connectors.store.errors import Taken
+from connectors.store.errors import AlreadyConnected
 from connectors.web.console.routing import Router
 from connectors.web.console.sign_in_limits import TooManyAttempts
 from connectors.web.console.visit import PageNotFound, Visit
@@ -109,7 +109,7 @@ def step_page(
     )
 
 
-def field_errors(visit: Visit, error: Refusal | TooManyAttempts | Taken) -> dict[str, str]:
+def field_errors(visit: Visit, error: Refusal | TooManyAttempts | AlreadyConnected) -> dict[str, str]:
     """Word an error for each form field it is about; under the empty name where it is about none."""
     # the most special first: it is a `Refusal` too
     if isinstance(error, WrongFields):

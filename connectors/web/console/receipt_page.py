@@ -20,7 +20,7 @@ from connectors.store.ledger.operations import Operation
 from connectors.store.queries.operations import OperationHistory
 from connectors.store.queries.receipts import ReceiptDetails
 from connectors.web.console.operation_review import with_choices
-from connectors.web.console.receipt_history import HistoryEntry, build_history
+from connectors.web.console.receipt_timeline import HistoryEntry, build_history
 from connectors.web.console.routing import Router
 from connectors.web.console.visit import PageNotFound, Visit
 

@@ -15,7 +15,7 @@ from connector_sdk.money import Money
 from connector_sdk.rule import Refunds, StampRule, UnknownCustomer
 from connectors.sync.field_errors import reason_of
 from connectors.web.console.posted_form import PostedForm
-from connectors.web.console.receipt_search import parse_amount
+from connectors.web.console.search_terms import parse_amount
 from connectors.web.console.visit import Visit
 
 _KINDS = ("per_order", "by_amount", "per_item")

@@ -16,7 +16,7 @@ from connector_sdk.rule import StampRule, UnknownCustomer
 from connectors.domain.connection import Connection
 from connectors.services import ConnectOptions, Refusal, WrongFields
 from connectors.store.connections.drafts import KeyHolder
-from connectors.store.errors import Taken
+from connectors.store.errors import AlreadyConnected
 from connectors.sync.previews import forecast
 from connectors.web.console.draft_samples import recent_sales
 from connectors.web.console.onboarding import Onboarding, Step, field_errors, load_onboarding, step_page
@@ -135,7 +135,7 @@ async def connect(visit: Visit) -> Response:
     try:
         # hours may have passed since the first step: the till and the key are asked once more
         connection = await _connect(visit, draft, choice.rule)
-    except (Refusal, Taken) as error:
+    except (Refusal, AlreadyConnected) as error:
         return await _rule_page(visit, draft, field_errors(visit, error))
     except ValidationError as error:
         # the till's settings no longer fit its model: the connector was updated while the draft lay here

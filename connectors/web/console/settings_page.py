@@ -14,7 +14,7 @@ from connector_sdk.messages import Message
 from connectors.domain.connection import Connection
 from connectors.services import ConnectorClass, Refusal, SettingValues, WrongFields
 from connectors.store import connections
-from connectors.store.errors import Taken
+from connectors.store.errors import AlreadyConnected
 from connectors.web.console.onboarding import location_taken, offers_consent
 from connectors.web.console.restored_form import restored_form
 from connectors.web.console.routing import Router
@@ -119,12 +119,14 @@ async def save_settings(visit: Visit) -> Response:
         raise PageNotFound
     try:
         notice = await _SAVERS[part](visit, connection)
-    except (_Rejected, Refusal, TooManyAttempts, Taken) as error:
+    except (_Rejected, Refusal, TooManyAttempts, AlreadyConnected) as error:
         return await _settings_page(visit, _part_errors(visit, part, error))
     return visit.redirect(f"/connections/{connection.id}/settings", notice)
 
 
-def _part_errors(visit: Visit, part: str, error: _Rejected | Refusal | TooManyAttempts | Taken) -> dict[str, str]:
+def _part_errors(
+    visit: Visit, part: str, error: _Rejected | Refusal | TooManyAttempts | AlreadyConnected
+) -> dict[str, str]:
     """Word an error for each field it is about; for the whole part where it is about none."""
     if isinstance(error, _Rejected):
         return error.errors

@@ -17,7 +17,7 @@ from connectors.web.console.auth import Auth
 from connectors.web.console.clients import Clients
 from connectors.web.console.concurrency_limit import ConcurrencyLimit
 from connectors.web.console.cookies import Cookies
-from connectors.web.console.credentials import CredentialChecks
+from connectors.web.console.credential_checks import CredentialChecks
 from connectors.web.console.csrf import CsrfTokens
 from connectors.web.console.key_rechecks import KeyRechecks
 from connectors.web.console.known_browsers import KnownBrowsers

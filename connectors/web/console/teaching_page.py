@@ -15,10 +15,10 @@ from connector_sdk.messages import Message
 from connector_sdk.teaching import Leaf, Question, as_texts
 from connectors.isolation.runner import RemoteTeaching
 from connectors.store.connections.drafts import DraftContent, Sample
-from connectors.web.console.authorise_step import business_defaults
 from connectors.web.console.onboarding import Onboarding, Step, load_onboarding, step_page
 from connectors.web.console.routing import Router
 from connectors.web.console.sample_view import Branch, build_tree, read_sample, shown_value
+from connectors.web.console.till_step import business_defaults
 from connectors.web.console.visit import PageNotFound, Visit
 
 router = Router()

@@ -64,7 +64,7 @@ class Resolver:
     async def resolve(self, only: str | None = None) -> int:
         """Look up what is in doubt and due (of one connection); return how many operations that were."""
         operations = await self._store.write(
-            lambda tx: ledger.operations.claim_uncertain(tx, _OPERATIONS_AT_ONCE, only)
+            lambda tx: ledger.operations.lease_uncertain(tx, _OPERATIONS_AT_ONCE, only)
         )
         if not operations:
             return 0

@@ -1,7 +1,7 @@
-"""Conditions on operations, in the words of the indexes: both databases use an index only where the words are its own.
+"""Conditions on operations, written as the partial indexes are: a database uses such an index only for the same words.
 
-Owns these words; whoever asks for operations that need a person, or are on their way, uses them. Which holds need a
-person is `connectors.domain.holds`'.
+Owns these conditions, for whoever asks for operations that need a person or are on their way. Which holds need a person
+is decided in `connectors.domain.holds`.
 """
 
 from __future__ import annotations

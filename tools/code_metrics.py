@@ -1,7 +1,7 @@
 """Measure how the code reads: sizes, tokens, docstrings, comments, complexity, `Any`, and words that are no names.
 
-`python -m tools.figures` prints the figures of the product packages beside those of codebases we learn from;
-`python -m tools.figures --worst` lists the functions to look at first. Nothing fails by it: it is for reading.
+`python -m tools.code_metrics` prints the figures of the product packages beside those of codebases we learn from;
+`python -m tools.code_metrics --worst` lists the functions to look at first. Nothing fails by it: it is for reading.
 """
 
 from __future__ import annotations

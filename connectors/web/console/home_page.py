@@ -14,7 +14,7 @@ from starlette.responses import Response
 from connector_sdk.connector import ConnectorInfo
 from connectors.domain.clock import moment
 from connectors.domain.connection import Connection, Health
-from connectors.plugins import Checked, checked
+from connectors.plugins import ConformanceResult, checked
 from connectors.store import ledger, queries
 from connectors.store.ledger.daily_totals import DayTotals
 from connectors.store.queries.overviews import Overview
@@ -39,7 +39,7 @@ class ConnectorTile:
 
     info: ConnectorInfo
     connected: bool
-    check: Checked | None
+    check: ConformanceResult | None
     """The result of our test; `None` where it was not run on this connector."""
     set_aside: bool
     """`True` while it is left alone because reading what tills sent took too long."""

@@ -15,8 +15,8 @@ from connector_sdk.errors import BadPayload
 from connector_sdk.messages import Message
 from connector_sdk.money import Money
 from connector_sdk.numbers import decimal_of, quantity_of, whole_of
-from webhook_connector.patterns import parse_time_by
 from webhook_connector.settings import Dates, DecimalSign, Units, WebhookSettings
+from webhook_connector.time_patterns import parse_time_by
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _GROUPED = re.compile(r"[+-]?[0-9]{1,3}(,[0-9]{3})+(\.[0-9]{1,20})?")

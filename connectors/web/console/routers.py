@@ -6,8 +6,6 @@ Owns the list and nothing else: a module of pages that is missing here is not se
 from __future__ import annotations
 
 from connectors.web.console import (
-    authorise_step,
-    catalogue,
     connection_actions,
     connection_page,
     consent,
@@ -15,6 +13,7 @@ from connectors.web.console import (
     disconnect_page,
     forget_page,
     give_stamps,
+    home_page,
     hook_address_page,
     key_step,
     live,
@@ -32,6 +31,7 @@ from connectors.web.console import (
     security_log,
     settings_page,
     teaching_page,
+    till_step,
     unread_page,
     welcome_page,
 )
@@ -41,9 +41,9 @@ ROUTERS = (
     login.router,
     passkeys.router,
     security_log.router,
-    catalogue.router,
+    home_page.router,
     onboarding.router,
-    authorise_step.router,
+    till_step.router,
     consent.router,
     key_step.router,
     locations_step.router,

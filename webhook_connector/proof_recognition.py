@@ -18,7 +18,7 @@ from connector_sdk.messages import Message
 from connector_sdk.signatures import StandardWebhooks, equal
 from connector_sdk.teaching import Values
 from webhook_connector import proofs
-from webhook_connector.lenient import lenient_settings
+from webhook_connector.lenient_settings import lenient_settings
 from webhook_connector.settings import Proof, WebhookSettings
 
 _SIGNED = re.compile(r"(?i)sign|hmac|digest")
