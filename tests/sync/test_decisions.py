@@ -248,6 +248,21 @@ async def test_a_retry_is_journalled_by_name(installation: Installation) -> None
     assert [line.by for line in lines if line.message.id == "operation.retried"] == ["borys"]
 
 
+async def test_a_retry_does_not_take_back_what_is_on_the_wire(installation: Installation) -> None:
+    await installation.connect()
+    installation.cafe.sell(installation.cafe.client(ANNA), comment="FREECOFFEE9")
+    await installation.sync()
+    rejected = next(operation for operation in await installation.operations() if operation.state == "rejected")
+    store = installation.host.store
+    # two people read the page and press the button; in between a sender claims what the first one released
+    assert await store.write(lambda tx: ledger.operations.retry(tx, rejected))
+    (sending,) = await store.write(lambda tx: ledger.operations.claim(tx, [rejected.id]))
+    assert not await store.write(lambda tx: ledger.operations.retry(tx, rejected))
+    now = await store.read(lambda tx: ledger.operations.get(tx, installation.connection.id, rejected.id))
+    assert (now.state, now.key) == ("sending", sending.key)
+    await store.write(lambda tx: ledger.operations.unclaim(tx, [rejected.id]))
+
+
 async def test_a_write_that_fails_fails_no_other_of_its_commit(installation: Installation) -> None:
     """Many writes share a transaction; an error of one of them is only its own."""
     await installation.connect()
