@@ -31,7 +31,7 @@ async def test_a_connection_removed_and_added_again_gives_nothing_twice(installa
     await installation.host.services.connections.remove(installation.connection.id)
     await installation.connect()
     result = await installation.host.services.sync.backfill(installation.connection.id, SINCE, ignore_progress)
-    assert sum(result["operations"].values()) == 0
+    assert sum(result.operations.values()) == 0
     assert len(installation.applied()) == 1
     installation.cafe.refund(receipt)
     await installation.sync()
