@@ -10,7 +10,8 @@ import importlib
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -18,12 +19,12 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn
 
 from connector_sdk.testing import BEHAVIOURS, Behaviour, Level, Outcome, Report, Result, TillStub
-from connector_sdk.testing.recording import FOLDER, load_recordings
-from connector_sdk.testing.suite import judge, replay_recordings, unknown_excuses
+from connector_sdk.testing.recording import FOLDER, Recording, load_recordings
+from connector_sdk.testing.suite import Replayed, judge, replay_recordings, unknown_excuses
 from connectors.cli.options import AsJson
 from connectors.cli.output import console, escape, fail, run, say, show_json, show_table
-from connectors.cli.targets import ConnectorClass, connector_at, stub_of
-from connectors.plugins import CONFORMANCE
+from connectors.cli.targets import connector_at, stub_of
+from connectors.plugins import CONFORMANCE, ConnectorClass
 from connectors.services import Refusal, nearest
 
 _BY_NAME = {behaviour.name: behaviour for behaviour in BEHAVIOURS}
@@ -53,22 +54,40 @@ def check(
         return
     if not target:
         fail("name what is to be checked: a connector, its package, or the folder it is in")
+    request = _Request(target, only or (), write, accept)
+    _show_outcome(run(partial(_check, request)), as_json)
 
-    async def work() -> Report:
-        connector_class = connector_at(target)
-        stub = stub_of(connector_class)
-        _require_known_excuses(stub)
-        behaviours = _behaviours(only)
-        if write and only:
-            raise Refusal("a result is kept of the whole suite only: leave out --only")
-        if accept:
-            await _accept_recordings(connector_class)
-        report = await _examine(connector_class, stub, behaviours)
-        if write:
-            _keep(connector_class, report)
-        return report
 
-    report = run(work)
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What is checked, and what of the outcome is kept, as it was typed."""
+
+    target: str
+    only: Sequence[str]
+    write: bool
+    accept: bool
+
+
+async def _check(request: _Request) -> Report:
+    """Check a connector, and keep what is to be kept. Raises `Refusal` before any behaviour is judged."""
+    connector_class = connector_at(request.target)
+    stub = stub_of(connector_class)
+    _require_known_excuses(stub)
+    behaviours = _behaviours(request.only)
+    # a part of the suite would overwrite the result of the whole, and the catalogue shows it as one
+    if request.write and request.only:
+        raise Refusal("a result is kept of the whole suite only: leave out --only")
+    # accepted before they are replayed, so that the report shows them as they are from now on
+    if request.accept:
+        await _accept_recordings(connector_class)
+    report = await _examine(connector_class, stub, behaviours)
+    if request.write:
+        _keep(connector_class, report)
+    return report
+
+
+def _show_outcome(report: Report, as_json: bool) -> None:
+    """Show a report, and end with 1 where a connector does not conform: a build that runs this is to fail by it."""
     if as_json:
         show_json(_as_json(report))
     else:
@@ -78,14 +97,15 @@ def check(
 
 
 def _list_behaviours(as_json: bool) -> None:
-    rows = [
-        {"behaviour": behaviour.name, "level": behaviour.level.value, "title": behaviour.title}
-        for behaviour in BEHAVIOURS
-    ]
+    rows = [_behaviour_row(behaviour) for behaviour in BEHAVIOURS]
     if as_json:
         show_json(rows)
     else:
         show_table(["behaviour", "level", "promise"], [list(row.values()) for row in rows], "")
+
+
+def _behaviour_row(behaviour: Behaviour) -> dict[str, str]:
+    return {"behaviour": behaviour.name, "level": behaviour.level.value, "title": behaviour.title}
 
 
 def _require_known_excuses(stub: type[TillStub]) -> None:
@@ -94,9 +114,9 @@ def _require_known_excuses(stub: type[TillStub]) -> None:
         raise Refusal(f"the stub's till_has_no names {name!r}, which is no behaviour; nearest: {_nearest(name)}")
 
 
-def _behaviours(names: Sequence[str] | None) -> Sequence[Behaviour]:
+def _behaviours(names: Sequence[str]) -> Sequence[Behaviour]:
     """Return the behaviours of these names, or all of them. Raises `Refusal` for a name that is none."""
-    for name in names or ():
+    for name in names:
         if name not in _BY_NAME:
             raise Refusal(
                 f"there is no behaviour {name!r}; nearest: {_nearest(name)}; `connectors check --list` has them all"
@@ -111,15 +131,20 @@ def _nearest(name: str) -> str:
 async def _examine(connector_class: ConnectorClass, stub: type[TillStub], behaviours: Sequence[Behaviour]) -> Report:
     """Judge each behaviour at a fresh stub, with a bar on a terminal, and replay the recordings."""
     results: list[Result] = []
-    with Progress(
-        TextColumn("{task.description}"), BarColumn(), console=console, disable=not sys.stdout.isatty(), transient=True
-    ) as bar:
+    with _bar() as bar:
         task = bar.add_task("check", total=len(behaviours))
         for behaviour in behaviours:
             bar.update(task, description=behaviour.title)
+            # a stub of its own: what one behaviour sold or spoiled must not decide the next one
             results.append(await judge(stub(), behaviour))
             bar.advance(task)
     return Report(connector_class.info.name, tuple(results), await replay_recordings(connector_class))
+
+
+def _bar() -> Progress:
+    # not `progress.counted_bar`: the text that changes, the behaviour, stands before the bar here
+    columns = (TextColumn("{task.description}"), BarColumn())
+    return Progress(*columns, console=console, disable=not sys.stdout.isatty(), transient=True)
 
 
 # --- files beside the package's code --------------------------------------------------------------------------------
@@ -137,11 +162,14 @@ async def _accept_recordings(connector_class: ConnectorClass) -> None:
             raise Refusal(f"{FOLDER}/{name}: {recording}")
         reading = await recording.read(connector_class)
         sales = tuple(sale.model_dump(mode="json") for sale in reading.sales)
-        try:
-            file = _beside(connector_class, FOLDER) / name
-            file.write_text(replace(recording, sales=sales).to_text(), encoding="utf-8")
-        except OSError as error:
-            raise Refusal(f"{FOLDER}/{name} cannot be written: {error.strerror}") from None
+        _write_recording(_beside(connector_class, FOLDER) / name, replace(recording, sales=sales))
+
+
+def _write_recording(file: Path, recording: Recording) -> None:
+    try:
+        file.write_text(recording.to_text(), encoding="utf-8")
+    except OSError as error:
+        raise Refusal(f"{FOLDER}/{file.name} cannot be written: {error.strerror}") from None
 
 
 def _keep(connector_class: ConnectorClass, report: Report) -> None:
@@ -150,6 +178,7 @@ def _keep(connector_class: ConnectorClass, report: Report) -> None:
     try:
         results = json.loads(file.read_text()) if file.is_file() else {}
         results = {**results, report.connector: report.summary()}
+        # sorted, so that checking again without a change leaves no difference to commit
         file.write_text(json.dumps(results, indent=2, sort_keys=True) + "\n")
     except (OSError, ValueError) as error:
         raise Refusal(f"{CONFORMANCE} cannot be written: {error}") from None
@@ -159,40 +188,51 @@ def _keep(connector_class: ConnectorClass, report: Report) -> None:
 
 
 def _as_json(report: Report) -> dict[str, object]:
-    behaviours = [
-        {
-            "behaviour": result.behaviour.name,
-            "level": result.behaviour.level.value,
-            "outcome": result.outcome.value,
-            "why": result.why,
-            "guards_against": result.behaviour.guards,
-            "fix": result.behaviour.fix,
-        }
-        for result in report.results
-    ]
-    recorded = [
-        {"file": replay.name, "made": replay.made, "receipts": replay.receipts, "difference": replay.difference or None}
-        for replay in report.replayed
-    ]
+    behaviours = [_result_as_json(result) for result in report.results]
+    recorded = [_replay_as_json(replay) for replay in report.replayed]
     return {"connector": report.connector, **report.summary(), "behaviours": behaviours, "recorded": recorded}
+
+
+def _result_as_json(result: Result) -> dict[str, str]:
+    return {
+        "behaviour": result.behaviour.name,
+        "level": result.behaviour.level.value,
+        "outcome": result.outcome.value,
+        "why": result.why,
+        "guards_against": result.behaviour.guards,
+        "fix": result.behaviour.fix,
+    }
+
+
+def _replay_as_json(replay: Replayed) -> dict[str, str | int | None]:
+    difference = replay.difference or None
+    return {"file": replay.name, "made": replay.made, "receipts": replay.receipts, "difference": difference}
 
 
 def _show(report: Report) -> None:
     for result in report.results:
         _show_result(result)
     _show_recordings(report)
-    counts = {outcome: report.count(outcome) for outcome in Outcome}
     say("")
-    say(
+    say(_counts_in_words(report))
+    say(_verdict(report))
+
+
+def _counts_in_words(report: Report) -> str:
+    counts = {outcome: report.count(outcome) for outcome in Outcome}
+    return (
         f"{report.connector}: {counts[Outcome.passed]} shown, {counts[Outcome.failed]} failed, "
         f"{counts[Outcome.not_shown]} not shown, {counts[Outcome.not_asked]} not asked."
     )
+
+
+def _verdict(report: Report) -> str:
     if not report.conforms:
-        say("It does not conform yet: see above.")
-    elif len(report.results) < len(BEHAVIOURS):
-        say(f"Only {len(report.results)} of {len(BEHAVIOURS)} behaviours were looked at.")
-    else:
-        say("It conforms.")
+        return "It does not conform yet: see above."
+    # after `--only`, nobody may read that the connector conforms
+    if len(report.results) < len(BEHAVIOURS):
+        return f"Only {len(report.results)} of {len(BEHAVIOURS)} behaviours were looked at."
+    return "It conforms."
 
 
 def _show_result(result: Result) -> None:
@@ -211,11 +251,7 @@ def _show_result(result: Result) -> None:
 
 def _show_recordings(report: Report) -> None:
     for replay in report.replayed:
-        if replay.difference:
-            _print(f"[red]✗[/red] {escape(replay.name)}: {escape(replay.difference)}")
-            _print("    if it is right now: connectors check … --accept-recordings")
-        else:
-            say(f"✓ {replay.name}: {replay.receipts} receipts of a real account are read as they were then")
+        _show_replay(replay)
     if not report.replayed:
         console.print(
             "[yellow]?[/yellow] Nothing is recorded of a real account: a stub that its own author wrote proves only "
@@ -223,6 +259,15 @@ def _show_recordings(report: Report) -> None:
             highlight=False,
             soft_wrap=True,
         )
+
+
+def _show_replay(replay: Replayed) -> None:
+    if replay.difference:
+        _print(f"[red]✗[/red] {escape(replay.name)}: {escape(replay.difference)}")
+        # only a person can say whether the mapping was mended or broken
+        _print("    if it is right now: connectors check … --accept-recordings")
+    else:
+        say(f"✓ {replay.name}: {replay.receipts} receipts of a real account are read as they were then")
 
 
 def _print(markup: str) -> None:

@@ -7,7 +7,7 @@ the table. What a command does, and its options, is with its module.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
@@ -45,9 +45,16 @@ class CommandEntry:
         module, _, attribute = self.location.partition(":")
         target = getattr(import_module(module), attribute)
         if isinstance(target, typer.Typer):
-            group = typer.main.get_group(target)
-            group.name = self.name
-            return group
+            return self._group_of(target)
+        return self._command_of(target)
+
+    def _group_of(self, target: typer.Typer) -> Command:
+        group = typer.main.get_group(target)
+        group.name = self.name  # Typer knows a group's name only from the group it is added to
+        return group
+
+    def _command_of(self, target: Callable[..., object]) -> Command:
+        # an application of one command: the only way in which Typer turns a function into a command
         app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
         app.command(self.name)(target)
         return typer.main.get_command(app)
@@ -70,9 +77,13 @@ class CommandTable(MutableMapping[str, "Command"]):
 
     def __getitem__(self, name: str) -> Command:
         if name not in self._commands:
-            entry = self._entries.get(name)
-            self._commands[name] = entry.load() if entry is not None else self._of_plugins[name]
+            self._commands[name] = self._load(name)
         return self._commands[name]
+
+    def _load(self, name: str) -> Command:
+        # ours first: no plugin can take a command's place, and none is imported to look one of ours up
+        entry = self._entries.get(name)
+        return entry.load() if entry is not None else self._of_plugins[name]
 
     def __setitem__(self, name: str, command: Command) -> None:
         self._commands[name] = command
@@ -81,6 +92,7 @@ class CommandTable(MutableMapping[str, "Command"]):
         del self._commands[name]
 
     def __iter__(self) -> Iterator[str]:
+        # ours first, in their own order: what a plugin is called must not move them in the help
         return iter({**self._entries, **self._of_plugins, **self._commands})
 
     def __len__(self) -> int:
@@ -88,9 +100,9 @@ class CommandTable(MutableMapping[str, "Command"]):
 
     def summaries(self) -> dict[str, Command]:
         """Build what the list of commands shows, without importing any module of ours."""
-        return {**self._of_plugins, **self._commands} | {
-            name: entry.summary() for name, entry in self._entries.items() if name not in self._commands
-        }
+        unloaded = {name: entry for name, entry in self._entries.items() if name not in self._commands}
+        summaries = {name: entry.summary() for name, entry in unloaded.items()}
+        return {**self._of_plugins, **self._commands} | summaries
 
 
 class LazyGroup(TyperGroup):
@@ -105,6 +117,7 @@ class LazyGroup(TyperGroup):
 
     def format_help(self, ctx: Context, formatter: HelpFormatter) -> None:
         """Write the help from the one-line helps: formatting the commands themselves would import every module."""
+        # a copy, for Typer reads `self.commands`, and the command that runs next needs the table itself
         listing = copy(self)
         listing.commands = {name: self.table.summaries()[name] for name in self.table}
         super(LazyGroup, listing).format_help(ctx, formatter)
@@ -117,12 +130,22 @@ def plugin_commands() -> Mapping[str, Command]:
     """
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(hookspecs)
+    # by name, not as they were installed: two machines show the same help
     for point in sorted(entry_points(group=PROJECT), key=lambda point: point.name):
-        try:
-            _check_requirements(point)
-            manager.register(point.load(), name=point.name)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything while it is imported
-            log.debug("plugin %s adds no command: %s", point.name, type(error).__name__)
+        _register(manager, point)
+    return _registered_commands(manager)
+
+
+def _register(manager: pluggy.PluginManager, point: EntryPoint) -> None:
+    try:
+        _check_requirements(point)
+        manager.register(point.load(), name=point.name)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything while it is imported
+        # at DEBUG: it is no fault of the command that somebody runs, and `connectors plugins` says it in full
+        log.debug("plugin %s adds no command: %s", point.name, type(error).__name__)
+
+
+def _registered_commands(manager: pluggy.PluginManager) -> Mapping[str, Command]:
     app = typer.Typer()
     for implementation in manager.hook.register_commands.get_hookimpls():
         implementation.function(cli=app)

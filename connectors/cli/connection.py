@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
+from connector_sdk.connector import TillAccount
+from connector_sdk.rule import StampRule
 from connectors.cli.options import AsJson, Yes
-from connectors.cli.output import confirm, fail, run, say, show_json, show_table, the_host
+from connectors.cli.output import confirm, fail, run_with_host, say, show_json, show_table
 from connectors.cli.rules import SPELLING, RuleOptions, in_words
 from connectors.cli.secrets import SPELLING as SECRET_SPELLING
 from connectors.cli.secrets import secret_given, secrets_given
 from connectors.domain.connection import Connection
 from connectors.runtime.host import Host
-from connectors.services import ConnectOptions
+from connectors.services import ConnectionDetails, ConnectOptions
 from connectors.sync.tills import secret_fields
 
 app = typer.Typer(no_args_is_help=True, help="Join a till account to a 7stamp key.")
@@ -59,27 +63,40 @@ def settings_given(options: list[str], file: Path | None = None) -> dict[str, st
     A secret in a file is in no shell's history. Ends the command with a sentence where something cannot be read.
     """
     values = _settings_in(file) if file is not None else {}
-    for option in options:
-        name, equals, value = option.partition("=")
-        if not equals or not name:
-            fail("--set takes FIELD=VALUE, as in --set access_token=861052:0239…")
-        values[name.strip()] = value.strip()
-    return values
+    return values | dict(_field_and_value(option) for option in options)
+
+
+def _field_and_value(option: str) -> tuple[str, str]:
+    # only the first `=` parts them: tokens and addresses hold others
+    name, equals, value = option.partition("=")
+    if not equals or not name:
+        fail("--set takes FIELD=VALUE, as in --set access_token=861052:0239…")
+    return name.strip(), value.strip()
 
 
 def _settings_in(file: Path) -> dict[str, str]:
     """Read a TOML file of single values, as the texts that `--set` would give."""
+    table = _toml_in(file)
+    # a table would become the text of a Python object, which no connector's settings mean
+    wrong = [name for name, value in table.items() if isinstance(value, dict | list)]
+    if wrong:
+        fail(f'{file}: {", ".join(wrong)} is no single value: write it as name = "value"')
+    return {name: _as_typed(value) for name, value in table.items()}
+
+
+def _toml_in(file: Path) -> Mapping[str, object]:
+    """Parse a TOML file; end the command with a sentence where it cannot be read."""
     try:
-        table = tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         fail(f"{file} cannot be read: {error.strerror}")
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         fail(f"{file} is no TOML: {error}")
-    wrong = [name for name, value in table.items() if isinstance(value, dict | list)]
-    if wrong:
-        fail(f'{file}: {", ".join(wrong)} is no single value: write it as name = "value"')
+
+
+def _as_typed(value: object) -> str:
     # TOML's `true` is Python's `True`: settings spell it as TOML does
-    return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in table.items()}
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 @app.command()
@@ -111,20 +128,51 @@ def add(
     options = RuleOptions(
         rule, minimum, tuple(multiply or ()), max_per_sale, max_per_card_per_day, refunds, unknown_customer, hold_days
     )
+    request = _AddRequest(name, sevenstamp_key, _Settings(values, names_given(setting)), options.new)
+    run_with_host(
+        partial(
+            _add,
+            request=request,
+            options=ConnectOptions(locations=location or (), title=title, poll_seconds=poll_seconds),
+            as_json=as_json,
+        )
+    )
 
-    async def work() -> None:
-        async with the_host() as host:
-            secret = secret_fields(host.services.connector_class(name))
-            connection = await host.services.onboarding.connect(
-                name,
-                secrets_given(values, names_given(setting), secret),
-                secret_given(sevenstamp_key, "--sevenstamp-key"),
-                options.new,
-                ConnectOptions(locations=location or (), title=title, poll_seconds=poll_seconds),
-            )
-            await _show_change(host, connection, as_json, "Connected")
 
-    run(work)
+class _Settings(NamedTuple):
+    """Settings of a connector, and the names of those that came by `--set`: only they may spell a secret's place."""
+
+    values: dict[str, str]
+    typed: set[str]
+
+    def with_secrets(self, host: Host, connector: str) -> dict[str, str]:
+        """Return the values with secrets read. Ends the command with a sentence where one cannot be read.
+
+        The connector says which fields are secret, so this waits for an open host.
+        """
+        secret = secret_fields(host.services.connector_class(connector))
+        return secrets_given(self.values, self.typed, secret)
+
+
+class _AddRequest(NamedTuple):
+    """The connection to make, as it was typed."""
+
+    connector: str
+    sevenstamp_key: str
+    settings: _Settings
+    rule: Callable[[TillAccount], StampRule]
+
+
+async def _add(host: Host, request: _AddRequest, options: ConnectOptions, as_json: bool) -> None:
+    connection = await host.services.onboarding.connect(
+        request.connector,
+        # settings before the key: on a terminal, that is the order in which hidden values are asked for
+        request.settings.with_secrets(host, request.connector),
+        secret_given(request.sevenstamp_key, "--sevenstamp-key"),
+        request.rule,
+        options,
+    )
+    await _show_change(host, connection, as_json, "Connected")
 
 
 async def _show_change(host: Host, connection: Connection, as_json: bool, done: str) -> None:
@@ -135,63 +183,73 @@ async def _show_change(host: Host, connection: Connection, as_json: bool, done: 
         return
     say(f"✓ {done}: {connection.title} ({connection.id})")
     if details.hook_url:
-        say(f"  Hooks may be sent to {details.hook_url}")
-        if not host.settings.public_url:
-            say("  (CONNECTORS_PUBLIC_URL is not set: put the address at which your host is reached in its place)")
+        _say_hook_url(details.hook_url, public=bool(host.settings.public_url))
+
+
+def _say_hook_url(hook_url: str, *, public: bool) -> None:
+    say(f"  Hooks may be sent to {hook_url}")
+    if not public:  # the address begins with loopback then, which a till in the cloud cannot reach
+        say("  (CONNECTORS_PUBLIC_URL is not set: put the address at which your host is reached in its place)")
 
 
 @app.command("renew-address")
 def renew_address(connection_id: str, yes: Yes = False, as_json: AsJson = False) -> None:
     """Make another hook address; the one now lives 24 hours more, one from before that ends at once."""
+    # asked, because it starts a clock: who does not reach the till's admin in time loses hooks
     confirm("The till must be given the new address within 24 hours. Renew it?", yes)
+    run_with_host(partial(_renew_address, connection_id=connection_id, as_json=as_json))
 
-    async def work() -> None:
-        async with the_host() as host:
-            connection = await host.services.connections.renew_hook_address(connection_id)
-            await _show_change(host, connection, as_json, "Renewed")
 
-    run(work)
+async def _renew_address(host: Host, connection_id: str, as_json: bool) -> None:
+    connection = await host.services.connections.renew_hook_address(connection_id)
+    await _show_change(host, connection, as_json, "Renewed")
 
 
 @app.command("list")
 def list_(as_json: AsJson = False) -> None:
     """All connections."""
+    run_with_host(partial(_show_all, as_json=as_json))
 
-    async def work() -> None:
-        async with the_host() as host:
-            connections = await host.services.connections.list_all()
-            if as_json:
-                details = [await host.services.connections.describe(connection) for connection in connections]
-                show_json([connection.as_json() for connection in details])
-                return
-            rows = [
-                [connection.id, connection.title, connection.health.value, connection.account.id]
-                for connection in connections
-            ]
-            show_table(["id", "title", "status", "account"], rows, "No connection yet: `connectors connection add`.")
 
-    run(work)
+async def _show_all(host: Host, as_json: bool) -> None:
+    connections = await host.services.connections.list_all()
+    if as_json:
+        # described only for scripts: it reads several tables for each connection
+        details = [await host.services.connections.describe(connection) for connection in connections]
+        show_json([connection.as_json() for connection in details])
+        return
+    rows = [_cells(connection) for connection in connections]
+    show_table(["id", "title", "status", "account"], rows, "No connection yet: `connectors connection add`.")
+
+
+def _cells(connection: Connection) -> list[str]:
+    return [connection.id, connection.title, connection.health.value, connection.account.id]
 
 
 @app.command()
 def show(connection_id: str, as_json: AsJson = False) -> None:
     """One connection: how it is doing, and since when."""
+    run_with_host(partial(_show_details, connection_id=connection_id, as_json=as_json))
 
-    async def work() -> None:
-        async with the_host() as host:
-            connection = await host.services.connections.get(connection_id)
-            details = await host.services.connections.describe(connection)
-            facts = details.as_json()
-            if as_json:
-                show_json(facts)
-                return
-            facts["reason"] = host.words.word(connection.reason) if connection.reason else None
-            facts["rule"] = in_words(await host.services.connections.current_rule(connection))
-            facts["locations"] = ", ".join(details.locations) or "all"
-            for name, value in facts.items():
-                say(f"{name.replace('_', ' '):<16} {'-' if value is None else value}")
 
-    run(work)
+async def _show_details(host: Host, connection_id: str, as_json: bool) -> None:
+    connection = await host.services.connections.get(connection_id)
+    details = await host.services.connections.describe(connection)
+    if as_json:
+        show_json(details.as_json())
+        return
+    facts = details.as_json() | await _facts_in_words(host, connection, details)
+    for name, value in facts.items():
+        say(f"{name.replace('_', ' '):<16} {'-' if value is None else value}")
+
+
+async def _facts_in_words(host: Host, connection: Connection, details: ConnectionDetails) -> dict[str, str | None]:
+    """Word the facts that scripts get as ids and lists; they take the place of those, in the same order."""
+    return {
+        "reason": host.words.word(connection.reason) if connection.reason else None,
+        "rule": in_words(await host.services.connections.current_rule(connection)),
+        "locations": ", ".join(details.locations) or "all",
+    }
 
 
 @app.command()
@@ -220,68 +278,91 @@ def edit(
     options = RuleOptions(
         rule, minimum, tuple(multiply or ()), max_per_sale, max_per_card_per_day, refunds, unknown_customer, hold_days
     )
-
+    # an edit of nothing would read as done: the id was typed, and the option forgotten
     if not (options or values or sevenstamp_key or title or poll_seconds or location is not None):
         fail("say what to change: `connectors connection edit --help` lists what can be")
+    settings = _Settings(values, names_given(setting))
+    change = _Change(connection_id, settings, sevenstamp_key, options, location, title, poll_seconds)
+    run_with_host(partial(_edit, change=change, as_json=as_json))
 
-    async def work() -> None:
-        async with the_host() as host:
-            before = await host.services.connections.get(connection_id)
-            secret = secret_fields(host.services.connector_class(before.connector))
-            connection = await host.services.connections.edit(
-                connection_id,
-                secrets_given(values, names_given(setting), secret),
-                key=secret_given(sevenstamp_key, "--sevenstamp-key") if sevenstamp_key else None,
-                rule=options.change if options else None,
-                locations=location,
-                title=title,
-                poll_seconds=poll_seconds,
-            )
-            await _show_change(host, connection, as_json, "Changed")
 
-    run(work)
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """A change of a connection as it was typed; `None`, and no settings, leave a part of it as it is."""
+
+    connection_id: str
+    settings: _Settings
+    sevenstamp_key: str | None
+    options: RuleOptions
+    locations: list[str] | None
+    title: str | None
+    poll_seconds: int | None
+
+    def key(self) -> str | None:
+        """Read the new key, where one was named. Ends the command with a sentence where it cannot be read."""
+        return secret_given(self.sevenstamp_key, "--sevenstamp-key") if self.sevenstamp_key else None
+
+
+async def _edit(host: Host, change: _Change, as_json: bool) -> None:
+    # the stored connection says which connector it has, and so which of the settings are secret
+    before = await host.services.connections.get(change.connection_id)
+    connection = await host.services.connections.edit(
+        change.connection_id,
+        change.settings.with_secrets(host, before.connector),
+        key=change.key(),
+        rule=change.options.change if change.options else None,
+        locations=change.locations,
+        title=change.title,
+        poll_seconds=change.poll_seconds,
+    )
+    await _show_change(host, connection, as_json, "Changed")
 
 
 @app.command()
 def pause(connection_id: str) -> None:
     """Read nothing and send nothing until `resume`; hooks are still kept."""
+    run_with_host(partial(_pause, connection_id=connection_id))
 
-    async def work() -> None:
-        async with the_host() as host:
-            await host.services.connections.pause(connection_id)
-            say(f"✓ Paused. `connectors connection resume {connection_id}` catches up.")
 
-    run(work)
+async def _pause(host: Host, connection_id: str) -> None:
+    await host.services.connections.pause(connection_id)
+    say(f"✓ Paused. `connectors connection resume {connection_id}` catches up.")
 
 
 @app.command()
 def resume(connection_id: str) -> None:
     """Go on; the receipts of the pause earn their stamps."""
+    run_with_host(partial(_resume, connection_id=connection_id))
 
-    async def work() -> None:
-        async with the_host() as host:
-            await host.services.connections.resume(connection_id)
-            say("✓ Working again.")
 
-    run(work)
+async def _resume(host: Host, connection_id: str) -> None:
+    await host.services.connections.resume(connection_id)
+    say("✓ Working again.")
 
 
 @app.command()
 def remove(connection_id: str, yes: Yes = False) -> None:
     """Forget a connection and its secrets; its ledger stays, and a new connection to the account takes it over."""
-
-    async def count() -> tuple[str, int]:
-        async with the_host() as host:
-            connection = await host.services.connections.get(connection_id)
-            return connection.title, await host.services.connections.count_unsettled(connection_id)
-
-    title, waiting = run(count)
+    # looked up before the question: an unknown id is refused at once, and whoever answers sees what is given up; the
+    # host is closed meanwhile, so nothing of the database is held while a person thinks
+    title, waiting = run_with_host(partial(_count_waiting, connection_id=connection_id))
     left = f" {waiting} operations that still wait stay in the ledger unsent." if waiting else ""
     confirm(f"Disconnect {title}? Its token and key are forgotten.{left}", yes)
+    run_with_host(partial(_remove, connection_id=connection_id))
 
-    async def work() -> None:
-        async with the_host() as host:
-            await host.services.connections.remove(connection_id)
-            say("✓ Disconnected.")
 
-    run(work)
+class _Waiting(NamedTuple):
+    """What is asked about before a connection goes: its title, and how many operations are not settled."""
+
+    title: str
+    operations: int
+
+
+async def _count_waiting(host: Host, connection_id: str) -> _Waiting:
+    connection = await host.services.connections.get(connection_id)
+    return _Waiting(connection.title, await host.services.connections.count_unsettled(connection_id))
+
+
+async def _remove(host: Host, connection_id: str) -> None:
+    await host.services.connections.remove(connection_id)
+    say("✓ Disconnected.")

@@ -5,6 +5,7 @@ Owns how both are handed to whoever asked; the services decide what a link opens
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,8 @@ import typer
 
 from connector_sdk.messages import Message
 from connectors.cli.options import AsJson
-from connectors.cli.output import run, say, show_json, the_host
+from connectors.cli.output import run_with_host, say, show_json
+from connectors.runtime.host import Host
 from connectors.services import Refusal
 from connectors.store import access, connections
 from connectors.store.access.security_log import EventKind
@@ -30,28 +32,38 @@ def link(
     as_json: AsJson = False,
 ) -> None:
     """A link that signs one device in, once, within ten minutes."""
+    run_with_host(partial(_show_link, connection=connection, as_json=as_json))
 
-    async def work() -> None:
-        async with the_host() as host:
-            token = await host.store.write(lambda tx: _make_link(tx, connection))
-            address = f"{host.public_url}/link/{token}"
-            if as_json:
-                show_json({"url": address, "expires_in": access.sessions.LINK_FOR // 1_000_000})
-                return
-            say("✓ Open this within ten minutes; it works once:")
-            say(f"  {address}")
-            if not host.settings.public_url:
-                say("  (CONNECTORS_PUBLIC_URL is not set: put the address at which this host is reached in its place)")
 
-    run(work)
+async def _show_link(host: Host, connection: str | None, as_json: bool) -> None:
+    token = await host.store.write(partial(_make_link, connection=connection))
+    address = f"{host.public_url}/link/{token}"
+    if as_json:
+        # microseconds are the store's unit; scripts get seconds
+        show_json({"url": address, "expires_in": access.sessions.LINK_FOR // 1_000_000})
+    else:
+        _say_link(address, public=bool(host.settings.public_url))
+
+
+def _say_link(address: str, *, public: bool) -> None:
+    say("✓ Open this within ten minutes; it works once:")
+    say(f"  {address}")
+    if not public:  # the address is then the usual one of a host on this machine, which may not be where it is reached
+        say("  (CONNECTORS_PUBLIC_URL is not set: put the address at which this host is reached in its place)")
 
 
 def _make_link(tx: Transaction, connection: str | None) -> str:
-    principal, message = operator_at(tx, connection), Message("security.link_made.command")
+    principal = operator_at(tx, connection)
+    _log_link(tx, principal, connection)
+    return access.sessions.make_link(tx, principal)
+
+
+def _log_link(tx: Transaction, principal: Principal, connection: str | None) -> None:
+    """Log that a link was made, in the transaction that makes it: no link exists that the log does not know."""
+    message = Message("security.link_made.command")
     access.security_log.record(
         tx, EventKind.link_made, message, business_id=principal.business_id, connection_id=connection
     )
-    return access.sessions.make_link(tx, principal)
 
 
 def operator_at(tx: Transaction, connection: str | None) -> Principal:
@@ -67,15 +79,15 @@ def diagnostics(
     out: Annotated[Path | None, typer.Option(help="Where to write it; by default here.")] = None,
 ) -> None:
     """A redacted file (zip) about a connection, to send to support; it lists what is in it."""
+    run_with_host(partial(_write_diagnostics, connection_id=connection_id, out=out))
 
-    async def work() -> None:
-        async with the_host() as host:
-            body = await host.services.connections.diagnostics(connection_id)
-            file = out or Path(f"7stamp-{connection_id}.zip")
-            try:
-                file.write_bytes(body)
-            except OSError as error:
-                raise Refusal("{file} cannot be written: {why}", file=str(file), why=error.strerror) from None
-            say(f"✓ {file}: no keys, tokens, phones or emails are in it; README.txt in it says what is.")
 
-    run(work)
+async def _write_diagnostics(host: Host, connection_id: str, out: Path | None) -> None:
+    # collected before the file is opened: an unknown connection leaves no empty file behind
+    body = await host.services.connections.diagnostics(connection_id)
+    file = out or Path(f"7stamp-{connection_id}.zip")
+    try:
+        file.write_bytes(body)
+    except OSError as error:
+        raise Refusal("{file} cannot be written: {why}", file=str(file), why=error.strerror) from None
+    say(f"✓ {file}: no keys, tokens, phones or emails are in it; README.txt in it says what is.")

@@ -11,7 +11,7 @@ import secrets
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -57,7 +57,7 @@ def demo(
     connector: Annotated[str, typer.Option(help="Whose sandbox plays the till.")] = "poster",
 ) -> None:
     """Sandboxes, host and a cafe with live sales: receipts turn into stamps before your eyes."""
-    # whoever ends it with TERM wants it to end as with Ctrl-C: tidily
+    # whoever ends it with TERM wants it to end as with Ctrl-C: tidily, and with success
     signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
     run(lambda: play(connector, seconds), interrupted=0)
 
@@ -87,18 +87,32 @@ async def play(connector: str, seconds: float) -> None:
     async with _installed(connector) as installation:
         connection = await _connect(installation, connector)
         say("Two weeks of history become stamps first …")
-        since = moment(installation.host.store.clock.now() - _HISTORY_DAYS * DAY).date().isoformat()
-        await installation.host.services.sync.backfill(connection.id, since, ignore)
+        await _backfill(installation.host, connection)
         await _introduce(installation, connection)
+        # loopback only: a proxy of the environment must not stand between
         async with httpx.AsyncClient(trust_env=False) as client:
-            morning = asyncio.create_task(_morning(installation, connection, client))
-            journal = asyncio.create_task(_follow_journal(installation, connection.id))
-            try:
-                await asyncio.wait({morning, journal}, timeout=seconds or None, return_when=asyncio.FIRST_EXCEPTION)
-            finally:
-                morning.cancel()
-                await asyncio.gather(morning, return_exceptions=True)
-                await _close(installation, connection.id, journal)
+            await _show_morning(installation, connection, client, seconds)
+
+
+async def _show_morning(
+    installation: _Installation, connection: Connection, client: httpx.AsyncClient, seconds: float
+) -> None:
+    """Sell and follow the journal until Ctrl-C or for some seconds; then say how it ended."""
+    morning = asyncio.create_task(_morning(installation, connection, client))
+    journal = asyncio.create_task(_follow_journal(installation, connection.id))
+    try:
+        await asyncio.wait({morning, journal}, timeout=seconds or None, return_when=asyncio.FIRST_EXCEPTION)
+    finally:
+        # sales end first, the journal last: the sums agree only once nothing new is on its way
+        morning.cancel()
+        await asyncio.gather(morning, return_exceptions=True)
+        await _close(installation, connection.id, journal)
+
+
+async def _backfill(host: Host, connection: Connection) -> None:
+    # a day more than two weeks: today's date at the till may be another than in UTC
+    since = moment(host.store.clock.now() - _HISTORY_DAYS * DAY).date().isoformat()
+    await host.services.sync.backfill(connection.id, since, ignore)
 
 
 @asynccontextmanager
@@ -109,38 +123,44 @@ async def _installed(connector: str) -> AsyncIterator[_Installation]:
         plugins = Plugins()
         till = load_sandbox(plugins, connector)
         till_origin = await stack.enter_async_context(serving(till.application()))
-        sevenstamp = Sandbox(goal=1000)
+        sevenstamp = Sandbox(goal=1000)  # nobody's card is full while the demo runs, so sums are easy to follow
         sevenstamp_origin = await stack.enter_async_context(serving(sevenstamp))
         os.environ.update(till.environment(till_origin))  # before any connector reads where its till is
-        settings = Settings(
-            database_url=f"sqlite:///{Path(folder) / 'demo.db'}",
-            sevenstamp_url=sevenstamp_origin,
-            secret_key=SecretStr(secrets.token_urlsafe(32)),
-            settle_seconds=1,
-            call_deadline_seconds=2,
-        )
+        settings = _settings(Path(folder), sevenstamp_origin)
         host = await stack.enter_async_context(Host(settings, plugins=plugins))
         origin = await stack.enter_async_context(serving(application(host), protocol=limits_of(host)))
         host.listens_on(origin)
         yield _Installation(host, origin, till, till_origin, sevenstamp, sevenstamp_origin)
 
 
+def _settings(folder: Path, sevenstamp_origin: str) -> Settings:
+    return Settings(
+        database_url=f"sqlite:///{folder / 'demo.db'}",
+        sevenstamp_url=sevenstamp_origin,
+        secret_key=SecretStr(secrets.token_urlsafe(32)),
+        # short, for people watch: a host in service waits longer for a receipt to be complete
+        settle_seconds=1,
+        call_deadline_seconds=2,
+    )
+
+
 async def _connect(installation: _Installation, connector: str) -> Connection:
     """Fill the till with two weeks of receipts and connect it, one stamp for every 15.00."""
-
-    def rule(account: TillAccount) -> StampRule:
-        amount = Money.from_decimal("15.00", account.currency)
-        return StampRule(kind="by_amount", amount=amount, unknown_customer=UnknownCustomer.issue)
-
     till = installation.till
     till.two_weeks(_CUSTOMERS)
-    return await installation.host.services.onboarding.connect(connector, till.settings(), _KEY, rule)
+    return await installation.host.services.onboarding.connect(connector, till.settings(), _KEY, _rule)
+
+
+def _rule(account: TillAccount) -> StampRule:
+    amount = Money.from_decimal("15.00", account.currency)
+    # customers without a card get one: nobody is there to make cards for them
+    return StampRule(kind="by_amount", amount=amount, unknown_customer=UnknownCustomer.issue)
 
 
 async def _introduce(installation: _Installation, connection: Connection) -> None:
     """Say where everything is and how to come in."""
     host = installation.host
-    link = await host.store.write(lambda tx: access.sessions.make_link(tx, _owner(tx, connection)))
+    link = await host.store.write(partial(_make_link, connection=connection))
     password = await ensure_operator_password(host.store, host.settings.operator_password)
     others = f"7stamp on {installation.sevenstamp_origin}, the host on {installation.origin}"
     for line in (
@@ -152,6 +172,10 @@ async def _introduce(installation: _Installation, connection: Connection) -> Non
         "",
     ):
         say(line)
+
+
+def _make_link(tx: Transaction, connection: Connection) -> str:
+    return access.sessions.make_link(tx, _owner(tx, connection))
 
 
 def _owner(tx: Transaction, connection: Connection) -> Principal:
@@ -179,14 +203,20 @@ async def _follow_journal(installation: _Installation, connection_id: str) -> No
     quiet = 0
     while True:
         lines = await host.store.read(partial(ledger.journal.of_connection, connection_id=connection_id, after=newest))
-        for line in lines:
-            if line.message.id != "sale.identifying":
-                say(f"{moment(line.at):%H:%M:%S}  {host.words.word(line.message)}")
+        _say_lines(host, lines)
         newest = lines[-1].seq if lines else newest
+        # equal, not more: the sums are said once, and again only after another line
         quiet = 1 if lines else quiet + 1
         if quiet == _QUIET_LOOKS:
             await _say_sums(installation, connection_id)
         await asyncio.sleep(_LOOK_SECONDS)
+
+
+def _say_lines(host: Host, lines: Sequence[ledger.journal.JournalLine]) -> None:
+    for line in lines:
+        # that a card is being looked up is followed within a moment by what came of it
+        if line.message.id != "sale.identifying":
+            say(f"{moment(line.at):%H:%M:%S}  {host.words.word(line.message)}")
 
 
 async def _say_sums(installation: _Installation, connection_id: str) -> None:
@@ -203,15 +233,18 @@ def held_at_7stamp(operations: Sequence[Operation]) -> int:
 
 async def _close(installation: _Installation, connection_id: str, journal: asyncio.Task[None]) -> None:
     """Wait a while for what is on its way, then stop following the journal and say how it ended."""
-    try:
-        async with asyncio.timeout(_CLOSING_SECONDS):
-            # nothing tells us of what 7stamp has applied
-            while await installation.stamps_earned(connection_id) != installation.stamps_held():  # noqa: ASYNC110
-                await asyncio.sleep(0.1)
-    except TimeoutError:
-        pass  # the sums say that something is still on its way
+    await _wait_for_delivery(installation, connection_id)
     journal.cancel()
     await asyncio.gather(journal, return_exceptions=True)
     say("")
     say("The morning is over.")
     await _say_sums(installation, connection_id)
+
+
+async def _wait_for_delivery(installation: _Installation, connection_id: str) -> None:
+    """Wait until 7stamp holds what receipts earned, or some seconds where it never does."""
+    with suppress(TimeoutError):  # the sums say that something is still on its way
+        async with asyncio.timeout(_CLOSING_SECONDS):
+            # nothing tells us of what 7stamp has applied
+            while await installation.stamps_earned(connection_id) != installation.stamps_held():  # noqa: ASYNC110
+                await asyncio.sleep(0.1)

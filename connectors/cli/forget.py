@@ -8,7 +8,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Annotated
+from functools import partial
+from typing import Annotated, NamedTuple
 
 import typer
 
@@ -48,19 +49,34 @@ def forget(
     as_json: AsJson = False,
 ) -> None:
     """Erase a customer: names, kept requests and drafts. Stamps that were given stay given."""
-
-    async def work(*, erase: bool) -> list[PersonCount]:
-        person = _reference({"phone": phone, "email": email, "number": number})
-        async with the_host() as host:
-            return await _in_businesses(host, person, business, erase=erase)
-
+    request = _Request({"phone": phone, "email": email, "number": number}, business)
     if dry_run:
-        _show(run(lambda: work(erase=False)), as_json=as_json, dry_run=True)
+        _show(_counted(request), as_json=as_json, dry_run=True)
         return
     if sys.stdin.isatty() and not yes:
-        _show(run(lambda: work(erase=False)), as_json=False, dry_run=True)
+        # whoever is asked sees first what goes: a mistyped digit is somebody else
+        _show(_counted(request), as_json=False, dry_run=True)
+    # without a terminal `--yes` must be said: unlike a backfill, this is for good
     confirm("What is erased cannot be brought back. Go on?", yes)
-    _show(run(lambda: work(erase=True)), as_json=as_json, dry_run=False)
+    _show(run(partial(_count_or_erase, request, erase=True)), as_json=as_json, dry_run=False)
+
+
+class _Request(NamedTuple):
+    """The customer as named by one of several options, and the business, or `None` for all of them."""
+
+    options: Mapping[str, str | None]
+    business_id: str | None
+
+
+def _counted(request: _Request) -> list[PersonCount]:
+    return run(partial(_count_or_erase, request, erase=False))
+
+
+async def _count_or_erase(request: _Request, *, erase: bool) -> list[PersonCount]:
+    # read before the database is opened: a reference that is none costs nothing
+    person = _reference(request.options)
+    async with the_host() as host:
+        return await _in_businesses(host, person, request.business_id, erase=erase)
 
 
 def _reference(options: Mapping[str, str | None]) -> Reference:
@@ -68,8 +84,13 @@ def _reference(options: Mapping[str, str | None]) -> Reference:
     named = [(kind, text) for kind, text in options.items() if text]
     if len(named) != 1:
         raise Refusal("say who: one of --phone, --email or --number")
-    ((kind, text),) = named
+    return _reference_of_kind(*named[0])
+
+
+def _reference_of_kind(kind: str, text: str) -> Reference:
+    # no country to complete a phone from: this may be about businesses in several
     reference = reference_from(text, None)
+    # what looks like another kind was mistyped, and would erase whom nobody named
     if reference.kind != kind:
         raise Refusal(_SHAPES[kind])
     return reference
@@ -78,11 +99,12 @@ def _reference(options: Mapping[str, str | None]) -> Reference:
 async def _in_businesses(host: Host, person: Reference, business_id: str | None, *, erase: bool) -> list[PersonCount]:
     """Count or erase a customer in one business or in all of them; businesses that hold nothing are left out."""
     businesses = await host.services.people.businesses(business_id)
+    # counting and erasing have one signature, so that a dry run counts exactly what would go
     act = host.services.people.forget_person if erase else host.services.people.count_person
     counts: list[PersonCount] = []
     with counted_bar("forget" if erase else "count", float(len(businesses))) as (bar, task):
         for place, business in enumerate(businesses):
-
+            # `place` is bound as a default: the function would else see the place of the business that is next
             async def tell(share: float, place: int = place) -> None:
                 bar.update(task, completed=place + share, note=f"business {place + 1} of {len(businesses)}")
 
@@ -93,13 +115,18 @@ async def _in_businesses(host: Host, person: Reference, business_id: str | None,
 def _show(counts: list[PersonCount], *, as_json: bool, dry_run: bool) -> None:
     total = sum((count.counts for count in counts), Counts())
     if as_json:
-        rows = [{"business": each.business.id, "name": each.business.name, **asdict(each.counts)} for each in counts]
-        show_json({"dry_run": dry_run, "businesses": rows, "total": asdict(total)})
+        _show_as_json(counts, total, dry_run)
     elif not counts:
         say("Nothing of this customer is stored here.")
     else:
         _show_table(counts, total)
         _say_what_was_done(total, dry_run)
+
+
+def _show_as_json(counts: list[PersonCount], total: Counts, dry_run: bool) -> None:
+    rows = [{"business": count.business.id, "name": count.business.name, **asdict(count.counts)} for count in counts]
+    # `dry_run` stands in the answer: a kept file must tell a count from an erasure
+    show_json({"dry_run": dry_run, "businesses": rows, "total": asdict(total)})
 
 
 def _show_table(counts: list[PersonCount], total: Counts) -> None:
@@ -118,5 +145,5 @@ def _say_what_was_done(total: Counts, dry_run: bool) -> None:
         say("Nothing was changed.")
         return
     say("✓ Erased. Stamps that were given stay on the card: 7stamp forgets the person when the card is deleted there.")
-    if total.being_sent:
+    if total.being_sent:  # cut off on their way, it could not be known whether 7stamp applied them
         say(f"{total.being_sent} operations were being sent: they are finished, and hold nothing personal.")

@@ -103,6 +103,7 @@ app = typer.Typer(
 
 
 def _print_version(wanted: bool) -> None:
+    # eager, so that `--version` answers without a command, and before another option is found wrong
     if wanted:
         say(f"connectors {version(OUR_DISTRIBUTION)}")
         raise typer.Exit
@@ -118,8 +119,10 @@ def _common(
         False, "--version", is_eager=True, callback=_print_version, help="Print the version and end."
     ),
 ) -> None:
+    # checked here: `logging` takes numbers and made-up names too, and raises for others
     if log_level is not None and log_level.upper() not in _LEVELS:
         fail(f"there is no log level {log_level!r}; known: {', '.join(_LEVELS)}")
+    # kept as typed, for a command with another level by default (`serve`) to see whether one was named
     ctx.obj = log_level
     log_to_stderr(log_level or "WARNING")
 

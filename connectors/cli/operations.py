@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from connectors.cli.options import AsJson, Yes
-from connectors.cli.output import confirm, run, say, show_json, show_table, the_host
+from connectors.cli.output import confirm, run_with_host, say, show_json, show_table
 from connectors.domain.operation import outward
 from connectors.runtime.host import Host
 from connectors.services import Refusal, nearest
@@ -28,11 +28,15 @@ class _Group(typer.core.TyperGroup):
 
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
         """Put the name of the command before the connection's id, where it stands behind it or is left out."""
-        if len(args) > 1 and args[1] in self.commands and args[0] not in self.commands:
-            args = [args[1], args[0], *args[2:]]
-        elif args and not args[0].startswith("-") and args[0] not in self.commands:
-            args = ["list", *args]
-        return super().parse_args(ctx, args)
+        return super().parse_args(ctx, self._with_command_first(args))
+
+    def _with_command_first(self, args: list[str]) -> list[str]:
+        if not args or args[0] in self.commands:
+            return args
+        if len(args) > 1 and args[1] in self.commands:
+            return [args[1], args[0], *args[2:]]
+        # what begins with a dash is an option of the group, such as --help
+        return args if args[0].startswith("-") else ["list", *args]
 
 
 app = typer.Typer(cls=_Group, no_args_is_help=True, help="What is on its way to 7stamp: `connectors operations ID`.")
@@ -48,25 +52,31 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """A connection's operations, newest last."""
+    run_with_host(partial(_list, connection_id=connection_id, state=state, limit=limit, as_json=as_json))
 
-    async def work() -> None:
-        async with the_host() as host:
-            await host.services.connections.require_known(connection_id)
-            if state is not None and state not in _STATES:
-                raise Refusal(f"there is no state {state!r}; known: {', '.join(nearest(state, _STATES))}")
-            read = partial(queries.operations.list_newest, connection_id=connection_id, state=state, limit=limit)
-            operations = await host.store.read(read)
-            rows = [_as_json(operation) for operation in operations]
-            if as_json:
-                show_json(rows)
-                return
-            cells = [
-                [*(str(row[name] or "") for name in _COLUMNS), _words(host, operation)]
-                for row, operation in zip(rows, operations, strict=True)
-            ]
-            show_table([*_COLUMNS.values(), "why"], cells, "No operations.")
 
-    run(work)
+async def _list(host: Host, connection_id: str, state: str | None, limit: int, as_json: bool) -> None:
+    # an id that is not known would else look like a connection of which nothing is on its way
+    await host.services.connections.require_known(connection_id)
+    _require_known_state(state)
+    read = partial(queries.operations.list_newest, connection_id=connection_id, state=state, limit=limit)
+    operations = await host.store.read(read)
+    if as_json:
+        show_json([_as_json(operation) for operation in operations])
+        return
+    cells = [_cells(host, operation) for operation in operations]
+    show_table([*_COLUMNS.values(), "why"], cells, "No operations.")
+
+
+def _require_known_state(state: str | None) -> None:
+    """Raise `Refusal` for a state that is none: an empty list would read as good news."""
+    if state is not None and state not in _STATES:
+        raise Refusal(f"there is no state {state!r}; known: {', '.join(nearest(state, _STATES))}")
+
+
+def _cells(host: Host, operation: Operation) -> list[str]:
+    row = _as_json(operation)
+    return [*(str(row[name] or "") for name in _COLUMNS), _words(host, operation)]
 
 
 def _as_json(operation: Operation) -> dict[str, str | int | None]:
@@ -75,7 +85,8 @@ def _as_json(operation: Operation) -> dict[str, str | int | None]:
         "receipt_id": operation.receipt_id,
         "kind": operation.kind.value,
         "count": operation.count,
-        "state": outward(operation.state),
+        "state": outward(operation.state),  # the states that are documented: how delivery parts them may change
+        # the reason's id, not its sentence: scripts compare it, and sentences are reworded
         "reason": operation.reason.id.removeprefix("why.") if operation.reason else None,
         "code": operation.code,
     }
@@ -88,23 +99,23 @@ def _words(host: Host, operation: Operation) -> str:
 @app.command()
 def retry(connection_id: str, operation_id: str) -> None:
     """Let a held or rejected operation go out again; a cap is waived for it."""
+    run_with_host(partial(_retry, connection_id=connection_id, operation_id=operation_id))
 
-    async def work() -> None:
-        async with the_host() as host:
-            await host.services.review.retry(connection_id, operation_id)
-            say(f"✓ It goes out next: by itself where a host runs, else with `connectors sync {connection_id}`.")
 
-    run(work)
+async def _retry(host: Host, connection_id: str, operation_id: str) -> None:
+    # only marked here: whoever delivers for this database takes it up, so two processes never send it twice
+    await host.services.review.retry(connection_id, operation_id)
+    say(f"✓ It goes out next: by itself where a host runs, else with `connectors sync {connection_id}`.")
 
 
 @app.command()
 def dismiss(connection_id: str, operation_id: str, yes: Yes = False) -> None:
     """Give up a held operation: it is never sent, unless it is retried."""
+    # asked, because a customer goes without stamps by it, and nobody is reminded
     confirm(f"Dismiss {operation_id}? It will not be sent.", yes)
+    run_with_host(partial(_dismiss, connection_id=connection_id, operation_id=operation_id))
 
-    async def work() -> None:
-        async with the_host() as host:
-            await host.services.review.dismiss(connection_id, operation_id)
-            say("✓ Dismissed.")
 
-    run(work)
+async def _dismiss(host: Host, connection_id: str, operation_id: str) -> None:
+    await host.services.review.dismiss(connection_id, operation_id)
+    say("✓ Dismissed.")

@@ -17,6 +17,7 @@ async def ignore(_report: ProgressReport) -> None:
 
 
 def _receipts(report: ProgressReport) -> str:
+    # a replan reads nothing of the till: its sales are those that it planned
     seen = report.sales_seen if report.sales_seen is not None else report.sales
     return f"{seen or 0} receipts"
 
@@ -24,15 +25,14 @@ def _receipts(report: ProgressReport) -> str:
 @contextmanager
 def counted_bar(title: str, total: float) -> Iterator[tuple[rich_progress.Progress, rich_progress.TaskID]]:
     """Show a bar up to `total`, with a text beside it that whoever moves the bar sets as `note`."""
-    with rich_progress.Progress(
+    columns = (
         rich_progress.TextColumn(title),
         rich_progress.BarColumn(),
         rich_progress.TextColumn("{task.fields[note]}"),
         rich_progress.TimeElapsedColumn(),
-        console=console,
-        disable=not sys.stdout.isatty(),
-        transient=True,
-    ) as bar:
+    )
+    # gone when the work is done: what stays on the terminal is the result
+    with rich_progress.Progress(*columns, console=console, disable=not sys.stdout.isatty(), transient=True) as bar:
         yield bar, bar.add_task(title, total=total, note="")
 
 

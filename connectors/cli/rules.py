@@ -41,28 +41,40 @@ class RuleOptions:
 
     def new(self, account: TillAccount) -> StampRule:
         """Make the rule of a new connection. Raises `Refusal`."""
+        # the defaults are the model's, so that they stand in one place
         return self.change(account, StampRule())
 
     def change(self, account: TillAccount, current: StampRule) -> StampRule:
         """Return the rule with what the options say changed, amounts in the account's currency. Raises `Refusal`."""
-        values: dict[str, object] = {name: getattr(current, name) for name in StampRule.model_fields}
-        if self.rule is not None:
-            values |= _kind(self.rule, account.currency)
-        if self.minimum is not None:
-            values["minimum"] = _money(self.minimum, account.currency)
-        if self.multiply:
-            values["multipliers"] = tuple(_window(text) for text in self.multiply)
-        for name in ("max_per_sale", "max_per_card_per_day", "refunds", "unknown_customer", "hold_days"):
-            if (typed := getattr(self, name)) is not None:
-                values[name] = typed
+        before: dict[str, object] = {name: getattr(current, name) for name in StampRule.model_fields}
+        values = before | self._parsed(account.currency) | self._plain()
+        # validated as a whole, not copied with an update: what was typed must fit what stays
         try:
             return StampRule.model_validate(values)
         except ValidationError as error:
             raise Refusal(f"the rule is not understood: {describe_field_errors(error)}") from None
 
+    def _parsed(self, currency: str) -> dict[str, object]:
+        """Read the options that have a spelling of their own. Raises `Refusal`."""
+        values: dict[str, object] = {}
+        if self.rule is not None:
+            values |= _kind(self.rule, currency)
+        if self.minimum is not None:
+            values["minimum"] = _money(self.minimum, currency)
+        if self.multiply:
+            values["multipliers"] = tuple(_window(text) for text in self.multiply)
+        return values
+
+    def _plain(self) -> dict[str, object]:
+        """Return the options that the rule's model reads as they are."""
+        names = ("max_per_sale", "max_per_card_per_day", "refunds", "unknown_customer", "hold_days")
+        typed = {name: getattr(self, name) for name in names}
+        return {name: value for name, value in typed.items() if value is not None}
+
 
 def _kind(text: str, currency: str) -> dict[str, object]:
     """Read `--rule` as the rule's fields; those of the other kinds are emptied. Raises `Refusal`."""
+    # what belongs to another kind is emptied: a leftover amount would make a rule by items contradict itself
     others: dict[str, object] = {"amount": None, "products": frozenset(), "categories": frozenset()}
     name, _, value = text.partition(":")
     match name:
@@ -73,16 +85,21 @@ def _kind(text: str, currency: str) -> dict[str, object]:
         case "items" if value:
             return others | _items(value.split(","))
         case "category" if value:
-            return others | _items(f"category:{item.strip().removeprefix('category:')}" for item in value.split(","))
+            return others | _items(map(_as_category, value.split(",")))
     raise Refusal(f"the rule {text!r} is not understood; write {SPELLING}")
+
+
+def _as_category(text: str) -> str:
+    # after `category:A,B` people write the word again, or do not: both mean two categories
+    return f"category:{text.strip().removeprefix('category:')}"
 
 
 def _items(texts: Iterable[str]) -> dict[str, object]:
     """Part the items of a rule: `category:NAME` is a category, everything else a product."""
-    items = [text.strip() for text in texts if text.strip()]
-    categories = {item.removeprefix("category:") for item in items if item.startswith("category:")}
-    products = {item for item in items if not item.startswith("category:")}
-    return {"kind": "per_item", "products": frozenset(products), "categories": frozenset(categories - {""})}
+    items = {text.strip() for text in texts} - {""}
+    products = frozenset(item for item in items if not item.startswith("category:"))
+    categories = frozenset(item.removeprefix("category:") for item in items - products)
+    return {"kind": "per_item", "products": products, "categories": categories - {""}}
 
 
 def _money(text: str, currency: str) -> Money:
@@ -90,6 +107,7 @@ def _money(text: str, currency: str) -> Money:
         amount = Money.from_decimal(text, currency)
     except ValueError as error:
         raise Refusal(f"{text!r} is not an amount of {currency} ({error}); write it as 10.00") from None
+    # an amount of nothing would divide by zero, and a minimum below it would say nothing
     if amount.minor <= 0:
         raise Refusal(f"{text!r} is not above zero")
     return amount
@@ -102,14 +120,19 @@ def _window(text: str) -> Multiplier:
         raise Refusal(f"{text!r} is not understood; write a multiplier as '2 sat,sun 08:00-11:00'")
     times, days, start, end = match.groups()
     try:
-        return Multiplier(
-            times=int(times),
-            days=frozenset(_DAYS.index(day) for day in days.split(",")) if days else frozenset(range(7)),
-            start=time.fromisoformat(start.zfill(5)) if start else time(0),
-            end=time.fromisoformat(end.zfill(5)) if end else time(0),
-        )
+        return Multiplier(times=int(times), days=_days(days), start=_time(start), end=_time(end))
     except (ValueError, ValidationError):
         raise Refusal(f"{text!r} is not understood; days are {', '.join(_DAYS)}, times 00:00 to 23:59") from None
+
+
+def _days(text: str | None) -> frozenset[int]:
+    """Read days as their numbers, Monday 0; every day where none is named. Raises `ValueError`."""
+    return frozenset(map(_DAYS.index, text.split(","))) if text else frozenset(range(7))
+
+
+def _time(text: str | None) -> time:
+    """Read a time of the day, midnight where none is named: from midnight to midnight is the whole day."""
+    return time.fromisoformat(text.zfill(5)) if text else time(0)  # 8:00 is 08:00
 
 
 def in_words(rule: StampRule) -> str:
@@ -118,10 +141,13 @@ def in_words(rule: StampRule) -> str:
     if rule.minimum is not None:
         parts.append(f"minimum {rule.minimum}")
     parts += [f"times {window.times} in a window" for window in rule.multipliers]
-    for name in ("max_per_sale", "max_per_card_per_day"):
-        if (most := getattr(rule, name)) is not None:
-            parts.append(f"{name.replace('_', ' ')} {most}")
+    parts += _caps_in_words(rule)
     return ", ".join([*parts, f"refunds {rule.refunds}", f"unknown customers {rule.unknown_customer}"])
+
+
+def _caps_in_words(rule: StampRule) -> list[str]:
+    caps = {"max per sale": rule.max_per_sale, "max per card per day": rule.max_per_card_per_day}
+    return [f"{name} {most}" for name, most in caps.items() if most is not None]
 
 
 def _kind_in_words(rule: StampRule) -> str:
@@ -129,4 +155,5 @@ def _kind_in_words(rule: StampRule) -> str:
         return "per-order"
     if rule.kind == "by_amount":
         return f"amount:{rule.amount}"
-    return f"items:{','.join([*sorted(rule.products), *(f'category:{name}' for name in sorted(rule.categories))])}"
+    categories = [f"category:{name}" for name in sorted(rule.categories)]
+    return f"items:{','.join([*sorted(rule.products), *categories])}"

@@ -21,10 +21,12 @@ from connectors.web.limits import Limits, most_connections
 
 
 def listening(host: str, port: int) -> socket.socket:
-    """Bind a socket; port 0 takes a free uvicorn_server. Raises `Refusal` where the port is taken."""
+    """Bind a socket; port 0 takes a free one. Raises `Refusal` where the port is taken."""
+    # bound here and not by uvicorn, which would end the process where the port is taken
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # asyncio turns Nagle's algorithm off only where the protocol is named: 40 ms an answer on a fresh connection
     sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    # a host that is started again at once takes its port back from connections that are still closing
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind((host, port))
@@ -47,12 +49,12 @@ def server(app: ASGIApp, protocol: type[LimitedProtocol] | None = None) -> uvico
         app,
         http=protocol or "httptools",
         ws="none",
-        log_config=None,
+        log_config=None,  # ours redacts; uvicorn's own would write beside it
         access_log=False,
         server_header=False,
         lifespan="on",
         timeout_graceful_shutdown=2,
-        proxy_headers=False,
+        proxy_headers=False,  # anybody can send them: `LimitedProtocol` believes those of trusted proxies only
     )
     return uvicorn.Server(config)
 
@@ -75,15 +77,20 @@ async def serving(
     uvicorn_server.capture_signals = _no_signals  # type: ignore[method-assign,assignment]
     task = asyncio.create_task(uvicorn_server.serve(sockets=[sock]))
     try:
-        while not uvicorn_server.started:
-            if task.done():
-                await task
-                raise Refusal("a server could not start")
-            await asyncio.sleep(0.01)
+        await _wait_for_start(uvicorn_server, task)
         yield f"http://{host}:{sock.getsockname()[1]}"
     finally:
         uvicorn_server.should_exit = True
         await task
+
+
+async def _wait_for_start(uvicorn_server: uvicorn.Server, task: asyncio.Task[None]) -> None:
+    # uvicorn tells nobody that it has started
+    while not uvicorn_server.started:
+        if task.done():
+            await task  # raises what it ended with, where it did not end quietly
+            raise Refusal("a server could not start")
+        await asyncio.sleep(0.01)
 
 
 class _no_signals:  # noqa: N801 - takes the place of uvicorn's context manager

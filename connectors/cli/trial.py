@@ -8,29 +8,38 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import httpx
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, JsonValue, ValidationError
 
-from connector_sdk.connector import Connector, TillAccount
+from connector_sdk.connector import Connector, OperatorSettings, TillAccount
 from connector_sdk.errors import Forged, NotConfigured, NotSupported
 from connector_sdk.hooks import HookRequest
 from connector_sdk.http import production_transport
 from connector_sdk.money import Money
-from connector_sdk.sale import Customer, Sale
+from connector_sdk.sale import Customer, Sale, Unreadable
 from connector_sdk.testing import CannotShow, Sold, TillStub
 from connector_sdk.testing.disguise import Undisguisable
 from connector_sdk.testing.field_sources import Document, Trace, trace
-from connector_sdk.testing.recording import Exchange, Recorder, Replay, Seen, make_recording, read_once, write_recording
+from connector_sdk.testing.recording import (
+    Exchange,
+    Recorder,
+    Recording,
+    Replay,
+    Seen,
+    make_recording,
+    read_once,
+    write_recording,
+)
 from connector_sdk.till_client import unpaced
 from connectors.cli.output import say
-from connectors.cli.targets import ConnectorClass, connector_at, stub_of
+from connectors.cli.targets import connector_at, stub_of
+from connectors.plugins import ConnectorClass
 from connectors.services import Refusal, require_known_fields
 from connectors.sync.field_errors import describe_field_errors
 from connectors.sync.tills import app_settings
@@ -38,7 +47,7 @@ from connectors.sync.tills import app_settings
 _REREAD_SECONDS = 2.0
 """The most that one reading of a changed answer may take: a value may send a connector into an endless loop."""
 
-Till = Connector[Any]
+Till = Connector[BaseModel]
 """A connector's instance, over whatever settings it has."""
 
 
@@ -60,10 +69,33 @@ class _Opening:
 
     connector_class: ConnectorClass
     settings: BaseModel
-    app: Any  # the connector's own settings model: the SDK leaves its type to it
+    app: OperatorSettings
 
     def till(self, transport: httpx.AsyncBaseTransport, account: TillAccount | None = None) -> Till:
+        """Build the connector; without an `account` it can do no more than check which one it opens."""
         return self.connector_class(self.settings, app=self.app, account=account, transport=transport)
+
+
+@dataclass(frozen=True, slots=True)
+class _UntracedReading:
+    """What was read of a till, before its fields are followed; `sales_from` and `sales_to` part the exchanges.
+
+    The exchanges before are the check of the account, those behind ask who customers are.
+    """
+
+    account: TillAccount
+    hooks: Sequence[HookRequest | None]
+    forged: str
+    seen: Seen
+    customers: Mapping[str, Customer]
+    exchanges: tuple[Exchange, ...]
+    sales_from: int
+    sales_to: int
+
+    def answers(self) -> _Answers:
+        """Return what sales were read from, and nothing else: only that is followed to its fields."""
+        hooks = [hook for hook in self.hooks if hook is not None]
+        return _Answers(hooks, self.exchanges[self.sales_from : self.sales_to])
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,39 +118,73 @@ async def read_till(request: Request, known: Sequence[Exchange]) -> Reading:
     connector_class = connector_at(request.target)
     stub = stub_of(connector_class)() if request.stub else None
     opening = _opening(connector_class, request, stub)
+    # recorded outside the replay: what came from an earlier reading belongs to this one's exchanges too
     transport = Recorder(Replay(known, stub.transport() if stub is not None else production_transport()))
     try:
-        account = await _check_account(opening, transport)
-        # only what is asked from here on is about sales, and only that is followed to its fields
-        first = len(transport.exchanges)
-        till = opening.till(transport, account)
-        hooks = _stub_morning(stub, connector_class, request.since) if stub is not None else [request.hook]
-        forged, seen = _forgery(till, hooks), await _read_all(till, request.since, hooks)
-        last = len(transport.exchanges)
-        customers = await _customers(till, seen.sales[: request.most])
-        await till.aclose()
+        untraced = await _read_untraced(opening, request, stub, transport)
     finally:
         await transport.aclose()
-    exchanges = tuple(transport.exchanges)
-    answers = _Answers([hook for hook in hooks if hook is not None], exchanges[first:last])
-    traced = await _trace_fields(opening, account, request.since, answers, seen)
-    return Reading(connector_class, opening.settings, account, seen, traced, exchanges, customers, forged)
+    traced = await _trace_fields(opening, untraced.account, request.since, untraced.answers(), untraced.seen)
+    return _reading(opening, untraced, traced)
+
+
+def _reading(opening: _Opening, untraced: _UntracedReading, traced: Trace) -> Reading:
+    return Reading(
+        opening.connector_class,
+        opening.settings,
+        untraced.account,
+        untraced.seen,
+        traced,
+        untraced.exchanges,
+        untraced.customers,
+        untraced.forged,
+    )
+
+
+async def _read_untraced(
+    opening: _Opening, request: Request, stub: TillStub | None, transport: Recorder
+) -> _UntracedReading:
+    """Read the account, the sales, and who their customers are, in that order."""
+    account = await _check_account(opening, transport)
+    # only what is asked from here on is about sales
+    first = len(transport.exchanges)
+    till = opening.till(transport, account)
+    hooks = _hooks(opening, request, stub)
+    # a forged hook is read all the same: an author who has no secret yet wants to see the sale
+    forged, seen = _forgery(till, hooks), await _read_all(till, request.since, hooks)
+    last = len(transport.exchanges)
+    customers = await _customers(till, seen.sales[: request.most])  # no more than are shown
+    await till.aclose()
+    return _UntracedReading(account, hooks, forged, seen, customers, tuple(transport.exchanges), first, last)
+
+
+def _hooks(opening: _Opening, request: Request, stub: TillStub | None) -> Sequence[HookRequest | None]:
+    """Return the hooks to read, `None` standing for a poll; a stub sells first, for it has no sales of its own."""
+    if stub is None:
+        return [request.hook]
+    return _stub_morning(stub, opening.connector_class, request.since)
 
 
 def _opening(connector_class: ConnectorClass, request: Request, stub: TillStub | None) -> _Opening:
     """Validate the settings, the stub's own where one is tried. Raises `Refusal`."""
-    values = stub.settings() if stub is not None else request.values
+    if stub is not None:
+        return _Opening(connector_class, _validated(connector_class, stub.settings()), stub.app())
+    return _Opening(connector_class, _validated(connector_class, request.values), app_settings(connector_class))
+
+
+def _validated(connector_class: ConnectorClass, values: Mapping[str, object]) -> BaseModel:
+    # a model ignores what it does not know: a mistyped name would look like a setting that is missing
     require_known_fields(connector_class, values)
     try:
-        settings = connector_class.settings_model.model_validate(dict(values))
+        return connector_class.settings_model.model_validate(dict(values))
     except ValidationError as error:
         raise Refusal(
             f"the settings do not fit: {describe_field_errors(error)}; say them with --set FIELD=VALUE"
         ) from None
-    return _Opening(connector_class, settings, stub.app() if stub is not None else app_settings(connector_class))
 
 
 async def _check_account(opening: _Opening, transport: httpx.AsyncBaseTransport) -> TillAccount:
+    # a connector of its own, as in a host: one that is built without an account may not read sales
     till = opening.till(transport)
     try:
         return await till.check()
@@ -130,30 +196,40 @@ async def _read_all(till: Till, since: datetime, hooks: Sequence[HookRequest | N
     """Join what a poll (`None`) or some hooks give. Raises `Refusal` where the till can do neither."""
     joined = Seen()
     for hook in hooks:
-        if hook is None and not till.can("poll"):
-            raise Refusal(
-                f"{till.info.title} cannot be polled: it sends. Give what it sent with --hook FILE, or --stub"
-            )
-        if hook is not None and not till.can("receive"):
-            raise Refusal(f"{till.info.title} takes no hooks: leave out --hook")
-        seen = await read_once(till, since, hook)
-        joined = Seen((*joined.items, *seen.items), (*joined.hints, *seen.hints), seen.ignored or joined.ignored)
+        _require_able(till, hook)
+        joined = _join(joined, await read_once(till, since, hook))
     return joined
+
+
+def _join(before: Seen, seen: Seen) -> Seen:
+    return Seen((*before.items, *seen.items), (*before.hints, *seen.hints), seen.ignored or before.ignored)
+
+
+def _require_able(till: Till, hook: HookRequest | None) -> None:
+    """Raise `Refusal` where a connector has no method for a poll (`None`) or a hook."""
+    if hook is None and not till.can("poll"):
+        raise Refusal(f"{till.info.title} cannot be polled: it sends. Give what it sent with --hook FILE, or --stub")
+    if hook is not None and not till.can("receive"):
+        raise Refusal(f"{till.info.title} takes no hooks: leave out --hook")
 
 
 async def _customers(till: Till, sales: Sequence[Sale]) -> dict[str, Customer]:
     """Ask who the till's own customer ids are: a receipt may name nothing else."""
     if not till.can("customer"):
         return {}
-    ids = {sale.customer.till_id for sale in sales if sale.customer and sale.customer.till_id}
-    customers = {till_id: await till.customer(till_id) for till_id in sorted(ids)}
+    # sorted, so that reading again asks in the same order, and a recording of it stays the same
+    customers = {till_id: await till.customer(till_id) for till_id in sorted(_customer_ids(sales))}
     return {till_id: customer for till_id, customer in customers.items() if customer is not None}
+
+
+def _customer_ids(sales: Sequence[Sale]) -> set[str]:
+    return {sale.customer.till_id for sale in sales if sale.customer and sale.customer.till_id}
 
 
 def _forgery(till: Till, hooks: Sequence[HookRequest | None]) -> str:
     """Say why a hook's proof does not hold; empty where all do."""
     for hook in hooks:
-        if hook is None:
+        if hook is None:  # a poll's answers come from the till itself
             continue
         try:
             till.prove(hook)
@@ -164,25 +240,32 @@ def _forgery(till: Till, hooks: Sequence[HookRequest | None]) -> str:
 
 def _stub_morning(stub: TillStub, connector_class: ConnectorClass, since: datetime) -> list[HookRequest | None]:
     """Sell a little at a stub; return the hooks about it where the connector has nothing to poll."""
-    now = datetime.now(UTC).replace(microsecond=0)
-    step = max(now - since, timedelta(minutes=10)) / 10
-
-    def money(text: str) -> Money:
-        return Money.from_decimal(text, stub.currency)
-
-    customer = stub.customers[0] if stub.customers else None
-    receipts = [
-        stub.sell(Sold(money("12.50"), now - 4 * step, customer, money("1.00"))),
-        stub.sell(Sold(money("7.00"), now - 3 * step)),
-        stub.sell(Sold(money("3.20"), now - 2 * step, redeem_code="FREECOFFEE")),
-    ]
+    receipts = _sell_some(stub, since)
+    # a till that knows no refunds, or cannot send what is unreadable, shows the rest
     with suppress(CannotShow):
-        stub.refund(receipts[1], money("2.00"))
+        stub.refund(receipts[1], _money(stub, "2.00"))
     with suppress(CannotShow):
         stub.spoil(receipts[2])
     if connector_class.can("poll"):
         return [None]
     return [stub.hook(receipt) for receipt in receipts]
+
+
+def _sell_some(stub: TillStub, since: datetime) -> list[str]:
+    """Sell with a customer, without one, and with a redeem code; return the receipts' ids, oldest first."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    # spread over the time that is read, and over ten minutes at least
+    step = max(now - since, timedelta(minutes=10)) / 10
+    customer = stub.customers[0] if stub.customers else None
+    return [
+        stub.sell(Sold(_money(stub, "12.50"), now - 4 * step, customer, _money(stub, "1.00"))),
+        stub.sell(Sold(_money(stub, "7.00"), now - 3 * step)),
+        stub.sell(Sold(_money(stub, "3.20"), now - 2 * step, redeem_code="FREECOFFEE")),
+    ]
+
+
+def _money(stub: TillStub, text: str) -> Money:
+    return Money.from_decimal(text, stub.currency)
 
 
 # --- where fields come from -----------------------------------------------------------------------------------------
@@ -196,26 +279,31 @@ class _Answers:
     exchanges: Sequence[Exchange]
 
     def bodies(self) -> list[bytes]:
+        """Return every body, those of hooks first; `documents` and `with_bodies` keep this order."""
         return [*(hook.body for hook in self.hooks), *(exchange.body for exchange in self.exchanges)]
 
     def documents(self) -> list[Document]:
         """Parse every body; each is named by its place among the hooks or by its endpoint."""
+        contents = map(_parsed, self.bodies())
+        return [Document(name, content) for name, content in zip(self._names(), contents, strict=True)]
+
+    def _names(self) -> list[Hashable]:
+        # pages of one endpoint share its name, and so the paths found in them; each hook stands for itself
         hooks = [("hook", str(place)) for place in range(len(self.hooks))]
-        endpoints = [exchange.endpoint for exchange in self.exchanges]
-        names = [*hooks, *endpoints]
-        return [Document(*pair) for pair in zip(names, map(_parsed, self.bodies()), strict=True)]
+        return [*hooks, *(exchange.endpoint for exchange in self.exchanges)]
 
     def with_bodies(self, documents: Sequence[Document]) -> _Answers:
         """Return the same answers with changed documents; a body that is no JSON stays as it is."""
-        bodies = [
-            body if document is None else json.dumps(document).encode()
-            for body, (_, document) in zip(self.bodies(), documents, strict=True)
-        ]
-        count = len(self.hooks)
+        bodies = map(_changed, self.bodies(), documents)
+        # one iterator for both: the exchanges go on where the hooks stop
         return _Answers(
-            [replace(hook, body=body) for hook, body in zip(self.hooks, bodies[:count], strict=True)],
-            [replace(each, body=body) for each, body in zip(self.exchanges, bodies[count:], strict=True)],
+            [replace(hook, body=next(bodies)) for hook in self.hooks],
+            [replace(exchange, body=next(bodies)) for exchange in self.exchanges],
         )
+
+
+def _changed(body: bytes, document: Document) -> bytes:
+    return body if document.content is None else json.dumps(document.content).encode()
 
 
 async def _trace_fields(
@@ -225,25 +313,32 @@ async def _trace_fields(
     if not seen.sales:
         return Trace([{} for _ in seen.items], [[] for _ in seen.items])
 
-    async def reread(documents: Sequence[Document]) -> Sequence[Any]:  # the SDK's tracing compares whatever is read
-        changed = answers.with_bodies(documents)
-        till = opening.till(Replay(changed.exchanges), account)
-        try:
-            async with asyncio.timeout(_REREAD_SECONDS):
-                with unpaced():
-                    return (await _read_all(till, since, changed.hooks or [None])).items
-        finally:
-            await till.aclose()
+    async def reread(documents: Sequence[Document]) -> Sequence[Sale | Unreadable]:
+        return await _reread(opening, account, since, answers.with_bodies(documents))
 
     return await trace(answers.documents(), reread)
 
 
-def _parsed(body: bytes) -> Any:
+async def _reread(
+    opening: _Opening, account: TillAccount, since: datetime, answers: _Answers
+) -> Sequence[Sale | Unreadable]:
+    """Read changed answers, without the till: what was not asked before is an error, and the change is given up."""
+    till = opening.till(Replay(answers.exchanges), account)
+    try:
+        async with asyncio.timeout(_REREAD_SECONDS):
+            with unpaced():  # nobody is asked, so a till's limits of requests would only make it slow
+                return (await _read_all(till, since, answers.hooks or [None])).items
+    finally:
+        await till.aclose()
+
+
+def _parsed(body: bytes) -> JsonValue:
     """Parse a body's JSON, whatever its shape; `None` where it has none."""
     try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
+        content: JsonValue = json.loads(body)
+    except (ValueError, RecursionError):  # no JSON, or nested deeper than Python follows
         return None
+    return content
 
 
 # --- recording ------------------------------------------------------------------------------------------------------
@@ -253,8 +348,18 @@ async def record(request: Request, reading: Reading, folder: Path, *, quiet: boo
     """Keep what the till answered as a recording, with secrets and people disguised. Raises `Refusal`."""
     if request.stub:
         raise Refusal("a stub's answers prove nothing about the till: record a real account's, without --stub")
+    recording = await _disguised(request, reading)
     try:
-        recording = await make_recording(
+        file = write_recording(recording, folder)
+    except OSError as error:
+        raise Refusal(f"{folder} cannot be written: {error.strerror}") from None
+    if not quiet:  # `--json` leaves stdout to the reading
+        _say_recorded(file, recording, reading)
+
+
+async def _disguised(request: Request, reading: Reading) -> Recording:
+    try:
+        return await make_recording(
             reading.connector_class,
             reading.settings,
             app_settings(reading.connector_class),
@@ -264,13 +369,11 @@ async def record(request: Request, reading: Reading, folder: Path, *, quiet: boo
             request.hook.body if request.hook is not None else None,
         )
     except Undisguisable as error:
+        # all or nothing: a half disguised file would be committed by somebody
         raise Refusal(f"nothing is recorded: {error}") from None
-    try:
-        file = write_recording(recording, folder)
-    except OSError as error:
-        raise Refusal(f"{folder} cannot be written: {error.strerror}") from None
-    if quiet:
-        return
+
+
+def _say_recorded(file: Path, recording: Recording, reading: Reading) -> None:
     say(
         f"✓ {file}: {len(recording.exchanges)} answers, secrets and people disguised. "
         "Look it through before you commit it."
