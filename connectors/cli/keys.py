@@ -28,21 +28,22 @@ async def _rotate(host: Host, as_json: bool) -> None:
     if as_json:
         show_json(result.as_json())
     else:
-        say(_in_words(result))
+        for line in _in_words(result):  # one by one: a line break inside a text is escaped, like all that steers
+            say(line)
 
 
 def _encrypted(report: ProgressReport) -> str:
     return f"{report.encrypted or 0} values"
 
 
-def _in_words(result: RotationResult) -> str:
+def _in_words(result: RotationResult) -> list[str]:
     lines = [f"✓ Everything is encrypted with key {result.key}: {result.encrypted} values were encrypted anew."]
     if result.unreadable:  # kept as they are: whoever finds the lost key can still read them
         lines.append(
             f"  {result.unreadable} values are encrypted with a key that is not known, and stay as they are: "
             "if you have it, add it to CONNECTORS_SECRET_KEYS_OLD or to the key file, and run this again."
         )
-    return "\n".join([*lines, _next_step(result)])
+    return [*lines, _next_step(result)]
 
 
 def _next_step(result: RotationResult) -> str:

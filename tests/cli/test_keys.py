@@ -46,7 +46,7 @@ def test_the_key_file_is_changed_while_a_host_runs_and_without_one(tmp_path: Pat
             assert first != second
             assert invoke(["connection", "list"], env).returncode == 0
         said = invoke(["keys", "rotate"], env)
-        assert "Back the key file up again" in said.stdout, said.stderr
+        assert "\n  The former key is removed. Back the key file up again" in said.stdout, said.stderr
         assert keys_in_use(database) == {_key(tmp_path)}
         assert (tmp_path / "ledger.db.key").stat().st_mode & 0o777 == 0o600
         assert invoke(["connection", "list"], env).returncode == 0
