@@ -4,12 +4,12 @@ Owns the list of public names. `TillStub` is the contract between stub and suite
 pytest, `examine` anywhere.
 """
 
+from connector_sdk.testing.behaviour_trial import Behaviour, Level
 from connector_sdk.testing.behaviours import BEHAVIOURS
 from connector_sdk.testing.faults import ORDINARY, Faulty
 from connector_sdk.testing.stub import CannotShow, Fault, Sold, TillStub
 from connector_sdk.testing.suite import Conformance, Outcome, Report, Result, examine
 from connector_sdk.testing.times import awkward_moments, written
-from connector_sdk.testing.trial import Behaviour, Level
 
 __all__ = [
     "BEHAVIOURS",

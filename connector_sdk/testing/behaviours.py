@@ -19,8 +19,8 @@ from connector_sdk.connector import Connector
 from connector_sdk.errors import BadPayload, ConnectorError, Forged, NotAuthorised
 from connector_sdk.hooks import Hints, Sales
 from connector_sdk.sale import Customer, Sale, SaleStatus
+from connector_sdk.testing.behaviour_trial import READ_METHODS, Behaviour, Level, NotAsked, Trial, demand, fail
 from connector_sdk.testing.stub import CannotShow, Fault
-from connector_sdk.testing.trial import READ_METHODS, Behaviour, Level, NotAsked, Trial, demand, fail
 
 BEHAVIOURS: list[Behaviour] = []
 _ANSWER_DELAY = 0.3  # seconds before each answer of a slow till; half of it is what a clock read just before may be off

@@ -16,10 +16,10 @@ from pydantic import BaseModel
 
 from connector_sdk.connector import Connector
 from connector_sdk.errors import ConnectorError
+from connector_sdk.testing.behaviour_trial import Behaviour, Broken, Level, NotAsked, Trial
 from connector_sdk.testing.behaviours import BEHAVIOURS
 from connector_sdk.testing.recording import load_recordings
 from connector_sdk.testing.stub import CannotShow, TillStub
-from connector_sdk.testing.trial import Behaviour, Broken, Level, NotAsked, Trial
 
 SUITE = 2
 """The suite's version: raised whenever it demands something new."""

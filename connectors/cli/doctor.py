@@ -12,7 +12,7 @@ import typer
 from pydantic_settings import BaseSettings
 
 from connector_sdk.errors import ConnectorError
-from connectors.cli import findings
+from connectors.cli import setup_checks
 from connectors.cli.options import AsJson
 from connectors.cli.output import console, escape, run, show_json
 from connectors.domain.connection import Connection, Health
@@ -81,7 +81,7 @@ def _plugins(loaded: Plugins) -> Iterator[Finding]:
 async def _examine_installation(loaded: Plugins) -> AsyncIterator[Finding]:
     """Yield what the settings show, and then the host that they describe. Raises `StoreError` where it cannot open."""
     settings = Settings()
-    for finding in findings.addresses(settings, loaded):
+    for finding in setup_checks.addresses(settings, loaded):
         yield finding
     # with the plugins that were examined: loading them again might find others
     async with Host(settings, plugins=loaded) as host:
@@ -92,7 +92,7 @@ async def _examine_installation(loaded: Plugins) -> AsyncIterator[Finding]:
 def _operator_settings(loaded: Plugins) -> Iterator[Finding]:
     """Point out what a connector's operator may set and did not: all of it is optional."""
     for name, connector in sorted(loaded.classes.items()):
-        missing = [findings.variable_of(app, field) for app, field in _unset_settings(connector)]
+        missing = [setup_checks.variable_of(app, field) for app, field in _unset_settings(connector)]
         if missing:
             text = f"{', '.join(missing)} not set: hooks are not taken, polling works"
             yield Finding(f"connector {name}", None, text)
@@ -114,9 +114,9 @@ async def _examine_host(host: Host) -> AsyncIterator[Finding]:
         yield finding
     async for finding in _examine_services(host):
         yield finding
-    for finding in (*findings.files(host.settings), *findings.proxies(counted)):
+    for finding in (*setup_checks.files(host.settings), *setup_checks.proxies(counted)):
         yield finding
-    reached = await findings.public_address(host, counted, running)
+    reached = await setup_checks.public_address(host, counted, running)
     if reached is not None:
         yield reached
 

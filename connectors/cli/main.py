@@ -20,22 +20,24 @@ class ConnectorsGroup(LazyGroup):
     """All commands, in the order in which the help lists them."""
 
     entries = (
-        CommandEntry("sync", "connectors.cli.work:sync", "Poll, look-back, hints and delivery once, now."),
+        CommandEntry("sync", "connectors.cli.sync_commands:sync", "Poll, look-back, hints and delivery once, now."),
         CommandEntry(
             "preview",
-            "connectors.cli.work:preview",
+            "connectors.cli.sync_commands:preview",
             "What receipts would be stamped; sends nothing and stores nothing.",
         ),
         CommandEntry(
             "backfill",
-            "connectors.cli.work:backfill",
+            "connectors.cli.sync_commands:backfill",
             "Take in history: receipts from before the connection earn stamps too.",
         ),
-        CommandEntry("replan", "connectors.cli.work:replan", "Plan stored receipts again by the rule as it is now."),
-        CommandEntry("journal", "connectors.cli.work:journal", "What happened, in plain words."),
+        CommandEntry(
+            "replan", "connectors.cli.sync_commands:replan", "Plan stored receipts again by the rule as it is now."
+        ),
+        CommandEntry("journal", "connectors.cli.sync_commands:journal", "What happened, in plain words."),
         CommandEntry(
             "unread",
-            "connectors.cli.work:unread",
+            "connectors.cli.sync_commands:unread",
             "What arrived and could not be read, newest first, and why; nothing of it is lost.",
         ),
         CommandEntry(
@@ -71,7 +73,7 @@ class ConnectorsGroup(LazyGroup):
         ),
         CommandEntry(
             "diagnostics",
-            "connectors.cli.console:diagnostics",
+            "connectors.cli.support:diagnostics",
             "A redacted file (zip) about a connection, to send to support; it lists what is in it.",
         ),
         CommandEntry("sandbox", "connectors.cli.sandbox:sandbox", "A stand-in for 7stamp or a till, with faults."),
@@ -86,7 +88,7 @@ class ConnectorsGroup(LazyGroup):
             "connectors.cli.operations:app",
             "What is on its way to 7stamp: `connectors operations ID`.",
         ),
-        CommandEntry("console", "connectors.cli.console:app", "The console in a browser."),
+        CommandEntry("console", "connectors.cli.support:app", "The console in a browser."),
         CommandEntry("security", "connectors.cli.security:app", "Who came in, and what was refused."),
         CommandEntry("db", "connectors.cli.installation:database", "The database."),
         CommandEntry("keys", "connectors.cli.keys:app", "The secret keys that encrypt the database."),

@@ -10,7 +10,7 @@ import pytest
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import CDPSession, Page, expect
 
-from connectors.cli.console import operator_at
+from connectors.cli.support import operator_at
 from connectors.store import access
 from tests.served_installation import KEY, NARROW, ServedInstallation, as_operator, serve_installation, signed_in
 

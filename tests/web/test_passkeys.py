@@ -19,7 +19,7 @@ import sqlalchemy
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from connectors.cli.console import operator_at
+from connectors.cli.support import operator_at
 from connectors.domain.clock import DAY, MINUTE, SECOND
 from connectors.sevenstamp.sandbox import Faults
 from connectors.store import access
