@@ -242,13 +242,7 @@ class ConnectionService:
 
     async def remove(self, connection_id: str) -> None:
         """Remove a connection; its receipts, operations and journal stay. Raises `NotFound`."""
-
-        def work(tx: Transaction) -> None:
-            # the address goes with it: nobody is told of a connection that there is no more
-            lifecycle.remove(tx, connection_id)
-            connections.alerts.set_email(tx, connection_id, None, "")
-
-        await self._context.write(work)
+        await self._context.write(lambda tx: lifecycle.remove(tx, connection_id))
 
     async def set_alert_email(self, connection_id: str, email: str, language: str) -> None:
         """Set whom to tell when a connection needs a person; nobody with an empty address. Raises `Refusal`."""

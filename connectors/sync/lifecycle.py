@@ -128,6 +128,7 @@ def remove(tx: Transaction, connection_id: str) -> None:
     # before it is marked: a removed connection has no journal that anybody reads
     ledger.journal.write(tx, connection_id, Message("connection.removed"))
     connections.registry.mark_removed(tx, connection_id)
+    # the address goes with it: nobody is told of a connection that there is no more
     connections.alerts.set_email(tx, connection_id, None, "")
     inbox.hints.delete_of_connection(tx, connection_id)
     inbox.captured.delete_of(tx, connection_id)

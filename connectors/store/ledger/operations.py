@@ -348,6 +348,9 @@ def claim(tx: Transaction, ids: Sequence[str]) -> list[Operation]:
 
 def unclaim(tx: Transaction, ids: Sequence[str]) -> None:
     """Undo a claim in the transaction that made it."""
+    # each turn of the delivery asks, and seldom has any to give back
+    if not ids:
+        return
     tx.run(
         operation_table.update()
         .where(operation_table.c.id.in_(list(ids)), operation_table.c.state == State.sending)
