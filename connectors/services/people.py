@@ -82,14 +82,20 @@ class PeopleService:
 
 def reference_from(text: str, country: str | None) -> Reference:
     """Read what somebody typed as a name: a six-digit number, an email, or a phone of `country`. Raises `Refusal`."""
+    reference = parse_reference(text, country)
+    if reference is None:
+        raise Refusal("write a phone with its country code, an email, or the six digits on the card", field="who")
+    return reference
+
+
+def parse_reference(text: str, country: str | None) -> Reference | None:
+    """Read what somebody typed as `reference_from` does; return `None` where it is none of the three."""
     # A card's number first: six digits are no phone anywhere, but a parser of phones might make one of them.
     text = text.strip()
-    digits = re.sub(r"[\s-]", "", text[:_LONGEST_PHONE])
-    if re.fullmatch(r"[0-9]{6}", digits, re.ASCII):
+    digits = re.sub(r"[\s-]", "", text)
+    if re.fullmatch(r"[0-9]{6}", digits):
         return Reference("number", digits)
     if EMAIL.fullmatch(text):
         return Reference("email", text.lower())
     phone = parse_phone(text[:_LONGEST_PHONE], country)
-    if phone is None:
-        raise Refusal("write a phone with its country code, an email, or the six digits on the card", field="who")
-    return Reference("phone", phone)
+    return None if phone is None else Reference("phone", phone)

@@ -5,7 +5,6 @@ Owns the refusals; what a decision changes is written by `connectors.sync` and t
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -13,8 +12,9 @@ from connector_sdk.messages import Message
 from connectors.domain.connection import Connection
 from connectors.domain.holds import HOLDS, WAITS_FOR_CARD
 from connectors.domain.operation import Hold, State
-from connectors.domain.person import Reference, parse_phone
-from connectors.services.context import EMAIL, ServiceContext
+from connectors.domain.person import Reference
+from connectors.services.context import ServiceContext
+from connectors.services.people import parse_reference
 from connectors.services.refusal import Refusal
 from connectors.services.results import RetryResult
 from connectors.sevenstamp.client import InvalidKey, SevenStampClient, SevenStampError
@@ -30,7 +30,6 @@ from connectors.sync.manual_card_assignment import CannotAssign, assign_card
 from connectors.sync.tills import NoConnector
 
 _PROGRESS_PATIENCE = 2.0
-_LONGEST_PHONE = 40
 
 
 class FoundCard(NamedTuple):
@@ -84,7 +83,9 @@ class ReviewService:
 
     async def find_card(self, connection: Connection, text: str) -> FoundCard:
         """Find the active card of a phone, an email or a six-digit number that somebody typed. Raises `Refusal`."""
-        reference = _reference_from(text.strip(), connection.account.country)
+        reference = parse_reference(text, connection.account.country)
+        if reference is None:
+            raise Refusal("write a phone with its country code, or the six digits on the card", field="who")
         client = self._client_of(connection)
         try:
             cards = await client.cards(**{reference.kind: reference.value})
@@ -92,7 +93,7 @@ class ReviewService:
             raise Refusal("7stamp refuses the key of this connection", field="who") from None
         except SevenStampError as error:
             raise Refusal("7stamp cannot be asked right now: {error}.", field="who", error=str(error)) from None
-        # the oldest active one: 7stamp lists a customer's cards oldest first
+        # the oldest active one: the client lists a customer's cards oldest first
         card = next((card for card in cards if card.active), None)
         if card is None:
             raise Refusal("no card has this number, phone or email", field="who")
@@ -163,19 +164,6 @@ class ReviewService:
         if not name or len(matches) != 1:
             raise Refusal("there is no '{name}' among what could not be read: see `connectors unread`", name=name)
         return matches[0]
-
-
-def _reference_from(text: str, country: str | None) -> Reference:
-    """Read what somebody typed at a receipt as a name. Raises `Refusal`."""
-    number = re.sub(r"[\s-]", "", text)
-    if re.fullmatch(r"[0-9]{6}", number):
-        return Reference("number", number)
-    if EMAIL.fullmatch(text):
-        return Reference("email", text.lower())
-    phone = parse_phone(text[:_LONGEST_PHONE], country)
-    if not phone:
-        raise Refusal("write a phone with its country code, or the six digits on the card", field="who")
-    return Reference("phone", phone)
 
 
 def _discard(tx: Transaction, connection: Connection, ids: Sequence[str]) -> int:
