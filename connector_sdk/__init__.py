@@ -1,27 +1,17 @@
 """The public face of the SDK: every name that an integrator needs to write a connector for a till.
 
 Owns the list of public names, and imports the module of each at its first use, so that `import connector_sdk` costs
-next to nothing; the modules beside it own what they mean. A name that is not exported here, in `hookspecs`,
-`signatures`, `sandbox`, `teaching` or `testing` may change without notice.
+next to nothing; the modules beside it own what they mean. A name that is not exported here, and not documented in
+`forms`, `hookspecs`, `json_text`, `messages`, `numbers`, `rule`, `sandbox`, `signatures`, `teaching`, `testing` or
+`token_endpoint`, may change without notice.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # for type checkers and editors; at run time `__getattr__` finds the names
-    from connector_sdk.connector import (
-        FIRST,
-        TAUGHT,
-        Connector,
-        ConnectorInfo,
-        HookAddress,
-        Location,
-        MenuItem,
-        OAuth,
-        ReadyMade,
-        TillAccount,
-        Token,
-    )
+    from connector_sdk.authorisation import Consent, Grant, OAuth, Returned, Token
+    from connector_sdk.connector import Connector, ConnectorInfo, HookAddress, Location, MenuItem, TillAccount
     from connector_sdk.errors import (
         Ambiguous,
         BadPayload,
@@ -35,49 +25,39 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time `__getattr__` fi
         RateLimited,
         TillUnavailable,
     )
-    from connector_sdk.hooks import (
-        Account,
-        AccountChanged,
-        Answer,
-        Hint,
-        Hints,
-        HookRequest,
-        Ignored,
-        Received,
-        Sales,
-    )
-    from connector_sdk.hookspecs import ConnectionFacts, OperationFacts, hookimpl
-    from connector_sdk.messages import Message
+    from connector_sdk.hooks import Account, AccountChanged, Answer, Hint, Hints, HookRequest, Ignored, Received, Sales
+    from connector_sdk.hookspecs import hookimpl
     from connector_sdk.money import Money
-    from connector_sdk.numbers import decimal_of, plain_quantity, quantity_of, whole_of
-    from connector_sdk.rule import StampRule
-    from connector_sdk.sale import Checkpoint, Customer, Line, Sale, SalePage, SaleStatus, Unreadable
-    from connector_sdk.till_client import RateLimit, TillClient
+    from connector_sdk.numbers import decimal_of, quantity_of
+    from connector_sdk.sale import Customer, Line, Sale, SalePage, SaleStatus, Unreadable
+    from connector_sdk.till_client import Cursor, Link, RateLimit, TillClient
+
+__version__ = "1.0"
+"""The SDK's version: what is public here changes only as `docs/reference.md` promises."""
 
 __all__ = [
-    "FIRST",
-    "TAUGHT",
     "Account",
     "AccountChanged",
     "Ambiguous",
     "Answer",
     "BadPayload",
-    "Checkpoint",
-    "ConnectionFacts",
     "Connector",
     "ConnectorError",
     "ConnectorInfo",
+    "Consent",
+    "Cursor",
     "Customer",
     "Forged",
+    "Grant",
     "Hint",
     "Hints",
     "HookAddress",
     "HookRequest",
     "Ignored",
     "Line",
+    "Link",
     "Location",
     "MenuItem",
-    "Message",
     "MissingRight",
     "Money",
     "NotAuthorised",
@@ -85,42 +65,41 @@ __all__ = [
     "NotFound",
     "NotSupported",
     "OAuth",
-    "OperationFacts",
     "RateLimit",
     "RateLimited",
-    "ReadyMade",
     "Received",
+    "Returned",
     "Sale",
     "SalePage",
     "SaleStatus",
     "Sales",
-    "StampRule",
     "TillAccount",
     "TillClient",
     "TillUnavailable",
     "Token",
     "Unreadable",
+    "__version__",
     "decimal_of",
     "hookimpl",
-    "plain_quantity",
     "quantity_of",
-    "whole_of",
 ]
 
 # Which module each public name is from: the imports above once more, for a test holds the two together.
 _NAMES_BY_MODULE = {
+    "authorisation": (
+        "Consent",
+        "Grant",
+        "OAuth",
+        "Returned",
+        "Token",
+    ),
     "connector": (
-        "FIRST",
-        "TAUGHT",
         "Connector",
         "ConnectorInfo",
         "HookAddress",
         "Location",
         "MenuItem",
-        "OAuth",
-        "ReadyMade",
         "TillAccount",
-        "Token",
     ),
     "errors": (
         "Ambiguous",
@@ -135,14 +114,37 @@ _NAMES_BY_MODULE = {
         "RateLimited",
         "TillUnavailable",
     ),
-    "hooks": ("Account", "AccountChanged", "Answer", "Hint", "Hints", "HookRequest", "Ignored", "Received", "Sales"),
-    "hookspecs": ("ConnectionFacts", "OperationFacts", "hookimpl"),
-    "messages": ("Message",),
+    "hooks": (
+        "Account",
+        "AccountChanged",
+        "Answer",
+        "Hint",
+        "Hints",
+        "HookRequest",
+        "Ignored",
+        "Received",
+        "Sales",
+    ),
+    "hookspecs": ("hookimpl",),
     "money": ("Money",),
-    "numbers": ("decimal_of", "plain_quantity", "quantity_of", "whole_of"),
-    "rule": ("StampRule",),
-    "sale": ("Checkpoint", "Customer", "Line", "Sale", "SalePage", "SaleStatus", "Unreadable"),
-    "till_client": ("RateLimit", "TillClient"),
+    "numbers": (
+        "decimal_of",
+        "quantity_of",
+    ),
+    "sale": (
+        "Customer",
+        "Line",
+        "Sale",
+        "SalePage",
+        "SaleStatus",
+        "Unreadable",
+    ),
+    "till_client": (
+        "Cursor",
+        "Link",
+        "RateLimit",
+        "TillClient",
+    ),
 }
 _MODULE_BY_NAME = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names}
 

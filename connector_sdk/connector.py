@@ -7,30 +7,25 @@ host's.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, Generic, TypeAlias, TypeVar, get_args, get_origin
+from typing import Annotated, ClassVar, Generic, TypeVar, get_args, get_origin
 from zoneinfo import ZoneInfo
 
 import httpx
-from pydantic import BaseModel, Field, SecretStr, StringConstraints, field_validator
-from pydantic.fields import FieldInfo
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 from pydantic_settings import BaseSettings
 
+from connector_sdk.authorisation import Credentials, OAuth, OperatorSettings, Token
 from connector_sdk.errors import NotSupported
 from connector_sdk.hooks import Account, Answer, HookRequest, Received
-from connector_sdk.sale import Checkpoint, Customer, Frozen, Key, Sale, SalePage
-from connector_sdk.teaching import Teaching
+from connector_sdk.sale import Customer, Frozen, Key, Sale, SalePage
+from connector_sdk.teaching import ReadyMade, Teaching
 
 # Covariant, so that every `Connector[MySettings]` is a `Connector[BaseModel]`: code that serves all tills names that.
 Settings_co = TypeVar("Settings_co", bound=BaseModel, covariant=True)
-
-# `Any` is forced by Python's types: a class cannot say "an instance of my own `app_model`" without a second type
-# parameter that every connector, also one without such settings, would have to write.
-OperatorSettings: TypeAlias = Any
-"""An instance of a connector's `app_model`, or `None` where it has none."""
 
 
 class HookAddress(StrEnum):
@@ -42,34 +37,6 @@ class HookAddress(StrEnum):
     operator = "operator"
     # each cafe enters its connection's own address, which holds a token, in its till's admin
     connection = "connection"
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    """A secret that a cafe finds in its till's admin and pastes into the settings field `field`.
-
-    `where_to_find` is a sentence for a cafe.
-    """
-
-    field: str
-    where_to_find: str
-
-
-@dataclass(frozen=True, slots=True)
-class OAuth:
-    """A till's own consent page. The host owns state, storage and refresh; the connector builds URLs and trades codes.
-
-    `authorise_url(app, redirect_uri)` returns the URL to which the browser goes; `exchange(app, returned,
-    redirect_uri)` trades the query with which it comes back for settings; `refresh(app, settings)`, where the till has
-    it, trades settings for newer ones. All raise `NotConfigured` where the operator has not set what they need;
-    `exchange` also raises `NotAuthorised` with the till's own reason. `lives` is how long the settings are valid, where
-    that is known.
-    """
-
-    authorise_url: Callable[[OperatorSettings, str], str]
-    exchange: Callable[[OperatorSettings, Mapping[str, str], str], Awaitable[Mapping[str, SecretStr]]]
-    refresh: Callable[[OperatorSettings, Mapping[str, SecretStr]], Awaitable[Mapping[str, SecretStr]]] | None = None
-    lives: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,45 +68,25 @@ class ConnectorInfo:
     """A warning that a cafe reads before it relies on this connector, in a sentence; empty where there is none."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReadyMade:
-    """Ready-made settings for one kind of till, with a sample of what it sends.
-
-    `source` names the documentation from which the settings were taken.
-    """
-
-    name: str
-    title: str
-    settings: Mapping[str, str]
-    sample: bytes = field(repr=False)
-    source: str
-    steps: tuple[str, ...] = ()
-    """The steps that a cafe takes in that till's admin, a sentence each."""
+def _known_zone(zone: str) -> str:
+    try:
+        ZoneInfo(zone)
+    # `KeyError` for an unknown name, `ValueError` for a path, `OSError` for the name of a folder ("Europe")
+    except (KeyError, ValueError, OSError) as error:
+        raise ValueError("not an IANA time zone") from error
+    return zone
 
 
-# Marks of settings fields, given as `json_schema_extra`: pydantic keeps them with the field, and the host's forms read
-# them with `marked`.
-FIRST: Mapping[str, bool] = {"first": True}
-"""Mark an optional settings field that most cafes need: the form does not fold it away."""
-
-TAUGHT: Mapping[str, bool] = {"taught": True}
-"""Mark a settings field that says where a value is in what the till sends: taught by a request, seldom typed."""
-
-CHOSEN: Mapping[str, bool] = {"chosen": True}
-"""Mark a secret that the cafe makes up: the host refuses one that is easily guessed."""
-
-
-def marked(info: FieldInfo, mark: Mapping[str, bool]) -> bool:
-    """Tell whether a settings field carries a mark: `FIRST`, `TAUGHT` or `CHOSEN`."""
-    extra = info.json_schema_extra
-    return isinstance(extra, dict) and mark.items() <= extra.items()
+Zone = Annotated[str, AfterValidator(_known_zone)]
+"""The name of a time zone, as IANA has it: `Europe/Helsinki`."""
 
 
 class Location(Frozen):
-    """One venue of a till account."""
+    """One venue of a till account; `zone` is its time zone where that may differ from the account's."""
 
     id: Key
     name: str
+    zone: Zone | None = None
 
 
 class TillAccount(Frozen):
@@ -153,21 +100,15 @@ class TillAccount(Frozen):
     id: Key
     name: str
     currency: Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
-    zone: str
+    zone: Zone
     country: str | None = None
     # far more than any chain has; a bound, because each becomes a row of a form
     locations: tuple[Location, ...] = Field(default=(), max_length=5000)
     hook_name: Annotated[str, StringConstraints(max_length=128)] | None = None
 
-    @field_validator("zone")
-    @classmethod
-    def _known_zone(cls, zone: str) -> str:
-        try:
-            ZoneInfo(zone)
-        # `KeyError` for an unknown name, `ValueError` for a path, `OSError` for the name of a folder ("Europe")
-        except (KeyError, ValueError, OSError) as error:
-            raise ValueError("not an IANA time zone") from error
-        return zone
+    def zone_of(self, location_id: str | None) -> str:
+        """Return the time zone of a venue: its own, or the account's where it has none or is not listed."""
+        return next((venue.zone for venue in self.locations if venue.id == location_id and venue.zone), self.zone)
 
 
 class MenuItem(Frozen):
@@ -200,6 +141,9 @@ class Connector(ABC, Generic[Settings_co]):
     app_model: ClassVar[type[BaseSettings] | None] = None
     authorisation: ClassVar[tuple[Token | OAuth, ...]] = ()
     hook_answer: ClassVar[Answer] = Answer()
+    poll_sees_every_change: ClassVar[bool] = False
+    """`True` where `poll` also yields what was refunded, voided or delivered late: `history` is then read once a day,
+    and not every hour."""
     ready_made: ClassVar[tuple[ReadyMade, ...]] = ()
     quick_up_to: ClassVar[int] = 0
     """The largest hook body, in bytes, for which `route`, `prove` and `receive` surely take well under a millisecond.
@@ -213,11 +157,14 @@ class Connector(ABC, Generic[Settings_co]):
         *,
         app: OperatorSettings = None,
         account: TillAccount | None = None,
+        credentials: Credentials | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.settings = settings
         self.app = app
         self._account = account
+        self.credentials = credentials
+        """What the till's consent page granted, kept and renewed by the host; `None` where a token was pasted."""
         self.transport = transport
 
     def __init_subclass__(cls, **kwargs: object) -> None:
@@ -258,20 +205,21 @@ class Connector(ABC, Generic[Settings_co]):
     async def check(self) -> TillAccount:
         """Read the account that the settings open. Raises `NotAuthorised` or `MissingRight`."""
 
-    def poll(self, since: Checkpoint | None) -> AsyncIterator[SalePage]:
-        """Yield pages of closed sales changed at or after `since.at`, or from now on where `since` is `None`: fast.
+    def poll(self, since: datetime) -> AsyncIterator[SalePage]:
+        """Yield pages of closed sales changed at or after `since` (aware): the fast read.
 
-        After the last page yield a `Checkpoint` whose `at` was taken before the first call; after a failure none.
-        Raises `NotAuthorised`, `RateLimited` or `TillUnavailable`; a failure is never an empty page.
+        The last page says in `complete_until` up to when the read is complete: the time before its first call. After a
+        failure no page says so. Raises `NotAuthorised`, `RateLimited` or `TillUnavailable`; a failure is never an empty
+        page.
         """
         raise NotSupported("this till cannot be polled")
 
-    def look_back(self, since: datetime) -> AsyncIterator[SalePage]:
+    def history(self, since: datetime) -> AsyncIterator[SalePage]:
         """Yield pages of all sales of whole days, late, refunded and removed receipts included: thorough.
 
         `since` is a midnight of the account's zone, or the beginning of a backfill. Calls `poll` by default.
         """
-        return self.poll(Checkpoint(at=since))
+        return self.poll(since)
 
     async def fetch(self, receipt_id: str) -> Sale | None:
         """Read one receipt as it is now; `None` where the till knows no receipt of that id."""
@@ -298,6 +246,17 @@ class Connector(ABC, Generic[Settings_co]):
     async def menu(self) -> list[MenuItem]:
         """Read the till's products and categories, each by id and name."""
         raise NotSupported("this till has no menu to read")
+
+    async def subscribe(self, address: str) -> None:
+        """Have the till post its hooks to this connection's address; the same address again changes nothing.
+
+        The host calls it when a connection begins, when its address or public name changes, and once a day.
+        """
+        raise NotSupported("this till's hooks are set in its admin")
+
+    async def unsubscribe(self, address: str) -> None:
+        """Have the till post no more hooks to an address; one that it does not know is no error."""
+        raise NotSupported("this till's hooks are set in its admin")
 
     async def aclose(self) -> None:
         """Release the connections that the instance holds open; nothing by default."""

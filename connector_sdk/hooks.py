@@ -10,19 +10,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from pydantic import SecretStr
-
+from connector_sdk.authorisation import Grant
 from connector_sdk.sale import Sale, Unreadable
 
 
 @dataclass(frozen=True, slots=True)
 class HookRequest:
-    """A till's request as it arrived: `headers` have lower-case names, `body` is byte for byte what was sent."""
+    """A till's request as it arrived: `headers` have lower-case names, `body` is byte for byte what was sent.
+
+    `url` is the whole address as the operator's public address makes it, for tills that sign it: never what a proxy on
+    the way says. It may hold a connection's token.
+    """
 
     method: str
     headers: Mapping[str, str]
     query: Mapping[str, str]
     body: bytes = field(repr=False)
+    url: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +41,14 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """The till account, by its id, to which a hook belongs; `Connector.route` has verified the hook."""
+    """The till account, by its id, to which a hook belongs; `Connector.route` has verified the hook.
+
+    `hook_name` is for tills that sign another name of the account than its id: the host compares it with
+    `TillAccount.hook_name`, and refuses a hook in which the two belong to different accounts.
+    """
 
     id: str
+    hook_name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +78,14 @@ class Sales:
 class AccountChanged:
     """The till account granted our application access, or withdrew it.
 
-    `settings` replaces those fields of the connection's settings for which the hook carried new values. `at` (aware) is
-    when the till says that it happened: a late withdrawal does not end a newer grant, and an old grant that somebody
-    sends again replaces nothing. With `recheck` the host trusts nothing of the hook and asks the till, whose answer
-    decides.
+    `grant` replaces what the connection has, where the hook carried one. `at` (aware) is when the till says that it
+    happened: a late withdrawal does not end a newer grant, and an old grant that somebody sends again replaces nothing.
+    With `recheck` the host trusts nothing of the hook and asks the till, whose answer decides: also what venues the
+    account has now.
     """
 
     authorised: bool = True
-    settings: Mapping[str, SecretStr] = field(default_factory=dict)
+    grant: Grant | None = None
     at: datetime | None = None
     recheck: bool = False
 

@@ -30,7 +30,10 @@ Register = Callable[["type[Connector[BaseModel]]"], None]
 
 @dataclass(frozen=True, slots=True)
 class ConnectionFacts:
-    """A connection as plugins see it, without secrets and customers."""
+    """A connection as plugins see it, without secrets and customers.
+
+    `zone` is that of the sale's location where the call is about a sale, and the account's elsewhere.
+    """
 
     id: str
     connector: str

@@ -70,7 +70,7 @@ class Reply:
         return 200 <= self.status_code < 300
 
 
-async def exchange(
+async def send(
     transport: httpx.AsyncBaseTransport,
     method: str,
     url: str,

@@ -138,6 +138,8 @@ class Catalogue:
 
 def _translate(translations: gettext.NullTranslations, message_id: str, count: object) -> str:
     """Return a message's translation, in the plural form for `count` where it has one; else the id itself."""
+    if not message_id:  # gettext's entry of the empty id is the catalogue's own header
+        return ""
     # gettext answers with the id where it has no translation, and keeps messages with and without plurals apart
     if isinstance(count, int):
         counted = translations.ngettext(message_id, message_id, count)

@@ -131,20 +131,13 @@ class Unreadable(Frozen):
         return "".join(character if character.isprintable() else "?" for character in receipt_id[:128]) or None
 
 
-class Checkpoint(Frozen):
-    """The moment up to which a read is complete.
-
-    `at` promises that everything changed before it has been yielded. `cursor` is the connector's own, to resume within
-    one read: the host does not store it.
-    """
-
-    at: AwareDatetime
-    cursor: str | None = None
-
-
 class SalePage(Frozen):
-    """One page of a read; `checkpoint` is set only where its promise holds."""
+    """One page of a read.
+
+    `complete_until` (aware) promises that everything changed before it has been yielded, on this page or on those
+    before; it is set only where that is true.
+    """
 
     sales: tuple[Sale, ...] = ()
     unreadable: tuple[Unreadable, ...] = ()
-    checkpoint: Checkpoint | None = None
+    complete_until: AwareDatetime | None = None

@@ -18,6 +18,7 @@ from typing import Literal
 from standardwebhooks.webhooks import EmptyWebhookSecretError, Webhook, WebhookVerificationError
 
 from connector_sdk.errors import Forged, NotConfigured
+from connector_sdk.hooks import HookRequest
 
 TOLERANCE_SECONDS = 300
 _TIMESTAMP = re.compile(r"[0-9]{1,12}")
@@ -51,21 +52,44 @@ class OrderedFieldsMd5:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class BodyHmac:
-    """The HMAC-SHA256 of the raw body, in hex or base64; `verify` accepts a `sha256=` before it."""
+    """The HMAC of the raw body, in hex or base64; `verify` accepts the algorithm before it, as in `sha256=…`.
+
+    `algorithm` is SHA-256, or SHA-1 where the till knows nothing better (Loyverse): an HMAC of it is not broken.
+    """
 
     secret: str
     encoding: Literal["hex", "base64"] = "hex"
+    algorithm: Literal["sha256", "sha1"] = "sha256"
 
     def sign(self, body: bytes) -> str:
-        """Return the body's signature in `encoding`, without `sha256=`."""
-        digest = hmac.new(self.secret.encode(), body, hashlib.sha256).digest()
+        """Return the body's signature in `encoding`, without the algorithm's name."""
+        digest = hmac.new(self.secret.encode(), body, self.algorithm).digest()
         return digest.hex() if self.encoding == "hex" else base64.b64encode(digest).decode()
 
     def verify(self, body: bytes, signature: str) -> None:
         """Verify the body's signature. Raises `Forged`."""
-        encoded = signature.strip().removeprefix("sha256=")
+        encoded = signature.strip().removeprefix(f"{self.algorithm}=")
         # the case of hex digits means nothing, that of base64 does
         if not equal(self.sign(body), encoded.lower() if self.encoding == "hex" else encoded):
+            raise Forged("the signature does not match")
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class AddressedHmac:
+    """The HMAC-SHA256, in base64, of the address to which a hook is posted and its raw body (Square's scheme).
+
+    The address is `HookRequest.url`: it must be, to the letter, the one that was entered at the till.
+    """
+
+    secret: str
+
+    def sign(self, url: str, body: bytes) -> str:
+        """Return the signature of a body that is posted to an address."""
+        return BodyHmac(self.secret, "base64").sign(url.encode("utf-8", "surrogatepass") + body)
+
+    def verify(self, hook: HookRequest, signature: str) -> None:
+        """Verify a hook's signature. Raises `Forged`."""
+        if not equal(self.sign(hook.url, hook.body), signature.strip()):
             raise Forged("the signature does not match")
 
 

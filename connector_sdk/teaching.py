@@ -23,6 +23,22 @@ def as_texts(values: Mapping[str, object]) -> dict[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadyMade:
+    """Ready-made settings for one kind of till, with a sample of what it sends.
+
+    `source` names the documentation from which the settings were taken.
+    """
+
+    name: str
+    title: str
+    settings: Mapping[str, str]
+    sample: bytes = field(repr=False)
+    source: str
+    steps: tuple[str, ...] = ()
+    """The steps that a cafe takes in that till's admin, a sentence each."""
+
+
+@dataclass(frozen=True, slots=True)
 class Question:
     """A question to the person who teaches: `text` is the question, `field` the setting that the answer fills.
 

@@ -1,6 +1,7 @@
-"""The HTTP client of a connector: one deadline, a bounded retry, a rate limit per account, nothing secret in errors.
+"""The HTTP client of a connector: one deadline, a bounded retry, a shared rate limit, nothing secret in errors.
 
-Owns how a till is called; the paths and the meaning of their answers are the connector's.
+Owns how a till is called, paged through and shown its grant; the paths and the meaning of their answers are the
+connector's.
 """
 
 from __future__ import annotations
@@ -10,15 +11,17 @@ import json
 import math
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
+from urllib.parse import urljoin, urlsplit
 from weakref import WeakValueDictionary
 
 import httpx
 
+from connector_sdk.authorisation import Credentials, Grant
 from connector_sdk.errors import (
     Ambiguous,
     BadPayload,
@@ -28,34 +31,52 @@ from connector_sdk.errors import (
     RateLimited,
     TillUnavailable,
 )
-from connector_sdk.http import Reply, exchange, never_sent, production_transport, retry_after
+from connector_sdk.http import Reply, never_sent, production_transport, retry_after, send
+from connector_sdk.json_text import Json, parse_json
 from connector_sdk.redaction import redact
 
-# `Any` is forced by `json.loads`, and by connectors, which index an answer at once and check it while they map it: a
-# union of all that JSON can be would have each of them narrow every step by hand.
-Json: TypeAlias = Any
-"""A parsed JSON answer of the till."""
+Judge: TypeAlias = Callable[[int, Json], None]
+"""Inspect an answer's status and its parsed body, and raise a `ConnectorError` where it is a refusal."""
 
-Judge = Callable[[Json], None]
-"""Inspect a parsed answer and raise a `ConnectorError` where it is a refusal."""
+Authenticate: TypeAlias = Callable[[Grant], Mapping[str, str]]
+"""Make the request headers that show a grant to the till."""
 
+_LONGEST_CURSOR = 4000
+_MOST_PAGES = 10_000  # a read that goes on for ever must end
 _BACKOFF_SECONDS = 0.4  # before the second attempt; doubled before each further one
 
-_replaying: ContextVar[bool] = ContextVar("replaying", default=False)
+_is_paced: ContextVar[bool] = ContextVar("is_paced", default=True)
+_retries: ContextVar[bool] = ContextVar("retries", default=True)
 
 
 @contextmanager
 def unpaced() -> Iterator[None]:
-    """Suspend rate limits and retries in this context, for replays: recorded answers come at once, or never."""
-    token = _replaying.set(True)
+    """Suspend rate limits in this context, for stand-in tills; retries go on."""
+    token = _is_paced.set(False)
     try:
         yield
     finally:
-        _replaying.reset(token)
+        _is_paced.reset(token)
+
+
+@contextmanager
+def replaying() -> Iterator[None]:
+    """Suspend rate limits and retries in this context: recorded answers come at once, or never."""
+    token = _retries.set(False)
+    try:
+        with unpaced():
+            yield
+    finally:
+        _retries.reset(token)
+
+
+def bearer(grant: Grant) -> Mapping[str, str]:
+    """Show a grant's `access_token` as most tills want it: `Authorization: Bearer …`."""
+    return {"Authorization": f"Bearer {grant.secret('access_token')}"}
 
 
 class RateLimit:
-    """Allow at most `per_second` calls, evenly paced after a burst of `burst`.
+    """Allow at most `per_second` calls, evenly paced after a burst of `burst`; a 429 pauses everybody who shares it.
 
     `shared` returns the same limit for the same key.
     """
@@ -67,10 +88,15 @@ class RateLimit:
         self.per_second = per_second
         self.burst = burst
         self._next = 0.0
+        self._paused_until = 0.0
 
     @classmethod
     def shared(cls, key: str, per_second: float) -> RateLimit:
-        """Return the limit of one till account, shared by everything that calls it in this process."""
+        """Return the limit of that key, shared by everything that calls it in this process.
+
+        The key is what the till counts by: an account (`kettle:861052`), or a whole application (`kettle`). Never a
+        token, which changes with every renewal.
+        """
         limit = cls._shared.get(key)
         if limit is None:
             limit = cls._shared[key] = cls(per_second)
@@ -79,54 +105,98 @@ class RateLimit:
     async def turn(self, most: float = math.inf) -> float:
         """Wait for this call's turn and return the seconds waited.
 
-        Raises `TimeoutError` at once, without taking the turn, where the wait would be `most` seconds or longer.
+        Raises `RateLimited` at once, without taking the turn, where the wait would be `most` seconds or longer.
         """
-        if _replaying.get():
+        if not _is_paced.get():
             return 0.0
         now = time.monotonic()
         # Turns are evenly spaced moments. An idle limit may lag behind now by a whole burst and no further: so many
         # turns are already due, and are given without waiting.
         turn = max(self._next, now - self.burst / self.per_second) + 1 / self.per_second
-        wait = max(0.0, turn - now)
+        wait = max(0.0, turn - now, self._paused_until - now)
         if wait >= most:
-            raise TimeoutError
+            raise RateLimited(wait)
         # taken before the sleep, so that concurrent callers queue up one behind the other
         self._next = turn
         if wait:
             await asyncio.sleep(wait)
         return wait
 
+    def pause(self, seconds: float) -> None:
+        """Give nobody a turn for so long: the till has asked for it."""
+        self._paused_until = max(self._paused_until, time.monotonic() + seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """Paging by a cursor: `member` is where an answer has the next one (`meta.cursor`), `sent_as` how it is sent back.
+
+    The last page has none there, or an empty one.
+    """
+
+    member: str
+    sent_as: str = "cursor"
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """Paging by the address of the next page, at `member` of an answer (`links.next`), or in its `Link` header."""
+
+    member: str | None = None
+
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """One request to a till: a read (`GET`) or a write (`POST`), which carries a form."""
+    """One request to a till: a read, which may be repeated, or a write, which must not."""
 
-    method: Literal["GET", "POST"]
+    kind: Literal["read", "write"]
     path: str
     params: Mapping[str, str]
+    body: Json = None
     form: Mapping[str, str] | None = None
+
+    @property
+    def method(self) -> str:
+        """The HTTP method: a read that carries a body is a search, which tills take by POST."""
+        return "GET" if self.kind == "read" and self.body is None else "POST"
 
     @property
     def unclear(self) -> type[Ambiguous | TillUnavailable]:
         """The error for an outcome that cannot be known: a read changed nothing, a write may have taken effect."""
-        return Ambiguous if self.method == "POST" else TillUnavailable
+        return Ambiguous if self.kind == "write" else TillUnavailable
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """A parsed answer, with the HTTP answer it is from."""
+
+    reply: Reply
+    content: Json
+
+
+def accept_all(_status: int, _content: Json) -> None:
+    """Find no refusal in any answer: the judge of a till that says all by its HTTP status."""
 
 
 class TillClient:
-    """A JSON client over HTTP for one till account.
+    """A JSON client over HTTP for one till account; numbers with a point become `Decimal`, never a float.
 
-    `judge` inspects every parsed answer whose status is below 500 and none of 401, 404 and 429, and raises the error
-    that a refusal means. `limit` paces the calls; `deadline`, in seconds, covers one call with all its `attempts`.
-    `secrets` are masked in every error; `query` and `headers` go with every request. Without a `transport` the client
-    makes the production one and closes it; tests pass their own.
+    `judge` inspects every answer that is JSON and below 500, with its status, and raises the error that a refusal
+    means; what it lets pass is then judged by its status. `limit` paces the calls; `deadline`, in seconds, covers one
+    call with all its `attempts`. With `credentials` every request shows their grant as `authenticate` says, and one
+    that is refused is sent once more with a renewed grant. `secrets` are masked in every error, as those of the grant
+    are; `query` and `headers` go with every request. Without a `transport` the client makes the production one and
+    closes it; tests pass their own.
     """
 
     def __init__(
         self,
         base_url: str,
         *,
-        judge: Judge,
         limit: RateLimit,
+        judge: Judge = accept_all,
+        credentials: Credentials | None = None,
+        authenticate: Authenticate = bearer,
         secrets: Sequence[str] = (),
         query: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
@@ -136,6 +206,8 @@ class TillClient:
     ) -> None:
         self._judge = judge
         self._limit = limit
+        self._credentials = credentials
+        self._authenticate = authenticate
         self._secrets = tuple(secrets)
         self._query = dict(query or {})
         self._deadline = deadline
@@ -146,69 +218,162 @@ class TillClient:
         self._transport = transport or production_transport()
         self._headers = dict(headers or {})
 
-    async def get(self, path: str, params: Mapping[str, str] | None = None) -> Json:
-        """Send a read and return its parsed answer; try again while the deadline lasts.
+    async def read(self, path: str, params: Mapping[str, str] | None = None, *, body: Json = None) -> Json:
+        """Ask for something, by GET, or by POST where the question is a JSON `body`; return the parsed answer.
 
-        Raises `NotAuthorised`, `NotFound`, `RateLimited`, `TillUnavailable`, `BadPayload`, or what `judge` raises.
+        Tries again while the deadline lasts: only for what changes nothing at the till. Raises `NotAuthorised`,
+        `NotFound`, `RateLimited`, `TillUnavailable`, `BadPayload`, or what `judge` raises.
         """
-        request = _Request("GET", path, params or {})
+        return (await self._read(_Request("read", path, params or {}, body))).content
+
+    async def write(
+        self,
+        path: str,
+        *,
+        body: Json = None,
+        form: Mapping[str, str] | None = None,
+        params: Mapping[str, str] | None = None,
+    ) -> Json:
+        """Change something, by a POST of a JSON `body` or a `form`, and return the parsed answer.
+
+        Sent once, and once more only where the till refused the grant. Raises `Ambiguous` where it may have taken
+        effect.
+        """
+        request = _Request("write", path, params or {}, body, form)
+        return (await self._authorised(request, time.monotonic() + self._deadline)).content
+
+    async def pages(
+        self, path: str, params: Mapping[str, str] | None = None, *, by: Cursor | Link, body: Json = None
+    ) -> AsyncIterator[Json]:
+        """Read page after page and yield each parsed answer, until one names no next page.
+
+        Raises what `read` does, `TillUnavailable` where the pages go in a circle, and `BadPayload` after ten thousand
+        of them: an end that is not reached is never a silent one.
+        """
+        asked = set[str]()
+        request = _Request("read", path, params or {}, body)
+        for _ in range(_MOST_PAGES):
+            answer = await self._read(request)
+            yield answer.content
+            following = _next_page(answer, by, path)
+            if following is None:
+                return
+            if following in asked:
+                raise TillUnavailable(f"{path}: the pages go in a circle")
+            asked.add(following)
+            request = self._following(request, by, following)
+        raise BadPayload(path, "has more pages than can be read")
+
+    def _following(self, request: _Request, by: Cursor | Link, following: str) -> _Request:
+        """Return the request for the page that an answer names."""
+        if isinstance(by, Link):
+            # the address comes with an answer and leads to the same till only: the grant goes with it
+            target = urljoin(f"{self._base}/{request.path}", following)
+            if not target.startswith(f"{self._base}/"):
+                raise BadPayload(request.path, "the next page is at another address than the till's")
+            return _Request("read", target[len(self._base) + 1 :], {}, request.body)
+        if request.body is not None:
+            return _Request("read", request.path, request.params, {**request.body, by.sent_as: following})
+        return _Request("read", request.path, {**request.params, by.sent_as: following})
+
+    async def _read(self, request: _Request) -> _Answer:
+        """Send a read, again after a failure that may pass, while the deadline lasts."""
         end = time.monotonic() + self._deadline
         attempt = 1
         while True:
             try:
-                return await self._send(request, end - time.monotonic())
+                return await self._authorised(request, end)
             except (TillUnavailable, RateLimited) as error:
                 pause = _retry_pause(error, attempt)
                 # a pause that would end after the deadline is not begun: the caller learns of the failure at once
-                if attempt >= self._attempts or time.monotonic() + pause >= end or _replaying.get():
+                if attempt >= self._attempts or time.monotonic() + pause >= end or not _retries.get():
                     raise
                 await asyncio.sleep(pause)
                 attempt += 1
 
-    async def post(self, path: str, form: Mapping[str, str], params: Mapping[str, str] | None = None) -> Json:
-        """Send a write, once, and return its parsed answer. Raises `Ambiguous` where it may have taken effect."""
-        return await self._send(_Request("POST", path, params or {}, form), self._deadline)
-
-    async def _send(self, request: _Request, deadline: float) -> Json:
-        """Wait for a turn, send a request and parse its answer, all within `deadline` seconds."""
+    async def _authorised(self, request: _Request, end: float) -> _Answer:
+        """Send a request with the grant, and once more with a renewed one where the till refuses it."""
+        if self._credentials is None:
+            return await self._send(request, end, None)
+        grant = self._credentials.grant
         try:
-            waited = await self._limit.turn(most=deadline)
-            reply = await exchange(
+            return await self._send(request, end, grant)
+        except NotAuthorised as error:
+            # a right that the grant lacks is not gained by renewing it
+            if type(error) is not NotAuthorised:
+                raise
+        try:
+            async with asyncio.timeout(max(0.0, end - time.monotonic())):
+                grant = await self._credentials.renew(grant)
+        except TimeoutError:
+            raise TillUnavailable(f"{request.path}: the grant could not be renewed in time") from None
+        return await self._send(request, end, grant)
+
+    async def _send(self, request: _Request, end: float, grant: Grant | None) -> _Answer:
+        """Wait for a turn, send a request and parse its answer, all before `end`."""
+        remaining = end - time.monotonic()
+        waited = await self._limit.turn(most=remaining)
+        headers = {**self._headers, **(self._authenticate(grant) if grant is not None else {})}
+        content = None
+        if request.body is not None:
+            headers["Content-Type"] = "application/json"
+            content = json.dumps(request.body).encode()
+        try:
+            reply = await send(
                 self._transport,
                 request.method,
                 f"{self._base}/{request.path}",
-                deadline=deadline - waited,
+                deadline=remaining - waited,
+                content=content,
                 params={**self._query, **request.params},
-                headers=self._headers,
+                headers=headers,
                 data=request.form,
             )
         except (httpx.HTTPError, TimeoutError, OSError) as error:
             # `from None`: the texts of these errors hold the address, and with it the token
-            raise self._transport_failure(request, error) from None
-        return self._parse(request, reply)
+            raise self._transport_failure(request, error, grant) from None
+        return self._judged(request, reply)
 
-    def _transport_failure(self, request: _Request, error: Exception) -> ConnectorError:
+    def _transport_failure(self, request: _Request, error: Exception, grant: Grant | None) -> ConnectorError:
         """Turn an error of the transport into one that says whether a write may have taken effect."""
-        text = redact(f"{request.path}: {type(error).__name__}", self._secrets)
+        secrets = [*self._secrets, *(secret.get_secret_value() for secret in (grant.secrets.values() if grant else ()))]
+        text = redact(f"{urlsplit(request.path).path}: {type(error).__name__}", secrets)
         return TillUnavailable(text) if never_sent(error) else request.unclear(text)
 
-    def _parse(self, request: _Request, reply: Reply) -> Json:
-        """Return the answer's JSON, or raise the error that its status, or `judge`, says it is."""
+    def _judged(self, request: _Request, reply: Reply) -> _Answer:
+        """Return the parsed answer, or raise the error that `judge`, or its status, says it is."""
+        if reply.status_code >= 500:
+            raise request.unclear(f"{request.path}: the till answered {reply.status_code}")
+        if reply.status_code == 429:
+            self._limit.pause(retry_after(reply))
+        content = _parsed(request, reply)
+        # before the status: many tills say in the body what a refusal is about
+        self._judge(reply.status_code, content)
         _raise_for_status(request, reply)
-        try:
-            answer = json.loads(reply.content)
-        except (ValueError, RecursionError):
-            raise _not_json(request, reply) from None
-        # before the other refusals: many tills explain a 400 in the body, and `judge` knows their words
-        self._judge(answer)
-        if reply.status_code >= 400:
-            raise BadPayload(request.path, f"the till answered {reply.status_code}")
-        return answer
+        return _Answer(reply, content)
 
     async def aclose(self) -> None:
         """Close the transport, if this client made it."""
         if self._owns_transport:
             await self._transport.aclose()
+
+
+def _next_page(answer: _Answer, by: Cursor | Link, path: str) -> str | None:
+    """Return the cursor or address of the page after an answer's; `None` on the last one."""
+    if isinstance(by, Link) and by.member is None:
+        link = answer.reply.headers.get("link", "")
+        # httpx reads the header as the standard has it, with several links in any order
+        links = httpx.Response(200, headers={"link": link}).links if link else {}
+        return links.get("next", {}).get("url") or None
+    value = answer.content
+    for name in (by.member or "").split("."):
+        value = value.get(name) if isinstance(value, Mapping) else None
+    if value is None or value == "" or value is False:
+        return None
+    # a cursor that cannot be used must not look like the last page: what follows would be missed
+    if isinstance(value, bool) or not isinstance(value, str | int) or len(str(value)) > _LONGEST_CURSOR:
+        raise TillUnavailable(f"{path}: the next page cannot be understood")
+    return str(value)
 
 
 def _retry_pause(error: TillUnavailable | RateLimited, attempt: int) -> float:
@@ -218,19 +383,25 @@ def _retry_pause(error: TillUnavailable | RateLimited, attempt: int) -> float:
 
 
 def _raise_for_status(request: _Request, reply: Reply) -> None:
-    """Raise the error of a status that means the same for every till: 401, 404, 429, and 500 and above."""
-    if reply.status_code == 401:
-        raise NotAuthorised(f"{request.path}: the till refuses the token")
-    if reply.status_code == 404:
-        raise NotFound(f"{request.path}: the till has no such thing")
-    if reply.status_code == 429:
-        raise RateLimited(retry_after(reply))
-    if reply.status_code >= 500:
-        raise request.unclear(f"{request.path}: the till answered {reply.status_code}")
+    """Raise the error that a status means where nothing better is known."""
+    match reply.status_code:
+        case 401:
+            raise NotAuthorised(f"{request.path}: the till refuses the token")
+        case 404:
+            raise NotFound(f"{request.path}: the till has no such thing")
+        case 429:
+            raise RateLimited(retry_after(reply))
+        case status if status >= 400:
+            raise BadPayload(request.path, f"the till answered {status}")
 
 
-def _not_json(request: _Request, reply: Reply) -> ConnectorError:
-    """Return the error for an answer that is no JSON; its status is the better reason where it is not 200."""
-    if request.method == "POST" or reply.status_code == 200:
-        return request.unclear(f"{request.path}: the answer is not JSON")
-    return TillUnavailable(f"{request.path}: the till answered {reply.status_code}")
+def _parsed(request: _Request, reply: Reply) -> Json:
+    """Parse an answer; where it is no JSON, its status is the better reason if that is not 200."""
+    try:
+        return parse_json(reply.content)
+    except ValueError:
+        if reply.status_code in (401, 404, 429):
+            _raise_for_status(request, reply)
+        if request.kind == "write" or reply.status_code == 200:
+            raise request.unclear(f"{request.path}: the answer is not JSON") from None
+        raise TillUnavailable(f"{request.path}: the till answered {reply.status_code}") from None

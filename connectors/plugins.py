@@ -20,7 +20,7 @@ from packaging.requirements import Requirement
 from pydantic import BaseModel
 
 from connector_sdk import hookspecs
-from connector_sdk.connector import Connector, ConnectorInfo
+from connector_sdk.connector import Connector, ConnectorInfo, HookAddress
 from connector_sdk.hookspecs import PROJECT, ConnectionFacts
 from connector_sdk.redaction import redact
 from connector_sdk.rule import StampRule
@@ -145,8 +145,9 @@ class Plugins:
             raise ValueError(f"the connector name {info.name!r} is not 2 to 32 lower-case letters and digits")
         if info.name in self.classes:
             raise ValueError(f"there is a connector named {info.name!r} already")
-        if connector_class.can("receive") and not connector_class.can("prove"):
-            raise TypeError(f"{connector_class.__name__} takes hooks (`receive`) and never proves them: add `prove`")
+        proof = "route" if info.hook_address is HookAddress.operator else "prove"
+        if connector_class.can("receive") and not connector_class.can(proof):
+            raise TypeError(f"{connector_class.__name__} takes hooks (`receive`) and never proves them: add `{proof}`")
         settings = getattr(connector_class, "settings_model", None)
         if not (inspect.isclass(settings) and issubclass(settings, BaseModel)):
             raise TypeError(f"{connector_class.__name__} names no settings model: subclass Connector[MySettings]")
@@ -201,6 +202,10 @@ def _validate_class(connector_class: object) -> None:
     """Raise `TypeError` for what is no class of a connector, or lacks a method that every connector has."""
     if not (inspect.isclass(connector_class) and issubclass(connector_class, Connector)):
         raise TypeError(f"{connector_class!r} is not a Connector: register the class, not an instance")
+    if hasattr(connector_class, "look_back"):
+        raise TypeError(
+            f"{connector_class.__name__} is written for SDK 0.1 (`look_back`): docs/from-0.1-to-1.md says what changes"
+        )
     if inspect.isabstract(connector_class):
         missing = ", ".join(sorted(connector_class.__abstractmethods__))
         raise TypeError(f"{connector_class.__name__} lacks {missing}")

@@ -32,23 +32,25 @@ class PosterClient:
     `MissingRight`.
     """
 
-    def __init__(self, api_url: str, token: str, transport: httpx.AsyncBaseTransport | None = None) -> None:
+    def __init__(
+        self, api_url: str, account: str, token: str, transport: httpx.AsyncBaseTransport | None = None
+    ) -> None:
         self._client = TillClient(
             api_url,
             judge=judge,
-            limit=RateLimit.shared(f"poster:{token}", CALLS_PER_SECOND),
+            limit=RateLimit.shared(f"poster:{account}", CALLS_PER_SECOND),
             secrets=[token],
             query={"token": token},
             transport=transport,
         )
 
     async def _object(self, method: str) -> JsonObject:
-        return response_object(await self._client.get(method), method)
+        return response_object(await self._client.read(method), method)
 
     async def _list(self, method: str, **params: str) -> list[object]:
         """Read a list; one of records that do not exist is empty."""
         try:
-            return response_list(await self._client.get(method, params))
+            return response_list(await self._client.read(method, params))
         except NoRecord:
             return []
         except MissingRight:

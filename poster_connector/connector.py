@@ -19,11 +19,10 @@ from connector_sdk import (
     AccountChanged,
     Answer,
     BadPayload,
-    Checkpoint,
     Connector,
     ConnectorInfo,
     Customer,
-    Forged,
+    Grant,
     Hint,
     Hints,
     HookAddress,
@@ -32,7 +31,6 @@ from connector_sdk import (
     Location,
     MenuItem,
     NotAuthorised,
-    NotConfigured,
     OAuth,
     Received,
     Sale,
@@ -41,10 +39,11 @@ from connector_sdk import (
     Token,
     Unreadable,
 )
+from connector_sdk.authorisation import Credentials
 from connector_sdk.errors import ConnectorError
 from poster_connector import mapping, oauth, verification, wire
 from poster_connector.client import ALL, CLOSED, PosterClient
-from poster_connector.settings import PosterApp, PosterSettings
+from poster_connector.settings import PosterApp, PosterSettings, is_token
 
 _SLICE_DAYS = 3  # what Poster reads at once (error 52)
 _MENU_SECONDS = 3600.0  # products change their category seldom, and reading them costs a call
@@ -76,7 +75,7 @@ class PosterConnector(Connector[PosterSettings]):
     )
     app_model = PosterApp
     authorisation = (
-        OAuth(oauth.authorise_url, oauth.exchange, lives=oauth.TOKEN_LIVES),
+        OAuth(oauth.authorise_url, oauth.exchange),
         Token("access_token", "In Poster's admin: Access → Integrations → Personal integration; copy the token."),
     )
     quick_up_to = verification.LARGEST_REMEMBERED
@@ -88,16 +87,36 @@ class PosterConnector(Connector[PosterSettings]):
         *,
         app: PosterApp | None = None,
         account: TillAccount | None = None,
+        credentials: Credentials | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        super().__init__(settings, app=app or PosterApp(), account=account, transport=transport)
-        self._client = PosterClient(self.app.api_url, settings.access_token.get_secret_value(), transport)
+        super().__init__(
+            settings, app=app or PosterApp(), account=account, credentials=credentials, transport=transport
+        )
+        self._opened_client: PosterClient | None = None
         self._categories: dict[str, str] = {}
         self._menu_read_at: float | None = None
 
+    @property
+    def _client(self) -> PosterClient:
+        """Make the client when it is first needed: hooks are read without one. Raises `NotAuthorised`."""
+        if self._opened_client is None:
+            token = self._token()
+            self._opened_client = PosterClient(self.app.api_url, _account_number(token), token, self.transport)
+        return self._opened_client
+
+    def _token(self) -> str:
+        """Return what Poster lets us in with: what its consent page granted, or what the cafe pasted."""
+        if self.credentials is not None:
+            return self.credentials.grant.secret("access_token")
+        if self.settings.access_token is None:
+            raise NotAuthorised("there is no token")
+        return self.settings.access_token.get_secret_value()
+
     async def aclose(self) -> None:
-        """Close the client."""
-        await self._client.aclose()
+        """Close the client, if one was made."""
+        if self._opened_client is not None:
+            await self._opened_client.aclose()
 
     # --- the account ------------------------------------------------------------------------------------------
 
@@ -107,10 +126,11 @@ class PosterConnector(Connector[PosterSettings]):
         Raises `BadPayload` where the settings make no account, and what `PosterClient` raises.
         """
         facts = await self._client.settings()
+        number = _account_number(self._token())
         try:
             return TillAccount(
-                id=self.settings.account_number,
-                name=wire.read_text(facts, "company_name") or self.settings.account_number,
+                id=number,
+                name=wire.read_text(facts, "company_name") or number,
                 currency=wire.read_text(facts.get("currency"), "currency_code_iso"),
                 zone=wire.read_text(facts, "timezones"),
                 country=await self._country(),
@@ -161,22 +181,21 @@ class PosterConnector(Connector[PosterSettings]):
 
     # --- reading ----------------------------------------------------------------------------------------------
 
-    async def poll(self, since: Checkpoint | None) -> AsyncIterator[SalePage]:
-        """Read closed receipts whose `date_close` is at or after `since.at`.
+    async def poll(self, since: datetime) -> AsyncIterator[SalePage]:
+        """Read closed receipts whose `date_close` is at or after `since`.
 
         They are read from business days widened by one each side: a day of the account begins and ends at another
         moment than a day in UTC.
         """
         # taken before the first call: what is closed while pages are read belongs to the next poll
         began = datetime.now(UTC)
-        at = since.at if since is not None else began
-        async for records in self._read_days(at, began, CLOSED):
+        async for records in self._read_days(since, began, CLOSED):
             # the days asked for hold much that an earlier poll has seen
-            recent = [record for record in records if _closed_since(record, at)]
+            recent = [record for record in records if _closed_since(record, since)]
             yield await self._page(recent)
-        yield SalePage(checkpoint=Checkpoint(at=began))
+        yield SalePage(complete_until=began)
 
-    async def look_back(self, since: datetime) -> AsyncIterator[SalePage]:
+    async def history(self, since: datetime) -> AsyncIterator[SalePage]:
         """Read whole business days with everything in them: removed, refunded, reopened and late receipts.
 
         A checkpoint follows each slice of days, so that a long backfill that fails goes on from there.
@@ -187,7 +206,7 @@ class PosterConnector(Connector[PosterSettings]):
                 yield await self._page(records)
             # the last day of a slice may have begun only: all before it is read for good
             end = datetime.combine(last, datetime.min.time(), ZoneInfo(self.account.zone))
-            yield SalePage(checkpoint=Checkpoint(at=min(end, now)))
+            yield SalePage(complete_until=min(end, now))
 
     async def fetch(self, receipt_id: str) -> Sale | None:
         """Read one receipt as it is now; `None` where Poster knows none of that id."""
@@ -241,25 +260,16 @@ class PosterConnector(Connector[PosterSettings]):
     def route(cls, app: PosterApp, hook: HookRequest) -> Account | Answer:
         """Verify a hook and say whose it may be; the developer site's "Check" (`GET`, unsigned `test`) is answered.
 
-        The account's number is not signed: it only finds the connections, each of which then sees in `prove` whether
-        the signed name is its account's.
+        The account's number is not signed: it only finds the connections, of which the host keeps those whose account
+        has the signed name.
         """
         # the developer site tries the address with a GET first, and wants 200
         if hook.method in ("GET", "HEAD"):
             return _ACCEPT
         verified = verification.verify(app, hook.body)
-        return Account(verified.account_number) if verified is not None else _ACCEPT
-
-    def prove(self, hook: HookRequest) -> None:
-        """Verify that a hook is signed and that its signed account is this one. Raises as `Connector.prove` says."""
-        verified = verification.verify(self.app, hook.body)
         if verified is None:
-            return
-        name = self.account.hook_name
-        if not name:  # connected before this was asked; Poster sends again, and by then a look-back has asked
-            raise NotConfigured("what hooks call this account")
-        if verified.account.lower() != name:
-            raise Forged("it is another account's")
+            return _ACCEPT
+        return Account(verified.account_number, hook_name=verified.account.lower())
 
     def receive(self, hook: HookRequest) -> Received:
         """Read a hook as a hint of what to read again, or as news of the application. Raises `BadPayload`.
@@ -284,9 +294,16 @@ class PosterConnector(Connector[PosterSettings]):
         """Take the token with which the account was joined to the application; believe no other account's."""
         token = hook.details().get("access_token")
         # a token of another account must never be joined to this one's connection
-        if not isinstance(token, str) or not token.startswith(f"{self.settings.account_number}:"):
+        if not isinstance(token, str) or not token.startswith(f"{self.account.id}:"):
             return AccountChanged(recheck=True, at=hook.at())
-        return AccountChanged(settings={"access_token": SecretStr(token)}, at=hook.at())
+        if not is_token(token):
+            raise BadPayload("data.access_token", "is no token")
+        return AccountChanged(grant=Grant({"access_token": SecretStr(token)}), at=hook.at())
+
+
+def _account_number(token: str) -> str:
+    """Return the account's number, with which every token begins."""
+    return token.partition(":")[0]
 
 
 def _hint(hook: wire.Hook) -> Hints:

@@ -14,18 +14,24 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 API_URL = "https://joinposter.com/api"
 
 
+def is_token(text: str) -> bool:
+    """Say whether a text looks like a token; the number before the colon is the account's identity."""
+    number, colon, secret = text.partition(":")
+    return number.isascii() and number.isdigit() and bool(colon) and secret.isalnum()
+
+
 class PosterSettings(BaseModel):
     """A connection's settings; the fields make its form."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     access_token: Annotated[
-        SecretStr,
+        SecretStr | None,
         Field(
             title="Access token",
             description="In Poster's admin: Access → Integrations → Personal integration. Looks like 861052:0239….",
         ),
-    ]
+    ] = None
     redeem_codes: Annotated[
         bool,
         Field(title="Redeem codes", description="A voucher's redeem code in the order's comment uses the voucher."),
@@ -40,17 +46,10 @@ class PosterSettings(BaseModel):
 
     @field_validator("access_token")
     @classmethod
-    def _looks_right(cls, token: SecretStr) -> SecretStr:
-        # the number before the colon is the identity of the account: nothing works without it
-        number, colon, secret = token.get_secret_value().partition(":")
-        if not (number.isascii() and number.isdigit() and colon and secret.isalnum()):
+    def _looks_right(cls, token: SecretStr | None) -> SecretStr | None:
+        if token is not None and not is_token(token.get_secret_value()):
             raise ValueError("a token is the account number, a colon and a secret, as in 861052:0239…")
         return token
-
-    @property
-    def account_number(self) -> str:
-        """The account's number, with which every token begins."""
-        return self.access_token.get_secret_value().partition(":")[0]
 
 
 class PosterApp(BaseSettings):

@@ -33,6 +33,7 @@ _MOST_FIELDS = 64
 _SEPARATOR = ";"
 _NEVER_SEPARATED = ("account", "object", "object_id", "action")
 _NEEDED = ("object", "action", "verify")
+_PLAIN_STATUSES = (401, 404, 429)
 _TIME = re.compile(r"[0-9]{1,10}")
 _PLAN_PAUSE = 60  # seconds: Poster's code 700 names no time after which to call again
 
@@ -44,8 +45,10 @@ class NoRecord(ConnectorError):
 # --- answers --------------------------------------------------------------------------------------------------------
 
 
-def judge(answer: object) -> None:
+def judge(status: int, answer: object) -> None:
     """Raise what an error answer means, as a `ConnectorError`; an answer with a response passes."""
+    if status in _PLAIN_STATUSES:
+        return  # Poster's errors come with 200: these are from before its API, and say what they say
     if not isinstance(answer, dict) or ("error" not in answer and "response" not in answer):
         raise TillUnavailable("the answer has neither a response nor an error")
     error = answer.get("error")

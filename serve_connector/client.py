@@ -11,12 +11,11 @@ from urllib.parse import quote
 
 import httpx
 
-from connector_sdk.errors import BadPayload, NotFound, TillUnavailable
-from connector_sdk.till_client import RateLimit, TillClient
-from serve_connector.wire import MOST_PER_PAGE, judge, parse_page
+from connector_sdk.errors import NotFound
+from connector_sdk.till_client import Cursor, RateLimit, TillClient
+from serve_connector.wire import MOST_PER_PAGE, records_of
 
 CALLS_PER_SECOND = 10.0  # Serve names no limit: what a patient till bears, and 429 says the rest
-_MOST_PAGES = 10_000  # two million checks: a reading that goes on for ever must end
 
 
 class ServeClient:
@@ -25,11 +24,12 @@ class ServeClient:
     Every method raises `NotAuthorised`, `RateLimited`, `TillUnavailable` or `BadPayload`.
     """
 
-    def __init__(self, api_url: str, token: str, transport: httpx.AsyncBaseTransport | None = None) -> None:
+    def __init__(
+        self, api_url: str, account: str | None, token: str, transport: httpx.AsyncBaseTransport | None = None
+    ) -> None:
         self._client = TillClient(
             api_url,
-            judge=judge,
-            limit=RateLimit.shared(f"serve:{token}", CALLS_PER_SECOND),
+            limit=_limit_of(account),
             secrets=[token],
             headers={"Authorization": f"Bearer {token}"},
             transport=transport,
@@ -43,7 +43,7 @@ class ServeClient:
         """Read one check as it is now; `None` where Serve knows none of that id."""
         try:
             # an id comes from outside and must stay one part of the path
-            check: object = await self._client.get(f"v1/checks/{quote(check_id, safe='')}")
+            check: object = await self._client.read(f"v1/checks/{quote(check_id, safe='')}")
         except NotFound:
             return None
         return check
@@ -54,22 +54,15 @@ class ServeClient:
         return self._pages("v1/checks", {"updated_since": since})
 
     async def _pages(self, path: str, params: Mapping[str, str]) -> AsyncIterator[list[object]]:
-        """Read page after page until one names no next cursor. An end that is not reached is never a silent one."""
-        cursor: str | None = None
-        seen: set[str] = set()
-        for _ in range(_MOST_PAGES):
-            further = {"cursor": cursor} if cursor is not None else {}
-            page = parse_page(await self._client.get(path, {**params, "limit": str(MOST_PER_PAGE), **further}))
-            yield page.records
-            cursor = page.next_cursor
-            if cursor is None:
-                return
-            # Serve would be asked for the same pages until the limit above
-            if cursor in seen:
-                raise TillUnavailable(f"{path}: the cursor goes in a circle")
-            seen.add(cursor)
-        raise BadPayload(path, "has more pages than can be read")
+        asked = {**params, "limit": str(MOST_PER_PAGE)}
+        async for answer in self._client.pages(path, asked, by=Cursor("next_cursor")):
+            yield records_of(answer)
 
     async def aclose(self) -> None:
         """Close what was opened for the calls."""
         await self._client.aclose()
+
+
+def _limit_of(account: str | None) -> RateLimit:
+    """Return the limit of an account; one of its own for calls that are made before the account is known."""
+    return RateLimit.shared(f"serve:{account}", CALLS_PER_SECOND) if account else RateLimit(CALLS_PER_SECOND)

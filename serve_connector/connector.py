@@ -13,7 +13,6 @@ from pydantic import ValidationError
 
 from connector_sdk import (
     BadPayload,
-    Checkpoint,
     Connector,
     ConnectorInfo,
     Forged,
@@ -29,6 +28,7 @@ from connector_sdk import (
     Token,
     Unreadable,
 )
+from connector_sdk.authorisation import Credentials
 from connector_sdk.signatures import TimestampedHmac
 from serve_connector import mapping, wire
 from serve_connector.client import ServeClient
@@ -56,6 +56,7 @@ class ServeConnector(Connector[ServeSettings]):
         "tried on a real account.",
     )
     app_model = ServeApp
+    poll_sees_every_change = True
     quick_up_to = 16 * 1024
     authorisation = (Token("access_token", "In Serve's admin: Settings → API → Access tokens; copy the token."),)
 
@@ -65,9 +66,10 @@ class ServeConnector(Connector[ServeSettings]):
         *,
         app: ServeApp | None = None,
         account: TillAccount | None = None,
+        credentials: Credentials | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        super().__init__(settings, app=app or ServeApp(), account=account, transport=transport)
+        super().__init__(settings, app=app or ServeApp(), account=account, credentials=credentials, transport=transport)
         self._opened_client: ServeClient | None = None
 
     @classmethod
@@ -85,7 +87,8 @@ class ServeConnector(Connector[ServeSettings]):
             if self.app.api_url is None:
                 raise NotConfigured("SERVE_API_URL")
             token = self.settings.access_token.get_secret_value()
-            self._opened_client = ServeClient(self.app.api_url, token, self.transport)
+            account = self._account.id if self._account is not None else None
+            self._opened_client = ServeClient(self.app.api_url, account, token, self.transport)
         return self._opened_client
 
     async def aclose(self) -> None:
@@ -113,14 +116,13 @@ class ServeConnector(Connector[ServeSettings]):
 
     # --- reading ----------------------------------------------------------------------------------------------
 
-    async def poll(self, since: Checkpoint | None) -> AsyncIterator[SalePage]:
-        """Read checks changed since `since.at`, whatever their state."""
+    async def poll(self, since: datetime) -> AsyncIterator[SalePage]:
+        """Read checks changed since then, whatever their state."""
         # taken before the first call: what changes while pages are read belongs to the next poll
         began = datetime.now(UTC)
-        at = since.at if since is not None else began
-        async for records in self._client.checks(at):
+        async for records in self._client.checks(since):
             yield self._page(records)
-        yield SalePage(checkpoint=Checkpoint(at=began))
+        yield SalePage(complete_until=began)
 
     async def fetch(self, receipt_id: str) -> Sale | None:
         """Read one check as it is now; `None` where Serve knows none of that id."""

@@ -6,7 +6,6 @@ same however it came.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from datetime import datetime
@@ -16,6 +15,7 @@ from pydantic import ValidationError
 
 from connector_sdk import Location, TillAccount
 from connector_sdk.errors import BadPayload
+from connector_sdk.json_text import encode_json
 from connector_sdk.money import Money
 from connector_sdk.numbers import decimal_of, quantity_of
 from connector_sdk.sale import Customer, Line, Sale, SaleStatus
@@ -56,16 +56,11 @@ def sale_of(raw: object, currency: str, settings: ServeSettings, venue_id: str |
         return _map_check(raw, currency, settings, venue_id)
     except BadPayload as error:
         # the body is added here, once, so that what reads a single field need not know the check
-        raise BadPayload(error.where, error.why, encode_raw(raw)) from None
+        raise BadPayload(error.where, error.why, encode_json(raw)) from None
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "check"
-        raise BadPayload(where, first["msg"], encode_raw(raw)) from None
-
-
-def encode_raw(raw: object) -> bytes:
-    """Encode what was received, for keeping."""
-    return json.dumps(raw, ensure_ascii=False).encode("utf-8", "surrogatepass")
+        raise BadPayload(where, first["msg"], encode_json(raw)) from None
 
 
 def receipt_id_of(raw: object) -> str | None:

@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from connector_sdk.connector import FIRST
+from connector_sdk.forms import FIRST
 
 _LONGEST_SECRET = 500
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from connector_sdk.errors import BadPayload, TillUnavailable
 
@@ -22,31 +21,14 @@ STATUSES = {"open": "open", "closed": "closed", "refunded": "closed", "voided": 
 NOT_MONEY = frozenset({"gift_card", "points", "voucher"})
 """Kinds of payment that no money was paid with."""
 MOST_PER_PAGE = 200
-_LONGEST_CURSOR = 2000
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
-    """The records of one page, and the cursor of the next; `None` on the last."""
-
-    records: list[object]
-    next_cursor: str | None
-
-
-def judge(_answer: object) -> None:
-    """Accept every answer: Serve says what is wrong by the HTTP status alone."""
-
-
-def parse_page(answer: object) -> Page:
-    """Read one page. Raises `TillUnavailable` where it is none."""
+def records_of(answer: object) -> list[object]:
+    """Return the records of one page. Raises `TillUnavailable` where it is none."""
     records = answer.get("data") if isinstance(answer, dict) else None
-    if not isinstance(answer, dict) or not isinstance(records, list):
+    if not isinstance(records, list):
         raise TillUnavailable("the answer has no list")
-    cursor = answer.get("next_cursor")
-    # a cursor that cannot be used must not look like the last page: what follows would be missed
-    if cursor is not None and not (isinstance(cursor, str) and 0 < len(cursor) <= _LONGEST_CURSOR):
-        raise TillUnavailable("the answer's cursor cannot be understood")
-    return Page(records, cursor)
+    return records
 
 
 def parse_event(body: bytes) -> JsonObject:

@@ -18,7 +18,6 @@ import httpx
 from pydantic import BaseModel, SecretStr
 
 from connector_sdk import (
-    Checkpoint,
     Connector,
     ConnectorInfo,
     Customer,
@@ -55,7 +54,7 @@ class ModelTill(Connector[NoSettings]):
     async def check(self) -> TillAccount:
         return TillAccount(id="a1", name="Model", currency="UAH", zone="Europe/Kyiv", country="UA")
 
-    async def poll(self, since: Checkpoint | None) -> AsyncIterator[SalePage]:
+    async def poll(self, since: datetime) -> AsyncIterator[SalePage]:
         for sale in list(self.receipts.values()):
             yield SalePage(sales=(sale,))
 

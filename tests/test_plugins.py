@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from connector_sdk import ConnectionFacts, Connector, ConnectorInfo, Sale, StampRule, TillAccount, hookimpl
+from connector_sdk import Connector, ConnectorInfo, Sale, TillAccount, hookimpl
+from connector_sdk.hookspecs import ConnectionFacts
+from connector_sdk.rule import StampRule
 from connectors.plugins import Plugins
 from poster_connector import PosterConnector
 from serve_connector import ServeConnector

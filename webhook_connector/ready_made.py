@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from importlib import resources
 
-from connector_sdk.connector import ReadyMade
+from connector_sdk.teaching import ReadyMade
 
 
 def _sample(name: str) -> bytes:

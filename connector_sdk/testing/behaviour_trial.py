@@ -16,13 +16,13 @@ from typing import NamedTuple, NoReturn
 import httpx
 from pydantic import BaseModel
 
-from connector_sdk.connector import Connector, TillAccount
-from connector_sdk.hooks import Hints, Received, Sales
+from connector_sdk.connector import Connector, HookAddress, TillAccount
+from connector_sdk.hooks import Answer, Hints, HookRequest, Received, Sales
 from connector_sdk.money import Money
-from connector_sdk.sale import Checkpoint, Customer, Sale, SalePage, Unreadable
+from connector_sdk.sale import Customer, Sale, SalePage, Unreadable
 from connector_sdk.testing.stub import CannotShow, Sold, TillStub
 
-READ_METHODS = ("poll", "look_back")
+READ_METHODS = ("poll", "history")
 """The methods of a connector that yield pages."""
 
 
@@ -92,8 +92,8 @@ class Reading:
         """Add one page, and note how much had been yielded at its checkpoint."""
         self.sales.extend(page.sales)
         self.unreadable.extend(page.unreadable)
-        if page.checkpoint is not None:
-            self.promises.append(Promise(page.checkpoint.at, len(self.sales)))
+        if page.complete_until is not None:
+            self.promises.append(Promise(page.complete_until, len(self.sales)))
 
 
 class _SlowTransport(httpx.AsyncBaseTransport):
@@ -195,19 +195,19 @@ class Trial:
         """Return the methods by which the connector reads pages. Raises `NotAsked` where it has none."""
         methods = [method for method in READ_METHODS if self.can(method)]
         if not methods:
-            raise NotAsked("poll or look_back")
+            raise NotAsked("poll or history")
         return methods
 
     async def read(
         self, method: str, since: datetime | None = None, connector: Connector[BaseModel] | None = None
     ) -> Reading:
-        """Read all pages by `poll` or `look_back`, of the last two days by default."""
+        """Read all pages by `poll` or `history`, of the last two days by default."""
         connector = connector or await self.connect()
         since = since or self.now - timedelta(days=2)
         if self._slow_transport is not None:
             self._slow_transport.asked = None  # `connect` has called the till already, for `check`
         reading = Reading(datetime.now(UTC))
-        pages = connector.poll(Checkpoint(at=since)) if method == "poll" else connector.look_back(since)
+        pages = connector.poll(since) if method == "poll" else connector.history(since)
         async for page in pages:
             reading.add(page)
         if self._slow_transport is not None and self._slow_transport.asked is not None:
@@ -218,8 +218,24 @@ class Trial:
         """Let the connector verify and parse the till's hook about a receipt."""
         connector = await self.connect()
         hook = self.stub.hook(receipt_id)
-        connector.prove(hook)
+        self.prove(connector, hook)
         return connector.receive(hook)
+
+    def prove(self, connector: Connector[BaseModel], hook: HookRequest) -> None:
+        """Prove a hook as the host does: in `route` where one address serves all accounts, and in `prove` elsewhere.
+
+        Raises what those raise, and `Broken` where a proven hook is routed to another account.
+        """
+        if connector.info.hook_address is not HookAddress.operator:
+            connector.prove(hook)
+            return
+        routed = type(connector).route(connector.app, hook)
+        if isinstance(routed, Answer):
+            fail("route answers a receipt's hook at once, so that nobody learns of the receipt")
+        account = connector.account
+        demand(routed.id == account.id, "route names another account than `check` does")
+        named = routed.hook_name is None or routed.hook_name == account.hook_name
+        demand(named, "route names the account by another name than `check` does (`hook_name`)")
 
     async def read_by_each_method(self, receipt_id: str) -> dict[str, Sale]:
         """Read a receipt by every method of the connector, and return the sales by method.

@@ -262,7 +262,7 @@ async def bad_receipt(trial: Trial) -> None:
     trial.stub.spoil(broken)
     methods = [method for method in (*READ_METHODS, "receive") if trial.can(method)]
     if not methods:
-        raise NotAsked("poll, look_back or receive")
+        raise NotAsked("poll, history or receive")
     for method in methods:
         if method == "receive":
             await _demand_unreadable_hook(trial, broken)
@@ -375,7 +375,7 @@ async def correction(trial: Trial) -> None:
 @_behaviour(
     "A refund is seen, however late",
     guards="stamps that stay for money that was given back",
-    fix="let `look_back` (or `poll`) read changed receipts of whole days; set `refunded`, or `voided` for all of it",
+    fix="let `history` (or `poll`) read changed receipts of whole days; set `refunded`, or `voided` for all of it",
 )
 async def refund(trial: Trial) -> None:
     """Refund all of yesterday's receipt, and demand that its stamps would be taken back."""
@@ -383,8 +383,8 @@ async def refund(trial: Trial) -> None:
     await trial.read_by_each_method(receipt)
     trial.stub.refund(receipt)
     for method, sale in (await trial.read_by_each_method(receipt)).items():
-        if method == "poll" and trial.can("look_back"):
-            continue  # the fast read may be blind to it: that is what `look_back` is for
+        if method == "poll" and trial.can("history"):
+            continue  # the fast read may be blind to it: that is what `history` is for
         demand(_wholly_refunded(sale), f"{method} does not say that all of it was given back")
 
 
@@ -427,7 +427,7 @@ async def partial_refund(trial: Trial) -> None:
 @_behaviour(
     "A voided receipt is seen as one",
     guards="stamps that stay for receipts that never were",
-    fix="let `look_back`, `fetch` or the hook show removed receipts as `SaleStatus.voided`",
+    fix="let `history`, `fetch` or the hook show removed receipts as `SaleStatus.voided`",
 )
 async def void(trial: Trial) -> None:
     """Void a receipt, and demand that status."""
@@ -546,7 +546,7 @@ async def true_hook(trial: Trial) -> None:
 @_behaviour(
     "A forged hook is refused",
     guards="free stamps for whoever knows the address",
-    fix="verify the signature over the raw body in `prove`, with `connector_sdk.signatures` or `hmac.compare_digest`",
+    fix="verify the signature over the raw body in `prove` or `route`, with `connector_sdk.signatures`",
 )
 async def forged_hook(trial: Trial) -> None:
     """Verify a hook of somebody without the secret, and one whose body was changed; demand that both are refused."""
@@ -558,7 +558,7 @@ async def forged_hook(trial: Trial) -> None:
         ("tampered with", replace(hook, body=_tamper(hook.body))),
     ):
         try:
-            connector.prove(forgery)
+            trial.prove(connector, forgery)
         except (Forged, BadPayload):
             continue
         fail(f"prove believes a hook that was {description}")
@@ -585,7 +585,7 @@ async def old_hook(trial: Trial) -> None:
     connector = await trial.connect()
     hook = trial.stub.age(trial.stub.hook(trial.sell()), 3600)
     try:
-        connector.prove(hook)
+        trial.prove(connector, hook)
     except Forged:
         return
     fail("prove believes a hook that was signed an hour ago")
@@ -681,7 +681,7 @@ def _provoke_hooks(trial: Trial, connector: Connector[BaseModel], lines: list[st
     try:
         hook = trial.stub.hook(trial.sell())
         connector.receive(hook)
-        connector.prove(trial.stub.forge(hook))
+        trial.prove(connector, trial.stub.forge(hook))
     except CannotShow:
         return
     except Exception as error:  # noqa: BLE001 - any error may hold a secret in its text

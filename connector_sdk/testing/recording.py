@@ -21,9 +21,9 @@ from connector_sdk.connector import Connector, TillAccount
 from connector_sdk.errors import ConnectorError
 from connector_sdk.hooks import Hints, HookRequest, Sales
 from connector_sdk.http import bounded_body
-from connector_sdk.sale import Checkpoint, Sale, Unreadable
+from connector_sdk.sale import Sale, Unreadable
 from connector_sdk.testing.disguise import Disguise, Undisguisable
-from connector_sdk.till_client import unpaced
+from connector_sdk.till_client import replaying
 
 FOLDER = "recordings"
 """The folder of a connector's package that holds its recordings."""
@@ -177,7 +177,7 @@ async def _fetch_hinted(connector: Connector[BaseModel], receipt_ids: tuple[str,
 
 async def _poll(connector: Connector[BaseModel], since: datetime) -> AsyncIterator[Sale | Unreadable]:
     pages = 0
-    async for page in connector.poll(Checkpoint(at=since)):
+    async for page in connector.poll(since):
         for sale in page.sales:
             yield sale
         for unreadable in page.unreadable:
@@ -221,7 +221,7 @@ class Recording:
         hook = HookRequest("POST", {}, {}, self.hook) if self.hook is not None else None
         try:
             # no rate limit and no retries: a recorded 429 would otherwise be waited for
-            with unpaced():
+            with replaying():
                 return await read_once(connector, datetime.fromisoformat(self.since), hook)
         finally:
             await connector.aclose()

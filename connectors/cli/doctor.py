@@ -15,6 +15,7 @@ from connector_sdk.errors import ConnectorError
 from connectors.cli import setup_checks
 from connectors.cli.options import AsJson
 from connectors.cli.output import console, escape, run, show_json
+from connectors.domain.clock import moment
 from connectors.domain.connection import Connection, Health
 from connectors.domain.finding import Finding
 from connectors.plugins import ConnectorClass, Plugins
@@ -24,8 +25,8 @@ from connectors.settings import Settings
 from connectors.sevenstamp.client import InvalidKey, SevenStamp, SevenStampError
 from connectors.store import counters
 from connectors.store.errors import StoreError
-from connectors.sync.hooks import UNKNOWN_ACCOUNT
-from connectors.sync.tills import app_settings
+from connectors.sync.hooks import REFUSED_HOOKS, UNKNOWN_ACCOUNT
+from connectors.sync.operator_settings import app_settings
 
 _MARKS = {True: "[green]✓[/green]", False: "[red]✗[/red]", None: "[yellow]•[/yellow]"}
 _UNKNOWN_KEY = "7loc_sc_doctor"
@@ -147,6 +148,12 @@ def _counted(counted: dict[str, int]) -> Iterator[Finding]:
     if unknown := counted.get(UNKNOWN_ACCOUNT):
         yield Finding("hooks", None, f"{unknown} hooks came for accounts that are not connected here")
     for name, count in sorted(counted.items()):
+        if name.startswith(REFUSED_HOOKS):
+            when = f"{moment(count):%Y-%m-%d %H:%M} UTC"
+            why = (
+                "is the secret that signs them the one set here, and the address entered there this one, to the letter?"
+            )
+            yield Finding("hooks", None, f"{name}, the last {when}: {why}")
         if name.startswith(REFUSED):
             yield Finding("limits", None, f"{name} ({count} times)")
 

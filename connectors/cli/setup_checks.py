@@ -13,14 +13,14 @@ from pathlib import Path
 import httpx
 from pydantic_settings import BaseSettings
 
-from connector_sdk.http import Reply, exchange, production_transport
+from connector_sdk.http import Reply, production_transport, send
 from connectors.domain.finding import Finding
 from connectors.domain.plain_http import in_the_clear
 from connectors.plugins import ConnectorClass, Plugins
 from connectors.runtime.counter_names import STARTED, UNTRUSTED_PROXY
 from connectors.runtime.host import Host
 from connectors.settings import Settings
-from connectors.sync.tills import app_settings
+from connectors.sync.operator_settings import app_settings
 
 _DEADLINE_SECONDS = 5.0
 
@@ -121,7 +121,7 @@ async def _health_at(url: str) -> Reply:
     # as connectors ask tills: no redirect is followed, and no proxy of the environment stands between
     transport = production_transport(1)
     try:
-        return await exchange(transport, "GET", f"{url}/healthz", deadline=_DEADLINE_SECONDS)
+        return await send(transport, "GET", f"{url}/healthz", deadline=_DEADLINE_SECONDS)
     finally:
         await transport.aclose()
 

@@ -17,7 +17,8 @@ from pathlib import Path
 import httpx
 from pydantic import BaseModel, JsonValue, ValidationError
 
-from connector_sdk.connector import Connector, OperatorSettings, TillAccount
+from connector_sdk.authorisation import OperatorSettings
+from connector_sdk.connector import Connector, TillAccount
 from connector_sdk.errors import Forged, NotConfigured, NotSupported
 from connector_sdk.hooks import HookRequest
 from connector_sdk.http import production_transport
@@ -41,8 +42,10 @@ from connectors.cli.output import say
 from connectors.cli.targets import connector_at, stub_of
 from connectors.plugins import ConnectorClass
 from connectors.services import Refusal, require_known_fields
+from connectors.services.checks import require_access
+from connectors.services.refusal import MissingToken
 from connectors.sync.field_errors import describe_field_errors
-from connectors.sync.tills import app_settings
+from connectors.sync.operator_settings import app_settings
 
 _REREAD_SECONDS = 2.0
 """The most that one reading of a changed answer may take: a value may send a connector into an endless loop."""
@@ -176,7 +179,12 @@ def _validated(connector_class: ConnectorClass, values: Mapping[str, object]) ->
     # a model ignores what it does not know: a mistyped name would look like a setting that is missing
     require_known_fields(connector_class, values)
     try:
+        require_access(connector_class, values, None)
         return connector_class.settings_model.model_validate(dict(values))
+    except MissingToken as error:
+        raise Refusal(
+            f"the settings do not fit: {next(iter(error.fields))!r} is missing; say them with --set FIELD=VALUE"
+        ) from None
     except ValidationError as error:
         raise Refusal(
             f"the settings do not fit: {describe_field_errors(error)}; say them with --set FIELD=VALUE"

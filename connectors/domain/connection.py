@@ -91,6 +91,20 @@ class Connection:
     """Until when the hook address from before the last renewal still takes hooks."""
     refused_at: int | None = None
     """When a hook came last whose proof did not hold."""
+    grant: str | None = field(default=None, repr=False)
+    """What the till's consent page granted, encrypted; `None` where a token was pasted, or none is needed."""
+    renew_at: int | None = None
+    """When the grant is renewed next; `None` where it does not end, or cannot be renewed (any more)."""
+    consent_trouble_at: int | None = None
+    """From when on the cafe is told that the till's consent ends and is not renewed."""
+    account_checked_at: int | None = None
+    """When the till was asked last what its account is, and which locations it has."""
+    left_out: tuple[str, ...] | None = None
+    """Locations that a person left to nobody; `None` where nobody was asked yet."""
+    read_key: str | None = None
+    """The same for connections that read an account in the same way; `None` where it reads for itself alone."""
+    subscribed: str | None = None
+    """A hash of the hook address that the till was told by its API."""
 
     @property
     def refuses(self) -> bool:
@@ -100,15 +114,15 @@ class Connection:
         """
         return self.refused_at is not None and self.refused_at > max(self.last_hook_at or 0, self.authorised_at)
 
-    def facts(self) -> ConnectionFacts:
-        """Return what plugins may know of a connection."""
+    def facts(self, location_id: str | None = None) -> ConnectionFacts:
+        """Return what plugins may know of a connection; the zone is that of the location."""
         return ConnectionFacts(
             id=self.id,
             connector=self.connector,
             account=self.account.id,
             title=self.title,
             business_id=self.business_id,
-            zone=self.account.zone,
+            zone=self.zone_of(location_id),
             currency=self.account.currency,
         )
 
@@ -119,6 +133,18 @@ class Connection:
         latest = closed_at + MINUTE - 1 if closed_at % MINUTE == 0 else closed_at
         is_skipped = any(stretch.start <= closed_at < stretch.end for stretch in self.skipped)
         return latest >= self.began_at and not is_skipped
+
+    def zone_of(self, location_id: str | None) -> str:
+        """Return the time zone of a location, by which its hours and its business days go."""
+        return self.account.zone_of(location_id)
+
+    def undecided_locations(self) -> tuple[Location, ...]:
+        """Return the locations of the account that are neither this connection's nor left out by a person."""
+        if not self.scope or self.left_out is None:
+            return ()
+        return tuple(
+            location for location in self.account.locations if location.id not in {*self.scope, *self.left_out}
+        )
 
     def covers(self, location_id: str | None) -> bool:
         """Say whether a receipt of that location is this connection's."""

@@ -29,6 +29,8 @@ class Wakeup(StrEnum):
     """Operations are pending."""
     resolve = "resolve"
     """Operations in doubt are to be looked up in their cards' history."""
+    renew = "renew"
+    """What tills' consents gave is to be renewed."""
     commands = "commands"
     """Commands left work to the running host."""
     journal = "journal"

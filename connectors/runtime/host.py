@@ -34,6 +34,7 @@ from connectors.sevenstamp.client import SevenStamp
 from connectors.store import connections, counters, keyring, rotation
 from connectors.store.engine import Store
 from connectors.store.errors import StoreError
+from connectors.sync.account_checks import AccountChecker
 from connectors.sync.delivery import Deliverer
 from connectors.sync.doubt_resolution import Timing
 from connectors.sync.hooks import HookReceiver
@@ -41,6 +42,7 @@ from connectors.sync.identification import Identifier
 from connectors.sync.ingest import Ingestor
 from connectors.sync.retention import Retention
 from connectors.sync.sampled_events import SampledEvents
+from connectors.sync.subscriptions import Subscriber
 from connectors.sync.till_reader import TillReader
 from connectors.sync.tills import Tills
 
@@ -87,11 +89,13 @@ class Host:
         self.words = Catalogue(self.plugins.packages)
         vault = settings.vault()
         self.store = Store(settings.database_url, vault, clock=clock, inline=inline, quotas=settings.quotas)
-        self.tills = Tills(self.plugins.classes, vault, transport=till_transport)
+        self.tills = Tills(self.plugins.classes, self.store, transport=till_transport)
         self.sevenstamp, self.identifier, self.deliverer = self._senders(sevenstamp_transport)
         self.runner = self._plugin_runner(direct=inline or not settings.plugin_workers)
         self.ingestor = Ingestor(self.store, self.plugins.stamps_for_sale)
-        self.reader = TillReader(self.store, self.tills, self.ingestor)
+        self.subscriber = Subscriber(self.store, self.tills, self._public_url)
+        accounts = AccountChecker(self.store, self.tills, self.subscriber)
+        self.reader = TillReader(self.store, self.tills, self.ingestor, accounts)
         self.security_events = SampledEvents(self.store)
         self.hooks = HookReceiver(self.store, self.tills, self.ingestor, self.runner, self.security_events)
         self.retention = Retention(
@@ -144,6 +148,7 @@ class Host:
             identifier=self.identifier,
             deliverer=self.deliverer,
             hooks=self.hooks,
+            subscriber=self.subscriber,
             runner=self.runner,
             public_url=self._public_url,
             without_sevenstamp=self.settings.without_sevenstamp,

@@ -6,6 +6,7 @@ connections cost what is due, not what exists.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import Counter
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from typing import Protocol
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
+from connector_sdk.errors import ConnectorError
 from connectors.domain.connection import Connection
 from connectors.domain.events import Wakeup
 from connectors.runtime.dispatcher import Dispatcher, Work
@@ -30,6 +32,7 @@ log = logging.getLogger(__name__)
 _TICK_SECONDS, _MAINTENANCE_SECONDS = 1, 60
 _READS_AT_ONCE = 100
 _HINTS_AT_ONCE = 200
+_RENEWALS_AT_ONCE = 20
 _HINTS_UNDER_WAY = 200  # of one connection, claimed and not yet followed: the lease of a claim is a minute
 
 
@@ -96,6 +99,8 @@ class Scheduler:
         self._wake(kinds)
         if Wakeup.resolve in kinds:
             self._submit("resolve", self._resolve)
+        if Wakeup.renew in kinds:
+            self._submit("renewals", self._renew)
         if Wakeup.commands in kinds:
             self._submit("commands", self._claim_commands)
 
@@ -125,7 +130,8 @@ class Scheduler:
             return
         for due in await self._store.write(lambda tx: connections.schedule.lease_polls(tx, most)):
             self._submit(f"poll {due.connection.id}", self._polling(due))
-        for due in await self._store.write(lambda tx: connections.schedule.lease_lookbacks(tx, most)):
+        daily = self._reader.tills_read_daily()
+        for due in await self._store.write(lambda tx: connections.schedule.lease_lookbacks(tx, most, daily=daily)):
             self._submit(f"look-back {due.connection.id}", self._looking_back(due))
 
     def _polling(self, due: DueRead) -> Work:
@@ -188,6 +194,18 @@ class Scheduler:
 
     async def _resolve(self) -> None:
         await self._deliverer.resolve()
+
+    async def _renew(self) -> None:
+        """Renew what tills' consents gave, where that is due; each connection is its own piece of work."""
+        for connection_id in await self._store.read(lambda tx: connections.renewals.due(tx, _RENEWALS_AT_ONCE)):
+            self._submit(f"renewal {connection_id}", self._renewing(connection_id))
+
+    def _renewing(self, connection_id: str) -> Work:
+        async def work() -> None:
+            with contextlib.suppress(ConnectorError):  # the journal says what went wrong, and the next try is set
+                await self._reader.renew(connection_id)
+
+        return work
 
     async def _claim_commands(self) -> None:
         for command in await self._commands.claim():

@@ -10,8 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from pydantic import ValidationError
 
-from connector_sdk.connector import CHOSEN, TAUGHT, MenuItem, TillAccount, Token, marked
+from connector_sdk.authorisation import Credentials, Token
+from connector_sdk.connector import MenuItem, TillAccount
 from connector_sdk.errors import ConnectorError, MissingRight, NotAuthorised
+from connector_sdk.forms import CHOSEN, TAUGHT, marked
 from connector_sdk.rule import StampRule
 from connector_sdk.teaching import Sketch, as_texts
 from connectors.domain.connection import Connection
@@ -19,7 +21,7 @@ from connectors.domain.secret_strength import DISTINCT, easily_guessed
 from connectors.isolation import CallFailed
 from connectors.plugins import ConnectorClass
 from connectors.services.context import ServiceContext, SettingValues, nearest
-from connectors.services.refusal import KeyRefused, Refusal, UnusableSettings, WrongFields
+from connectors.services.refusal import KeyRefused, MissingToken, Refusal, UnusableSettings, WrongFields
 from connectors.sevenstamp.client import InvalidKey, SevenStampError
 from connectors.sevenstamp.models import Me
 from connectors.store import inbox
@@ -50,21 +52,30 @@ class ConnectionChecks:
         generated = (field for field, info in model.model_fields.items() if info.default_factory is not None)
         return {**{field: getattr(settings, field) for field in generated}, **values}
 
-    async def check_till(self, name: str, values: SettingValues, before: SettingValues | None = None) -> TillAccount:
+    async def check_till(
+        self,
+        name: str,
+        values: SettingValues,
+        before: SettingValues | None = None,
+        *,
+        credentials: Credentials | None = None,
+    ) -> TillAccount:
         """Ask the till which account settings open; `before` are those that the connection has now.
 
-        Raises `WrongFields` for settings that do not fit the connector, `Refusal` for what the till refuses.
+        `credentials` are what its consent page granted. Raises `WrongFields` for settings that do not fit the
+        connector, `Refusal` for what the till refuses.
         """
         connector_class = self._context.connector_class(name)
         # what is wrong by itself first: the till is asked only with settings that could be right
         _refuse_guessable_secrets(connector_class, values, before or {})
         title, where = connector_class.info.title, _where_to_find(connector_class)
         try:
-            till = self._context.tills.build(name, values)
+            till = self._context.tills.build(name, values, credentials=credentials)
         except ValidationError as error:
             # a sentence for each field, and never the values: one of them is the token
             raise WrongFields(title, error, where) from None
         try:
+            require_access(connector_class, values, credentials)
             return await till.check()
         except ConnectorError as error:
             raise _refused_by_till(error, connector_class, where) from None
@@ -109,11 +120,13 @@ class ConnectionChecks:
 
     # --- the menu ---------------------------------------------------------------------------------------------
 
-    async def read_menu(self, name: str, values: SettingValues, account: TillAccount) -> list[MenuItem]:
+    async def read_menu(
+        self, name: str, values: SettingValues, account: TillAccount, credentials: Credentials | None = None
+    ) -> list[MenuItem]:
         """Read the products of an account; none where the till has no menu to read. Raises `Refusal`."""
         if not self._context.connector_class(name).can("menu"):
             return []
-        till = self._context.tills.build(name, values, account)
+        till = self._context.tills.build(name, values, account, credentials)
         try:
             return await till.menu()
         except ConnectorError as error:
@@ -123,7 +136,12 @@ class ConnectionChecks:
             await till.aclose()
 
     async def resolve_menu_names(
-        self, name: str, values: SettingValues, account: TillAccount, rule: StampRule
+        self,
+        name: str,
+        values: SettingValues,
+        account: TillAccount,
+        rule: StampRule,
+        credentials: Credentials | None = None,
     ) -> StampRule:
         """Return a rule per item with names made ids, where the till has a menu.
 
@@ -132,7 +150,7 @@ class ConnectionChecks:
         if rule.kind != "per_item" or not self._context.connector_class(name).can("menu"):
             return rule
         # People write names; receipts carry ids. Resolved once, the rule goes on when a product is renamed.
-        menu = await self.read_menu(name, values, account)
+        menu = await self.read_menu(name, values, account, credentials)
         products = {item.product_id: item.name for item in menu}
         categories = {item.category_id: item.category_name or item.category_id for item in menu if item.category_id}
         return rule.model_copy(
@@ -173,6 +191,17 @@ def require_known_fields(connector_class: ConnectorClass, values: Mapping[str, o
                 field_name=field,
                 known=", ".join(nearest(field, fields)[:_NEAREST_FIELDS]),
             )
+
+
+def require_access(connector_class: ConnectorClass, values: SettingValues, credentials: Credentials | None) -> None:
+    """Refuse settings in which nothing lets us in: neither a consent, nor a token of any kind. Raises `Refusal`."""
+    tokens, title = _tokens_of(connector_class), connector_class.info.title
+    has_ways = bool(connector_class.authorisation)
+    if credentials is not None or not has_ways or any(values.get(token.field) for token in tokens):
+        return
+    if not tokens:
+        raise Refusal("{title} is connected in the console: press the button there, and let us in", title=title)
+    raise MissingToken(title, tokens[0].field, _where_to_find(connector_class))
 
 
 def _refused_by_till(error: ConnectorError, connector_class: ConnectorClass, where: str) -> Refusal:

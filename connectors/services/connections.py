@@ -5,10 +5,12 @@ Owns the order of an edit's checks; the checks are `checks`', reading and sendin
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from connector_sdk.connector import HookAddress, TillAccount
+from connector_sdk.authorisation import Credentials, Grant
+from connector_sdk.connector import HookAddress, Location, TillAccount
 from connector_sdk.messages import Message
 from connector_sdk.rule import StampRule
 from connectors.diagnostics import bundle
@@ -27,22 +29,29 @@ from connectors.store.engine import Transaction
 from connectors.store.ledger.batch import SaleBatch
 from connectors.store.ledger.sales import SaleRow
 from connectors.sync import lifecycle
+from connectors.sync.operator_settings import app_settings
 from connectors.sync.planner import plan_redemptions, plan_sale, rule_for
+from connectors.sync.renewals import oauth_of
+from connectors.sync.tills import token_fields
+
+log = logging.getLogger(__name__)
 
 RuleChange = Callable[[TillAccount, StampRule], StampRule]
 """Makes a connection's new rule of its account and the rule in force."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Credentials:
-    """The settings of a connection in the course of an edit, and what they open."""
+class _TillAccess:
+    """What lets a connection in at its till, in the course of an edit, and what that opens."""
 
-    settings: SettingValues | None
+    settings: SettingValues | None = None
     """The settings to store; `None` where they stay."""
-    account: TillAccount | None
+    account: TillAccount | None = None
     """The account as the till shows it now; `None` where it was not asked."""
-    expires_at: int | None
-    """When the settings end (UTC microseconds)."""
+    grant: Grant | None = None
+    """What a new consent granted; `None` where there was none."""
+    ends_grant: bool = False
+    """Whether a token was pasted, in place of a consent."""
 
 
 class ConnectionService:
@@ -132,57 +141,94 @@ class ConnectionService:
         locations: Sequence[str] | None = None,
         title: str | None = None,
         poll_seconds: int | None = None,
-        expires_at: int | None = None,
+        grant: Grant | None = None,
     ) -> Connection:
         """Change a connection, each part checked before it replaces the old. Raises `Refusal`.
 
-        `values` are the settings that change, `expires_at` when they end (UTC microseconds).
+        `values` are the settings that change, `grant` is what a new consent at the till brought.
         """
         connection = await self._context.connection(connection_id)
         # Everything is checked before anything is stored, so that a refusal leaves the connection as it was.
-        credentials = await self._check_settings(connection, values, expires_at)
+        access = await self._check_till(connection, values, grant)
         me = await self._check_key(connection, key)
-        changed_rule = await self._check_rule(connection, rule, credentials)
-        credentials = self._with_needed_settings(connection, changed_rule, credentials)
-        account = credentials.account or connection.account
+        changed_rule = await self._check_rule(connection, rule, access)
+        access = self._with_needed_settings(connection, changed_rule, access)
+        account = access.account or connection.account
         change = ConnectionChange(
             title=title_from(title) if title is not None else None,
             scope=scope_from(account, locations) if locations is not None else None,
-            settings=credentials.settings,
-            account=credentials.account,
+            settings=access.settings,
+            account=access.account,
             sevenstamp_key=key,
             poll_seconds=poll_seconds,
             key_login=me.staff_login if me is not None else None,
-            expires_at=credentials.expires_at,
+            grant=access.grant,
+            ends_grant=access.ends_grant,
+            read_key=self._read_key(connection, access),
         )
-        return await self._context.write(lambda tx: lifecycle.edit(tx, connection.id, change, changed_rule))
+        edited = await self._context.write(lambda tx: lifecycle.edit(tx, connection.id, change, changed_rule))
+        if access.ends_grant:
+            await self._revoke_unused(connection)
+        return edited
 
-    async def _check_settings(
-        self, connection: Connection, values: Mapping[str, object], expires_at: int | None
-    ) -> _Credentials:
-        """Try changed settings at the till. Raises `Refusal`, also for settings that open another account."""
-        if not values:
-            return _Credentials(None, None, expires_at)
+    def _read_key(self, connection: Connection, access: _TillAccess) -> str:
+        settings = access.settings or self._context.settings_of(connection)
+        return self._context.tills.read_key_of(connection.connector, settings, access.account or connection.account)
+
+    async def _check_till(
+        self, connection: Connection, values: Mapping[str, object], grant: Grant | None
+    ) -> _TillAccess:
+        """Try changed settings, or a new grant, at the till. Raises `Refusal`, also for what opens another account."""
+        if not values and grant is None:
+            return _TillAccess()
         connector_class = self._context.connector_class(connection.connector)
         require_known_fields(connector_class, values)
         before = self._context.settings_of(connection)
+        tokens = token_fields(connector_class)
         settings = {**before, **values}
-        account = await self._checks.check_till(connection.connector, settings, before)
+        if grant is not None:  # what was pasted before does not stay beside it
+            settings = {name: value for name, value in settings.items() if name not in tokens}
+        pastes_token = any(values.get(name) and values.get(name) != before.get(name) for name in tokens)
+        credentials = self._credentials(connection, grant, pastes_token=pastes_token)
+        account = await self._checks.check_till(connection.connector, settings, before, credentials=credentials)
         await self._checks.check_still_reads(connection, before, settings)
-        secret = secret_field(connector_class)
         if account.id != connection.account.id:
             raise Refusal(
                 "these settings open the account {theirs}, but this connection is joined to {ours}: "
                 "add a connection for the other account instead",
-                field=secret,
+                field=secret_field(connector_class),
                 theirs=f"{account.name} ({account.id})",
                 ours=f"{connection.account.name} ({connection.account.id})",
             )
-        # The caller's expiry is that of a token just granted. Where the token is the same as before, it ends when it
-        # would have ended anyway.
-        if secret is None or before.get(secret) == settings.get(secret):
-            expires_at = connection.expires_at
-        return _Credentials(settings, account, expires_at)
+        changed = settings if settings != before or values else None
+        return _TillAccess(changed, account, grant, ends_grant=pastes_token and connection.grant is not None)
+
+    def _credentials(self, connection: Connection, grant: Grant | None, *, pastes_token: bool) -> Credentials | None:
+        """Return what lets a connection in after an edit; `None` where that is a token of its settings."""
+        if grant is not None:
+            return Credentials(grant)
+        return None if pastes_token else self._context.tills.credentials_of(connection)
+
+    async def _revoke_unused(self, connection: Connection) -> None:
+        """Tell the till that a connection's grant is not used any more, unless another connection shares the account.
+
+        What the till answers changes nothing here: it is told once, as a courtesy.
+        """
+        connector_class = self._context.tills.classes.get(connection.connector)
+        oauth = oauth_of(connector_class) if connector_class is not None else None
+        credentials = self._context.tills.credentials_of(connection)
+        if connector_class is None or oauth is None or oauth.revoke is None or credentials is None:
+            return
+        # many tills end all of an account's tokens with one of them
+        others = await self._context.store.read(
+            lambda tx: connections.registry.of_account(tx, connection.connector, connection.account.id)
+        )
+        if any(other.id != connection.id and other.grant is not None for other in others):
+            return
+        try:
+            await oauth.revoke(app_settings(connector_class), credentials.grant, self._context.tills.transport())
+        except Exception as error:  # noqa: BLE001 - a plugin may raise anything, and the connection ends all the same
+            log.warning("connection %s: its consent could not be ended: %s", connection.id, type(error).__name__)
 
     async def _check_key(self, connection: Connection, key: str | None) -> Me | None:
         """Ask 7stamp whose a new key is. Raises `Refusal` for a key of another business."""
@@ -195,28 +241,27 @@ class ConnectionService:
         return me
 
     async def _check_rule(
-        self, connection: Connection, change: RuleChange | None, credentials: _Credentials
+        self, connection: Connection, change: RuleChange | None, access: _TillAccess
     ) -> StampRule | None:
         """Make the new rule, its names of products resolved to ids. Raises `Refusal`."""
         if change is None:
             return None
         rule = change(connection.account, await self._context.current_rule(connection))
-        settings = credentials.settings or self._context.settings_of(connection)
-        return await self._checks.resolve_menu_names(connection.connector, settings, connection.account, rule)
+        settings = access.settings or self._context.settings_of(connection)
+        credentials = self._credentials(connection, access.grant, pastes_token=access.ends_grant)
+        return await self._checks.resolve_menu_names(
+            connection.connector, settings, connection.account, rule, credentials
+        )
 
-    def _with_needed_settings(
-        self, connection: Connection, rule: StampRule | None, credentials: _Credentials
-    ) -> _Credentials:
+    def _with_needed_settings(self, connection: Connection, rule: StampRule | None, access: _TillAccess) -> _TillAccess:
         """Add the settings without which the till names no categories, where the new rule is about categories."""
         if rule is None or not rule.categories:
-            return credentials
-        settings = credentials.settings or self._context.settings_of(connection)
+            return access
+        settings = access.settings or self._context.settings_of(connection)
         needed = self._context.connector_class(connection.connector).info.for_categories
         if needed.items() <= settings.items():
-            return credentials
-        # settings that are stored anew take their expiry with them, also where only these were added
-        expires_at = credentials.expires_at or connection.expires_at
-        return replace(credentials, settings={**settings, **needed}, expires_at=expires_at)
+            return access
+        return replace(access, settings={**settings, **needed})
 
     async def pause(self, connection_id: str) -> None:
         """Read nothing and send nothing until `resume`; hooks are still taken. Raises `NotFound`."""
@@ -241,7 +286,13 @@ class ConnectionService:
             raise Refusal("this connection is not paused")
 
     async def remove(self, connection_id: str) -> None:
-        """Remove a connection; its receipts, operations and journal stay. Raises `NotFound`."""
+        """Remove a connection; its receipts, operations and journal stay. Raises `NotFound`.
+
+        The till is told first: to post no more, and that its consent is not used any more.
+        """
+        connection = await self._context.connection(connection_id)
+        await self._context.subscriber.unsubscribe(connection)
+        await self._revoke_unused(connection)
         await self._context.write(lambda tx: lifecycle.remove(tx, connection_id))
 
     async def set_alert_email(self, connection_id: str, email: str, language: str) -> None:
@@ -256,6 +307,28 @@ class ConnectionService:
                 ledger.journal.write(tx, connection_id, Message("connection.email"))
 
         await self._context.write(work)
+
+    # --- venues -----------------------------------------------------------------------------------------------
+
+    async def take_venue(self, connection_id: str, venue_id: str) -> None:
+        """Have a venue's receipts give stamps here from now on. Raises `AlreadyConnected`, or `Refusal` for none."""
+        connection = await self._context.connection(connection_id)
+        self._require_undecided(connection, venue_id)
+        # of other venues nothing was said: what was left out stays as it was
+        change = ConnectionChange(scope=(*connection.scope, venue_id), left_out=connection.left_out)
+        await self._context.write(lambda tx: lifecycle.edit(tx, connection_id, change))
+
+    async def leave_venue(self, connection_id: str, venue_id: str) -> None:
+        """Leave a venue to nobody here, and ask no more. Raises `Refusal` for one that nobody asked about."""
+        connection = await self._context.connection(connection_id)
+        venue = self._require_undecided(connection, venue_id)
+        await self._context.write(lambda tx: lifecycle.leave_out_venue(tx, connection.id, venue))
+
+    def _require_undecided(self, connection: Connection, venue_id: str) -> Location:
+        for venue in connection.undecided_locations():
+            if venue.id == venue_id:
+                return venue
+        raise Refusal("this place is not asked about any more")
 
     # --- hook addresses ---------------------------------------------------------------------------------------
 
@@ -287,7 +360,9 @@ class ConnectionService:
         hook_address = self._context.connector_class(connection.connector).info.hook_address
         if hook_address is not HookAddress.connection:
             raise Refusal("this connection has no address of its own to renew")
-        return await self._context.write(lambda tx: connections.registry.renew_hook_address(tx, connection.id))
+        renewed = await self._context.write(lambda tx: connections.registry.renew_hook_address(tx, connection.id))
+        await self._context.subscriber.subscribe(renewed)
+        return renewed
 
     # --- keys -------------------------------------------------------------------------------------------------
 

@@ -26,8 +26,10 @@ from connectors.store.engine import Store, Transaction
 from connectors.sync.delivery import Deliverer
 from connectors.sync.hooks import HookReceiver
 from connectors.sync.identification import Identifier
+from connectors.sync.operator_settings import app_settings
+from connectors.sync.subscriptions import Subscriber
 from connectors.sync.till_reader import TillReader
-from connectors.sync.tills import Tills, app_settings
+from connectors.sync.tills import Tills
 
 ResultT = TypeVar("ResultT")
 SettingValues = Mapping[str, object]
@@ -55,6 +57,7 @@ class ServiceContext:
     identifier: Identifier | None
     deliverer: Deliverer | None
     hooks: HookReceiver
+    subscriber: Subscriber
     runner: PluginRunner
     public_url: Callable[[], str]
     """Asked each time: where the host is reached is known for good only once it listens."""

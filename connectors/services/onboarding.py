@@ -7,25 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
-from connector_sdk.connector import OAuth, TillAccount
+from connector_sdk.authorisation import Consent, Credentials, Grant, Returned
+from connector_sdk.connector import TillAccount
 from connector_sdk.errors import ConnectorError, NotAuthorised, NotConfigured
 from connector_sdk.hooks import HookRequest
 from connector_sdk.rule import StampRule
-from connectors.domain.clock import SECOND
 from connectors.domain.connection import Business, Connection
 from connectors.plugins import ConnectorClass
 from connectors.services.checks import ConnectionChecks, require_known_fields, scope_from, title_from
 from connectors.services.context import ServiceContext, SettingValues
 from connectors.services.refusal import Refusal
 from connectors.sevenstamp.models import Me
-from connectors.store import inbox
+from connectors.store import connections, inbox
 from connectors.store.connections.registry import NewConnection
 from connectors.store.engine import Transaction
 from connectors.store.errors import QuotaMet
 from connectors.sync import lifecycle
-from connectors.sync.tills import app_settings
+from connectors.sync.operator_settings import app_settings
+from connectors.sync.renewals import oauth_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,19 +37,12 @@ class ConnectOptions:
     title: str | None = None
     """What people call it; the till's and the account's names where there is none."""
     poll_seconds: int | None = None
-    expires_at: int | None = None
-    """When the settings end (UTC microseconds), where the till says so."""
+    grant: Grant | None = None
+    """What the till's consent page granted."""
     hook_token: str | None = None
     """The token of an address that the till was given before."""
     sample: HookRequest | None = None
     """The request that the connector was taught by."""
-
-
-class GrantedSettings(NamedTuple):
-    """The settings that a till's consent was traded for, and when they end (UTC microseconds)."""
-
-    values: dict[str, str]
-    expires_at: int | None
 
 
 _NO_OPTIONS = ConnectOptions()
@@ -78,20 +71,23 @@ class OnboardingService:
         # Settings first, then the key, then what depends on the account: a person mends one thing after the other.
         require_known_fields(connector_class, values)
         settings = self._checks.with_generated_defaults(name, values)
-        account = await self._checks.check_till(name, settings)
+        credentials = Credentials(options.grant) if options.grant is not None else None
+        account = await self._checks.check_till(name, settings, credentials=credentials)
         me = await self._checks.check_key(key)
-        chosen = await self._checks.resolve_menu_names(name, settings, account, rule(account))
+        chosen = await self._checks.resolve_menu_names(name, settings, account, rule(account), credentials)
+        settings = {**settings, **_needed_by(connector_class, chosen)}
         new = NewConnection(
             connector=name,
             account=account,
             business=_business_of(me),
             title=title_from(options.title or f"{connector_class.info.title} · {account.name}"),
             scope=scope_from(account, options.locations),
-            settings={**settings, **_needed_by(connector_class, chosen)},
+            settings=settings,
             sevenstamp_key=key,
             poll_seconds=options.poll_seconds,
             key_login=me.staff_login,
-            expires_at=options.expires_at,
+            grant=options.grant,
+            read_key=self._context.tills.read_key_of(name, settings, account),
             hook_token=options.hook_token,
         )
         return await self._store(new, chosen, options.sample)
@@ -114,45 +110,36 @@ class OnboardingService:
                 number=error.most,
             ) from None
 
-    def authorise_url(self, name: str, redirect_uri: str) -> str | None:
+    def authorise_url(self, name: str, consent: Consent) -> str | None:
         """Return the till's page that asks for consent.
 
         `None` where the till has no such page, or the operator no application there.
         """
-        oauth = self._oauth(name)
+        connector_class = self._context.connector_class(name)
+        oauth = oauth_of(connector_class)
         if oauth is None:
             return None
         # An operator without an application at the till has none to send people to: they paste a token instead.
         try:
-            return oauth.authorise_url(app_settings(self._context.connector_class(name)), redirect_uri)
+            return oauth.authorise_url(app_settings(connector_class), consent)
         except NotConfigured:
             return None
 
-    def _oauth(self, name: str) -> OAuth | None:
-        ways = self._context.connector_class(name).authorisation
-        return next((way for way in ways if isinstance(way, OAuth)), None)
-
-    async def exchange_consent(self, name: str, returned: Mapping[str, str], redirect_uri: str) -> GrantedSettings:
-        """Trade what a till's consent page returned for settings. Raises `Refusal`."""
-        connector_class, oauth = self._context.connector_class(name), self._oauth(name)
-        title = connector_class.info.title
+    async def exchange_consent(self, name: str, returned: Returned) -> Grant:
+        """Trade what a browser brought back from a till's consent page for a grant. Raises `Refusal`."""
+        connector_class = self._context.connector_class(name)
+        title, oauth = connector_class.info.title, oauth_of(connector_class)
         if oauth is None:
             raise Refusal("{title} has no sign-in of its own", title=title)
         try:
-            settings = await oauth.exchange(app_settings(connector_class), returned, redirect_uri)
+            grant = await oauth.exchange(app_settings(connector_class), returned, self._context.tills.transport())
         except NotAuthorised as error:
             raise Refusal("{title} did not let us in: {why}", title=title, why=str(error)) from None
         except ConnectorError as error:
             text = "{title} cannot be asked right now: {error}. Nothing was stored; try again."
             raise Refusal(text, title=title, error=str(error)) from None
-        values = {field: secret.get_secret_value() for field, secret in settings.items()}
-        return GrantedSettings(values, self._expiry(oauth))
-
-    def _expiry(self, oauth: OAuth) -> int | None:
-        """Return when settings that were granted now end (UTC microseconds); `None` where that is not known."""
-        if not oauth.lives:
-            return None
-        return self._context.store.clock.now() + int(oauth.lives.total_seconds()) * SECOND
+        # its age counts from now, however long the rest of the form takes
+        return connections.stored_grants.completed(grant, self._context.store.clock.now())
 
 
 def _business_of(me: Me) -> Business:

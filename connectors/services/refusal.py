@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pydantic import ValidationError
 
 from connector_sdk.messages import Catalogue, Message
-from connectors.sync.field_errors import describe_field_errors, field_error
+from connectors.sync.field_errors import NEEDED, describe_field_errors, field_error
 
 ENGLISH = Catalogue(["connectors"])
 """English words of every message of the host."""
@@ -40,6 +40,15 @@ class WrongFields(Refusal):
         super().__init__("{title}: {wrong}. {where}", title=title, wrong=describe_field_errors(error), where=where)
         reasons = (field_error(detail) for detail in error.errors(include_input=False))
         self.fields: Mapping[str, Message] = {name: Message(why) for name, why in reasons}
+
+
+class MissingToken(WrongFields):
+    """Settings in which nothing lets us in: no token, and no consent beside them."""
+
+    def __init__(self, title: str, field: str, where: str) -> None:
+        # not WrongFields': its sentence is made of an error of pydantic's
+        Refusal.__init__(self, "{title}: {wrong}. {where}", title=title, wrong=f"{field!r} is missing", where=where)
+        self.fields = {field: Message(NEEDED)}
 
 
 class UnusableSettings(WrongFields):

@@ -83,14 +83,24 @@ class SyncService:
     async def _read_till(self, connection_id: str) -> ReadResult:
         """Poll, look back and follow every hint that is due."""
         store, reader, seen = self._context.store, self._context.reader, ReadResult()
+        daily = self._context.tills.with_complete_polls()
         # A claim, due or not, moves the next read on: the scheduler does not read the same once more right after.
         for due in await store.write(lambda tx: connections.schedule.lease_polls(tx, 1, connection_id)):
             seen.add(await reader.poll(due))
-        for due in await store.write(lambda tx: connections.schedule.lease_lookbacks(tx, 1, connection_id)):
+        for due in await store.write(
+            lambda tx: connections.schedule.lease_lookbacks(tx, 1, connection_id, daily=daily)
+        ):
             seen.add(await reader.look_back(due))
         # hints last: what polls have brought answers some of them
+        followed = set[str]()
         while claimed := await store.write(lambda tx: inbox.hints.lease(tx, _HINTS_AT_ONCE, connection_id)):
-            seen.add(await reader.follow_hints(await self._context.connection(connection_id), claimed))
+            # a receipt of which the till shows nothing newer stays hinted: it is asked for once here, and then with
+            # growing pauses by the scheduler, or a till that contradicts itself would be asked without end
+            unfollowed = [hint for hint in claimed if hint.receipt_id not in followed]
+            if not unfollowed:
+                break
+            followed.update(hint.receipt_id for hint in unfollowed)
+            seen.add(await reader.follow_hints(await self._context.connection(connection_id), unfollowed))
         return seen
 
     def _senders(self) -> _Senders:
@@ -162,7 +172,7 @@ class SyncService:
         `None` where the till cannot be read back, or not within half a minute.
         """
         connector_class = self._context.connector_class(connection.connector)
-        if not (connector_class.can("look_back") or connector_class.can("poll")):
+        if not (connector_class.can("history") or connector_class.can("poll")):
             return None
         versions = await self._rule_versions(connection)
         receipts = operations = 0
@@ -188,8 +198,8 @@ class SyncService:
         try:
             async for page in self._context.reader.history(connection, start):
                 seen += len(page.sales)
-                if page.checkpoint is not None:
-                    done = _share(start, page.checkpoint.at, self._context.store.clock.now())
+                if page.complete_until is not None:
+                    done = _share(start, page.complete_until, self._context.store.clock.now())
                     await progress(ProgressReport(done=done, sales_seen=seen))
                 for previewed in _previewed(page, versions, connection):
                     yield previewed
@@ -273,7 +283,7 @@ def _replan(tx: Transaction, connection: Connection, sale_ids: Sequence[str], *,
 def _replan_sale(tx: Transaction, batch: SaleBatch, row: SaleRow, connection: Connection, version: RuleVersion) -> int:
     """Plan a sale by a rule version, and return how many stamps more (or, negative, fewer) its customer gets."""
     sale = ledger.sales.newest_content(tx, row)
-    earned = entitlement(row, sale, version.rule, connection.account.zone)
+    earned = entitlement(row, sale, version.rule, connection.zone_of(row.location_id))
     # pinned: from now on this sale's corrections are planned by this version, whatever was in force when it closed
     row.rule_of, row.rule_number, row.pinned = connection.id, version.number, 1
     batch.mark_changed(row)
@@ -301,7 +311,7 @@ def _previewed(page: SalePage, versions: Sequence[RuleVersion], connection: Conn
 def _earned(sale: Sale, versions: Sequence[RuleVersion], connection: Connection) -> Earned:
     """Return what a sale earns by the rule that was in force when it was closed."""
     rule = rule_in_force(versions, _closed_at(sale)).rule
-    return stamps_for(sale, rule, connection.account.zone)
+    return stamps_for(sale, rule, connection.zone_of(sale.location_id))
 
 
 def _closed_at(sale: Sale) -> int:

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import httpx
 from pydantic import TypeAdapter, ValidationError
 
-from connector_sdk.http import Reply, exchange, never_sent, production_transport, retry_after
+from connector_sdk.http import Reply, never_sent, production_transport, retry_after, send
 from connectors.sevenstamp.models import Card, HistoryEvent, Me, Voucher
 
 JsonObject = Mapping[str, object]
@@ -134,7 +134,7 @@ class SevenStamp:
 
         Raises `httpx.TransportError`, `TimeoutError` or `OSError`; `never_sent` tells which of them are harmless.
         """
-        return await exchange(
+        return await send(
             self._transport,
             method,
             f"{self.base_url}{path}",

@@ -103,7 +103,17 @@ connection_table = Table(
     Column("former_hook_token_hash", Text),
     Column("former_hook_until", BigInteger),
     Column("refused_at", BigInteger),
+    Column("grant_secrets", Text, info=_ENCRYPTED),
+    Column("renew_at", BigInteger),
+    Column("renewing_until", BigInteger, nullable=False, server_default="0"),
+    Column("renewal_failures", Integer, nullable=False, server_default="0"),
+    Column("consent_trouble_at", BigInteger),
+    Column("account_checked_at", BigInteger),
+    Column("left_out", Text),
+    Column("read_key", Text),
+    Column("subscribed", Text),
 )
+Index("ix_connection_renewal", connection_table.c.renew_at)
 Index("ix_connection_account", connection_table.c.connector, connection_table.c.account_id)
 Index("ix_connection_due_poll", connection_table.c.health, connection_table.c.next_poll_at)
 Index("ix_connection_due_lookback", connection_table.c.health, connection_table.c.next_lookback_at)

@@ -6,6 +6,8 @@ connection has now says nothing of it any more.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from connector_sdk.messages import Message
 from connectors.domain.clock import SECOND
 from connectors.domain.connection import WORKING, Connection, Health
@@ -28,13 +30,13 @@ def report_refused_key(tx: Transaction, key_hash: str) -> None:
     connections.registry.set_health_of_key(tx, key_hash, Health.needs_authorisation, reason)
 
 
-def record_read(tx: Transaction, connection_id: str, *, lookback: bool) -> None:
-    """Note that a read went through to its end: a connection that was failing works again."""
-    connections.schedule.record_read(tx, connection_id, lookback=lookback)
-    current = connections.registry.by_ids(tx, [connection_id])[connection_id]
-    # only out of this state: a pause or a refused key is not undone by a read that happened to succeed
-    if current.health is Health.failing:
-        connections.registry.set_health(tx, connection_id, Health.active, None)
+def record_read(tx: Transaction, ids: Sequence[str], *, lookback: bool) -> None:
+    """Note that a read for these connections went through to its end: one that was failing works again."""
+    connections.schedule.record_read(tx, ids, lookback=lookback)
+    for connection in connections.registry.by_ids(tx, ids).values():
+        # only out of this state: a pause or a refused key is not undone by a read that happened to succeed
+        if connection.health is Health.failing:
+            connections.registry.set_health(tx, connection.id, Health.active, None)
 
 
 def record_failed_read(tx: Transaction, seen: Connection, reason: Message, *, retry_after: float | None) -> None:

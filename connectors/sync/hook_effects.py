@@ -11,8 +11,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from pydantic import ValidationError
-
 from connector_sdk.errors import BadPayload
 from connector_sdk.hooks import AccountChanged, Hint, Hints, HookRequest, Ignored, Received, Sales
 from connector_sdk.messages import Message
@@ -21,16 +19,14 @@ from connectors.domain.clock import DAY, HOUR, MINUTE, SECOND, micros
 from connectors.domain.connection import Connection, Health
 from connectors.isolation import UnreadableHook
 from connectors.store import connections, inbox, ledger
-from connectors.store.connections.registry import ConnectionChange
 from connectors.store.engine import Store, Transaction
 from connectors.store.inbox.hints import NewHint
 from connectors.store.inbox.unreadable import Origin
 from connectors.sync import health, lifecycle
-from connectors.sync.field_errors import describe_field_errors
 from connectors.sync.forgotten import names_forgotten
 from connectors.sync.ingest import Ingestor
 from connectors.sync.snapshots import Snapshot, Source
-from connectors.sync.tills import Tills
+from connectors.sync.tills import Tills, token_fields
 
 log = logging.getLogger(__name__)
 
@@ -49,15 +45,28 @@ class HookEffects:
         self._tills = tills
         self._ingestor = ingestor
 
-    async def leave(self, connection: Connection, received: Received | UnreadableHook, hook: HookRequest) -> None:
-        """Write down what a hook says, or keep it where it cannot be read; returns once that is on disk."""
+    async def leave(
+        self,
+        connection: Connection,
+        received: Received | UnreadableHook,
+        hook: HookRequest,
+        others: Sequence[Connection] = (),
+    ) -> None:
+        """Write down what a hook says, or keep it where it cannot be read; returns once that is on disk.
+
+        `others` are connections that read the same account alike: what a hook only hints at is read once for all, what
+        it says is said to each.
+        """
         if isinstance(received, UnreadableHook):
             log_raised(connection, received)
             await self._keep_unread(connection, hook, received.reason)
-        elif isinstance(received, AccountChanged) and (why := self.why_unfit(connection, received)):
-            await self._keep_unread(connection, hook, BadPayload("settings", why))
         else:
             await self.apply(connection, received, hook)
+            for other in others if isinstance(received, Sales | AccountChanged) else ():
+                await self.apply(other, received, hook)
+        if others:
+            ids = [other.id for other in others]
+            await self._store.write(lambda tx: connections.schedule.record_hooks(tx, ids))
 
     async def apply(self, connection: Connection, received: Received, hook: HookRequest) -> None:
         """Write down what a hook says that could be read."""
@@ -130,25 +139,13 @@ class HookEffects:
 
     # News of an account
 
-    def why_unfit(self, connection: Connection, change: AccountChanged) -> str | None:
-        """Say what is wrong with the settings that a hook brought, if anything: they must not replace good ones."""
-        settings_model = self._tills.classes[connection.connector].settings_model
-        try:
-            settings_model.model_validate(self._merged_settings(connection, change))
-        except ValidationError as error:
-            return describe_field_errors(error)
-        return None
-
-    def _merged_settings(self, connection: Connection, change: AccountChanged) -> Mapping[str, object]:
-        present: dict[str, object] = json.loads(self._store.vault.decrypt(connection.settings))
-        return present | {name: secret.get_secret_value() for name, secret in change.settings.items()}
-
     def _change_account(self, tx: Transaction, connection: Connection, change: AccountChanged) -> None:
         """Follow what a till says of our access to an account."""
         # Tills send again for days, so news may be older than what was agreed since. It counts only where it is not
         # older than the connection's authorisation: a withdrawal that comes late does not end a newer grant. A grant
         # brings secrets, and somebody may replay it, so that must be recent as well.
         if change.recheck:
+            connections.schedule.check_account_soon(tx, connection.id)
             connections.schedule.poll_now(tx, connection.id)
         said_at = micros(change.at) if change.at is not None else tx.now
         if said_at + SECOND <= connection.authorised_at:  # tills say it in whole seconds
@@ -156,11 +153,20 @@ class HookEffects:
         if not change.authorised:
             reason = Message("why.application_removed")
             health.report_unwell(tx, connection, Health.needs_authorisation, reason)
-        elif change.settings and tx.now - _NEWS_LIVES <= said_at <= tx.now + _CLOCKS_DIFFER:
-            settings = self._merged_settings(connection, change)
-            lifecycle.edit(tx, connection.id, ConnectionChange(settings=settings))
-        elif change.settings:
-            log.warning("connection %s: a hook with settings of another time is not believed", connection.id)
+        elif change.grant is not None and tx.now - _NEWS_LIVES <= said_at <= tx.now + _CLOCKS_DIFFER:
+            lifecycle.authorise(tx, connection.id, change.grant, self._without_tokens(connection))
+        elif change.grant is not None:
+            log.warning("connection %s: a hook with a grant of another time is not believed", connection.id)
+
+    def _without_tokens(self, connection: Connection) -> Mapping[str, object] | None:
+        """Return the settings without what was pasted to let us in; `None` where there is nothing of it."""
+        settings: dict[str, object] = json.loads(self._store.vault.decrypt(connection.settings))
+        tokens = token_fields(self._tills.classes[connection.connector])
+        return (
+            {name: value for name, value in settings.items() if name not in tokens}
+            if tokens & settings.keys()
+            else None
+        )
 
 
 def _new_hint(connection: Connection, hint: Hint) -> NewHint:

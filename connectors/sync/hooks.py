@@ -30,12 +30,15 @@ from connectors.sync.field_errors import describe_field_errors
 from connectors.sync.hook_effects import HookEffects, settings_key
 from connectors.sync.hook_rates import HookRates
 from connectors.sync.ingest import Ingestor
+from connectors.sync.operator_settings import app_settings
 from connectors.sync.sampled_events import SampledEvents
-from connectors.sync.tills import NoConnector, Tills, app_settings
+from connectors.sync.tills import NoConnector, Tills
 from connectors.sync.unread_retries import UnreadRetrier
 
 log = logging.getLogger(__name__)
 
+REFUSED_HOOKS = "hooks refused at the address of "
+"""The name of counters that hold when hooks at the one address of a connector were refused last, before its name."""
 UNKNOWN_ACCOUNT = "hooks for accounts we do not have"
 """The counter of hooks whose account nobody connected."""
 
@@ -72,6 +75,7 @@ class HookReceiver:
         self.unread = UnreadRetrier(store, tills, ingestor, runner, self._effects)
         self._rates = HookRates(store.quotas, store.clock.now)
         self._hourly = _OncePerHour(store)
+        self._refused_noted: dict[str, int] = {}
         # read once: a stranger's hook must not have the environment read again
         self._apps = {name: app_settings(connector_class) for name, connector_class in tills.classes.items()}
 
@@ -86,12 +90,26 @@ class HookReceiver:
             account = await self._runner.route(connector_class, self._apps[name], hook)
         except (Forged, NotConfigured, BadPayload, NotSupported) as error:
             self._count_unproven(name, error)
+            await self._note_refused(name, error)
             return _unproven_answer(error)
         except CallFailed as error:
             return _later_answer(name, error)
         if isinstance(account, Answer):
             return account
         return await self._for_account(connector_class, account, hook)
+
+    async def _note_refused(self, name: str, error: Exception) -> None:
+        """Note, at most every ten minutes, that hooks at the address of all accounts are refused: the operator is told.
+
+        Nobody else would be: no cafe has a part in it, and their sales come late, with the next poll.
+        """
+        now = self._store.clock.now()
+        if (
+            isinstance(error, Forged | NotConfigured)
+            and self._refused_noted.get(name, 0) <= now - _RECORD_REFUSED_EVERY
+        ):
+            self._refused_noted[name] = now
+            await self._store.write(lambda tx: counters.set_counters(tx, {f"{REFUSED_HOOKS}{name}": now}))
 
     async def _for_account(
         self, connector_class: type[Connector[BaseModel]], account: Account, hook: HookRequest
@@ -102,20 +120,42 @@ class HookReceiver:
         if not joined:
             await self._store.write(lambda tx: counters.raise_counter(tx, UNKNOWN_ACCOUNT))
             return connector_class.hook_answer
-        answers: list[Answer] = []
+        if account.hook_name is not None:
+            joined, refusal = await self._of_signed_name(name, joined, account.hook_name)
+            if not joined:
+                return refusal
+        answers: list[tuple[Connection, Answer]] = []
         counted: set[str] = set()
-        for connection in joined:
+        for group in _reading_alike(joined):
             # a business that has several connections of the account was sent the hook once
-            is_first = connection.business_id not in counted
-            answers.append(await self._take(connection, hook, is_own_address=False, counts_bytes=is_first))
-            counted.add(connection.business_id)
-        return _joint_answer(joined, answers)
+            is_first = group[0].business_id not in counted
+            answer = await self._take(group[0], hook, others=group[1:], is_own_address=False, counts_bytes=is_first)
+            answers.append((group[0], answer))
+            counted.add(group[0].business_id)
+        return _joint_answer(answers)
+
+    async def _of_signed_name(
+        self, name: str, joined: Sequence[Connection], hook_name: str
+    ) -> tuple[list[Connection], Answer]:
+        """Keep the connections whose account the till signs by that name; with none left, the answer says why."""
+        kept = [connection for connection in joined if connection.account.hook_name == hook_name]
+        # connected before this was asked; the till sends again, and by then the account has been asked
+        unknown = [connection.id for connection in joined if connection.account.hook_name is None]
+        error: _Unproven = NotConfigured("what hooks call this account") if unknown else Forged("another account's")
+        if not kept:
+            self._count_unproven(name, error, joined[0])
+            for connection_id in unknown:
+                await self._store.write(partial(connections.schedule.check_account_soon, connection_id=connection_id))
+        return kept, _unproven_answer(error)
 
     async def for_connection(self, name: str, token: str, hook: HookRequest) -> Answer:
         """Take a hook at a connection's own address."""
         connection = await self._connection_at(name, token)
         if connection is None:
             return await self._for_draft(name, token, hook)
+        if not type(self._tills.of(connection)).can("prove"):
+            # its till posts to one address for all accounts, and proves itself there
+            return await self.for_connector(name, hook)
         if hook.method in ("GET", "HEAD"):  # some tills look whether an address answers before they save it
             return self._tills.of(connection).hook_answer
         return await self._take(connection, hook)
@@ -156,11 +196,18 @@ class HookReceiver:
     # One connection's hook
 
     async def _take(
-        self, connection: Connection, hook: HookRequest, *, is_own_address: bool = True, counts_bytes: bool = True
+        self,
+        connection: Connection,
+        hook: HookRequest,
+        *,
+        others: Sequence[Connection] = (),
+        is_own_address: bool = True,
+        counts_bytes: bool = True,
     ) -> Answer:
-        """Prove a hook, write down what it says to one connection, and answer it.
+        """Prove a hook, write down what it says to one connection and to `others` that read alike, and answer it.
 
-        A hook that is proven and cannot be read is kept, and accepted: sent again it would be as unreadable.
+        A hook at the address of all accounts has been proven in `route`. One that is proven and cannot be read is kept,
+        and accepted: sent again it would be as unreadable.
         """
         # before the proof, which costs more than this: a flood at one address must not take the time of others
         if wait := self._rates.wait(connection.id, connection.business_id):
@@ -168,7 +215,9 @@ class HookReceiver:
         try:
             till = self._tills.of(connection)
             key = settings_key(connection)
-            received = await self._runner.receive(till, key, hook, tenant=connection.business_id)
+            received = await self._runner.receive(
+                till, key, hook, tenant=connection.business_id, proven=not is_own_address
+            )
         except (Forged, NotConfigured, NotSupported, NoConnector, BadPayload) as error:
             # whoever knows a connection's own address may be its till with another secret: the cafe is told
             if is_own_address:
@@ -185,7 +234,7 @@ class HookReceiver:
             return _later_answer(connection.connector, error)
         # only what is proven counts: whoever guesses uses up nothing that the till may send
         self._rates.count(connection.id, len(hook.body) if counts_bytes else 0, connection.business_id)
-        await self._effects.leave(connection, received, hook)
+        await self._effects.leave(connection, received, hook, others)
         return till.hook_answer
 
     async def _refuse_beyond_quota(self, connection: Connection, wait: int) -> Answer:
@@ -256,14 +305,25 @@ def _collect(tx: Transaction, name: str, token: str, hook: HookRequest | None) -
 # Answers
 
 
-def _joint_answer(joined: Sequence[Connection], answers: Sequence[Answer]) -> Answer:
+def _reading_alike(joined: Sequence[Connection]) -> list[list[Connection]]:
+    """Group connections by how they read their account, in each group one that works first: it follows hints for all.
+
+    One read serves a group, which is of one business; connections that do not know yet how they read are groups of
+    their own.
+    """
+    groups: dict[tuple[str, str], list[Connection]] = {}
+    for connection in joined:
+        groups.setdefault((connection.business_id, connection.read_key or connection.id), []).append(connection)
+    return [sorted(group, key=lambda connection: connection.health not in WORKING) for group in groups.values()]
+
+
+def _joint_answer(answers: Sequence[tuple[Connection, Answer]]) -> Answer:
     """Choose the one answer to a hook that several connections took."""
     # A connection that works and could not take the hook has the till send it again: the others see it twice then,
     # which changes nothing. One that a person paused, or whose secrets are refused, holds nobody up.
-    working = [
-        answer for connection, answer in zip(joined, answers, strict=True) if connection.health in WORKING
-    ] or answers
-    return next((answer for answer in working if answer.status >= 300), working[0])
+    working = [answer for connection, answer in answers if connection.health in WORKING]
+    counted = working or [answer for _, answer in answers]
+    return next((answer for answer in counted if answer.status >= 300), counted[0])
 
 
 def _unproven_answer(error: _Unproven) -> Answer:

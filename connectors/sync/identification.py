@@ -242,7 +242,7 @@ def _apply(
     answer: _CardFound | _NoCard,
 ) -> str | None:
     """Bind a sale to the card and plan it, or settle that there is none; return what it waits for then."""
-    why = entitlement(row, ledger.sales.newest_content(tx, row), rule, connection.account.zone).why
+    why = entitlement(row, ledger.sales.newest_content(tx, row), rule, connection.zone_of(row.location_id)).why
     # a card that was made for another sale's rule gives nothing to a sale whose rule skips whoever has none
     is_issued_for_others = (
         isinstance(answer, _CardFound) and answer.issued and rule.unknown_customer is UnknownCustomer.skip

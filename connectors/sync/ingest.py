@@ -301,11 +301,11 @@ class _IngestTransaction:
         # said by a person, or erased: no till's snapshot undoes that
         if not (row.claimed or row.anonymous):
             row.customer_hash = self._customer_hash(snapshot, sale.customer) if sale.customer else None
-        row.stamps_by_plugin = self._stamps_by_plugin(connection.facts(), sale, self._rule(row).rule)
+        row.stamps_by_plugin = self._stamps_by_plugin(connection.facts(sale.location_id), sale, self._rule(row).rule)
         self._batch.mark_changed(row)
         self._batch.add_version(row, sale, snapshot.ticket, snapshot.source, self._arrival(snapshot))
         self._plan(row, snapshot)
-        self._tx.events.append(SaleIngested(connection.facts(), sale))
+        self._tx.events.append(SaleIngested(connection.facts(sale.location_id), sale))
         return Outcome.stored
 
     def _admit(self, row: SaleRow, snapshot: Snapshot) -> None:
@@ -317,7 +317,7 @@ class _IngestTransaction:
 
     def _plan(self, row: SaleRow, snapshot: Snapshot) -> None:
         connection, version = snapshot.connection, self._rule(row)
-        earned = entitlement(row, snapshot.sale, version.rule, connection.account.zone)
+        earned = entitlement(row, snapshot.sale, version.rule, connection.zone_of(row.location_id))
         row.stamps, row.rule_number = earned.stamps, version.number
         self._batch.mark_changed(row)
         self._bind_or_search(row, snapshot.sale.customer)

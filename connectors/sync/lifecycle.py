@@ -6,9 +6,10 @@ account a location belongs to at most one connection. All of it happens in the c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from connector_sdk.connector import TillAccount
+from connector_sdk.authorisation import Grant
+from connector_sdk.connector import Location, TillAccount
 from connector_sdk.messages import Message
 from connector_sdk.rule import StampRule
 from connectors.domain.connection import Connection, Health, describe_scope, share_location
@@ -104,11 +105,26 @@ def edit(tx: Transaction, connection_id: str, change: ConnectionChange, rule: St
     for message_id in _edited(before, change):
         ledger.journal.write(tx, connection_id, Message(message_id))
     # the way out of both states is a new token or key: there is nothing else to press
-    has_new_secrets = change.settings is not None or change.sevenstamp_key is not None
+    has_new_secrets = any(part is not None for part in (change.settings, change.grant, change.sevenstamp_key))
     if has_new_secrets and before.health in (Health.needs_authorisation, Health.failing):
         connections.registry.set_health(tx, connection_id, Health.active, None)
     tx.wakeups.update({Wakeup.poll, Wakeup.deliver})
     return connections.registry.get(tx, connection_id)
+
+
+def leave_out_venue(tx: Transaction, connection_id: str, venue: Location) -> None:
+    """Note that a person left a venue to nobody, so that it is not asked about again. Raises `NotFound`."""
+    connection = connections.registry.get(tx, connection_id)
+    connections.registry.leave_out(tx, connection, venue.id)
+    ledger.journal.write(tx, connection_id, Message("venue.left_out", {"place": venue.name}))
+
+
+def authorise(tx: Transaction, connection_id: str, grant: Grant, settings: Mapping[str, object] | None) -> Connection:
+    """Give a connection what a till's consent granted; `settings`, where they change with it, hold no token any more.
+
+    Raises `NotFound`.
+    """
+    return edit(tx, connection_id, ConnectionChange(grant=grant, settings=settings))
 
 
 def _edited(before: Connection, change: ConnectionChange) -> list[str]:
@@ -116,7 +132,8 @@ def _edited(before: Connection, change: ConnectionChange) -> list[str]:
     changed = {
         "connection.edited.title": change.title is not None and change.title != before.title,
         "connection.edited.locations": change.scope is not None and change.scope != before.scope,
-        "connection.edited.till": change.settings is not None,
+        "connection.authorised": change.grant is not None,
+        "connection.edited.till": change.settings is not None and change.grant is None,
         "connection.edited.key": change.sevenstamp_key is not None,
     }
     return [message_id for message_id, is_changed in changed.items() if is_changed]

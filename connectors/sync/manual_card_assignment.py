@@ -37,7 +37,7 @@ def assign_card(
     batch = SaleBatch.load(tx, [sale_id])
     row = _assignable(batch.rows.get(sale_id), connection)
     rule = rule_for(row, connections.rules.of_connection(tx, row.rule_of or row.connection_id)).rule
-    why = entitlement(row, ledger.sales.newest_content(tx, row), rule, connection.account.zone).why
+    why = entitlement(row, ledger.sales.newest_content(tx, row), rule, connection.zone_of(row.location_id)).why
     row.claimed, row.anonymous = 1, 0  # somebody says anew whose it is
     row.customer_hash = tx.vault.hash("claim", connection.business_id, card.id)
     bind_card(batch, row, card)

@@ -58,9 +58,9 @@ def target(row: SaleRow) -> int:
 
 
 def day_of(row: SaleRow, connection: Connection) -> str:
-    """Return the venue's calendar day on which the receipt was closed (`2026-11-23`)."""
+    """Return the calendar day, in the zone of its location, on which the receipt was closed (`2026-11-23`)."""
     closed: datetime = moment(row.closed_at if row.closed_at is not None else row.changed_at)
-    return closed.astimezone(ZoneInfo(connection.account.zone)).date().isoformat()
+    return closed.astimezone(ZoneInfo(connection.zone_of(row.location_id))).date().isoformat()
 
 
 @dataclass(frozen=True, slots=True)

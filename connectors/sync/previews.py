@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel
 
-from connector_sdk.connector import Connector
+from connector_sdk.connector import Connector, TillAccount
 from connector_sdk.errors import NotSupported
 from connector_sdk.rule import StampRule
 from connector_sdk.sale import Sale, SaleStatus
@@ -65,7 +65,7 @@ class Forecast:
 
 async def read_recent(till: Connector[BaseModel], now: datetime) -> RecentReceipts:
     """Read back a day, or more until there are enough receipts. Raises `ConnectorError`."""
-    if not (till.can("look_back") or till.can("poll")):
+    if not (till.can("history") or till.can("poll")):
         return RecentReceipts((), 0, "nothing")
     sales: dict[str, Sale] = {}
     try:
@@ -82,7 +82,7 @@ async def read_recent(till: Connector[BaseModel], now: datetime) -> RecentReceip
 async def _read_closed(till: Connector[BaseModel], since: datetime) -> dict[str, Sale]:
     """Read the receipts closed since a moment, by id: of one that comes twice, the later state counts."""
     sales: dict[str, Sale] = {}
-    async for page in till.look_back(since):
+    async for page in till.history(since):
         for sale in page.sales:
             if sale.status is SaleStatus.closed and sale.closed_at is not None and sale.closed_at >= since:
                 sales[sale.receipt_id] = sale
@@ -107,10 +107,10 @@ def card_operations(sale: Sale, earned: Earned) -> int:
     return int(bool(sale.customer and earned.stamps)) + len(sale.redeem_codes)
 
 
-def forecast(recent: RecentReceipts, rule: StampRule, zone: str, scope: tuple[str, ...]) -> Forecast:
+def forecast(recent: RecentReceipts, rule: StampRule, account: TillAccount, scope: tuple[str, ...]) -> Forecast:
     """Work out what the rule would have given, at the locations of a scope (all, where it is empty)."""
     receipts = [
-        ForecastReceipt(sale, stamps_for(sale, rule, zone))
+        ForecastReceipt(sale, stamps_for(sale, rule, account.zone_of(sale.location_id)))
         for sale in recent.sales
         if not scope or sale.location_id in scope
     ]

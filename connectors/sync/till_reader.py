@@ -1,4 +1,4 @@
-"""Reading tills: polls, look-backs, fetches of hinted receipts and backfills, all handed to ingest.
+"""Reading tills: polls, second looks, fetches of hinted receipts and backfills, all handed to ingest.
 
 Owns checkpoints and what a till's failure does to its connection; when to read is `connectors.runtime.scheduler`'s.
 """
@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from connector_sdk.connector import Connector
 from connector_sdk.errors import BadPayload, ConnectorError, MissingRight, NotAuthorised, NotSupported, RateLimited
 from connector_sdk.messages import Message
-from connector_sdk.sale import Checkpoint, Sale, SalePage, SaleStatus, Unreadable
+from connector_sdk.sale import Sale, SalePage, SaleStatus, Unreadable
 from connectors.domain.clock import DAY, SECOND, micros, moment
 from connectors.domain.connection import Connection, Health
 from connectors.store import connections, inbox, ledger
@@ -27,7 +27,8 @@ from connectors.store.engine import Store, Transaction
 from connectors.store.errors import StoreError
 from connectors.store.inbox.hints import DueHint
 from connectors.store.inbox.unreadable import Origin
-from connectors.sync import health
+from connectors.sync import health, venues
+from connectors.sync.account_checks import AccountChecker
 from connectors.sync.ingest import Ingestor
 from connectors.sync.snapshots import Outcome, Snapshot, Source
 from connectors.sync.tills import Tills
@@ -70,64 +71,65 @@ class _FetchedReceipt:
 
     connection: Connection
     hint: DueHint
-    snapshot: Snapshot | None
+    sale: Sale | None
+    snapshots: Sequence[Snapshot]
+    """The receipt for each connection that takes it in: mostly one."""
 
 
 class TillReader:
     """Reads tills for connections."""
 
-    def __init__(self, store: Store, tills: Tills, ingestor: Ingestor) -> None:
+    def __init__(self, store: Store, tills: Tills, ingestor: Ingestor, accounts: AccountChecker) -> None:
         self._store = store
         self._tills = tills
         self._ingestor = ingestor
+        self._accounts = accounts
 
-    # Polls and look-backs
+    # Polls and second looks
 
     async def poll(self, turn: DueRead) -> ReadResult:
-        """Read what changed since the checkpoint less the overlap."""
-        connection = turn.connection
-        since = Checkpoint(at=moment((connection.checkpoint_at or connection.began_at) - OVERLAP))
-        return await self._read(turn, lambda till: till.poll(since), Source.poll)
+        """Read what changed since the checkpoint less the overlap, for all connections that read alike."""
+        readers = await self._readers(turn.connection)
+        since = moment(min(reader.checkpoint_at or reader.began_at for reader in readers) - OVERLAP)
+        result = await self._read(turn, readers, lambda till: till.poll(since), Source.poll)
+        await self._accounts.check_if_due(turn.connection)
+        return result
 
     async def look_back(self, turn: DueRead) -> ReadResult:
-        """Read the last three days whole, and all days on which no look-back was made."""
-        connection = turn.connection
-        result = await self._read(turn, lambda till: till.look_back(self._lookback_from(connection)), Source.lookback)
-        await self._learn_hook_name(connection)
+        """Read the last three days whole, and all days on which no second look was made."""
+        readers = await self._readers(turn.connection)
+        since = min(self._lookback_from(reader) for reader in readers)
+        result = await self._read(turn, readers, lambda till: till.history(since), Source.lookback)
+        await self._accounts.check_if_due(turn.connection)
         return result
 
     def _lookback_from(self, connection: Connection) -> datetime:
-        """Return the beginning of the first business day to look back on, in the venue's zone."""
+        """Return the beginning of the first business day to look back on, in the account's zone."""
         now = self._store.clock.now()
         last = min(connection.last_lookback_at or now, now)  # a clock that was put back must not skip days
         earliest = max(last - _LOOKBACK_DAYS * DAY, now - _LOOKBACK_MOST_DAYS * DAY)
         zone = ZoneInfo(connection.account.zone)
         return moment(earliest).astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0)
 
-    async def _learn_hook_name(self, connection: Connection) -> None:
-        """Ask once what the till's hooks call an account: connections from before this was asked do not know it."""
-        connector_class = self._tills.classes.get(connection.connector)
-        if connection.account.hook_name or connector_class is None or not connector_class.can("route"):
-            return
-        try:
-            account = await self._tills.of(connection).check()
-        except Exception as error:  # noqa: BLE001 - a plugin may raise anything; the next look-back asks again
-            log.info("connection %s: its account could not be asked: %s", connection.id, type(error).__name__)
-            return
-        name = account.hook_name
-        if name:
-            await self._store.write(lambda tx: connections.registry.set_hook_name(tx, connection.id, name))
+    async def _readers(self, connection: Connection) -> list[Connection]:
+        """Return the connections for which one read of the till serves: this one first."""
+        return await self._store.read(lambda tx: connections.schedule.readers_alike(tx, connection))
 
     async def _read(
-        self, turn: DueRead, pages: Callable[[Connector[BaseModel]], AsyncIterator[SalePage]], source: Source
+        self,
+        turn: DueRead,
+        readers: Sequence[Connection],
+        pages: Callable[[Connector[BaseModel]], AsyncIterator[SalePage]],
+        source: Source,
     ) -> ReadResult:
         """Ingest a read page by page; what came before a failure stays ingested."""
         connection, result = turn.connection, ReadResult()
+        ids = [reader.id for reader in readers]
         try:
             async for page in pages(self._tills.of(connection)):
                 await self._ingest_page(turn, page, source, result)
                 if source is Source.poll:
-                    await self._set_checkpoint(connection, page)
+                    await self._set_checkpoint(ids, page)
         except NotSupported:
             return result
         except StoreError:
@@ -136,30 +138,33 @@ class TillReader:
             await self._report_failure(connection, error)
             return result
         is_lookback = source is Source.lookback
-        await self._store.write(lambda tx: health.record_read(tx, connection.id, lookback=is_lookback))
+        await self._store.write(lambda tx: health.record_read(tx, ids, lookback=is_lookback))
         return result
 
-    async def _set_checkpoint(self, connection: Connection, page: SalePage) -> None:
-        """Move the checkpoint to where a page ends, where it has one."""
-        # A checkpoint promises that everything that changed before it was yielded. So it is written only after its
-        # page was ingested and what could not be read of it is kept: a host that dies in between reads the page
-        # again. Only polls move it, for a look-back is not ordered by when receipts changed.
-        if page.checkpoint is None:
+    async def _set_checkpoint(self, ids: Sequence[str], page: SalePage) -> None:
+        """Move the checkpoint of the connections that were read to where a page ends, where it says so."""
+        # It promises that everything that changed before it was yielded. So it is written only after its page was
+        # ingested and what could not be read of it is kept: a host that dies in between reads the page again. Only
+        # polls move it, for a second look is not ordered by when receipts changed.
+        if page.complete_until is None:
             return
-        at = micros(page.checkpoint.at)
-        await self._store.write(lambda tx: connections.schedule.set_checkpoint(tx, connection.id, at))
+        at = micros(page.complete_until)
+        await self._store.write(lambda tx: connections.schedule.set_checkpoint(tx, ids, at))
 
     async def _ingest_page(self, turn: DueRead, page: SalePage, source: Source, result: ReadResult) -> None:
         connection = turn.connection
         can_fetch = self._tills.classes[connection.connector].can("fetch")
-        snapshots = [Snapshot(connection, sale, source, turn.ticket, can_fetch) for sale in page.sales]
+        targets = await self._store.read(lambda tx: venues.targets(tx, connection, page.sales))
+        snapshots = [Snapshot(target, sale, source, turn.ticket, can_fetch) for target, sale in targets.taken]
         outcomes = await self._ingestor.ingest(snapshots)
         await self._ingestor.keep(connection, page.unreadable, Origin.read)
+        if targets.uncovered:
+            await self._store.write(lambda tx: venues.note_uncovered(tx, connection, targets.uncovered))
         result.receipts.update(sale.receipt_id for sale in page.sales)
         result.unreadable += len(page.unreadable)
         result.stored += outcomes.count(Outcome.stored)
-        if page.checkpoint is not None:
-            result.at = page.checkpoint.at
+        if page.complete_until is not None:
+            result.at = page.complete_until
 
     async def _report_failure(self, connection: Connection, error: Exception) -> None:
         """Decide what a failed read says about the connection."""
@@ -183,6 +188,16 @@ class TillReader:
         if isinstance(error, MissingRight):
             reason = Message("why.missing_right", {"right": error.right})
         await self._store.write(lambda tx: health.report_unwell(tx, connection, Health.needs_authorisation, reason))
+
+    # Access
+
+    def tills_read_daily(self) -> list[str]:
+        """List the connectors whose polls see every change: their second look is one a day."""
+        return self._tills.with_complete_polls()
+
+    async def renew(self, connection_id: str) -> None:
+        """Renew what the till's consent gave a connection, if that is due. Raises what `Renewer.renew` does."""
+        await self._tills.renewer.renew(connection_id)
 
     # Hints
 
@@ -220,19 +235,24 @@ class TillReader:
 
     async def _ingest_fetched(self, connection: Connection, hint: DueHint, sale: Sale | None) -> Outcome | None:
         """Ingest what a fetch showed, together with what others brought meanwhile, and settle its hint."""
-        snapshot = Snapshot(connection, sale, Source.hint, hint.ticket) if sale is not None else None
+        targets = venues.Targets()
+        if sale is not None:
+            targets = await self._store.read(lambda tx: venues.targets(tx, connection, [sale]))
+        snapshots = [Snapshot(target, shown, Source.hint, hint.ticket) for target, shown in targets.taken]
+        if targets.uncovered:
+            await self._store.write(lambda tx: venues.note_uncovered(tx, connection, targets.uncovered))
         try:
-            return await self._store.gather(self._settle_hints, _FetchedReceipt(connection, hint, snapshot))
+            return await self._store.gather(self._settle_hints, _FetchedReceipt(connection, hint, sale, snapshots))
         except StoreError:
             raise
         except Exception:  # noqa: BLE001 - ingest keeps, for a person, what it cannot take in
-            outcomes = await self._ingestor.ingest([snapshot] if snapshot else [])
+            outcomes = await self._ingestor.ingest(snapshots)
             await self._store.write(lambda tx: inbox.hints.finish(tx, [hint]))
             return outcomes[0] if outcomes else None
 
     def _settle_hints(self, tx: Transaction, fetched: Sequence[_FetchedReceipt]) -> list[Outcome | None]:
         """Ingest what was fetched and delete its hints, in one transaction."""
-        batches = [[receipt.snapshot] if receipt.snapshot else [] for receipt in fetched]
+        batches = [receipt.snapshots for receipt in fetched]
         outcomes = [batch[0] if batch else None for batch in self._ingestor.ingest_together(tx, batches)]
         finished: list[DueHint] = []
         for receipt, outcome in zip(fetched, outcomes, strict=True):
@@ -260,7 +280,7 @@ class TillReader:
 
     async def history(self, connection: Connection, since: datetime) -> AsyncIterator[SalePage]:
         """Yield the pages of a till's history since a day, and ingest nothing. Raises `ConnectorError`."""
-        async for page in self._tills.of(connection).look_back(since):
+        async for page in self._tills.of(connection).history(since):
             yield page
 
 
@@ -272,8 +292,7 @@ def _pause_asked_for(error: Exception) -> float | None:
 def _shows_nothing_new(receipt: _FetchedReceipt, outcome: Outcome | None) -> bool:
     """Say whether a fetch shows less than the till has said before, so that it is asked again."""
     # either the till said "closed" before it can show that, or it shows an older state than it has pushed
-    snapshot = receipt.snapshot
-    is_not_closed_yet = snapshot is None or snapshot.sale.status is SaleStatus.open
+    is_not_closed_yet = receipt.sale is None or receipt.sale.status is SaleStatus.open
     return (receipt.hint.closed and is_not_closed_yet) or outcome is Outcome.lost
 
 

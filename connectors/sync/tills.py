@@ -14,11 +14,15 @@ from typing import get_args
 import httpx
 from pydantic import BaseModel, SecretStr
 
-from connector_sdk.connector import Connector, OperatorSettings, TillAccount
+from connector_sdk.authorisation import Credentials, Token
+from connector_sdk.connector import Connector, TillAccount
 from connector_sdk.errors import ConnectorError
 from connector_sdk.http import production_transport
 from connectors.domain.connection import Connection
-from connectors.store.vault import Vault
+from connectors.store import connections
+from connectors.store.engine import Store
+from connectors.sync.operator_settings import app_settings
+from connectors.sync.renewals import RenewedCredentials, Renewer
 
 ConnectorClasses = Mapping[str, type[Connector[BaseModel]]]
 _MOST_INSTANCES = 5000
@@ -41,13 +45,34 @@ class Tills:
     """Connector instances by connection."""
 
     def __init__(
-        self, classes: ConnectorClasses, vault: Vault, *, transport: httpx.AsyncBaseTransport | None = None
+        self, classes: ConnectorClasses, store: Store, *, transport: httpx.AsyncBaseTransport | None = None
     ) -> None:
         self.classes = classes
-        self._vault = vault
+        self._vault = store.vault
         self._transport = transport
+        self.renewer = Renewer(store, classes, self.transport)
         self._instances: dict[str, _Instance] = {}
         self._closing: set[asyncio.Task[None]] = set()
+
+    def with_complete_polls(self) -> list[str]:
+        """List the connectors whose polls see every change: their second look is one a day."""
+        return [name for name, connector_class in self.classes.items() if connector_class.poll_sees_every_change]
+
+    def read_key(self, connection: Connection, account: TillAccount) -> str:
+        """Return what is the same for connections that read an account in the same way."""
+        values: dict[str, object] = json.loads(self._vault.decrypt(connection.settings))
+        return self.read_key_of(connection.connector, values, account)
+
+    def read_key_of(self, name: str, values: Mapping[str, object], account: TillAccount) -> str:
+        """Return what is the same for settings that read an account in the same way.
+
+        That is so where they agree in all but secrets, and where what lets them in shows them the same venues: one read
+        then serves all of them.
+        """
+        secret = secret_fields(self.classes[name])
+        known = {field: str(value) for field, value in values.items() if field not in secret and value is not None}
+        venues = sorted(location.id for location in account.locations)
+        return self._vault.hash("read key", json.dumps([sorted(known.items()), venues]))
 
     def of(self, connection: Connection) -> Connector[BaseModel]:
         """Return the connector of a connection, as its settings are in `connection`.
@@ -59,7 +84,7 @@ class Tills:
             return former.connector
         values: dict[str, object] = json.loads(self._vault.decrypt(connection.settings))
         # built before the former one goes: where the new settings do not fit, that one stays
-        connector = self.build(connection.connector, values, connection.account)
+        connector = self.build(connection.connector, values, connection.account, self.credentials_of(connection))
         if former is not None:
             self._close_later(former.connector)
         elif len(self._instances) >= _MOST_INSTANCES:
@@ -67,18 +92,31 @@ class Tills:
         self._instances[connection.id] = _Instance(connection.generation, connector)
         return connector
 
+    def credentials_of(self, connection: Connection) -> Credentials | None:
+        """Return what a connection's consent granted, renewed as needed; `None` where a token was pasted."""
+        grant = connections.stored_grants.of_connection(self._vault, connection)
+        return RenewedCredentials(connection.id, grant, self.renewer) if grant is not None else None
+
     def build(
-        self, name: str, values: Mapping[str, object], account: TillAccount | None = None
+        self,
+        name: str,
+        values: Mapping[str, object],
+        account: TillAccount | None = None,
+        credentials: Credentials | None = None,
     ) -> Connector[BaseModel]:
         """Build a connector from settings in the clear. Raises `NoConnector`, and `pydantic.ValidationError`."""
         connector_class = self.classes.get(name)
         if connector_class is None:
             raise NoConnector(f"the connector {name!r} is not here: see `connectors plugins`")
-        if self._transport is None:
-            self._transport = production_transport()
         settings = connector_class.settings_model.model_validate(dict(values))
         app = app_settings(connector_class)
-        return connector_class(settings, app=app, account=account, transport=self._transport)
+        return connector_class(settings, app=app, account=account, credentials=credentials, transport=self.transport())
+
+    def transport(self) -> httpx.AsyncBaseTransport:
+        """Return what calls all tills, made at its first use."""
+        if self._transport is None:
+            self._transport = production_transport()
+        return self._transport
 
     def _close_later(self, connector: Connector[BaseModel]) -> None:
         """Close a connector in a task of its own: whoever asked for the new one does not wait for it."""
@@ -87,19 +125,17 @@ class Tills:
         task.add_done_callback(self._closing.discard)
 
     async def aclose(self) -> None:
-        """Close all connectors, and the transport that they share."""
+        """Close all connectors, after what is being renewed, and the transport that they share."""
+        await self.renewer.aclose()
         for instance in self._instances.values():
             await instance.connector.aclose()
         if self._transport is not None:
             await self._transport.aclose()
 
 
-def app_settings(connector_class: type[Connector[BaseModel]]) -> OperatorSettings:
-    """Return what the operator set for all of a connector's connections, from its own environment variables.
-
-    `None` where the connector has no such settings.
-    """
-    return connector_class.app_model() if connector_class.app_model is not None else None
+def token_fields(connector_class: type[Connector[BaseModel]]) -> set[str]:
+    """Return the names of the settings into which a cafe pastes what lets us in."""
+    return {way.field for way in connector_class.authorisation if isinstance(way, Token)}
 
 
 def secret_fields(connector_class: type[Connector[BaseModel]]) -> set[str]:

@@ -13,7 +13,6 @@ from functools import partial
 from pydantic import BaseModel, ValidationError
 
 from connector_sdk.connector import Connector
-from connector_sdk.errors import BadPayload
 from connector_sdk.hooks import AccountChanged, HookRequest, Received, Sales
 from connector_sdk.messages import Message
 from connector_sdk.sale import Sale
@@ -149,11 +148,8 @@ class UnreadRetrier:
             return _Reading(unread=(StillUnread(None, received.reason),))
         if isinstance(received, Sales):
             return await self._ingest(hook, received)
-        if isinstance(received, AccountChanged):
-            if hook.arrived_at <= connection.authorised_at:
-                return _Reading()  # old news of an account that was authorised anew since
-            if why := self._effects.why_unfit(connection, received):
-                return _Reading(unread=(StillUnread(None, BadPayload("settings", why)),))
+        if isinstance(received, AccountChanged) and hook.arrived_at <= connection.authorised_at:
+            return _Reading()  # old news of an account that was authorised anew since
         await self._effects.apply(connection, received, hook.request)
         return _Reading()
 

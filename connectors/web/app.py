@@ -49,12 +49,12 @@ def _add_hooks(app: FastAPI, host: Host) -> None:
 
     @app.api_route("/hooks/tills/{connector}", methods=_METHODS)
     async def connector_hook(connector: str, request: Request) -> Response:
-        hook = await _hook(request)
+        hook = await _hook(request, host.public_url)
         return _response(await host.hooks.for_connector(connector, hook) if hook else _TOO_LARGE)
 
     @app.api_route("/hooks/tills/{connector}/{token}", methods=_METHODS)
     async def connection_hook(connector: str, token: str, request: Request) -> Response:
-        hook = await _hook(request)
+        hook = await _hook(request, host.public_url)
         return _response(await host.hooks.for_connection(connector, token, hook) if hook else _TOO_LARGE)
 
 
@@ -76,7 +76,7 @@ def _add_probes(app: FastAPI, host: Host) -> None:
 _TOO_LARGE = Answer(413, b'{"error":"a hook has at most 256 KiB"}')
 
 
-async def _hook(request: Request) -> HookRequest | None:
+async def _hook(request: Request, public_url: str) -> HookRequest | None:
     """Return the request with its body, or `None` where that is over the bound."""
     try:
         body = await read_body(request, MOST_BODY)
@@ -89,6 +89,8 @@ async def _hook(request: Request) -> HookRequest | None:
         {name.lower(): value for name, value in request.headers.items()},
         dict(request.query_params),
         body,
+        # as the operator has it: what a proxy, or whoever sends, says of the host's name counts for nothing
+        f"{public_url}{request.url.path}" + (f"?{request.url.query}" if request.url.query else ""),
     )
 
 

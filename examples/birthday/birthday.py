@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 from zoneinfo import ZoneInfo
 
-from connector_sdk import ConnectionFacts, Sale, hookimpl
+from connector_sdk import Sale, hookimpl
+from connector_sdk.hookspecs import ConnectionFacts
 
 
 @hookimpl

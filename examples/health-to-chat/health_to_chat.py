@@ -10,7 +10,8 @@ import os
 
 import httpx
 
-from connector_sdk import ConnectionFacts, hookimpl
+from connector_sdk import hookimpl
+from connector_sdk.hookspecs import ConnectionFacts
 
 log = logging.getLogger(__name__)
 MARKS = {"active": "🟢", "paused": "⏸", "failing": "🟠", "needs_authorisation": "🔴"}

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from pydantic import SecretStr
 
-from connector_sdk import BadPayload, Checkpoint, MissingRight, NotAuthorised, RateLimited, Sale, TillUnavailable
+from connector_sdk import BadPayload, MissingRight, NotAuthorised, RateLimited, Sale, TillUnavailable
 from connectors.cli.servers import serving
 from poster_connector import PosterConnector
 from poster_connector.sandbox import Account, PosterSandbox
@@ -36,11 +36,11 @@ async def connected(sandbox: tuple[Account, str], **settings: bool) -> PosterCon
 
 
 async def polled(till: PosterConnector, since: datetime) -> list[Sale]:
-    return [sale async for page in till.poll(Checkpoint(at=since)) for sale in page.sales]
+    return [sale async for page in till.poll(since) for sale in page.sales]
 
 
 async def looked_back(till: PosterConnector, since: datetime) -> list[Sale]:
-    return [sale async for page in till.look_back(since) for sale in page.sales]
+    return [sale async for page in till.history(since) for sale in page.sales]
 
 
 async def test_the_account(sandbox: tuple[Account, str]) -> None:

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import pytest
 
-from connector_sdk import Checkpoint, Connector, ConnectorInfo, SalePage, TillAccount
+from connector_sdk import Connector, ConnectorInfo, SalePage, TillAccount
 from connector_sdk.testing import BEHAVIOURS, Conformance, Level, Outcome, Report, TillStub, examine
 from connector_sdk.testing.suite import judge, unknown_excuses
 from connectors.plugins import CONFORMANCE
@@ -67,18 +67,18 @@ async def test_a_broken_twin_fails_by_the_behaviour_it_breaks(name: str) -> None
 class PromisesAtItsEnd(ServeConnector):
     """Sets its checkpoint to the end of the read, and misses what changed meanwhile."""
 
-    async def poll(self, since: Checkpoint | None) -> AsyncIterator[SalePage]:
+    async def poll(self, since: datetime) -> AsyncIterator[SalePage]:
         async for page in super().poll(since):
             yield page.model_copy(update={"checkpoint": None})
-        yield SalePage(checkpoint=Checkpoint(at=datetime.now(UTC)))
+        yield SalePage(complete_until=datetime.now(UTC))
 
 
 class ListsByClosing(ServeConnector):
     """Lists receipts by when they were closed, and misses late refunds."""
 
-    async def poll(self, since: Checkpoint | None) -> AsyncIterator[SalePage]:
+    async def poll(self, since: datetime) -> AsyncIterator[SalePage]:
         async for page in super().poll(since):
-            recent = tuple(sale for sale in page.sales if not since or (sale.closed_at or since.at) >= since.at)
+            recent = tuple(sale for sale in page.sales if (sale.closed_at or since) >= since)
             yield page.model_copy(update={"sales": recent})
 
 

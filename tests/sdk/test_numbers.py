@@ -11,7 +11,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from connector_sdk import BadPayload, Sale, decimal_of, quantity_of, whole_of
+from connector_sdk import BadPayload, Sale, decimal_of, quantity_of
+from connector_sdk.numbers import whole_of
 from poster_connector.mapping import sale_of as poster_sale
 from poster_connector.settings import PosterSettings
 from serve_connector.mapping import sale_of as serve_sale

@@ -20,7 +20,7 @@ from connector_sdk import (
     TillClient,
     TillUnavailable,
 )
-from connector_sdk.http import exchange, production_transport
+from connector_sdk.http import production_transport, send
 from tests.virtual_time import VirtualLoop, run
 
 TOKEN = "861052:02391570ff9af128e93c5a771055ba88"
@@ -29,7 +29,6 @@ TOKEN = "861052:02391570ff9af128e93c5a771055ba88"
 def client(**options: Any) -> TillClient:
     """Build a client of a till at `till.test`; `options` replace or add arguments of `TillClient`."""
     defaults: dict[str, Any] = {
-        "judge": lambda _answer: None,
         "limit": RateLimit(1000),
         "secrets": [TOKEN],
         "query": {"token": TOKEN},
@@ -44,7 +43,7 @@ async def test_a_read_is_tried_again_and_the_token_goes_along() -> None:
     route = respx.get("https://till.test/api/x").mock(
         side_effect=[httpx.ConnectError("no"), httpx.Response(502), httpx.Response(200, json={"a": 1})]
     )
-    assert await client().get("x", {"id": "7"}) == {"a": 1}
+    assert await client().read("x", {"id": "7"}) == {"a": 1}
     assert dict(route.calls.last.request.url.params) == {"token": TOKEN, "id": "7"}
 
 
@@ -52,16 +51,16 @@ async def test_a_read_is_tried_again_and_the_token_goes_along() -> None:
 async def test_a_write_is_never_tried_again() -> None:
     route = respx.post("https://till.test/api/x").mock(side_effect=httpx.ReadError("cut"))
     with pytest.raises(Ambiguous):
-        await client().post("x", {"a": "1"})
+        await client().write("x", form={"a": "1"})
     assert route.call_count == 1
     # never connected, so the write surely has not taken effect
     respx.post("https://till.test/api/x").mock(side_effect=httpx.ConnectError("no"))
     with pytest.raises(TillUnavailable):
-        await client().post("x", {})
+        await client().write("x", form={})
     # an answer nobody understands: the till may well have done it
     respx.post("https://till.test/api/x").mock(return_value=httpx.Response(200, content=b"ok"))
     with pytest.raises(Ambiguous):
-        await client().post("x", {})
+        await client().write("x", form={})
 
 
 @respx.mock
@@ -80,7 +79,7 @@ async def test_errors_say_what_to_do_and_never_the_token(answer: Any, error: typ
     mock = {"side_effect": answer} if isinstance(answer, Exception) else {"return_value": answer}
     respx.get("https://till.test/api/x").mock(**mock)
     with pytest.raises(error) as raised:
-        await client(deadline=1.0).get("x")
+        await client(deadline=1.0).read("x")
     # a traceback prints the errors behind an error, too, unless they are suppressed
     chain: BaseException | None = raised.value
     while chain is not None:
@@ -109,7 +108,7 @@ def test_one_deadline_holds_for_the_whole_call(
 
     async def call() -> None:
         with pytest.raises(TillUnavailable):
-            await client(transport=httpx.MockTransport(answer), deadline=10.0).get("x")
+            await client(transport=httpx.MockTransport(answer), deadline=10.0).read("x")
 
     # the client's own clock must be the loop's, which jumps to the next timer
     monkeypatch.setattr("connector_sdk.till_client.time", SimpleNamespace(monotonic=loop.time))
@@ -125,7 +124,7 @@ async def test_an_answer_too_large_is_not_read_to_its_end(monkeypatch: pytest.Mo
     monkeypatch.setattr("connector_sdk.http.MAX_ANSWER_BYTES", 1000)
     large = httpx.MockTransport(lambda _request: httpx.Response(200, content=b"[" + b"1," * 1000 + b"1]"))
     with pytest.raises(TillUnavailable):
-        await client(transport=large, attempts=1).get("x")
+        await client(transport=large, attempts=1).read("x")
 
 
 async def test_a_redirect_is_an_answer_and_not_followed() -> None:
@@ -141,7 +140,7 @@ async def test_a_redirect_is_an_answer_and_not_followed() -> None:
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     transport = production_transport(1)
     address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/x"
-    assert (await exchange(transport, "GET", address, deadline=10)).status_code == 302
+    assert (await send(transport, "GET", address, deadline=10)).status_code == 302
     assert paths == ["/x"]
     await transport.aclose()
     server.close()

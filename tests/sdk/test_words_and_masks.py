@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from connector_sdk import Message
-from connector_sdk.messages import Catalogue
+from connector_sdk.messages import Catalogue, Message
 from connector_sdk.redaction import RedactingFormatter, redact
 
 WORDS = Catalogue(["connectors"])

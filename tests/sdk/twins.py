@@ -9,7 +9,6 @@ from zoneinfo import ZoneInfo
 
 from connector_sdk import (
     BadPayload,
-    Checkpoint,
     Customer,
     HookRequest,
     Ignored,
@@ -35,7 +34,7 @@ class _Twin(ServeConnector):
     def spoiled(self, sale: Sale) -> Sale:
         return sale
 
-    async def poll(self, since: Checkpoint | None) -> AsyncIterator[SalePage]:
+    async def poll(self, since: datetime) -> AsyncIterator[SalePage]:
         async for page in super().poll(since):
             yield page.model_copy(update={"sales": tuple(self.spoiled(sale) for sale in page.sales)})
 
@@ -70,16 +69,16 @@ class TakesARefusalForAnOutage(_Twin):
 class DropsAPage(_Twin):
     """Yields the first page only."""
 
-    async def poll(self, since: Checkpoint | None) -> AsyncIterator[SalePage]:
+    async def poll(self, since: datetime) -> AsyncIterator[SalePage]:
         began, pages = datetime.now(UTC), super().poll(since)
         yield await anext(aiter(pages))
-        yield SalePage(checkpoint=Checkpoint(at=began))
+        yield SalePage(complete_until=began)
 
 
 class RepeatsAPage(_Twin):
     """Yields every page twice."""
 
-    async def poll(self, since: Checkpoint | None) -> AsyncIterator[SalePage]:
+    async def poll(self, since: datetime) -> AsyncIterator[SalePage]:
         async for page in super().poll(since):
             yield page
             if page.sales:
@@ -89,30 +88,29 @@ class RepeatsAPage(_Twin):
 class BeginsALittleLate(_Twin):
     """Leaves out receipts that were closed at the very moment from which it reads."""
 
-    async def poll(self, since: Checkpoint | None) -> AsyncIterator[SalePage]:
-        at = since.at if since is not None else datetime.now(UTC)
-        async for page in super().poll(Checkpoint(at=at + timedelta(seconds=1))):
+    async def poll(self, since: datetime) -> AsyncIterator[SalePage]:
+        async for page in super().poll(since + timedelta(seconds=1)):
             yield page
 
 
 class PromisesTooFar(_Twin):
     """Sets a checkpoint on every page."""
 
-    async def poll(self, since: Checkpoint | None) -> AsyncIterator[SalePage]:
+    async def poll(self, since: datetime) -> AsyncIterator[SalePage]:
         async for page in super().poll(since):
-            yield page.model_copy(update={"checkpoint": Checkpoint(at=datetime.now(UTC) - timedelta(minutes=1))})
+            yield page.model_copy(update={"complete_until": datetime.now(UTC) - timedelta(minutes=1)})
 
 
 class SwallowsFailures(_Twin):
     """Ends a read that failed as if it were complete."""
 
-    async def poll(self, since: Checkpoint | None) -> AsyncIterator[SalePage]:
+    async def poll(self, since: datetime) -> AsyncIterator[SalePage]:
         began = datetime.now(UTC)
         try:
             async for page in super().poll(since):
                 yield page
         except ConnectorError:
-            yield SalePage(checkpoint=Checkpoint(at=began))
+            yield SalePage(complete_until=began)
 
 
 class VersionsByTheClock(_Twin):
@@ -135,7 +133,7 @@ class RaisesForTheUnknown(_Twin):
 class StopsAtABadReceipt(_Twin):
     """Ends the read at a receipt that cannot be mapped."""
 
-    async def poll(self, since: Checkpoint | None) -> AsyncIterator[SalePage]:
+    async def poll(self, since: datetime) -> AsyncIterator[SalePage]:
         async for page in super().poll(since):
             if page.unreadable:
                 raise BadPayload(page.unreadable[0].where, page.unreadable[0].why)
@@ -178,10 +176,10 @@ class CountsTips(_Twin):
         payments = check.get("payments") or []
         return {**check, "total": payments[0]["amount"]} if payments else check
 
-    async def poll(self, since: Checkpoint | None) -> AsyncIterator[SalePage]:
-        async for checks in self._client.checks(since.at if since else datetime.now(UTC)):
+    async def poll(self, since: datetime) -> AsyncIterator[SalePage]:
+        async for checks in self._client.checks(since):
             yield self._page([self._charged(check) for check in checks])
-        yield SalePage(checkpoint=Checkpoint(at=datetime.now(UTC)))
+        yield SalePage(complete_until=datetime.now(UTC))
 
 
 class ReadsOnlyOnce(_Twin):
@@ -263,7 +261,7 @@ class ReadsHeadersOfAHook(_Twin):
 class LogsTheToken(_Twin):
     """Logs a secret."""
 
-    async def poll(self, since: Checkpoint | None) -> AsyncIterator[SalePage]:
+    async def poll(self, since: datetime) -> AsyncIterator[SalePage]:
         logging.getLogger("twin").debug("reading with %s", self.settings.access_token.get_secret_value())
         async for page in super().poll(since):
             yield page

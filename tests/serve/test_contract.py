@@ -9,7 +9,7 @@ import httpx
 import pytest
 import yaml
 
-from connector_sdk import Checkpoint, HookRequest, NotAuthorised
+from connector_sdk import HookRequest, NotAuthorised
 from serve_connector import ServeConnector
 from serve_connector.sandbox import Cafe, ServeSandbox
 from serve_connector.settings import ServeApp, ServeSettings
@@ -34,7 +34,7 @@ async def test_every_exchange_is_as_the_file_says() -> None:
     account = await till.check()
     assert (account.id, account.currency, account.zone) == ("acc_31", "EUR", "Europe/Madrid")
     till._account = account
-    since = Checkpoint(at=sandbox.cafe.changes[0][0])
+    since = sandbox.cafe.changes[0][0]
     assert len([sale async for page in till.poll(since) for sale in page.sales]) == 5
     assert await till.fetch(checks[0]) is not None
     assert await till.fetch("chk_1") is None

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from connector_sdk.authorisation import Grant
 from connector_sdk.errors import BadPayload
 from connector_sdk.hooks import HookRequest
 from connector_sdk.rule import StampRule, UnknownCustomer
@@ -27,6 +28,7 @@ from connectors.store.engine import Store, Transaction
 from connectors.store.errors import StoreError, WrongKey
 from connectors.store.schema import metadata
 from connectors.store.vault import KeyFile, Vault
+from connectors.sync import lifecycle
 from tests.installation import ANNA, BORYS, KEY, Installation, build
 from tests.processes import KILLS
 from tests.served_installation import keep_passkey
@@ -63,6 +65,8 @@ async def _fill(installation: Installation) -> None:
         assert (await installation.hook(json.dumps(SALE).encode(), path=address)).status_code == 200
         await mine.client.aclose()
     await store.write(lambda tx: _keep_bodies(tx, connection_id))
+    grant = Grant({"access_token": SecretStr(installation.cafe.token)})
+    await store.write(lambda tx: lifecycle.authorise(tx, connection_id, grant, None))
     await store.write(lambda tx: access.sessions.make_link(tx, OPERATOR))
     session = await store.write(
         lambda tx: access.sessions.begin(tx, OPERATOR, device="x", remembered=False, lives=2**40)

@@ -5,21 +5,24 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 from urllib.parse import parse_qs, urlsplit
 from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
-from pydantic import Field
+from pydantic import Field, SecretStr
 from sqlalchemy import event
 
+from connector_sdk.authorisation import Grant
 from connector_sdk.messages import Message
 from connector_sdk.money import Money
 from connector_sdk.rule import StampRule
-from connectors.domain.clock import MINUTE, SystemClock, moment
+from connectors.domain.clock import MINUTE, SystemClock, micros, moment
 from connectors.runtime.host import Host
 from connectors.store import access, connections, ledger, queries
+from connectors.sync import lifecycle
 from poster_connector.connector import PosterConnector
 from poster_connector.sandbox import Account
 from poster_connector.settings import PosterSettings
@@ -337,20 +340,38 @@ async def test_a_setting_that_a_newer_connector_needs_is_shown_as_missing(
     assert "This is needed." in settings
 
 
-async def test_a_token_that_ends_soon_is_announced(installation: Installation, browsers: Browsers) -> None:
-    installation.host.store.clock = Later()
-    mine = await browsers.new().sign_in(remember="1")
-    draft, back = await _to_the_till(mine)
-    await mine.get(_path(await _allow(back, installation)))
-    await mine.post(f"{draft}/key", use="own")
-    await mine.post(f"{draft}/where", location="1")
-    connection_page = (
-        (await mine.post(f"{draft}/rule", kind="per_order", hold_days="30")).headers["location"].rpartition("/")[0]
-    )
-    assert "lets us in until" not in (await mine.get(connection_page)).text
-    installation.host.store.clock.ahead = 701 * 24 * 60 * MINUTE
-    later = await browsers.new().sign_in()
-    assert "The till lets us in until" in (await later.get(connection_page)).text
+@pytest.mark.parametrize("days", [4, 40, 400])
+async def test_a_consent_that_ends_is_announced_in_the_last_quarter_of_its_own_lifetime(
+    installation: Installation, browsers: Browsers, days: int
+) -> None:
+    clock = installation.host.store.clock = Later()
+    await installation.connect()
+    connection_id = installation.connection.id
+    now = moment(clock.now())
+    grant = Grant({"access_token": SecretStr(installation.cafe.token)}, now + timedelta(days=days), now)
+    await installation.host.store.write(lambda tx: lifecycle.authorise(tx, connection_id, grant, None))
+    announced = []
+    for quarters in (2.9, 3.1):
+        clock.ahead = int(quarters * days / 4 * 24 * 60 * MINUTE)
+        page = await (await browsers.new().sign_in()).get(f"/connections/{connection_id}")
+        announced.append("The till lets us in until" in page.text)
+    assert announced == [False, True]
+
+
+async def test_a_new_consent_replaces_the_end_of_the_one_before(installation: Installation) -> None:
+    await installation.connect()
+    for seconds in (1_234, 999_999):
+        until = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=seconds)
+        grant = Grant({"access_token": SecretStr(installation.cafe.token)}, until)
+        await installation.host.services.connections.edit(installation.connection.id, {}, grant=grant)
+        connection = await installation.host.services.connections.get(installation.connection.id)
+        assert connection.expires_at == micros(until)
+    # what was pasted before is not kept beside a consent, and a paste ends the consent
+    assert "access_token" not in installation.host.services.connections.settings_of(connection)
+    token = installation.cafe.token
+    await installation.host.services.connections.edit(connection.id, {"access_token": token})
+    connection = await installation.host.services.connections.get(connection.id)
+    assert (connection.grant, connection.expires_at) == (None, None)
 
 
 async def test_what_a_form_may_hold_is_bounded(installation: Installation, browsers: Browsers) -> None:

@@ -91,7 +91,7 @@ async def test_every_route_of_another_business_is_404_and_changes_nothing(
     for route in ROUTES:
         if route.role is Role.anyone or "{" not in route.path or route.path == "/connect/{connector}":
             continue
-        path = route.path.format(**{**ids, "device": device, "token": "x"})
+        path = route.path.format(**{**ids, "device": device, "token": "x", "venue": "x"})
         if route.method == "GET":
             answer = await theirs.get(path)
         else:
@@ -143,7 +143,9 @@ async def test_without_a_session_everything_leads_to_signing_in(installation: In
     for route in ROUTES:
         if route.role is Role.anyone:
             continue
-        path = route.path.format(**{**ids, "device": "x", "draft": "x", "connector": "poster", "token": "x"})
+        path = route.path.format(
+            **{**ids, "device": "x", "draft": "x", "connector": "poster", "token": "x", "venue": "x"}
+        )
         answer = await (nobody.get(path) if route.method == "GET" else nobody.post(path))
         assert answer.status_code in (303, 401), (route.method, path)
         assert route.method == "POST" or path.endswith("/events") or answer.headers["location"].startswith("/sign-in")
@@ -191,7 +193,9 @@ async def test_every_change_needs_the_csrf_token_of_this_browsers_own_pages(
     for route in ROUTES:
         if route.method != "POST" or route.role is Role.operator:
             continue
-        path = route.path.format(**{**ids, "device": "x", "draft": "x", "connector": "poster", "token": "x"})
+        path = route.path.format(
+            **{**ids, "device": "x", "draft": "x", "connector": "poster", "token": "x", "venue": "x"}
+        )
         for token in ("", "0" * 32, foreign):
             assert (await mine.post(path, csrf_token=token)).status_code == 403, (path, token)
     token = await mine.csrf_token()

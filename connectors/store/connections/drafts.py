@@ -14,10 +14,12 @@ from dataclasses import dataclass, field
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
 
+from connector_sdk.authorisation import Grant
 from connector_sdk.connector import TillAccount
 from connector_sdk.hooks import HookRequest
 from connectors.domain.clock import DAY
 from connectors.store import inbox
+from connectors.store.connections import stored_grants
 from connectors.store.engine import Transaction
 from connectors.store.schema import draft_table
 
@@ -93,8 +95,8 @@ class DraftContent(_Stored):
     """The connector's settings by name, secrets among them."""
     account: TillAccount | None = None
     """The till account that the settings open."""
-    expires_at: int | None = None
-    """When the till's consent ends (UTC microseconds); `None` where it does not end, or none was given."""
+    grant: str | None = Field(default=None, repr=False)
+    """What the till's consent page granted, as `stored_grants.encode` wrote it; `None` where none was given."""
     key: str | None = Field(default=None, repr=False)
     """The 7stamp key."""
     me: KeyHolder | None = None
@@ -114,15 +116,23 @@ class DraftContent(_Stored):
         """Return the content with other settings, whether or not they open an account."""
         return self.model_copy(update={"values": dict(values)})
 
-    def with_account(self, values: Mapping[str, object], account: TillAccount, expires_at: int | None) -> DraftContent:
-        """Return the content with settings that open an account, and when they end (UTC microseconds).
+    @property
+    def given_grant(self) -> Grant | None:
+        """What the till's consent page granted; `None` where none was given."""
+        return stored_grants.decode(self.grant) if self.grant is not None else None
+
+    def with_grant(self, grant: Grant | None) -> DraftContent:
+        """Return the content with what the till's consent page granted; without one where a token is used instead."""
+        return self.model_copy(update={"grant": stored_grants.encode(grant) if grant is not None else None})
+
+    def with_account(self, values: Mapping[str, object], account: TillAccount) -> DraftContent:
+        """Return the content with settings that open an account.
 
         The locations that were chosen stay only where it is the account of before: another one has others.
         """
         same_account = self.account is None or self.account.id == account.id
         scope = self.scope if same_account else None
-        changes = {"values": dict(values), "account": account, "expires_at": expires_at, "scope": scope}
-        return self.model_copy(update=changes)
+        return self.model_copy(update={"values": dict(values), "account": account, "scope": scope})
 
     def with_key(self, key: str, holder: KeyHolder) -> DraftContent:
         """Return the content with a 7stamp key and who holds it."""

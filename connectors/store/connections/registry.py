@@ -14,6 +14,7 @@ from functools import lru_cache
 
 from sqlalchemy import ColumnElement, and_, bindparam, func, or_, select
 
+from connector_sdk.authorisation import Grant
 from connector_sdk.connector import TillAccount
 from connector_sdk.messages import Message
 from connectors.domain.clock import SECOND
@@ -21,6 +22,7 @@ from connectors.domain.connection import WORKING, Business, Connection, Health, 
 from connectors.domain.events import HealthChanged, Wakeup
 from connectors.domain.retry_pauses import FORMER_ADDRESS_LIVES
 from connectors.store import ledger
+from connectors.store.connections import stored_grants
 from connectors.store.engine import Transaction
 from connectors.store.errors import NotFound
 from connectors.store.query_parts import AnyRow
@@ -68,6 +70,13 @@ def connection_of(row: AnyRow) -> Connection:
         skipped=tuple(Stretch(start, end) for start, end in json.loads(row.skipped)),
         former_hook_until=row.former_hook_until,
         refused_at=row.refused_at,
+        grant=row.grant_secrets,
+        renew_at=row.renew_at,
+        consent_trouble_at=row.consent_trouble_at,
+        account_checked_at=row.account_checked_at,
+        left_out=tuple(json.loads(row.left_out)) if row.left_out is not None else None,
+        read_key=row.read_key,
+        subscribed=row.subscribed,
     )
 
 
@@ -184,7 +193,8 @@ class NewConnection:
     sevenstamp_key: str = field(repr=False)
     poll_seconds: int | None
     key_login: str | None = None
-    expires_at: int | None = None
+    grant: Grant | None = field(default=None, repr=False)
+    read_key: str | None = None
     hook_token: str | None = field(default=None, repr=False)
     """The token of an address that the till knows already; one is made where there is none."""
 
@@ -214,10 +224,18 @@ def insert(tx: Transaction, new: NewConnection) -> str:
         "settings": tx.vault.encrypt(json.dumps(new.settings)),
         **_key_columns(tx, new.sevenstamp_key, new.key_login),
         **_hook_columns(tx, token),
-        "expires_at": new.expires_at,
+        "account_checked_at": tx.now,
+        "left_out": _left_out(new.scope, new.account),
+        "read_key": new.read_key,
+        **stored_grants.columns(tx, new.grant),
     }
     tx.run(connection_table.insert(), [row])
     return connection_id
+
+
+def _left_out(scope: tuple[str, ...], account: TillAccount) -> str:
+    """Return the locations that whoever chose the scope saw and left out."""
+    return json.dumps([location.id for location in account.locations if scope and location.id not in scope])
 
 
 def _key_columns(tx: Transaction, key: str, login: str | None) -> dict[str, str | None]:
@@ -250,7 +268,12 @@ def set_times(tx: Transaction, column: str, times: Mapping[str, int]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionChange:
-    """What to change; `None` leaves a field as it is. `expires_at` goes with `settings`, `key_login` with the key."""
+    """What to change; `None` leaves a field as it is.
+
+    `key_login` goes with the key, `read_key` with settings and account. `ends_grant` drops the grant that the
+    connection has: a token was pasted instead. `left_out` goes with `scope`; without it whoever chose the scope has
+    seen all locations, and left out the others.
+    """
 
     title: str | None = None
     scope: tuple[str, ...] | None = None
@@ -259,7 +282,10 @@ class ConnectionChange:
     sevenstamp_key: str | None = field(default=None, repr=False)
     poll_seconds: int | None = None
     key_login: str | None = None
-    expires_at: int | None = None
+    grant: Grant | None = field(default=None, repr=False)
+    ends_grant: bool = False
+    left_out: tuple[str, ...] | None = None
+    read_key: str | None = None
 
 
 def change(tx: Transaction, connection: Connection, wanted: ConnectionChange) -> None:
@@ -272,15 +298,21 @@ def change(tx: Transaction, connection: Connection, wanted: ConnectionChange) ->
         columns["title"] = wanted.title
     if wanted.poll_seconds is not None:
         columns |= {"poll_seconds": wanted.poll_seconds, "next_poll_at": tx.now}
-    # new settings are a new consent: older news of a withdrawn one says nothing of it
+    # new settings may be a new token: older news of a withdrawn one says nothing of it
     if wanted.settings is not None:
-        columns |= {
-            "settings": tx.vault.encrypt(json.dumps(wanted.settings)),
-            "authorised_at": tx.now,
-            "expires_at": wanted.expires_at,
-        }
+        settings = tx.vault.encrypt(json.dumps(wanted.settings))
+        columns |= {"settings": settings, "authorised_at": tx.now}
+    if wanted.read_key is not None:
+        columns["read_key"] = wanted.read_key
+    if wanted.grant is not None or wanted.ends_grant:
+        columns |= {**stored_grants.columns(tx, wanted.grant), "authorised_at": tx.now}
+    account = wanted.account or connection.account
     if wanted.account is not None:
-        columns["account"] = wanted.account.model_dump_json()
+        columns |= {"account": account.model_dump_json(), "account_checked_at": tx.now}
+    if wanted.scope is not None:
+        columns["left_out"] = (
+            json.dumps(wanted.left_out) if wanted.left_out is not None else _left_out(wanted.scope, account)
+        )
     if wanted.sevenstamp_key is not None:
         columns |= _key_columns(tx, wanted.sevenstamp_key, wanted.key_login)
     update(tx, connection_table.c.id == connection.id, columns)
@@ -299,13 +331,6 @@ def renew_hook_address(tx: Transaction, connection_id: str) -> Connection:
     update(tx, connection_table.c.id == connection_id, columns)
     ledger.journal.write(tx, connection_id, Message("connection.address_renewed"))
     return get(tx, connection_id)
-
-
-def set_hook_name(tx: Transaction, connection_id: str, name: str) -> None:
-    """Keep what the till's hooks call an account that was connected before this was asked."""
-    connection = get(tx, connection_id)
-    account = connection.account.model_copy(update={"hook_name": name})
-    change(tx, connection, ConnectionChange(account=account))
 
 
 def record_refused_hook(tx: Transaction, connection_id: str) -> None:
@@ -349,6 +374,12 @@ def leave_out_pause(tx: Transaction, connection: Connection) -> None:
     ledger.journal.write(tx, connection.id, Message("connection.pause_left_out"))
 
 
+def leave_out(tx: Transaction, connection: Connection, *location_ids: str) -> None:
+    """Note locations that a person left to nobody."""
+    left_out = json.dumps([*(connection.left_out or ()), *location_ids])
+    update(tx, connection_table.c.id == connection.id, {"left_out": left_out})
+
+
 def pause_key(tx: Transaction, key_hash: str, until: int) -> None:
     """Send nothing with a 7stamp key before `until`: 7stamp asked for that (429)."""
     users = (connection_table.c.key_hash == key_hash) & (connection_table.c.send_after < until)
@@ -366,6 +397,7 @@ def mark_removed(tx: Transaction, connection_id: str) -> None:
         "settings": nothing,
         "sevenstamp_key": nothing,
         "key_hash": "",
+        **stored_grants.columns(tx, None),
         "hook_token": nothing,
         # a random one, for the column is unique: the former address must not answer any more
         "hook_token_hash": tx.vault.hash("hook token", secrets.token_hex(16)),

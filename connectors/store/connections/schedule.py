@@ -6,11 +6,12 @@ Owns what is due and the claims of it; how long the pauses are is `connectors.do
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, case, func, select
 
+from connectors.domain.clock import DAY
 from connectors.domain.connection import WORKING, Connection, Health
 from connectors.domain.events import Wakeup
 from connectors.domain.retry_pauses import HOOKS_ARRIVE_FOR, LOOKBACK_EVERY, RECHECK, SOON, YOUNG_FOR, poll_pause
@@ -34,9 +35,18 @@ def lease_polls(tx: Transaction, limit: int, only: str | None = None) -> list[Du
     return _lease(tx, connection_table.c.next_poll_at, limit, only, _pause_of_poll)
 
 
-def lease_lookbacks(tx: Transaction, limit: int, only: str | None = None) -> list[DueRead]:
-    """Lease the second looks that are due (or one connection's, due or not), and set when each is next."""
-    return _lease(tx, connection_table.c.next_lookback_at, limit, only, lambda _connection, _now: LOOKBACK_EVERY)
+def lease_lookbacks(
+    tx: Transaction, limit: int, only: str | None = None, *, daily: Collection[str] = ()
+) -> list[DueRead]:
+    """Lease the second looks that are due (or one connection's, due or not), and set when each is next.
+
+    `daily` names the connectors whose polls see every change: their second look is one a day.
+    """
+
+    def pause(connection: Connection, _now: int) -> int:
+        return DAY if connection.connector in daily else LOOKBACK_EVERY
+
+    return _lease(tx, connection_table.c.next_lookback_at, limit, only, pause)
 
 
 def _pause_of_poll(connection: Connection, now: int) -> int:
@@ -54,14 +64,53 @@ def _lease(
     # failing ones too: it is how they are found to work again
     working = select(connection_table).where(connection_table.c.health.in_(WORKING))
     due = working.where(connection_table.c.id == only) if only else working.where(column <= tx.now)
-    claimed = [connection_of(row) for row in tx.run(due.order_by(column).limit(limit))]
+    claimed = _one_of_each_group([connection_of(row) for row in tx.run(due.order_by(column).limit(limit))])
     if not claimed:
         return []
-    times = {connection.id: tx.now + _spread(pause(connection, tx.now)) for connection in claimed}
+    # whoever reads alike is read with it, and need not be read by itself until then
+    together = [*claimed, *_others_alike(tx, claimed)]
+    times = {connection.id: tx.now + _spread(pause(connection, tx.now)) for connection in together}
     registry.set_times(tx, str(column.key), times)
     # in the commit that claims: whoever claims later has the larger ticket, and so the newer read
     first = issue_tickets(tx, len(claimed))
     return [DueRead(connection, first + number) for number, connection in enumerate(claimed)]
+
+
+def _group(connection: Connection) -> tuple[str, ...]:
+    """Return what is the same for connections that one read serves; one without `read_key` is a group of its own.
+
+    They are of one business: none may depend on another's token.
+    """
+    if connection.read_key is None:
+        return (connection.id,)
+    return (connection.business_id, connection.connector, connection.account.id, connection.read_key)
+
+
+def _one_of_each_group(claimed: Sequence[Connection]) -> list[Connection]:
+    first: dict[tuple[str, ...], Connection] = {}
+    for connection in claimed:
+        first.setdefault(_group(connection), connection)
+    return list(first.values())
+
+
+def _others_alike(tx: Transaction, claimed: Sequence[Connection]) -> list[Connection]:
+    """List the working connections that are read with one of these, and are none of them."""
+    shared = {_group(connection): connection.id for connection in claimed if connection.read_key is not None}
+    if not shared:
+        return []
+    query = select(connection_table).where(
+        connection_table.c.account_id.in_(sorted({account for _, _, account, _ in shared})),
+        connection_table.c.connector.in_(sorted({connector for _, connector, _, _ in shared})),
+        connection_table.c.read_key.is_not(None),
+        connection_table.c.health.in_(WORKING),
+    )
+    others = [connection_of(row) for row in tx.run(query)]
+    return [other for other in others if shared.get(_group(other), other.id) != other.id]
+
+
+def readers_alike(tx: Transaction, connection: Connection) -> list[Connection]:
+    """List the connections that one read of this connection's till serves: itself first."""
+    return [connection, *_others_alike(tx, [connection])]
 
 
 def _spread(pause: int) -> int:
@@ -113,23 +162,38 @@ def poll_after(tx: Transaction, connection_id: str, pause: int) -> None:
     registry.update(tx, connection_table.c.id == connection_id, {"next_poll_at": tx.now + pause})
 
 
+def check_account_soon(tx: Transaction, connection_id: str) -> None:
+    """Have the till asked with its next read what its account is."""
+    registry.update(tx, connection_table.c.id == connection_id, {"account_checked_at": None})
+
+
+def record_account_check(tx: Transaction, connection_id: str) -> None:
+    """Note that the till was asked what its account is."""
+    registry.update(tx, connection_table.c.id == connection_id, {"account_checked_at": tx.now})
+
+
+def record_subscription(tx: Transaction, connection_id: str, address_hash: str | None) -> None:
+    """Note which hook address the till was told; `None` for none."""
+    registry.update(tx, connection_table.c.id == connection_id, {"subscribed": address_hash})
+
+
 def record_hooks(tx: Transaction, ids: Sequence[str]) -> None:
     """Note that hooks of these connections arrive."""
     registry.update(tx, connection_table.c.id.in_(sorted(set(ids))), {"last_hook_at": tx.now})
 
 
-def set_checkpoint(tx: Transaction, connection_id: str, checkpoint_at: int) -> None:
-    """Note that everything that changed at the till before a moment has been ingested."""
-    registry.update(tx, connection_table.c.id == connection_id, {"checkpoint_at": checkpoint_at})
+def set_checkpoint(tx: Transaction, ids: Sequence[str], checkpoint_at: int) -> None:
+    """Note that everything that changed at the till before a moment has been ingested, for these connections."""
+    registry.update(tx, connection_table.c.id.in_(sorted(ids)), {"checkpoint_at": checkpoint_at})
 
 
-def record_read(tx: Transaction, connection_id: str, *, lookback: bool) -> None:
+def record_read(tx: Transaction, ids: Sequence[str], *, lookback: bool) -> None:
     """Note that a read went through to its end; failures are counted anew."""
     # a second look counts as a poll as well: it has shown that the till answers
     columns = {"last_poll_at": tx.now, "failures": 0}
     if lookback:
         columns["last_lookback_at"] = tx.now
-    registry.update(tx, connection_table.c.id == connection_id, columns)
+    registry.update(tx, connection_table.c.id.in_(sorted(ids)), columns)
 
 
 def count_failure(tx: Transaction, connection_id: str) -> int:

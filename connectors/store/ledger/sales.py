@@ -136,6 +136,15 @@ def digests_of(tx: Transaction, ids: Sequence[str]) -> dict[str, StoredDigest]:
     }
 
 
+def connections_of(tx: Transaction, ids: Sequence[str]) -> dict[str, str]:
+    """Map sale id to the connection that has it, for those that are in the ledger."""
+    found: dict[str, str] = {}
+    for part in in_parts(ids):
+        query = select(sale_table.c.id, sale_table.c.connection_id).where(sale_table.c.id.in_(part))
+        found |= {row.id: row.connection_id for row in tx.run(query)}
+    return found
+
+
 def lock(tx: Transaction, ids: Sequence[str]) -> list[SaleRow]:
     """Read sales for a change: on PostgreSQL their rows are locked until the transaction ends."""
     return [SaleRow(**row._mapping) for row in tx.run(_LOCKED_SALES, {"ids": list(ids)})]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from sqlalchemy import BindParameter, bindparam, exists, select
 
-from connectors.domain.connection import WORKING
+from connectors.domain.connection import WORKING, Health
 from connectors.domain.events import Wakeup
 from connectors.domain.operation import State
 from connectors.store.engine import Transaction
@@ -17,13 +17,20 @@ _now: BindParameter[int] = bindparam("now")
 _is_working = connection_table.c.health.in_(WORKING)
 _read_is_due = (connection_table.c.next_poll_at <= _now) | (connection_table.c.next_lookback_at <= _now)
 
-# one statement with six EXISTS, each by an index: the answer is mostly "nothing", and costs that much
+# one statement with seven EXISTS, each by an index: the answer is mostly "nothing", and costs that much
 _LOOK = select(
     exists().where(_is_working, _read_is_due).label(Wakeup.poll),
     exists().where(hint_table.c.next_at <= _now).label(Wakeup.hints),
     exists().where(identify_table.c.next_at <= _now).label(Wakeup.identify),
     exists().where(operation_table.c.state == State.pending, operation_table.c.next_at <= _now).label(Wakeup.deliver),
     exists().where(operation_table.c.state == State.uncertain, operation_table.c.next_at <= _now).label(Wakeup.resolve),
+    exists()
+    .where(
+        connection_table.c.renew_at <= _now,
+        connection_table.c.renewing_until <= _now,
+        connection_table.c.health != Health.removed,
+    )
+    .label(Wakeup.renew),
     exists().where(errand_table.c.state == "asked").label(Wakeup.commands),
 )
 

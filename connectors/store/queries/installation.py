@@ -6,13 +6,14 @@ Owns no state; each is one query.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from sqlalchemy import Label, ScalarSelect, func, select
+from sqlalchemy import Label, ScalarSelect, func, literal, select
 
 from connectors.domain.connection import Health
 from connectors.store.engine import Transaction
 from connectors.store.ledger.operation_conditions import on_the_way
-from connectors.store.schema import connection_table, hint_table, identify_table, operation_table
+from connectors.store.schema import connection_table, counter_table, hint_table, identify_table, operation_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +62,30 @@ def health_counts(tx: Transaction) -> dict[str, int]:
     return {row.health: row.number for row in rows}
 
 
-def last_hooks(tx: Transaction) -> dict[str, int]:
-    """Map connector to when its last hook came (UTC microseconds)."""
-    rows = tx.run(
-        select(connection_table.c.connector, func.max(connection_table.c.last_hook_at).label("at"))
+class HookTimes(NamedTuple):
+    """When a connector's hooks came last and were taken, and when one at its shared address was refused last.
+
+    In UTC microseconds; `None` for never.
+    """
+
+    taken: int | None = None
+    refused: int | None = None
+
+
+def hook_times(tx: Transaction, refused_prefix: str) -> dict[str, HookTimes]:
+    """Map connector to the times of its hooks; `refused_prefix` is what stands before its name in a counter."""
+    # one statement for both: the operator's page makes few
+    taken = (
+        select(connection_table.c.connector, func.max(connection_table.c.last_hook_at).label("at"), literal("taken"))
         .where(connection_table.c.last_hook_at.is_not(None))
         .group_by(connection_table.c.connector)
     )
-    return {row.connector: row.at for row in rows}
+    name = func.substr(counter_table.c.name, len(refused_prefix) + 1)
+    refused = select(name, counter_table.c.value, literal("refused")).where(
+        counter_table.c.name.startswith(refused_prefix)
+    )
+    times: dict[str, HookTimes] = {}
+    for row in tx.run(taken.union_all(refused)):
+        connector, at, kind = tuple(row)
+        times[connector] = times.get(connector, HookTimes())._replace(**{kind: at})
+    return times

@@ -12,9 +12,9 @@ from datetime import date, timedelta
 
 from starlette.responses import Response
 
-from connectors.domain.clock import DAY
+from connector_sdk.connector import Location
 from connectors.domain.connection import Connection, Health
-from connectors.store import ledger, queries
+from connectors.store import connections, ledger, queries
 from connectors.store.ledger.daily_totals import DayTotals
 from connectors.store.ledger.journal import JournalLine
 from connectors.store.queries.overviews import Overview
@@ -32,7 +32,6 @@ router = Router()
 
 _DAYS = 14
 _LINES = 20
-_EXPIRES_SOON = 30 * DAY
 _QUIET = frozenset({"sale.identifying"})
 """Messages that only say that work goes on: the journal keeps them, the page leaves them out."""
 
@@ -99,6 +98,8 @@ class ConnectionStatus:
     can_consent: bool
     expires_at: int | None
     """When the till's consent ends (UTC microseconds), where that is soon."""
+    new_venues: tuple[Location, ...]
+    """Venues that nobody has said yet whose stamps they are."""
     stopped: tuple[StoppedOperation, ...]
     """The operations that need a person."""
     fortnight: Fortnight
@@ -181,8 +182,6 @@ def _journal_part(visit: Visit, lines: Sequence[JournalLine]) -> JournalPart:
 
 async def _read_status(visit: Visit, overview: Overview, lines: Sequence[JournalLine]) -> ConnectionStatus:
     connection = overview.connection
-    # a consent that ends in years is no news
-    expires_at = connection.expires_at
     connector_class = visit.host.plugins.classes.get(connection.connector)
     return ConnectionStatus(
         overview,
@@ -191,11 +190,29 @@ async def _read_status(visit: Visit, overview: Overview, lines: Sequence[Journal
         installed=connector_class is not None,
         missing_settings=_missing_settings(visit, connection),
         can_consent=offers_consent(visit, connection.connector),
-        expires_at=expires_at if expires_at and expires_at - visit.localizer.now < _EXPIRES_SOON else None,
+        expires_at=_shown_expiry(connection, visit.localizer.now),
+        new_venues=await _read_new_venues(visit, connection),
         stopped=await _stopped_operations(visit, overview),
         fortnight=await _read_fortnight(visit, connection.id),
         journal=_journal_part(visit, lines),
     )
+
+
+async def _read_new_venues(visit: Visit, connection: Connection) -> tuple[Location, ...]:
+    """Read which venues the till has opened that no connection of the account covers, and nobody left out."""
+    undecided = connection.undecided_locations()
+    if not undecided:
+        return ()
+    account = await visit.host.store.read(
+        lambda tx: connections.registry.of_account(tx, connection.connector, connection.account.id)
+    )
+    return tuple(venue for venue in undecided if not any(other.covers(venue.id) for other in account))
+
+
+def _shown_expiry(connection: Connection, now: int) -> int | None:
+    """Return when the till's consent ends, where that is near by its own lifetime, or its renewal does not succeed."""
+    told_from = connection.consent_trouble_at
+    return connection.expires_at if told_from is not None and told_from <= now else None
 
 
 async def _stopped_operations(visit: Visit, overview: Overview) -> tuple[StoppedOperation, ...]:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from connector_sdk.connector import ReadyMade
 from connector_sdk.sale import Sale
-from connector_sdk.teaching import as_texts
+from connector_sdk.teaching import ReadyMade, as_texts
 from connectors.domain.clock import moment
 from connectors.isolation.runner import RemoteTeaching
 from connectors.services import Refusal, SettingValues, UnusableSettings

@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from starlette.responses import Response
 
+from connector_sdk.authorisation import Consent
 from connector_sdk.connector import ConnectorInfo
 from connectors.services import ConnectorClass, Refusal, WrongFields
 from connectors.store.connections.drafts import Draft, DraftContent
@@ -128,7 +129,7 @@ def location_taken(visit: Visit) -> str:
 
 def offers_consent(visit: Visit, connector: str) -> bool:
     """Return whether the till has a consent page, and the operator an application there."""
-    return visit.services.onboarding.authorise_url(connector, "") is not None
+    return visit.services.onboarding.authorise_url(connector, Consent("", "", "")) is not None
 
 
 @router.post("/connect/{connector}", page="/")

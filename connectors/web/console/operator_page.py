@@ -18,7 +18,8 @@ from connectors.store import access, connections, queries
 from connectors.store.access.security_log import EventKind
 from connectors.store.access.sessions import OPERATOR, Principal
 from connectors.store.engine import Transaction
-from connectors.store.queries.installation import Queue
+from connectors.store.queries.installation import HookTimes, Queue
+from connectors.sync.hooks import REFUSED_HOOKS
 from connectors.web.console.onboarding import offers_consent
 from connectors.web.console.routing import Role, Router
 from connectors.web.console.security_events import link_message
@@ -38,6 +39,8 @@ class TillSetup:
     """`True` where one address, which the operator sets at the till, serves all cafes."""
     address: str
     last: int | None
+    refused: int | None
+    """When a hook at the shared address was refused last, where none has been taken since (UTC microseconds)."""
     consent: bool
     """`True` where cafes can sign in at the till."""
 
@@ -48,13 +51,13 @@ class InstallationCounts:
 
     health: Mapping[str, int]
     queues: list[Queue]
-    last_hooks: Mapping[str, int]
+    hooks: Mapping[str, HookTimes]
 
     @classmethod
     def read(cls, tx: Transaction) -> InstallationCounts:
         """Read all of them as they are at one moment."""
         installation = queries.installation
-        return cls(installation.health_counts(tx), installation.queues(tx), installation.last_hooks(tx))
+        return cls(installation.health_counts(tx), installation.queues(tx), installation.hook_times(tx, REFUSED_HOOKS))
 
     @property
     def by_health(self) -> list[tuple[Health, int]]:
@@ -115,11 +118,13 @@ async def _page(visit: Visit, *, search: str = "", link: str | None = None) -> R
 
 def _till_setup(visit: Visit, name: str, counts: InstallationCounts) -> TillSetup:
     info = visit.host.plugins.classes[name].info
+    times = counts.hooks.get(name, HookTimes())
     return TillSetup(
         info,
         shared=info.hook_address == "operator",
         address=visit.services.connections.shared_hook_url(name),
-        last=counts.last_hooks.get(name),
+        last=times.taken,
+        refused=times.refused if times.refused is not None and times.refused > (times.taken or 0) else None,
         consent=offers_consent(visit, name),
     )
 

@@ -98,7 +98,9 @@ def _earned(connection: Connection, details: ReceiptDetails) -> Earned | None:
     """Count what the newest version earns by the rule of its time; `None` where it was closed before any rule."""
     if details.rule is None:
         return None
-    return stamps_for(details.versions[-1].content, details.rule, connection.account.zone)
+    return stamps_for(
+        details.versions[-1].content, details.rule, connection.zone_of(details.versions[-1].content.location_id)
+    )
 
 
 async def _load_history(visit: Visit, details: ReceiptDetails, tries: Sequence[OperationHistory]) -> list[HistoryEntry]:

@@ -14,6 +14,7 @@ from urllib.parse import quote, urlsplit
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import Response
 
+from connector_sdk.authorisation import Consent
 from connectors.runtime.host import Host
 
 _MEDIA_TYPES = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8", "svg": "image/svg+xml"}
@@ -74,8 +75,9 @@ def form_action_sources(host: Host) -> str:
     A browser applies `form-action` to redirects of a form's answer too, and a consent begins with such a redirect.
     """
     origins = {"'self'"}
+    consent = Consent(host.services.consents.redirect_uri, "", "")
     for name in host.plugins.classes:
-        if address := host.services.onboarding.authorise_url(name, f"{host.public_url}/connect/return"):
+        if address := host.services.onboarding.authorise_url(name, consent):
             parts = urlsplit(address)
             origins.add(f"{parts.scheme}://{parts.netloc}")
     return " ".join(sorted(origins))

@@ -33,6 +33,7 @@ from connectors.web.console import (
     teaching_page,
     till_step,
     unread_page,
+    venue_review,
     welcome_page,
 )
 
@@ -55,6 +56,7 @@ ROUTERS = (
     give_stamps.router,
     connection_page.router,
     operation_review.router,
+    venue_review.router,
     connection_actions.router,
     welcome_page.router,
     rule_page.router,

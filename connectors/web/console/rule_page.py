@@ -67,7 +67,7 @@ def _preview(
     visit: Visit, connection: Connection, reading: TillReading, choice: RuleChoice, plan: PlanLimit | None
 ) -> RulePreview:
     return RulePreview(
-        forecast(reading.recent, choice.rule, connection.account.zone, connection.scope),
+        forecast(reading.recent, choice.rule, connection.account, connection.scope),
         unfinished=bool(choice.errors),
         attach=visit.services.connector_class(connection.connector).info.attach_customer,
         plan=plan,

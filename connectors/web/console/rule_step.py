@@ -83,7 +83,7 @@ def _choose_rule(visit: Visit, draft: _FinishedDraft) -> RuleChoice:
 
 def _preview(draft: _FinishedDraft, reading: TillReading, choice: RuleChoice) -> RulePreview:
     return RulePreview(
-        forecast(reading.recent, choice.rule, draft.account.zone, draft.scope),
+        forecast(reading.recent, choice.rule, draft.account, draft.scope),
         unfinished=bool(choice.errors),
         attach=draft.onboarding.info.attach_customer,
         plan=PlanLimit(draft.key_holder.operations.allowed),
@@ -155,7 +155,7 @@ async def _connect(visit: Visit, draft: _FinishedDraft, rule: StampRule) -> Conn
         lambda _account: rule,
         ConnectOptions(
             locations=draft.scope,
-            expires_at=content.expires_at,
+            grant=content.given_grant,
             hook_token=content.hook_token,
             sample=content.sample.as_request() if content.sample is not None else None,
         ),

@@ -15,7 +15,8 @@ from typing import Literal, Union, get_args, get_origin
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
-from connector_sdk.connector import FIRST, TAUGHT, Token, marked
+from connector_sdk.authorisation import Token
+from connector_sdk.forms import FIRST, TAUGHT, marked
 from connector_sdk.messages import Message
 from connectors.services import ConnectorClass, SettingValues
 from connectors.sync.field_errors import field_error
@@ -153,6 +154,11 @@ def is_secret(connector_class: ConnectorClass, name: str) -> bool:
 def without_secrets(connector_class: ConnectorClass, values: SettingValues) -> dict[str, object]:
     """Return the settings that may be shown."""
     return {name: value for name, value in values.items() if not is_secret(connector_class, name)}
+
+
+def settings_typed(form: PostedForm, name: str) -> bool:
+    """Tell whether something was typed into a setting's input."""
+    return bool(form.get(f"set.{name}").strip())
 
 
 def settings_from(form: PostedForm, connector_class: ConnectorClass, previous: SettingValues) -> dict[str, object]:

@@ -15,6 +15,7 @@ from connectors.domain.connection import Connection
 from connectors.services import ConnectorClass, Refusal, SettingValues, WrongFields
 from connectors.store import connections
 from connectors.store.errors import AlreadyConnected
+from connectors.sync.tills import token_fields
 from connectors.web.console.onboarding import location_taken, offers_consent
 from connectors.web.console.restored_form import restored_form
 from connectors.web.console.routing import Router
@@ -90,8 +91,10 @@ def _till_values(visit: Visit, connection: Connection, connector_class: Connecto
     # a secret that was refused is not the one that is kept: its ending must not be shown
     typed = without_secrets(connector_class, settings_from(visit.form, connector_class, {}))
     wrong = find_wrong_settings(connector_class.settings_model, stored)
+    # who consented need not see where a token would be pasted
+    fields, tokens = build_fields(connector_class, {**stored, **typed}), token_fields(connector_class)
     return {
-        "fields": build_fields(connector_class, {**stored, **typed}),
+        "fields": [field for field in fields if connection.grant is None or field.name not in tokens],
         "lacks": {name: visit.localizer.sentence(message) for name, message in wrong.items()},
         "can_consent": offers_consent(visit, connection.connector),
         "teaches": connector_class.teaching is not None,

@@ -7,14 +7,18 @@ Owns the page of settings and how settings become an account in the draft; conse
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from starlette.responses import Response
 
-from connector_sdk.connector import ReadyMade, TillAccount
+from connector_sdk.authorisation import Credentials
+from connector_sdk.connector import TillAccount
 from connector_sdk.messages import Message
+from connector_sdk.teaching import ReadyMade
 from connectors.domain.connection import Connection
 from connectors.services import ConnectorClass, Refusal, SettingValues
 from connectors.store import connections
+from connectors.sync.tills import token_fields
 from connectors.web.console.draft_samples import check_draft_samples, teaching_view
 from connectors.web.console.onboarding import (
     Onboarding,
@@ -27,7 +31,7 @@ from connectors.web.console.onboarding import (
 from connectors.web.console.posted_form import PostedForm
 from connectors.web.console.restored_form import restored_form
 from connectors.web.console.routing import Router
-from connectors.web.console.settings_form import build_fields, settings_from
+from connectors.web.console.settings_form import build_fields, settings_from, settings_typed
 from connectors.web.console.sign_in_limits import TooManyAttempts
 from connectors.web.console.visit import Visit
 
@@ -57,6 +61,7 @@ async def _settings_page(visit: Visit, onboarding: Onboarding, errors: Mapping[s
         errors=errors,
         fields=build_fields(connector_class, values),
         oauth=offers_consent(visit, onboarding.draft.connector),
+        tokens=token_fields(connector_class),
         # secrets never come back to the browser: what was typed stays here, under a name that the form sends again
         kept=visit.save_form() if errors or visit.form.values else "",
         ready_made=connector_class.ready_made,
@@ -109,7 +114,11 @@ async def authorise(visit: Visit) -> Response:
     if visit.form.get("then") == "teach" and onboarding.connector_class.teaching is not None:
         await visit.services.drafts.save(onboarding.draft, onboarding.content.with_values(values))
         return visit.redirect(f"{onboarding.address}/teach")
-    return await join_account(visit, onboarding, values, expires_at=None)
+    tokens = token_fields(onboarding.connector_class)
+    if onboarding.content.grant is not None and any(settings_typed(visit.form, name) for name in tokens):
+        # a token that is pasted after a consent counts instead of it
+        onboarding = replace(onboarding, draft=replace(onboarding.draft, content=onboarding.content.with_grant(None)))
+    return await join_account(visit, onboarding, values)
 
 
 def _typed_values(visit: Visit, onboarding: Onboarding) -> SettingValues:
@@ -120,18 +129,17 @@ def _typed_values(visit: Visit, onboarding: Onboarding) -> SettingValues:
     return {**before, **settings_from(visit.form, onboarding.connector_class, before)}
 
 
-async def join_account(
-    visit: Visit, onboarding: Onboarding, values: SettingValues, *, expires_at: int | None
-) -> Response:
-    """Try settings at the till and go on: to the next step, or to the connection that there is already.
+async def join_account(visit: Visit, onboarding: Onboarding, values: SettingValues) -> Response:
+    """Try settings, with what the till's consent granted, and go on to the next step.
 
-    `expires_at` is when the till's consent ends (UTC microseconds), where the settings come from one.
+    That is the connection where there is one already.
     """
-    connector = onboarding.draft.connector
+    connector, grant = onboarding.draft.connector, onboarding.content.given_grant
     # what a connector makes up (a secret for its hooks) is made up once and saved: it is told to the till
     values = visit.services.checks.with_generated_defaults(connector, values)
     try:
-        account = await visit.services.checks.check_till(connector, values)
+        credentials = Credentials(grant) if grant is not None else None
+        account = await visit.services.checks.check_till(connector, values, credentials=credentials)
         await check_draft_samples(visit, onboarding, values)
     except Refusal as error:
         return await _settings_page(visit, onboarding, field_errors(visit, error))
@@ -139,7 +147,7 @@ async def join_account(
     joined = await visit.host.store.read(lambda tx: connections.registry.of_account(tx, connector, account.id))
     if _leaves_no_location(account, joined):
         return await _already_connected(visit, onboarding, joined)
-    content = onboarding.content.with_account(values, account, expires_at)
+    content = onboarding.content.with_account(values, account)
     await visit.services.drafts.save(onboarding.draft, content)
     # a draft that has been here before knows its key already: it goes on where it was
     return visit.redirect(onboarding.address if content.me is not None else f"{onboarding.address}/key")

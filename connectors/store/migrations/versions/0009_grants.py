@@ -1,0 +1,28 @@
+"""Grants: what a till's consent gave, apart from settings, and how connections of one account share it."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0009"
+down_revision = "0008"
+
+_THIRTY_DAYS = 30 * 86_400_000_000
+
+
+def upgrade() -> None:
+    op.add_column("connection", sa.Column("grant_secrets", sa.Text(), nullable=True))
+    op.add_column("connection", sa.Column("renew_at", sa.BigInteger(), nullable=True))
+    op.add_column("connection", sa.Column("renewing_until", sa.BigInteger(), server_default="0", nullable=False))
+    op.add_column("connection", sa.Column("renewal_failures", sa.Integer(), server_default="0", nullable=False))
+    op.add_column("connection", sa.Column("consent_trouble_at", sa.BigInteger(), nullable=True))
+    op.add_column("connection", sa.Column("account_checked_at", sa.BigInteger(), nullable=True))
+    op.add_column("connection", sa.Column("left_out", sa.Text(), nullable=True))
+    op.add_column("connection", sa.Column("read_key", sa.Text(), nullable=True))
+    op.add_column("connection", sa.Column("subscribed", sa.Text(), nullable=True))
+    op.create_index("ix_connection_renewal", "connection", ["renew_at"])
+    # tokens of consents so far cannot be renewed: as before, their end is told thirty days ahead
+    op.execute(
+        f"UPDATE connection SET consent_trouble_at = expires_at - {_THIRTY_DAYS} WHERE expires_at IS NOT NULL"  # noqa: S608 - a number
+    )
