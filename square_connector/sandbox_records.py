@@ -191,12 +191,13 @@ class SellerRecords:
         """Make the profile that Square makes of a payment card, without any contact; return its id."""
         return self.add_customer(creation_source="INSTANT_PROFILE")
 
-    def customer_of(self, phone: str) -> str:
-        """Return the id of the customer with this phone, made where there is none."""
+    def customer_of(self, phone: str | None, email: str | None = None) -> str:
+        """Return the id of the customer with this phone, or this email where no phone is given; made if need be."""
+        name, value = ("phone_number", phone) if phone is not None else ("email_address", email)
         for customer, profile in self.customers.items():
-            if profile.get("phone_number") == phone:
+            if value is not None and profile.get(name) == value:
                 return customer
-        return self.add_customer(phone)
+        return self.add_customer(phone, email=email)
 
     def merge_customers(self, *customers: str) -> str:
         """Merge profiles to a new one with the contacts of the first that has each; return the new id.

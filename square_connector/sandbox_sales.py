@@ -62,12 +62,24 @@ class SellerSales(SellerRecords):
 
     def deliver(self, order: str) -> None:
         """Deliver an offline sale late: with its old `created_at`, and updated now."""
-        self.undelivered.discard(order)
+        self._deliver(order)
         self._change(order)
         for payment in self.payments_of(order):
-            payment["updated_at"] = write_time(self.now())
-            self._note(self.payment_event(payment["id"], "payment.created"))
+            self._change_payment(payment["id"])
+
+    def deliver_unmoved(self, order: str) -> None:
+        """Deliver an offline sale late with all its old times, which Square may do as well: no list by update has it.
+
+        The events of its payments come all the same.
+        """
+        self._deliver(order)
+        for payment in self.payments_of(order):
             self._note(self.payment_event(payment["id"]))
+
+    def _deliver(self, order: str) -> None:
+        self.undelivered.remove(order)
+        for payment in self.payments_of(order):
+            self._note(self.payment_event(payment["id"], "payment.created"))
 
     @contextmanager
     def clock_at(self, at: datetime) -> Iterator[None]:
