@@ -79,9 +79,9 @@ class Seller(SellerSales):
         returns = self.returns_of(order)
         left = left_quantities(record, returns)
         lines = write_returned_lines(record, {uid: str(quantity) for uid, quantity in left.items() if quantity > 0})
-        tips = sum(tip_of(tender) for tender in record["tenders"])
+        tips = sum(tip_of(tender) for tender in record.get("tenders", []))
         tips_returned = sum(entry["return_amounts"]["tip_money"]["amount"] for entry in returns)
-        amount = sum(self._refundable(tender) for tender in record["tenders"])
+        amount = sum(self._refundable(tender) for tender in record.get("tenders", []))
         terms = RefundTerms(tip=max(tips - tips_returned, 0), reason=reason)
         return self._refund(record, lines, amount, terms, itemised=True)
 

@@ -18,6 +18,7 @@ from square_connector.sandbox import (
 )
 from square_connector.sandbox_answers import ENDPOINTS, Endpoint
 from square_connector.sandbox_records import Place
+from square_connector.sandbox_seller import RefundTerms
 from square_connector.sandbox_ticket import Ticket
 from square_connector.sandbox_values import JsonObject, write_time
 from tests.square.shapes import shape
@@ -251,6 +252,7 @@ async def test_nothing_found_is_an_answer_without_members() -> None:
         {"limit": 0},
         {"query": {"filter": {"date_time_filter": {"updated_at": {}}}}},
         {"query": updated_between("yesterday", "2026-11-20T12:00:00Z")},
+        {"query": updated_between("2026-11-20T12:00:00", "2026-11-20T13:00:00")},
         {"query": {"filter": {"date_time_filter": {"updated_at": {}, "created_at": {}}}}},
         {"query": {"sort": {"sort_field": "updated_at"}}},
         {"query": {"sort": {"sort_order": "asc"}}},
@@ -282,6 +284,14 @@ async def test_cursors_lead_through_all_pages_and_the_last_has_none() -> None:
         pages.append(await till.search(**body, cursor=pages[-1]["cursor"]))
     assert [len(page["orders"]) for page in pages] == [2, 2, 1]
     assert [order["id"] for page in pages for order in page["orders"]] == orders
+
+
+async def test_cursors_lead_backwards_too() -> None:
+    till = StandIn()
+    orders = [till.seller.sell() for _ in range(3)]
+    first = await till.search(limit=2)
+    second = await till.search(limit=2, cursor=first["cursor"])
+    assert [order["id"] for page in (first, second) for order in page["orders"]] == orders[::-1]
 
 
 async def test_a_page_that_is_exactly_full_is_the_last() -> None:
@@ -355,6 +365,34 @@ async def test_the_list_of_payments_is_that_of_one_location_and_may_lag() -> Non
     assert await till.get("/v2/payments") == {}
     till.clock.move(seconds=5)
     assert len((await till.get("/v2/payments"))["payments"]) == 1
+
+
+async def test_payments_and_refunds_are_listed_by_when_they_were_made() -> None:
+    till = StandIn()
+    sales = [till.seller.sell()]
+    till.clock.move(minutes=1)
+    sales.append(till.seller.sell())
+    for sale in sales:
+        till.seller.refund_amount(sale, 100)
+        till.clock.move(minutes=1)
+    ends = {"begin_time": write_time(NOON + timedelta(minutes=1)), "end_time": write_time(NOON + timedelta(minutes=1))}
+    assert [payment["order_id"] for payment in (await till.get("/v2/payments", **ends))["payments"]] == [sales[1]]
+    (refund,) = (await till.get("/v2/refunds", **ends))["refunds"]
+    assert refund["payment_id"] == till.seller.payments_of(sales[0])[0]["id"]
+
+
+async def test_refunds_are_listed_by_location_and_status() -> None:
+    till = StandIn()
+    pending = RefundTerms(status="PENDING")
+    main = till.seller.refund_amount(till.seller.sell(), 100, pending).refunds
+    paris = till.seller.refund_amount(till.seller.sell(Ticket(location=till.paris)), 100).refunds
+    for query, refunds in (
+        ({"location_id": till.paris}, paris),
+        ({"status": "PENDING"}, main),
+        ({"status": "COMPLETED"}, paris),
+    ):
+        listed = (await till.get("/v2/refunds", **query))["refunds"]
+        assert tuple(refund["id"] for refund in listed) == refunds
 
 
 async def test_refunds_are_listed_by_when_they_changed() -> None:

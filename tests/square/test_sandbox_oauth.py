@@ -12,7 +12,7 @@ import pytest
 
 from square_connector.sandbox import APPLICATION_ID, SECRET, SquareSandbox
 from square_connector.sandbox_seller import Seller
-from square_connector.sandbox_values import JsonObject, write_time
+from square_connector.sandbox_values import JsonObject, SquareError, write_time
 from tests.square.stand_in import NOON, StandIn
 
 BACK = "https://connectors.example/oauth/square"
@@ -100,6 +100,26 @@ async def test_another_application_or_address_gets_no_page_and_no_code(till: Sta
         for path in ("/oauth2/authorize", "/oauth2/authorize/answer"):
             response = await client.get(path, params={**ASKED, "answer": "allow", **changed})
             assert (response.status_code, "location" in response.headers) == (400, False)
+
+
+async def test_the_answer_is_added_to_an_address_that_has_a_query() -> None:
+    till = StandIn(redirect_uri=f"{BACK}?till=square")
+    returned = await consent(till)
+    assert (returned["till"], bool(returned["code"])) == ("square", True)
+
+
+async def test_a_seller_that_there_is_not_allows_nothing(till: StandIn) -> None:
+    async with till.client() as client:
+        query = {**ASKED, "answer": "allow", "seller": "MLNONE"}
+        assert (await client.get("/oauth2/authorize/answer", params=query)).status_code == 400
+
+
+async def test_without_a_state_none_is_returned() -> None:
+    till = StandIn()
+    async with till.client() as client:
+        query = {"client_id": APPLICATION_ID, "scope": "ORDERS_READ", "redirect_uri": BACK, "answer": "allow"}
+        response = await client.get("/oauth2/authorize/answer", params=query)
+    assert set(parse_qs(urlsplit(response.headers["location"]).query)) == {"code", "response_type"}
 
 
 async def test_without_any_address_there_is_nowhere_to_go_back_to() -> None:
@@ -210,6 +230,7 @@ async def test_pkce_trades_with_the_verifier_and_without_the_secret(till: StandI
         ({"code_verifier": "another"}, (401, "UNAUTHORIZED")),
         ({"code_verifier": CHALLENGE}, (401, "UNAUTHORIZED")),
         ({"client_secret": SECRET}, (400, "MISSING_REQUIRED_PARAMETER")),
+        ({"client_secret": "guessed", "code_verifier": VERIFIER}, (401, "UNAUTHORIZED")),
     ],
 )
 async def test_pkce_needs_the_right_verifier(till: StandIn, proof: JsonObject, refusal: tuple[int, str]) -> None:
@@ -261,9 +282,13 @@ async def test_revoking_an_access_token_only_leaves_the_others(till: StandIn) ->
 
 async def test_revoking_a_merchant_leaves_another_seller_alone() -> None:
     sandbox = SquareSandbox(Seller("MLONE", "Corner"), Seller("MLTWO", "Harbour"))
-    other = sandbox.square_application.grant("MLTWO")["access_token"]
-    sandbox.square_application.revoke_seller("MLONE")
-    assert sandbox.square_application.authenticate(f"Bearer {other}").grant.seller.merchant_id == "MLTWO"
+    application = sandbox.square_application
+    other = application.grant("MLTWO")["access_token"]
+    application.revoke(f"Client {SECRET}", {"client_id": APPLICATION_ID, "merchant_id": "MLONE"})
+    assert application.authenticate(f"Bearer {other}").grant.seller.merchant_id == "MLTWO"
+    application.revoke(f"Client {SECRET}", {"client_id": APPLICATION_ID, "merchant_id": "MLTWO"})
+    with pytest.raises(SquareError, match="revoked"):
+        application.authenticate(f"Bearer {other}")
 
 
 async def test_only_the_application_with_its_secret_revokes(till: StandIn) -> None:

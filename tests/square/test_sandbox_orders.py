@@ -183,16 +183,25 @@ async def test_a_final_order_is_neither_cancelled_nor_paid_again() -> None:
     assert (await till.order(sold))["state"] == "COMPLETED"
 
 
-async def test_cancelling_voids_what_is_only_authorised() -> None:
+async def test_cancelling_voids_what_is_only_authorised_and_leaves_what_was_paid() -> None:
     till = StandIn()
     order = till.seller.open()
-    till.seller.pay(order, [Tender(card_status="AUTHORIZED")])
-    payment = (await till.order(order))["tenders"][0]["id"]
+    till.seller.pay(order, [Tender(amount=100, card_status="AUTHORIZED"), Tender("CASH", 300)])
+    payment, cash = (tender["id"] for tender in (await till.order(order))["tenders"])
     assert (await till.get(f"/v2/payments/{payment}"))["payment"]["status"] == "APPROVED"
     till.seller.cancel(order)
     record = await till.order(order)
     assert (record["state"], record["tenders"][0]["card_details"]["status"]) == ("CANCELED", "VOIDED")
     assert (await till.get(f"/v2/payments/{payment}"))["payment"]["status"] == "CANCELED"
+    assert (await till.get(f"/v2/payments/{cash}"))["payment"]["status"] == "COMPLETED"
+
+
+async def test_a_card_that_was_declined_pays_nothing() -> None:
+    till = StandIn()
+    order = await till.order(till.seller.sell(Ticket(tenders=[Tender(card_status="FAILED"), Tender("CASH")])))
+    assert [tender["amount_money"]["amount"] for tender in order["tenders"]] == [400, 400]
+    assert order["net_amount_due_money"]["amount"] == 0
+    assert [payment["status"] for payment in till.seller.payments_of(order["id"])] == ["FAILED", "COMPLETED"]
 
 
 async def test_an_authorised_payment_is_captured_later() -> None:
@@ -372,6 +381,26 @@ async def test_refunding_everything_gives_back_what_is_left_to_each_tender() -> 
         assert answer["refunded_money"] == answer["total_money"]
 
 
+async def test_a_tip_is_given_back_once() -> None:
+    till = StandIn()
+    sale = till.seller.sell(Ticket(tenders=[Tender(tip=100)]))
+    till.seller.refund_amount(sale, 150, RefundTerms(tip=60))
+    order = await till.order(till.seller.refund_everything(sale).return_order)
+    amounts = order["return_amounts"]
+    assert (amounts["total_money"]["amount"], amounts["tip_money"]["amount"]) == (350, 40)
+
+
+async def test_a_refund_goes_back_to_the_tender_that_was_named() -> None:
+    till = StandIn()
+    sale = till.seller.sell(TWO_TENDERS)
+    gift, card = till.seller.payments_of(sale)
+    refunded = till.seller.refund_amount(sale, 100, RefundTerms(tender=card["id"]))
+    assert (await till.get(f"/v2/refunds/{refunded.refunds[0]}"))["refund"]["payment_id"] == card["id"]
+    assert "refund_ids" not in (await till.get(f"/v2/payments/{gift['id']}"))["payment"]
+    with pytest.raises(ValueError, match="500 left"):
+        till.seller.refund_amount(sale, 501, RefundTerms(tender=gift["id"]))
+
+
 async def test_no_more_is_refunded_than_there_is() -> None:
     till = StandIn()
     sale = till.seller.sell()
@@ -428,10 +457,12 @@ async def test_an_unlinked_refund_names_neither_a_sale_nor_a_payment() -> None:
 async def test_an_exchange_is_a_sale_and_a_return_in_one_order() -> None:
     till = StandIn()
     sale = till.seller.sell(Ticket(lines=[Line(FLAT_WHITE, "2")]))
+    version = (await till.order(sale))["version"]
     dearer = await till.order(till.seller.exchange(sale, {"li-1": "1"}, [Line(BEANS, price=1000)]))
     assert (len(dearer["line_items"]), dearer["returns"][0]["source_order_id"]) == (1, sale)
     assert (dearer["tenders"][0]["amount_money"]["amount"], "refunds" in dearer) == (600, False)
     assert (dearer["net_amounts"]["total_money"]["amount"], dearer["state"]) == (600, "COMPLETED")
+    assert (await till.order(sale))["version"] == version + 1
     cheaper = await till.order(till.seller.exchange(sale, {"li-1": "1"}, [Line(CROISSANT)]))
     assert (cheaper["refunds"][0]["amount_money"]["amount"], "tenders" in cheaper) == (100, False)
     assert cheaper["net_amounts"]["total_money"]["amount"] == -100

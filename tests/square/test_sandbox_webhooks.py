@@ -9,9 +9,10 @@ import httpx
 import pytest
 import respx
 
+from square_connector.sandbox import APPLICATION_ID, SECRET, SquareSandbox
 from square_connector.sandbox_application import SCOPES
 from square_connector.sandbox_records import Place
-from square_connector.sandbox_seller import RefundTerms
+from square_connector.sandbox_seller import RefundTerms, Seller
 from square_connector.sandbox_ticket import Ticket
 from square_connector.sandbox_values import JsonObject
 from square_connector.sandbox_webhooks import (
@@ -184,6 +185,15 @@ def test_webhooks_come_only_with_their_scope(scope: str, missing: set[str]) -> N
     assert scope in SCOPES
 
 
+def test_the_consent_of_one_seller_brings_no_webhook_of_another() -> None:
+    sandbox = SquareSandbox(Seller("MLONE", "Corner"), Seller("MLTWO", "Harbour"))
+    sandbox.square_application.revoke_seller("MLONE")
+    for seller in sandbox.sellers:
+        seller.take_events()
+        seller.sell()
+    assert {json.loads(hook.body)["merchant_id"] for hook in sandbox.take_hooks()} == {"MLTWO"}
+
+
 # --- how it is signed -----------------------------------------------------------------------------------------------
 
 
@@ -279,6 +289,26 @@ async def test_a_served_sandbox_posts_what_a_command_did_by_itself() -> None:
     await till.post("/_sandbox/sell", {})
     await asyncio.wait_for(both.wait(), 5)
     assert {body["type"] for body in bodies} == {"payment.created", "payment.updated"}
+
+
+@respx.mock
+async def test_a_served_sandbox_posts_that_the_application_gave_its_access_up() -> None:
+    till = StandIn()
+    posted = asyncio.Event()
+    bodies: list[JsonObject] = []
+
+    def take(request: httpx.Request) -> httpx.Response:
+        bodies.append(json.loads(request.content))
+        posted.set()
+        return httpx.Response(200)
+
+    respx.post("http://host.test/hooks").mock(side_effect=take)
+    till.sandbox.subscription.delivery_url = "http://host.test/hooks"
+    form = {"client_id": APPLICATION_ID, "merchant_id": till.seller.merchant_id}
+    async with till.client() as client:
+        await client.post("/oauth2/revoke", json=form, headers={"authorization": f"Client {SECRET}"})
+    await asyncio.wait_for(posted.wait(), 5)
+    assert bodies[0]["data"]["object"]["revocation"]["revoker_type"] == "APPLICATION"
 
 
 @respx.mock
