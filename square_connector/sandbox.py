@@ -20,11 +20,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from connector_sdk.sandbox import Post, TillSandbox
-from square_connector.sandbox_answers import ENDPOINTS, Endpoint, Question
+from square_connector.sandbox_answers import ENDPOINTS, ApiRequest, Endpoint
 from square_connector.sandbox_application import APPLICATION_ID, SECRET, SquareApplication
 from square_connector.sandbox_cafe import Cafe
 from square_connector.sandbox_consent import answer_consent, show_consent
-from square_connector.sandbox_control import Controls, do
+from square_connector.sandbox_control import Controls, run_command
 from square_connector.sandbox_pages import Cursors
 from square_connector.sandbox_seller import Seller
 from square_connector.sandbox_values import Clock, JsonObject, SquareError, bad_request, lacks_scope, utc_now
@@ -138,7 +138,7 @@ class SquareSandbox(TillSandbox):
                 if endpoint.scope not in token.grant.scopes:
                     raise lacks_scope(endpoint.scope)
                 record_id = request.path_params.get("id", "")
-                return endpoint.answer(Question(token.grant.seller, self.cursors, record_id, call.query, call.body))
+                return endpoint.answer(ApiRequest(token.grant.seller, self.cursors, record_id, call.query, call.body))
 
             return await self._serve(request, answer)
 
@@ -225,8 +225,10 @@ class SquareSandbox(TillSandbox):
 
     async def _post(self, hooks: list[SignedHook], url: str) -> bool:
         async with httpx.AsyncClient(trust_env=False) as client:
-            taken = await asyncio.gather(*(deliver(hook, url, self.subscription.retry_waits, client) for hook in hooks))
-        return all(taken)
+            outcomes = await asyncio.gather(
+                *(deliver(hook, url, self.subscription.retry_waits, client) for hook in hooks)
+            )
+        return all(outcomes)
 
     # --- for a person or script -------------------------------------------------------------------------------
 
@@ -234,7 +236,7 @@ class SquareSandbox(TillSandbox):
         """Do a command, of which `sandbox_control` has the list; 422 says what is not understood."""
         try:
             values = json.loads(await request.body() or b"{}")
-            answer = do(self._controls, request.path_params["command"], values)
+            answer = run_command(self._controls, request.path_params["command"], values)
         except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError, IndexError) as error:
             return JSONResponse({"error": f"not understood: {type(error).__name__} {error}"}, 422)
         self.post_hooks()

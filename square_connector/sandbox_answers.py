@@ -31,7 +31,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class ApiRequest:
     """One call of the API: `record_id` is the id in its path, `query` that of its address, `body` its JSON."""
 
     seller: Seller
@@ -47,42 +47,42 @@ class Endpoint(NamedTuple):
     method: str
     path: str
     scope: str
-    answer: Callable[[Question], JsonObject]
+    answer: Callable[[ApiRequest], JsonObject]
 
 
-def _list_merchants(question: Question) -> JsonObject:
-    return {"merchant": [question.seller.merchant()]}
+def _list_merchants(request: ApiRequest) -> JsonObject:
+    return {"merchant": [request.seller.merchant()]}
 
 
-def _list_locations(question: Question) -> JsonObject:
-    return {"locations": list(question.seller.locations.values())}
+def _list_locations(request: ApiRequest) -> JsonObject:
+    return {"locations": list(request.seller.locations.values())}
 
 
-def _search_orders(question: Question) -> JsonObject:
-    return search_orders(question.seller, question.body, question.cursors)
+def _search_orders(request: ApiRequest) -> JsonObject:
+    return search_orders(request.seller, request.body, request.cursors)
 
 
-def _retrieve_orders(question: Question) -> JsonObject:
+def _retrieve_orders(request: ApiRequest) -> JsonObject:
     """Return the orders with some ids; unknown ids are skipped."""
-    order_ids = question.body.get("order_ids")
+    order_ids = request.body.get("order_ids")
     if not isinstance(order_ids, list) or not 1 <= len(order_ids) <= _MOST_ORDERS:
         raise bad_request(f"Name 1 to {_MOST_ORDERS} orders.", "order_ids")
-    orders = [question.seller.answered_order(str(order_id)) for order_id in order_ids]
+    orders = [request.seller.answered_order(str(order_id)) for order_id in order_ids]
     return write_page("orders", [order for order in orders if order is not None], None)
 
 
-def _get_order(question: Question) -> JsonObject:
-    return {"order": _known(question.seller.answered_order(question.record_id), "Order")}
+def _get_order(request: ApiRequest) -> JsonObject:
+    return {"order": _known(request.seller.answered_order(request.record_id), "Order")}
 
 
-def _get_payment(question: Question) -> JsonObject:
-    payment = question.seller.payments.get(question.record_id)
-    return {"payment": _known(payment if payment and _has_arrived(question, payment) else None, "Payment")}
+def _get_payment(request: ApiRequest) -> JsonObject:
+    payment = request.seller.payments.get(request.record_id)
+    return {"payment": _known(payment if payment and _has_arrived(request, payment) else None, "Payment")}
 
 
-def _list_payments(question: Question) -> JsonObject:
+def _list_payments(request: ApiRequest) -> JsonObject:
     """Return a page of the payments of one location, the main one where none is named, by when they were made."""
-    seller, query = question.seller, question.query
+    seller, query = request.seller, request.query
     location = query.get("location_id", seller.main_location)
     newest = seller.now() - timedelta(seconds=seller.list_lag_seconds)
     begin, end = _read_ends(query, "begin_time", "end_time")
@@ -90,54 +90,54 @@ def _list_payments(question: Question) -> JsonObject:
         payment
         for payment in seller.payments.values()
         if payment["location_id"] == location
-        and _has_arrived(question, payment)
+        and _has_arrived(request, payment)
         and is_between(payment["created_at"], begin, end)
         and (not seller.list_lag_seconds or is_between(payment["created_at"], None, newest))
     ]
-    page = _list(question, payments, "created_at")
+    page = _list(request, "payments", payments, "created_at")
     return write_page("payments", page.records, page.cursor)
 
 
-def _has_arrived(question: Question, payment: JsonObject) -> bool:
-    return payment["order_id"] not in question.seller.undelivered
+def _has_arrived(request: ApiRequest, payment: JsonObject) -> bool:
+    return payment["order_id"] not in request.seller.undelivered
 
 
-def _get_refund(question: Question) -> JsonObject:
-    return {"refund": _known(question.seller.refunds.get(question.record_id), "Refund")}
+def _get_refund(request: ApiRequest) -> JsonObject:
+    return {"refund": _known(request.seller.refunds.get(request.record_id), "Refund")}
 
 
-def _list_refunds(question: Question) -> JsonObject:
+def _list_refunds(request: ApiRequest) -> JsonObject:
     """Return a page of refunds, by when they were made or when they last changed."""
-    query = question.query
+    query = request.query
     sort_field = query.get("sort_field", _SORT_FIELDS[0])
     if sort_field not in _SORT_FIELDS:
         raise bad_request("There is no such sort field.", "sort_field")
-    made = _read_ends(query, "begin_time", "end_time")
-    changed = _read_ends(query, "updated_at_begin_time", "updated_at_end_time")
+    made_between = _read_ends(query, "begin_time", "end_time")
+    changed_between = _read_ends(query, "updated_at_begin_time", "updated_at_end_time")
     refunds = [
         refund
-        for refund in question.seller.refunds.values()
+        for refund in request.seller.refunds.values()
         if query.get("location_id") in (None, refund["location_id"])
         and query.get("status") in (None, refund["status"])
-        and is_between(refund["created_at"], *made)
-        and is_between(refund["updated_at"], *changed)
+        and is_between(refund["created_at"], *made_between)
+        and is_between(refund["updated_at"], *changed_between)
     ]
-    page = _list(question, refunds, sort_field.lower())
+    page = _list(request, "refunds", refunds, sort_field.lower())
     return write_page("refunds", page.records, page.cursor)
 
 
-def _get_customer(question: Question) -> JsonObject:
-    return {"customer": _known(question.seller.customer(question.record_id), "Customer")}
+def _get_customer(request: ApiRequest) -> JsonObject:
+    return {"customer": _known(request.seller.customer(request.record_id), "Customer")}
 
 
-def _list_catalogue(question: Question) -> JsonObject:
-    types = [name for name in question.query.get("types", "").split(",") if name]
-    objects = question.seller.catalogue.objects(types)
+def _list_catalogue(request: ApiRequest) -> JsonObject:
+    types = [name for name in request.query.get("types", "").split(",") if name]
+    objects = request.seller.catalogue.objects(types)
     positions = {entry["id"]: (_EPOCH + timedelta(seconds=place), "") for place, entry in enumerate(objects)}
-    page = question.cursors.page(
+    page = request.cursors.page(
         objects,
         lambda entry: positions[entry["id"]],
-        query={"list": "catalog", **question.query},
+        query={**request.query, "list": "objects"},
         limit=_CATALOGUE_PAGE,
     )
     return write_page("objects", page.records, page.cursor)
@@ -165,15 +165,15 @@ def _known(record: JsonObject | None, what: str) -> JsonObject:
     return record
 
 
-def _list(question: Question, records: list[JsonObject], time_field: str) -> Page:
-    """Return a page of payments or refunds. Raises `SquareError`."""
-    query = question.query
-    return question.cursors.page(
+def _list(request: ApiRequest, name: str, records: list[JsonObject], time_field: str) -> Page:
+    """Return a page of the list of some `name`. Raises `SquareError`."""
+    query = request.query
+    return request.cursors.page(
         records,
         position_by(time_field),
         # a cursor of one list is none of another
-        query={"list": time_field, **query},
-        limit=min(read_limit(query.get("limit", _MOST_LISTED), _MOST_LISTED), question.seller.page_size),
+        query={**query, "list": name},
+        limit=min(read_limit(query.get("limit", _MOST_LISTED), _MOST_LISTED), request.seller.page_size),
         descending=is_descending(query.get("sort_order"), "sort_order"),
     )
 

@@ -97,8 +97,8 @@ class SquareApplication:
         """Read the query of the consent page. Raises `SquareError` for another application or address."""
         if query.get("client_id") != APPLICATION_ID:
             raise bad_request("There is no such application.", "client_id")
-        named = query.get("redirect_uri")
-        address = named or self.redirect_uri
+        redirect_uri = query.get("redirect_uri")
+        address = redirect_uri or self.redirect_uri
         if address is None or self.redirect_uri not in (None, address) or not address.startswith("http"):
             raise bad_request("This is not the registered redirect URL.", "redirect_uri")
         return Consent(
@@ -106,7 +106,7 @@ class SquareApplication:
             redirect_uri=address,
             state=query.get("state"),
             code_challenge=query.get("code_challenge"),
-            names_address=named is not None,
+            names_address=redirect_uri is not None,
         )
 
     def allow(self, consent: Consent, merchant_id: str) -> str:

@@ -21,7 +21,7 @@ _PRODUCTS = (FLAT_WHITE, FLAT_WHITE, ESPRESSO, CROISSANT)
 
 
 class Cafe:
-    """The guests of one seller, who are customers there by their phones (E.164)."""
+    """The customers of one seller, whom it knows by their phones (E.164)."""
 
     def __init__(self, seller: Seller, phones: Sequence[str], seed: int) -> None:
         self.seller = seller
@@ -49,16 +49,16 @@ class Cafe:
                     self.seller.refund_everything(order)
 
     def morning(self) -> Iterator[None]:
-        """Serve one guest after another, without end, at each open location in turn; yields after each of them."""
+        """Serve one customer after another, without end, at each open location in turn; yields after each of them."""
         for number, location in enumerate(cycle(self._open_locations()), 1):
-            self._serve_guest(number, location)
+            self._serve_customer(number, location)
             yield
             # a few orders stay as they are, so that there is something to look at
             if len(self._sold) > 4 and self._chance.random() < 0.4:
                 self._give_back(self._sold.pop(self._chance.randrange(len(self._sold))))
                 yield
 
-    def _serve_guest(self, number: int, location: str) -> None:
+    def _serve_customer(self, number: int, location: str) -> None:
         if self._ahead:
             self.seller.complete(self._ahead.pop())
         ticket = self._ticket(location)
@@ -82,7 +82,7 @@ class Cafe:
                 seller.correct(order, seller.orders[order]["total_money"]["amount"] * 2)
 
     def _ticket(self, location: str) -> Ticket:
-        """Return what the next guest takes, who is now and then nobody that the till knows."""
+        """Return what the next customer takes, who is now and then nobody that the till knows."""
         chance = self._chance
         lines = [Line(chance.choice(_PRODUCTS), str(chance.randint(1, 2))) for _ in range(chance.randint(1, 3))]
         if chance.random() < 0.1:

@@ -26,7 +26,7 @@ class Controls:
     subscription: Subscription
 
 
-def do(controls: Controls, command: str, values: Values) -> object:
+def run_command(controls: Controls, command: str, values: Values) -> object:
     """Do a command. Raises `KeyError`, `TypeError` or `ValueError`."""
     if command not in _COMMANDS:
         raise ValueError(f"there is no {command!r}; known: {', '.join(_COMMANDS)}")

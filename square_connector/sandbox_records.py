@@ -269,8 +269,8 @@ class SellerRecords:
     def order_event(self, order: str) -> Event:
         """Return an `order.updated` about an order as it is now, without noting it."""
         record = self.orders[order]
-        told = ("version", "location_id", "state", "created_at", "updated_at")
-        members = {"order_id": order} | {name: record[name] for name in told if name in record}
+        thin_names = ("version", "location_id", "state", "created_at", "updated_at")
+        members = {"order_id": order} | {name: record[name] for name in thin_names if name in record}
         return self.event("order.updated", "order_updated", order, {"order_updated": members})
 
     # --- events -----------------------------------------------------------------------------------------------
@@ -282,9 +282,9 @@ class SellerRecords:
 
     def take_events(self) -> list[Event]:
         """Return the events that nobody has taken yet, oldest first, and forget them."""
-        taken = list(self.events)
+        events = list(self.events)
         self.events.clear()
-        return taken
+        return events
 
     def _envelope(self, kind: str) -> dict[str, str]:
         return {

@@ -184,15 +184,15 @@ class Seller(SellerSales):
         if payment is None or payment["status"] != "COMPLETED":
             return 0
         refunds = [self.refunds[refund] for refund in payment.get("refund_ids", [])]
-        given = sum(refund["amount_money"]["amount"] for refund in refunds if refund["status"] not in _WITHOUT_MONEY)
-        return int(payment["total_money"]["amount"] - given)
+        refunded = sum(refund["amount_money"]["amount"] for refund in refunds if refund["status"] not in _WITHOUT_MONEY)
+        return int(payment["total_money"]["amount"] - refunded)
 
     def _count_refunds(self, payment: str) -> None:
         """Write how much of a payment was refunded, which counts what is COMPLETED."""
         record = self.payments[payment]
         refunds = [self.refunds[refund] for refund in record["refund_ids"]]
-        given = sum(refund["amount_money"]["amount"] for refund in refunds if refund["status"] == "COMPLETED")
-        counted = {"refunded_money": money(given, record["total_money"]["currency"])} if given else {}
+        refunded = sum(refund["amount_money"]["amount"] for refund in refunds if refund["status"] == "COMPLETED")
+        counted = {"refunded_money": money(refunded, record["total_money"]["currency"])} if refunded else {}
         self._change_payment(payment, **counted)
 
     def _add_return_order(self, location: str, members: JsonObject) -> str:

@@ -31,7 +31,7 @@ class Line:
     price: int | None = None
     unit: str | None = None
     discount: int = 0
-    discount_name: str = "Regular guest"
+    discount_name: str = "Neighbour"
     tax: int = 0
     item_type: str = "ITEM"
     name: str | None = None

@@ -81,7 +81,7 @@ class StandIn:
         """Return the answer of a search for orders at all locations."""
         return await self.post("/v2/orders/search", {"location_ids": list(self.seller.locations), **members})
 
-    async def found(self, **members: object) -> list[str]:
+    async def order_ids(self, **members: object) -> list[str]:
         """Return the ids of the orders that a search finds on its first page."""
         return [order["id"] for order in (await self.search(**members)).get("orders", [])]
 

@@ -163,8 +163,8 @@ async def test_orders_come_newest_first_unless_asked_otherwise() -> None:
     for _ in range(3):
         orders.append(till.seller.sell())
         till.clock.move(minutes=1)
-    assert await till.found() == orders[::-1]
-    assert await till.found(query={"sort": BY_UPDATE}) == orders
+    assert await till.order_ids() == orders[::-1]
+    assert await till.order_ids(query={"sort": BY_UPDATE}) == orders
 
 
 async def test_both_ends_of_a_time_range_are_inclusive() -> None:
@@ -173,10 +173,12 @@ async def test_both_ends_of_a_time_range_are_inclusive() -> None:
     last_at = till.clock.move(minutes=1)
     last = till.seller.sell()
     begin, end = write_time(NOON), write_time(last_at)
-    assert await till.found(query=updated_between(begin, end, sort_order="ASC")) == [first, last]
+    assert await till.order_ids(query=updated_between(begin, end, sort_order="ASC")) == [first, last]
     later = write_time(NOON + timedelta(milliseconds=1))
-    assert await till.found(query=updated_between(later, end)) == [last]
-    assert await till.found(query=updated_between(begin, write_time(last_at - timedelta(milliseconds=1)))) == [first]
+    assert await till.order_ids(query=updated_between(later, end)) == [last]
+    assert await till.order_ids(query=updated_between(begin, write_time(last_at - timedelta(milliseconds=1)))) == [
+        first
+    ]
 
 
 async def test_times_are_compared_as_times_however_they_are_written() -> None:
@@ -184,10 +186,10 @@ async def test_times_are_compared_as_times_however_they_are_written() -> None:
     till.seller.fraction_digits = 0
     order = till.seller.sell()
     assert (await till.order(order))["updated_at"] == "2026-11-20T12:00:00Z"
-    assert await till.found(query=updated_between("2026-11-20T14:00:00+02:00", "2026-11-20T12:00:00.000001Z")) == [
+    assert await till.order_ids(query=updated_between("2026-11-20T14:00:00+02:00", "2026-11-20T12:00:00.000001Z")) == [
         order
     ]
-    assert await till.found(query=updated_between("2026-11-20T12:00:00.000001Z", "2026-11-20T13:00:00Z")) == []
+    assert await till.order_ids(query=updated_between("2026-11-20T12:00:00.000001Z", "2026-11-20T13:00:00Z")) == []
 
 
 async def test_an_update_moves_an_order_to_the_end_of_the_list_by_update() -> None:
@@ -197,8 +199,8 @@ async def test_an_update_moves_an_order_to_the_end_of_the_list_by_update() -> No
     second = till.seller.sell()
     till.clock.move(minutes=1)
     till.seller.correct(first, 500)
-    assert await till.found(query={"sort": BY_UPDATE}) == [second, first]
-    assert await till.found() == [second, first], "by creation, and newest first"
+    assert await till.order_ids(query={"sort": BY_UPDATE}) == [second, first]
+    assert await till.order_ids() == [second, first], "by creation, and newest first"
 
 
 async def test_orders_are_found_by_state_and_location() -> None:
@@ -211,9 +213,9 @@ async def test_orders_are_found_by_state_and_location() -> None:
         (["OPEN", "CANCELED"], {left_open, cancelled}),
         ([], {sold, left_open, cancelled}),
     ):
-        found = await till.found(query={"filter": {"state_filter": {"states": states}}})
-        assert set(found) == orders
-    assert await till.found(location_ids=[till.paris]) == [left_open]
+        ids = await till.order_ids(query={"filter": {"state_filter": {"states": states}}})
+        assert set(ids) == orders
+    assert await till.order_ids(location_ids=[till.paris]) == [left_open]
 
 
 async def test_orders_by_closing_need_closed_states() -> None:
@@ -221,7 +223,7 @@ async def test_orders_by_closing_need_closed_states() -> None:
     till.seller.open()
     sold = till.seller.sell()
     query: JsonObject = {"sort": {"sort_field": "CLOSED_AT"}, "filter": {"state_filter": {"states": ["COMPLETED"]}}}
-    assert await till.found(query=query) == [sold]
+    assert await till.order_ids(query=query) == [sold]
     for states in ([], ["OPEN", "COMPLETED"]):
         query["filter"] = {"state_filter": {"states": states}}
         body = {"location_ids": [till.main], "query": query}
@@ -269,7 +271,7 @@ async def test_ten_locations_and_a_thousand_orders_are_within_the_limits() -> No
     till = StandIn()
     order = till.seller.sell()
     locations = [till.main, *(f"L{number}" for number in range(9))]
-    assert await till.found(location_ids=locations, limit=1000) == [order]
+    assert await till.order_ids(location_ids=locations, limit=1000) == [order]
 
 
 # --- pages ----------------------------------------------------------------------------------------------------------
@@ -323,7 +325,7 @@ async def test_an_order_that_changes_between_two_pages_by_update_comes_again_at_
     body: JsonObject = {"limit": 2, "query": {"sort": BY_UPDATE}}
     first = await till.search(**body)
     till.seller.correct(orders[0], 500)
-    assert await till.found(**body, cursor=first["cursor"]) == [orders[2], orders[0]]
+    assert await till.order_ids(**body, cursor=first["cursor"]) == [orders[2], orders[0]]
 
 
 async def test_a_seller_may_have_smaller_pages_than_are_asked_for() -> None:
@@ -379,6 +381,15 @@ async def test_payments_and_refunds_are_listed_by_when_they_were_made() -> None:
     assert [payment["order_id"] for payment in (await till.get("/v2/payments", **ends))["payments"]] == [sales[1]]
     (refund,) = (await till.get("/v2/refunds", **ends))["refunds"]
     assert refund["payment_id"] == till.seller.payments_of(sales[0])[0]["id"]
+
+
+async def test_a_cursor_of_one_list_is_none_of_another() -> None:
+    till = StandIn()
+    for _ in range(2):
+        till.seller.refund_amount(till.seller.sell(), 100)
+    cursor = (await till.get("/v2/payments", limit=1))["cursor"]
+    assert await till.refusal("GET", f"/v2/refunds?limit=1&cursor={cursor}") == (400, "INVALID_CURSOR")
+    assert (await till.get("/v2/payments", limit=1, cursor=cursor))["payments"]
 
 
 async def test_refunds_are_listed_by_location_and_status() -> None:
@@ -488,24 +499,24 @@ async def test_two_weeks_fill_both_zones_and_tell_nobody() -> None:
 
 async def test_a_busy_morning_sells_at_every_location_and_posts_what_it_does() -> None:
     till = StandIn()
-    types: list[bytes] = []
+    bodies: list[bytes] = []
 
     class Over(Exception):
         """The morning is over."""
 
     async def post(body: bytes, _headers: object) -> None:
-        types.append(body)
+        bodies.append(body)
 
     async def pause() -> None:
         till.clock.move(seconds=30)
-        if len(types) > 200:
+        if len(bodies) > 200:
             raise Over
 
     with pytest.raises(Over):
         await till.sandbox.busy_morning(["+353201234567", "+353201234568"], post, pause)
-    said = b"".join(types)
+    posted = b"".join(bodies)
     for kind in (b"payment.created", b"payment.updated", b"refund.updated", b"order.updated"):
-        assert kind in said
+        assert kind in posted
     assert {order["location_id"] for order in till.seller.orders.values()} == set(till.seller.locations)
 
 

@@ -234,7 +234,7 @@ async def test_the_customer_may_stand_on_the_order_the_tender_or_the_payment_onl
 async def test_every_change_moves_the_version_and_the_time() -> None:
     till = StandIn()
     order = till.seller.open()
-    seen = [await till.order(order)]
+    records = [await till.order(order)]
     seller, guest = till.seller, till.seller.add_customer("+353201234567")
     for change in (
         lambda: seller.pay(order),
@@ -247,12 +247,12 @@ async def test_every_change_moves_the_version_and_the_time() -> None:
     ):
         till.clock.move(seconds=1)
         change()
-        seen.append(await till.order(order))
-    assert [record["version"] for record in seen] == [1, 2, 3, 4, 5, 6, 7, 8]
-    assert [record["updated_at"] for record in seen] == [
+        records.append(await till.order(order))
+    assert [record["version"] for record in records] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert [record["updated_at"] for record in records] == [
         write_time(NOON + timedelta(seconds=number)) for number in range(8)
     ]
-    assert {record["created_at"] for record in seen} == {write_time(NOON)}
+    assert {record["created_at"] for record in records} == {write_time(NOON)}
 
 
 async def test_an_order_without_a_version_changes_its_time_only() -> None:
@@ -411,7 +411,7 @@ async def test_no_more_is_refunded_than_there_is() -> None:
     with pytest.raises(ValueError, match="no line li-9"):
         till.seller.refund_lines(sale, {"li-9": "1"})
     assert await till.get("/v2/refunds") == {}
-    assert await till.found() == [sale], "nothing was made of what was refused"
+    assert await till.order_ids() == [sale], "nothing was made of what was refused"
 
 
 @pytest.mark.parametrize(

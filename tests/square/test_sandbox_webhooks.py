@@ -68,14 +68,14 @@ A_LOCATION_HOOK = {
 }
 
 
-def taken(till: StandIn) -> list[JsonObject]:
+def bodies_of(till: StandIn) -> list[JsonObject]:
     """Return the bodies of the webhooks that are now posted."""
     return [json.loads(hook.body) for hook in till.sandbox.take_hooks()]
 
 
 def types(till: StandIn) -> list[str]:
     """Return the types of the webhooks that are now posted."""
-    return [body["type"] for body in taken(till)]
+    return [body["type"] for body in bodies_of(till)]
 
 
 # --- what is posted -------------------------------------------------------------------------------------------------
@@ -84,7 +84,7 @@ def types(till: StandIn) -> list[str]:
 def test_a_sale_at_the_till_is_told_by_its_payments_only() -> None:
     till = StandIn()
     order = till.seller.sell()
-    bodies = taken(till)
+    bodies = bodies_of(till)
     assert [body["type"] for body in bodies] == ["payment.created", "payment.updated"]
     payments = [body["data"]["object"]["payment"] for body in bodies]
     assert [payment["status"] for payment in payments] == ["APPROVED", "COMPLETED"]
@@ -95,7 +95,7 @@ def test_a_sale_at_the_till_is_told_by_its_payments_only() -> None:
 def test_an_order_of_the_api_is_told_by_itself_too_and_thinly() -> None:
     till = StandIn()
     order = till.seller.pay_ahead()
-    bodies = [body for body in taken(till) if body["type"] == "order.updated"]
+    bodies = [body for body in bodies_of(till) if body["type"] == "order.updated"]
     assert [shape(body) for body in bodies] == [shape(AN_ORDER_HOOK)] * 2
     assert bodies[-1]["data"]["object"]["order_updated"] == {
         "order_id": order,
@@ -111,7 +111,7 @@ def test_a_hook_says_what_was_true_when_it_happened() -> None:
     till = StandIn()
     order = till.seller.sell()
     till.seller.correct(order, 900)
-    amounts = [body["data"]["object"]["payment"]["amount_money"]["amount"] for body in taken(till)]
+    amounts = [body["data"]["object"]["payment"]["amount_money"]["amount"] for body in bodies_of(till)]
     assert amounts == [400, 400, 900]
 
 
@@ -122,7 +122,7 @@ def test_a_refund_is_told_by_itself_and_by_its_payment() -> None:
     refunded = till.seller.refund_amount(order, 100, RefundTerms(status="PENDING"))
     assert types(till) == ["refund.created", "payment.updated"]
     till.seller.finish_refund(refunded.refunds[0])
-    bodies = taken(till)
+    bodies = bodies_of(till)
     assert [body["type"] for body in bodies] == ["refund.updated", "payment.updated"]
     assert bodies[0]["data"]["object"]["refund"]["status"] == "COMPLETED"
     assert bodies[1]["data"]["object"]["payment"]["refunded_money"]["amount"] == 100
@@ -132,7 +132,7 @@ def test_a_location_is_told_by_its_id_only() -> None:
     till = StandIn()
     location = till.seller.open_location(Place("Fourth bar", "Europe/Paris", "EUR", "FR"))
     till.seller.rename_location(location, "Harbour bar")
-    bodies = taken(till)
+    bodies = bodies_of(till)
     assert [body["type"] for body in bodies] == ["location.created", "location.updated"]
     assert [shape(body) for body in bodies] == [shape(A_LOCATION_HOOK)] * 2
     assert {body["location_id"] for body in bodies} == {location}
@@ -143,7 +143,7 @@ def test_a_merge_is_told_by_the_new_profile_and_each_old_one() -> None:
     first, second = till.seller.add_customer("+353201234567"), till.seller.add_customer("+353201234568")
     till.seller.take_events()
     merged = till.seller.merge_customers(first, second)
-    bodies = taken(till)
+    bodies = bodies_of(till)
     assert [(body["type"], body["data"]["id"]) for body in bodies] == [
         ("customer.created", merged),
         ("customer.deleted", first),
@@ -158,7 +158,7 @@ def test_a_revocation_is_told_though_no_scope_is_left() -> None:
     till = StandIn()
     till.sandbox.square_application.revoke_seller(till.seller.merchant_id)
     till.seller.sell()
-    (body,) = taken(till)
+    (body,) = bodies_of(till)
     assert shape(body) == shape(A_REVOCATION)
     assert body["data"]["object"]["revocation"]["revoker_type"] == "MERCHANT"
 
@@ -180,8 +180,8 @@ def test_webhooks_come_only_with_their_scope(scope: str, missing: set[str]) -> N
     till.seller.refund_everything(till.seller.sell(Ticket(customer=till.seller.add_customer())))
     till.seller.pay_ahead()
     till.seller.close_location(till.paris)
-    said = {kind.partition(".")[0] for kind in types(till)}
-    assert said == {"order", "payment", "refund", "customer", "location"} - missing
+    kinds = {kind.partition(".")[0] for kind in types(till)}
+    assert kinds == {"order", "payment", "refund", "customer", "location"} - missing
     assert scope in SCOPES
 
 
@@ -229,7 +229,7 @@ def test_a_duplicate_has_the_event_id_of_the_first() -> None:
     till = StandIn()
     till.sandbox.subscription.duplicates_next = 1
     till.seller.sell()
-    created, duplicate, updated = taken(till)
+    created, duplicate, updated = bodies_of(till)
     assert created == duplicate
     assert updated["event_id"] != created["event_id"]
 
@@ -237,9 +237,9 @@ def test_a_duplicate_has_the_event_id_of_the_first() -> None:
 def test_a_retry_has_the_body_and_signature_of_the_first_and_says_its_number() -> None:
     till = StandIn()
     hook = till.sandbox.hook(till.seller.sell())
-    again = retry_of(hook, 2, "http_timeout")
-    assert again.body == hook.body
-    assert {**hook.headers, "square-retry-number": "2", "square-retry-reason": "http_timeout"} == again.headers
+    retry = retry_of(hook, 2, "http_timeout")
+    assert retry.body == hook.body
+    assert {**hook.headers, "square-retry-number": "2", "square-retry-reason": "http_timeout"} == retry.headers
 
 
 async def test_a_hook_is_posted_again_until_it_is_taken() -> None:
@@ -316,4 +316,4 @@ async def test_without_an_address_nothing_is_posted_and_nothing_is_kept_for_late
     till = StandIn()
     await till.post("/_sandbox/sell", {})
     assert not respx.calls
-    assert taken(till) == []
+    assert bodies_of(till) == []
