@@ -30,6 +30,9 @@ class TillSandbox(ABC):
     def settings(self) -> Mapping[str, str]:
         """Return the connection settings that open the sandbox's account."""
 
+    def post_to(self, address: str) -> None:  # noqa: B027 - a till may sign without the address
+        """Have hooks signed for this address, for a till that signs it; does nothing by default."""
+
     def two_weeks(self, customers: list[str]) -> None:  # noqa: B027 - a till may have no past to show
         """Fill the fourteen days before today with receipts of these customers (phones in E.164).
 

@@ -51,7 +51,7 @@ _retries: ContextVar[bool] = ContextVar("retries", default=True)
 
 @contextmanager
 def unpaced() -> Iterator[None]:
-    """Suspend rate limits in this context, for stand-in tills; retries go on."""
+    """Suspend rate limits and pauses before retries in this context, for stand-in tills; retries go on."""
     token = _is_paced.set(False)
     try:
         yield
@@ -378,6 +378,8 @@ def _next_page(answer: _Answer, by: Cursor | Link, path: str) -> str | None:
 
 def _retry_pause(error: TillUnavailable | RateLimited, attempt: int) -> float:
     """Return the seconds to wait after a failed attempt, at random up to half longer than they must be."""
+    if not _is_paced.get():
+        return 0.0
     seconds = error.retry_after if isinstance(error, RateLimited) else _BACKOFF_SECONDS * 2 ** (attempt - 1)
     return seconds * random.uniform(1.0, 1.5)  # noqa: S311 - jitter, so that clients do not return all at once
 

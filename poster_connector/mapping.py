@@ -18,6 +18,7 @@ from connector_sdk.errors import BadPayload
 from connector_sdk.json_text import encode_json
 from connector_sdk.money import Money
 from connector_sdk.numbers import quantity_of
+from connector_sdk.redeem_codes import find_redeem_codes
 from connector_sdk.sale import Customer, Line, Sale, SaleStatus
 from poster_connector.settings import PosterSettings
 from poster_connector.wire import JsonObject, read_text, read_whole
@@ -26,12 +27,6 @@ from poster_connector.wire import JsonObject, read_text, read_whole
 _STATUS = {0: SaleStatus.open, 1: SaleStatus.open, 2: SaleStatus.closed, 3: SaleStatus.voided, 4: SaleStatus.voided}
 _FISCAL_RETURN = 2
 _WITHOUT_PAYMENT = 0
-# Six or more capitals and digits, with a letter among them: a word in capitals may match (7stamp then says that it
-# knows no such voucher), a phone number in a comment does not.
-_REDEEM_CODE = re.compile(r"(?<![\w-])(?=[0-9-]*[A-Z])[A-Z0-9][A-Z0-9-]{4,30}[A-Z0-9](?![\w-])")
-_LONGEST_COMMENT = 2000
-_MOST_CODES = 20
-_PHONE_DIGITS = 9  # so many digits among the letters are somebody's phone
 _PHONE = re.compile(r"[0-9]{7,15}")
 _EMAIL = re.compile(r"[!-?A-~]{1,64}@[!-?A-~]{3,180}")
 _CARD_NUMBER = re.compile(r"[0-9]{1,6}")
@@ -134,12 +129,6 @@ def _line(raw: object, where: str, categories: Mapping[str, str]) -> Line:
     except BadPayload as error:
         raise BadPayload(f"{where}.{error.where}", error.why) from None
     return Line(product_id=product_id, category_id=categories.get(product_id), quantity=quantity, gift=gift)
-
-
-def find_redeem_codes(comment: str) -> tuple[str, ...]:
-    """Find what may be redeem codes among the words of a comment."""
-    words = dict.fromkeys(_REDEEM_CODE.findall(comment[:_LONGEST_COMMENT]))
-    return tuple(word for word in words if sum(sign.isdigit() for sign in word) < _PHONE_DIGITS)[:_MOST_CODES]
 
 
 def customer_of(raw: JsonObject, settings: PosterSettings) -> Customer:

@@ -109,12 +109,15 @@ class SquareSandbox(TillSandbox):
             "SQUARE_APPLICATION_ID": APPLICATION_ID,
             "SQUARE_APPLICATION_SECRET": SECRET,
             "SQUARE_SIGNATURE_KEY": SIGNATURE_KEY,
-            "SQUARE_NOTIFICATION_URL": self.subscription.notification_url,
         }
 
+    def post_to(self, address: str) -> None:
+        """Subscribe this address: hooks are signed for it from now on."""
+        self.subscription.notification_url = address
+
     def settings(self) -> Mapping[str, str]:
-        """Return the settings that open the first seller's account: both tokens of a grant in the code flow."""
-        return {name: str(self._tokens[0][name]) for name in ("access_token", "refresh_token")}
+        """Return the settings that open the first seller's account, as of an application of its own."""
+        return {"access_token": str(self._tokens[0]["access_token"])}
 
     # --- HTTP -------------------------------------------------------------------------------------------------
 

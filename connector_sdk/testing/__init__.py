@@ -7,7 +7,7 @@ pytest, `examine` anywhere.
 from connector_sdk.testing.behaviour_trial import Behaviour, Level
 from connector_sdk.testing.behaviours import BEHAVIOURS
 from connector_sdk.testing.faults import ORDINARY, Faulty
-from connector_sdk.testing.stub import CannotShow, Fault, Sold, TillStub
+from connector_sdk.testing.stub import CannotShow, Fault, Sold, SoldLine, TillStub
 from connector_sdk.testing.suite import Conformance, Outcome, Report, Result, examine
 from connector_sdk.testing.times import awkward_moments, written
 
@@ -24,6 +24,7 @@ __all__ = [
     "Report",
     "Result",
     "Sold",
+    "SoldLine",
     "TillStub",
     "awkward_moments",
     "examine",

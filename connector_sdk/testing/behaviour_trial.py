@@ -6,6 +6,9 @@ Owns how the suite drives and reads a till; `behaviours` owns what is demanded o
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
+import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,12 +19,16 @@ from typing import NamedTuple, NoReturn
 import httpx
 from pydantic import BaseModel
 
+from connector_sdk.authorisation import Consent, Credentials, Grant, OAuth, Returned
 from connector_sdk.connector import Connector, HookAddress, TillAccount
+from connector_sdk.errors import NotAuthorised
 from connector_sdk.hooks import Answer, Hints, HookRequest, Received, Sales
 from connector_sdk.money import Money
 from connector_sdk.sale import Customer, Sale, SalePage, Unreadable
-from connector_sdk.testing.stub import CannotShow, Sold, TillStub
+from connector_sdk.testing.stub import CannotShow, Sold, SoldLine, TillStub
 
+REDIRECT_URI = "https://host.test/connect/return"
+"""Where the suite's browser comes back from a consent page."""
 READ_METHODS = ("poll", "history")
 """The methods of a connector that yield pages."""
 
@@ -121,6 +128,26 @@ def fail(text: str) -> NoReturn:
     raise Broken(text)
 
 
+class StubCredentials(Credentials):
+    """Renews a grant at the stub with the connector's own `refresh`, once for each that is refused; counts renewals."""
+
+    def __init__(self, stub: TillStub, grant: Grant) -> None:
+        super().__init__(grant)
+        self._stub = stub
+        self.renewals = 0
+
+    async def renew(self, refused: Grant) -> Grant:
+        """Trade the refused grant for the next, where the connector can."""
+        if self._grant is refused:
+            ways = self._stub.connector.authorisation
+            oauth = next((way for way in ways if isinstance(way, OAuth)), None)
+            if oauth is None or oauth.refresh is None:
+                raise NotAuthorised("the connector does not renew grants")
+            self._grant = await oauth.refresh(self._stub.app(), refused, self._stub.transport())
+            self.renewals += 1
+        return self._grant
+
+
 class Trial:
     """The stub and the connector with which one behaviour works.
 
@@ -130,29 +157,59 @@ class Trial:
 
     def __init__(self, stub: TillStub) -> None:
         self.stub = stub
+        """The till."""
         # whole seconds: some tills know no finer ones, and `closed_at` is compared with what was sold
         self.now = datetime.now(UTC).replace(microsecond=0)
         self.answer_delay = 0.0
+        self.sold: list[str] = []
+        """The ids of all receipts that were sold in this trial."""
         self._slow_transport: _SlowTransport | None = None
         self._connectors: list[Connector[BaseModel]] = []
 
     def build(
-        self, settings: Mapping[str, str] | None = None, account: TillAccount | None = None
+        self,
+        settings: Mapping[str, str] | None = None,
+        account: TillAccount | None = None,
+        credentials: Credentials | None = None,
     ) -> Connector[BaseModel]:
-        """Build a connector over the stub, with the stub's own settings by default."""
+        """Build a connector over the stub, with the stub's own settings and grant by default."""
         connector_class = self.stub.connector
         model = connector_class.settings_model.model_validate(dict(settings or self.stub.settings()))
         transport = self.stub.transport()
         if self.answer_delay:
             transport = self._slow_transport = _SlowTransport(transport, self.answer_delay)
-        connector = connector_class(model, app=self.stub.app(), account=account, transport=transport)
+        if credentials is None and settings is None and (grant := self.stub.grant()) is not None:
+            credentials = StubCredentials(self.stub, grant)
+        connector = connector_class(
+            model, app=self.stub.app(), account=account, credentials=credentials, transport=transport
+        )
         self._connectors.append(connector)
         return connector
 
-    async def connect(self) -> Connector[BaseModel]:
+    async def connect(self, credentials: Credentials | None = None) -> Connector[BaseModel]:
         """Build a connector that is joined to the account of its own `check`."""
         # two instances, as in the host: `check` runs before there is an account, and all else with it
-        return self.build(account=await self.build().check())
+        account = await self.build(credentials=credentials).check()
+        return self.build(account=account, credentials=credentials)
+
+    def oauth(self) -> OAuth:
+        """Return the connector's consent page. Raises `NotAsked` where it has none."""
+        for way in self.stub.connector.authorisation:
+            if isinstance(way, OAuth):
+                return way
+        raise NotAsked("consent page")
+
+    async def consent(self) -> Grant:
+        """Go to the till's consent page and trade what comes back, as the host does, by its redirect address."""
+        oauth, app = self.oauth(), self.stub.app()
+        verifier, state = secrets.token_urlsafe(48), secrets.token_urlsafe(24)
+        challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
+        url = oauth.authorise_url(app, Consent(REDIRECT_URI, state, challenge))
+        query = self.stub.consent(url)
+        demand(query.get("state") == state, "the state does not come back: put it into the address of the consent page")
+        grant = await oauth.exchange(app, Returned(query, REDIRECT_URI, verifier), self.stub.transport())
+        demand(isinstance(grant, Grant), "exchange returns no Grant")
+        return grant
 
     async def aclose(self) -> None:
         """Close every connector that was built; what they raise then is no part of any behaviour."""
@@ -183,11 +240,33 @@ class Trial:
         tip: int | None = None,
         redeem_code: str | None = None,
         open: bool = False,  # noqa: A002 - the field's word
+        lines: tuple[SoldLine, ...] = (),
+        by_gift_card: int | None = None,
+        by_points: int | None = None,
+        gift_card_bought: int | None = None,
+        location_id: str | None = None,
     ) -> str:
         """Let the stub sell for `minor` units, closed `at` a moment or some time `ago`; return the receipt's id."""
-        tip_money = self.money(tip) if tip is not None else None
-        closed_at = at if at is not None else self.now - ago
-        return self.stub.sell(Sold(self.money(minor), closed_at, customer, tip_money, redeem_code, open))
+        receipt = self.stub.sell(
+            Sold(
+                self.money(minor),
+                at if at is not None else self.now - ago,
+                customer,
+                self._money_or_none(tip),
+                redeem_code,
+                open,
+                lines,
+                self._money_or_none(by_gift_card),
+                self._money_or_none(by_points),
+                self._money_or_none(gift_card_bought),
+                location_id,
+            )
+        )
+        self.sold.append(receipt)
+        return receipt
+
+    def _money_or_none(self, minor: int | None) -> Money | None:
+        return self.money(minor) if minor is not None else None
 
     # --- reading ------------------------------------------------------------------------------------------------------
 

@@ -20,8 +20,9 @@ from connector_sdk.testing.behaviour_trial import Behaviour, Broken, Level, NotA
 from connector_sdk.testing.behaviours import BEHAVIOURS
 from connector_sdk.testing.recording import load_recordings
 from connector_sdk.testing.stub import CannotShow, TillStub
+from connector_sdk.till_client import unpaced
 
-SUITE = 2
+SUITE = 3
 """The suite's version: raised whenever it demands something new."""
 _DEADLINE_SECONDS = (
     60.0  # of one behaviour: the slowest take a few seconds, and a read that never ends must be reported
@@ -141,8 +142,10 @@ async def judge(stub: TillStub, behaviour: Behaviour) -> Result:
         return Result(behaviour, Outcome.not_asked, stub.till_has_no[behaviour.name])
     trial = Trial(stub)
     try:
-        async with asyncio.timeout(_DEADLINE_SECONDS):
-            await behaviour.run(trial)
+        # a stand-in needs no protection: the till's pace would only make the suite slow. Retries go on.
+        with unpaced():
+            async with asyncio.timeout(_DEADLINE_SECONDS):
+                await behaviour.run(trial)
     except Exception as error:  # noqa: BLE001 - a connector may raise anything: it is what is reported
         return _result_of_error(behaviour, error)
     finally:

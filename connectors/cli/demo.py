@@ -186,6 +186,7 @@ def _owner(tx: Transaction, connection: Connection) -> Principal:
 async def _morning(installation: _Installation, connection: Connection, client: httpx.AsyncClient) -> None:
     """Sell at the till until cancelled; its hooks go to the host over HTTP, as from a real till."""
     hook_url = str(installation.host.services.connections.hook_url(connection))
+    installation.till.post_to(hook_url)
 
     async def post(body: bytes, headers: Mapping[str, str]) -> None:
         await client.post(hook_url, content=body, headers=dict(headers))
