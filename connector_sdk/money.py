@@ -69,18 +69,14 @@ class Money:
         return cls._exact(Decimal(value).scaleb(-2), currency)
 
     @classmethod
-    def from_decimal(cls, value: str | Decimal, currency: str) -> Money:
-        """Convert, exactly, a decimal string in major units ("27.50").
+    def from_decimal(cls, value: str | int | Decimal, currency: str) -> Money:
+        """Convert, exactly, an amount in major units: a decimal string ("27.50"), or a number of parsed JSON.
 
         Raises `TypeError` for a float, `ValueError` for other text or more digits than the currency has.
         """
-        if isinstance(value, str):
-            value = decimal_of(value)
-        elif not isinstance(value, Decimal):
-            raise TypeError(f"an amount is a decimal string, not {type(value).__name__}")
-        if not value.is_finite():
-            raise ValueError("not a finite number")
-        return cls._exact(value, currency)
+        if type(value) is not str and type(value) is not int and not isinstance(value, Decimal):
+            raise TypeError(f"an amount is a decimal string or an exact number, not {type(value).__name__}")
+        return cls._exact(decimal_of(value), currency)
 
     @classmethod
     def _exact(cls, major: Decimal, currency: str) -> Money:

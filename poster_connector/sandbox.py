@@ -113,15 +113,17 @@ class PosterSandbox(TillSandbox):
         """Send the browser back with a code or a refusal."""
         if not _is_known_application(query):
             return _unknown_application()
-        back = query["redirect_uri"]
-        answer = {"error": "access_denied"}
         if query.get("allow") == "1":
-            code = secrets.token_hex(16)
-            self.codes[code] = back
-            answer = {"code": code, "account": self.account.name}
+            return Response(status_code=302, headers={"location": self.allow(query)})
         return Response(
-            status_code=302, headers={"location": f"{back}{'&' if '?' in back else '?'}{urlencode(answer)}"}
+            status_code=302, headers={"location": _with_query(query["redirect_uri"], {"error": "access_denied"})}
         )
+
+    def allow(self, query: Mapping[str, str]) -> str:
+        """Let the application of a consent page's query in; return the address to which the browser goes then."""
+        back, code = query["redirect_uri"], secrets.token_hex(16)
+        self.codes[code] = back
+        return _with_query(back, {"code": code, "account": self.account.name})
 
     def _trade_code(self, form: Mapping[str, str]) -> Mapping[str, object]:
         """Trade a code for a token: once, for the application and the address it was given to."""
@@ -313,3 +315,7 @@ async def _post(url: str, body: bytes) -> None:
     with suppress(httpx.HTTPError):
         async with httpx.AsyncClient(trust_env=False) as client:
             await client.post(url, content=body, headers={"content-type": "application/json"})
+
+
+def _with_query(address: str, values: Mapping[str, str]) -> str:
+    return f"{address}{'&' if '?' in address else '?'}{urlencode(values)}"

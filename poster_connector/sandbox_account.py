@@ -121,6 +121,8 @@ class Account:
     clients: dict[int, Client] = field(default_factory=dict)
     offline: set[int] = field(default_factory=set)
     """Receipts of a tablet that has not reached the API yet."""
+    spots: list[str] = field(default_factory=lambda: ["Main hall", "Terrace"])
+    """The names of the venues, whose ids are their places in this list, from 1 on."""
     calls: int = 0
     fail_next: list[Failure] = field(default_factory=list)
     """Answers to give instead of the next ones."""
@@ -274,8 +276,8 @@ class Account:
 
     def _spots(self, _query: Mapping[str, str]) -> object:
         return [
-            {"spot_id": "1", "spot_name": "Main hall", "spot_adress": ""},
-            {"spot_id": "2", "spot_name": "Terrace", "spot_adress": ""},
+            {"spot_id": str(number), "spot_name": name, "spot_adress": ""}
+            for number, name in enumerate(self.spots, start=1)
         ]
 
     def _products(self, _query: Mapping[str, str]) -> object:

@@ -45,7 +45,7 @@ def account_of(venues: Sequence[JsonObject]) -> TillAccount:
 
 
 def _location(venue: JsonObject) -> Location:
-    return Location.model_validate({"id": venue.get("id"), "name": venue.get("name")})
+    return Location.model_validate({"id": venue.get("id"), "name": venue.get("name"), "zone": venue.get("time_zone")})
 
 
 def sale_of(raw: object, currency: str, settings: ServeSettings, venue_id: str | None = None) -> Sale:
@@ -179,9 +179,12 @@ def _paid(raw: JsonObject, currency: str) -> Money:
 
 
 def _refunded(raw: JsonObject, paid: Money) -> Money:
-    """Read what went back; a check that calls itself refunded gave back all that was paid, whatever its sum says."""
+    """Read what went back; a check that calls itself refunded gave back all that was paid, whatever its sum says.
+
+    A tip or a gift card that went back with it is no part of what was paid in money.
+    """
     refunded = _money(raw, "refunded", paid.currency, "0")
-    return paid if raw.get("status") == "refunded" and refunded < paid else refunded
+    return paid if raw.get("status") == "refunded" or paid < refunded else refunded
 
 
 def _without_money(raw: JsonObject, currency: str) -> Money:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import NamedTuple, TypedDict
+from typing import NamedTuple, NotRequired, TypedDict
 
 from connector_sdk.money import Money
 from connector_sdk.signatures import TimestampedHmac
@@ -52,6 +52,7 @@ class Item(TypedDict):
     quantity: str
     unit_price: str
     total: str
+    refunded_quantity: NotRequired[str]
 
 
 class Payment(TypedDict):
@@ -124,6 +125,7 @@ class Cafe:
     checks: dict[str, Check] = field(default_factory=dict)
     changes: list[tuple[datetime, str]] = field(default_factory=list)
     """When each check last changed, oldest change first."""
+    opened_venues: list[Venue] = field(default_factory=list)
     fail_next: list[Failure] = field(default_factory=list)
     """Answers to give instead of the next ones."""
     calls: int = 0
@@ -178,13 +180,27 @@ class Cafe:
         record["total"] = self.money(str(Decimal(record["total"]) + total))
         self._note_change(check)
 
-    def close(self, check: str, total: str | None = None, *, tip: str = "0", codes: Sequence[str] = ()) -> None:
-        """Take the money (`total`, or what the lines come to), with a tip on top."""
+    def close(
+        self,
+        check: str,
+        total: str | None = None,
+        *,
+        tip: str = "0",
+        codes: Sequence[str] = (),
+        otherwise: Mapping[str, str] | None = None,
+    ) -> None:
+        """Take the money (`total`, or what the lines come to), with a tip on top.
+
+        `otherwise` is what of the total is paid without money, by kind: `gift_card`, `points`.
+        """
         record = self.checks[check]
         record["total"] = self.money(total) if total is not None else record["total"]
         record["tip"], record["promo_codes"] = self.money(tip), list(codes)
         # the card pays the tip too, though the total does not hold it
-        record["payments"] = [{"kind": "card", "amount": str(Decimal(record["total"]) + Decimal(record["tip"]))}]
+        in_money = Decimal(record["total"]) + Decimal(record["tip"]) - sum(map(Decimal, (otherwise or {}).values()))
+        record["payments"] = [{"kind": "card", "amount": str(in_money)}]
+        for kind, amount in (otherwise or {}).items():
+            record["payments"].append({"kind": kind, "amount": self.money(amount)})
         record["status"], record["closed_at"] = "closed", write_time(self.now())
         self._note_change(check)
 
@@ -217,6 +233,21 @@ class Cafe:
             record["status"] = "refunded"
         self._note_change(check)
 
+    def attach(self, check: str, *, phone: str | None = None, email: str | None = None) -> None:
+        """Add a guest to a check."""
+        self.checks[check]["guest"] = _guest(int(self.checks[check]["number"]), phone, email)
+        self._note_change(check)
+
+    def return_item(self, check: str, sku: str, quantity: str = "1") -> None:
+        """Take some of an item back, with its share of what it cost."""
+        record = self.checks[check]
+        item = next(item for item in record["items"] if item["sku"] == sku)
+        share = Decimal(item["total"]) * Decimal(quantity) / Decimal(item["quantity"])
+        # another record: what was sent of the old one must not change afterwards
+        changed: Item = {**item, "refunded_quantity": quantity}
+        record["items"] = [changed if other is item else other for other in record["items"]]
+        self.refund(check, str(share.quantize(Decimal("0.01"))))
+
     def void(self, check: str) -> None:
         """Void a check, as if it had never been."""
         self.checks[check]["status"] = "voided"
@@ -233,17 +264,24 @@ class Cafe:
     # --- the API ----------------------------------------------------------------------------------------------
 
     def venues(self) -> list[Venue]:
-        """Return the account's two venues."""
-        return [self._venue("vn_12", "Bar"), self._venue("vn_13", "Terrace")]
+        """Return the account's venues: two, and those that were opened since."""
+        first = [self._venue("vn_12", "Bar", self.zone), self._venue("vn_13", "Terrace", self.zone)]
+        return [*first, *self.opened_venues]
 
-    def _venue(self, venue_id: str, name: str) -> Venue:
+    def open_venue(self, name: str, zone: str) -> str:
+        """Open a venue in a time zone; return its id."""
+        venue_id = f"vn_{14 + len(self.opened_venues)}"
+        self.opened_venues.append(self._venue(venue_id, name, zone))
+        return venue_id
+
+    def _venue(self, venue_id: str, name: str, zone: str) -> Venue:
         return {
             "id": venue_id,
             "name": name,
             "account_id": self.id,
             "account_name": "Cafe Central",
             "currency": self.currency,
-            "time_zone": self.zone,
+            "time_zone": zone,
             "country": "ES",
         }
 

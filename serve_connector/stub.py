@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from datetime import datetime
 
 import httpx
+from pydantic import BaseModel
 
+from connector_sdk.connector import Connector
 from connector_sdk.hooks import HookRequest
 from connector_sdk.money import Money
 from connector_sdk.sale import Customer
-from connector_sdk.testing import Fault, Sold, TillStub
+from connector_sdk.testing import Fault, Sold, SoldLine, TillStub
 from serve_connector.connector import ServeConnector
 from serve_connector.sandbox import ServeSandbox
 from serve_connector.sandbox_cafe import Cafe, Failure
@@ -32,14 +35,27 @@ class ServeStub(TillStub):
 
     connector = ServeConnector
     zone = "Europe/Madrid"
-    currency = "EUR"
     page_size = 3
     customers = (Customer(phone="+34600111222"), Customer(email="anna@example.com"))
+    products = ("FLATWHITE", "CROISSANT")
     unknown_receipt = "chk_1"
+    till_has_no = {  # noqa: RUF012 - a class variable, declared so by the base
+        "gift_card_bought": "the assumed contract has no gift cards to buy",
+        "joint_hook": "each event is about one check",
+    }
 
     def __init__(self) -> None:
-        self._sandbox = ServeSandbox(Cafe(page_size=self.page_size or 1, zone=self.zone, currency=self.currency))
+        self.currency = "EUR"
+        self._open(self.currency)
+
+    def _open(self, currency: str) -> None:
+        self._sandbox = ServeSandbox(Cafe(page_size=self.page_size or 1, zone=self.zone, currency=currency))
         self._cafe = self._sandbox.cafe
+
+    def trade_in(self, currency: str) -> None:
+        """Open the account anew, in another currency."""
+        self.currency = currency
+        self._open(currency)
 
     def settings(self) -> Mapping[str, str]:
         """Return the settings that open the account."""
@@ -68,20 +84,53 @@ class ServeStub(TillStub):
             self._cafe.now = clock
 
     def _sell_now(self, sold: Sold) -> str:
+        if sold.gift_card_bought is not None:
+            self._cannot("a gift card that is bought")
         customer = sold.customer or Customer()
-        check = self._cafe.open(phone=customer.phone, email=customer.email)
-        codes = [sold.redeem_code] if sold.redeem_code else []
+        check = self._cafe.open(phone=customer.phone, email=customer.email, venue=sold.location_id or "vn_12")
+        for line in sold.lines:
+            self._cafe.add(check, line.product_id, f"{line.quantity.normalize():f}")
         if not sold.open:
-            self._cafe.close(check, sold.paid.decimal, tip=sold.tip.decimal if sold.tip else "0", codes=codes)
+            self._close(check, sold)
         return check
+
+    def _close(self, check: str, sold: Sold) -> None:
+        kinds = {"gift_card": sold.by_gift_card, "points": sold.by_points}
+        otherwise = {kind: amount for kind, amount in kinds.items() if amount is not None}
+        # the total holds what was paid without money, too
+        total = sum(otherwise.values(), sold.paid)
+        self._cafe.close(
+            check,
+            total.decimal,
+            tip=sold.tip.decimal if sold.tip else "0",
+            codes=[sold.redeem_code] if sold.redeem_code else [],
+            otherwise={kind: amount.decimal for kind, amount in otherwise.items()},
+        )
 
     def correct(self, receipt_id: str, paid: Money) -> None:
         """Give a check another sum."""
         self._cafe.correct(receipt_id, paid.decimal)
 
-    def refund(self, receipt_id: str, amount: Money | None = None) -> None:
+    def attach(self, receipt_id: str, customer: Customer) -> None:
+        """Add a guest to a check."""
+        self._cafe.attach(receipt_id, phone=customer.phone, email=customer.email)
+
+    def refund(self, receipt_id: str, amount: Money | None = None, at: datetime | None = None) -> None:
         """Give back an amount, or everything."""
-        self._cafe.refund(receipt_id, amount.decimal if amount else None)
+        clock = self._cafe.now
+        self._cafe.now = (lambda: at) if at is not None else clock
+        try:
+            self._cafe.refund(receipt_id, amount.decimal if amount else None)
+        finally:
+            self._cafe.now = clock
+
+    def return_line(self, receipt_id: str, line: SoldLine) -> None:
+        """Take some of an item back."""
+        self._cafe.return_item(receipt_id, line.product_id, f"{line.quantity.normalize():f}")
+
+    def open_venue(self, name: str, zone: str) -> str:
+        """Open a venue."""
+        return self._cafe.open_venue(name, zone)
 
     def void(self, receipt_id: str) -> None:
         """Void a check."""
@@ -91,10 +140,24 @@ class ServeStub(TillStub):
         """Make a check's total a number, which the contract does not allow."""
         self._cafe.checks[receipt_id]["total"] = 12.5  # type: ignore[typeddict-item]
 
+    def spoil_refund(self, receipt_id: str) -> None:
+        """Make what went back a number, which the contract does not allow."""
+        self._cafe.checks[receipt_id]["refunded"] = 12.5  # type: ignore[typeddict-item]
+        self._cafe.checks[receipt_id]["status"] = "closed"
+
     def hook(self, receipt_id: str) -> HookRequest:
         """Return the signed event that a check was closed."""
         body = self._cafe.event(receipt_id)
         return HookRequest("POST", self._cafe.signed(body), {}, body)
+
+    def refund_hook(self, receipt_id: str) -> HookRequest:
+        """Return the signed event that a check was refunded."""
+        body = self._cafe.event(receipt_id, "check.refunded")
+        return HookRequest("POST", self._cafe.signed(body), {}, body)
+
+    def forget_secret(self, connector: Connector[BaseModel]) -> None:
+        """Take the signing secret out of the settings."""
+        connector.settings = connector.settings.model_copy(update={"signing_secret": None})
 
     def forge(self, hook: HookRequest) -> HookRequest:
         """Return the same event, signed with a guessed secret."""

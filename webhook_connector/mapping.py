@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -237,9 +238,9 @@ class _Receipt:
         return paid - tip if tip is not None else paid
 
     def _refunded(self) -> Money:
-        """Read what went back, which some tills write with a minus."""
+        """Read what went back, which some tills write with a minus; a tip that went with it is no part of it."""
         refunded = self.money("refunded") or Money.zero(self._settings.currency)
-        return Money(abs(refunded.minor), refunded.currency)
+        return Money(min(abs(refunded.minor), self.paid().minor), refunded.currency)
 
     def money(self, field: str) -> Money | None:
         """Add up what is at a path, in exact minor units; `None` where nothing is."""
@@ -346,12 +347,21 @@ class _Receipt:
         product = self.read_text("product", raw) if isinstance(raw, dict) else ""
         if not product:
             raise self._nothing("product", f"lines.{at}.product")
-        quantity = self.read_text("quantity", raw) or "1"
+        quantity = self._quantity("quantity", raw, at, "1")
+        return Line(
+            product_id=product,
+            category_id=self.read_text("category", raw) or None,
+            quantity=quantity,
+            refunded_quantity=min(quantity, self._quantity("returned", raw, at, "0")),
+        )
+
+    def _quantity(self, field: str, raw: object, at: int, default: str) -> Decimal:
+        text = self.read_text(field, raw) or default
         try:
-            exact = parse_quantity(quantity, self._settings)
+            # how many came back is written with a minus by some tills
+            return parse_quantity(text.removeprefix("-") if field == "returned" else text, self._settings)
         except ValueError:
-            raise bad_payload(f"lines.{at}.quantity", "{found} is no quantity", found=quote(quantity)) from None
-        return Line(product_id=product, category_id=self.read_text("category", raw) or None, quantity=exact)
+            raise bad_payload(f"lines.{at}.{field}", "{found} is no quantity", found=quote(text)) from None
 
 
 _READERS: Mapping[str, Callable[[_Receipt], str]] = {

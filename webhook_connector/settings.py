@@ -187,6 +187,7 @@ class WebhookSettings(BaseModel):
     map_product: Annotated[str, _path("Product", "Within a line.")] = ""
     map_category: Annotated[str, _path("Category", "Within a line.")] = ""
     map_quantity: Annotated[str, _path("Quantity", "Within a line; without one, it is 1.")] = ""
+    map_returned: Annotated[str, _path("Returned", "Within a line: how many of it came back.")] = ""
 
     # how the texts at those paths are meant
     closed_statuses: Annotated[str, _path("Closed means", "The statuses of a paid receipt, with commas between.")] = ""
@@ -224,7 +225,7 @@ class WebhookSettings(BaseModel):
             f"map_{name}"
             for name in (
                 "receipts receipt_id version status closed_at paid tip refunded currency phone email number codes "
-                "location lines product category quantity"
+                "location lines product category quantity returned"
             ).split()
         )
     )
