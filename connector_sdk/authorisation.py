@@ -40,12 +40,14 @@ class Grant:
     `secrets` are the connector's own (`access_token`, `refresh_token`, …): the host stores them encrypted and never
     shows them. `expires_at` (aware) is when the till stops taking them; `None` where they do not end. `issued_at`
     (aware) is when they were given; the host fills it in where it is `None`, and renews after a quarter of the time
-    between the two.
+    between the two. `single_use` says that the refresh token is good once, as with PKCE at many tills: of a renewal
+    that was interrupted nobody knows then whether the token is used up, and the host does not show it again.
     """
 
     secrets: Mapping[str, SecretStr] = field(repr=False)
     expires_at: datetime | None = None
     issued_at: datetime | None = None
+    single_use: bool = False
 
     def secret(self, name: str) -> str:
         """Return one secret in the clear. Raises `NotAuthorised` where the grant has none of that name."""
@@ -98,7 +100,7 @@ class OAuth:
     requests: `connector_sdk.token_endpoint.post` makes one of them.
 
     All raise `NotConfigured` where the operator has not set what they need, `NotAuthorised` with the till's own reason
-    where it refuses for good, `TillUnavailable` where it may be asked again.
+    where it refuses for good, `TillUnavailable` where it may be asked again, `Ambiguous` where it may have answered.
     """
 
     authorise_url: AuthoriseUrl

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from connector_sdk.errors import NotAuthorised, RateLimited, TillUnavailable
-from connector_sdk.http import retry_after, send
+from connector_sdk.errors import Ambiguous, NotAuthorised, RateLimited, TillUnavailable
+from connector_sdk.http import never_sent, retry_after, send
 from connector_sdk.json_text import parse_json
 
 _DEADLINE = 15.0  # seconds
@@ -50,8 +50,9 @@ async def post(
 ) -> TokenAnswer:
     """Post a JSON `body`, or a `form`, and return the answer whatever its status below 500 says.
 
-    It is sent once: a code, and often a refresh token, is good for one request only. Raises `RateLimited`, and
-    `TillUnavailable` where the till does not answer, or answers what is no JSON object.
+    It is sent once: a code, and often a refresh token, is good for one request only. Raises `RateLimited`,
+    `TillUnavailable` where the till surely did nothing, and `Ambiguous` where it may have: its answer was lost, or is
+    no JSON object.
     """
     content = json.dumps(body).encode() if body is not None else None
     own = {"Content-Type": "application/json"} if body is not None else {}
@@ -61,7 +62,8 @@ async def post(
         )
     except (httpx.HTTPError, TimeoutError, OSError) as error:
         # its type only: the text of an error may hold the address, and the body holds secrets
-        raise TillUnavailable(f"the till did not answer ({type(error).__name__})") from None
+        text = f"the till did not answer ({type(error).__name__})"
+        raise TillUnavailable(text) if never_sent(error) else Ambiguous(text) from None
     if reply.status_code == 429:
         raise RateLimited(retry_after(reply))
     if reply.status_code >= 500:
@@ -71,5 +73,5 @@ async def post(
     except ValueError:
         members = None
     if not isinstance(members, dict):
-        raise TillUnavailable("the till's answer is no JSON object")
+        raise Ambiguous("the till's answer is no JSON object")
     return TokenAnswer(reply.status_code, members)

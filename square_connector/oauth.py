@@ -47,7 +47,7 @@ async def exchange(app: SquareApp, returned: Returned, transport: httpx.AsyncBas
         # one of the two: Square's guides do not say what becomes of both together
         **(_secret(app) or {"code_verifier": returned.code_verifier}),
     }
-    return _grant(await _post(app, "token", body, transport))
+    return _grant(app, await _post(app, "token", body, transport))
 
 
 async def refresh(app: SquareApp, grant: Grant, transport: httpx.AsyncBaseTransport) -> Grant:
@@ -58,7 +58,7 @@ async def refresh(app: SquareApp, grant: Grant, transport: httpx.AsyncBaseTransp
         "refresh_token": grant.secret("refresh_token"),
         **_secret(app),
     }
-    return _grant(await _post(app, "token", body, transport))
+    return _grant(app, await _post(app, "token", body, transport))
 
 
 async def revoke(app: SquareApp, grant: Grant, transport: httpx.AsyncBaseTransport) -> None:
@@ -98,7 +98,7 @@ def _secret(app: SquareApp) -> dict[str, str]:
     return {"client_secret": app.application_secret.get_secret_value()}
 
 
-def _grant(answer: TokenAnswer) -> Grant:
+def _grant(app: SquareApp, answer: TokenAnswer) -> Grant:
     """Read the tokens of an answer. Raises `TillUnavailable` where it is none."""
     secrets = {name: SecretStr(answer.text(name)) for name in ("access_token", "refresh_token")}
     try:
@@ -107,7 +107,8 @@ def _grant(answer: TokenAnswer) -> Grant:
         raise TillUnavailable("Square's answer has no time at which the token ends") from None
     if expires_at.tzinfo is None:
         raise TillUnavailable("Square's answer has no time at which the token ends")
-    return Grant(secrets, expires_at)
+    # without the application's secret each refresh token is good once
+    return Grant(secrets, expires_at, single_use=app.application_secret is None)
 
 
 def _refusal(answer: TokenAnswer) -> Exception:

@@ -19,7 +19,7 @@ settings.load_profile("ordinary")
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of the machine's own environment reaches a test."""
     for name in list(os.environ):
-        if name.startswith(("CONNECTORS_", "POSTER_", "SERVE_", "WEBHOOK_")):
+        if name.startswith(("CONNECTORS_", "POSTER_", "SERVE_", "SQUARE_", "WEBHOOK_")):
             monkeypatch.delenv(name)
 
 

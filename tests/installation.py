@@ -7,22 +7,26 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
 from pydantic import SecretStr
 
+from connector_sdk.authorisation import Consent, Grant, Returned
 from connector_sdk.rule import StampRule, UnknownCustomer
 from connectors.cli.servers import serving
 from connectors.domain.clock import Clock
 from connectors.domain.connection import Connection
 from connectors.runtime.host import Host
 from connectors.services import ConnectOptions
+from connectors.services.consents import code_challenge_of
 from connectors.settings import Settings
 from connectors.sevenstamp.sandbox import Sandbox
 from connectors.store import ledger, queries
 from connectors.web.app import application
 from poster_connector.sandbox import Account, PosterSandbox
 from serve_connector.sandbox import ServeSandbox
+from square_connector.sandbox import SquareSandbox
 
 KEY = "7loc_sc_test_key_9f81"
 ANNA, BORYS, CHRYSTYNA = "+380501112201", "+380501112202", "+380501112203"
@@ -43,10 +47,22 @@ class Installation:
 
     async def connect(self, rule: StampRule | None = None, **more: Any) -> Connection:
         chosen = rule or StampRule(unknown_customer=UnknownCustomer.issue)
+        values = {} if more.get("grant") else self.till.settings()
         self.connection = await self.host.services.onboarding.connect(
-            self.connector, self.till.settings(), KEY, lambda _account: chosen, ConnectOptions(**more)
+            self.connector, values, KEY, lambda _account: chosen, ConnectOptions(**more)
         )
         return self.connection
+
+    async def consent(self) -> Grant:
+        """What Square's seller grants on the consent page, traded as the host trades it."""
+        onboarding, application = self.host.services.onboarding, self.till.square_application
+        verifier = "verifier-of-the-tests-which-is-long-enough-for-pkce"
+        consent = Consent("https://host.test/connect/return", "state", code_challenge_of(verifier))
+        url = onboarding.authorise_url("square", consent)
+        query = {name: values[0] for name, values in parse_qs(urlsplit(str(url)).query).items()}
+        code = application.allow(application.read_consent(query), self.cafe.merchant_id)
+        returned = Returned({"code": code, "state": "state"}, consent.redirect_uri, verifier)
+        return await onboarding.exchange_consent("square", returned)
 
     async def sync(self) -> dict[str, Any]:
         return (await self.host.services.sync.run(self.connection.id)).as_json()
@@ -82,12 +98,13 @@ async def build(
     monkeypatch: Any,
     *accounts: Account,
     serve: ServeSandbox | None = None,
+    square: SquareSandbox | None = None,
     time: Clock | None = None,
     **settings: Any,
 ) -> AsyncIterator[Installation]:
-    """Build an installation whose host is open but does not run by itself. Its till is Poster, or Serve."""
+    """Build an installation whose host is open but does not run by itself. Its till is Poster, Serve or Square."""
     async with AsyncExitStack() as stack:
-        till: Any = serve or PosterSandbox(*accounts)
+        till: Any = serve or square or PosterSandbox(*accounts)
         sevenstamp = Sandbox(goal=1_000_000)
         till_origin = await stack.enter_async_context(serving(till.application()))
         environment = dict(till.environment(till_origin))
@@ -103,5 +120,7 @@ async def build(
         }
         chosen = Settings(**(values | settings))
         host = await stack.enter_async_context(Host(chosen, clock=time))
-        cafe, connector = (till.cafe, "serve") if serve else (till.account, "poster")
+        cafe, connector = (
+            (till.cafe, "serve") if serve else (till.account, "poster") if not square else (till.seller, "square")
+        )
         yield Installation(cafe, till, sevenstamp, host, chosen, environment, connector)

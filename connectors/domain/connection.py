@@ -95,6 +95,8 @@ class Connection:
     """What the till's consent page granted, encrypted; `None` where a token was pasted, or none is needed."""
     renew_at: int | None = None
     """When the grant is renewed next; `None` where it does not end, or cannot be renewed (any more)."""
+    renewing_until: int = 0
+    """Until when somebody has the lease of its renewal; 0 where nobody has, and none was interrupted."""
     consent_trouble_at: int | None = None
     """From when on the cafe is told that the till's consent ends and is not renewed."""
     account_checked_at: int | None = None

@@ -41,6 +41,15 @@ def plan_renewal(issued_at: int, expires_at: int | None, *, renewable: bool, spr
     return RenewalTimes(issued_at + int(quarter * (_EARLIEST + (_LATEST - _EARLIEST) * spread)), None)
 
 
+def last_resort(issued_at: int, expires_at: int) -> int:
+    """Return when a renewal whose outcome nobody knows is tried once more: just before the grant ends.
+
+    A till may end all access where a refresh token that is good once comes a second time, so that nothing else of the
+    grant's time is risked for it; then nothing is left to lose.
+    """
+    return max(issued_at, expires_at - max(10 * MINUTE, (expires_at - issued_at) // 50))
+
+
 def failure_pause(failures: int) -> int:
     """Return the microseconds until a renewal that failed so many times is tried again."""
     return _PAUSES[min(failures, len(_PAUSES)) - 1]

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from connector_sdk.authorisation import Credentials, Grant, OAuth
 from connector_sdk.connector import Connector
-from connector_sdk.errors import ConnectorError, NotAuthorised, RateLimited, TillUnavailable
+from connector_sdk.errors import Ambiguous, ConnectorError, NotAuthorised, RateLimited, TillUnavailable
 from connector_sdk.messages import Message
 from connectors.domain.clock import SECOND
 from connectors.domain.renewal import CALL_SECONDS
@@ -98,9 +98,10 @@ class Renewer:
     async def _trade(self, leased: Leased) -> Grant:
         """Trade a leased grant for the next and store that one. Raises `NotAuthorised` or `TillUnavailable`."""
         # The lease is on disk before the till is asked, and the new grant before anybody uses it. A host that dies in
-        # between leaves the lease to run out, and then the same refresh token is shown again: the till has either not
-        # seen it yet, or gives the same answer to the same token, or refuses it, and then the access token of before
-        # is still good for three quarters of its time, in which the cafe is told to consent anew.
+        # between leaves the lease to run out. A refresh token that is good again and again is then shown again. One
+        # that is good once may be used up, and its successor is lost with the host: it is not shown again, for a till
+        # may end all access when it is; the access token is still good for three quarters of its time, in which the
+        # cafe is asked to consent anew. The same holds where the till's answer is lost on the way.
         write = self._store.write
         try:
             grant = await self._ask(leased)
@@ -108,14 +109,24 @@ class Renewer:
             reason = Message("why.text", {"text": str(error)})
             await write(lambda tx: connections.renewals.refuse_renewal(tx, leased, reason))
             raise
+        except Ambiguous as error:
+            if leased.grant.single_use:
+                await write(lambda tx: connections.renewals.interrupt_renewal(tx, leased))
+            else:
+                await self._fail(leased, error)
+            raise TillUnavailable(f"the consent was not renewed: {error}") from None
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything; the grant is still good for a while
-            text = str(error) if isinstance(error, ConnectorError) else f"the connector raised {type(error).__name__}"
-            pause = int(error.retry_after * SECOND) if isinstance(error, RateLimited) else 0
-            reason = Message("why.text", {"text": text})
-            await write(lambda tx: connections.renewals.fail_renewal(tx, leased, reason, retry_after=pause))
-            log.warning("connection %s: its consent was not renewed: %s", leased.connection.id, text)
-            raise TillUnavailable(f"the consent was not renewed: {text}") from None
+            raise TillUnavailable(f"the consent was not renewed: {await self._fail(leased, error)}") from None
         return await write(lambda tx: connections.renewals.finish_renewal(tx, leased, grant))
+
+    async def _fail(self, leased: Leased, error: Exception) -> str:
+        """Note a renewal that failed, to be tried again; return why."""
+        text = str(error) if isinstance(error, ConnectorError) else f"the connector raised {type(error).__name__}"
+        pause = int(error.retry_after * SECOND) if isinstance(error, RateLimited) else 0
+        reason = Message("why.text", {"text": text})
+        await self._store.write(lambda tx: connections.renewals.fail_renewal(tx, leased, reason, retry_after=pause))
+        log.warning("connection %s: its consent was not renewed: %s", leased.connection.id, text)
+        return text
 
     async def _ask(self, leased: Leased) -> Grant:
         """Ask the till for the next grant."""

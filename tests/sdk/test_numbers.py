@@ -12,6 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from connector_sdk import BadPayload, Sale, decimal_of, quantity_of
+from connector_sdk.json_text import parse_json
+from connector_sdk.money import Money
 from connector_sdk.numbers import whole_of
 from poster_connector.mapping import sale_of as poster_sale
 from poster_connector.settings import PosterSettings
@@ -62,7 +64,27 @@ def test_a_number_is_ascii_digits_and_nothing_else(text: str) -> None:
         assert abs(Decimal(text) - number) < Decimal("0.001")
 
 
-@pytest.mark.parametrize("value", [1, 1.5, True, None, b"1", [], "9" * 19])
+@pytest.mark.parametrize(
+    ("text", "number"), [("12.50", "12.50"), ("7", "7"), ("1.25e1", "12.5"), ("1e3", "1000"), ("-0.125", "-0.125")]
+)
+def test_a_number_of_parsed_json_is_exact(text: str, number: str) -> None:
+    assert decimal_of(parse_json(text.encode())) == Decimal(number)
+    assert Money.from_decimal(parse_json(b"19.99"), "EUR") == Money(1999, "EUR")
+
+
+@pytest.mark.parametrize("text", ["1e19", "1e999999", "1e-999999", "9" * 19, "0." + "1" * 21])
+def test_a_number_of_json_beyond_any_amount_is_refused_before_it_is_written_out(text: str) -> None:
+    with pytest.raises(ValueError, match="no"):
+        decimal_of(parse_json(text.encode()))
+
+
+@pytest.mark.parametrize("text", ["NaN", "Infinity", "[" * 100_000, "9" * 5000])
+def test_what_is_no_json_number_is_no_json(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - the parser has several words for it
+        parse_json(text.encode())
+
+
+@pytest.mark.parametrize("value", [1.5, True, None, b"1", [], "9" * 19, Decimal("NaN"), Decimal("Infinity")])
 def test_what_is_no_such_text_is_refused(value: object) -> None:
     for parse in (decimal_of, whole_of, quantity_of):
         with pytest.raises(ValueError, match="no"):

@@ -23,9 +23,16 @@ from connector_sdk import (
     TillUnavailable,
 )
 from connector_sdk.errors import ConnectorError
-from connector_sdk.till_client import Json
+from connector_sdk.json_text import Json
+from connector_sdk.testing import TillStub
 from serve_connector import ServeConnector
 from serve_connector.stub import ServeStub
+from square_connector import SquareConnector
+from square_connector.settings import SquareApp
+from square_connector.stub import SquareStub
+from tests.sdk import square_twins
+from webhook_connector import WebhookConnector
+from webhook_connector.stub import WebhookStub
 
 
 class _Twin(ServeConnector):
@@ -267,35 +274,82 @@ class LogsTheToken(_Twin):
             yield page
 
 
-TWINS: dict[str, type[ServeConnector]] = {
-    "account": NamesAnotherCurrency,
-    "refused_token": TakesARefusalForAnOutage,
-    "every_page": DropsAPage,
-    "no_page_twice": RepeatsAPage,
-    "window": BeginsALittleLate,
-    "checkpoint": PromisesTooFar,
-    "failures": SwallowsFailures,
-    "reading_again": VersionsByTheClock,
-    "unknown_receipt": RaisesForTheUnknown,
-    "bad_receipt": StopsAtABadReceipt,
-    "exact_money": FloatsMoney,
-    "closing_time": IgnoresTheZone,
-    "open_receipt": ClosesWhatIsOpen,
-    "tips": CountsTips,
-    "correction": ReadsOnlyOnce,
-    "refund": ForgetsLateRefunds,
-    "partial_refund": TakesSomeForAll,
-    "void": ForgetsVoids,
-    "same_by_every_way": FetchesWithoutLines,
-    "customers": NamesNobody,
-    "nobody": NamesTheWalkInCustomer,
-    "true_hook": IgnoresItsHooks,
-    "forged_hook": TrustsAForgedHook,
-    "kept_hook": ReadsHeadersOfAHook,
-    "no_secret_told": LogsTheToken,
-}
+AnyTwin = type[ServeConnector] | type[SquareConnector] | type[WebhookConnector]
+
+TWINS: list[tuple[str, AnyTwin]] = [
+    ("account", NamesAnotherCurrency),
+    ("refused_token", TakesARefusalForAnOutage),
+    ("every_page", DropsAPage),
+    ("no_page_twice", RepeatsAPage),
+    ("window", BeginsALittleLate),
+    ("checkpoint", PromisesTooFar),
+    ("failures", SwallowsFailures),
+    ("reading_again", VersionsByTheClock),
+    ("unknown_receipt", RaisesForTheUnknown),
+    ("bad_receipt", StopsAtABadReceipt),
+    ("exact_money", FloatsMoney),
+    ("closing_time", IgnoresTheZone),
+    ("open_receipt", ClosesWhatIsOpen),
+    ("tips", CountsTips),
+    ("correction", ReadsOnlyOnce),
+    ("refund", ForgetsLateRefunds),
+    ("partial_refund", TakesSomeForAll),
+    ("void", ForgetsVoids),
+    ("same_by_every_way", FetchesWithoutLines),
+    ("customers", NamesNobody),
+    ("nobody", NamesTheWalkInCustomer),
+    ("true_hook", IgnoresItsHooks),
+    ("forged_hook", TrustsAForgedHook),
+    ("kept_hook", ReadsHeadersOfAHook),
+    ("no_secret_told", LogsTheToken),
+    ("venue_zones", square_twins.ForgetsTheZonesOfVenues),
+    ("venue_opened", square_twins.FreezesItsVenues),
+    ("consent", square_twins.StoresTheWrongToken),
+    ("redirect_address", square_twins.PutsTheStateIntoTheAddress),
+    ("refused_code", square_twins.AcceptsARefusedCode),
+    ("renewal", square_twins.NeverRenews),
+    ("renewal", square_twins.RenewsToTheSame),
+    ("renewal", square_twins.KeepsTheUsedRefreshToken),
+    ("revoked_access", square_twins.HopesAfterARevocation),
+    ("equal_times", square_twins.PagesByTime),
+    ("rate_limit", square_twins.TakesALimitForAnOutage),
+    ("unknown_customer", square_twins.MakesUpACustomer),
+    ("other_currency", square_twins.ReadsHundredthsEverywhere),
+    ("ordinary_sale", square_twins.CallsEverySaleAGift),
+    ("lines", square_twins.NamesItemsInsteadOfVariations),
+    ("lines", square_twins.ListsAnotherMenu),
+    ("paid_by_other_means", square_twins.CountsGiftCardsAsMoney),
+    ("two_refunds", square_twins.CountsTheNewestRefundOnly),
+    ("two_refunds", square_twins.CountsRefundsOfTheWindowOnly),
+    ("versions_grow", square_twins.ShrinksItsVersions),
+    ("refund_is_no_sale", square_twins.SellsWhatIsReturned),
+    ("refund_with_tip", square_twins.GivesTheTipBackToo),
+    ("returned_line", square_twins.KeepsReturnedLines),
+    ("bad_refund", square_twins.PassesOverBadRefunds),
+    ("refund_hook", square_twins.LeadsNowhereFromARefund),
+    ("attached_later", square_twins.LooksForNobodyLater),
+    ("unsigned_hook", square_twins.BelievesWithoutASignature),
+    ("unset_secret", square_twins.BelievesWithoutAKey),
+    ("forged_hook", square_twins.RoutesWithoutProof),
+    ("true_hook", square_twins.RoutesToAnotherAccount),
+    ("odd_hook", square_twins.CrashesAtOddHooks),
+    ("joint_hook", square_twins.ReadsTheFirstReceiptOnly),
+]
+"""Each required behaviour with a connector that breaks it, and some with several."""
 
 
-def stub_of(twin: type[ServeConnector]) -> type[ServeStub]:
-    """Make Serve's stub with a twin in the place of the connector."""
-    return type(f"StubOf{twin.__name__}", (ServeStub,), {"connector": twin})
+class _StubWithoutSecret(SquareStub):
+    """Square as an application without a secret sees it: by PKCE, with refresh tokens that are good once."""
+
+    def app(self) -> SquareApp:
+        return super().app().model_copy(update={"application_secret": None})
+
+
+def stub_of(twin: AnyTwin) -> type[TillStub]:
+    """Make the stub of a twin's till, with the twin in the place of the connector."""
+    stub: type[TillStub] = ServeStub
+    if issubclass(twin, SquareConnector):
+        stub = _StubWithoutSecret if twin is square_twins.KeepsTheUsedRefreshToken else SquareStub
+    elif issubclass(twin, WebhookConnector):
+        stub = WebhookStub
+    return type(f"StubOf{twin.__name__}", (stub,), {"connector": twin})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sqlalchemy import exists, or_, select
+from sqlalchemy import exists, func, literal, or_, select
 
 from connectors.domain.alert_timing import PATIENCE, AlertState, next_step
 from connectors.domain.connection import Health
@@ -67,7 +67,8 @@ def _changed(tx: Transaction, limit: int) -> list[AnyRow]:
         exists().where(operation_table.c.connection_id == connection_table.c.id, condition)
         for condition in needs_person
     ]
-    trouble = or_(connection_table.c.health.in_(_UNWELL), *stopped)
+    consent_ends = func.coalesce(connection_table.c.consent_trouble_at <= tx.now, literal(False))
+    trouble = or_(connection_table.c.health.in_(_UNWELL), consent_ends, *stopped)
     watched = select(
         watch_table, connection_table.c.title, connection_table.c.business_id, trouble.label("trouble")
     ).join(connection_table, connection_table.c.id == watch_table.c.connection_id)

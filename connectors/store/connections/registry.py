@@ -72,6 +72,7 @@ def connection_of(row: AnyRow) -> Connection:
         refused_at=row.refused_at,
         grant=row.grant_secrets,
         renew_at=row.renew_at,
+        renewing_until=row.renewing_until,
         consent_trouble_at=row.consent_trouble_at,
         account_checked_at=row.account_checked_at,
         left_out=tuple(json.loads(row.left_out)) if row.left_out is not None else None,

@@ -15,7 +15,7 @@ from connector_sdk.messages import Message
 from connectors.domain.clock import micros
 from connectors.domain.connection import Connection, Health
 from connectors.domain.events import Wakeup
-from connectors.domain.renewal import LEASE, failure_pause, trouble_after
+from connectors.domain.renewal import LEASE, failure_pause, last_resort, trouble_after
 from connectors.store import ledger
 from connectors.store.connections import registry, stored_grants
 from connectors.store.connections.stored_grants import completed, of_connection
@@ -75,6 +75,10 @@ def begin_renewal(tx: Transaction, connection_id: str, refused: Grant | None) ->
         return Renewed(grant)
     if connection.renew_at is None:
         return Ended()
+    if refused is None and grant.single_use and 0 < connection.renewing_until <= tx.now:
+        # whoever had the lease has died: the token may be used up. While the access is good, nothing is risked for it
+        interrupt_renewal(tx, Leased(connection, grant))
+        return Renewed(grant)
     # one conditional update: of two processes one has the lease
     is_free = (connection_table.c.id == connection_id) & (connection_table.c.renewing_until <= tx.now)
     if not registry.update(tx, is_free, {"renewing_until": tx.now + LEASE}):
@@ -116,6 +120,21 @@ def fail_renewal(tx: Transaction, leased: Leased, why: Message, *, retry_after: 
     )
     if failures == 1:
         ledger.journal.write(tx, leased.connection.id, Message("consent.not_renewed", {"why": why}))
+
+
+def interrupt_renewal(tx: Transaction, leased: Leased) -> None:
+    """Note that nobody knows what came of trading a token that is good once: the cafe is told at once.
+
+    The token is not shown again before the grant is about to end.
+    """
+    grant = leased.grant
+    if grant.expires_at is None or not _count_failure(tx, leased):
+        return
+    again_at = last_resort(micros(grant.issued_at) if grant.issued_at else tx.now, micros(grant.expires_at))
+    is_it = connection_table.c.id == leased.connection.id
+    columns = {"renew_at": max(again_at, tx.now), "renewing_until": 0, "consent_trouble_at": tx.now}
+    registry.update(tx, is_it, columns)
+    ledger.journal.write(tx, leased.connection.id, Message("consent.interrupted"))
 
 
 def refuse_renewal(tx: Transaction, leased: Leased, why: Message) -> None:

@@ -29,6 +29,7 @@ def encode(grant: Grant) -> str:
             "secrets": {name: secret.get_secret_value() for name, secret in grant.secrets.items()},
             "issued_at": micros(grant.issued_at) if grant.issued_at else None,
             "expires_at": micros(grant.expires_at) if grant.expires_at else None,
+            "single_use": grant.single_use,
         }
     )
 
@@ -41,6 +42,7 @@ def decode(text: str) -> Grant:
         {name: SecretStr(secret) for name, secret in content["secrets"].items()},
         moment(expires_at) if expires_at is not None else None,
         moment(issued_at) if issued_at is not None else None,
+        bool(content.get("single_use")),
     )
 
 
