@@ -26,7 +26,7 @@ class TokenAnswer:
     status: int
     members: Mapping[str, object] = field(repr=False)
 
-    def text(self, name: str) -> str:
+    def member(self, name: str) -> str:
         """Return a member that is a text. Raises `TillUnavailable` where it is missing or no text."""
         value = self.members.get(name)
         if not isinstance(value, str) or not value:

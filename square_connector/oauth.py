@@ -100,9 +100,9 @@ def _secret(app: SquareApp) -> dict[str, str]:
 
 def _grant(app: SquareApp, answer: TokenAnswer) -> Grant:
     """Read the tokens of an answer. Raises `TillUnavailable` where it is none."""
-    secrets = {name: SecretStr(answer.text(name)) for name in ("access_token", "refresh_token")}
+    secrets = {name: SecretStr(answer.member(name)) for name in ("access_token", "refresh_token")}
     try:
-        expires_at = datetime.fromisoformat(answer.text("expires_at"))
+        expires_at = datetime.fromisoformat(answer.member("expires_at"))
     except ValueError:
         raise TillUnavailable("Square's answer has no time at which the token ends") from None
     if expires_at.tzinfo is None:

@@ -44,10 +44,13 @@ class SquareSettings(BaseModel):
     @classmethod
     def _fits_a_header(cls, token: SecretStr | None) -> SecretStr | None:
         # it is sent in a header, which a line end or a space would end
-        text = token.get_secret_value() if token is not None else "x"
-        if not (1 <= len(text) <= _LONGEST_TOKEN and text.isascii() and text.isprintable() and " " not in text):
+        if token is not None and not _is_header_text(token.get_secret_value()):
             raise ValueError("it has letters, digits and signs only: paste it once more")
         return token
+
+
+def _is_header_text(text: str) -> bool:
+    return 1 <= len(text) <= _LONGEST_TOKEN and text.isascii() and text.isprintable() and " " not in text
 
 
 class SquareApp(BaseSettings):

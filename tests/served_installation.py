@@ -105,9 +105,8 @@ async def serve_installation(
         for number in range(20):
             other.sell(other.client(ANNA) if number % 3 else 0, paid=1500 + 700 * number)
         installation = await stack.enter_async_context(build(folder, monkeypatch, Account(), other, **settings))
-        monkeypatch.setenv(
-            "POSTER_API_URL", installation.environment["POSTER_API_URL"].replace("127.0.0.1", "localhost")
-        )
+        for name in {"POSTER_API_URL", "SQUARE_API_URL"} & installation.environment.keys():
+            monkeypatch.setenv(name, installation.environment[name].replace("127.0.0.1", "localhost"))
         hashed = PasswordHasher(time_cost=1, memory_cost=8192).hash(PASSWORD)
         await installation.host.store.write(lambda tx: access.operator_password.set_password_hash(tx, hashed))
         app = application(installation.host)

@@ -12,7 +12,14 @@ import pytest
 from tests.processes import environment
 
 ROOT = Path(__file__).parents[1]
-PRODUCT_PACKAGES = ("connectors", "connector_sdk", "poster_connector", "serve_connector", "webhook_connector")
+PRODUCT_PACKAGES = (
+    "connectors",
+    "connector_sdk",
+    "poster_connector",
+    "serve_connector",
+    "square_connector",
+    "webhook_connector",
+)
 
 
 @pytest.mark.parametrize("command", [["serve", "--port", "0"], ["sync", "none"], ["connection", "show", "none"]])

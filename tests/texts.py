@@ -17,7 +17,7 @@ from jinja2 import Environment, nodes
 
 ROOT = Path(__file__).parents[1]
 HOST = ROOT / "connectors"
-TILLS = tuple(ROOT / name for name in ("poster_connector", "serve_connector", "webhook_connector"))
+TILLS = tuple(ROOT / name for name in ("poster_connector", "serve_connector", "square_connector", "webhook_connector"))
 _TEXT_CALLS = {"text", "Refusal", "KeyRefused", "Message"}
 _ENGLISH_ONLY = {"cli", "store", "sevenstamp", "runtime", "plugins.py"}  # the command line, and what logs say
 _TABLES = {"_SOURCES", "_SIGNS", "CONTENTS", "_PROOF_WORDS", "_ENCODING_WORDS", "UNIT_WORDS", "DATE_WORDS"}

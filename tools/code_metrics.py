@@ -23,6 +23,7 @@ PACKAGES = (
     "poster_connector",
     "serve_connector",
     "square_connector",
+    "square_connector",
     "webhook_connector",
 )
 NO_NAMES = ("one", "found", "some", "told", "kept", "again")

@@ -14,7 +14,9 @@ SECURITY = ROOT / "docs" / "security.md"
 VERDICTS = {"met", "partly", "not met", "not applicable"}
 NO_TEST = {"no test", "–"}
 _TEST = re.compile(r"`([\w/]+\.py)::(\w+)`")
-_FILE = re.compile(r"`((?:connectors|connector_sdk|poster_connector|serve_connector|webhook_connector)/[\w/.]+)`")
+_FILE = re.compile(
+    r"`((?:connectors|connector_sdk|poster_connector|serve_connector|square_connector|webhook_connector)/[\w/.]+)`"
+)
 
 
 def _page() -> str:

@@ -17,7 +17,14 @@ import pytest
 
 from tests.growth.regexes import cost, texts
 
-PACKAGES = ("connector_sdk", "connectors", "poster_connector", "serve_connector", "webhook_connector")
+PACKAGES = (
+    "connector_sdk",
+    "connectors",
+    "poster_connector",
+    "serve_connector",
+    "square_connector",
+    "webhook_connector",
+)
 WAYS = {"search": "search", "findall": "search", "finditer": "search", "sub": "search", "subn": "search",
         "split": "search", "match": "match", "fullmatch": "fullmatch"}  # fmt: skip
 SHORT, LONG = 150, 700  # the second is beyond the longest bounded repetition: up to it, those look like others
