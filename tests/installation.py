@@ -22,7 +22,7 @@ from connectors.services import ConnectOptions
 from connectors.services.consents import code_challenge_of
 from connectors.settings import Settings
 from connectors.sevenstamp.sandbox import Sandbox
-from connectors.store import ledger, queries
+from connectors.store import connections, ledger, queries
 from connectors.web.app import application
 from poster_connector.sandbox import Account, PosterSandbox
 from serve_connector.sandbox import ServeSandbox
@@ -66,6 +66,11 @@ class Installation:
 
     async def sync(self) -> dict[str, Any]:
         return (await self.host.services.sync.run(self.connection.id)).as_json()
+
+    async def sync_quietly(self) -> None:
+        """Read the till whatever comes of it."""
+        for due in await self.host.store.write(lambda tx: connections.schedule.lease_polls(tx, 1, self.connection.id)):
+            await self.host.reader.poll(due)
 
     def applied(self, *kinds: str) -> list[dict[str, Any]]:
         """What 7stamp really did, of these kinds (or of stamps)."""

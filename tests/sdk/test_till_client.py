@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import dataclass, field
+from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 import respx
+from pydantic import SecretStr
 
 from connector_sdk import (
     Ambiguous,
     BadPayload,
+    Cursor,
+    Grant,
+    Link,
+    MissingRight,
     NotAuthorised,
+    NotFound,
     RateLimit,
     RateLimited,
     TillClient,
     TillUnavailable,
 )
+from connector_sdk.authorisation import Credentials
 from connector_sdk.http import production_transport, send
+from connector_sdk.json_text import encode_json
 from tests.virtual_time import VirtualLoop, run
 
 TOKEN = "861052:02391570ff9af128e93c5a771055ba88"
@@ -173,3 +183,184 @@ async def test_the_rate_limit_is_the_accounts_whoever_calls(monkeypatch: pytest.
         await limit.turn()
     # fourteen calls at four a second: ten in a burst, and each further call a quarter of a second after the last
     assert clock.pauses == [0.25] * 4
+
+
+# --- pages ------------------------------------------------------------------------------------------------------------
+
+
+def scripted(*answers: httpx.Response) -> tuple[httpx.MockTransport, list[httpx.Request]]:
+    """A transport that gives these answers in turn, and the requests that it was asked."""
+    requests: list[httpx.Request] = []
+    remaining = iter(answers)
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        requests.append(request)
+        return next(remaining)
+
+    return httpx.MockTransport(answer), requests
+
+
+async def pages_of(transport: httpx.MockTransport, by: Cursor | Link, **asked: Any) -> list[Any]:
+    return [page async for page in client(transport=transport, query={}).pages("x", by=by, **asked)]
+
+
+async def test_pages_follow_a_cursor_wherever_the_answer_has_it() -> None:
+    transport, requests = scripted(
+        httpx.Response(200, json={"meta": {"next": "b"}}),
+        httpx.Response(200, json={"meta": {"next": 7}}),
+        httpx.Response(200, json={"meta": {}}),
+    )
+    pages = await pages_of(transport, Cursor("meta.next", sent_as="after"), params={"limit": "2"})
+    assert len(pages) == 3
+    assert [dict(request.url.params) for request in requests] == [
+        {"limit": "2"},
+        {"limit": "2", "after": "b"},
+        {"limit": "2", "after": "7"},
+    ]
+
+
+async def test_a_search_by_post_sends_the_same_question_with_the_cursor_in_it() -> None:
+    transport, requests = scripted(httpx.Response(200, json={"cursor": "b"}), httpx.Response(200, json={}))
+    await pages_of(transport, Cursor("cursor"), body={"limit": 2})
+    assert [(request.method, json.loads(request.content)) for request in requests] == [
+        ("POST", {"limit": 2}),
+        ("POST", {"limit": 2, "cursor": "b"}),
+    ]
+
+
+async def test_pages_follow_a_link_in_the_body_or_in_the_header() -> None:
+    transport, requests = scripted(
+        httpx.Response(200, json={"links": {"next": "/api/x?page=2"}}),
+        httpx.Response(200, json={"links": {"next": "https://till.test/api/x?page=3"}}),
+        httpx.Response(200, json={"links": {"next": None}}),
+    )
+    await pages_of(transport, Link("links.next"))
+    assert [str(request.url).removeprefix("https://till.test/api/") for request in requests] == [
+        "x",
+        "x?page=2",
+        "x?page=3",
+    ]
+    header = {"link": '<https://till.test/api/x?page=1>; rel="prev", <https://till.test/api/x?page=9>; rel="next"'}
+    transport, requests = scripted(httpx.Response(200, json=[1], headers=header), httpx.Response(200, json=[2]))
+    assert await pages_of(transport, Link()) == [[1], [2]]
+    assert requests[1].url.params["page"] == "9"
+
+
+@pytest.mark.parametrize(
+    "address", ["https://evil.test/api/x", "//evil.test/api/x", "http://till.test/api/x", "https://till.test/admin"]
+)
+async def test_a_link_to_another_place_is_not_followed_with_our_token(address: str) -> None:
+    transport, requests = scripted(httpx.Response(200, json={"next": address}))
+    with pytest.raises(BadPayload, match="another address"):
+        await pages_of(transport, Link("next"))
+    assert len(requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("first", "error"), [({"c": "b"}, "circle"), ({"c": {"b": 1}}, "understood"), ({"c": "x" * 5000}, "understood")]
+)
+async def test_pages_that_lead_nowhere_are_no_end(first: Any, error: str) -> None:
+    transport = httpx.MockTransport(lambda _request: httpx.Response(200, json=first))
+    with pytest.raises(TillUnavailable, match=error):
+        await pages_of(transport, Cursor("c"))
+
+
+# --- access -----------------------------------------------------------------------------------------------------------
+
+
+class Renewing(Credentials):
+    """Credentials that give another token each time."""
+
+    def __init__(self) -> None:
+        super().__init__(Grant({"access_token": SecretStr("token-1")}))
+        self.renewals = 0
+
+    async def renew(self, refused: Grant) -> Grant:
+        if self._grant is refused:
+            self.renewals += 1
+            self._grant = Grant({"access_token": SecretStr(f"token-{self.renewals + 1}")})
+        return self._grant
+
+
+async def test_a_refused_grant_is_renewed_once_and_the_request_sent_again_with_the_new_one() -> None:
+    seen = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request.headers["authorization"])
+        return httpx.Response(200 if seen[-1] == "Bearer token-2" else 401, json={})
+
+    credentials = Renewing()
+    till = client(transport=httpx.MockTransport(answer), credentials=credentials)
+    await till.read("x")
+    await till.write("x", body={"a": 1})
+    assert seen == ["Bearer token-1", "Bearer token-2", "Bearer token-2"]
+    assert credentials.renewals == 1
+
+
+async def test_a_grant_that_is_refused_again_after_its_renewal_is_not_renewed_without_end() -> None:
+    credentials = Renewing()
+    till = client(transport=httpx.MockTransport(lambda _request: httpx.Response(401, json={})), credentials=credentials)
+    with pytest.raises(NotAuthorised):
+        await till.read("x")
+    assert credentials.renewals == 1
+
+
+async def test_a_right_that_is_missing_is_not_gained_by_a_renewal() -> None:
+    def judge(status: int, _answer: object) -> None:
+        if status == 403:
+            raise MissingRight("read orders")
+
+    credentials = Renewing()
+    transport = httpx.MockTransport(lambda _request: httpx.Response(403, json={}))
+    with pytest.raises(MissingRight):
+        await client(transport=transport, credentials=credentials, judge=judge).read("x")
+    assert credentials.renewals == 0
+
+
+async def test_the_token_of_a_grant_stands_in_no_error() -> None:
+    def fail(_request: httpx.Request) -> httpx.Response:
+        raise httpx.ReadError("cut while sending token-1")
+
+    with pytest.raises(TillUnavailable) as raised:
+        await client(transport=httpx.MockTransport(fail), credentials=Renewing(), attempts=1).read("x")
+    assert "token-1" not in str(raised.value)
+
+
+# --- numbers and limits -----------------------------------------------------------------------------------------------
+
+
+async def test_numbers_are_exact() -> None:
+    transport = httpx.MockTransport(lambda _request: httpx.Response(200, content=b'{"a": 19.99, "b": 7, "c": 1e2}'))
+    answer = await client(transport=transport).read("x")
+    assert answer == {"a": Decimal("19.99"), "b": 7, "c": Decimal("1e2")}
+    assert not any(isinstance(value, float) for value in answer.values())
+    assert json.loads(encode_json(answer)) == {"a": 19.99, "b": 7, "c": 100}
+    assert json.loads(encode_json({"a": Decimal("0.1") + Decimal(10) ** -20})) == {"a": "0.10000000000000000001"}
+
+
+async def test_a_429_pauses_everybody_who_shares_the_limit_and_a_pause_longer_than_the_deadline_is_told() -> None:
+    answers = iter([httpx.Response(429, headers={"retry-after": "60"})])
+    transport = httpx.MockTransport(lambda _request: next(answers))
+    first = client(transport=transport, limit=RateLimit.shared("app", 1000))
+    with pytest.raises(RateLimited):
+        await first.read("x")
+    # nothing is sent any more: the transport has no further answer
+    other = client(transport=transport, limit=RateLimit.shared("app", 1000))
+    for call in (other.read("x"), other.write("x", form={})):
+        with pytest.raises(RateLimited) as raised:
+            await call
+        assert 50 < raised.value.retry_after <= 60
+
+
+async def test_a_judge_sees_the_status_and_may_say_better_what_a_refusal_is() -> None:
+    seen = []
+
+    def judge(status: int, answer: Any) -> None:
+        seen.append((status, answer))
+
+    transport, _ = scripted(httpx.Response(404, json={"a": 1}), httpx.Response(200, json={"a": 2}))
+    till = client(transport=transport, judge=judge)
+    with pytest.raises(NotFound):
+        await till.read("x")
+    await till.read("x")
+    assert seen == [(404, {"a": 1}), (200, {"a": 2})]
