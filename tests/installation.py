@@ -57,7 +57,7 @@ class Installation:
         """What Square's seller grants on the consent page, traded as the host trades it."""
         onboarding, application = self.host.services.onboarding, self.till.square_application
         verifier = "verifier-of-the-tests-which-is-long-enough-for-pkce"
-        consent = Consent("https://host.test/connect/return", "state", code_challenge_of(verifier))
+        consent = Consent(self.host.services.consents.redirect_uri, "state", code_challenge_of(verifier))
         url = onboarding.authorise_url("square", consent)
         query = {name: values[0] for name, values in parse_qs(urlsplit(str(url)).query).items()}
         code = application.allow(application.read_consent(query), self.cafe.merchant_id)
