@@ -120,9 +120,7 @@ async def build(
     async with AsyncExitStack() as stack:
         till: Any = serve or square or PosterSandbox(*accounts)
         sevenstamp = Sandbox(goal=1_000_000)
-        till_origin, sevenstamp_url = await stack.enter_async_context(
-            served_together(till.application(), sevenstamp)
-        )
+        till_origin, sevenstamp_url = await stack.enter_async_context(served_together(till.application(), sevenstamp))
         environment = dict(till.environment(till_origin))
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
