@@ -33,7 +33,7 @@ _INTERACTIVE = """() => {
   window.__wanted = found;
   return found.length;
 }"""
-# noted when the key is let go, as the focus then is: asking after every key would cost as much as the key
+# noted as the next key is pressed, when the focus has settled: asking after every key would cost as much as the key
 _NOTE_FOCUS = """() => {
   const focused = window.__focused = [];
   const note = (event) => {
@@ -45,8 +45,8 @@ _NOTE_FOCUS = """() => {
     const shown = style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 2;
     focused.push({at, shown, what: one.outerHTML.slice(0, 120)});
   };
-  window.removeEventListener('keyup', window.__note, true);
-  window.addEventListener('keyup', window.__note = note, true);
+  window.removeEventListener('keydown', window.__note, true);
+  window.addEventListener('keydown', window.__note = note, true);
 }"""
 _VIOLATIONS = """async (rules) => {
   const answer = await axe.run({runOnly: rules, resultTypes: ['violations']});
@@ -87,7 +87,7 @@ async def by_keyboard(page: Page) -> list[str]:
     await page.evaluate(_NOTE_FOCUS)
     for _ in range(number + 3):
         await page.keyboard.press("Tab")
-    focused = await page.evaluate("window.__focused")
+    focused = await page.evaluate("window.__note({key: 'Tab'}), window.__focused")  # after the last key too
     wrong = [f"no visible focus: {each['what']}" for each in focused if not each["shown"]]
     if missing := set(range(number)) - {each["at"] for each in focused}:
         names = await page.evaluate(
