@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import AsyncIterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,28 @@ from tests.installation import Installation, build
 
 settings.register_profile("ordinary", deadline=None, print_blob=True)
 settings.load_profile("ordinary")
+
+# reading the machine's certificates takes 50 ms, and every host and every call of httpx does it
+ssl.create_default_context = cache(ssl.create_default_context)
+
+# the longest tests: one that begins last keeps its worker busy when the others have nothing left to do
+_FIRST = (
+    "test_new",
+    "test_every_page",
+    "test_under_attack",
+    "test_routes",
+    "test_secrecy",
+    "test_kill",
+    "test_delivery_properties",
+    "test_ledger_properties",
+    "test_regexes",
+    "test_console_walks",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest tests first, all others in their order."""
+    items.sort(key=lambda item: item.path.stem not in _FIRST)
 
 
 @pytest.fixture(autouse=True)

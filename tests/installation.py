@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 from pydantic import SecretStr
+from starlette.types import ASGIApp
 
 from connector_sdk.authorisation import Consent, Grant, Returned
 from connector_sdk.rule import StampRule, UnknownCustomer
@@ -27,6 +29,7 @@ from connectors.web.app import application
 from poster_connector.sandbox import Account, PosterSandbox
 from serve_connector.sandbox import ServeSandbox
 from square_connector.sandbox import SquareSandbox
+from tests.empty_database import lay_empty_database
 
 KEY = "7loc_sc_test_key_9f81"
 ANNA, BORYS, CHRYSTYNA = "+380501112201", "+380501112202", "+380501112203"
@@ -98,6 +101,17 @@ class Installation:
 
 
 @asynccontextmanager
+async def served_together(*apps: ASGIApp) -> AsyncIterator[list[str]]:
+    """Serve applications at origins of their own, and end them at once: each takes its time for it."""
+    servers = [serving(app) for app in apps]
+    origins = [await server.__aenter__() for server in servers]
+    try:
+        yield origins
+    finally:
+        await asyncio.gather(*(server.__aexit__(None, None, None) for server in servers))
+
+
+@asynccontextmanager
 async def build(
     folder: Path,
     monkeypatch: Any,
@@ -111,18 +125,20 @@ async def build(
     async with AsyncExitStack() as stack:
         till: Any = serve or square or PosterSandbox(*accounts)
         sevenstamp = Sandbox(goal=1_000_000)
-        till_origin = await stack.enter_async_context(serving(till.application()))
+        till_origin, sevenstamp_url = await stack.enter_async_context(served_together(till.application(), sevenstamp))
         environment = dict(till.environment(till_origin))
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
         values: dict[str, Any] = {
             "database_url": f"sqlite:///{folder / 'ledger.db'}",
-            "sevenstamp_url": await stack.enter_async_context(serving(sevenstamp)),
+            "sevenstamp_url": sevenstamp_url,
             "secret_key": SecretStr("a key that only tests use"),
             "settle_seconds": 0.5,
             "call_deadline_seconds": 2.0,
             "plugin_workers": 0,  # a process for each of hundreds of hosts: those about isolation ask for it
         }
+        if "database_url" not in settings:
+            lay_empty_database(folder / "ledger.db")
         chosen = Settings(**(values | settings))
         host = await stack.enter_async_context(Host(chosen, clock=time))
         cafe, connector = (

@@ -33,6 +33,7 @@ from connectors.plugins import Plugins
 from connectors.runtime.host import Host
 from connectors.settings import Settings
 from connectors.sevenstamp.sandbox import ConnectionCut, Sandbox
+from tests.empty_database import lay_empty_database
 from tests.virtual_time import VirtualClock, VirtualLoop
 
 T = TypeVar("T")
@@ -129,6 +130,8 @@ class VirtualInstallation:
 
     async def open(self) -> Host:
         """Open a host over the database, which stays where it is when a host is closed."""
+        if not self.url:
+            lay_empty_database(Path(self.folder.name) / "ledger.db")
         plugins = Plugins([])
         plugins.classes["model"] = ModelTill
         settings = Settings(

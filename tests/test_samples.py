@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from connector_sdk.money import Money
 from connector_sdk.rule import StampRule, UnknownCustomer
+from connector_sdk.till_client import unpaced
 from connectors.cli.servers import serving
 from connectors.runtime.host import Host
 from connectors.settings import Settings
@@ -118,7 +119,8 @@ async def test_the_documented_samples_earn_nothing_until_somebody_is_attached(
 
             poster.attached = True
             started = len(poster.asked)
-            result = await host.services.sync.backfill(connection.id, "2018-02-01", _quiet)
+            with unpaced():  # a thousand days are asked for
+                result = await host.services.sync.backfill(connection.id, "2018-02-01", _quiet)
             assert result.operations["applied"] == 1
             applied = [operation for operation in sevenstamp.state.operations if operation["kind"] == "stamps_added"]
             assert [(operation["code"], operation["count"]) for operation in applied] == [("poster:203941:330660:1", 2)]

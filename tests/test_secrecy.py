@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from poster_connector.sandbox import SECRET, Account
-from tests.processes import origin_in, run, started, wait_for, wait_ready
+from tests.processes import invoke, origin_in, run, started, wait_for, wait_ready
 
 PHONE, EMAIL = "+380671239876", "anna.secret@example.com"
 KEY = "7loc_sc_very_secret_key"
@@ -93,7 +93,7 @@ def _sync_and_print_everything(env: Mapping[str, str]) -> str:
     (connection_id,) = _connection_ids(env)
     text = _output(run(["sync", connection_id, "--json"], env))
     operations = ["operations", connection_id, "--json"]
-    wait_for(lambda: "applied" in run(operations, env).stdout, "an operation to be applied", pause=0.2)
+    wait_for(lambda: "applied" in invoke(operations, env).stdout, "an operation to be applied", pause=0.2)
     for command in (["journal"], ["operations"], ["connection", "show"]):
         text += _output(run([*command, connection_id, "--json"], env))
     return text + _output(run(["doctor"], env))
@@ -104,4 +104,4 @@ def _output(process: subprocess.CompletedProcess[str]) -> str:
 
 
 def _connection_ids(env: Mapping[str, str]) -> list[str]:
-    return [connection["id"] for connection in json.loads(run(["connection", "list", "--json"], env).stdout)]
+    return [connection["id"] for connection in json.loads(invoke(["connection", "list", "--json"], env).stdout)]

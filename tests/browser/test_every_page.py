@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 import pytest
-from axe_playwright_python.async_playwright import Axe
+from axe_playwright_python.base import AXE_SCRIPT
 from playwright.async_api import Page
 
 from connector_sdk.messages import Catalogue
@@ -33,14 +33,24 @@ _INTERACTIVE = """() => {
   window.__wanted = found;
   return found.length;
 }"""
-_FOCUSED = """() => {
-  const one = document.activeElement;
-  if (!one || one === document.body) return null;
-  const style = getComputedStyle(one);
-  const radio = (w) => w.type === 'radio' && one.type === 'radio' && w.name === one.name;
-  const at = window.__wanted.findIndex((w) => w === one || radio(w));
-  const shown = style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 2;
-  return {at, shown, what: one.outerHTML.slice(0, 120)};
+# noted as the next key is pressed, when the focus has settled: asking after every key would cost as much as the key
+_NOTE_FOCUS = """() => {
+  const focused = window.__focused = [];
+  const note = (event) => {
+    const one = document.activeElement;
+    if (event.key !== 'Tab' || !one || one === document.body) return;
+    const style = getComputedStyle(one);
+    const radio = (w) => w.type === 'radio' && one.type === 'radio' && w.name === one.name;
+    const at = window.__wanted.findIndex((w) => w === one || radio(w));
+    const shown = style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 2;
+    focused.push({at, shown, what: one.outerHTML.slice(0, 120)});
+  };
+  window.removeEventListener('keydown', window.__note, true);
+  window.addEventListener('keydown', window.__note = note, true);
+}"""
+_VIOLATIONS = """async (rules) => {
+  const answer = await axe.run({runOnly: rules, resultTypes: ['violations']});
+  return answer.violations.map(({id, nodes}) => `axe ${id}: ${nodes[0].html.slice(0, 160)}`);
 }"""
 _SMALL = """() => {
   const kinds = 'button, select, summary, .button, .plain, .pick, '
@@ -74,17 +84,12 @@ async def by_keyboard(page: Page) -> list[str]:
     number = await page.evaluate(_INTERACTIVE)
     await page.evaluate("document.activeElement.blur(); window.getSelection().removeAllRanges(); window.scrollTo(0, 0)")
     await page.locator("body").press("Control+Home")
-    reached: set[int] = set()
-    wrong: list[str] = []
+    await page.evaluate(_NOTE_FOCUS)
     for _ in range(number + 3):
         await page.keyboard.press("Tab")
-        focused = await page.evaluate(_FOCUSED)
-        if focused is None:
-            continue
-        reached.add(focused["at"])
-        if not focused["shown"]:
-            wrong.append(f"no visible focus: {focused['what']}")
-    if missing := set(range(number)) - reached:
+    focused = await page.evaluate("window.__note({key: 'Tab'}), window.__focused")  # after the last key too
+    wrong = [f"no visible focus: {each['what']}" for each in focused if not each["shown"]]
+    if missing := set(range(number)) - {each["at"] for each in focused}:
         names = await page.evaluate(
             "(at) => at.map((one) => window.__wanted[one].outerHTML.slice(0, 120))", sorted(missing)
         )
@@ -112,10 +117,9 @@ _OWN = re.compile(
 
 
 async def barriers(page: Page) -> list[str]:
-    """What keeps somebody from using a page as it is shown now."""
+    """What keeps somebody from using a page as it is shown now; axe is in it already."""
     await page.evaluate("document.activeElement.blur()")  # the skip link covers others while it has the focus
-    answer = await Axe().run(page, options={"runOnly": _RULES})
-    problems = [f"axe {rule['id']}: {rule['nodes'][0]['html'][:160]}" for rule in answer.response["violations"]]
+    problems: list[str] = await page.evaluate(_VIOLATIONS, _RULES)
     problems += await by_keyboard(page)
     problems += [f"small: {element}" for element in await page.evaluate(_SMALL)]
     return problems + await too_wide(page)
@@ -151,6 +155,7 @@ async def test_every_page_is_for_everybody_and_in_every_language(
         names.append(name)
         problems += [f"{name}: {problem}" for problem in await untranslated(page)]
         await page.evaluate("document.querySelectorAll('details').forEach((one) => one.open = true)")
+        await page.evaluate(AXE_SCRIPT)
         for look, viewport, scheme in _LOOKS:
             await page.set_viewport_size(viewport)  # type: ignore[arg-type]
             await page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]

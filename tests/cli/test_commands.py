@@ -18,8 +18,10 @@ from typing import Any
 import httpx
 import pytest
 
-from poster_connector.sandbox import Account
+from connectors.sevenstamp.sandbox import Sandbox
+from poster_connector.sandbox import Account, PosterSandbox
 from tests.processes import invoke, origin_in, run, started, wait_for, wait_ready
+from tests.served_sandboxes import served_by_thread
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("commands")]
 TOKEN = f"access_token={Account().token}"
@@ -67,11 +69,7 @@ class Terminal:
 
 @pytest.fixture
 def terminal(tmp_path: Path) -> Iterator[Terminal]:
-    with (
-        started(["sandbox", "sevenstamp"], {}, tmp_path / "s.out"),
-        started(["sandbox", "poster"], {}, tmp_path / "p.out"),
-    ):
-        sevenstamp, till = origin_in(tmp_path / "s.out"), origin_in(tmp_path / "p.out")
+    with served_by_thread(Sandbox(), PosterSandbox().application()) as (sevenstamp, till):
         env = {
             "CONNECTORS_DATABASE_URL": f"sqlite:///{tmp_path / 'data' / 'ledger.db'}",
             "CONNECTORS_SEVENSTAMP_URL": sevenstamp,
@@ -301,7 +299,8 @@ def test_a_host_shows_the_operators_password_once_and_makes_links(terminal: Term
             if shown:
                 password = shown[1]
             for arguments, path in ((["--connection", one], "/"), ([], "/operator")):
-                made = terminal.real.json("console", "link", *arguments)["url"]
+                shell = terminal.real if start == "first" else terminal
+                made = shell.json("console", "link", *arguments)["url"]
                 link = f"{origin}/link/{made.partition('/link/')[2]}"
                 browser = _signed_in(link)
                 assert "Poster" in browser.get(path).text
