@@ -150,8 +150,8 @@ async def test_a_route_that_is_quadratic_is_found(
 ) -> None:
     read = web._hook
 
-    async def slow(request: Any) -> Any:
-        hook = await read(request)
+    async def slow(request: Any, public_url: str) -> Any:
+        hook = await read(request, public_url)
         if isinstance(hook, HookRequest):
             _quadratic(hook.body)
         return hook

@@ -154,7 +154,7 @@ async def test_a_new_venue_is_asked_about_and_only_its_own_business_may_answer(
     id_ = square.connection.id
     await square.host.store.write(lambda tx: connections.schedule.check_account_soon(tx, id_))
     await square.sync()
-    mine, other = await browsers.new().sign_in(), await browsers.new().sign_in("7loc_sc_test_key_9f81--anna")
+    mine, other = await browsers.new().sign_in(), await browsers.new().sign_in("7loc_sc_another_business_77aa")
     assert "New place: Harbour. Whose stamps?" in html.unescape((await mine.get(f"/connections/{id_}")).text)
     assert (await other.post(f"/connections/{id_}/venues/{harbour}/take")).status_code == 404
     assert (await mine.post(f"/connections/{id_}/venues/nowhere/take")).status_code == 303
