@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 from pydantic import BaseModel, JsonValue, ValidationError
 
-from connector_sdk.authorisation import OperatorSettings
+from connector_sdk.authorisation import Credentials, Grant, OperatorSettings
 from connector_sdk.connector import Connector, TillAccount
 from connector_sdk.errors import Forged, NotConfigured, NotSupported
 from connector_sdk.hooks import HookRequest
@@ -73,10 +73,14 @@ class _Opening:
     connector_class: ConnectorClass
     settings: BaseModel
     app: OperatorSettings
+    grant: Grant | None = None
 
     def till(self, transport: httpx.AsyncBaseTransport, account: TillAccount | None = None) -> Till:
         """Build the connector; without an `account` it can do no more than check which one it opens."""
-        return self.connector_class(self.settings, app=self.app, account=account, transport=transport)
+        credentials = Credentials(self.grant) if self.grant is not None else None
+        return self.connector_class(
+            self.settings, app=self.app, account=account, credentials=credentials, transport=transport
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,15 +175,16 @@ def _hooks(opening: _Opening, request: Request, stub: TillStub | None) -> Sequen
 def _opening(connector_class: ConnectorClass, request: Request, stub: TillStub | None) -> _Opening:
     """Validate the settings, the stub's own where one is tried. Raises `Refusal`."""
     if stub is not None:
-        return _Opening(connector_class, _validated(connector_class, stub.settings()), stub.app())
+        grant = stub.grant()
+        return _Opening(connector_class, _validated(connector_class, stub.settings(), grant), stub.app(), grant)
     return _Opening(connector_class, _validated(connector_class, request.values), app_settings(connector_class))
 
 
-def _validated(connector_class: ConnectorClass, values: Mapping[str, object]) -> BaseModel:
+def _validated(connector_class: ConnectorClass, values: Mapping[str, object], grant: Grant | None = None) -> BaseModel:
     # a model ignores what it does not know: a mistyped name would look like a setting that is missing
     require_known_fields(connector_class, values)
     try:
-        require_access(connector_class, values, None)
+        require_access(connector_class, values, Credentials(grant) if grant is not None else None)
         return connector_class.settings_model.model_validate(dict(values))
     except MissingToken as error:
         raise Refusal(

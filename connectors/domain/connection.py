@@ -140,6 +140,10 @@ class Connection:
         """Return the time zone of a location, by which its hours and its business days go."""
         return self.account.zone_of(location_id)
 
+    def consent_ends_unrenewed(self, now: int) -> bool:
+        """Say whether the till's consent nears its end, by its own lifetime, or is not renewed as it should be."""
+        return self.consent_trouble_at is not None and self.consent_trouble_at <= now
+
     def undecided_locations(self) -> tuple[Location, ...]:
         """Return the locations of the account that are neither this connection's nor left out by a person."""
         if not self.scope or self.left_out is None:

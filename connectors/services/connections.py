@@ -121,6 +121,9 @@ class ConnectionService:
             operations_open=unsettled,
             hook_url=self.hook_url(connection),
             former_hook_until=_iso_or_none(connection.former_hook_until),
+            consent_until=_iso_or_none(connection.expires_at),
+            consent_troubled=connection.consent_ends_unrenewed(self._context.store.clock.now()),
+            undecided_locations=[venue.id for venue in connection.undecided_locations()],
         )
 
     async def diagnostics(self, connection_id: str) -> bytes:

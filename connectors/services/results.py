@@ -133,6 +133,12 @@ class ConnectionDetails:
     hook_url: str | None
     """Where the till is to post; `None` where it has no hooks."""
     former_hook_until: str | None
+    consent_until: str | None
+    """Until when the till's consent lets us in; `None` where a token was pasted, or it does not end."""
+    consent_troubled: bool
+    """Whether somebody must let us in again before then, because it is not renewed."""
+    undecided_locations: list[str]
+    """The ids of locations that the till has opened and nobody has said whose stamps they give."""
 
     def as_json(self) -> JsonObject:
         """Return the object that scripts read, every name in it."""

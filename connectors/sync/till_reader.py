@@ -154,7 +154,9 @@ class TillReader:
     async def _ingest_page(self, turn: DueRead, page: SalePage, source: Source, result: ReadResult) -> None:
         connection = turn.connection
         can_fetch = self._tills.classes[connection.connector].can("fetch")
-        targets = await self._store.read(lambda tx: venues.targets(tx, connection, page.sales))
+        # a backfill admits what came before: only for the connection for which somebody asked
+        readers = [connection] if source is Source.backfill else await self._readers(connection)
+        targets = await self._store.read(lambda tx: venues.targets(tx, readers, page.sales))
         snapshots = [Snapshot(target, sale, source, turn.ticket, can_fetch) for target, sale in targets.taken]
         outcomes = await self._ingestor.ingest(snapshots)
         await self._ingestor.keep(connection, page.unreadable, Origin.read)
@@ -237,7 +239,8 @@ class TillReader:
         """Ingest what a fetch showed, together with what others brought meanwhile, and settle its hint."""
         targets = venues.Targets()
         if sale is not None:
-            targets = await self._store.read(lambda tx: venues.targets(tx, connection, [sale]))
+            readers = await self._readers(connection)
+            targets = await self._store.read(lambda tx: venues.targets(tx, readers, [sale]))
         snapshots = [Snapshot(target, shown, Source.hint, hint.ticket) for target, shown in targets.taken]
         if targets.uncovered:
             await self._store.write(lambda tx: venues.note_uncovered(tx, connection, targets.uncovered))

@@ -27,13 +27,13 @@ class Targets:
     uncovered: Sequence[Sale] = ()
 
 
-def targets(tx: Transaction, reader: Connection, sales: Sequence[Sale]) -> Targets:
-    """Choose for each receipt the connection that takes it in, of those for which `reader` reads.
+def targets(tx: Transaction, readers: Sequence[Connection], sales: Sequence[Sale]) -> Targets:
+    """Choose for each receipt the connection that takes it in, of those for which one read serves: its own first.
 
     That is the one that covers its venue, or else one that has the receipt already: it stays with whom it was given to,
     wherever its venue is now.
     """
-    readers = connections.schedule.readers_alike(tx, reader)
+    reader = readers[0]
     if len(readers) == 1 and not reader.scope:
         return Targets([(reader, sale) for sale in sales])
     taken: list[tuple[Connection, Sale]] = []

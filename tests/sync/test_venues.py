@@ -269,3 +269,16 @@ async def test_refused_hooks_light_a_lamp_until_one_is_taken(square: Installatio
     assert times.taken is not None
     assert times.refused is not None
     assert times.taken > times.refused
+
+
+async def test_a_backfill_admits_what_came_before_for_the_connection_that_asked_and_no_other(
+    square: Installation,
+) -> None:
+    with square.cafe.clock_at(moment(ahead(square).now() - DAY)):
+        sell(square, 0, ANNA)
+        sell(square, 1, BORYS)
+    first, second = await connect(square, "Tokyo"), await connect(square, "Lisbon")
+    since = moment(ahead(square).now() - 2 * DAY).date().isoformat()
+    await square.host.services.sync.backfill(first.id, since, _quietly)
+    await follow(square, second)
+    assert (square.stamps(ANNA), square.stamps(BORYS)) == (1, 0)

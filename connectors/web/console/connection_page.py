@@ -211,8 +211,7 @@ async def _read_new_venues(visit: Visit, connection: Connection) -> tuple[Locati
 
 def _shown_expiry(connection: Connection, now: int) -> int | None:
     """Return when the till's consent ends, where that is near by its own lifetime, or its renewal does not succeed."""
-    told_from = connection.consent_trouble_at
-    return connection.expires_at if told_from is not None and told_from <= now else None
+    return connection.expires_at if connection.consent_ends_unrenewed(now) else None
 
 
 async def _stopped_operations(visit: Visit, overview: Overview) -> tuple[StoppedOperation, ...]:
