@@ -113,6 +113,12 @@ class ConnectionOutput(Output):
     """Where the till may send hooks; null for a till that sends none."""
     former_hook_until: datetime | None
     """Until when the hook address from before the last renewal is accepted."""
+    consent_until: datetime | None
+    """Until when the till's consent lets us in; null where a token was pasted, or it does not end."""
+    consent_troubled: bool
+    """Whether somebody must let us in again before then, because it is not renewed."""
+    undecided_locations: list[str]
+    """Ids of locations that the till has opened, and of which nobody has said whose stamps they give."""
 
 
 # --- work on a connection --------------------------------------------------------------------------------------------
