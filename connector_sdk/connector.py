@@ -21,6 +21,7 @@ from pydantic_settings import BaseSettings
 from connector_sdk.authorisation import Credentials, OAuth, OperatorSettings, Token
 from connector_sdk.errors import NotSupported
 from connector_sdk.hooks import Account, Answer, HookRequest, Received
+from connector_sdk.index import Index, MemoryIndex
 from connector_sdk.sale import Customer, Frozen, Key, Sale, SalePage
 from connector_sdk.teaching import ReadyMade, Teaching
 
@@ -165,6 +166,8 @@ class Connector(ABC, Generic[Settings_co]):
         self._account = account
         self.credentials = credentials
         """What the till's consent page granted, kept and renewed by the host; `None` where a token was pasted."""
+        self.index: Index = MemoryIndex()
+        """What the connector notes of its till, where that cannot be asked; the host puts one on disk here."""
         self.transport = transport
 
     def __init_subclass__(cls, **kwargs: object) -> None:

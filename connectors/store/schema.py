@@ -121,6 +121,26 @@ Index("ix_connection_business", connection_table.c.business_id)
 Index("ix_connection_key", connection_table.c.key_hash)
 Index("ix_connection_former_hook", connection_table.c.former_hook_token_hash)
 
+# What connectors note of their tills, where these cannot be asked; of one business's till account, and bounded. Written
+# by `connections.till_index`.
+till_index_table = Table(
+    "till_index",
+    metadata,
+    Column("business_id", Text, primary_key=True),
+    Column("connector", Text, primary_key=True),
+    Column("account_id", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("value", Text, primary_key=True),
+    Column("added_at", BigInteger, nullable=False),
+)
+Index(
+    "ix_till_index_added",
+    till_index_table.c.business_id,
+    till_index_table.c.connector,
+    till_index_table.c.account_id,
+    till_index_table.c.added_at,
+)
+
 # Every version of a connection's stamp rule, in force from a moment on. Written by `connections.rules`.
 rule_version_table = Table(
     "rule_version",

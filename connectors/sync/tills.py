@@ -18,8 +18,10 @@ from connector_sdk.authorisation import Credentials, Token
 from connector_sdk.connector import Connector, TillAccount
 from connector_sdk.errors import ConnectorError
 from connector_sdk.http import production_transport
+from connector_sdk.index import Index, require_short
 from connectors.domain.connection import Connection
 from connectors.store import connections
+from connectors.store.connections.till_index import IndexOwner
 from connectors.store.engine import Store
 from connectors.sync.operator_settings import app_settings
 from connectors.sync.renewals import RenewedCredentials, Renewer
@@ -41,6 +43,23 @@ class _Instance:
     connector: Connector[BaseModel]
 
 
+class _StoredIndex(Index):
+    """The index of a connection's till account, in the database."""
+
+    def __init__(self, store: Store, connection: Connection) -> None:
+        self._store = store
+        self._owner = IndexOwner(connection.business_id, connection.connector, connection.account.id)
+
+    async def add(self, key: str, value: str) -> None:
+        """Add a value to a key. Raises `ValueError` for texts that are empty or too long."""
+        require_short(key, value)
+        await self._store.write(lambda tx: connections.till_index.add(tx, self._owner, key, value))
+
+    async def values(self, key: str) -> tuple[str, ...]:
+        """Return the values of a key."""
+        return await self._store.read(lambda tx: connections.till_index.values(tx, self._owner, key))
+
+
 class Tills:
     """Connector instances by connection."""
 
@@ -48,6 +67,7 @@ class Tills:
         self, classes: ConnectorClasses, store: Store, *, transport: httpx.AsyncBaseTransport | None = None
     ) -> None:
         self.classes = classes
+        self._store = store
         self._vault = store.vault
         self._transport = transport
         self.renewer = Renewer(store, classes, self.transport)
@@ -85,6 +105,7 @@ class Tills:
         values: dict[str, object] = json.loads(self._vault.decrypt(connection.settings))
         # built before the former one goes: where the new settings do not fit, that one stays
         connector = self.build(connection.connector, values, connection.account, self.credentials_of(connection))
+        connector.index = _StoredIndex(self._store, connection)
         if former is not None:
             self._close_later(former.connector)
         elif len(self._instances) >= _MOST_INSTANCES:

@@ -116,6 +116,7 @@ def as_before(file: Path, vault: Vault) -> None:
             if not message.startswith("["):
                 database.execute("UPDATE journal SET message = ? WHERE seq = ?", (vault.decrypt(message), seq))
         database.execute("DELETE FROM setting WHERE name = 'hash_key'")
+        database.execute("DROP TABLE till_index")
         database.execute("DROP INDEX ix_connection_renewal")
         for column in (
             "grant_secrets renew_at renewing_until renewal_failures consent_trouble_at account_checked_at left_out "

@@ -1,4 +1,4 @@
-"""Grants: what a till's consent gave, apart from settings, and how connections of one account share it."""
+"""Grants: what a till's consent gave, apart from settings; how connections share reads; indexes of connectors."""
 
 from __future__ import annotations
 
@@ -22,6 +22,16 @@ def upgrade() -> None:
     op.add_column("connection", sa.Column("read_key", sa.Text(), nullable=True))
     op.add_column("connection", sa.Column("subscribed", sa.Text(), nullable=True))
     op.create_index("ix_connection_renewal", "connection", ["renew_at"])
+    op.create_table(
+        "till_index",
+        sa.Column("business_id", sa.Text(), primary_key=True),
+        sa.Column("connector", sa.Text(), primary_key=True),
+        sa.Column("account_id", sa.Text(), primary_key=True),
+        sa.Column("key", sa.Text(), primary_key=True),
+        sa.Column("value", sa.Text(), primary_key=True),
+        sa.Column("added_at", sa.BigInteger(), nullable=False),
+    )
+    op.create_index("ix_till_index_added", "till_index", ["business_id", "connector", "account_id", "added_at"])
     # tokens of consents so far cannot be renewed: as before, their end is told thirty days ahead
     op.execute(
         f"UPDATE connection SET consent_trouble_at = expires_at - {_THIRTY_DAYS} WHERE expires_at IS NOT NULL"  # noqa: S608 - a number
