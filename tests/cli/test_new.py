@@ -70,7 +70,8 @@ def test_what_cannot_be_made_is_said_and_nothing_is_written(tmp_path: Path) -> N
         ("kettle --package lambda", "is a word of Python's own"),
         ("kettle --package kettle-connector", "is no package"),
     ):
-        refused = connectors("new", *([arguments] if arguments == "My Till" else arguments.split()), cwd=tmp_path)
+        typed = [arguments] if arguments == "My Till" else arguments.split()
+        refused = connectors("new", *typed, cwd=tmp_path)
         assert refused.returncode == 1
         assert said in refused.stderr
     assert [one.name for one in tmp_path.rglob("*")] == ["my-till", "notes.txt"]
