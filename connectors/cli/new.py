@@ -36,10 +36,12 @@ _FILES = {
 
 
 _TAKEN = frozenset(
-    "connectors connector_sdk poster_connector serve_connector webhook_connector tests test conftest pip setuptools "
-    "pytest httpx pydantic pydantic_settings typer rich jinja2 pluggy".split()
+    "connectors connector_sdk poster_connector serve_connector square_connector webhook_connector tests test conftest "
+    "pip setuptools pytest httpx pydantic pydantic_settings typer rich jinja2 pluggy".split()
 )
 """Modules of ours, and those that a connector's own package imports: a package of that name would stand before them."""
+_SUFFIX = "-connector"
+"""What many call such a project: no part of the connector's own name, which is the till's."""
 
 
 class Shape(StrEnum):
@@ -64,20 +66,20 @@ class _Names:
     class_name: str
 
     @classmethod
-    def of(cls, name: str) -> _Names:
-        """Derive every name from the one that was typed, such as `my-till`."""
-        words = [word.capitalize() for word in name.split("-") if word]
-        package = name.replace("-", "_")
-        return cls(f"{name}-connector", package, _plain(name), " ".join(words), "".join(words))
-
-
-def _plain(name: str) -> str:
-    """Return the connector's own name, which is letters and digits only."""
-    return re.sub(r"[^a-z0-9]", "", name.lower())
+    def of(cls, name: str, package: str | None = None) -> _Names:
+        """Derive every name from the one that was typed: `my-till`, or `my-till-connector`."""
+        till = name.removesuffix(_SUFFIX) or name
+        words = [word.capitalize() for word in till.split("-") if word]
+        # the connector's own name is letters and digits only
+        plain = re.sub(r"[^a-z0-9]", "", till.lower())
+        return cls(f"{till}{_SUFFIX}", package or name.replace("-", "_"), plain, " ".join(words), "".join(words))
 
 
 def new(
     name: Annotated[str, typer.Argument(help="Of the till, as in my-till.")],
+    package: Annotated[
+        str | None, typer.Option(help="What Python imports, as in my_connector; by default as the till is named.")
+    ] = None,
     shape: Annotated[Shape, typer.Option(help="The till can be read, sends by itself, or both.")] = Shape.both,
     folder: Annotated[
         Path | None, typer.Option(help="Where to make it; a folder of its name here, by default.")
@@ -86,7 +88,7 @@ def new(
 ) -> None:
     """Make a connector's package: it works, and passes the conformance suite, before a line is changed."""
 
-    files = run(partial(_work, name, shape, folder or Path(name)))
+    files = run(partial(_work, name, package, shape, folder or Path(name)))
     if as_json:
         show_json({"folder": str(files[0].parent), "files": [str(file) for file in files]})
     else:
@@ -102,24 +104,25 @@ def _say_files(files: Sequence[Path]) -> None:
     say(f"✓ {where.resolve().name} is ready. Next: {first}connectors check .")
 
 
-async def _work(name: str, shape: Shape, folder: Path) -> list[Path]:
+async def _work(name: str, package: str | None, shape: Shape, folder: Path) -> list[Path]:
     # waits for nothing: it is a coroutine because `run` turns the errors of coroutines into sentences
-    return _scaffold(name, shape, folder)
+    return _scaffold(name, package, shape, folder)
 
 
-def _scaffold(name: str, shape: Shape, folder: Path) -> list[Path]:
+def _scaffold(name: str, package: str | None, shape: Shape, folder: Path) -> list[Path]:
     """Write the files of a new package and return them. Raises `Refusal` before any is written."""
-    _require_free_name(name)
+    names = _Names.of(name, package)
+    _require_free_names(name, names)
     # an author's work is never written over, nor mixed with a template's files
     if folder.exists() and any(folder.iterdir()):
         raise Refusal(f"{folder} is not empty: nothing is written over")
-    values = _template_values(name, shape)
+    values = _template_values(names, shape)
     templates = _templates()
     return [_write_file(templates, template, folder, values) for template in _FILES]
 
 
-def _template_values(name: str, shape: Shape) -> dict[str, object]:
-    return asdict(_Names.of(name)) | {
+def _template_values(names: _Names, shape: Shape) -> dict[str, object]:
+    return asdict(names) | {
         "version": version(OURS),  # the package asks for this version of the SDK or a later one
         "poll": shape is not Shape.push,
         "push": shape is not Shape.poll,
@@ -143,25 +146,27 @@ def _write_file(templates: Environment, template: str, folder: Path, values: Map
     return file
 
 
-def _require_free_name(name: str) -> None:
-    """Raise `Refusal` for a name that is none, or that something else has: Python, a module, a connector."""
-    _require_name(name)
-    _require_importable(name, name.replace("-", "_"))
-    plain = _plain(name)
+def _require_free_names(typed: str, names: _Names) -> None:
+    """Raise `Refusal` for names that are none, or that something else has: Python, a module, a connector."""
+    _require_till_name(typed, names.name)
     # a host can have one connector of a name only
-    if plain in Plugins().classes:
-        raise Refusal(f"there is a connector named {plain!r} already: choose another name")
+    if names.name in Plugins().classes:
+        raise Refusal(f"there is a connector named {names.name!r} already: choose another name")
+    _require_importable(names)
 
 
-def _require_name(name: str) -> None:
+def _require_till_name(typed: str, name: str) -> None:
     # the connector's own name stands in addresses and codes, and keeps no dashes: it must be a name without them too
-    plain = _plain(name)
-    if not re.fullmatch(r"[a-z][a-z0-9-]{1,31}", name) or not re.fullmatch(r"[a-z][a-z0-9]{1,31}", plain):
-        raise Refusal(f"{name!r} is no name: small letters, digits and -, a letter first, as in my-till")
+    if not re.fullmatch(r"[a-z][a-z0-9-]{1,41}", typed) or not re.fullmatch(r"[a-z][a-z0-9]{1,31}", name):
+        raise Refusal(f"{typed!r} is no name: small letters, digits and -, a letter first, as in my-till")
 
 
-def _require_importable(name: str, package: str) -> None:
-    if keyword.iskeyword(package):
-        raise Refusal(f"{name!r} is a word of Python's own, so nothing could import it: add to it, as in {name}-till")
+def _require_importable(names: _Names) -> None:
+    """Raise `Refusal` for a package that Python could not import, or would take for another."""
+    package, way_out = names.package, f"name the package, as in --package {names.name}_connector"
+    if not re.fullmatch(r"[a-z][a-z0-9_]{1,63}", package):
+        raise Refusal(f"{package!r} is no package: small letters, digits and _, a letter first, as in my_connector")
+    if keyword.iskeyword(package) or keyword.issoftkeyword(package):
+        raise Refusal(f"{package!r} is a word of Python's own, and no name for a package: {way_out}")
     if package in _TAKEN or package in sys.stdlib_module_names:
-        raise Refusal(f"{name!r} is the name of a module that is there already: add to it, as in {name}-till")
+        raise Refusal(f"{package!r} is the name of a module that is there already: {way_out}")

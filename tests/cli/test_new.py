@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 import venv
 from pathlib import Path
 
@@ -52,21 +53,47 @@ def test_a_new_package_is_green_before_a_line_is_changed(tmp_path: Path, shape: 
 def test_what_cannot_be_made_is_said_and_nothing_is_written(tmp_path: Path) -> None:
     (tmp_path / "my-till").mkdir()
     (tmp_path / "my-till" / "notes.txt").write_text("mine")
-    for name, said in (
+    for arguments, said in (
         ("My Till", "is no name"),
         ("poster", "there is a connector named 'poster' already"),
+        ("poster-connector", "there is a connector named 'poster' already"),
         ("my-till", "is not empty: nothing is written over"),
-        ("class", "is a word of Python's own"),
-        ("json", "is the name of a module that is there already: add to it, as in json-till"),
+        ("class", "is a word of Python's own, and no name for a package"),
+        ("class", "name the package, as in --package class_connector"),
+        ("match", "is a word of Python's own"),
+        ("json", "is the name of a module that is there already: name the package, as in --package json_connector"),
         ("connector-sdk", "is the name of a module that is there already"),
         ("tests", "is the name of a module"),
         ("httpx", "is the name of a module"),
         ("sys", "is the name of a module"),
+        ("kettle --package square_connector", "is the name of a module"),
+        ("kettle --package lambda", "is a word of Python's own"),
+        ("kettle --package kettle-connector", "is no package"),
     ):
-        refused = connectors("new", name, cwd=tmp_path)
+        typed = [arguments] if arguments == "My Till" else arguments.split()
+        refused = connectors("new", *typed, cwd=tmp_path)
         assert refused.returncode == 1
         assert said in refused.stderr
     assert [one.name for one in tmp_path.rglob("*")] == ["my-till", "notes.txt"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "folder", "package", "name"),
+    [
+        ("kettle", "kettle", "kettle", "kettle"),
+        ("my-till", "my-till", "my_till", "mytill"),
+        ("kettle-connector", "kettle-connector", "kettle_connector", "kettle"),
+        ("kettle --package kettle_connector", "kettle", "kettle_connector", "kettle"),
+        ("class --package class_connector", "class", "class_connector", "class"),
+    ],
+)
+def test_package_and_connector_have_the_names_that_were_asked_for(
+    tmp_path: Path, arguments: str, folder: str, package: str, name: str
+) -> None:
+    assert connectors("new", *arguments.split(), cwd=tmp_path).returncode == 0
+    project = tomllib.loads((tmp_path / folder / "pyproject.toml").read_text())
+    assert project["project"]["entry-points"]["sevenstamp_connectors"] == {name: package}
+    assert f'name="{name}"' in (tmp_path / folder / package / "connector.py").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +119,7 @@ def test_with_only_our_wheel_and_its_locked_dependencies(tmp_path: Path, install
     assert run(installed, "new", "my-till", cwd=tmp_path).returncode == 0
     checked = run(installed, "check", ".", cwd=tmp_path / "my-till")
     assert checked.returncode == 0, checked.stdout + checked.stderr
-    for ours in ("poster", "serve", "webhook"):
+    for ours in ("poster", "serve", "square", "webhook"):
         assert run(installed, "check", ours, "--only", "account", cwd=tmp_path).returncode == 0
 
 

@@ -139,7 +139,7 @@ def _names_of_the_sdk() -> set[str]:
 def test_names_of_the_sdk_that_a_page_uses_exist(page: Path) -> None:
     text, known = page.read_text(encoding="utf-8"), _names_of_the_sdk()
     defined = {node.name for block in blocks(page) if block.language == "python" for node in _classes(block.text)}
-    # a class in a sentence, or a call: `NotAuthorised`, `Checkpoint(at=…)`, `Connector.customer`
+    # a class in a sentence, or a call: `NotAuthorised`, `Grant(secrets, expires_at)`, `Connector.customer`
     used = {part for name in re.findall(r"`([A-Z][a-z]+[A-Z]?\w*(?:\.\w+)?)[`(]", text) for part in name.split(".")}
     used |= set(re.findall(r"--only (\w+)", text))
     assert sorted(used - known - defined - OF_OTHERS) == []
