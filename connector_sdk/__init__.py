@@ -146,11 +146,18 @@ _NAMES_BY_MODULE = {
         "TillClient",
     ),
 }
+_OF_0_1 = frozenset(
+    "Checkpoint FIRST TAUGHT ReadyMade ConnectionFacts OperationFacts Message StampRule plain_quantity whole_of".split()
+)
+"""Names that were public in 0.1, and are elsewhere now or gone."""
 _MODULE_BY_NAME = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names}
 
 
 def __getattr__(name: str) -> object:
     """Import a public name's module at the first use of the name (PEP 562). Raises `AttributeError` for others."""
+    if name in _OF_0_1:
+        # no `AttributeError`: Python would hide this text behind its own
+        raise ImportError(f"connector_sdk.{name} is of SDK 0.1: docs/from-0.1-to-1.md says where it went")
     if name not in _MODULE_BY_NAME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value: object = getattr(import_module(f"{__name__}.{_MODULE_BY_NAME[name]}"), name)

@@ -185,6 +185,11 @@ class Connector(ABC, Generic[Settings_co]):
             raise RuntimeError("this connector has no account yet: the host calls check() first")
         return self._account
 
+    @property
+    def account_id(self) -> str | None:
+        """The id of the account to which this connection is joined; `None` before `check` has been called."""
+        return self._account.id if self._account is not None else None
+
     @classmethod
     def can(cls, ability: str) -> bool:
         """Tell whether this connector implements an optional method (`"poll"`, `"fetch"`, …)."""

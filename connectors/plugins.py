@@ -202,6 +202,10 @@ def _validate_class(connector_class: object) -> None:
     """Raise `TypeError` for what is no class of a connector, or lacks a method that every connector has."""
     if not (inspect.isclass(connector_class) and issubclass(connector_class, Connector)):
         raise TypeError(f"{connector_class!r} is not a Connector: register the class, not an instance")
+    if "credentials" not in inspect.signature(connector_class).parameters:
+        raise TypeError(
+            f"{connector_class.__name__}.__init__ takes no `credentials`: docs/from-0.1-to-1.md says what changes"
+        )
     if hasattr(connector_class, "look_back"):
         raise TypeError(
             f"{connector_class.__name__} is written for SDK 0.1 (`look_back`): docs/from-0.1-to-1.md says what changes"

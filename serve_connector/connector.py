@@ -87,8 +87,7 @@ class ServeConnector(Connector[ServeSettings]):
             if self.app.api_url is None:
                 raise NotConfigured("SERVE_API_URL")
             token = self.settings.access_token.get_secret_value()
-            account = self._account.id if self._account is not None else None
-            self._opened_client = ServeClient(self.app.api_url, account, token, self.transport)
+            self._opened_client = ServeClient(self.app.api_url, self.account_id, token, self.transport)
         return self._opened_client
 
     async def aclose(self) -> None:

@@ -137,9 +137,10 @@ async def build(
             "call_deadline_seconds": 2.0,
             "plugin_workers": 0,  # a process for each of hundreds of hosts: those about isolation ask for it
         }
-        if "database_url" not in settings:
-            lay_empty_database(folder / "ledger.db")
         chosen = Settings(**(values | settings))
+        # one whose key is in a file beside the database makes both
+        if "database_url" not in settings and chosen.secret_key is not None:
+            lay_empty_database(folder / "ledger.db")
         host = await stack.enter_async_context(Host(chosen, clock=time))
         cafe, connector = (
             (till.cafe, "serve") if serve else (till.account, "poster") if not square else (till.seller, "square")

@@ -112,5 +112,5 @@ def _till_hints(origin: str, till: TillSandbox) -> list[str]:
     return [
         *(f"export {variable}={value}" for variable, value in till.environment(origin).items()),
         *(f"--set {field}={value}" for field, value in till.settings().items()),
-        f"Controls: POST {origin}/_sandbox/sell, refund, correct, hooks and more (see docs/operating.md)",
+        f"Controls: POST {origin}/_sandbox/sell, refund, correct, hooks and more (see docs/reference/sandboxes.md)",
     ]

@@ -105,8 +105,8 @@ class Connection:
     """Locations that a person left to nobody; `None` where nobody was asked yet."""
     read_key: str | None = None
     """The same for connections that read an account in the same way; `None` where it reads for itself alone."""
-    subscribed: str | None = None
-    """A hash of the hook address that the till was told by its API."""
+    subscribed: str | None = field(default=None, repr=False)
+    """The hook address that the till was told by its API, encrypted; `None` where it was told none."""
 
     @property
     def refuses(self) -> bool:

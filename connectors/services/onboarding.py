@@ -90,7 +90,9 @@ class OnboardingService:
             read_key=self._context.tills.read_key_of(name, settings, account),
             hook_token=options.hook_token,
         )
-        return await self._store(new, chosen, options.sample)
+        connection = await self._store(new, chosen, options.sample)
+        await self._context.subscriber.subscribe(connection)
+        return connection
 
     async def _store(self, new: NewConnection, rule: StampRule, sample: HookRequest | None) -> Connection:
         """Store a checked connection with the request it was taught by. Raises `Refusal` beyond the quota."""

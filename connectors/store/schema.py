@@ -111,7 +111,7 @@ connection_table = Table(
     Column("account_checked_at", BigInteger),
     Column("left_out", Text),
     Column("read_key", Text),
-    Column("subscribed", Text),
+    Column("subscribed", Text, info=_ENCRYPTED),
 )
 Index("ix_connection_renewal", connection_table.c.renew_at)
 Index("ix_connection_account", connection_table.c.connector, connection_table.c.account_id)
@@ -121,8 +121,8 @@ Index("ix_connection_business", connection_table.c.business_id)
 Index("ix_connection_key", connection_table.c.key_hash)
 Index("ix_connection_former_hook", connection_table.c.former_hook_token_hash)
 
-# What connectors note of their tills, where these cannot be asked; of one business's till account, and bounded. Written
-# by `connections.till_index`.
+# What connectors note of tills that cannot be asked: values by key, of one business's till account, and bounded.
+# Written by `connections.till_index`.
 till_index_table = Table(
     "till_index",
     metadata,

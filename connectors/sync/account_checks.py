@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from connector_sdk.connector import Location, TillAccount
 from connector_sdk.messages import Message
-from connectors.domain.clock import DAY
+from connectors.domain.clock import DAY, MINUTE
 from connectors.domain.connection import Connection
 from connectors.store import connections, ledger
 from connectors.store.connections.registry import ConnectionChange
@@ -21,7 +21,7 @@ from connectors.sync.tills import Tills
 
 log = logging.getLogger(__name__)
 
-_EVERY = DAY
+_EVERY, _SOON = DAY, 10 * MINUTE
 
 
 class AccountChecker:
@@ -34,8 +34,10 @@ class AccountChecker:
 
     async def check_if_due(self, connection: Connection) -> None:
         """Ask a till unless that was done within the day; what goes wrong is tried again with the next read."""
-        now = self._store.clock.now()
-        if connection.account_checked_at is not None and connection.account_checked_at > now - _EVERY:
+        # sooner where the till has hooks to be told of: a connection that has just begun, or has another address
+        every = _SOON if self._subscriber.is_behind(connection) else _EVERY
+        checked_at = connection.account_checked_at
+        if checked_at is not None and checked_at > self._store.clock.now() - every:
             return
         try:
             account = await self._tills.of(connection).check()

@@ -33,12 +33,23 @@ class Subscriber:
         token = self._store.vault.decrypt(connection.hook_token)
         return f"{self._public_url()}/hooks/tills/{connection.connector}/{token}"
 
-    async def subscribe(self, connection: Connection) -> None:
-        """Have the till post to the connection's address; what goes wrong is tried again with the next account check.
-
-        The till is told once a day also what it knows already: it may have dropped an address that failed for long.
-        """
+    def is_behind(self, connection: Connection) -> bool:
+        """Say whether a till that can be told by its API was not told the connection's address as it is now."""
         address = self.address_of(connection)
+        if address is None or not self._tills.classes[connection.connector].can("subscribe"):
+            return False
+        return self._told(connection) != address
+
+    def _told(self, connection: Connection) -> str | None:
+        return self._store.vault.decrypt(connection.subscribed) if connection.subscribed is not None else None
+
+    async def subscribe(self, connection: Connection) -> None:
+        """Have the till post to the connection's address, and no more to the one that it was told before.
+
+        What goes wrong is tried again with the next account check. The till is told once a day also what it knows
+        already: it may have dropped an address that failed for long.
+        """
+        address, told = self.address_of(connection), self._told(connection)
         if address is None or not self._tills.classes[connection.connector].can("subscribe"):
             return
         try:
@@ -46,18 +57,18 @@ class Subscriber:
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything; polls find what no hook tells
             log.warning("connection %s: its hooks could not be set up: %s", connection.id, type(error).__name__)
             return
-        address_hash = self._store.vault.hash("hook address", address)
-        if address_hash != connection.subscribed:
-            await self._store.write(
-                lambda tx: connections.schedule.record_subscription(tx, connection.id, address_hash)
-            )
+        if told != address:
+            await self._store.write(lambda tx: connections.schedule.record_subscription(tx, connection.id, address))
+            if told is not None:
+                await self._unsubscribe(connection, told)
 
     async def unsubscribe(self, connection: Connection) -> None:
         """Have the till post no more, where it was told to; a till that fails is left to find nobody there."""
-        address = self.address_of(connection)
-        if address is None or connection.subscribed is None:
-            return
+        if (told := self._told(connection)) is not None:
+            await self._unsubscribe(connection, told)
+
+    async def _unsubscribe(self, connection: Connection, address: str) -> None:
         try:
             await self._tills.of(connection).unsubscribe(address)
-        except Exception as error:  # noqa: BLE001 - a plugin may raise anything, and the connection ends all the same
+        except Exception as error:  # noqa: BLE001 - a plugin may raise anything, and the connection goes on
             log.warning("connection %s: its hooks could not be ended: %s", connection.id, type(error).__name__)

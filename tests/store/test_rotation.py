@@ -67,6 +67,8 @@ async def _fill(installation: Installation) -> None:
     await store.write(lambda tx: _keep_bodies(tx, connection_id))
     grant = Grant({"access_token": SecretStr(installation.cafe.token)})
     await store.write(lambda tx: lifecycle.authorise(tx, connection_id, grant, None))
+    hook_address = "https://host.test/hooks/tills/poster/x"
+    await store.write(lambda tx: connections.schedule.record_subscription(tx, connection_id, hook_address))
     await store.write(lambda tx: access.sessions.make_link(tx, OPERATOR))
     session = await store.write(
         lambda tx: access.sessions.begin(tx, OPERATOR, device="x", remembered=False, lives=2**40)

@@ -110,8 +110,15 @@ async def test_everything_reads_as_it_did_when_it_was_stored(reopened: Reopened)
     read = await readings(reopened.place.host)
     assert read.keys() == reopened.recorded["readings"].keys()
     for part, recorded in reopened.recorded["readings"].items():
-        assert read[part] == recorded
+        assert _as_recorded(read[part], recorded) == recorded
     assert reopened.place.sandbox_stamps() == reopened.recorded["stamps"]
+
+
+def _as_recorded(read: Any, recorded: Any) -> Any:
+    """What is read now, without names that were not there when it was recorded: later versions say more."""
+    if isinstance(read, dict) and isinstance(recorded, dict):
+        return {name: _as_recorded(value, recorded[name]) for name, value in read.items() if name in recorded}
+    return read
 
 
 async def test_every_line_of_the_journal_has_words(reopened: Reopened) -> None:

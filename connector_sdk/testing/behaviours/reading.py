@@ -62,7 +62,7 @@ def _fill_pages(trial: Trial) -> list[str]:
 @behaviour(
     "A read from a moment holds what was closed at that moment",
     guards="receipts between two polls that neither of them sees",
-    fix="ask for `since.at` inclusively; the till's day or second may begin before it",
+    fix="ask for `since` inclusively; the till's day or second may begin before it",
 )
 async def window(trial: Trial) -> None:
     """Poll from the very moment at which a receipt was closed, around midnight as well, and demand the receipt."""
@@ -77,32 +77,32 @@ async def window(trial: Trial) -> None:
 
 
 @behaviour(
-    "A checkpoint promises no more than was yielded",
+    "A read promises no more than was yielded",
     guards="receipts that no later poll asks for any more",
-    fix="take the time before the first call, and set it as checkpoint only after the last page",
+    fix="take the time before the first call, and say it in `complete_until` only after the last page",
 )
 async def checkpoint(trial: Trial) -> None:
-    """Poll a slow till, and demand checkpoints that neither lie after its first call nor skip receipts."""
+    """Poll a slow till, and demand promises that neither lie after its first call nor skip receipts."""
     trial.require("poll")
     count = 2 * (trial.stub.page_size or 3) + 1
     ages = [timedelta(minutes=50 - number) for number in range(count)]
     closed_at = {trial.sell(ago=age): trial.now - age for age in ages}
-    # a till that answers at once would hide a checkpoint that is taken at the end of the read
+    # a till that answers at once would hide a time that is taken at the end of the read
     trial.answer_delay = _ANSWER_DELAY
     reading = await trial.read("poll")
-    demand(reading.promises, f"poll sets no checkpoint: the next one begins where this one did{reading.also}")
+    demand(reading.promises, f"poll says no `complete_until`: the next one begins where this one did{reading.also}")
     for promise in reading.promises:
         late = promise.at > reading.asked + timedelta(seconds=_ANSWER_DELAY / 2)
-        demand(not late, "the checkpoint lies after the beginning of the read")
+        demand(not late, "`complete_until` lies after the beginning of the read")
         yielded = set(reading.ids[: promise.yielded])
         early = [receipt for receipt, at in closed_at.items() if at < promise.at and receipt not in yielded]
-        demand(not early, f"the checkpoint promises {len(early)} receipts that were not yet yielded")
+        demand(not early, f"`complete_until` promises {len(early)} receipts that were not yet yielded")
 
 
 @behaviour(
     "A read that fails says so",
     guards="receipts lost because a failure looked like an empty page",
-    fix="let `TillUnavailable`, `RateLimited` and `NotAuthorised` out of `poll`; set no checkpoint after a failure",
+    fix="let `TillUnavailable`, `RateLimited` and `NotAuthorised` out of `poll`, and set no `complete_until` then",
 )
 async def failures(trial: Trial) -> None:
     """Read while the till fails in each way that the stub can show, and demand the right error each time."""
@@ -169,7 +169,7 @@ def _by_id(sales: list[Sale]) -> dict[str, Sale]:
 
 @behaviour(
     "Reads at the same time do not disturb each other",
-    guards="a look-back and a poll that share a cursor",
+    guards="a poll and a second look that share a cursor",
     fix="keep what a read needs in local variables, not on the connector",
     level=Level.recommended,
 )

@@ -53,7 +53,7 @@ def _wholly_refunded(sale: Sale) -> bool:
 
 @behaviour(
     "A refund of a receipt of long ago is seen by the next poll",
-    guards="stamps that stay because nobody reads so far back: the host's look-back reads three days",
+    guards="stamps that stay because nobody reads so far back: the host's second look reads three days",
     fix="list by time of change, or list the till's refunds, too, and fetch the receipts that they are of",
     level=Level.recommended,
 )

@@ -399,6 +399,7 @@ def mark_removed(tx: Transaction, connection_id: str) -> None:
         "sevenstamp_key": nothing,
         "key_hash": "",
         **stored_grants.columns(tx, None),
+        "subscribed": None,
         "hook_token": nothing,
         # a random one, for the column is unique: the former address must not answer any more
         "hook_token_hash": tx.vault.hash("hook token", secrets.token_hex(16)),

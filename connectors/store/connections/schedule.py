@@ -172,9 +172,9 @@ def record_account_check(tx: Transaction, connection_id: str) -> None:
     registry.update(tx, connection_table.c.id == connection_id, {"account_checked_at": tx.now})
 
 
-def record_subscription(tx: Transaction, connection_id: str, address_hash: str | None) -> None:
-    """Note which hook address the till was told; `None` for none."""
-    registry.update(tx, connection_table.c.id == connection_id, {"subscribed": address_hash})
+def record_subscription(tx: Transaction, connection_id: str, address: str) -> None:
+    """Note which hook address the till was told."""
+    registry.update(tx, connection_table.c.id == connection_id, {"subscribed": tx.vault.encrypt(address)})
 
 
 def record_hooks(tx: Transaction, ids: Sequence[str]) -> None:
