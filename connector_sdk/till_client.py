@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeAlias
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import parse_qsl, urljoin, urlsplit
 from weakref import WeakValueDictionary
 
 import httpx
@@ -42,6 +42,7 @@ Authenticate: TypeAlias = Callable[[Grant], Mapping[str, str]]
 """Make the request headers that show a grant to the till."""
 
 _LONGEST_CURSOR = 4000
+_LONGEST_PAUSE = 300.0  # seconds
 _MOST_PAGES = 10_000  # a read that goes on for ever must end
 _BACKOFF_SECONDS = 0.4  # before the second attempt; doubled before each further one
 
@@ -123,8 +124,12 @@ class RateLimit:
         return wait
 
     def pause(self, seconds: float) -> None:
-        """Give nobody a turn for so long: the till has asked for it."""
-        self._paused_until = max(self._paused_until, time.monotonic() + seconds)
+        """Give nobody a turn for so long, and at most five minutes: the till has asked for it.
+
+        Whoever was asked to wait longer does so by itself: one answer must not stop all who share the limit for an
+        hour.
+        """
+        self._paused_until = max(self._paused_until, time.monotonic() + min(seconds, _LONGEST_PAUSE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +156,7 @@ class _Request:
 
     kind: Literal["read", "write"]
     path: str
-    params: Mapping[str, str]
+    params: tuple[tuple[str, str], ...]
     body: Json = None
     form: Mapping[str, str] | None = None
 
@@ -224,7 +229,7 @@ class TillClient:
         Tries again while the deadline lasts: only for what changes nothing at the till. Raises `NotAuthorised`,
         `NotFound`, `RateLimited`, `TillUnavailable`, `BadPayload`, or what `judge` raises.
         """
-        return (await self._read(_Request("read", path, params or {}, body))).content
+        return (await self._read(_Request("read", path, _pairs(params), body))).content
 
     async def write(
         self,
@@ -239,7 +244,7 @@ class TillClient:
         Sent once, and once more only where the till refused the grant. Raises `Ambiguous` where it may have taken
         effect.
         """
-        request = _Request("write", path, params or {}, body, form)
+        request = _Request("write", path, _pairs(params), body, form)
         return (await self._authorised(request, time.monotonic() + self._deadline)).content
 
     async def pages(
@@ -251,7 +256,7 @@ class TillClient:
         of them: an end that is not reached is never a silent one.
         """
         asked = set[str]()
-        request = _Request("read", path, params or {}, body)
+        request = _Request("read", path, _pairs(params), body)
         for _ in range(_MOST_PAGES):
             answer = await self._read(request)
             yield answer.content
@@ -271,10 +276,13 @@ class TillClient:
             target = urljoin(f"{self._base}/{request.path}", following)
             if not target.startswith(f"{self._base}/"):
                 raise BadPayload(request.path, "the next page is at another address than the till's")
-            return _Request("read", target[len(self._base) + 1 :], {}, request.body)
+            parts = urlsplit(target[len(self._base) + 1 :])
+            # apart from the path, which stands in errors: what comes behind may hold a token
+            return _Request("read", parts.path, tuple(parse_qsl(parts.query, keep_blank_values=True)), request.body)
         if request.body is not None:
             return _Request("read", request.path, request.params, {**request.body, by.sent_as: following})
-        return _Request("read", request.path, {**request.params, by.sent_as: following})
+        params = [(name, value) for name, value in request.params if name != by.sent_as]
+        return _Request("read", request.path, (*params, (by.sent_as, following)))
 
     async def _read(self, request: _Request) -> _Answer:
         """Send a read, again after a failure that may pass, while the deadline lasts."""
@@ -325,7 +333,7 @@ class TillClient:
                 f"{self._base}/{request.path}",
                 deadline=remaining - waited,
                 content=content,
-                params={**self._query, **request.params},
+                params=self._with_query(request.params),
                 headers=headers,
                 data=request.form,
             )
@@ -334,10 +342,14 @@ class TillClient:
             raise self._transport_failure(request, error, grant) from None
         return self._judged(request, reply)
 
+    def _with_query(self, params: tuple[tuple[str, str], ...]) -> list[tuple[str, str]]:
+        """Return a request's parameters with those that go with every request, each of these once."""
+        return [*self._query.items(), *((name, value) for name, value in params if name not in self._query)]
+
     def _transport_failure(self, request: _Request, error: Exception, grant: Grant | None) -> ConnectorError:
         """Turn an error of the transport into one that says whether a write may have taken effect."""
         secrets = [*self._secrets, *(secret.get_secret_value() for secret in (grant.secrets.values() if grant else ()))]
-        text = redact(f"{urlsplit(request.path).path}: {type(error).__name__}", secrets)
+        text = redact(f"{request.path}: {type(error).__name__}", secrets)
         return TillUnavailable(text) if never_sent(error) else request.unclear(text)
 
     def _judged(self, request: _Request, reply: Reply) -> _Answer:
@@ -356,6 +368,10 @@ class TillClient:
         """Close the transport, if this client made it."""
         if self._owns_transport:
             await self._transport.aclose()
+
+
+def _pairs(params: Mapping[str, str] | None) -> tuple[tuple[str, str], ...]:
+    return tuple((params or {}).items())
 
 
 def _next_page(answer: _Answer, by: Cursor | Link, path: str) -> str | None:

@@ -27,10 +27,10 @@ class TokenAnswer:
     members: Mapping[str, object] = field(repr=False)
 
     def member(self, name: str) -> str:
-        """Return a member that is a text. Raises `TillUnavailable` where it is missing or no text."""
+        """Return a member that is a text. Raises `Ambiguous` where it is missing or no text: the till did answer."""
         value = self.members.get(name)
         if not isinstance(value, str) or not value:
-            raise TillUnavailable(f"the till's answer has no {name}")
+            raise Ambiguous(f"the till's answer has no {name}")
         return value
 
     def refusal(self, *names: str) -> NotAuthorised:
@@ -67,7 +67,8 @@ async def post(
     if reply.status_code == 429:
         raise RateLimited(retry_after(reply))
     if reply.status_code >= 500:
-        raise TillUnavailable(f"the till answered {reply.status_code}")
+        # a gateway that gave up says nothing of what the till behind it did
+        raise Ambiguous(f"the till answered {reply.status_code}")
     try:
         members = parse_json(reply.content)
     except ValueError:

@@ -20,7 +20,7 @@ from connector_sdk.redaction import MASK, redact
 from connectors.domain.clock import moment
 from connectors.domain.connection import Connection
 from connectors.domain.operation import outward
-from connectors.store import inbox, ledger, queries
+from connectors.store import connections, inbox, ledger, queries
 from connectors.store.engine import Store, Transaction
 from connectors.store.inbox.unreadable import UnreadEntry
 from connectors.store.ledger.daily_totals import DayTotals
@@ -81,7 +81,11 @@ def _read(tx: Transaction, connection_id: str) -> _Records:
 
 def _secrets_of(store: Store, connection: Connection) -> list[str]:
     """Return every text of a connection that must not be in the file, wherever it stands."""
-    secrets = [store.vault.decrypt(ciphertext) for ciphertext in (connection.sevenstamp_key, connection.hook_token)]
+    encrypted = (connection.sevenstamp_key, connection.hook_token, connection.subscribed)
+    secrets = [store.vault.decrypt(ciphertext) for ciphertext in encrypted if ciphertext is not None]
+    grant = connections.stored_grants.of_connection(store.vault, connection)
+    if grant is not None:
+        secrets += [secret.get_secret_value() for secret in grant.secrets.values()]
     settings: dict[str, object] = json.loads(store.vault.decrypt(connection.settings))
     # all settings, not only those that are marked as secret: till addresses and ids are nobody's business either
     return secrets + [str(value) for value in settings.values() if len(str(value)) >= _SHORTEST_SECRET]

@@ -33,12 +33,12 @@ class PosterClient:
     """
 
     def __init__(
-        self, api_url: str, account: str, token: str, transport: httpx.AsyncBaseTransport | None = None
+        self, api_url: str, account: str | None, token: str, transport: httpx.AsyncBaseTransport | None = None
     ) -> None:
         self._client = TillClient(
             api_url,
             judge=judge,
-            limit=RateLimit.shared(f"poster:{account}", CALLS_PER_SECOND),
+            limit=_limit_of(account),
             secrets=[token],
             query={"token": token},
             transport=transport,
@@ -138,3 +138,11 @@ class PosterClient:
 def _record_id(record: object) -> str:
     """Tell a record apart from others of a list: by its id, or by its text where it is no object."""
     return read_text(record, "transaction_id") if isinstance(record, dict) else repr(record)[:_LONGEST_UNREADABLE]
+
+
+def _limit_of(account: str | None) -> RateLimit:
+    """Return the limit of an account; one of its own for a token that nobody has checked yet.
+
+    A token begins with an account's number whether or not it is good: nobody may use up another one's turns with it.
+    """
+    return RateLimit.shared(f"poster:{account}", CALLS_PER_SECOND) if account else RateLimit(CALLS_PER_SECOND)

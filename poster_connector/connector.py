@@ -101,8 +101,7 @@ class PosterConnector(Connector[PosterSettings]):
     def _client(self) -> PosterClient:
         """Make the client when it is first needed: hooks are read without one. Raises `NotAuthorised`."""
         if self._opened_client is None:
-            token = self._token()
-            self._opened_client = PosterClient(self.app.api_url, _account_number(token), token, self.transport)
+            self._opened_client = PosterClient(self.app.api_url, self.account_id, self._token(), self.transport)
         return self._opened_client
 
     def _token(self) -> str:

@@ -46,12 +46,16 @@ class SquareClient:
     """
 
     def __init__(
-        self, app: SquareApp, credentials: Credentials, transport: httpx.AsyncBaseTransport | None = None
+        self,
+        app: SquareApp,
+        credentials: Credentials,
+        limit: RateLimit,
+        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._client = TillClient(
             app.api_url,
             judge=judge,
-            limit=RateLimit.shared(f"square:{app.application_id or 'own'}", CALLS_PER_SECOND),
+            limit=limit,
             credentials=credentials,
             headers={"Square-Version": SQUARE_VERSION},
             transport=transport,

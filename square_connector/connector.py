@@ -32,6 +32,7 @@ from connector_sdk import (
     NotAuthorised,
     NotConfigured,
     OAuth,
+    RateLimit,
     Received,
     Sale,
     SalePage,
@@ -42,7 +43,7 @@ from connector_sdk import (
 from connector_sdk.authorisation import Credentials
 from connector_sdk.signatures import AddressedHmac
 from square_connector import mapping, oauth, wire
-from square_connector.client import SquareClient
+from square_connector.client import CALLS_PER_SECOND, SquareClient
 from square_connector.reading import OrderRecords, RecordReader, RefundList, customer_ids, is_sale, payment_ids
 from square_connector.settings import SquareApp, SquareSettings
 from square_connector.wire import JsonObject, object_in, text_in, time_in
@@ -111,7 +112,7 @@ class SquareConnector(Connector[SquareSettings]):
     def _client(self) -> SquareClient:
         """Make the client when it is first needed: hooks are read without one. Raises `NotAuthorised`."""
         if self._opened_client is None:
-            self._opened_client = SquareClient(self.app, self._access(), self.transport)
+            self._opened_client = SquareClient(self.app, self._access(), self._limit(), self.transport)
         return self._opened_client
 
     @property
@@ -119,6 +120,14 @@ class SquareConnector(Connector[SquareSettings]):
         if self._opened_reader is None:
             self._opened_reader = RecordReader(self._client)
         return self._opened_reader
+
+    def _limit(self) -> RateLimit:
+        """Return the limit by which Square counts: the application's, of which a pasted token has its own."""
+        if self.credentials is not None:
+            return RateLimit.shared(f"square:{self.app.application_id}", CALLS_PER_SECOND)
+        if self.account_id is not None:
+            return RateLimit.shared(f"square:own:{self.account_id}", CALLS_PER_SECOND)
+        return RateLimit(CALLS_PER_SECOND)
 
     def _access(self) -> Credentials:
         """Return what Square's consent page granted, or a grant of the token that was pasted."""

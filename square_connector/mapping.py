@@ -6,7 +6,7 @@ Owns what Square's fields mean; how they are read is `wire`'s, and which records
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -161,6 +161,9 @@ def _refunded(records: OrderRecords, paid: Money) -> Money:
         if order_id in tips and order_id not in tips_counted:
             tips_counted.add(order_id)
             minor -= money_in(tips[order_id], "tip_money", paid.currency, f"{where}return_amounts.").minor
+    for where, line in _returned_lines(records):
+        if text_in(line, "item_type") == _GIFT_CARD_LINE:  # it was no purchase either when it was sold
+            minor -= money_in(line, "total_money", paid.currency, f"{where}.").minor
     return Money(min(max(0, minor), paid.minor), paid.currency)
 
 
@@ -194,8 +197,16 @@ def _returned_quantities(records: OrderRecords) -> dict[str, Decimal]:
 
     A refund by amount alone, as the API makes them, names no line: the money is less, and the items count as kept.
     """
-    completed = {text_in(refund, "order_id") for refund in records.refunds if text_in(refund, "status") == "COMPLETED"}
     quantities: dict[str, Decimal] = {}
+    for where, line in _returned_lines(records):
+        uid = text_in(line, "source_line_item_uid")
+        quantities[uid] = quantities.get(uid, Decimal(0)) + quantity_in(line, where)
+    return quantities
+
+
+def _returned_lines(records: OrderRecords) -> Iterator[tuple[str, JsonObject]]:
+    """Iterate over the lines that came back, each with where it stands, by returns whose refunds are completed."""
+    completed = {text_in(refund, "order_id") for refund in records.refunds if text_in(refund, "status") == "COMPLETED"}
     for order in records.returns:
         if text_in(order, "id") not in completed:
             continue
@@ -203,10 +214,7 @@ def _returned_quantities(records: OrderRecords) -> dict[str, Decimal]:
             if text_in(part, "source_order_id") != text_in(records.order, "id"):
                 continue
             for at, line in enumerate(objects_in(part, "return_line_items")):
-                uid = text_in(line, "source_line_item_uid")
-                came_back = quantity_in(line, f"returns.{text_in(order, 'id')}.return_line_items.{at}")
-                quantities[uid] = quantities.get(uid, Decimal(0)) + came_back
-    return quantities
+                yield f"returns.{text_in(order, 'id')}.return_line_items.{at}", line
 
 
 # --- who, and codes ---------------------------------------------------------------------------------------------------

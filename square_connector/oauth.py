@@ -16,7 +16,7 @@ from pydantic import SecretStr
 
 from connector_sdk import token_endpoint
 from connector_sdk.authorisation import Consent, Grant, Returned
-from connector_sdk.errors import NotConfigured, TillUnavailable
+from connector_sdk.errors import Ambiguous, NotConfigured
 from connector_sdk.token_endpoint import TokenAnswer
 from square_connector.settings import SquareApp
 from square_connector.wire import SCOPES, SQUARE_VERSION
@@ -99,14 +99,14 @@ def _secret(app: SquareApp) -> dict[str, str]:
 
 
 def _grant(app: SquareApp, answer: TokenAnswer) -> Grant:
-    """Read the tokens of an answer. Raises `TillUnavailable` where it is none."""
+    """Read the tokens of an answer. Raises `Ambiguous` where it is none: the code or token may be used up."""
     secrets = {name: SecretStr(answer.member(name)) for name in ("access_token", "refresh_token")}
     try:
         expires_at = datetime.fromisoformat(answer.member("expires_at"))
     except ValueError:
-        raise TillUnavailable("Square's answer has no time at which the token ends") from None
+        raise Ambiguous("Square's answer has no time at which the token ends") from None
     if expires_at.tzinfo is None:
-        raise TillUnavailable("Square's answer has no time at which the token ends")
+        raise Ambiguous("Square's answer has no time at which the token ends")
     # without the application's secret each refresh token is good once
     return Grant(secrets, expires_at, single_use=app.application_secret is None)
 

@@ -38,7 +38,9 @@ def plan_renewal(issued_at: int, expires_at: int | None, *, renewable: bool, spr
     quarter = max(0, expires_at - issued_at) // 4
     if not renewable:
         return RenewalTimes(None, expires_at - quarter)
-    return RenewalTimes(issued_at + int(quarter * (_EARLIEST + (_LATEST - _EARLIEST) * spread)), None)
+    # a minute at least: a lifetime of seconds must not be renewed without end
+    pause = max(MINUTE, int(quarter * (_EARLIEST + (_LATEST - _EARLIEST) * spread)))
+    return RenewalTimes(issued_at + pause, None)
 
 
 def last_resort(issued_at: int, expires_at: int) -> int:

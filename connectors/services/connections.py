@@ -71,6 +71,10 @@ class ConnectionService:
         """Decrypt a connection's settings: never to be shown."""
         return self._context.settings_of(connection)
 
+    def access_of(self, connection: Connection) -> tuple[dict[str, object], Credentials | None]:
+        """Return what lets a connection in at its till: its settings decrypted, and what a consent granted."""
+        return self.settings_of(connection), self._context.tills.credentials_of(connection)
+
     async def current_rule(self, connection: Connection) -> StampRule:
         """Read the rule that is in force now."""
         return await self._context.current_rule(connection)
@@ -204,7 +208,9 @@ class ConnectionService:
                 ours=f"{connection.account.name} ({connection.account.id})",
             )
         changed = settings if settings != before or values else None
-        return _TillAccess(changed, account, grant, ends_grant=pastes_token and connection.grant is not None)
+        # a token that was a consent's before grants were kept has only its end here, which goes as well
+        ends_grant = pastes_token and (connection.grant is not None or connection.expires_at is not None)
+        return _TillAccess(changed, account, grant, ends_grant=ends_grant)
 
     def _credentials(self, connection: Connection, grant: Grant | None, *, pastes_token: bool) -> Credentials | None:
         """Return what lets a connection in after an edit; `None` where that is a token of its settings."""
@@ -269,7 +275,7 @@ class ConnectionService:
     async def pause(self, connection_id: str) -> None:
         """Read nothing and send nothing until `resume`; hooks are still taken. Raises `NotFound`."""
         await self._context.connection(connection_id)
-        await self._context.write(lambda tx: connections.registry.set_health(tx, connection_id, Health.paused, None))
+        await self._context.write(lambda tx: lifecycle.pause(tx, connection_id))
 
     async def resume(self, connection_id: str, *, leave_out: bool = False) -> None:
         """Work again after a pause; its receipts earn stamps unless they are to be left out. Raises `Refusal`."""
@@ -317,9 +323,7 @@ class ConnectionService:
         """Have a venue's receipts give stamps here from now on. Raises `AlreadyConnected`, or `Refusal` for none."""
         connection = await self._context.connection(connection_id)
         self._require_undecided(connection, venue_id)
-        # of other venues nothing was said: what was left out stays as it was
-        change = ConnectionChange(scope=(*connection.scope, venue_id), left_out=connection.left_out)
-        await self._context.write(lambda tx: lifecycle.edit(tx, connection_id, change))
+        await self._context.write(lambda tx: lifecycle.take_venue(tx, connection_id, venue_id))
 
     async def leave_venue(self, connection_id: str, venue_id: str) -> None:
         """Leave a venue to nobody here, and ask no more. Raises `Refusal` for one that nobody asked about."""

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
+from connector_sdk.authorisation import Credentials
 from connector_sdk.connector import TillAccount
 from connector_sdk.errors import ConnectorError, NotSupported
 from connector_sdk.messages import Message
@@ -139,9 +140,11 @@ class SyncService:
 
     # --- previews ---------------------------------------------------------------------------------------------
 
-    async def recent_receipts(self, name: str, values: SettingValues, account: TillAccount) -> RecentReceipts:
+    async def recent_receipts(
+        self, name: str, values: SettingValues, account: TillAccount, credentials: Credentials | None = None
+    ) -> RecentReceipts:
         """Read an account's newest receipts back from its till. Raises `Refusal`."""
-        till = self._context.tills.build(name, values, account)
+        till = self._context.tills.build(name, values, account, credentials)
         try:
             return await read_recent(till, moment(self._context.store.clock.now()))
         except ConnectorError as error:
@@ -156,7 +159,8 @@ class SyncService:
         """
         values = self._context.settings_of(connection)
         # A till that only posts cannot be read back: what it has posted so far is the best there is.
-        recent = await self.recent_receipts(connection.connector, values, connection.account)
+        credentials = self._context.tills.credentials_of(connection)
+        recent = await self.recent_receipts(connection.connector, values, connection.account, credentials)
         if recent.source != "nothing":
             return recent
         arrived = await self._context.store.read(lambda tx: ledger.sales.newest_closed(tx, connection.id))

@@ -22,6 +22,8 @@ def report_unwell(tx: Transaction, seen: Connection, health: Health, reason: Mes
     # the generation goes up with every change by a person: then this call says nothing of the connection as it is
     if current is not None and current.generation == seen.generation and current.health in WORKING:
         connections.registry.set_health(tx, seen.id, health, reason)
+        if health not in WORKING:
+            connections.schedule.hand_over_hints(tx, current)
 
 
 def report_refused_key(tx: Transaction, key_hash: str) -> None:
@@ -37,6 +39,15 @@ def record_read(tx: Transaction, ids: Sequence[str], *, lookback: bool) -> None:
         # only out of this state: a pause or a refused key is not undone by a read that happened to succeed
         if connection.health is Health.failing:
             connections.registry.set_health(tx, connection.id, Health.active, None)
+
+
+def record_failed_reads(
+    tx: Transaction, seen: Connection, others: Sequence[str], reason: Message, *, retry_after: float | None
+) -> None:
+    """Note that a read failed, for the connection that read and for others that waited for it."""
+    record_failed_read(tx, seen, reason, retry_after=retry_after)
+    for other in connections.registry.by_ids(tx, others).values():
+        record_failed_read(tx, other, reason, retry_after=retry_after)
 
 
 def record_failed_read(tx: Transaction, seen: Connection, reason: Message, *, retry_after: float | None) -> None:

@@ -112,6 +112,23 @@ def edit(tx: Transaction, connection_id: str, change: ConnectionChange, rule: St
     return connections.registry.get(tx, connection_id)
 
 
+def pause(tx: Transaction, connection_id: str) -> None:
+    """Stop reading and sending. Raises `NotFound`."""
+    connection = connections.registry.get(tx, connection_id)
+    connections.registry.set_health(tx, connection_id, Health.paused, None)
+    connections.schedule.hand_over_hints(tx, connection)
+
+
+def take_venue(tx: Transaction, connection_id: str, venue_id: str) -> None:
+    """Have a venue's receipts give stamps here. Raises `AlreadyConnected`, `NotFound`."""
+    # read in the transaction: two browsers that take a venue each must not undo one another
+    connection = connections.registry.get(tx, connection_id)
+    if not connection.scope or venue_id in connection.scope:
+        return
+    # of other venues nothing was said: what was left out stays as it was
+    edit(tx, connection_id, ConnectionChange(scope=(*connection.scope, venue_id), left_out=connection.left_out))
+
+
 def leave_out_venue(tx: Transaction, connection_id: str, venue: Location) -> None:
     """Note that a person left a venue to nobody, so that it is not asked about again. Raises `NotFound`."""
     connection = connections.registry.get(tx, connection_id)
@@ -141,7 +158,7 @@ def _edited(before: Connection, change: ConnectionChange) -> list[str]:
 
 def remove(tx: Transaction, connection_id: str) -> None:
     """Remove a connection with its secrets; its sales and operations stay in the ledger. Raises `NotFound`."""
-    connections.registry.get(tx, connection_id)
+    connections.schedule.hand_over_hints(tx, connections.registry.get(tx, connection_id))
     # before it is marked: a removed connection has no journal that anybody reads
     ledger.journal.write(tx, connection_id, Message("connection.removed"))
     connections.registry.mark_removed(tx, connection_id)

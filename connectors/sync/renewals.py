@@ -15,9 +15,9 @@ from pydantic import BaseModel
 
 from connector_sdk.authorisation import Credentials, Grant, OAuth
 from connector_sdk.connector import Connector
-from connector_sdk.errors import Ambiguous, ConnectorError, NotAuthorised, RateLimited, TillUnavailable
+from connector_sdk.errors import ConnectorError, NotAuthorised, NotConfigured, RateLimited, TillUnavailable
 from connector_sdk.messages import Message
-from connectors.domain.clock import SECOND
+from connectors.domain.clock import SECOND, micros
 from connectors.domain.renewal import CALL_SECONDS
 from connectors.store import connections
 from connectors.store.connections.renewals import Busy, Ended, Leased, Renewed
@@ -109,13 +109,13 @@ class Renewer:
             reason = Message("why.text", {"text": str(error)})
             await write(lambda tx: connections.renewals.refuse_renewal(tx, leased, reason))
             raise
-        except Ambiguous as error:
+        except (RateLimited, TillUnavailable, NotConfigured) as error:
+            raise TillUnavailable(f"the consent was not renewed: {await self._fail(leased, error)}") from None
+        except Exception as error:  # noqa: BLE001 - a plugin may raise anything; the grant is still good for a while
+            # whatever else goes wrong, the till may have traded the token
             if leased.grant.single_use:
                 await write(lambda tx: connections.renewals.interrupt_renewal(tx, leased))
-            else:
-                await self._fail(leased, error)
-            raise TillUnavailable(f"the consent was not renewed: {error}") from None
-        except Exception as error:  # noqa: BLE001 - a plugin may raise anything; the grant is still good for a while
+                raise TillUnavailable("the consent was perhaps renewed, and the answer is lost") from None
             raise TillUnavailable(f"the consent was not renewed: {await self._fail(leased, error)}") from None
         return await write(lambda tx: connections.renewals.finish_renewal(tx, leased, grant))
 
@@ -139,6 +139,9 @@ class Renewer:
         # a plugin's function may return anything, and what is stored as a grant must be one
         if not isinstance(grant, Grant) or not grant.secrets:
             raise TypeError("refresh returned no grant")
+        if grant.expires_at is not None and micros(grant.expires_at) <= self._store.clock.now():
+            # stored, it would be due again at once: one renewal after the other
+            raise ConnectorError("the till gave a grant that has ended already: is this machine's clock right?")
         return grant
 
 

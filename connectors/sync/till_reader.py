@@ -124,21 +124,27 @@ class TillReader:
     ) -> ReadResult:
         """Ingest a read page by page; what came before a failure stays ingested."""
         connection, result = turn.connection, ReadResult()
-        ids = [reader.id for reader in readers]
+        # Those that were there for every page: one that stops, or joins, during the read has missed some of it, and
+        # its own checkpoint says from where it is read again.
+        served = {reader.id for reader in readers}
         try:
             async for page in pages(self._tills.of(connection)):
-                await self._ingest_page(turn, page, source, result)
+                present = await self._readers(connection)
+                served &= {reader.id for reader in present}
+                await self._ingest_page(turn, page, source, result, present)
                 if source is Source.poll:
-                    await self._set_checkpoint(ids, page)
+                    await self._set_checkpoint(sorted(served), page)
         except NotSupported:
             return result
         except StoreError:
             raise  # nothing the till could help: it is read again when the database is well
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything; the others go on
-            await self._report_failure(connection, error)
+            await self._report_failure(connection, error, sorted(served - {connection.id}))
+            if source is Source.lookback:
+                await self._store.write(lambda tx: connections.schedule.look_back_again(tx, [connection.id, *served]))
             return result
         is_lookback = source is Source.lookback
-        await self._store.write(lambda tx: health.record_read(tx, ids, lookback=is_lookback))
+        await self._store.write(lambda tx: health.record_read(tx, sorted(served), lookback=is_lookback))
         return result
 
     async def _set_checkpoint(self, ids: Sequence[str], page: SalePage) -> None:
@@ -151,25 +157,26 @@ class TillReader:
         at = micros(page.complete_until)
         await self._store.write(lambda tx: connections.schedule.set_checkpoint(tx, ids, at))
 
-    async def _ingest_page(self, turn: DueRead, page: SalePage, source: Source, result: ReadResult) -> None:
+    async def _ingest_page(
+        self, turn: DueRead, page: SalePage, source: Source, result: ReadResult, readers: Sequence[Connection]
+    ) -> None:
+        """Hand a page's receipts to ingest, each for that of the readers to which it belongs."""
         connection = turn.connection
         can_fetch = self._tills.classes[connection.connector].can("fetch")
-        # a backfill admits what came before: only for the connection for which somebody asked
-        readers = [connection] if source is Source.backfill else await self._readers(connection)
         targets = await self._store.read(lambda tx: venues.targets(tx, readers, page.sales))
         snapshots = [Snapshot(target, sale, source, turn.ticket, can_fetch) for target, sale in targets.taken]
         outcomes = await self._ingestor.ingest(snapshots)
         await self._ingestor.keep(connection, page.unreadable, Origin.read)
         if targets.uncovered:
-            await self._store.write(lambda tx: venues.note_uncovered(tx, connection, targets.uncovered))
+            await self._store.write(lambda tx: venues.note_uncovered(tx, readers[0], targets.uncovered))
         result.receipts.update(sale.receipt_id for sale in page.sales)
         result.unreadable += len(page.unreadable)
         result.stored += outcomes.count(Outcome.stored)
         if page.complete_until is not None:
             result.at = page.complete_until
 
-    async def _report_failure(self, connection: Connection, error: Exception) -> None:
-        """Decide what a failed read says about the connection."""
+    async def _report_failure(self, connection: Connection, error: Exception, others: Sequence[str] = ()) -> None:
+        """Decide what a failed read says about the connection, and about others for which it was made."""
         if isinstance(error, NotAuthorised):
             await self._report_refused(connection, error)
             return
@@ -183,7 +190,9 @@ class TillReader:
             # not its text: a library's message may quote what the till answered
             text = f"the connector raised {name}"
         reason, pause = Message("why.text", {"text": text}), _pause_asked_for(error)
-        await self._store.write(lambda tx: health.record_failed_read(tx, connection, reason, retry_after=pause))
+        await self._store.write(
+            lambda tx: health.record_failed_reads(tx, connection, others, reason, retry_after=pause)
+        )
 
     async def _report_refused(self, connection: Connection, error: NotAuthorised) -> None:
         reason = Message("why.till_refuses")
@@ -239,7 +248,7 @@ class TillReader:
         """Ingest what a fetch showed, together with what others brought meanwhile, and settle its hint."""
         targets = venues.Targets()
         if sale is not None:
-            readers = await self._readers(connection)
+            readers = await self._store.read(lambda tx: connections.schedule.told_alike(tx, connection))
             targets = await self._store.read(lambda tx: venues.targets(tx, readers, [sale]))
         snapshots = [Snapshot(target, shown, Source.hint, hint.ticket) for target, shown in targets.taken]
         if targets.uncovered:
@@ -277,7 +286,8 @@ class TillReader:
         """
         result = ReadResult()
         async for page in self.history(turn.connection, since):
-            await self._ingest_page(turn, page, Source.backfill, result)
+            # it admits what came before: only for the connection for which somebody asked
+            await self._ingest_page(turn, page, Source.backfill, result, [turn.connection])
             await progress(result)
         return result
 

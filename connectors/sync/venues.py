@@ -16,7 +16,11 @@ from connectors.domain.clock import micros
 from connectors.domain.connection import Connection
 from connectors.store import connections, ledger
 from connectors.store.engine import Transaction
+from connectors.store.ledger.journal import NewLine
 from connectors.store.ledger.sales import sale_id_of
+
+_MOST_TOLD = 100
+"""Lines about receipts of venues that are nobody's, for one page of a read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +76,29 @@ def _sale_id(tx: Transaction, reader: Connection, sale: Sale) -> str:
 def note_uncovered(tx: Transaction, reader: Connection, sales: Sequence[Sale]) -> None:
     """Write a line for each receipt whose venue is nobody's, once; a backfill brings it when somebody takes the venue.
 
-    Not for what a person left to nobody, nor for receipts from before the connection.
+    Not for what a person left to nobody, nor for receipts from before the connection; nor while nobody knows what was
+    left out, which the next check of the account shows.
     """
+    if reader.scope and reader.left_out is None:
+        return
     left_out = set(reader.left_out or ())
-    for sale in sales:
-        if sale.location_id in left_out or not _is_news(reader, sale):
-            continue
-        sale_id = _sale_id(tx, reader, sale)
-        if ledger.journal.of_sale(tx, sale_id, limit=1):
-            continue
-        params = {"receipt": sale.receipt_id, "place": name_of(reader.account, sale.location_id)}
-        message = Message("sale.uncovered", params)
-        ledger.journal.write(tx, reader.id, message, sale.receipt_id, sale_id=sale_id)
+    news = {
+        _sale_id(tx, reader, sale): sale
+        for sale in sales
+        if sale.location_id not in left_out and _is_news(reader, sale)
+    }
+    told = ledger.journal.sales_with_lines(tx, list(news))
+    lines = [
+        NewLine(reader.id, _uncovered(reader, sale), sale.receipt_id, sale_id)
+        for sale_id, sale in news.items()
+        if sale_id not in told
+    ]
+    ledger.journal.write_lines(tx, lines[:_MOST_TOLD])
+
+
+def _uncovered(reader: Connection, sale: Sale) -> Message:
+    params = {"receipt": sale.receipt_id, "place": name_of(reader.account, sale.location_id)}
+    return Message("sale.uncovered", params)
 
 
 def _is_news(reader: Connection, sale: Sale) -> bool:

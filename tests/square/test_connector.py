@@ -180,6 +180,17 @@ async def test_a_refund_of_items_is_less_money_and_fewer_kept() -> None:
     assert [str(line.quantity - line.refunded_quantity) for line in sale.lines] == ["2", "1"]
 
 
+async def test_a_gift_card_that_is_given_back_is_no_refund_of_the_coffee_beside_it() -> None:
+    shop = Shop()
+    order = shop.seller.sell(Ticket([Line(price=400), Line.gift_card(5000)]))
+    coffee, card = shop.seller.answered_order(order)["line_items"]
+    shop.seller.refund_lines(order, {card["uid"]: "1"})
+    sale = await shop.everywhere(order)
+    assert (sale.paid.minor, sale.refunded.minor) == (400, 0)
+    shop.seller.refund_lines(order, {coffee["uid"]: "1"})
+    assert (await shop.everywhere(order)).refunded.minor == 400
+
+
 async def test_a_refund_counts_once_it_is_completed_also_when_the_order_stays_as_it_was() -> None:
     shop = Shop()
     order = shop.seller.sell(Ticket([Line(price=1000)]))

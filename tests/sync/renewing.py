@@ -34,6 +34,9 @@ class StoppedClock(Clock):
 
 def renew(settings: Settings, environment: Mapping[str, str], now: int, connection_id: str, step: str) -> None:
     """Renew a connection's grant at a moment, but be killed at a step; with an empty one to the end."""
+    # the server that forks may have started for another test, and with its settings
+    for name in [name for name in os.environ if name.startswith("SQUARE_")]:
+        del os.environ[name]
     os.environ.update(environment)
     _kill_at(step)
     asyncio.run(_renew(settings, now, connection_id))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 
 from connector_sdk.authorisation import Grant
 from connector_sdk.messages import Message
@@ -21,6 +21,9 @@ from connectors.store.connections import registry, stored_grants
 from connectors.store.connections.stored_grants import completed, of_connection
 from connectors.store.engine import Transaction
 from connectors.store.schema import connection_table
+
+_INTERRUPTED = 1
+"""In `renewing_until`: nobody has the lease, and nobody knows what came of the one before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +78,24 @@ def begin_renewal(tx: Transaction, connection_id: str, refused: Grant | None) ->
         return Renewed(grant)
     if connection.renew_at is None:
         return Ended()
-    if refused is None and grant.single_use and 0 < connection.renewing_until <= tx.now:
-        # whoever had the lease has died: the token may be used up. While the access is good, nothing is risked for it
-        interrupt_renewal(tx, Leased(connection, grant))
-        return Renewed(grant)
+    if grant.single_use and _is_doubtful(connection, tx.now):
+        if refused is None:
+            # whoever had the lease has died: the token may be used up. While the access is good, it is not risked
+            interrupt_renewal(tx, Leased(connection, grant))
+            return Renewed(grant)
+        return Ended()
     # one conditional update: of two processes one has the lease
     is_free = (connection_table.c.id == connection_id) & (connection_table.c.renewing_until <= tx.now)
     if not registry.update(tx, is_free, {"renewing_until": tx.now + LEASE}):
         return Busy()
     return Leased(connection, grant)
+
+
+def _is_doubtful(connection: Connection, now: int) -> bool:
+    """Say whether nobody knows what came of the last renewal, and it is not yet the time to try once more."""
+    if connection.renewing_until == _INTERRUPTED:
+        return connection.renew_at is None or connection.renew_at > now
+    return 0 < connection.renewing_until <= now
 
 
 def _are_same(grant: Grant, other: Grant) -> bool:
@@ -92,12 +104,14 @@ def _are_same(grant: Grant, other: Grant) -> bool:
 
 def finish_renewal(tx: Transaction, leased: Leased, grant: Grant) -> Grant:
     """Store what a grant was traded for, unless a person consented anew meanwhile; return what counts now."""
-    connection = registry.by_ids(tx, [leased.connection.id])[leased.connection.id]
-    if connection.generation != leased.connection.generation:
-        return of_connection(tx.vault, connection) or grant
+    connection = _with_the_grant(tx, leased)
+    if connection is None:
+        current = registry.by_ids(tx, [leased.connection.id])[leased.connection.id]
+        return of_connection(tx.vault, current) or grant
     # what the till does not repeat stays good: many tills give the refresh token only once
     grant = completed(replace(grant, secrets={**leased.grant.secrets, **grant.secrets}), tx.now)
-    registry.update(tx, connection_table.c.id == connection.id, stored_grants.columns(tx, grant))
+    if not registry.update(tx, _has_grant(connection), stored_grants.columns(tx, grant)):
+        return finish_renewal(tx, leased, grant)  # changed between the two statements: looked at once more
     if connection.consent_trouble_at is not None:
         ledger.journal.write(tx, connection.id, Message("consent.renewed"))
     return grant
@@ -132,7 +146,7 @@ def interrupt_renewal(tx: Transaction, leased: Leased) -> None:
         return
     again_at = last_resort(micros(grant.issued_at) if grant.issued_at else tx.now, micros(grant.expires_at))
     is_it = connection_table.c.id == leased.connection.id
-    columns = {"renew_at": max(again_at, tx.now), "renewing_until": 0, "consent_trouble_at": tx.now}
+    columns = {"renew_at": max(again_at, tx.now), "renewing_until": _INTERRUPTED, "consent_trouble_at": tx.now}
     registry.update(tx, is_it, columns)
     ledger.journal.write(tx, leased.connection.id, Message("consent.interrupted"))
 
@@ -147,12 +161,27 @@ def refuse_renewal(tx: Transaction, leased: Leased, why: Message) -> None:
     tx.wakeups.add(Wakeup.poll)
 
 
+def _with_the_grant(tx: Transaction, leased: Leased) -> Connection | None:
+    """Return the connection as it is now, where it still has the grant that was leased; `None` where it has another.
+
+    Compared by what the grant holds: a title, a venue or another key of encryption changes nothing about it.
+    """
+    connection = registry.by_ids(tx, [leased.connection.id]).get(leased.connection.id)
+    grant = of_connection(tx.vault, connection) if connection is not None else None
+    return connection if grant is not None and _are_same(grant, leased.grant) else None
+
+
+def _has_grant(connection: Connection) -> ColumnElement[bool]:
+    """Return the condition that a connection still has the very grant with which it was read."""
+    return (connection_table.c.id == connection.id) & (connection_table.c.grant_secrets == connection.grant)
+
+
 def _count_failure(tx: Transaction, leased: Leased) -> int:
     """Count a failure of the grant that was leased; 0 where the connection has another one by now."""
-    # the generation goes up with every change by a person: a new consent's grant has not failed
-    is_it = (connection_table.c.id == leased.connection.id) & (
-        connection_table.c.generation == leased.connection.generation
-    )
+    connection = _with_the_grant(tx, leased)
+    if connection is None:
+        return 0
+    is_it = _has_grant(connection)
     if not registry.update(tx, is_it, {"renewal_failures": connection_table.c.renewal_failures + 1}):
         return 0
     return int(tx.run(select(connection_table.c.renewal_failures).where(is_it)).scalar_one())

@@ -15,6 +15,7 @@ from connectors.domain.clock import DAY
 from connectors.domain.connection import WORKING, Connection, Health
 from connectors.domain.events import Wakeup
 from connectors.domain.retry_pauses import HOOKS_ARRIVE_FOR, LOOKBACK_EVERY, RECHECK, SOON, YOUNG_FOR, poll_pause
+from connectors.store import inbox
 from connectors.store.connections import registry
 from connectors.store.connections.registry import connection_of
 from connectors.store.counters import issue_tickets
@@ -93,8 +94,10 @@ def _one_of_each_group(claimed: Sequence[Connection]) -> list[Connection]:
     return list(first.values())
 
 
-def _others_alike(tx: Transaction, claimed: Sequence[Connection]) -> list[Connection]:
-    """List the working connections that are read with one of these, and are none of them."""
+def _others_alike(
+    tx: Transaction, claimed: Sequence[Connection], among: Collection[Health] = WORKING
+) -> list[Connection]:
+    """List the connections (the working ones) that are read with one of these, and are none of them."""
     shared = {_group(connection): connection.id for connection in claimed if connection.read_key is not None}
     if not shared:
         return []
@@ -102,20 +105,44 @@ def _others_alike(tx: Transaction, claimed: Sequence[Connection]) -> list[Connec
         connection_table.c.account_id.in_(sorted({account for _, _, account, _ in shared})),
         connection_table.c.connector.in_(sorted({connector for _, connector, _, _ in shared})),
         connection_table.c.read_key.is_not(None),
-        connection_table.c.health.in_(WORKING),
+        connection_table.c.health.in_(sorted(among)),
     )
     others = [connection_of(row) for row in tx.run(query)]
     return [other for other in others if shared.get(_group(other), other.id) != other.id]
 
 
 def readers_alike(tx: Transaction, connection: Connection) -> list[Connection]:
-    """List the connections that one read of this connection's till serves: itself first."""
-    return [connection, *_others_alike(tx, [connection])]
+    """List the connections that one read of this connection's till serves: itself first, all as they are now."""
+    current = registry.by_ids(tx, [connection.id]).get(connection.id, connection)
+    return [current, *_others_alike(tx, [current])]
+
+
+def told_alike(tx: Transaction, connection: Connection) -> list[Connection]:
+    """List the connections to which a receipt that this one fetches may belong: itself first, also stopped ones.
+
+    A hook is taken for a connection that is paused, or waits for a consent: its receipts must not be lost.
+    """
+    current = registry.by_ids(tx, [connection.id]).get(connection.id, connection)
+    return [current, *_others_alike(tx, [current], [health for health in Health if health is not Health.removed])]
+
+
+def hand_over_hints(tx: Transaction, connection: Connection) -> None:
+    """Give the hints of a connection that stops working to another one that reads alike, where there is one."""
+    others = _others_alike(tx, [connection])
+    if others:
+        inbox.hints.hand_over(tx, connection.id, others[0].id)
 
 
 def _spread(pause: int) -> int:
     """Make a pause a tenth longer or shorter, so that connections made together do not stay together."""
     return int(pause * random.uniform(0.9, 1.1))  # noqa: S311 - spreads load
+
+
+def look_back_again(tx: Transaction, ids: Sequence[str]) -> None:
+    """Have a second look that failed made again within the hour, however rarely it is made otherwise."""
+    again_at = tx.now + LOOKBACK_EVERY
+    later = connection_table.c.id.in_(sorted(ids)) & (connection_table.c.next_lookback_at > again_at)
+    registry.update(tx, later, {"next_lookback_at": again_at})
 
 
 def read_back_now(tx: Transaction, connection_id: str) -> None:
@@ -167,9 +194,14 @@ def check_account_soon(tx: Transaction, connection_id: str) -> None:
     registry.update(tx, connection_table.c.id == connection_id, {"account_checked_at": None})
 
 
-def record_account_check(tx: Transaction, connection_id: str) -> None:
-    """Note that the till was asked what its account is."""
-    registry.update(tx, connection_table.c.id == connection_id, {"account_checked_at": tx.now})
+def record_account_check(tx: Transaction, asked: Connection, at: int) -> bool:
+    """Note that the till was asked what its account is; return `False` where somebody else has asked it meanwhile."""
+    unchanged = (
+        (connection_table.c.id == asked.id)
+        & (connection_table.c.generation == asked.generation)
+        & connection_table.c.account_checked_at.is_not_distinct_from(asked.account_checked_at)
+    )
+    return bool(registry.update(tx, unchanged, {"account_checked_at": at}))
 
 
 def record_subscription(tx: Transaction, connection_id: str, address: str) -> None:

@@ -167,6 +167,13 @@ def count_of(tx: Transaction, connection_id: str) -> int:
     return int(tx.run(number.where(hint_table.c.connection_id == connection_id)).scalar_one())
 
 
+def hand_over(tx: Transaction, from_id: str, to_id: str) -> None:
+    """Leave all hints of one connection with another one, and delete them where they were."""
+    rows = tx.run(select(hint_table).where(hint_table.c.connection_id == from_id)).all()
+    leave(tx, [NewHint(to_id, row.receipt_id, bool(row.closed)) for row in rows])
+    delete_of_connection(tx, from_id)
+
+
 def delete_of_connection(tx: Transaction, connection_id: str) -> None:
     """Delete the hints of a connection that is removed."""
     tx.run(hint_table.delete().where(hint_table.c.connection_id == connection_id))

@@ -14,7 +14,7 @@ from connector_sdk.messages import Message
 from connectors.domain.events import Wakeup
 from connectors.domain.person import MASKED_CARD, PersonMatcher
 from connectors.store.engine import Transaction
-from connectors.store.query_parts import AnyRow
+from connectors.store.query_parts import AnyRow, in_parts
 from connectors.store.schema import journal_table
 
 
@@ -155,6 +155,16 @@ def lines_of_sales(tx: Transaction, sale_ids: Sequence[str]) -> list[StoredLine]
     """Read all lines about some sales."""
     rows = tx.run(_STORED.where(journal_table.c.sale_id.in_(sale_ids)))
     return [StoredLine(row.seq, row.sale_id, _decrypted(tx, row.message)) for row in rows]
+
+
+def sales_with_lines(tx: Transaction, sale_ids: Sequence[str]) -> set[str]:
+    """Return those of these sales of which there is a line."""
+    told = select(journal_table.c.sale_id).distinct()
+    return {
+        sale_id
+        for part in in_parts(sale_ids)
+        for sale_id in tx.run(told.where(journal_table.c.sale_id.in_(part))).scalars()
+    }
 
 
 def masked_lines(lines: Sequence[StoredLine], person: PersonMatcher, card_hints: Collection[str]) -> list[StoredLine]:

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
+from connector_sdk.authorisation import Credentials
 from connector_sdk.connector import MenuItem, TillAccount
 from connector_sdk.sale import Sale
 from connectors.domain.connection import Connection
@@ -76,11 +77,12 @@ class TillCache:
 
     async def of_draft(self, services: Services, draft: Draft, account: TillAccount) -> TillReading:
         """Read the till account that a draft's settings open."""
-        name, values = draft.connector, draft.content.values
+        name, values, grant = draft.connector, draft.content.values, draft.content.given_grant
+        credentials = Credentials(grant) if grant is not None else None
 
         async def read() -> TillReading:
-            recent = await services.sync.recent_receipts(name, values, account)
-            return TillReading(recent, await services.checks.read_menu(name, values, account))
+            recent = await services.sync.recent_receipts(name, values, account, credentials)
+            return TillReading(recent, await services.checks.read_menu(name, values, account, credentials))
 
         return await self._read_once(f"{draft.id} {account.id}", read)
 
@@ -89,10 +91,9 @@ class TillCache:
 
         async def read() -> TillReading:
             recent = await services.sync.recent_receipts_of(connection)
-            values = services.connections.settings_of(connection)
-            return TillReading(
-                recent, await services.checks.read_menu(connection.connector, values, connection.account)
-            )
+            values, credentials = services.connections.access_of(connection)
+            menu = await services.checks.read_menu(connection.connector, values, connection.account, credentials)
+            return TillReading(recent, menu)
 
         # the generation changes with the settings: they may open another menu
         return await self._read_once(f"{connection.id} {connection.generation}", read)
