@@ -15,7 +15,7 @@ from typing import Annotated, ClassVar, Generic, TypeVar, get_args, get_origin
 from zoneinfo import ZoneInfo
 
 import httpx
-from pydantic import AfterValidator, BaseModel, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, Field, SecretStr, StringConstraints
 from pydantic_settings import BaseSettings
 
 from connector_sdk.authorisation import Credentials, OAuth, OperatorSettings, Token
@@ -95,7 +95,7 @@ class TillAccount(Frozen):
 
     `id` is the till's own and never changes: the host remembers by it which stamps were given. `currency` is ISO 4217,
     `zone` an IANA time zone, `country` ISO 3166 alpha-2 or `None`. `hook_name` is the name by which the till's hooks
-    call the account where that is not the id; `prove` compares it.
+    call the account where that is not the id; the host compares it with what `route` says.
     """
 
     id: Key
@@ -152,6 +152,11 @@ class Connector(ABC, Generic[Settings_co]):
     teaching: ClassVar[Teaching | None] = None
     """How this connector learns from a request of the till where its values are; `None` where it cannot learn."""
 
+    index: Index
+    """What the connector notes of its till, where that cannot be asked: of this account, on the host's disk."""
+    hook_key: SecretStr | None
+    """The key that `subscribe` returned, kept encrypted by the host; `None` before, and where there is none."""
+
     def __init__(
         self,
         settings: Settings_co,
@@ -166,8 +171,8 @@ class Connector(ABC, Generic[Settings_co]):
         self._account = account
         self.credentials = credentials
         """What the till's consent page granted, kept and renewed by the host; `None` where a token was pasted."""
-        self.index: Index = MemoryIndex()
-        """What the connector notes of its till, where that cannot be asked; the host puts one on disk here."""
+        self.index = MemoryIndex()
+        self.hook_key = None
         self.transport = transport
 
     def __init_subclass__(cls, **kwargs: object) -> None:
@@ -240,7 +245,8 @@ class Connector(ABC, Generic[Settings_co]):
     def prove(self, hook: HookRequest) -> None:
         """Verify, in constant time, that a hook comes from the till. Raises `Forged`, `NotConfigured` or `BadPayload`.
 
-        The host calls this before `receive`, and stores nothing of a hook for which it raises.
+        The host calls this before `receive`, and stores nothing of a hook for which it raises; perhaps in a worker,
+        where the connector has `settings`, `app`, `account` and `hook_key`, and neither `credentials` nor an `index`.
         """
         raise NotSupported("this till sends no hooks")
 
@@ -255,15 +261,20 @@ class Connector(ABC, Generic[Settings_co]):
         """Read the till's products and categories, each by id and name."""
         raise NotSupported("this till has no menu to read")
 
-    async def subscribe(self, address: str) -> None:
+    async def subscribe(self, address: str) -> SecretStr | None:
         """Have the till post its hooks to this connection's address; the same address again changes nothing.
 
-        The host calls it when a connection begins, when its address or public name changes, and once a day.
+        Returns the key with which the till signs them, where its answer names one: `hook_key` from then on. `None`
+        leaves the key of this address as it is. The host calls it when a connection begins, when its address or public
+        name changes, and once a day.
         """
         raise NotSupported("this till's hooks are set in its admin")
 
     async def unsubscribe(self, address: str) -> None:
-        """Have the till post no more hooks to an address; one that it does not know is no error."""
+        """Have the till post no more hooks to an address; one that it does not know is no error.
+
+        The host calls it when a connection ends, and for the former address once the till was told another.
+        """
         raise NotSupported("this till's hooks are set in its admin")
 
     async def aclose(self) -> None:

@@ -136,11 +136,13 @@ class RateLimit:
 class Cursor:
     """Paging by a cursor: `member` is where an answer has the next one (`meta.cursor`), `sent_as` how it is sent back.
 
-    The last page has none there, or an empty one.
+    The last page has none there, or an empty one. Where a till repeats the cursor at the end, `until_empty` is where an
+    answer has its list (`purchases`): a page whose list is empty is the last one.
     """
 
     member: str
     sent_as: str = "cursor"
+    until_empty: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,11 +161,14 @@ class _Request:
     params: tuple[tuple[str, str], ...]
     body: Json = None
     form: Mapping[str, str] | None = None
+    write_method: str = "POST"
 
     @property
     def method(self) -> str:
         """The HTTP method: a read that carries a body is a search, which tills take by POST."""
-        return "GET" if self.kind == "read" and self.body is None else "POST"
+        if self.kind == "write":
+            return self.write_method
+        return "GET" if self.body is None else "POST"
 
     @property
     def unclear(self) -> type[Ambiguous | TillUnavailable]:
@@ -238,13 +243,14 @@ class TillClient:
         body: Json = None,
         form: Mapping[str, str] | None = None,
         params: Mapping[str, str] | None = None,
+        method: Literal["POST", "PUT", "PATCH", "DELETE"] = "POST",
     ) -> Json:
-        """Change something, by a POST of a JSON `body` or a `form`, and return the parsed answer.
+        """Change something, with a JSON `body` or a `form`, and return the parsed answer; `None` of an empty one.
 
         Sent once, and once more only where the till refused the grant. Raises `Ambiguous` where it may have taken
         effect.
         """
-        request = _Request("write", path, _pairs(params), body, form)
+        request = _Request("write", path, _pairs(params), body, form, method)
         return (await self._authorised(request, time.monotonic() + self._deadline)).content
 
     async def pages(
@@ -381,15 +387,22 @@ def _next_page(answer: _Answer, by: Cursor | Link, path: str) -> str | None:
         # httpx reads the header as the standard has it, with several links in any order
         links = httpx.Response(200, headers={"link": link}).links if link else {}
         return links.get("next", {}).get("url") or None
-    value = answer.content
-    for name in (by.member or "").split("."):
-        value = value.get(name) if isinstance(value, Mapping) else None
+    if isinstance(by, Cursor) and by.until_empty is not None and _member(answer.content, by.until_empty) == []:
+        return None
+    value = _member(answer.content, by.member or "")
     if value is None or value == "" or value is False:
         return None
     # a cursor that cannot be used must not look like the last page: what follows would be missed
     if isinstance(value, bool) or not isinstance(value, str | int) or len(str(value)) > _LONGEST_CURSOR:
         raise TillUnavailable(f"{path}: the next page cannot be understood")
     return str(value)
+
+
+def _member(content: Json, path: str) -> Json:
+    """Return the value at a path of names with dots between them; `None` where there is none."""
+    for name in path.split("."):
+        content = content.get(name) if isinstance(content, Mapping) else None
+    return content
 
 
 def _retry_pause(error: TillUnavailable | RateLimited, attempt: int) -> float:
@@ -415,6 +428,8 @@ def _raise_for_status(request: _Request, reply: Reply) -> None:
 
 def _parsed(request: _Request, reply: Reply) -> Json:
     """Parse an answer; where it is no JSON, its status is the better reason if that is not 200."""
+    if request.kind == "write" and reply.status_code < 300 and not reply.content:
+        return None  # as a DELETE is often answered
     try:
         return parse_json(reply.content)
     except ValueError:

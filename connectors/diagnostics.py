@@ -81,8 +81,11 @@ def _read(tx: Transaction, connection_id: str) -> _Records:
 
 def _secrets_of(store: Store, connection: Connection) -> list[str]:
     """Return every text of a connection that must not be in the file, wherever it stands."""
-    encrypted = (connection.sevenstamp_key, connection.hook_token, connection.subscribed)
-    secrets = [store.vault.decrypt(ciphertext) for ciphertext in encrypted if ciphertext is not None]
+    secrets = [store.vault.decrypt(ciphertext) for ciphertext in (connection.sevenstamp_key, connection.hook_token)]
+    subscription = connections.subscriptions.of_connection(store.vault, connection)
+    if subscription is not None:
+        secrets.append(subscription.address)
+        secrets += [subscription.key.get_secret_value()] if subscription.key is not None else []
     grant = connections.stored_grants.of_connection(store.vault, connection)
     if grant is not None:
         secrets += [secret.get_secret_value() for secret in grant.secrets.values()]

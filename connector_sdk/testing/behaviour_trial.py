@@ -29,6 +29,8 @@ from connector_sdk.testing.stub import CannotShow, Sold, SoldLine, TillStub
 
 REDIRECT_URI = "https://host.test/connect/return"
 """Where the suite's browser comes back from a consent page."""
+HOOK_ADDRESS = "https://host.test/hooks/tills/a-token"
+"""The address that a till is told which can be told one."""
 READ_METHODS = ("poll", "history")
 """The methods of a connector that yield pages."""
 
@@ -192,6 +194,21 @@ class Trial:
         account = await self.build(credentials=credentials).check()
         return self.build(account=account, credentials=credentials)
 
+    async def hook_reader(self) -> Connector[BaseModel]:
+        """Build a connector as the host's workers do for hooks: with settings, app, account and `hook_key` alone.
+
+        Where the connector can, the till is told the address first, and once more: that must change nothing.
+        """
+        connected = await self.connect()
+        key = None
+        if self.can("subscribe"):
+            for _ in range(2):
+                key = await connected.subscribe(HOOK_ADDRESS) or key
+        reader = self.stub.connector(connected.settings, app=connected.app, account=connected.account)
+        self._connectors.append(reader)
+        reader.hook_key = key
+        return reader
+
     def oauth(self) -> OAuth:
         """Return the connector's consent page. Raises `NotAsked` where it has none."""
         for way in self.stub.connector.authorisation:
@@ -295,7 +312,7 @@ class Trial:
 
     async def receive_hook(self, receipt_id: str) -> Received:
         """Let the connector verify and parse the till's hook about a receipt."""
-        connector = await self.connect()
+        connector = await self.hook_reader()
         hook = self.stub.hook(receipt_id)
         self.prove(connector, hook)
         return connector.receive(hook)

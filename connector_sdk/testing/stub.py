@@ -198,7 +198,13 @@ class TillStub(ABC):
         return replace(hook, headers={}, query={})
 
     def forget_secret(self, connector: Connector[BaseModel]) -> None:
-        """Take the secret that proves hooks from a connector: its settings, or the operator's in `connector.app`."""
+        """Take the secret that proves hooks from a connector: its settings, or the operator's in `connector.app`.
+
+        By default the key that the till gave when it was told the address.
+        """
+        if connector.hook_key is not None:
+            connector.hook_key = None
+            return
         self._cannot("a connector whose secret for hooks is not set")
 
     def age(self, hook: HookRequest, seconds: int) -> HookRequest:

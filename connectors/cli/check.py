@@ -20,7 +20,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from connector_sdk.testing import BEHAVIOURS, Behaviour, Level, Outcome, Report, Result, TillStub
 from connector_sdk.testing.recording import FOLDER, Recording, load_recordings
-from connector_sdk.testing.suite import Replayed, judge, replay_recordings, unknown_excuses
+from connector_sdk.testing.suite import Replayed, judge, replay_recordings, unknown_excuses, vain_excuses
 from connectors.cli.options import AsJson
 from connectors.cli.output import console, escape, fail, run, say, show_json, show_table
 from connectors.cli.targets import connector_at, stub_of
@@ -112,6 +112,8 @@ def _require_known_excuses(stub: type[TillStub]) -> None:
     """Raise `Refusal` where a stub excuses its till from what is no behaviour: a typing error would hide a failure."""
     for name in unknown_excuses(stub):
         raise Refusal(f"the stub's till_has_no names {name!r}, which is no behaviour; nearest: {_nearest(name)}")
+    for name in vain_excuses(stub):
+        raise Refusal(f"the stub's till_has_no names {name!r}, from which no till is excused: take it out")
 
 
 def _behaviours(names: Sequence[str]) -> Sequence[Behaviour]:

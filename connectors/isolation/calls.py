@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 
 from connector_sdk.connector import Connector, TillAccount
 from connector_sdk.errors import BadPayload, ConnectorError
@@ -49,6 +49,7 @@ class ConnectorArguments:
     app: object
     """The operator's settings, an instance of the class's `app_model`."""
     account: TillAccount | None
+    hook_key: SecretStr | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +156,7 @@ def _instance(connector_class: ConnectorClass, arguments: ConnectorArguments) ->
     instance = _instances.get(arguments.key)
     if instance is None:
         instance = connector_class(arguments.settings, app=arguments.app, account=arguments.account)
+        instance.hook_key = arguments.hook_key
         _instances[arguments.key] = instance
         if len(_instances) > _MOST_INSTANCES:
             _instances.popitem(last=False)

@@ -92,7 +92,7 @@ class PluginRunner:
         size = len(hook.body)
         if self._runs_here(type(till), size):
             return read_hook(till, hook, proven=proven)
-        arguments = ConnectorArguments(key, till.settings, till.app, till._account)
+        arguments = ConnectorArguments(key, till.settings, till.app, till._account, till.hook_key)
         received = await self.call(type(till), tenant, ReceiveCall(arguments, hook, proven), size)
         return cast(Received | UnreadableHook, received)
 

@@ -8,13 +8,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from pydantic import SecretStr
+
 from connector_sdk.connector import HookAddress
 from connectors.domain.connection import Connection
 from connectors.store import connections
+from connectors.store.connections.subscriptions import Subscription
 from connectors.store.engine import Store
 from connectors.sync.tills import Tills
 
 log = logging.getLogger(__name__)
+
+_LONGEST_KEY = 4096
 
 
 class Subscriber:
@@ -38,10 +43,11 @@ class Subscriber:
         address = self.address_of(connection)
         if address is None or not self._tills.classes[connection.connector].can("subscribe"):
             return False
-        return self._told(connection) != address
+        told = self._told(connection)
+        return told is None or told.address != address
 
-    def _told(self, connection: Connection) -> str | None:
-        return self._store.vault.decrypt(connection.subscribed) if connection.subscribed is not None else None
+    def _told(self, connection: Connection) -> Subscription | None:
+        return connections.subscriptions.of_connection(self._store.vault, connection)
 
     async def subscribe(self, connection: Connection) -> None:
         """Have the till post to the connection's address, and no more to the one that it was told before.
@@ -53,22 +59,33 @@ class Subscriber:
         if address is None or not self._tills.classes[connection.connector].can("subscribe"):
             return
         try:
-            await self._tills.of(connection).subscribe(address)
+            key = _checked(await self._tills.of(connection).subscribe(address))
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything; polls find what no hook tells
             log.warning("connection %s: its hooks could not be set up: %s", connection.id, type(error).__name__)
             return
-        if told != address:
-            await self._store.write(lambda tx: connections.schedule.record_subscription(tx, connection.id, address))
-            if told is not None:
-                await self._unsubscribe(connection, told)
+        is_new = told is None or told.address != address
+        if key is None and told is not None and not is_new:
+            key = told.key  # many tills name the key once: when they are told the address
+        subscription = Subscription(address, key)
+        if subscription != told:
+            await self._store.write(lambda tx: connections.subscriptions.record(tx, connection.id, subscription))
+        if told is not None and is_new:
+            await self._unsubscribe(connection, told.address)
 
     async def unsubscribe(self, connection: Connection) -> None:
         """Have the till post no more, where it was told to; a till that fails is left to find nobody there."""
         if (told := self._told(connection)) is not None:
-            await self._unsubscribe(connection, told)
+            await self._unsubscribe(connection, told.address)
 
     async def _unsubscribe(self, connection: Connection, address: str) -> None:
         try:
             await self._tills.of(connection).unsubscribe(address)
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything, and the connection goes on
             log.warning("connection %s: its hooks could not be ended: %s", connection.id, type(error).__name__)
+
+
+def _checked(key: object) -> SecretStr | None:
+    """Return what `subscribe` gave. Raises `TypeError` for what is no key: a plugin may return anything."""
+    if key is None or (isinstance(key, SecretStr) and 0 < len(key.get_secret_value()) <= _LONGEST_KEY):
+        return key
+    raise TypeError("subscribe returned neither a key nor None")

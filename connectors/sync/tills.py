@@ -106,6 +106,8 @@ class Tills:
         # built before the former one goes: where the new settings do not fit, that one stays
         connector = self.build(connection.connector, values, connection.account, self.credentials_of(connection))
         connector.index = _StoredIndex(self._store, connection)
+        subscription = connections.subscriptions.of_connection(self._vault, connection)
+        connector.hook_key = subscription.key if subscription is not None else None
         if former is not None:
             self._close_later(former.connector)
         elif len(self._instances) >= _MOST_INSTANCES:

@@ -6,8 +6,9 @@ import os
 import re
 import time
 from datetime import UTC, datetime
+from typing import ClassVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 
 from connector_sdk import (
     Account,
@@ -19,6 +20,7 @@ from connector_sdk import (
     HookRequest,
     Ignored,
     Money,
+    NotConfigured,
     Received,
     Sale,
     Sales,
@@ -86,6 +88,29 @@ class OtherTill(_Till):
     """The same, under another name."""
 
     info = ConnectorInfo(name="other", title="Other till", hook_address=HookAddress.connection)
+
+
+class KeyedTill(_Till):
+    """Is told its address by its API, and gives the key that proves its hooks with the first telling only."""
+
+    info = ConnectorInfo(name="keyed", title="Keyed till", hook_address=HookAddress.connection)
+    told: ClassVar[dict[str, str]] = {}
+    """The keys by address, as the till has them."""
+
+    async def subscribe(self, address: str) -> SecretStr | None:
+        if address in self.told:
+            return None
+        self.told[address] = f"key-{len(self.told)}-of-the-till"
+        return SecretStr(self.told[address])
+
+    async def unsubscribe(self, address: str) -> None:
+        self.told.pop(address, None)
+
+    def prove(self, hook: HookRequest) -> None:
+        if self.hook_key is None:
+            raise NotConfigured("the till has not told its key")
+        if hook.headers.get("x-proof") != self.hook_key.get_secret_value():
+            raise Forged("no proof")
 
 
 class SharedTill(_Till):

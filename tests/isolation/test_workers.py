@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
+import zipfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from connectors.isolation.offences import NO_TENANT, Offences
 from connectors.isolation.pool import LimitExceeded, Limits, QueueFull, WorkerPool
 from connectors.isolation.runner import PluginRunner
 from tests.installation import ANNA, KEY, Installation, build
-from tests.isolation.misbehaving_tills import PROOF, NoSettings, OddTill, OtherTill, SharedTill
+from tests.isolation.misbehaving_tills import PROOF, KeyedTill, NoSettings, OddTill, OtherTill, SharedTill
 from tests.web.browser import open_browsers
 
 RULE = StampRule(unknown_customer=UnknownCustomer.issue)
@@ -29,7 +31,7 @@ RULE = StampRule(unknown_customer=UnknownCustomer.issue)
 async def installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Installation]:
     """A host with odd connectors in real workers; little time, so that the tests take little."""
     async with build(tmp_path, monkeypatch, plugin_workers=2, plugin_seconds=0.3) as made:
-        for odd in (OddTill, OtherTill, SharedTill):
+        for odd in (OddTill, OtherTill, KeyedTill, SharedTill):
             made.host.plugins.classes[odd.info.name] = odd
             made.host.hooks._apps[odd.info.name] = None
         yield made
@@ -65,6 +67,32 @@ async def test_a_connector_that_exceeds_its_limits_is_cut_off_and_named(
         assert await send(installation, connection, word) == (503, "60")
     assert any("connector odd was cut off" in line.message for line in caplog.records)
     assert await send(installation, connection, b"sale r1 " + ANNA.encode()) == (200, None)
+
+
+async def test_a_key_that_the_till_gave_proves_its_hooks_in_a_worker_and_is_told_to_nobody(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(KeyedTill, "told", {})
+    host = installation.host
+    connection = await connect(installation, KeyedTill)
+    ((address, key),) = KeyedTill.told.items()
+    sale = b"sale r1 " + ANNA.encode()
+    assert await send(installation, connection, sale, proof="guessed") == (401, None)
+    assert await send(installation, connection, sale, proof=key) == (200, None)
+    # the till gives no key with an address that it knows: the one that it gave stays
+    await host.subscriber.subscribe(await host.services.connections.get(connection.id))
+    assert await send(installation, connection, sale, proof=key) == (200, None)
+    renewed = await host.services.connections.renew_hook_address(connection.id)
+    ((other_address, other_key),) = KeyedTill.told.items()
+    assert other_address != address
+    assert await send(installation, renewed, sale, proof=key) == (401, None)
+    assert await send(installation, renewed, sale, proof=other_key) == (200, None)
+    with zipfile.ZipFile(io.BytesIO(await host.services.connections.diagnostics(connection.id))) as file:
+        told = "".join(file.read(name).decode() for name in file.namelist())
+    assert other_key not in told
+    assert other_address not in told
+    await host.services.connections.remove(connection.id)
+    assert KeyedTill.told == {}
 
 
 async def test_a_connector_that_waits_is_cut_off_too(

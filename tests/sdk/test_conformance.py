@@ -15,14 +15,14 @@ import pytest
 
 from connector_sdk import Connector, ConnectorInfo, SalePage, TillAccount
 from connector_sdk.testing import BEHAVIOURS, Conformance, Level, Outcome, Report, TillStub, examine
-from connector_sdk.testing.suite import judge, unknown_excuses
+from connector_sdk.testing.suite import judge, unknown_excuses, vain_excuses
 from connectors.plugins import CONFORMANCE
 from poster_connector.stub import PosterStub
 from serve_connector import ServeConnector
 from serve_connector.stub import ServeStub
 from square_connector.stub import SquareStub
 from tests.model import NoSettings
-from tests.sdk.twins import TWINS, AnyTwin, stub_of
+from tests.sdk.twins import TWINS, AnyTwin, TrustsAForgedHook, stub_of
 from webhook_connector.stub import WebhookStub
 
 BY_NAME = {behaviour.name: behaviour for behaviour in BEHAVIOURS}
@@ -97,6 +97,13 @@ async def test_an_excuse_for_what_nobody_asks_is_a_slip_and_said_to_be() -> None
         till_has_no: ClassVar[Mapping[str, str]] = {"voided": "it never voids"}
 
     assert unknown_excuses(Slip) == ["voided"]
+
+
+async def test_no_till_is_excused_from_what_every_till_can_have() -> None:
+    excused = stub_of(TrustsAForgedHook)
+    excused.till_has_no = {"forged_hook": "we say so", "late_refund": "it has none"}
+    assert vain_excuses(excused) == ["forged_hook"]
+    assert (await judge(excused(), BY_NAME["forged_hook"])).outcome is Outcome.failed
 
 
 def test_behaviours_say_what_they_guard_and_how_to_mend() -> None:

@@ -219,6 +219,32 @@ async def test_pages_follow_a_cursor_wherever_the_answer_has_it() -> None:
     ]
 
 
+async def test_a_cursor_that_the_till_repeats_ends_with_an_empty_list() -> None:
+    answers = [{"items": [1], "last": "b"}, {"items": [2], "last": "c"}, {"items": [], "last": "c"}]
+    transport, requests = scripted(*(httpx.Response(200, json=answer) for answer in answers))
+    pages = await pages_of(transport, Cursor("last", until_empty="items"))
+    assert [page["items"] for page in pages] == [[1], [2], []]
+    assert len(requests) == 3
+
+
+async def test_a_link_shows_no_token_of_its_query_in_an_error_and_keeps_what_goes_with_every_request() -> None:
+    transport, requests = scripted(
+        httpx.Response(200, json={"next": "/api/x?page=2&token=of-the-answer"}), httpx.Response(400, json={})
+    )
+    with pytest.raises(BadPayload) as raised:
+        async for _ in client(transport=transport).pages("x", by=Link("next")):
+            pass
+    assert "of-the-answer" not in str(raised.value)
+    assert requests[1].url.params.multi_items() == [("token", TOKEN), ("page", "2")]
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
+async def test_a_write_by_another_method_may_be_answered_with_nothing(method: Any) -> None:
+    transport, requests = scripted(httpx.Response(204))
+    assert await client(transport=transport).write("x", method=method) is None
+    assert requests[0].method == method
+
+
 async def test_a_search_by_post_sends_the_same_question_with_the_cursor_in_it() -> None:
     transport, requests = scripted(httpx.Response(200, json={"cursor": "b"}), httpx.Response(200, json={}))
     await pages_of(transport, Cursor("cursor"), body={"limit": 2})

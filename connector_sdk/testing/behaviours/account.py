@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from connector_sdk.authorisation import Token
 from connector_sdk.connector import Location
 from connector_sdk.errors import ConnectorError, NotAuthorised
-from connector_sdk.testing.behaviour_trial import Trial, demand, fail
+from connector_sdk.testing.behaviour_trial import NotAsked, Trial, demand, fail
 from connector_sdk.testing.behaviours.declared import behaviour
 
 
@@ -28,6 +29,8 @@ async def account(trial: Trial) -> None:
 )
 async def refused_token(trial: Trial) -> None:
     """Demand `NotAuthorised` from `check` with settings that the till refuses."""
+    if not any(isinstance(way, Token) for way in trial.stub.connector.authorisation):
+        raise NotAsked("token that is pasted")
     settings = trial.stub.wrong_settings()
     try:
         await trial.build(settings).check()

@@ -37,7 +37,7 @@ async def true_hook(trial: Trial) -> None:
 async def forged_hook(trial: Trial) -> None:
     """Verify a hook of somebody without the secret, and one whose body was changed; demand that both are refused."""
     trial.require("receive")
-    connector = await trial.connect()
+    connector = await trial.hook_reader()
     hook = trial.stub.hook(trial.sell())
     for description, forgery in (
         ("forged", trial.stub.forge(hook)),
@@ -68,7 +68,7 @@ def _tamper(body: bytes) -> bytes:
 async def old_hook(trial: Trial) -> None:
     """Verify a hook that was signed an hour ago, and demand that it is refused."""
     trial.require("receive")
-    connector = await trial.connect()
+    connector = await trial.hook_reader()
     hook = trial.stub.age(trial.stub.hook(trial.sell()), 3600)
     try:
         trial.prove(connector, hook)
@@ -85,7 +85,7 @@ async def old_hook(trial: Trial) -> None:
 async def kept_hook(trial: Trial) -> None:
     """Receive a hook with its headers and query and without, as the host stores it, and demand equal results."""
     trial.require("receive")
-    connector = await trial.connect()
+    connector = await trial.hook_reader()
     hook = trial.stub.hook(trial.sell())
     stored = replace(hook, headers={}, query={})
     try:
@@ -103,7 +103,7 @@ async def kept_hook(trial: Trial) -> None:
 async def unsigned_hook(trial: Trial) -> None:
     """Verify a hook without its signature, and demand that it is refused."""
     trial.require("receive")
-    connector = await trial.connect()
+    connector = await trial.hook_reader()
     hook = trial.stub.unsigned(trial.stub.hook(trial.sell()))
     try:
         trial.prove(connector, hook)
@@ -121,8 +121,8 @@ async def joint_hook(trial: Trial) -> None:
     """Receive one hook about two receipts, and demand both."""
     trial.require("receive")
     receipts = {trial.sell(), trial.sell(700)}
+    connector = await trial.hook_reader()
     hook = trial.stub.joint_hook(sorted(receipts))
-    connector = await trial.connect()
     trial.prove(connector, hook)
     match connector.receive(hook):
         case Sales(sales):
@@ -142,7 +142,7 @@ async def joint_hook(trial: Trial) -> None:
 async def odd_hook(trial: Trial) -> None:
     """Receive bodies that the till would never send, and demand `BadPayload` or a value, never another error."""
     trial.require("receive")
-    connector = await trial.connect()
+    connector = await trial.hook_reader()
     hook = trial.stub.hook(trial.sell())
     for body in (b"", b"{", b"null", b"[]", b"[[]]", b'"x"', b"7", b"{}", b"\xff\xfe", b'{"data":[]}', b"[" * 5000):
         try:
@@ -161,8 +161,8 @@ async def odd_hook(trial: Trial) -> None:
 async def unset_secret(trial: Trial) -> None:
     """Verify a hook where the stub's secret is not set, and demand that it is refused."""
     trial.require("receive")
+    connector = await trial.hook_reader()
     hook = trial.stub.hook(trial.sell())
-    connector = await trial.connect()
     trial.stub.forget_secret(connector)
     try:
         trial.prove(connector, hook)

@@ -251,10 +251,11 @@ async def refund_hook(trial: Trial) -> None:
     trial.require("receive")
     receipt = trial.sell()
     trial.stub.refund(receipt)
+    reader = await trial.hook_reader()
     hook = trial.stub.refund_hook(receipt)
+    trial.prove(reader, hook)
     connector = await trial.connect()
-    trial.prove(connector, hook)
-    match connector.receive(hook):
+    match reader.receive(hook):
         case Sales(sales):
             found = list(sales)
         case Hints(hints):

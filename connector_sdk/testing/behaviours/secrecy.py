@@ -25,7 +25,7 @@ async def no_secret_told(trial: Trial) -> None:
     with _captured_logs() as lines:
         connector = await trial.connect()
         await _provoke_reads(trial, connector, lines)
-        _provoke_hooks(trial, connector, lines)
+        await _provoke_hooks(trial, lines)
         lines.append(repr(connector.settings))
     secrets = [value.get_secret_value() for _, value in connector.settings if isinstance(value, SecretStr)]
     if connector.credentials is not None:
@@ -79,14 +79,15 @@ async def _provoke_reads(trial: Trial, connector: Connector[BaseModel], lines: l
                     _end_faults(trial, fault)
 
 
-def _provoke_hooks(trial: Trial, connector: Connector[BaseModel], lines: list[str]) -> None:
+async def _provoke_hooks(trial: Trial, lines: list[str]) -> None:
     """Receive a good hook and verify a forged one; collect the errors' texts."""
     if not trial.can("receive"):
         return
     try:
+        reader = await trial.hook_reader()
         hook = trial.stub.hook(trial.sell())
-        connector.receive(hook)
-        trial.prove(connector, trial.stub.forge(hook))
+        reader.receive(hook)
+        trial.prove(reader, trial.stub.forge(hook))
     except CannotShow:
         return
     except Exception as error:  # noqa: BLE001 - any error may hold a secret in its text

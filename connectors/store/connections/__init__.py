@@ -9,7 +9,19 @@ from connectors.store.connections import (
     rules,
     schedule,
     stored_grants,
+    subscriptions,
     till_index,
 )
 
-__all__ = ["alerts", "businesses", "drafts", "registry", "renewals", "rules", "schedule", "stored_grants", "till_index"]
+__all__ = [
+    "alerts",
+    "businesses",
+    "drafts",
+    "registry",
+    "renewals",
+    "rules",
+    "schedule",
+    "stored_grants",
+    "subscriptions",
+    "till_index",
+]

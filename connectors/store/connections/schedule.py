@@ -204,11 +204,6 @@ def record_account_check(tx: Transaction, asked: Connection, at: int) -> bool:
     return bool(registry.update(tx, unchanged, {"account_checked_at": at}))
 
 
-def record_subscription(tx: Transaction, connection_id: str, address: str) -> None:
-    """Note which hook address the till was told."""
-    registry.update(tx, connection_table.c.id == connection_id, {"subscribed": tx.vault.encrypt(address)})
-
-
 def record_hooks(tx: Transaction, ids: Sequence[str]) -> None:
     """Note that hooks of these connections arrive."""
     registry.update(tx, connection_table.c.id.in_(sorted(set(ids))), {"last_hook_at": tx.now})
