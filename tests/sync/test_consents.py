@@ -9,8 +9,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
-from connector_sdk.authorisation import Grant
+from connector_sdk.authorisation import Credentials, Grant
 from connector_sdk.errors import NotAuthorised, TillUnavailable
 from connectors.domain.clock import DAY, HOUR, MINUTE, moment
 from connectors.domain.connection import Connection, Health
@@ -155,6 +156,26 @@ async def test_a_new_consent_is_not_overwritten_by_a_renewal_that_began_before_i
     assert (await grant_of(square)).secret("access_token") == newest.secret("access_token")
 
 
+async def test_a_title_that_changes_during_a_renewal_costs_no_token(square: Installation) -> None:
+    clock_of(square).ahead = 8 * DAY
+    begun = await square.host.store.write(lambda tx: connections.renewals.begin_renewal(tx, square.connection.id, None))
+    assert isinstance(begun, Leased)
+    await square.host.services.connections.edit(square.connection.id, {}, title="Another")
+    traded = replace(begun.grant, secrets={**begun.grant.secrets, "access_token": SecretStr("traded")})
+    await square.host.store.write(lambda tx: connections.renewals.finish_renewal(tx, begun, traded))
+    assert (await grant_of(square)).secret("access_token") == "traded"
+
+
+async def test_a_draft_by_consent_is_previewed_with_it(square: Installation) -> None:
+    order = square.cafe.sell(Ticket(customer=square.cafe.customer_of(ANNA)))
+    square.till.calls.clear()
+    credentials = Credentials(await square.consent())
+    account = (await the(square)).account
+    recent = await square.host.services.sync.recent_receipts("square", {}, account, credentials)
+    assert order in [sale.receipt_id for sale in recent.sales]
+    assert (await square.host.services.sync.recent_receipts_of(await the(square))).source != "unread"
+
+
 # --- failing ----------------------------------------------------------------------------------------------------------
 
 
@@ -247,6 +268,36 @@ async def test_an_answer_that_is_lost_is_not_asked_for_again_where_the_token_is_
     clock_of(square).ahead = 30 * DAY - HOUR
     await renew(square)
     assert token_calls(square) == 1
+
+
+async def test_a_gateway_that_gave_up_is_an_answer_that_is_lost(
+    square: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SQUARE_APPLICATION_SECRET")
+    await square.host.services.connections.edit(square.connection.id, {}, grant=await square.consent())
+    clock_of(square).ahead = 8 * DAY
+    square.till.fail_next[:] = [UNAVAILABLE]
+    square.till.calls.clear()
+    await renew(square)
+    for _ in range(5):
+        clock_of(square).ahead += DAY
+        await renew(square)
+    assert token_calls(square) == 1
+    # and where the till refuses the access meanwhile, it is not shown either
+    refused = await grant_of(square)
+    with pytest.raises(NotAuthorised):
+        await square.host.tills.renewer.renew(square.connection.id, refused)
+    assert token_calls(square) == 1
+
+
+async def test_a_grant_that_has_ended_already_is_not_stored_and_asked_for_again_at_once(square: Installation) -> None:
+    clock_of(square).ahead = 8 * DAY
+    square.till.square_application.now = lambda: moment(clock_of(square).now() - 90 * DAY)
+    before = await grant_of(square)
+    await renew(square)
+    assert (await grant_of(square)).secrets == before.secrets
+    assert any("clock" in line for line in await square.journal())
+    assert not await square.host.store.read(lambda tx: connections.renewals.due(tx, 10))
 
 
 async def _lose_the_answer(square: Installation) -> None:

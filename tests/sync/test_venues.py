@@ -11,11 +11,14 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from connector_sdk.errors import TillUnavailable
 from connector_sdk.rule import Multiplier, StampRule, UnknownCustomer
-from connectors.domain.clock import DAY, moment
+from connectors.domain.clock import DAY, HOUR, moment
 from connectors.domain.connection import Connection
 from connectors.services import ConnectOptions
 from connectors.store import connections, inbox
+from connectors.sync.account_checks import follow_account
+from square_connector import SquareConnector
 from square_connector.sandbox import SquareSandbox
 from square_connector.sandbox_records import Place
 from square_connector.sandbox_seller import Seller
@@ -235,6 +238,68 @@ async def test_of_two_that_read_alike_the_one_that_works_reads_for_both(square: 
     await square.hook(hook.body, path="/hooks/tills/square", headers=dict(hook.headers))
     await follow(square, second)
     assert square.stamps(ANNA) == 1
+
+
+@pytest.mark.parametrize("stops", ["pause", "remove"])
+async def test_a_hint_of_a_connection_that_stops_is_followed_by_one_that_reads_alike(
+    square: Installation, stops: str
+) -> None:
+    both = [await connect(square, "Tokyo"), await connect(square, "Lisbon")]
+    in_tokyo, in_lisbon = sell(square, 0, ANNA), sell(square, 1, BORYS)
+    for order in (in_tokyo, in_lisbon):
+        hook = square.till.hook(order)
+        assert (await square.hook(hook.body, path="/hooks/tills/square", headers=dict(hook.headers))).status_code == 200
+    # both hints lie with one of them, whoever has the venue: that one stops
+    counts = await square.host.store.read(lambda tx: [inbox.hints.count_of(tx, one.id) for one in both])
+    assert sorted(counts) == [0, 2]
+    stopping = both[counts.index(2)]
+    going_on = both[counts.index(0)]
+    await getattr(square.host.services.connections, stops)(stopping.id)
+    assert await square.host.store.read(lambda tx: inbox.hints.count_of(tx, going_on.id)) == 2
+    # not by a poll: only the hints may find them
+    due = await square.host.store.write(lambda tx: inbox.hints.lease(tx, 10))
+    await square.host.reader.follow_hints(await the(square, going_on), due)
+    assert not await square.host.store.read(lambda tx: inbox.hints.count_of(tx, going_on.id))
+    square.connection = going_on
+    assert any((in_tokyo if going_on is both[0] else in_lisbon) in line for line in await square.journal())
+    if stops == "pause":
+        square.connection = stopping
+        assert any((in_tokyo if stopping is both[0] else in_lisbon) in line for line in await square.journal())
+
+
+async def test_a_till_that_cannot_say_what_it_is_is_not_asked_with_every_read(
+    square: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = await connect(square)
+    await square.host.store.write(lambda tx: connections.schedule.check_account_soon(tx, connection.id))
+    asked: list[int] = []
+
+    async def fails(_connector: object) -> None:
+        asked.append(1)
+        raise TillUnavailable("not now")
+
+    monkeypatch.setattr(SquareConnector, "check", fails)
+    for _ in range(5):
+        await follow(square, connection)
+    assert len(asked) == 1
+    ahead(square).ahead += 2 * HOUR
+    await follow(square, connection)
+    assert len(asked) == 2
+
+
+async def test_an_edit_made_while_the_till_was_asked_is_not_undone(square: Installation) -> None:
+    connection = await connect(square)
+    square.cafe.open_location(Place("Harbour", LISBON, "EUR", "PT"))
+    asked = await the(square, connection)
+    account = await square.host.tills.of(asked).check()
+    await square.host.services.connections.edit(connection.id, {}, title="Another")
+    await square.host.store.write(lambda tx: follow_account(tx, asked, account, "key"))
+    assert len((await the(square, connection)).account.locations) == 2
+    # and of two hosts that asked at once, one tells
+    current = await the(square, connection)
+    for _ in range(2):
+        await square.host.store.write(lambda tx: follow_account(tx, current, account, "key"))
+    assert sum("Harbour" in line for line in await square.journal()) == 1
 
 
 # --- hooks at the address of all --------------------------------------------------------------------------------------
