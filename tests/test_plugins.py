@@ -16,6 +16,7 @@ from connector_sdk.rule import StampRule
 from connectors.plugins import Plugins
 from poster_connector import PosterConnector
 from serve_connector import ServeConnector
+from square_connector import SquareConnector
 from tests.model import ModelTill, NoSettings, sale
 from webhook_connector import WebhookConnector
 
@@ -89,7 +90,12 @@ def registering(*classes: Any) -> Any:
 
 
 def test_our_own_are_found_by_their_entry_points() -> None:
-    assert Plugins().classes == {"poster": PosterConnector, "serve": ServeConnector, "webhook": WebhookConnector}
+    assert Plugins().classes == {
+        "poster": PosterConnector,
+        "serve": ServeConnector,
+        "square": SquareConnector,
+        "webhook": WebhookConnector,
+    }
 
 
 def test_plugins_that_are_not_fit_are_set_aside_and_the_others_go_on(plugin: Any) -> None:

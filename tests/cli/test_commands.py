@@ -213,7 +213,7 @@ REFUSALS = [
     ),
     (["connection", "show", "nosuch"], "there is no connection 'nosuch'; none is connected"),
     (["sync", "nosuch"], "there is no connection 'nosuch'"),
-    (["sandbox", "postr"], "there is no sandbox 'postr'; known: poster, serve, sevenstamp"),
+    (["sandbox", "postr"], "there is no sandbox 'postr'; known: poster, serve, square, sevenstamp"),
 ]
 
 

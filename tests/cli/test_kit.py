@@ -56,7 +56,7 @@ def test_a_good_connector_conforms() -> None:
     code, said = check("serve", "--only", "account", "--only", "forged_hook")
     assert code == 0
     assert "serve: 2 shown, 0 failed, 0 not shown, 0 not asked." in said
-    assert "Only 2 of 31 behaviours were looked at." in said
+    assert "Only 2 of 58 behaviours were looked at." in said
     assert "It conforms" not in said
 
 

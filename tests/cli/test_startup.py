@@ -116,7 +116,7 @@ def test_commands_of_plugins_stand_behind_ours_and_replace_none(monkeypatch: pyt
 def test_the_public_names_of_the_sdk_are_those_that_type_checkers_see() -> None:
     (block,) = [node for node in ast.parse(Path(connector_sdk.__file__).read_text()).body if isinstance(node, ast.If)]
     seen = {name.name: node.module for node in block.body if isinstance(node, ast.ImportFrom) for name in node.names}
-    assert set(seen) == set(connector_sdk.__all__)
+    assert {*seen, "__version__"} == set(connector_sdk.__all__)
     for name, module in seen.items():
         assert getattr(connector_sdk, name) is getattr(sys.modules[str(module)], name)
     assert set(connector_sdk.__all__) <= set(dir(connector_sdk))
