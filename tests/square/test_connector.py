@@ -28,6 +28,7 @@ from connector_sdk import (
 )
 from square_connector import SquareConnector, oauth
 from square_connector import sandbox as square
+from square_connector.mapping import menu_of
 from square_connector.sandbox import SquareSandbox
 from square_connector.sandbox_catalogue import CROISSANT, FLAT_WHITE
 from square_connector.sandbox_records import Place
@@ -35,6 +36,7 @@ from square_connector.sandbox_seller import RefundTerms, Seller
 from square_connector.sandbox_ticket import Line, Tender, Ticket
 from square_connector.sandbox_webhooks import SignedHook
 from square_connector.settings import SquareApp, SquareSettings
+from square_connector.wire import judge
 
 NOW = datetime.now(UTC)
 
@@ -152,6 +154,29 @@ async def test_a_state_that_nobody_has_seen_is_kept_and_named() -> None:
     assert other in [sale.receipt_id for page in pages for sale in page.sales]
     with pytest.raises(BadPayload, match="PONDERING"):
         await till.fetch(order)
+
+
+async def test_a_field_that_no_sale_can_hold_is_named() -> None:
+    shop = Shop()
+    order = shop.seller.sell()
+    shop.seller.orders[order]["location_id"] = "L" * 5000
+    with pytest.raises(BadPayload) as raised:
+        await (await shop.till()).fetch(order)
+    assert raised.value.where == "location_id"
+
+
+def test_a_right_that_is_missing_in_a_read_is_named_with_what_does_not_work() -> None:
+    error = {"code": "INSUFFICIENT_SCOPES", "detail": "This seller did not grant CUSTOMERS_READ."}
+    with pytest.raises(MissingRight, match=r"CUSTOMERS_READ \(read customers"):
+        judge(403, {"errors": [error]})
+
+
+def test_a_product_is_of_the_category_it_is_reported_under_and_else_of_its_first() -> None:
+    variations = [{"id": "V1"}]
+    facts = {"name": "Tea", "categories": [{"id": "A"}, {"id": "B"}], "variations": variations}
+    reported = {"type": "ITEM", "item_data": {**facts, "reporting_category": {"id": "B"}}}
+    listed = {"type": "ITEM", "item_data": facts}
+    assert [item.category_id for item in menu_of([reported, listed])] == ["B", "A"]
 
 
 async def test_weights_are_read_and_codes_are_found_in_notes_tickets_and_discounts() -> None:
