@@ -173,10 +173,28 @@ def test_a_right_that_is_missing_in_a_read_is_named_with_what_does_not_work() ->
 
 def test_a_product_is_of_the_category_it_is_reported_under_and_else_of_its_first() -> None:
     variations = [{"id": "V1"}]
+    category = {"type": "CATEGORY", "id": "B", "category_data": {"name": "Hot"}}
     facts = {"name": "Tea", "categories": [{"id": "A"}, {"id": "B"}], "variations": variations}
     reported = {"type": "ITEM", "item_data": {**facts, "reporting_category": {"id": "B"}}}
     listed = {"type": "ITEM", "item_data": facts}
-    assert [item.category_id for item in menu_of([reported, listed])] == ["B", "A"]
+    items = menu_of([category, reported, listed])
+    assert [(item.category_id, item.category_name) for item in items] == [("B", "Hot"), ("A", None)]
+
+
+async def test_an_account_has_the_country_of_its_main_place() -> None:
+    shop = Shop()
+    assert (await shop.till()).account.country == next(iter(shop.seller.locations.values()))["country"]
+
+
+async def test_a_pasted_token_shares_its_accounts_limit_once_it_is_checked() -> None:
+    shop = Shop()
+    account = (await shop.till()).account
+    settings = SquareSettings(access_token=SecretStr("pasted"))
+    one, other = (SquareConnector(settings, app=shop.app, account=account) for _ in range(2))
+    assert one._limit() is other._limit()
+    # whoever pastes a token that nobody has checked must not use up anybody's turns
+    one, other = (SquareConnector(settings, app=shop.app) for _ in range(2))
+    assert one._limit() is not other._limit()
 
 
 async def test_weights_are_read_and_codes_are_found_in_notes_tickets_and_discounts() -> None:

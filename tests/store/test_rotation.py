@@ -24,6 +24,7 @@ from connectors.runtime.host import Host
 from connectors.services import rotate_command
 from connectors.settings import Settings
 from connectors.store import access, connections, inbox, rotation, vault
+from connectors.store.connections.subscriptions import Subscription
 from connectors.store.engine import Store, Transaction
 from connectors.store.errors import StoreError, WrongKey
 from connectors.store.schema import metadata
@@ -67,8 +68,8 @@ async def _fill(installation: Installation) -> None:
     await store.write(lambda tx: _keep_bodies(tx, connection_id))
     grant = Grant({"access_token": SecretStr(installation.cafe.token)})
     await store.write(lambda tx: lifecycle.authorise(tx, connection_id, grant, None))
-    hook_address = "https://host.test/hooks/tills/poster/x"
-    await store.write(lambda tx: connections.schedule.record_subscription(tx, connection_id, hook_address))
+    subscription = Subscription("https://host.test/hooks/tills/poster/x", SecretStr("the till's key"))
+    await store.write(lambda tx: connections.subscriptions.record(tx, connection_id, subscription))
     await store.write(lambda tx: access.sessions.make_link(tx, OPERATOR))
     session = await store.write(
         lambda tx: access.sessions.begin(tx, OPERATOR, device="x", remembered=False, lives=2**40)
