@@ -249,6 +249,18 @@ async def test_a_refund_counts_once_it_is_completed_also_when_the_order_stays_as
     assert (after.version or 0) > (before.version or 0)
 
 
+async def test_a_poll_finds_the_sale_of_a_refund_that_left_its_order_as_it_was() -> None:
+    shop = Shop()
+    with shop.seller.clock_at(NOW - timedelta(days=2)):
+        order = shop.seller.sell(Ticket([Line(price=1000)]))
+    record = dict(shop.seller.orders[order])
+    shop.seller.refund_amount(order, 400)
+    shop.seller.orders[order].update({name: record[name] for name in ("updated_at", "version") if name in record})
+    till = await shop.till()
+    polled = [sale async for page in till.poll(NOW - timedelta(minutes=5)) for sale in page.sales]
+    assert [sale.refunded.minor for sale in polled if sale.receipt_id == order] == [400]
+
+
 @pytest.mark.parametrize("status", ["FAILED", "REJECTED"])
 async def test_a_refund_that_fails_leaves_the_sale_as_it_was(status: str) -> None:
     shop = Shop()
