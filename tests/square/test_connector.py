@@ -181,9 +181,11 @@ def test_a_product_is_of_the_category_it_is_reported_under_and_else_of_its_first
     assert [(item.category_id, item.category_name) for item in items] == [("B", "Hot"), ("A", None)]
 
 
-async def test_an_account_has_the_country_of_its_main_place() -> None:
+async def test_an_account_has_the_country_of_its_main_place_and_the_names_of_all() -> None:
     shop = Shop()
-    assert (await shop.till()).account.country == next(iter(shop.seller.locations.values()))["country"]
+    account, places = (await shop.till()).account, list(shop.seller.locations.values())
+    assert account.country == places[0]["country"]
+    assert [venue.name for venue in account.locations] == [place["name"] for place in places]
 
 
 async def test_a_pasted_token_shares_its_accounts_limit_once_it_is_checked() -> None:
