@@ -106,7 +106,7 @@ class Connection:
     read_key: str | None = None
     """The same for connections that read an account in the same way; `None` where it reads for itself alone."""
     subscribed: str | None = field(default=None, repr=False)
-    """The hook address that the till was told by its API, encrypted; `None` where it was told none."""
+    """The hook address that the till was told by its API, and the key that it gave, encrypted; `None` for neither."""
 
     @property
     def refuses(self) -> bool:

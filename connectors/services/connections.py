@@ -32,7 +32,7 @@ from connectors.sync import lifecycle
 from connectors.sync.operator_settings import app_settings
 from connectors.sync.planner import plan_redemptions, plan_sale, rule_for
 from connectors.sync.renewals import oauth_of
-from connectors.sync.tills import token_fields
+from connectors.sync.tills import token_fields, without_tokens
 
 log = logging.getLogger(__name__)
 
@@ -194,7 +194,7 @@ class ConnectionService:
         tokens = token_fields(connector_class)
         settings = {**before, **values}
         if grant is not None:  # what was pasted before does not stay beside it
-            settings = {name: value for name, value in settings.items() if name not in tokens}
+            settings = without_tokens(connector_class, settings)
         pastes_token = any(values.get(name) and values.get(name) != before.get(name) for name in tokens)
         credentials = self._credentials(connection, grant, pastes_token=pastes_token)
         account = await self._checks.check_till(connection.connector, settings, before, credentials=credentials)

@@ -26,7 +26,7 @@ from connectors.sync import health, lifecycle
 from connectors.sync.forgotten import names_forgotten
 from connectors.sync.ingest import Ingestor
 from connectors.sync.snapshots import Snapshot, Source
-from connectors.sync.tills import Tills, token_fields
+from connectors.sync.tills import Tills, without_tokens
 
 log = logging.getLogger(__name__)
 
@@ -161,12 +161,8 @@ class HookEffects:
     def _without_tokens(self, connection: Connection) -> Mapping[str, object] | None:
         """Return the settings without what was pasted to let us in; `None` where there is nothing of it."""
         settings: dict[str, object] = json.loads(self._store.vault.decrypt(connection.settings))
-        tokens = token_fields(self._tills.classes[connection.connector])
-        return (
-            {name: value for name, value in settings.items() if name not in tokens}
-            if tokens & settings.keys()
-            else None
-        )
+        kept = without_tokens(self._tills.classes[connection.connector], settings)
+        return kept if kept != settings else None
 
 
 def _new_hint(connection: Connection, hint: Hint) -> NewHint:

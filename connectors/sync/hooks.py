@@ -153,7 +153,8 @@ class HookReceiver:
         connection = await self._connection_at(name, token)
         if connection is None:
             return await self._for_draft(name, token, hook)
-        if not type(self._tills.of(connection)).can("prove"):
+        connector_class = self._tills.classes.get(name)
+        if connector_class is not None and not connector_class.can("prove"):
             # its till posts to one address for all accounts, and proves itself there
             return await self.for_connector(name, hook)
         if hook.method in ("GET", "HEAD"):  # some tills look whether an address answers before they save it

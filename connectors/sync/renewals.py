@@ -17,6 +17,7 @@ from connector_sdk.authorisation import Credentials, Grant, OAuth
 from connector_sdk.connector import Connector
 from connector_sdk.errors import ConnectorError, NotAuthorised, NotConfigured, RateLimited, TillUnavailable
 from connector_sdk.messages import Message
+from connector_sdk.redaction import redact
 from connectors.domain.clock import SECOND, micros
 from connectors.domain.renewal import CALL_SECONDS
 from connectors.store import connections
@@ -106,7 +107,7 @@ class Renewer:
         try:
             grant = await self._ask(leased)
         except NotAuthorised as error:
-            reason = Message("why.text", {"text": str(error)})
+            reason = Message("why.text", {"text": _without_secrets(str(error), leased.grant)})
             await write(lambda tx: connections.renewals.refuse_renewal(tx, leased, reason))
             raise
         except (RateLimited, TillUnavailable, NotConfigured) as error:
@@ -122,6 +123,7 @@ class Renewer:
     async def _fail(self, leased: Leased, error: Exception) -> str:
         """Note a renewal that failed, to be tried again; return why."""
         text = str(error) if isinstance(error, ConnectorError) else f"the connector raised {type(error).__name__}"
+        text = _without_secrets(text, leased.grant)
         pause = int(error.retry_after * SECOND) if isinstance(error, RateLimited) else 0
         reason = Message("why.text", {"text": text})
         await self._store.write(lambda tx: connections.renewals.fail_renewal(tx, leased, reason, retry_after=pause))
@@ -143,6 +145,11 @@ class Renewer:
             # stored, it would be due again at once: one renewal after the other
             raise ConnectorError("the till gave a grant that has ended already: is this machine's clock right?")
         return grant
+
+
+def _without_secrets(text: str, grant: Grant) -> str:
+    """Redact what a connector says of a renewal: the till's own reason may quote the token that it was shown."""
+    return redact(text, [secret.get_secret_value() for secret in grant.secrets.values()])
 
 
 def oauth_of(connector_class: type[Connector[BaseModel]]) -> OAuth | None:

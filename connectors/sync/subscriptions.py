@@ -30,18 +30,21 @@ class Subscriber:
         self._tills = tills
         self._public_url = public_url
 
-    def address_of(self, connection: Connection) -> str | None:
-        """Return the address of a connection's own; `None` where its till has none, or its connector is not here."""
+    def _address_to_tell(self, connection: Connection) -> str | None:
+        """Return a connection's own address; `None` where its till is not told by its API."""
         connector_class = self._tills.classes.get(connection.connector)
-        if connector_class is None or connector_class.info.hook_address is not HookAddress.connection:
+        # before anything is decrypted: every read of a till asks, and few tills are told
+        if connector_class is None or not connector_class.can("subscribe"):
+            return None
+        if connector_class.info.hook_address is not HookAddress.connection:
             return None
         token = self._store.vault.decrypt(connection.hook_token)
         return f"{self._public_url()}/hooks/tills/{connection.connector}/{token}"
 
     def is_behind(self, connection: Connection) -> bool:
         """Say whether a till that can be told by its API was not told the connection's address as it is now."""
-        address = self.address_of(connection)
-        if address is None or not self._tills.classes[connection.connector].can("subscribe"):
+        address = self._address_to_tell(connection)
+        if address is None:
             return False
         told = self._told(connection)
         return told is None or told.address != address
@@ -55,8 +58,8 @@ class Subscriber:
         What goes wrong is tried again with the next account check. The till is told once a day also what it knows
         already: it may have dropped an address that failed for long.
         """
-        address, told = self.address_of(connection), self._told(connection)
-        if address is None or not self._tills.classes[connection.connector].can("subscribe"):
+        address, told = self._address_to_tell(connection), self._told(connection)
+        if address is None:
             return
         try:
             key = _checked(await self._tills.of(connection).subscribe(address))

@@ -161,6 +161,12 @@ def token_fields(connector_class: type[Connector[BaseModel]]) -> set[str]:
     return {way.field for way in connector_class.authorisation if isinstance(way, Token)}
 
 
+def without_tokens(connector_class: type[Connector[BaseModel]], values: Mapping[str, object]) -> dict[str, object]:
+    """Return settings without what a cafe pasted to let us in: a consent takes its place."""
+    tokens = token_fields(connector_class)
+    return {name: value for name, value in values.items() if name not in tokens}
+
+
 def secret_fields(connector_class: type[Connector[BaseModel]]) -> set[str]:
     """Return the names of the settings that are stored encrypted and never shown again."""
     return {

@@ -95,6 +95,20 @@ async def test_a_key_that_the_till_gave_proves_its_hooks_in_a_worker_and_is_told
     assert KeyedTill.told == {}
 
 
+async def test_settings_that_do_not_fit_any_more_have_the_till_send_again(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = await connect(installation)
+
+    class Changed(NoSettings):
+        needed: str
+
+    monkeypatch.setattr(OddTill, "settings_model", Changed)
+    installation.host.tills._instances.clear()
+    status, _ = await send(installation, connection, b"sale r1 " + ANNA.encode())
+    assert status == 503
+
+
 async def test_a_connector_that_waits_is_cut_off_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

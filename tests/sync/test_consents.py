@@ -11,13 +11,14 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from connector_sdk.authorisation import Credentials, Grant
+from connector_sdk.authorisation import Credentials, Grant, OAuth
 from connector_sdk.errors import NotAuthorised, TillUnavailable
 from connectors.domain.clock import DAY, HOUR, MINUTE, moment
 from connectors.domain.connection import Connection, Health
 from connectors.domain.renewal import LEASE, failure_pause, plan_renewal, trouble_after
 from connectors.store import connections
 from connectors.store.connections.renewals import Busy, Leased
+from square_connector import SquareConnector
 from square_connector.sandbox import UNAVAILABLE, Failure, SquareSandbox
 from square_connector.sandbox_seller import Seller
 from square_connector.sandbox_ticket import Ticket
@@ -238,6 +239,24 @@ async def test_a_renewal_that_is_refused_for_good_is_told_at_once_and_sales_wait
     await square.host.services.connections.edit(square.connection.id, {}, grant=await square.consent())
     await square.sync()
     assert square.stamps(ANNA) == 1
+
+
+@pytest.mark.parametrize("error", [NotAuthorised, TillUnavailable])
+async def test_a_token_that_the_till_quotes_in_its_refusal_is_told_to_nobody(
+    square: Installation, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: type[Exception]
+) -> None:
+    shown = (await grant_of(square)).secret("refresh_token")
+
+    async def refuses(*_arguments: object) -> Grant:
+        raise error(f"the token {shown} is not welcome")
+
+    (oauth,) = [way for way in SquareConnector.authorisation if isinstance(way, OAuth)]
+    monkeypatch.setattr(SquareConnector, "authorisation", (replace(oauth, refresh=refuses),))
+    clock_of(square).ahead = 8 * DAY
+    await renew(square)
+    told = "\n".join([*await square.journal(), caplog.text])
+    assert "is not welcome" in told
+    assert shown not in told
 
 
 async def test_an_answer_that_is_lost_is_asked_for_again_where_the_token_is_good_again(square: Installation) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from pydantic import BaseModel
+
+from connector_sdk.connector import Connector
 from connector_sdk.errors import BadPayload, ConnectorError, Forged, NotConfigured
-from connector_sdk.hooks import Hints, Sales
+from connector_sdk.hooks import Hints, HookRequest, Sales
 from connector_sdk.testing.behaviour_trial import Level, Trial, demand, fail
 from connector_sdk.testing.behaviours.declared import behaviour
 
@@ -43,11 +46,22 @@ async def forged_hook(trial: Trial) -> None:
         ("forged", trial.stub.forge(hook)),
         ("tampered with", replace(hook, body=_tamper(hook.body))),
     ):
-        try:
-            trial.prove(connector, forgery)
-        except (Forged, BadPayload):
-            continue
-        fail(f"prove believes a hook that was {description}")
+        _demand_refused(trial, connector, forgery, f"prove believes a hook that was {description}")
+
+
+def _demand_refused(
+    trial: Trial,
+    connector: Connector[BaseModel],
+    hook: HookRequest,
+    otherwise: str,
+    errors: tuple[type[ConnectorError], ...] = (Forged, BadPayload),
+) -> None:
+    """Demand that the proof of a hook raises one of these errors."""
+    try:
+        trial.prove(connector, hook)
+    except errors:
+        return
+    fail(otherwise)
 
 
 def _tamper(body: bytes) -> bytes:
@@ -70,11 +84,7 @@ async def old_hook(trial: Trial) -> None:
     trial.require("receive")
     connector = await trial.hook_reader()
     hook = trial.stub.age(trial.stub.hook(trial.sell()), 3600)
-    try:
-        trial.prove(connector, hook)
-    except Forged:
-        return
-    fail("prove believes a hook that was signed an hour ago")
+    _demand_refused(trial, connector, hook, "prove believes a hook that was signed an hour ago", (Forged,))
 
 
 @behaviour(
@@ -105,11 +115,7 @@ async def unsigned_hook(trial: Trial) -> None:
     trial.require("receive")
     connector = await trial.hook_reader()
     hook = trial.stub.unsigned(trial.stub.hook(trial.sell()))
-    try:
-        trial.prove(connector, hook)
-    except (Forged, BadPayload):
-        return
-    fail("a hook without any proof is believed")
+    _demand_refused(trial, connector, hook, "a hook without any proof is believed")
 
 
 @behaviour(
@@ -164,8 +170,5 @@ async def unset_secret(trial: Trial) -> None:
     connector = await trial.hook_reader()
     hook = trial.stub.hook(trial.sell())
     trial.stub.forget_secret(connector)
-    try:
-        trial.prove(connector, hook)
-    except (Forged, BadPayload, NotConfigured):
-        return
-    fail("a hook is believed although there is no secret to prove it by")
+    believed = "a hook is believed although there is no secret to prove it by"
+    _demand_refused(trial, connector, hook, believed, (Forged, BadPayload, NotConfigured))
