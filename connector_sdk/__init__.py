@@ -2,8 +2,8 @@
 
 Owns the list of public names, and imports the module of each at its first use, so that `import connector_sdk` costs
 next to nothing; the modules beside it own what they mean. A name that is not exported here, and not documented in
-`forms`, `hookspecs`, `json_text`, `messages`, `numbers`, `rule`, `sandbox`, `signatures`, `teaching`, `testing` or
-`token_endpoint`, may change without notice.
+`forms`, `hookspecs`, `json_text`, `loyalty`, `messages`, `numbers`, `rule`, `sandbox`, `signatures`, `teaching`,
+`testing` or `token_endpoint`, may change without notice.
 """
 
 from importlib import import_module
@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time `__getattr__` fi
     )
     from connector_sdk.hooks import Account, AccountChanged, Answer, Hint, Hints, HookRequest, Ignored, Received, Sales
     from connector_sdk.hookspecs import hookimpl
+    from connector_sdk.loyalty import LoyaltyEvent
     from connector_sdk.money import Money
     from connector_sdk.numbers import decimal_of, quantity_of
     from connector_sdk.sale import Customer, Line, Sale, SalePage, SaleStatus, Unreadable
@@ -57,6 +58,7 @@ __all__ = [
     "Line",
     "Link",
     "Location",
+    "LoyaltyEvent",
     "MenuItem",
     "MissingRight",
     "Money",
@@ -126,6 +128,7 @@ _NAMES_BY_MODULE = {
         "Sales",
     ),
     "hookspecs": ("hookimpl",),
+    "loyalty": ("LoyaltyEvent",),
     "money": ("Money",),
     "numbers": (
         "decimal_of",

@@ -22,6 +22,7 @@ from connector_sdk.authorisation import Credentials, OAuth, OperatorSettings, To
 from connector_sdk.errors import NotSupported
 from connector_sdk.hooks import Account, Answer, HookRequest, Received
 from connector_sdk.index import Index, MemoryIndex
+from connector_sdk.loyalty import LoyaltyEvent
 from connector_sdk.sale import Customer, Frozen, Key, Sale, SalePage
 from connector_sdk.teaching import ReadyMade, Teaching
 
@@ -276,6 +277,15 @@ class Connector(ABC, Generic[Settings_co]):
         The host calls it when a connection ends, and for the former address once the till was told another.
         """
         raise NotSupported("this till's hooks are set in its admin")
+
+    async def on_loyalty_event(self, event: LoyaltyEvent) -> None:
+        """Act on something that happened to a card at 7stamp: show progress at the till, or a voucher.
+
+        The host calls it for every event of the business, once or more often, after what the event settles is written
+        down. What it raises is tried again with growing pauses for some hours; it has ten seconds, and stamps never
+        wait for it.
+        """
+        raise NotSupported("this till shows nothing of 7stamp")
 
     async def aclose(self) -> None:
         """Release the connections that the instance holds open; nothing by default."""

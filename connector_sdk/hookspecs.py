@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from connector_sdk.connector import Connector
+    from connector_sdk.loyalty import LoyaltyEvent
     from connector_sdk.rule import StampRule
     from connector_sdk.sale import Sale
 
@@ -75,6 +76,11 @@ async def sale_ingested(connection: ConnectionFacts, sale: Sale) -> None:
 @hookspec
 async def operation_settled(connection: ConnectionFacts, operation: OperationFacts) -> None:
     """An operation was applied, held or rejected, and that was committed."""
+
+
+@hookspec
+async def loyalty_event(event: LoyaltyEvent) -> None:
+    """7stamp told of something that happened to a card, and its effects were committed."""
 
 
 @hookspec

@@ -28,6 +28,8 @@ _PATTERNS = (
     re.compile(r"(?<![0-9A-Za-z.-])(?:\+|%2B)?\d{10,15}(?![\w-]|\.\d)"),  # a phone number; long ids go with it
     re.compile(r"(?:\+|%2B)\d{1,4}(?:[ ()-]{1,2}\d{1,4}){2,6}"),  # the same as people write it
     re.compile(r"(?<=/hooks/tills/)([\w-]+)/[\w-]+"),
+    re.compile(r"(?<=/hooks/7stamp/)[\w-]+"),
+    re.compile(r"whsec_[A-Za-z0-9+/=_-]+"),
 )
 
 # Control characters, marks and overrides of the direction of writing, line separators, lone surrogates (which no output

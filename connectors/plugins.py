@@ -5,11 +5,12 @@ Owns discovery, and calling plugins' hooks so that one that raises harms nobody 
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import json
 import logging
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import resources
@@ -188,14 +189,41 @@ class Plugins:
         """Call every plugin's implementation of a hook, and await what it returns; what one raises is logged."""
         # Not pluggy's own call, which ends at the first that raises and knows no coroutines. So the arguments are
         # chosen here: an implementation takes those that it names.
-        for implementation in getattr(self.manager.hook, hook).get_hookimpls():
-            named = {name: arguments[name] for name in implementation.argnames}
-            try:
-                result = implementation.function(**named)
-                if inspect.isawaitable(result):
-                    await result
-            except Exception as error:
-                log.exception("%s: the plugin %s raised %s", hook, implementation.plugin_name, type(error).__name__)
+        for implementation in self._implementations(hook):
+            await _call(hook, implementation, arguments)
+
+    async def call_within(
+        self, hook: str, seconds: float, skipping: Collection[str], **arguments: object
+    ) -> dict[str, bool]:
+        """Call the implementations of a hook by plugins that are not skipped; map each one's name to whether it did.
+
+        Each has so many seconds; what one raises is logged.
+        """
+        return {
+            implementation.plugin_name: await _call(hook, implementation, arguments, seconds)
+            for implementation in self._implementations(hook)
+            if implementation.plugin_name not in skipping
+        }
+
+    def _implementations(self, hook: str) -> list[pluggy.HookImpl]:
+        implementations: list[pluggy.HookImpl] = getattr(self.manager.hook, hook).get_hookimpls()
+        return implementations
+
+
+async def _call(
+    hook: str, implementation: pluggy.HookImpl, arguments: Mapping[str, object], seconds: float | None = None
+) -> bool:
+    """Call one implementation of a hook and await what it returns; say whether it did, and log what it raised."""
+    named = {name: arguments[name] for name in implementation.argnames}
+    try:
+        async with asyncio.timeout(seconds):
+            result = implementation.function(**named)
+            if inspect.isawaitable(result):
+                await result
+    except Exception as error:
+        log.exception("%s: the plugin %s raised %s", hook, implementation.plugin_name, type(error).__name__)
+        return False
+    return True
 
 
 def _validate_class(connector_class: object) -> None:

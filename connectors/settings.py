@@ -58,6 +58,7 @@ class Settings(BaseSettings):
     max_connections_per_address: Annotated[int, Field(ge=1, le=1_000_000)] = 128
     unfinished_requests_mib: Annotated[int, Field(ge=1, le=65_536)] = 32
     hooks_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] = _USUAL.hooks_a_minute
+    events_per_minute: Annotated[int, Field(ge=1, le=10_000_000)] = _USUAL.events_a_minute
     hook_mib_per_day: Annotated[int, Field(ge=1, le=1_000_000)] = _USUAL.hook_bytes_a_day // MIB
     max_tills_per_business: Annotated[int, Field(ge=1, le=100_000)] = _USUAL.tills
     max_drafts: Annotated[int, Field(ge=1, le=10_000)] = _USUAL.drafts
@@ -152,6 +153,7 @@ class Settings(BaseSettings):
             unread=self.kept_requests,
             unread_bytes=self.kept_mib * MIB,
             hooks_a_minute=self.hooks_per_minute,
+            events_a_minute=self.events_per_minute,
             hook_bytes_a_day=self.hook_mib_per_day * MIB,
         )
 

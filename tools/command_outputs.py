@@ -271,6 +271,27 @@ class OperationOutput(Output):
     """The code under which 7stamp knows it."""
 
 
+class LoyaltyEventOutput(Output):
+    """What 7stamp said of a card; moments are ISO 8601 in UTC."""
+
+    id: str
+    """7stamp's id of the event, the same when it is told again."""
+    event: str | None
+    """Its canonical name; `null` where the body could not be read."""
+    at: str | None
+    """When it happened."""
+    received_at: str
+    """When it arrived here."""
+    business: str
+    """The business at whose address it came."""
+    card: str | None
+    """7stamp's id of the card."""
+    code: str | None
+    """The code of the operation that caused it."""
+    state: Literal["arrived", "settled", "done", "unknown", "unreadable"]
+    """How far it has come here; `unknown` is of a card or business that the ledger does not know."""
+
+
 # --- the installation ------------------------------------------------------------------------------------------------
 
 
@@ -358,6 +379,8 @@ class ForgetCounts(Output):
     """Rows for looking them up."""
     requests: int
     """Requests and samples that name them."""
+    events: int
+    """Events of 7stamp about them or their card."""
     drafts: int
     """Drafts of connections that name them."""
     journal_lines: int
@@ -558,6 +581,7 @@ OUTPUTS: Mapping[str, tuple[JsonOutput, ...]] = {
     "replan": (JsonOutput(ReplanResult), JsonOutput(ReplanCounts, when="--dry-run")),
     "journal": (JsonOutput(JournalLine, is_list=True), JsonOutput(JournalLine, when="--follow", a_line_each=True)),
     "unread": (JsonOutput(UnreadList), JsonOutput(UnreadRetryResult, when="--try-again")),
+    "events": (JsonOutput(LoyaltyEventOutput, is_list=True),),
     "forget": (JsonOutput(ForgetResult),),
     "plugins": (JsonOutput(PluginOutput, is_list=True),),
     "doctor": (JsonOutput(DoctorFinding, is_list=True),),

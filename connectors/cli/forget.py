@@ -32,6 +32,7 @@ _COLUMNS = {
     "snapshots": "stored versions",
     "known": "look-up rows",
     "requests": "requests",
+    "events": "events",
     "drafts": "drafts",
     "journal_lines": "journal lines",
     "operations_ended": "not sent",

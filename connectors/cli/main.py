@@ -41,6 +41,11 @@ class ConnectorsGroup(LazyGroup):
             "What arrived and could not be read, newest first, and why; nothing of it is lost.",
         ),
         CommandEntry(
+            "events",
+            "connectors.cli.events:events",
+            "What 7stamp said of the cards of a connection's business, newest first.",
+        ),
+        CommandEntry(
             "forget",
             "connectors.cli.forget:forget",
             "Erase a customer: names, kept requests and drafts. Stamps that were given stay given.",

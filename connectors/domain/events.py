@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from connector_sdk.hookspecs import ConnectionFacts, OperationFacts
+from connector_sdk.loyalty import LoyaltyEvent
 from connector_sdk.messages import Message
 from connector_sdk.sale import Sale
 from connectors.domain.connection import Health
@@ -31,6 +32,8 @@ class Wakeup(StrEnum):
     """Operations in doubt are to be looked up in their cards' history."""
     renew = "renew"
     """What tills' consents gave is to be renewed."""
+    loyalty = "loyalty"
+    """Events of 7stamp arrived, and are to take effect."""
     commands = "commands"
     """Commands left work to the running host."""
     journal = "journal"
@@ -62,4 +65,12 @@ class HealthChanged:
     reason: Message | None
 
 
-DomainEvent = SaleIngested | OperationSettled | HealthChanged
+@dataclass(frozen=True, slots=True)
+class LoyaltyEventReceived:
+    """7stamp told of something that happened to a card of a business."""
+
+    business_id: str
+    event: LoyaltyEvent
+
+
+DomainEvent = SaleIngested | OperationSettled | HealthChanged | LoyaltyEventReceived

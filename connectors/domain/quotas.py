@@ -28,5 +28,7 @@ class Quotas:
     """Bytes of those in all."""
     hooks_a_minute: int = 600
     """Proven hooks of one address."""
+    events_a_minute: int = 6000
+    """Proven events of 7stamp of one business: a campaign tells of every card at once."""
     hook_bytes_a_day: int = 256 * MIB
     """Bytes of all proven hooks of a business."""

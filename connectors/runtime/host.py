@@ -40,6 +40,9 @@ from connectors.sync.doubt_resolution import Timing
 from connectors.sync.hooks import HookReceiver
 from connectors.sync.identification import Identifier
 from connectors.sync.ingest import Ingestor
+from connectors.sync.loyalty_effects import LoyaltyEffects
+from connectors.sync.loyalty_hooks import LoyaltyReceiver
+from connectors.sync.loyalty_subscriptions import LoyaltySubscriber
 from connectors.sync.retention import Retention
 from connectors.sync.sampled_events import SampledEvents
 from connectors.sync.subscriptions import Subscriber
@@ -60,6 +63,8 @@ class _Senders(NamedTuple):
     sevenstamp: SevenStamp | None = None
     identifier: Identifier | None = None
     deliverer: Deliverer | None = None
+    loyalty: LoyaltyEffects | None = None
+    loyalty_subscriber: LoyaltySubscriber | None = None
 
 
 class Host:
@@ -90,7 +95,10 @@ class Host:
         vault = settings.vault()
         self.store = Store(settings.database_url, vault, clock=clock, inline=inline, quotas=settings.quotas)
         self.tills = Tills(self.plugins.classes, self.store, transport=till_transport)
-        self.sevenstamp, self.identifier, self.deliverer = self._senders(sevenstamp_transport)
+        self.plugin_calls = PluginCalls(self.store, self.plugins, self.words)
+        senders = self._senders(sevenstamp_transport)
+        self.sevenstamp, self.identifier, self.deliverer = senders.sevenstamp, senders.identifier, senders.deliverer
+        self.loyalty, self.loyalty_subscriber = senders.loyalty, senders.loyalty_subscriber
         self.runner = self._plugin_runner(direct=inline or not settings.plugin_workers)
         self.ingestor = Ingestor(self.store, self.plugins.stamps_for_sale)
         self.subscriber = Subscriber(self.store, self.tills, self._public_url)
@@ -98,13 +106,13 @@ class Host:
         self.reader = TillReader(self.store, self.tills, self.ingestor, accounts)
         self.security_events = SampledEvents(self.store)
         self.hooks = HookReceiver(self.store, self.tills, self.ingestor, self.runner, self.security_events)
+        self.loyalty_hooks = LoyaltyReceiver(self.store, self.security_events)
         self.retention = Retention(
             self.store, bodies_days=settings.keep_bodies_days, journal_days=settings.keep_journal_days
         )
         self.notices = Notices(self.store, self.words, settings.smtp_url, self._public_url)
         self.services = Services(self._service_context())
         self.commands = CommandClient(self.store, self.lock, self.services)
-        self.plugin_calls = PluginCalls(self.store, self.plugins, self.words)
         self.maintenance = self._maintenance()
         self._dispatcher = InProcess()
         self._scheduler: Scheduler | None = None
@@ -122,6 +130,8 @@ class Host:
             sevenstamp,
             Identifier(self.store, self.tills, sevenstamp),
             Deliverer(self.store, sevenstamp, timing),
+            LoyaltyEffects(self.store, self.tills, sevenstamp, self.plugin_calls.tell_of_loyalty_event),
+            LoyaltySubscriber(self.store, sevenstamp, self._public_url),
         )
 
     def _plugin_runner(self, *, direct: bool) -> PluginRunner:
@@ -149,6 +159,7 @@ class Host:
             deliverer=self.deliverer,
             hooks=self.hooks,
             subscriber=self.subscriber,
+            loyalty_subscriber=self.loyalty_subscriber,
             runner=self.runner,
             public_url=self._public_url,
             without_sevenstamp=self.settings.without_sevenstamp,
@@ -211,7 +222,7 @@ class Host:
         from connectors.runtime.scheduler import Scheduler
 
         self.take_over()
-        if self.identifier is None or self.deliverer is None:
+        if self.identifier is None or self.deliverer is None or self.loyalty is None or self.loyalty_subscriber is None:
             raise RuntimeError("without 7stamp nothing runs in the background: take_over refuses before")
         # before anything is sent: what is marked as on the wire now is from the last host, and in doubt
         await recover_unfinished(self.store)
@@ -221,6 +232,8 @@ class Host:
             self.reader,
             self.identifier,
             self.deliverer,
+            self.loyalty,
+            self.loyalty_subscriber,
             self._dispatcher,
             self.services.commands,
             self.maintenance.run,

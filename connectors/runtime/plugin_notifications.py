@@ -6,20 +6,25 @@ Owns which event calls which hook, and that nobody waits for plugins; `connector
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 
+from connector_sdk.loyalty import LoyaltyEvent
 from connector_sdk.messages import Catalogue, Message
 from connectors.domain.events import DomainEvent, HealthChanged, OperationSettled, SaleIngested, Wakeup
 from connectors.plugins import Plugins
 from connectors.store import connections
 from connectors.store.engine import Store
 
+# of loyalty events plugins are told from disk, by `sync.loyalty_effects`: they may be told again, and never lost
 _HOOK_OF: Mapping[type[DomainEvent], str] = {
     SaleIngested: "sale_ingested",
     OperationSettled: "operation_settled",
     HealthChanged: "connection_health_changed",
 }
+
+
+_LOYALTY_SECONDS = 10.0
 
 
 class PluginCalls:
@@ -34,11 +39,19 @@ class PluginCalls:
     def on_commit(self, _wakeups: set[Wakeup], events: Sequence[DomainEvent]) -> None:
         """Begin to tell plugins of a commit's events; a listener of the store."""
         # most installations have no such plugin: no task is made for events that nobody hears
-        heard = [event for event in events if self._plugins.has_hook(_HOOK_OF[type(event)])]
+        heard = [event for event in events if self._is_heard(event)]
         if heard:
             task = asyncio.get_running_loop().create_task(self._call_hooks(heard))
             self._tasks.add(task)  # the event loop itself holds tasks only weakly
             task.add_done_callback(self._tasks.discard)
+
+    async def tell_of_loyalty_event(self, event: LoyaltyEvent, but_not: Collection[str]) -> Mapping[str, bool]:
+        """Tell plugins of an event, but those of these names; map each one's name to whether it took it."""
+        return await self._plugins.call_within("loyalty_event", _LOYALTY_SECONDS, but_not, event=event)
+
+    def _is_heard(self, event: DomainEvent) -> bool:
+        hook = _HOOK_OF.get(type(event))
+        return hook is not None and self._plugins.has_hook(hook)
 
     async def wait(self) -> None:
         """Wait until plugins have been told of everything so far, and of what they caused by that."""

@@ -25,11 +25,13 @@ from connectors.store.host_commands import HostCommand
 from connectors.store.inbox.hints import DueHint
 from connectors.sync.delivery import Deliverer
 from connectors.sync.identification import Identifier
+from connectors.sync.loyalty_effects import LoyaltyEffects
+from connectors.sync.loyalty_subscriptions import LoyaltySubscriber
 from connectors.sync.till_reader import TillReader
 
 log = logging.getLogger(__name__)
 
-_TICK_SECONDS, _MAINTENANCE_SECONDS = 1, 60
+_TICK_SECONDS, _MAINTENANCE_SECONDS, _SUBSCRIPTIONS_SECONDS = 1, 60, 60
 _READS_AT_ONCE = 100
 _HINTS_AT_ONCE = 200
 _RENEWALS_AT_ONCE = 20
@@ -57,6 +59,8 @@ class Scheduler:
         reader: TillReader,
         identifier: Identifier,
         deliverer: Deliverer,
+        loyalty: LoyaltyEffects,
+        loyalty_subscriber: LoyaltySubscriber,
         dispatcher: Dispatcher,
         commands: CommandRunner,
         maintenance: Work,
@@ -65,6 +69,8 @@ class Scheduler:
         self._reader = reader
         self._identifier = identifier
         self._deliverer = deliverer
+        self._loyalty = loyalty
+        self._loyalty_subscriber = loyalty_subscriber
         self._dispatcher = dispatcher
         self._commands = commands
         self._maintenance = maintenance
@@ -76,16 +82,20 @@ class Scheduler:
         # due while the task looks is not missed, although submitting it again under the same name does nothing.
         self._hints_due = False
         self._identify_due = False
+        self._loyalty_due = False
+        self._telling_due = False
         self._hints_under_way: Counter[str] = Counter()
 
     def start(self) -> None:
         """Begin to hand over work, first what became due while no host ran."""
         self._store.listeners.append(self._wake)
         self._scheduler.add_job(self.tick, "interval", seconds=_TICK_SECONDS, id="tick")
+        self._scheduler.add_job(self._subscribe, "interval", seconds=_SUBSCRIPTIONS_SECONDS, id="subscriptions")
         self._scheduler.add_job(self._run_maintenance, "interval", seconds=_MAINTENANCE_SECONDS, id="maintenance")
         self._scheduler.start()
         # without waiting for the first tick
-        self._wake({Wakeup.poll, Wakeup.hints, Wakeup.identify, Wakeup.deliver})
+        self._wake({Wakeup.poll, Wakeup.hints, Wakeup.identify, Wakeup.deliver, Wakeup.loyalty})
+        self._subscribe()
 
     def stop(self) -> None:
         """Hand over nothing more; what was handed over goes on."""
@@ -114,6 +124,11 @@ class Scheduler:
         if Wakeup.identify in wakeups:
             self._identify_due = True
             self._submit("identify", self._identify)
+        if Wakeup.loyalty in wakeups:
+            self._loyalty_due = self._telling_due = True
+            self._submit("loyalty effects", self._take_effect)
+            # apart: a connector that hangs must not keep events from taking effect
+            self._submit("loyalty telling", self._tell)
         if Wakeup.poll in wakeups:
             self._submit("claim polls", self._claim_reads)
 
@@ -191,6 +206,24 @@ class Scheduler:
         while self._identify_due:
             self._identify_due = False
             self._identify_due = bool(await self._identifier.round()) or self._identify_due
+
+    async def _take_effect(self) -> None:
+        """Let events of 7stamp take effect until none is due, and none arrived meanwhile."""
+        self._loyalty_due = True
+        while self._loyalty_due:
+            self._loyalty_due = False
+            self._loyalty_due = bool(await self._loyalty.round()) or self._loyalty_due
+
+    async def _tell(self) -> None:
+        """Tell connectors and plugins of events until none is due, and none took effect meanwhile."""
+        self._telling_due = True
+        while self._telling_due:
+            self._telling_due = False
+            self._telling_due = bool(await self._loyalty.tell_round()) or self._telling_due
+
+    def _subscribe(self) -> None:
+        """Have 7stamp post the events of every business here, where it is to be told that."""
+        self._submit("subscriptions", self._loyalty_subscriber.round)
 
     async def _resolve(self) -> None:
         await self._deliverer.resolve()

@@ -297,11 +297,14 @@ class ConnectionService:
     async def remove(self, connection_id: str) -> None:
         """Remove a connection; its receipts, operations and journal stay. Raises `NotFound`.
 
-        The till is told first: to post no more, and that its consent is not used any more.
+        The till is told first: to post no more, and that its consent is not used any more. So is 7stamp, where this is
+        a business's last connection.
         """
         connection = await self._context.connection(connection_id)
         await self._context.subscriber.unsubscribe(connection)
         await self._revoke_unused(connection)
+        if self._context.loyalty_subscriber is not None:
+            await self._context.loyalty_subscriber.unsubscribe(connection_id)
         await self._context.write(lambda tx: lifecycle.remove(tx, connection_id))
 
     async def set_alert_email(self, connection_id: str, email: str, language: str) -> None:

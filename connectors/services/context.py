@@ -26,6 +26,7 @@ from connectors.store.engine import Store, Transaction
 from connectors.sync.delivery import Deliverer
 from connectors.sync.hooks import HookReceiver
 from connectors.sync.identification import Identifier
+from connectors.sync.loyalty_subscriptions import LoyaltySubscriber
 from connectors.sync.operator_settings import app_settings
 from connectors.sync.subscriptions import Subscriber
 from connectors.sync.till_reader import TillReader
@@ -58,6 +59,7 @@ class ServiceContext:
     deliverer: Deliverer | None
     hooks: HookReceiver
     subscriber: Subscriber
+    loyalty_subscriber: LoyaltySubscriber | None
     runner: PluginRunner
     public_url: Callable[[], str]
     """Asked each time: where the host is reached is known for good only once it listens."""

@@ -92,6 +92,8 @@ class OnboardingService:
         )
         connection = await self._store(new, chosen, options.sample)
         await self._context.subscriber.subscribe(connection)
+        if self._context.loyalty_subscriber is not None:
+            await self._context.loyalty_subscriber.subscribe(connection.business_id, connection.id)
         return connection
 
     async def _store(self, new: NewConnection, rule: StampRule, sample: HookRequest | None) -> Connection:

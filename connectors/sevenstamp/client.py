@@ -6,7 +6,7 @@ Owns what each answer means (by the OpenAPI file beside it); when to try again i
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 from urllib.parse import quote
@@ -15,7 +15,7 @@ import httpx
 from pydantic import TypeAdapter, ValidationError
 
 from connector_sdk.http import Reply, never_sent, production_transport, retry_after, send
-from connectors.sevenstamp.models import Card, HistoryEvent, Me, Voucher
+from connectors.sevenstamp.models import Card, HistoryEvent, Me, Voucher, Webhook
 
 JsonObject = Mapping[str, object]
 """A JSON object of an answer, its members not looked at yet."""
@@ -100,6 +100,7 @@ _CARD = TypeAdapter(Card)
 _CARDS = TypeAdapter(list[Card])
 _EVENTS = TypeAdapter(list[HistoryEvent])
 _VOUCHER = TypeAdapter(Voucher)
+_WEBHOOK = TypeAdapter(Webhook)
 
 
 class SevenStamp:
@@ -172,13 +173,7 @@ class SevenStampClient:
     async def issue_card(self, *, phone: str | None = None, email: str | None = None) -> Card:
         """Issue a card; the same customer again gets the same card, so this may be repeated freely."""
         name = {"phone": phone} if phone else {"email": email}
-        try:
-            response = await self._service.exchange(
-                "POST", "/v1/cards", headers=self._json_headers, content=json.dumps(name).encode()
-            )
-        except _TRANSPORT_ERRORS as error:
-            raise _unavailable(error) from None
-        return _parse(response, _CARD)
+        return await self._change("POST", "/v1/cards", _CARD, name)
 
     async def history(self, card_id: str, code: str) -> list[HistoryEvent]:
         """Read what a card's history has for an operation's code."""
@@ -187,6 +182,18 @@ class SevenStampClient:
     async def voucher(self, redeem_code: str) -> Voucher:
         """Read a voucher's state. Raises `Refused` (`voucher_not_found`) too."""
         return await self._read(f"/v1/vouchers/{_segment(redeem_code)}", _VOUCHER)
+
+    async def subscribe(self, url: str, events: Sequence[str], secret: str) -> Webhook:
+        """Have events of the business posted to an address, signed with `secret` (`whsec_…`).
+
+        The same address again is the same subscription, with these events and this secret from now on. Raises
+        `Refused` (`invalid`) for an address that 7stamp does not post to.
+        """
+        return await self._change("POST", "/v1/webhooks", _WEBHOOK, {"url": url, "events": events, "secret": secret})
+
+    async def unsubscribe(self, webhook_id: str) -> None:
+        """End a subscription. Raises `Refused` (`not_found`) where there is none."""
+        await self._change("DELETE", f"/v1/webhooks/{_segment(webhook_id)}", _WEBHOOK)
 
     async def write(self, path: str, body: str, key: str, deadline: float) -> Outcome:
         """Send the exact `body` under an idempotency key, the whole call within `deadline` seconds.
@@ -206,6 +213,18 @@ class SevenStampClient:
     @property
     def _json_headers(self) -> Mapping[str, str]:
         return {**self._headers, "Content-Type": "application/json"}
+
+    async def _change(
+        self, method: str, path: str, shape: TypeAdapter[T], body: Mapping[str, object] | None = None
+    ) -> T:
+        """Make a change that may be repeated freely, and parse its answer."""
+        content = json.dumps(body).encode() if body is not None else None
+        headers = self._json_headers if content is not None else self._headers
+        try:
+            response = await self._service.exchange(method, path, headers=headers, content=content)
+        except _TRANSPORT_ERRORS as error:
+            raise _unavailable(error) from None
+        return _parse(response, shape)
 
     async def _read(
         self,

@@ -82,3 +82,11 @@ class Voucher(_Answer):
     redeem_code: str
     status: str
     redeemed_by_code: str | None = None
+
+
+class Webhook(_Answer):
+    """A subscription to events of a business; the secret that signs its deliveries is never shown again."""
+
+    id: str
+    url: str
+    events: tuple[str, ...]

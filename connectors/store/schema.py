@@ -121,6 +121,24 @@ Index("ix_connection_business", connection_table.c.business_id)
 Index("ix_connection_key", connection_table.c.key_hash)
 Index("ix_connection_former_hook", connection_table.c.former_hook_token_hash)
 
+# Where 7stamp posts a business's events, and what proves them; `origin` is the host's address that it was told.
+# Written by `connections.loyalty_sources`.
+loyalty_source_table = Table(
+    "loyalty_source",
+    metadata,
+    Column("business_id", Text, ForeignKey("business.id"), primary_key=True),
+    Column("token", Text, nullable=False, info=_ENCRYPTED),
+    Column("token_hash", Text, nullable=False, unique=True),
+    Column("secret", Text, nullable=False, info=_ENCRYPTED),
+    Column("former_secret", Text, info=_ENCRYPTED),
+    Column("former_until", BigInteger, nullable=False, server_default="0"),
+    Column("webhook_id", Text),
+    Column("origin", Text),
+    Column("next_at", BigInteger, nullable=False),
+    Column("failures", Integer, nullable=False, server_default="0"),
+    Column("last_event_at", BigInteger),
+)
+
 # What connectors note of tills that cannot be asked: values by key, of one business's till account, and bounded.
 # Written by `connections.till_index`.
 till_index_table = Table(
@@ -338,6 +356,7 @@ identify_table = Table(
     Column("attempts", Integer, nullable=False),
     Column("expires_at", BigInteger),
     Column("created_at", BigInteger, nullable=False, server_default="0"),
+    Column("woken_at", BigInteger),
 )
 Index("ix_identify_due", identify_table.c.next_at)
 
@@ -351,6 +370,8 @@ known_card_table = Table(
     Column("card_hint", Text, nullable=False),
     Column("learned_at", BigInteger, nullable=False),
 )
+
+Index("ix_known_card_card", known_card_table.c.business_id, known_card_table.c.card_id)
 
 # The names (as hashes) by which a customer's receipts are searched. Written by `ledger.cards`.
 customer_name_table = Table(
@@ -379,6 +400,19 @@ forgotten_table = Table(
     Column("name_hash", Text, primary_key=True),
     Column("at", BigInteger, nullable=False),
 )
+
+# What 7stamp said of vouchers last, by a hash of their redeem codes. Written by `ledger.voucher_states`.
+voucher_state_table = Table(
+    "voucher_state",
+    metadata,
+    Column("business_id", Text, primary_key=True),
+    Column("code_hash", Text, primary_key=True),
+    Column("status", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("redeemed_via", Text),
+    Column("by_code", Text),
+)
+Index("ix_voucher_state_at", voucher_state_table.c.at)
 
 # Receipts to read again; `generation` goes up with every hook that names one. Written by `inbox.hints`.
 hint_table = Table(
@@ -411,6 +445,35 @@ kept_table = Table(
 )
 Index("ix_kept_connection", kept_table.c.connection_id, kept_table.c.at)
 Index("ix_kept_content", kept_table.c.content)
+
+# What 7stamp told of cards, each event once; `stage` says how far it has come, `told` (a JSON list) who has heard.
+# Written by `inbox.loyalty_events`.
+loyalty_event_table = Table(
+    "loyalty_event",
+    metadata,
+    Column("seq", Sequence, primary_key=True, autoincrement=True),
+    Column("business_id", Text, nullable=False),
+    Column("event_id", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("received_at", BigInteger, nullable=False),
+    Column("card_id", Text),
+    Column("content", Text, nullable=False, info=_ENCRYPTED),
+    Column("stage", Text, nullable=False),
+    Column("next_at", BigInteger, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("told", Text, nullable=False),
+    UniqueConstraint("business_id", "event_id"),
+)
+for _stage in ("arrived", "settled"):
+    Index(
+        f"ix_loyalty_event_{_stage}",
+        loyalty_event_table.c.next_at,
+        sqlite_where=text(f"stage = '{_stage}'"),
+        postgresql_where=text(f"stage = '{_stage}'"),
+    )
+Index("ix_loyalty_event_business", loyalty_event_table.c.business_id, loyalty_event_table.c.seq)
+Index("ix_loyalty_event_received", loyalty_event_table.c.received_at)
 
 # Bodies that could not be read, each once. Written by `inbox.unreadable`.
 kept_body_table = Table(

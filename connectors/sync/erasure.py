@@ -51,6 +51,8 @@ async def _erase_inbox(store: Store, person: Person) -> None:
         await store.write(partial(inbox.unreadable.delete_bodies, ids=part))
     for part in in_parts(person.requests, READ_AT_ONCE):
         await store.write(partial(inbox.captured.delete, ids=part))
+    for events in in_parts(person.events, READ_AT_ONCE):
+        await store.write(partial(inbox.loyalty_events.delete, seqs=events))
     for draft in person.drafts:
         await store.write(partial(connections.drafts.delete, draft_id=draft.id, owner=draft.owner))
 

@@ -37,18 +37,19 @@ class _DayUse:
 
 
 class HookRates:
-    """Counts hooks by address, and their bytes by business and day (UTC)."""
+    """Counts hooks by address, of which each may send so many `a_minute`, and their bytes by business and day (UTC)."""
 
-    def __init__(self, quotas: Quotas, now: Callable[[], int]) -> None:
+    def __init__(self, quotas: Quotas, now: Callable[[], int], a_minute: int | None = None) -> None:
         self._quotas = quotas
         self._now = now
+        self._a_minute = a_minute or quotas.hooks_a_minute
         self._allowances: OrderedDict[str, _Allowance] = OrderedDict()
         self._day_uses: OrderedDict[str, _DayUse] = OrderedDict()
 
     def wait(self, address: str, business_id: str | None = None) -> int:
         """Return after how many seconds the next hook of an address is taken; 0 where it is taken now."""
         missing = 1 - self._refill(address).left
-        seconds = math.ceil(missing * 60 / self._quotas.hooks_a_minute)
+        seconds = math.ceil(missing * 60 / self._a_minute)
         if self._used_today(business_id or "") >= self._quotas.hook_bytes_a_day:
             seconds = max(seconds, (DAY - self._now() % DAY) // SECOND + 1)
         return min(max(0, seconds), _LONGEST_WAIT)
@@ -70,7 +71,7 @@ class HookRates:
 
     def _refill(self, address: str) -> _Allowance:
         """Return the allowance of an address as of now: what a minute allows comes back evenly over the minute."""
-        now, most = self._now(), self._quotas.hooks_a_minute
+        now, most = self._now(), self._a_minute
         allowance = self._allowances.setdefault(address, _Allowance(most, now))
         self._allowances.move_to_end(address)
         if len(self._allowances) > _MOST_REMEMBERED:

@@ -222,7 +222,7 @@ def _conclude(tx: Transaction, connection: Connection, search: CardSearch, answe
     batch.flush()
     at = tx.now + _PAUSES[min(search.attempts, len(_PAUSES) - 1)] * SECOND
     for sale_id, hold in holds.items():
-        ledger.card_searches.wait_for_card(tx, sale_id, search.customer_hash, at, hold)
+        ledger.card_searches.wait_for_card(tx, search, sale_id, at, hold)
     if search.sale_id not in batch.rows or batch.rows[search.sale_id].customer_hash != search.customer_hash:
         ledger.card_searches.delete(tx, search.sale_id, search.customer_hash)
     tx.wakeups.add(Wakeup.identify)

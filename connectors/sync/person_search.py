@@ -42,6 +42,8 @@ class Counts:
     """What was known of them for look-up: names, cards, what tills told, searches that wait."""
     requests: int = 0
     """Requests with their names: those that could not be read, and samples for teaching."""
+    events: int = 0
+    """Events of 7stamp about them or their card."""
     drafts: int = 0
     """Half-made connections with their names in a sample."""
     journal_lines: int = 0
@@ -81,6 +83,8 @@ class Person:
     bodies: tuple[str, ...]
     requests: tuple[str, ...]
     drafts: tuple[OwnedDraft, ...]
+    events: tuple[int, ...]
+    """The sequence numbers of 7stamp's events about them."""
 
     @property
     def customers(self) -> Customers:
@@ -104,6 +108,7 @@ class Person:
             or set(self.bodies) - set(earlier.bodies)
             or set(self.requests) - set(earlier.requests)
             or set(self.drafts) - set(earlier.drafts)
+            or set(self.events) - set(earlier.events)
         )
 
 
@@ -140,6 +145,7 @@ async def find_person(
         bodies=in_inbox.bodies,
         requests=in_inbox.requests,
         drafts=in_inbox.drafts,
+        events=await _matching_events(store, business.id, names, identity.card_ids),
     )
     return FoundPerson(person, await _count(store, person, customers.snapshots_of(identity)))
 
@@ -372,6 +378,22 @@ async def _matching_requests(store: Store, matchers: Mapping[str, PersonMatcher]
     return tuple(await _match_all(store, match))
 
 
+async def _matching_events(
+    store: Store, business_id: str, names: frozenset[Reference], card_ids: Collection[str]
+) -> tuple[int, ...]:
+    """List the events of 7stamp that are about one of these cards, or name the person."""
+    matcher, seqs = PersonMatcher(names), list[int]()
+    after, is_last = 0, False
+    while not is_last:
+        events = await store.read(
+            partial(inbox.loyalty_events.texts_after, business_id=business_id, after=after, limit=READ_AT_ONCE)
+        )
+        is_last = len(events) < READ_AT_ONCE
+        after = events[-1].seq if events else after
+        seqs += [event.seq for event in events if event.card_id in card_ids or matcher.matches(event.text)]
+    return tuple(seqs)
+
+
 async def _match_all(store: Store, match: Callable[[Transaction, str], _Matches]) -> list[str]:
     """Go through a table by ids, a reading after another, and return all ids that match."""
     # not in one transaction: what is in the clear at one time stays bounded, and nobody waits for a long read
@@ -432,6 +454,7 @@ async def _count(store: Store, person: Person, snapshots: int) -> Counts:
         snapshots=snapshots,
         known=await store.read(lambda tx: ledger.cards.count_rows(tx, person.customers)),
         requests=len(person.bodies) + len(person.requests),
+        events=len(person.events),
         drafts=len(person.drafts),
         journal_lines=len(await journal_lines_of(store, person)),
         operations_ended=waiting,

@@ -12,12 +12,16 @@ from dataclasses import dataclass
 from connectors.domain.clock import DAY
 from connectors.store import inbox, ledger
 from connectors.store.engine import Store, Transaction
+from connectors.store.inbox.loyalty_events import Stage
 
 ROWS_AT_ONCE = 500
 SALES_AT_ONCE = 100
 """Each is read, stripped of its customer and encrypted anew: as long as some five rows that are only deleted."""
 TURNS = 50
 """Transactions of a kind in one round; what is left waits for the next."""
+
+UNKNOWN_EVENTS_FOR = 7 * DAY
+"""Events of cards that the ledger does not know are kept so long: somebody may ask about them."""
 
 _Sweep = Callable[[Transaction], int]
 """Deletes a bounded number of rows, and returns how many."""
@@ -32,6 +36,7 @@ class SweptRows:
     sales: int
     customers: int
     samples: int
+    events: int
     unfinished: bool
 
 
@@ -43,8 +48,12 @@ class _Deleted:
     is_unfinished: bool
 
 
+def _sweep_events(tx: Transaction, before: int, *stages: Stage) -> int:
+    return inbox.loyalty_events.sweep(tx, before, ROWS_AT_ONCE, stages)
+
+
 class Retention:
-    """Deletes bodies that could not be read, lines of the journal, customers of old sales, and old samples."""
+    """Deletes bodies that could not be read, lines of the journal, customers of old sales, old samples and events."""
 
     def __init__(self, store: Store, *, bodies_days: int, journal_days: int) -> None:
         self._store = store
@@ -60,13 +69,19 @@ class Retention:
         sales = await self._sweep(lambda tx: ledger.retention.sweep_sales(tx, journal_since, SALES_AT_ONCE))
         customers = await self._sweep(lambda tx: ledger.cards.sweep(tx, journal_since, ROWS_AT_ONCE))
         samples = await self._sweep(lambda tx: inbox.captured.sweep_samples(tx, journal_since, ROWS_AT_ONCE))
+        events = [
+            await self._sweep(lambda tx: _sweep_events(tx, now - UNKNOWN_EVENTS_FOR, Stage.unknown)),
+            await self._sweep(lambda tx: _sweep_events(tx, bodies_since, Stage.done, Stage.unreadable)),
+            await self._sweep(lambda tx: ledger.voucher_states.sweep(tx, journal_since, ROWS_AT_ONCE)),
+        ]
         return SweptRows(
             bodies=bodies.number,
             lines=lines.number,
             sales=sales.number,
             customers=customers.number,
             samples=samples.number,
-            unfinished=any(kind.is_unfinished for kind in (bodies, lines, sales, customers, samples)),
+            events=sum(kind.number for kind in events),
+            unfinished=any(kind.is_unfinished for kind in (bodies, lines, sales, customers, samples, *events)),
         )
 
     async def _sweep(self, sweep: _Sweep) -> _Deleted:

@@ -45,7 +45,7 @@ def application(host: Host) -> FastAPI:
 
 
 def _add_hooks(app: FastAPI, host: Host) -> None:
-    """Add the addresses that tills post to: one for all accounts of a connector, and one for each connection."""
+    """Add where tills post (one address for all accounts, and one for each connection), and where 7stamp does."""
 
     @app.api_route("/hooks/tills/{connector}", methods=_METHODS)
     async def connector_hook(connector: str, request: Request) -> Response:
@@ -56,6 +56,11 @@ def _add_hooks(app: FastAPI, host: Host) -> None:
     async def connection_hook(connector: str, token: str, request: Request) -> Response:
         hook = await _hook(request, host.public_url)
         return _response(await host.hooks.for_connection(connector, token, hook) if hook else _TOO_LARGE)
+
+    @app.post("/hooks/7stamp/{token}")
+    async def loyalty_hook(token: str, request: Request) -> Response:
+        hook = await _hook(request, host.public_url)
+        return _response(await host.loyalty_hooks.take(token, hook) if hook else _TOO_LARGE)
 
 
 def _add_probes(app: FastAPI, host: Host) -> None:

@@ -106,7 +106,7 @@ def test_a_customer_is_forgotten_while_the_host_runs(tmp_path: Path) -> None:
             would = forget("--phone", ANNA, "--dry-run")
             assert would["dry_run"]
             assert set(would["total"]) == {
-                "receipts", "snapshots", "known", "requests", "drafts", "journal_lines", "operations_ended",
+                "receipts", "snapshots", "known", "requests", "events", "drafts", "journal_lines", "operations_ended",
                 "being_sent",
             }  # fmt: skip
             assert would["total"]["receipts"] == 2

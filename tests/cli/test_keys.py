@@ -42,7 +42,7 @@ def test_the_key_file_is_changed_while_a_host_runs_and_without_one(tmp_path: Pat
             assert done.returncode == 0, done.stderr
             result = json.loads(done.stdout)
             second = _key(tmp_path)
-            assert result == {"key": second, "encrypted": 3, "unreadable": 0, "former_keys": "removed"}
+            assert result == {"key": second, "encrypted": 5, "unreadable": 0, "former_keys": "removed"}
             assert first != second
             assert invoke(["connection", "list"], env).returncode == 0
         said = invoke(["keys", "rotate"], env)

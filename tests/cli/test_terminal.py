@@ -147,6 +147,7 @@ def test_no_command_lets_a_title_a_receipt_or_a_place_steer_the_terminal(termina
         (("replan",), [one, "--since", "2026-01-01", "--dry-run"]),
         (("journal",), [one]),
         (("unread",), [one]),
+        (("events",), [one]),
         (("unread",), [one, "--try-again"]),
         (("forget",), ["--phone", "+34600111222", "--dry-run"]),
         (("forget",), ["--phone", EVIL, "--dry-run"]),

@@ -16,11 +16,15 @@ from pydantic import ValidationError
 from typer.core import TyperGroup
 from typer.testing import CliRunner
 
+from connector_sdk.loyalty import StampAdded
 from connector_sdk.rule import Multiplier, StampRule
 from connectors.cli.main import app
 from connectors.cli.servers import serving
 from connectors.plugins import Plugins
+from connectors.runtime.host import Host
+from connectors.settings import Settings
 from connectors.sevenstamp.sandbox import Sandbox
+from connectors.store import inbox
 from poster_connector.sandbox import PosterSandbox
 from tools.command_outputs import OUTPUTS, Output, Rule, RuleWindow, SyncResult
 from tools.command_reference import MEANINGS, PAGE, load_root, render_page, shape_title, shapes, walk_commands
@@ -183,7 +187,8 @@ def _run_connection_commands(runner: JsonRunner, poster: PosterSandbox) -> None:
     runner.run("sync", connection)
     poster.account.refund(first)
     runner.run("sync", connection)
-    for listing in ("operations list", "journal", "unread"):
+    asyncio.run(_keep_event())
+    for listing in ("operations list", "journal", "unread", "events"):
         assert runner.run(listing, connection), listing
     runner.run("unread", connection, when="--try-again")
     runner.run("backfill", connection, *since, when="--dry-run")
@@ -194,6 +199,15 @@ def _run_connection_commands(runner: JsonRunner, poster: PosterSandbox) -> None:
     runner.run("connection show", connection)
     runner.run("connection list")
     runner.run("forget", "--phone", PHONE, "--yes")
+
+
+async def _keep_event() -> None:
+    """Keep an event of 7stamp, as a host that runs would: no host runs beside these commands."""
+    async with Host(Settings()) as host:
+        (connection,) = await host.services.connections.list_all()
+        event = StampAdded(id="msg_1", at=datetime.now(UTC), business_id=connection.business_id)
+        new = inbox.loyalty_events.NewEvent(connection.business_id, event.id, event, b"")
+        await host.store.write(lambda tx: inbox.loyalty_events.keep(tx, [new]))
 
 
 def _renew_an_address(runner: JsonRunner) -> None:

@@ -18,6 +18,7 @@ from connectors.sevenstamp.client import (
     redeem_path,
     stamps_path,
 )
+from connectors.sevenstamp.events import EVENTS
 from connectors.sevenstamp.sandbox import Faults, Sandbox
 from tests.model import InProcessTransport
 from tests.sevenstamp.contract import SPEC, Contract
@@ -84,6 +85,23 @@ async def test_everything_in_the_contract_is_spoken_and_answered_as_it_says(
         assert (await plain.get("/v1/vouchers", params={"code": "v:1"}, headers=bearer)).is_success
         assert (await plain.get(f"/v1/cards/{card.id}", headers=bearer)).is_success
         assert (await plain.get("/v1/cards", params={"phone": "x"}, headers=bearer)).status_code == 422
+    secret = "whsec_" + "A" * 44
+    webhook = await client.subscribe("https://host.test/hooks/7stamp/x", EVENTS, secret)
+    assert await client.subscribe("https://host.test/hooks/7stamp/x", ["card_issued"], secret) == webhook.model_copy(
+        update={"events": ("card_issued",)}
+    )
+    async with httpx.AsyncClient(transport=contract, base_url="http://7stamp") as plain:
+        listed = (await plain.get("/v1/webhooks", headers=bearer)).json()
+        assert [(subscription["id"], "secret" in subscription) for subscription in listed] == [(webhook.id, False)]
+        others = {"Authorization": "Bearer 7loc_sc_two"}
+        assert (await plain.get("/v1/webhooks", headers=others)).json() == []
+        assert (await plain.delete(f"/v1/webhooks/{webhook.id}", headers=others)).status_code == 404
+    with pytest.raises(Refused):
+        await client.subscribe("ftp://host.test", EVENTS, secret)
+    await client.unsubscribe(webhook.id)
+    with pytest.raises(Refused):
+        await client.unsubscribe(webhook.id)
+
     sandbox.state.allowed = 0
     limited = await client.write(stamps_path(card.id), body(6), "k9", 5)
     assert isinstance(limited, Refused)

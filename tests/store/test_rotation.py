@@ -70,6 +70,10 @@ async def _fill(installation: Installation) -> None:
     await store.write(lambda tx: lifecycle.authorise(tx, connection_id, grant, None))
     subscription = Subscription("https://host.test/hooks/tills/poster/x", SecretStr("the till's key"))
     await store.write(lambda tx: connections.subscriptions.record(tx, connection_id, subscription))
+    business = installation.connection.business_id
+    await store.write(lambda tx: connections.loyalty_sources.renew_secret(tx, business))
+    event = inbox.loyalty_events.NewEvent(business, "msg_1", None, b"no event")
+    await store.write(lambda tx: inbox.loyalty_events.keep(tx, [event]))
     await store.write(lambda tx: access.sessions.make_link(tx, OPERATOR))
     session = await store.write(
         lambda tx: access.sessions.begin(tx, OPERATOR, device="x", remembered=False, lives=2**40)

@@ -18,9 +18,11 @@ from urllib.parse import parse_qsl, unquote
 
 from starlette.types import Receive, Scope, Send
 
+from connectors.sevenstamp.events import EVENTS
 from connectors.sevenstamp.sandbox.endpoints import Answer, Call, Endpoints, Refusal
 from connectors.sevenstamp.sandbox.faults import SETTLE_MS, Faults
 from connectors.sevenstamp.sandbox.state import JsonObject, State
+from connectors.sevenstamp.sandbox.webhooks import Webhooks
 
 _KEY_PREFIX = "7loc_sc_"
 _LOGIN_SEPARATOR = "--"
@@ -54,14 +56,17 @@ class Sandbox:
         self.faults = Faults()
         self.revoked: set[str] = set()
         """Keys that are refused."""
-        self._endpoints = Endpoints(self.state, now or _system_seconds, self._history_lag)
         self._random = random.Random()  # noqa: S311 - faults, not secrets
+        clock = now or _system_seconds
+        # chance of its own: how webhooks are shuffled must not change which faults a seed gives
+        self.webhooks = Webhooks(self.state, lambda: self.faults, clock, random.Random(1))  # noqa: S311
+        self._endpoints = Endpoints(self.state, self.webhooks, clock, self._history_lag)
         self._late_writes: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or the server's start and end."""
         if scope["type"] == "lifespan":
-            await _lifespan(receive, send)
+            await self._lifespan(receive, send)
             return
         body = await _read_body(receive)
         # without a server under it (a test's transport), the cut goes up to whoever called
@@ -72,6 +77,15 @@ class Sandbox:
                 return
             raise
         await _send_answer(answer, send)
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        """Deliver webhooks from the server's start to its end."""
+        await receive()
+        self.webhooks.start()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self.webhooks.stop()
+        await send({"type": "lifespan.shutdown.complete"})
 
     async def _answer(self, scope: Scope, body: bytes) -> Answer:
         try:
@@ -187,6 +201,8 @@ class Sandbox:
                 self._set_plan(_parse_body(body))
             case ("POST", "/_sandbox/keys"):
                 self._set_revoked(_parse_body(body))
+            case ("POST", "/_sandbox/events"):
+                return {"ok": True, "ids": self._emit(_parse_body(body))}
             case _:
                 raise Refusal(404, "not_found")
         return {"ok": True}
@@ -204,6 +220,22 @@ class Sandbox:
         if not isinstance(allowed, int | None):
             raise Refusal(422, "invalid", detail="allowed: a whole number, or null for no limit")
         self.state.allowed = allowed
+
+    def _emit(self, values: JsonObject) -> list[str]:
+        """Post an event of a card (`card_id`) to its business: for what no call of ours causes, such as a birthday."""
+        card = self.state.cards.get(str(values.get("card_id")))
+        event = values.get("event")
+        if card is None or event not in EVENTS:
+            raise Refusal(422, "invalid", detail="card_id: a card that there is; event: one of the thirteen")
+        language = values.get("language", self.webhooks.language)
+        if language not in ("en", "ms"):
+            raise Refusal(422, "invalid", detail="language: en or ms")
+        further = values.get("further", {})
+        if not isinstance(further, dict):
+            raise Refusal(422, "invalid", detail="further: an object")
+        self.webhooks.language = language
+        facts = {**self.webhooks.card_facts(card), "location_id": "loc_1", **further, "event": event}
+        return [self.webhooks.emit(card.business, facts)]
 
     def _set_revoked(self, values: JsonObject) -> None:
         key = str(values.get("key"))
@@ -252,14 +284,6 @@ async def _send_answer(answer: Answer, send: Send) -> None:
     ]
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": content})
-
-
-async def _lifespan(receive: Receive, send: Send) -> None:
-    while True:
-        message = await receive()
-        await send({"type": f"{message['type']}.complete"})
-        if message["type"] == "lifespan.shutdown":
-            return
 
 
 async def _read_body(receive: Receive) -> bytes:

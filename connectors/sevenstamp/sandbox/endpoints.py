@@ -14,8 +14,10 @@ from typing import TypedDict
 
 import phonenumbers
 
+from connectors.sevenstamp.events import EVENTS
 from connectors.sevenstamp.sandbox.changes import (
     CardIssued,
+    Change,
     StampsAdded,
     StampsReversed,
     Voucher,
@@ -23,6 +25,7 @@ from connectors.sevenstamp.sandbox.changes import (
     VoucherRedeemed,
 )
 from connectors.sevenstamp.sandbox.state import Card, HistoryEvent, JsonObject, State
+from connectors.sevenstamp.sandbox.webhooks import Webhooks
 
 _MOST_STAMPS = 10_000
 _LONGEST_TEXT = 400
@@ -90,8 +93,11 @@ class Endpoints:
     caller gave up, how many milliseconds it stays out of the card's history.
     """
 
-    def __init__(self, state: State, now: Callable[[], float], history_lag: Callable[[float], float]) -> None:
+    def __init__(
+        self, state: State, webhooks: Webhooks, now: Callable[[], float], history_lag: Callable[[float], float]
+    ) -> None:
         self._state = state
+        self._webhooks = webhooks
         self._now = now
         self._history_lag = history_lag
 
@@ -105,6 +111,12 @@ class Endpoints:
                 return self._find_for_cards(method, rest)
             case (_, "v1", "vouchers", *rest):
                 return self._find_for_vouchers(method, rest)
+            case ("GET", "v1", "webhooks"):
+                return self.list_webhooks
+            case ("POST", "v1", "webhooks"):
+                return self.subscribe
+            case ("DELETE", "v1", "webhooks", _):
+                return self.unsubscribe
         raise Refusal(404, "not_found")
 
     def _find_for_cards(self, method: str, rest: list[str]) -> Handler:
@@ -194,7 +206,7 @@ class Endpoints:
             phone=name if phone else None,
             email=None if phone else name,
         )
-        return Answer(201, self._state.record(change))
+        return Answer(201, self._record(change))
 
     def get_card(self, call: Call) -> Answer:
         """Show one card."""
@@ -217,7 +229,7 @@ class Endpoints:
         change = StampsAdded(
             **self._request(call), card_id=card.id, kind="stamps_added", count=count, code=code, receipt=receipt
         )
-        return Answer(201, self._state.record(change))
+        return Answer(201, self._record(change))
 
     def reverse_stamps(self, call: Call) -> Answer:
         """Take a receipt's stamps back: all that is asked for, or nothing where a reward has used some of them."""
@@ -230,7 +242,7 @@ class Endpoints:
         change = StampsReversed(
             **self._request(call), card_id=card.id, kind="stamps_reversed", count=count, code=code, receipt=receipt
         )
-        return Answer(201, self._state.record(change))
+        return Answer(201, self._record(change))
 
     def _own_card(self, call: Call) -> Card:
         """Find the card that a path names. Raises `Refusal` where there is none, or it is another business's."""
@@ -261,7 +273,7 @@ class Endpoints:
             code=code,
             voucher=voucher,
         )
-        return Answer(201, self._state.record(change))
+        return Answer(201, self._record(change))
 
     def _free_redeem_code(self, call: Call, *, default: str) -> str:
         """Return the redeem code that was asked for, or the default. Raises `Refusal` where it cannot be had."""
@@ -304,7 +316,7 @@ class Endpoints:
             code=code,
             redeem_code=voucher.redeem_code,
         )
-        return Answer(200, self._state.record(change))
+        return Answer(200, self._record(change))
 
     def _own_voucher(self, call: Call) -> Voucher:
         """Find the voucher that a path names. Raises `Refusal` where this business has none of that code."""
@@ -312,6 +324,38 @@ class Endpoints:
         if voucher is None:
             raise Refusal(404, "voucher_not_found")
         return voucher
+
+    # --- webhooks -----------------------------------------------------------------------------------------------
+
+    def list_webhooks(self, call: Call) -> Answer:
+        """List the subscriptions of the business."""
+        return Answer(200, [webhook.as_json() for webhook in self._webhooks.of_business(call.business)])
+
+    def subscribe(self, call: Call) -> Answer:
+        """Have events posted to an address."""
+        url, secret, events = call.body.get("url"), str(call.body.get("secret")), call.body.get("events")
+        if not isinstance(url, str) or not re.fullmatch(r"https?://[^\s]{1,1900}", url):
+            raise Refusal(422, "invalid", detail="url: an address that begins with https://")
+        if not isinstance(events, list) or not events or not all(name in EVENTS for name in events):
+            raise Refusal(422, "invalid", detail=f"events: some of {', '.join(EVENTS)}")
+        if not re.fullmatch(r"whsec_[A-Za-z0-9+/=_-]{32,100}", secret):
+            raise Refusal(422, "invalid", detail="secret: whsec_ and at least 24 bytes in base64")
+        webhook, is_new = self._webhooks.subscribe(call.business, url, events, secret)
+        return Answer(201 if is_new else 200, webhook.as_json())
+
+    def unsubscribe(self, call: Call) -> Answer:
+        """End a subscription."""
+        webhook = self._webhooks.subscriptions.get(call.segments[2])
+        if webhook is None or webhook.business != call.business:
+            raise Refusal(404, "not_found")
+        del self._webhooks.subscriptions[webhook.id]
+        return Answer(200, webhook.as_json())
+
+    def _record(self, change: Change) -> JsonObject:
+        """Make a change take effect and tell subscribers of it; return the answer to it."""
+        answer = self._state.record(change)
+        self._webhooks.tell_of(change)
+        return answer
 
     def _request(self, call: Call) -> _Request:
         """Return what the change of a call says of it, as of now."""

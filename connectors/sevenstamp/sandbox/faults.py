@@ -12,9 +12,14 @@ from dataclasses import dataclass, fields
 # never will. Faults may use all of that time and no more, or a host could not be right.
 SETTLE_MS = 10_000
 _LONGEST_LATENCY_MS = 60_000
-_RANGES = {"latency_ms": _LONGEST_LATENCY_MS, "apply_late_ms": SETTLE_MS, "history_lag_ms": SETTLE_MS}
+_RANGES = {
+    "latency_ms": _LONGEST_LATENCY_MS,
+    "apply_late_ms": SETTLE_MS,
+    "history_lag_ms": SETTLE_MS,
+    "webhook_delay_ms": _LONGEST_LATENCY_MS,
+}
 """Each range in milliseconds with its upper bound."""
-_PROBABILITIES = ("drop_before", "drop_after", "status_500", "status_429", "garbage")
+_PROBABILITIES = ("drop_before", "drop_after", "status_500", "status_429", "garbage", "webhook_repeat")
 
 
 @dataclass(slots=True)
@@ -36,6 +41,10 @@ class Faults:
     """How long after its connection was cut a write takes effect."""
     history_lag_ms: Sequence[float] = (0, 0)
     """How long what took effect stays out of the card's history."""
+    webhook_repeat: float = 0.0
+    """Post an event twice, under one id."""
+    webhook_delay_ms: Sequence[float] = (0, 0)
+    """How long each event waits before it is posted: a range lets events overtake each other."""
     ignore_idempotency_keys: bool = False
     seed: int | None = None
     """Makes the draws repeatable."""

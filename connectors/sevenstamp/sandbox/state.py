@@ -218,7 +218,7 @@ class State:
             id=f"v_{card.id}_{card.rewards}",
             card_id=card.id,
             title="Reward",
-            redeem_code=f"GIFT{card.number}{card.rewards}",
+            redeem_code=reward_code(card, card.rewards),
             code=code,
         )
         self.vouchers[card.business, voucher.redeem_code] = voucher
@@ -260,3 +260,8 @@ class State:
             "wallet_pass_id": f"wp_{card.id}",
             "save_url": f"https://wallet.invalid/{card.id}",
         }
+
+
+def reward_code(card: Card, number: int) -> str:
+    """Return the redeem code of a card's reward, of which the first has number 1."""
+    return f"GIFT{card.number}{number}"

@@ -1,9 +1,10 @@
-"""Connections: the registry, their rules and businesses, when each is read next, drafts, and alerts by email."""
+"""Connections: the registry, their rules and businesses, when each is read next, drafts, alerts, event sources."""
 
 from connectors.store.connections import (
     alerts,
     businesses,
     drafts,
+    loyalty_sources,
     registry,
     renewals,
     rules,
@@ -17,6 +18,7 @@ __all__ = [
     "alerts",
     "businesses",
     "drafts",
+    "loyalty_sources",
     "registry",
     "renewals",
     "rules",

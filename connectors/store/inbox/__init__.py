@@ -1,5 +1,5 @@
-"""Keep what arrives before it is a sale: hints, bodies that cannot be read, and requests of tills being taught."""
+"""Keep what arrives: hints, bodies that cannot be read, requests of tills being taught, and events of 7stamp."""
 
-from connectors.store.inbox import captured, hints, unreadable
+from connectors.store.inbox import captured, hints, loyalty_events, unreadable
 
-__all__ = ["captured", "hints", "unreadable"]
+__all__ = ["captured", "hints", "loyalty_events", "unreadable"]

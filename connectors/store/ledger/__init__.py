@@ -15,6 +15,7 @@ from connectors.store.ledger import (
     operations,
     retention,
     sales,
+    voucher_states,
 )
 
 __all__ = [
@@ -29,4 +30,5 @@ __all__ = [
     "operations",
     "retention",
     "sales",
+    "voucher_states",
 ]

@@ -5,17 +5,17 @@ Owns the table `identify`, one row for each sale that waits; how a card is found
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import ColumnElement, Select, bindparam, func, select
+from sqlalchemy import ColumnElement, Select, bindparam, case, func, select
 
 from connector_sdk.sale import Customer
 from connectors.domain.clock import DAY, SECOND
 from connectors.domain.connection import WORKING
 from connectors.domain.events import Wakeup
 from connectors.store.engine import Transaction
-from connectors.store.query_parts import AnyRow
+from connectors.store.query_parts import AnyRow, in_parts
 from connectors.store.schema import connection_table, identify_table
 
 _LEASE = 60 * SECOND
@@ -33,6 +33,8 @@ class CardSearch:
     customer_hash: str
     customer: Customer = field(repr=False)
     attempts: int
+    leased_at: int
+    """When it was claimed (UTC microseconds): a card that is issued from then on may have been missed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,7 @@ def _row(tx: Transaction, search: NewSearch) -> dict[str, object]:
         "attempts": 0,
         "expires_at": None,
         "created_at": tx.now,
+        "woken_at": None,
     }
 
 
@@ -106,7 +109,7 @@ def lease(tx: Transaction, limit: int, only: str | None = None) -> list[CardSear
 
 def _search(tx: Transaction, row: AnyRow) -> CardSearch:
     customer = Customer.model_validate_json(tx.vault.decrypt(row.customer))
-    return CardSearch(row.sale_id, row.connection_id, row.customer_hash, customer, row.attempts)
+    return CardSearch(row.sale_id, row.connection_id, row.customer_hash, customer, row.attempts, tx.now)
 
 
 def _of_customer(search: CardSearch) -> ColumnElement[bool]:
@@ -130,28 +133,46 @@ def other_sales_of_customer(tx: Transaction, search: CardSearch) -> list[str]:
 
 def postpone(tx: Transaction, search: CardSearch, at: int) -> None:
     """Postpone this customer's searches, of all sales that wait for it; set an expiry where there is none."""
-    _try_again_at(tx, _of_customer(search), at, _LONGEST)
+    _try_again_at(tx, _of_customer(search), search, at, _LONGEST)
 
 
-def wait_for_card(tx: Transaction, sale_id: str, customer_hash: str, at: int, hold: int) -> None:
-    """Search again at `at` for one sale's customer, who has no card yet; give up after `hold` microseconds in all."""
-    search = _of_sale(sale_id, customer_hash)
-    _try_again_at(tx, search, at, hold)
+def wait_for_card(tx: Transaction, search: CardSearch, sale_id: str, at: int, hold: int) -> None:
+    """Search again at `at` for one sale's customer, who has no card yet; give up after `hold` microseconds in all.
+
+    `search` is the one that found none, for this sale or another of the same customer.
+    """
+    of_sale = _of_sale(sale_id, search.customer_hash)
+    _try_again_at(tx, of_sale, search, at, hold)
     # by the expiry that was set first: rules with other hold times do not lengthen it
-    tx.run(identify_table.delete().where(search, identify_table.c.expires_at <= tx.now))
+    tx.run(identify_table.delete().where(of_sale, identify_table.c.expires_at <= tx.now))
 
 
-def _try_again_at(tx: Transaction, searches: ColumnElement[bool], at: int, longest: int) -> None:
-    # the first expiry stays: a search that is postponed again and again still ends
+def _try_again_at(tx: Transaction, searches: ColumnElement[bool], search: CardSearch, at: int, longest: int) -> None:
+    # A card was issued while it was looked for, and 7stamp told us: what the search found is not the newest word. Such
+    # a search stays due. The first expiry stays too: a search that is postponed again and again still ends.
+    is_woken = identify_table.c.woken_at >= search.leased_at
     tx.run(
         identify_table.update()
         .where(searches)
         .values(
-            next_at=at,
+            next_at=case((is_woken, tx.now), else_=at),
+            woken_at=None,
             attempts=identify_table.c.attempts + 1,
             expires_at=func.coalesce(identify_table.c.expires_at, tx.now + longest),
         )
     )
+
+
+def wake(tx: Transaction, business_id: str, customer_hashes: Collection[str]) -> int:
+    """Have these customers of a business searched for at once: a card was issued to them; return for how many sales."""
+    of_business = select(connection_table.c.id).where(connection_table.c.business_id == business_id)
+    woken = 0
+    for part in in_parts(sorted(customer_hashes)):
+        theirs = identify_table.c.connection_id.in_(of_business) & identify_table.c.customer_hash.in_(part)
+        woken += tx.run(identify_table.update().where(theirs).values(next_at=tx.now, woken_at=tx.now)).rowcount
+    if woken:
+        tx.wakeups.add(Wakeup.identify)
+    return woken
 
 
 def _of_sale(sale_id: str, customer_hash: str) -> ColumnElement[bool]:

@@ -79,6 +79,12 @@ def remember(tx: Transaction, business_id: str, customer_hash: str, card: KnownC
     tx.run(insert.on_conflict_do_update(index_elements=keys, set_=values))
 
 
+def is_known(tx: Transaction, business_id: str, card_id: str) -> bool:
+    """Say whether a card was ever found for a customer of a business."""
+    card = (known_card_table.c.business_id == business_id) & (known_card_table.c.card_id == card_id)
+    return tx.run(select(known_card_table.c.card_id).where(card).limit(1)).first() is not None
+
+
 def forget_card(tx: Transaction, business_id: str, card_id: str) -> None:
     """Forget a card that 7stamp does not know any more, whoever had it."""
     card = (known_card_table.c.business_id == business_id) & (known_card_table.c.card_id == card_id)

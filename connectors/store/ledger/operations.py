@@ -402,6 +402,13 @@ _IN_DOUBT_NOW = (
 )
 
 
+_BY_CODE = select(operation_table).where(
+    operation_table.c.state.in_(sorted(IN_DOUBT)),
+    operation_table.c.business_id == bindparam("business"),
+    operation_table.c.code == bindparam("code_"),
+)
+
+
 def settle(tx: Transaction, verdicts: Sequence[Verdict]) -> list[Verdict]:
     """Write down what became of tries, with attempts, totals, journal lines and events; return the verdicts that count.
 
@@ -559,6 +566,19 @@ def lease_uncertain(tx: Transaction, limit: int, only: str | None = None) -> lis
         lease = operation_table.update().where(_HAS_ID).values(next_at=tx.now + MINUTE)
         tx.run(lease, [{"id_": operation.id} for operation in operations])
     return operations
+
+
+def find_in_doubt(tx: Transaction, business_id: str, code: str) -> Operation | None:
+    """Find an operation of a business that is being sent or in doubt, by its code; `None` where there is none."""
+    # by the few that are open, of which there is an index: codes have none
+    row = tx.run(_BY_CODE, {"business": business_id, "code_": code}).first()
+    return operation_of(tx, row) if row is not None else None
+
+
+def is_card_known(tx: Transaction, business_id: str, card_id: str) -> bool:
+    """Say whether some operation of a business was ever for a card."""
+    of_card = (operation_table.c.business_id == business_id) & (operation_table.c.card_id == card_id)
+    return tx.run(select(operation_table.c.id).where(of_card).limit(1)).first() is not None
 
 
 def look_later(tx: Transaction, operation: Operation, at: int) -> None:

@@ -5,19 +5,27 @@ Owns that query; other modules claim what it finds.
 
 from __future__ import annotations
 
-from sqlalchemy import BindParameter, bindparam, exists, select
+from sqlalchemy import BindParameter, bindparam, exists, or_, select
 
 from connectors.domain.connection import WORKING, Health
 from connectors.domain.events import Wakeup
 from connectors.domain.operation import State
 from connectors.store.engine import Transaction
-from connectors.store.schema import connection_table, errand_table, hint_table, identify_table, operation_table
+from connectors.store.inbox.loyalty_events import Stage
+from connectors.store.schema import (
+    connection_table,
+    errand_table,
+    hint_table,
+    identify_table,
+    loyalty_event_table,
+    operation_table,
+)
 
 _now: BindParameter[int] = bindparam("now")
 _is_working = connection_table.c.health.in_(WORKING)
 _read_is_due = (connection_table.c.next_poll_at <= _now) | (connection_table.c.next_lookback_at <= _now)
 
-# one statement with seven EXISTS, each by an index: the answer is mostly "nothing", and costs that much
+# one statement of several EXISTS, each by an index: the answer is mostly "nothing", and costs that much
 _LOOK = select(
     exists().where(_is_working, _read_is_due).label(Wakeup.poll),
     exists().where(hint_table.c.next_at <= _now).label(Wakeup.hints),
@@ -31,6 +39,10 @@ _LOOK = select(
         connection_table.c.health != Health.removed,
     )
     .label(Wakeup.renew),
+    or_(
+        exists().where(loyalty_event_table.c.stage == Stage.arrived, loyalty_event_table.c.next_at <= _now),
+        exists().where(loyalty_event_table.c.stage == Stage.settled, loyalty_event_table.c.next_at <= _now),
+    ).label(Wakeup.loyalty),
     exists().where(errand_table.c.state == "asked").label(Wakeup.commands),
 )
 

@@ -16,8 +16,9 @@ from connectors.domain.operation import UNSETTLED, Hold, State, outward
 from connectors.store.engine import Transaction
 from connectors.store.ledger.operation_conditions import is_held, is_rejected
 from connectors.store.ledger.operations import Operation, operation_of
+from connectors.store.ledger.voucher_states import VoucherState
 from connectors.store.query_parts import AnyRow
-from connectors.store.schema import attempt_table, operation_table
+from connectors.store.schema import attempt_table, operation_table, voucher_state_table
 
 MOST = 50
 
@@ -102,6 +103,8 @@ class OperationHistory:
 
     operation: Operation
     tries: tuple[Try, ...]
+    voucher: VoucherState | None
+    """What 7stamp said last of the voucher that it redeems, if anything."""
 
 
 def of_sale(tx: Transaction, sale_id: str) -> list[OperationHistory]:
@@ -114,21 +117,38 @@ def of_sale(tx: Transaction, sale_id: str) -> list[OperationHistory]:
             attempt_table.c.at.label("attempt_at"),
             attempt_table.c.state.label("attempt_state"),
             attempt_table.c.reason.label("attempt_reason"),
+            voucher_state_table.c.status.label("voucher_status"),
+            voucher_state_table.c.at.label("voucher_at"),
+            voucher_state_table.c.redeemed_via.label("voucher_via"),
+            voucher_state_table.c.by_code.label("voucher_by_code"),
         )
         .outerjoin(attempt_table, attempt_table.c.operation_id == operation_table.c.id)
+        # the lane of a redemption is its voucher's: the hash of its code stands there
+        .outerjoin(
+            voucher_state_table,
+            (voucher_state_table.c.business_id == operation_table.c.business_id)
+            & ("voucher:" + voucher_state_table.c.code_hash == operation_table.c.lane),
+        )
         .where(operation_table.c.sale_id == sale_id)
         .order_by(operation_table.c.n, attempt_table.c.number)
     )
     operations: dict[str, Operation] = {}
     attempts: dict[str, list[Try]] = {}
+    vouchers: dict[str, VoucherState] = {}
     for row in rows:
+        if row.voucher_status is not None:
+            state = VoucherState(row.voucher_status, row.voucher_at, row.voucher_via, row.voucher_by_code)
+            vouchers[row.id] = state
         operation = operations.setdefault(row.id, operation_of(tx, row))
         tries = attempts.setdefault(row.id, [])
         if row.attempt_number is not None:
             tries.append(_try(row))
         elif operation.state is State.applied:  # a first try that succeeds is not stored: the operation says it all
             tries.append(Try(1, operation.sent_at, operation.updated_at, State.applied, None))
-    return [OperationHistory(operations[operation_id], tuple(tries)) for operation_id, tries in attempts.items()]
+    return [
+        OperationHistory(operations[operation_id], tuple(tries), vouchers.get(operation_id))
+        for operation_id, tries in attempts.items()
+    ]
 
 
 def _try(row: AnyRow) -> Try:

@@ -26,6 +26,7 @@ _QUOTAS = (
     (Message("Tills of a business"), "max_tills_per_business"),
     (Message("Connections that a business has begun to make"), "max_drafts"),
     (Message("Hooks of a till in a minute"), "hooks_per_minute"),
+    (Message("Events of 7stamp of a business in a minute"), "events_per_minute"),
     (Message("MiB of hooks of a business in a day"), "hook_mib_per_day"),
     (Message("Requests of a till that could not be read"), "kept_requests"),
     (Message("MiB of them"), "kept_mib"),

@@ -83,6 +83,7 @@ async def receipt_page(
         earned=_earned(connection, details),
         place=_location_name(connection, details),
         history=await _load_history(visit, details, tries),
+        vouchers=_used_elsewhere(tries),
         stopped=with_choices([operation for operation in operations if _needs_person(operation)]),
         # not asked for once more where a form comes back: the page is shown at once
         progress=await _card_progress(visit, connection, details) if not errors else None,
@@ -106,6 +107,17 @@ def _earned(connection: Connection, details: ReceiptDetails) -> Earned | None:
 async def _load_history(visit: Visit, details: ReceiptDetails, tries: Sequence[OperationHistory]) -> list[HistoryEntry]:
     lines = await visit.host.store.read(lambda tx: ledger.journal.of_sale(tx, details.receipt.id))
     return build_history(visit.localizer, details, tries, lines)
+
+
+def _used_elsewhere(tries: Sequence[OperationHistory]) -> list[OperationHistory]:
+    """Return the redemptions of vouchers that 7stamp says were used, or have expired, but not by them."""
+    return [
+        history
+        for history in tries
+        if history.voucher is not None
+        and history.voucher.status != "issued"
+        and history.voucher.by_code != history.operation.code
+    ]
 
 
 async def _load_details(visit: Visit, connection: Connection) -> ReceiptDetails:
