@@ -48,6 +48,8 @@ class Settings(BaseSettings):
     trusted_proxies: str = ""
     """Networks or addresses between spaces or commas; `proxies` has them parsed."""
     smtp_url: SecretStr | None = None
+    relay_hosts: str = ""
+    """Hosts of the operator's own network that events may be posted to, between spaces or commas."""
     settle_seconds: Annotated[float, Field(gt=0, le=3600)] = 10.0
     call_deadline_seconds: Annotated[float, Field(gt=0, le=300)] = 15.0
     plugin_seconds: Annotated[float, Field(gt=0, le=60)] = 2.0
@@ -58,6 +60,8 @@ class Settings(BaseSettings):
     max_connections_per_address: Annotated[int, Field(ge=1, le=1_000_000)] = 128
     unfinished_requests_mib: Annotated[int, Field(ge=1, le=65_536)] = 32
     hooks_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] = _USUAL.hooks_a_minute
+    max_subscriptions: Annotated[int, Field(ge=1, le=10_000)] = _USUAL.subscriptions
+    relayed_events: Annotated[int, Field(ge=1, le=10_000_000)] = _USUAL.relayed
     events_per_minute: Annotated[int, Field(ge=1, le=10_000_000)] = _USUAL.events_a_minute
     hook_mib_per_day: Annotated[int, Field(ge=1, le=1_000_000)] = _USUAL.hook_bytes_a_day // MIB
     max_tills_per_business: Annotated[int, Field(ge=1, le=100_000)] = _USUAL.tills
@@ -153,6 +157,8 @@ class Settings(BaseSettings):
             unread=self.kept_requests,
             unread_bytes=self.kept_mib * MIB,
             hooks_a_minute=self.hooks_per_minute,
+            subscriptions=self.max_subscriptions,
+            relayed=self.relayed_events,
             events_a_minute=self.events_per_minute,
             hook_bytes_a_day=self.hook_mib_per_day * MIB,
         )

@@ -292,6 +292,90 @@ class LoyaltyEventOutput(Output):
     """How far it has come here; `unknown` is of a card or business that the ledger does not know."""
 
 
+class SubscriptionOutput(Output):
+    """Who is told of a business's events; moments are ISO 8601 in UTC."""
+
+    id: str
+    """The subscription's id."""
+    title: str
+    """How people call it."""
+    host: str
+    """Where events go; the whole address may let others in and is not shown."""
+    events: list[str]
+    """The events it asks for."""
+    filter: str | None
+    """The condition that a body must meet."""
+    personal: bool
+    """Whether bodies hold phones, emails, card numbers and codes that can still be used."""
+    shape: Literal["standard", "slack"]
+    """How a body looks."""
+    state: Literal["active", "disabled"]
+    """Whether events are recorded and delivered."""
+    reason: str | None
+    """Message id of why it is disabled; `null` also where a person stopped it."""
+    pending: int
+    """Events that wait for it."""
+    failing_since: str | None
+    """Since when it has taken nothing, in spite of tries."""
+    delivered_at: str | None
+    """When it took something last."""
+
+
+class NewSubscriptionOutput(SubscriptionOutput):
+    """A subscription with the secret that proves its deliveries."""
+
+    secret: str
+    """The secret (`whsec_…`), shown only now."""
+
+
+class TryOutput(Output):
+    """One try at a delivery."""
+
+    at: str
+    """When it was sent."""
+    milliseconds: int
+    """How long it took."""
+    status: int | None
+    """The status of the answer."""
+    error: str | None
+    """What went wrong, where there was no answer of use."""
+    answer: str | None
+    """The answer's first kilobyte."""
+
+
+class DeliveryOutput(Output):
+    """An event on its way to a subscriber."""
+
+    id: int
+    """The delivery's id, for `replay --delivery`."""
+    event: str
+    """The event's name."""
+    event_id: str
+    """The event's id, which is in `webhook-id`."""
+    at: str
+    """When it happened."""
+    state: Literal["pending", "delivered", "filtered", "failed"]
+    """How it stands."""
+    next_try: str | None
+    """When it is tried again."""
+    tries: list[TryOutput]
+    """Every try, oldest first."""
+
+
+class SubscriptionDetails(SubscriptionOutput):
+    """A subscription with its newest deliveries."""
+
+    deliveries: list[DeliveryOutput]
+    """Its deliveries, newest first."""
+
+
+class ReplayResult(Output):
+    """What goes out again."""
+
+    replayed: int
+    """How many events."""
+
+
 # --- the installation ------------------------------------------------------------------------------------------------
 
 
@@ -582,6 +666,13 @@ OUTPUTS: Mapping[str, tuple[JsonOutput, ...]] = {
     "journal": (JsonOutput(JournalLine, is_list=True), JsonOutput(JournalLine, when="--follow", a_line_each=True)),
     "unread": (JsonOutput(UnreadList), JsonOutput(UnreadRetryResult, when="--try-again")),
     "events": (JsonOutput(LoyaltyEventOutput, is_list=True),),
+    "subscription add": (JsonOutput(NewSubscriptionOutput),),
+    "subscription list": (JsonOutput(SubscriptionOutput, is_list=True),),
+    "subscription show": (JsonOutput(SubscriptionDetails),),
+    "subscription edit": (JsonOutput(SubscriptionOutput),),
+    "subscription test": (JsonOutput(DeliveryOutput),),
+    "subscription replay": (JsonOutput(ReplayResult),),
+    "subscription renew-secret": (JsonOutput(NewSubscriptionOutput),),
     "forget": (JsonOutput(ForgetResult),),
     "plugins": (JsonOutput(PluginOutput, is_list=True),),
     "doctor": (JsonOutput(DoctorFinding, is_list=True),),

@@ -15,8 +15,8 @@ from connector_sdk import (
     Sales,
     TillAccount,
 )
+from connector_sdk.expressions import Budget
 from webhook_connector import proofs, ready_made
-from webhook_connector.expressions import Budget
 from webhook_connector.mapping import sales_of
 from webhook_connector.settings import WebhookApp, WebhookSettings
 from webhook_connector.teaching import TEACHING

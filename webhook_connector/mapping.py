@@ -17,11 +17,11 @@ from zoneinfo import ZoneInfo
 from pydantic import ValidationError
 
 from connector_sdk.errors import BadPayload
+from connector_sdk.expressions import Budget, TooCostly, follow_path, parse_json
 from connector_sdk.messages import Message
 from connector_sdk.money import Money
 from connector_sdk.numbers import whole_of
 from connector_sdk.sale import Customer, Line, Sale, SaleStatus, Unreadable
-from webhook_connector.expressions import Budget, TooCostly, follow_path, parse_json
 from webhook_connector.settings import DATE_WORDS, WebhookSettings
 from webhook_connector.value_formats import EPOCH, bad_payload, parse_amount, parse_quantity, parse_time, quote
 

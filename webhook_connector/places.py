@@ -12,11 +12,11 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import NamedTuple
 
+from connector_sdk import expressions
 from connector_sdk.errors import BadPayload
+from connector_sdk.expressions import TooCostly, compile_path, parse_json
 from connector_sdk.redaction import personal_name, personal_text
 from connector_sdk.teaching import Values
-from webhook_connector import expressions
-from webhook_connector.expressions import TooCostly, compile_path, parse_json
 
 Place = tuple[str | int, ...]
 """The names and positions that lead to a value, from the outside in."""

@@ -16,9 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from connector_sdk.errors import NotConfigured
+from connector_sdk.expressions import Budget, compile_path
 from connector_sdk.forms import CHOSEN, FIRST, TAUGHT
 from connector_sdk.signatures import StandardWebhooks
-from webhook_connector.expressions import Budget, compile_path
 from webhook_connector.time_patterns import is_pattern
 
 _SHORTEST_SECRET = 8

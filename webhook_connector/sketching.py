@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 
 from connector_sdk.errors import BadPayload
+from connector_sdk.expressions import Budget
 from connector_sdk.messages import Message
 from connector_sdk.sale import Sale
 from connector_sdk.teaching import Sketch, Values
-from webhook_connector.expressions import Budget
 from webhook_connector.lenient_settings import find_missing, lenient_settings
 from webhook_connector.mapping import Examination, examine, receipts_in, sale_of
 from webhook_connector.places import follow, is_like_a_receipt

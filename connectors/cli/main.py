@@ -93,6 +93,11 @@ class ConnectorsGroup(LazyGroup):
             "connectors.cli.operations:app",
             "What is on its way to 7stamp: `connectors operations ID`.",
         ),
+        CommandEntry(
+            "subscription",
+            "connectors.cli.subscription:app",
+            "Tell others of events: Zapier, Make, Slack, or any address.",
+        ),
         CommandEntry("console", "connectors.cli.support:app", "The console in a browser."),
         CommandEntry("security", "connectors.cli.security:app", "Who came in, and what was refused."),
         CommandEntry("db", "connectors.cli.installation:database", "The database."),

@@ -34,6 +34,8 @@ class Wakeup(StrEnum):
     """What tills' consents gave is to be renewed."""
     loyalty = "loyalty"
     """Events of 7stamp arrived, and are to take effect."""
+    relay = "relay"
+    """Events wait for subscribers."""
     commands = "commands"
     """Commands left work to the running host."""
     journal = "journal"
@@ -54,6 +56,11 @@ class OperationSettled:
 
     connection_id: str
     operation: OperationFacts
+    business_id: str
+    card_id: str | None
+    """The card it is for, where one is known."""
+    reason: Message | None
+    """Why it is held or was rejected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,4 +80,17 @@ class LoyaltyEventReceived:
     event: LoyaltyEvent
 
 
-DomainEvent = SaleIngested | OperationSettled | HealthChanged | LoyaltyEventReceived
+@dataclass(frozen=True, slots=True)
+class ReconciliationDiffers:
+    """Till, ledger and cards did not agree about some days of a connection (`2026-11-23`), of so many `receipts`."""
+
+    connection: ConnectionFacts
+    days: tuple[str, ...]
+    receipts: int
+    mended: int
+    """How many differences were mended."""
+    still_open: int
+    """How many need a person."""
+
+
+DomainEvent = SaleIngested | OperationSettled | HealthChanged | LoyaltyEventReceived | ReconciliationDiffers

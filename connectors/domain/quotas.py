@@ -28,6 +28,10 @@ class Quotas:
     """Bytes of those in all."""
     hooks_a_minute: int = 600
     """Proven hooks of one address."""
+    subscriptions: int = 20
+    """Subscriptions of a business to events."""
+    relayed: int = 100_000
+    """Events that wait for one subscriber; beyond that the subscription is stopped."""
     events_a_minute: int = 6000
     """Proven events of 7stamp of one business: a campaign tells of every card at once."""
     hook_bytes_a_day: int = 256 * MIB

@@ -11,9 +11,11 @@ import contextlib
 import logging
 import secrets
 from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 import httpx
+from pydantic import JsonValue
 
 from connector_sdk.messages import Catalogue
 from connectors.domain.clock import Clock
@@ -21,6 +23,10 @@ from connectors.domain.finding import Finding
 from connectors.isolation import Limits, PluginRunner
 from connectors.notices import Notices
 from connectors.plugins import Plugins
+from connectors.relay import recording
+from connectors.relay.addresses import AddressPolicy, SubscriberClient, parse_hosts
+from connectors.relay.chat import chat_message
+from connectors.relay.delivering import RelayDeliverer
 from connectors.runtime.command_client import CommandClient
 from connectors.runtime.counter_names import STARTED, UNTRUSTED_PROXY
 from connectors.runtime.dispatcher import InProcess
@@ -106,6 +112,11 @@ class Host:
         self.reader = TillReader(self.store, self.tills, self.ingestor, accounts)
         self.security_events = SampledEvents(self.store)
         self.hooks = HookReceiver(self.store, self.tills, self.ingestor, self.runner, self.security_events)
+        addresses = AddressPolicy(parse_hosts(settings.relay_hosts))
+        self.subscribers = SubscriberClient(addresses)
+        self.relay = RelayDeliverer(self.store, self.subscribers, self._chat_sentence)
+        self._addresses = addresses
+        self.store.recorders.append(recording.record)
         self.loyalty_hooks = LoyaltyReceiver(self.store, self.security_events)
         self.retention = Retention(
             self.store, bodies_days=settings.keep_bodies_days, journal_days=settings.keep_journal_days
@@ -160,10 +171,15 @@ class Host:
             hooks=self.hooks,
             subscriber=self.subscriber,
             loyalty_subscriber=self.loyalty_subscriber,
+            addresses=self._addresses,
+            relay=self.relay,
             runner=self.runner,
             public_url=self._public_url,
             without_sevenstamp=self.settings.without_sevenstamp,
         )
+
+    def _chat_sentence(self, event: str, data: Mapping[str, JsonValue]) -> str:
+        return self.words.word(chat_message(event, data))
 
     def _public_url(self) -> str:
         return self.public_url  # known for good only once the host listens
@@ -191,6 +207,8 @@ class Host:
     async def __aexit__(self, *_: object) -> None:
         """Close what is open: first what still uses other parts, the database after all of them."""
         await self.plugin_calls.wait()
+        await self.relay.stop()
+        await self.subscribers.aclose()
         await self.runner.aclose()
         await self.security_events.flush()
         await self.tills.aclose()
@@ -234,6 +252,7 @@ class Host:
             self.deliverer,
             self.loyalty,
             self.loyalty_subscriber,
+            self.relay,
             self._dispatcher,
             self.services.commands,
             self.maintenance.run,
@@ -274,6 +293,7 @@ class Host:
             self._rotation = None
         await self._dispatcher.close()
         await self._stop_delivery()
+        await self.relay.stop()
 
     async def _stop_delivery(self) -> None:
         """End delivery after the calls that are on the wire."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 
-from connectors.store import host_commands, ledger
+from connectors.store import host_commands, ledger, relay
 from connectors.store.engine import Store
 
 log = logging.getLogger(__name__)
@@ -22,3 +22,4 @@ async def recover_unfinished(store: Store) -> None:
     if doubtful:
         log.warning("%d operations were on the wire when the last host ended: their cards' history decides", doubtful)
     await store.write(host_commands.abandon)
+    await store.write(relay.deliveries.release_all)

@@ -17,6 +17,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from connector_sdk.errors import ConnectorError
 from connectors.domain.connection import Connection
 from connectors.domain.events import Wakeup
+from connectors.relay.delivering import RelayDeliverer
 from connectors.runtime.dispatcher import Dispatcher, Work
 from connectors.store import connections, inbox, ledger, queries
 from connectors.store.connections.schedule import DueRead
@@ -61,6 +62,7 @@ class Scheduler:
         deliverer: Deliverer,
         loyalty: LoyaltyEffects,
         loyalty_subscriber: LoyaltySubscriber,
+        relay: RelayDeliverer,
         dispatcher: Dispatcher,
         commands: CommandRunner,
         maintenance: Work,
@@ -71,6 +73,7 @@ class Scheduler:
         self._deliverer = deliverer
         self._loyalty = loyalty
         self._loyalty_subscriber = loyalty_subscriber
+        self._relay = relay
         self._dispatcher = dispatcher
         self._commands = commands
         self._maintenance = maintenance
@@ -84,6 +87,7 @@ class Scheduler:
         self._identify_due = False
         self._loyalty_due = False
         self._telling_due = False
+        self._relay_due = False
         self._hints_under_way: Counter[str] = Counter()
 
     def start(self) -> None:
@@ -94,7 +98,7 @@ class Scheduler:
         self._scheduler.add_job(self._run_maintenance, "interval", seconds=_MAINTENANCE_SECONDS, id="maintenance")
         self._scheduler.start()
         # without waiting for the first tick
-        self._wake({Wakeup.poll, Wakeup.hints, Wakeup.identify, Wakeup.deliver, Wakeup.loyalty})
+        self._wake({Wakeup.poll, Wakeup.hints, Wakeup.identify, Wakeup.deliver, Wakeup.loyalty, Wakeup.relay})
         self._subscribe()
 
     def stop(self) -> None:
@@ -129,6 +133,9 @@ class Scheduler:
             self._submit("loyalty effects", self._take_effect)
             # apart: a connector that hangs must not keep events from taking effect
             self._submit("loyalty telling", self._tell)
+        if Wakeup.relay in wakeups:
+            self._relay_due = True
+            self._submit("relay", self._send_to_subscribers)
         if Wakeup.poll in wakeups:
             self._submit("claim polls", self._claim_reads)
 
@@ -220,6 +227,13 @@ class Scheduler:
         while self._telling_due:
             self._telling_due = False
             self._telling_due = bool(await self._loyalty.tell_round()) or self._telling_due
+
+    async def _send_to_subscribers(self) -> None:
+        """Hand to subscribers what is due and has a place; what ends makes the next due."""
+        self._relay_due = True
+        while self._relay_due:
+            self._relay_due = False
+            await self._relay.round()
 
     def _subscribe(self) -> None:
         """Have 7stamp post the events of every business here, where it is to be told that."""

@@ -34,6 +34,7 @@ from connectors.services.results import (
     SyncResult,
 )
 from connectors.services.review import ReviewService
+from connectors.services.subscriptions import SubscriptionRequest, SubscriptionService
 from connectors.services.sync import PreviewedReceipt, SyncService
 from connectors.sevenstamp.client import SevenStamp
 
@@ -55,6 +56,7 @@ __all__ = [
     "ServiceContext",
     "Services",
     "SettingValues",
+    "SubscriptionRequest",
     "SyncResult",
     "UnusableSettings",
     "WrongFields",
@@ -81,6 +83,7 @@ class Services:
         self.sync = SyncService(context)
         self.review = ReviewService(context)
         self.people = PeopleService(context)
+        self.subscriptions = SubscriptionService(context)
         self.commands = CommandService(context, self.sync, self.review)
 
     def by(self, person: str) -> Services:

@@ -18,6 +18,8 @@ from connector_sdk.rule import StampRule
 from connectors.domain.connection import Connection
 from connectors.isolation import PluginRunner
 from connectors.plugins import ConnectorClass
+from connectors.relay.addresses import AddressPolicy
+from connectors.relay.delivering import RelayDeliverer
 from connectors.services.refusal import Refusal
 from connectors.services.results import RotationResult
 from connectors.sevenstamp.client import SevenStamp
@@ -60,6 +62,8 @@ class ServiceContext:
     hooks: HookReceiver
     subscriber: Subscriber
     loyalty_subscriber: LoyaltySubscriber | None
+    addresses: AddressPolicy
+    relay: RelayDeliverer
     runner: PluginRunner
     public_url: Callable[[], str]
     """Asked each time: where the host is reached is known for good only once it listens."""

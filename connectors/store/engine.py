@@ -35,6 +35,8 @@ ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 Listener = Callable[[set[Wakeup], Sequence[DomainEvent]], None]
 """Called after each commit that made work due or changed something plugins are told of."""
+Recorder = Callable[["Transaction"], None]
+"""Called in each transaction that changed something, before it commits: what it writes is committed with it."""
 Values = Mapping[str, object] | Sequence[Mapping[str, object]]
 """What a statement is given: one row's values by column, or those of several rows."""
 GroupWork = Callable[["Transaction", Sequence[ItemT]], Sequence[ResultT]]
@@ -140,6 +142,7 @@ class Store:
         self.quotas = quotas or Quotas()
         self.inline = inline
         self.listeners: list[Listener] = []
+        self.recorders: list[Recorder] = []
         # Writers lock an embedded database when they begin. One that began as a reader would fail at its first write
         # if another process had committed meanwhile.
         self._engine = _create_engine(url, "BEGIN IMMEDIATE")
@@ -337,6 +340,8 @@ class Store:
             for work, group in groups.items():
                 results = work(tx, [job.item for job in group])
                 outcomes += [_Outcome(job, result) for job, result in zip(group, results, strict=True)]
+            for recorder in self.recorders:
+                recorder(tx)
         # only now is it true: a listener that looks at the database finds what it is told of
         if tx.wakeups or tx.events:
             self._announce(tx)

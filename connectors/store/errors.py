@@ -37,10 +37,10 @@ class NotFound(StoreError):
 
 
 class QuotaMet(StoreError):
-    """A quota of the business is used up: `most` connections."""
+    """A quota of the business is used up: `most` of what it counts."""
 
-    def __init__(self, most: int) -> None:
-        super().__init__(f"a business has at most {most} connections here")
+    def __init__(self, most: int, what: str = "connections") -> None:
+        super().__init__(f"a business has at most {most} {what} here")
         self.most = most
 
 

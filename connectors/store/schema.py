@@ -517,6 +517,96 @@ errand_table = Table(
 )
 Index("ix_errand_state", errand_table.c.state)
 
+# --- the relay -----------------------------------------------------------------------------------------------------
+
+# Who is told of events of a business, where, and how that goes. `events` is a JSON list; `failing_since` is the first
+# failure after the last success. Written by `relay.subscriptions`.
+relay_subscription_table = Table(
+    "relay_subscription",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("business_id", Text, ForeignKey("business.id"), nullable=False),
+    Column("title", Text, nullable=False),
+    Column("url", Text, nullable=False, info=_ENCRYPTED),
+    Column("host", Text, nullable=False),
+    Column("events", Text, nullable=False),
+    Column("filter", Text),
+    Column("personal", Integer, nullable=False),
+    Column("shape", Text, nullable=False),
+    Column("secret", Text, nullable=False, info=_ENCRYPTED),
+    Column("former_secret", Text, info=_ENCRYPTED),
+    Column("former_until", BigInteger, nullable=False, server_default="0"),
+    Column("state", Text, nullable=False),
+    Column("reason", Text),
+    Column("made_at", BigInteger, nullable=False),
+    Column("made_by", Text),
+    Column("token_id", Text),
+    Column("next_at", BigInteger, nullable=False, server_default="0"),
+    Column("failures", Integer, nullable=False, server_default="0"),
+    Column("failing_since", BigInteger),
+    Column("delivered_at", BigInteger),
+    Column("pending", Integer, nullable=False, server_default="0"),
+)
+Index("ix_relay_subscription_business", relay_subscription_table.c.business_id)
+
+# What subscribers are told, each once: the whole body with everything personal in it, before a subscription's wishes.
+# Written by `relay.deliveries`.
+relay_event_table = Table(
+    "relay_event",
+    metadata,
+    Column("seq", Sequence, primary_key=True, autoincrement=True),
+    Column("id", Text, nullable=False, unique=True),
+    Column("business_id", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("lane", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("recorded_at", BigInteger, nullable=False),
+    Column("content", Text, nullable=False, info=_ENCRYPTED),
+)
+Index("ix_relay_event_business", relay_event_table.c.business_id, relay_event_table.c.seq)
+Index("ix_relay_event_recorded", relay_event_table.c.recorded_at)
+
+# An event on its way to a subscriber: of each lane (a card) the oldest goes first. Written by `relay.deliveries`.
+relay_delivery_table = Table(
+    "relay_delivery",
+    metadata,
+    Column("seq", Sequence, primary_key=True, autoincrement=True),
+    Column("subscription_id", Text, nullable=False),
+    Column("event_seq", BigInteger, nullable=False),
+    Column("lane", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("made_at", BigInteger, nullable=False),
+    Column("next_at", BigInteger, nullable=False),
+    Column("leased_until", BigInteger, nullable=False, server_default="0"),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("first_at", BigInteger),
+    Column("settled_at", BigInteger),
+)
+Index(
+    "ix_relay_delivery_pending",
+    relay_delivery_table.c.subscription_id,
+    relay_delivery_table.c.lane,
+    relay_delivery_table.c.seq,
+    sqlite_where=text("state = 'pending'"),
+    postgresql_where=text("state = 'pending'"),
+)
+Index("ix_relay_delivery_subscription", relay_delivery_table.c.subscription_id, relay_delivery_table.c.seq)
+Index("ix_relay_delivery_event", relay_delivery_table.c.event_seq)
+Index("ix_relay_delivery_made", relay_delivery_table.c.made_at)
+
+# Every try at a delivery, with what was answered. Written by `relay.deliveries`.
+relay_attempt_table = Table(
+    "relay_attempt",
+    metadata,
+    Column("delivery_seq", BigInteger, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("milliseconds", Integer, nullable=False),
+    Column("status", Integer),
+    Column("error", Text),
+    Column("answer", Text, info=_ENCRYPTED),
+)
+
 # --- the console ---------------------------------------------------------------------------------------------------
 
 # Who is signed in, by a hash of the session's id. Written by `access.sessions`.

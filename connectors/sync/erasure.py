@@ -12,7 +12,7 @@ from functools import partial
 from connector_sdk.messages import Message
 from connectors.domain.connection import Health
 from connectors.domain.person import Reference, TillId
-from connectors.store import connections, inbox, ledger
+from connectors.store import connections, inbox, ledger, relay
 from connectors.store.engine import Store, Transaction
 from connectors.store.query_parts import in_parts
 from connectors.sync.person_search import READ_AT_ONCE, Person, ReportProgress, journal_lines_of
@@ -53,6 +53,8 @@ async def _erase_inbox(store: Store, person: Person) -> None:
         await store.write(partial(inbox.captured.delete, ids=part))
     for events in in_parts(person.events, READ_AT_ONCE):
         await store.write(partial(inbox.loyalty_events.delete, seqs=events))
+    for events in in_parts(person.relayed, READ_AT_ONCE):
+        await store.write(partial(relay.deliveries.delete_events, seqs=events))
     for draft in person.drafts:
         await store.write(partial(connections.drafts.delete, draft_id=draft.id, owner=draft.owner))
 

@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 from connectors.domain.connection import Business, Connection
 from connectors.domain.person import PersonMatcher, Reference, TillId, references
-from connectors.store import connections, inbox, ledger
+from connectors.store import connections, inbox, ledger, relay
 from connectors.store.engine import Store, Transaction
+from connectors.store.events import EventText
 from connectors.store.inbox.unreadable import StoredBody
 from connectors.store.ledger.cards import Customers
 from connectors.store.ledger.journal import StoredLine
@@ -43,7 +44,7 @@ class Counts:
     requests: int = 0
     """Requests with their names: those that could not be read, and samples for teaching."""
     events: int = 0
-    """Events of 7stamp about them or their card."""
+    """Events about them or their card, as 7stamp told them and as subscribers are told."""
     drafts: int = 0
     """Half-made connections with their names in a sample."""
     journal_lines: int = 0
@@ -85,6 +86,8 @@ class Person:
     drafts: tuple[OwnedDraft, ...]
     events: tuple[int, ...]
     """The sequence numbers of 7stamp's events about them."""
+    relayed: tuple[int, ...]
+    """The sequence numbers of what subscribers are told of them."""
 
     @property
     def customers(self) -> Customers:
@@ -109,6 +112,7 @@ class Person:
             or set(self.requests) - set(earlier.requests)
             or set(self.drafts) - set(earlier.drafts)
             or set(self.events) - set(earlier.events)
+            or set(self.relayed) - set(earlier.relayed)
         )
 
 
@@ -145,7 +149,8 @@ async def find_person(
         bodies=in_inbox.bodies,
         requests=in_inbox.requests,
         drafts=in_inbox.drafts,
-        events=await _matching_events(store, business.id, names, identity.card_ids),
+        events=await _matching_events(store, inbox.loyalty_events.texts_after, business.id, names, identity.card_ids),
+        relayed=await _matching_events(store, relay.deliveries.texts_after, business.id, names, identity.card_ids),
     )
     return FoundPerson(person, await _count(store, person, customers.snapshots_of(identity)))
 
@@ -378,16 +383,17 @@ async def _matching_requests(store: Store, matchers: Mapping[str, PersonMatcher]
     return tuple(await _match_all(store, match))
 
 
+_ReadEvents = Callable[[Transaction, str, int, int], Sequence[EventText]]
+
+
 async def _matching_events(
-    store: Store, business_id: str, names: frozenset[Reference], card_ids: Collection[str]
+    store: Store, read: _ReadEvents, business_id: str, names: frozenset[Reference], card_ids: Collection[str]
 ) -> tuple[int, ...]:
-    """List the events of 7stamp that are about one of these cards, or name the person."""
+    """List the events of a business that are about one of these cards, or name the person."""
     matcher, seqs = PersonMatcher(names), list[int]()
     after, is_last = 0, False
     while not is_last:
-        events = await store.read(
-            partial(inbox.loyalty_events.texts_after, business_id=business_id, after=after, limit=READ_AT_ONCE)
-        )
+        events = await store.read(lambda tx, after=after: read(tx, business_id, after, READ_AT_ONCE))  # type: ignore[misc]
         is_last = len(events) < READ_AT_ONCE
         after = events[-1].seq if events else after
         seqs += [event.seq for event in events if event.card_id in card_ids or matcher.matches(event.text)]
@@ -454,7 +460,7 @@ async def _count(store: Store, person: Person, snapshots: int) -> Counts:
         snapshots=snapshots,
         known=await store.read(lambda tx: ledger.cards.count_rows(tx, person.customers)),
         requests=len(person.bodies) + len(person.requests),
-        events=len(person.events),
+        events=len(person.events) + len(person.relayed),
         drafts=len(person.drafts),
         journal_lines=len(await journal_lines_of(store, person)),
         operations_ended=waiting,

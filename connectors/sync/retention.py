@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from connectors.domain.clock import DAY
-from connectors.store import inbox, ledger
+from connectors.store import inbox, ledger, relay
 from connectors.store.engine import Store, Transaction
 from connectors.store.inbox.loyalty_events import Stage
 
@@ -73,6 +73,7 @@ class Retention:
             await self._sweep(lambda tx: _sweep_events(tx, now - UNKNOWN_EVENTS_FOR, Stage.unknown)),
             await self._sweep(lambda tx: _sweep_events(tx, bodies_since, Stage.done, Stage.unreadable)),
             await self._sweep(lambda tx: ledger.voucher_states.sweep(tx, journal_since, ROWS_AT_ONCE)),
+            await self._sweep(lambda tx: relay.deliveries.sweep(tx, bodies_since, ROWS_AT_ONCE)),
         ]
         return SweptRows(
             bodies=bodies.number,

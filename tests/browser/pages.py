@@ -65,9 +65,16 @@ async def every_page(served: ServedInstallation, page: Page, operator: Page) -> 
         "connection-disconnect": "/disconnect",
         "connection-diagnostics": "/diagnostics",
         "connection-forget": "/forget",
+        "connection-subscriptions": "/subscriptions",
     }.items():
         await page.goto(f"/connections/{one}{path}")
         yield name, page
+    await page.goto(f"/connections/{one}/subscriptions")
+    await page.locator("#url").fill("https://93.184.216.34/a-very-long-address-of-a-subscriber/hook")
+    await page.locator("input[name='event']").first.check()
+    await page.locator("input[name='event']").last.check()
+    await press(page, "form[action$='/subscriptions'] button.go")
+    yield "connection-subscription", page
     for name, who in (("connection-forget-wrong", "12"), ("connection-forget-what", ANNA)):
         await page.goto(f"/connections/{one}/forget")
         await page.locator("#who").fill(who)

@@ -157,6 +157,7 @@ def test_what_every_command_prints_has_the_described_keys(tmp_path: Path, monkey
             "CONNECTORS_DATABASE_URL": f"sqlite:///{tmp_path / 'ledger.db'}",
             "CONNECTORS_SEVENSTAMP_URL": sevenstamp,
             "CONNECTORS_PLUGIN_WORKERS": "0",
+            "CONNECTORS_RELAY_HOSTS": "127.0.0.1",
         }
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
@@ -190,6 +191,15 @@ def _run_connection_commands(runner: JsonRunner, poster: PosterSandbox) -> None:
     asyncio.run(_keep_event())
     for listing in ("operations list", "journal", "unread", "events"):
         assert runner.run(listing, connection), listing
+    made = runner.run("subscription add", connection, "--url", "http://127.0.0.1:9/", "--event", "card_opened")
+    assert isinstance(made, Mapping)
+    subscription = (connection, str(made["id"]))
+    runner.run("subscription list", connection)
+    runner.run("subscription test", *subscription, exit_code=1)
+    runner.run("subscription edit", *subscription, "--title", "CRM")
+    runner.run("subscription show", *subscription)
+    runner.run("subscription replay", *subscription, "--failed")
+    runner.run("subscription renew-secret", *subscription)
     runner.run("unread", connection, when="--try-again")
     runner.run("backfill", connection, *since, when="--dry-run")
     runner.run("backfill", connection, *since)

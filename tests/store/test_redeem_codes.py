@@ -116,7 +116,9 @@ def as_before(file: Path, vault: Vault) -> None:
             if not message.startswith("["):
                 database.execute("UPDATE journal SET message = ? WHERE seq = ?", (vault.decrypt(message), seq))
         database.execute("DELETE FROM setting WHERE name = 'hash_key'")
-        for table in ("loyalty_source", "loyalty_event", "voucher_state"):
+        for table in (
+            "relay_subscription relay_event relay_delivery relay_attempt loyalty_source loyalty_event voucher_state"
+        ).split():
             database.execute(f"DROP TABLE {table}")
         database.execute("DROP INDEX ix_known_card_card")
         database.execute("ALTER TABLE identify DROP COLUMN woken_at")

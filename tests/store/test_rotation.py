@@ -20,10 +20,12 @@ from connector_sdk.authorisation import Grant
 from connector_sdk.errors import BadPayload
 from connector_sdk.hooks import HookRequest
 from connector_sdk.rule import StampRule, UnknownCustomer
+from connectors.domain.relay import DeliveryState
+from connectors.relay import bodies
 from connectors.runtime.host import Host
 from connectors.services import rotate_command
 from connectors.settings import Settings
-from connectors.store import access, connections, inbox, rotation, vault
+from connectors.store import access, connections, inbox, relay, rotation, vault
 from connectors.store.connections.subscriptions import Subscription
 from connectors.store.engine import Store, Transaction
 from connectors.store.errors import StoreError, WrongKey
@@ -74,6 +76,7 @@ async def _fill(installation: Installation) -> None:
     await store.write(lambda tx: connections.loyalty_sources.renew_secret(tx, business))
     event = inbox.loyalty_events.NewEvent(business, "msg_1", None, b"no event")
     await store.write(lambda tx: inbox.loyalty_events.keep(tx, [event]))
+    await store.write(lambda tx: _relay(tx, business))
     await store.write(lambda tx: access.sessions.make_link(tx, OPERATOR))
     session = await store.write(
         lambda tx: access.sessions.begin(tx, OPERATOR, device="x", remembered=False, lives=2**40)
@@ -86,6 +89,18 @@ async def _fill(installation: Installation) -> None:
     await store.write(lambda tx: inbox.captured.keep(tx, connection_id, HookRequest("POST", {"x": "y"}, {}, b"{}")))
     cafe = access.sessions.Principal(installation.connection.business_id, "Cafe", "Europe/Kyiv", "till", KEY)
     await keep_passkey(installation.host, cafe, "phone")
+
+
+def _relay(tx: Transaction, business_id: str) -> None:
+    """A subscription with a renewed secret, and an event that it has answered."""
+    content = relay.subscriptions.SubscriptionContent("https://host.test/hook", "host.test", ("test",))
+    subscription = relay.subscriptions.insert(tx, business_id, content)
+    relay.subscriptions.renew_secret(tx, subscription)
+    event = bodies.test_event(business_id, "a test", tx.now)
+    relay.deliveries.record_for(tx, event, subscription)
+    (delivery,) = relay.deliveries.claim(tx, subscription, 1)
+    attempt = relay.deliveries.Attempt(1, tx.now, 5, 500, None, "no")
+    relay.deliveries.settle(tx, [relay.deliveries.Tried(delivery, DeliveryState.pending, attempt)])
 
 
 def _keep_bodies(tx: Transaction, connection_id: str) -> None:

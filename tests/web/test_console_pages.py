@@ -130,6 +130,7 @@ async def test_no_page_makes_more_than_five_queries(installation: Installation, 
                 "diagnostics",
                 "resume",
                 "forget",
+                "subscriptions",
             )
         ]
         + [f"{base}/receipts/{receipts[0].id}"],

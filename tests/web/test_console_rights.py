@@ -15,6 +15,7 @@ from starlette.requests import HTTPConnection
 from connector_sdk.rule import StampRule
 from connectors.domain.clock import DAY, HOUR, MINUTE
 from connectors.domain.connection import Health
+from connectors.services import SubscriptionRequest
 from connectors.sevenstamp.sandbox import Faults
 from connectors.store import access, ledger, queries
 from connectors.store.schema import metadata
@@ -53,8 +54,11 @@ async def _connect_with_history(installation: Installation) -> dict[str, str]:
     rejected = next(o.id for o in await installation.operations() if o.state == "rejected")
     principal = access.sessions.Principal(connection.business_id, "Cafe Lviv", "UTC", "till", KEY)
     passkey = await keep_passkey(installation.host, principal, "Cafe Lviv's")
+    request = SubscriptionRequest("https://93.184.216.34/hook")
+    made = await installation.host.services.subscriptions.create(connection.business_id, request)
     return {
         "connection": connection.id,
+        "subscription": made.subscription.id,
         "receipt": receipt,
         "operation": rejected,
         "act": "acknowledge",

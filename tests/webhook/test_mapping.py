@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from connector_sdk import BadPayload, Money, Sale, SaleStatus
-from webhook_connector import expressions
-from webhook_connector.expressions import compile_path, parse_json
+from connector_sdk import BadPayload, Money, Sale, SaleStatus, expressions
+from connector_sdk.expressions import compile_path, parse_json
 from webhook_connector.mapping import sales_of
 from webhook_connector.settings import WebhookSettings
 

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from connector_sdk.expressions import compile_path, follow_path, parse_json
 from connector_sdk.hooks import HookRequest
 from connector_sdk.messages import Catalogue
 from connector_sdk.signatures import BodyHmac, StandardWebhooks
 from connector_sdk.teaching import ReadyMade
 from webhook_connector import ready_made
-from webhook_connector.expressions import compile_path, follow_path, parse_json
 from webhook_connector.teaching import TEACHING
 
 ENGLISH = Catalogue(["connectors", "webhook_connector"])

@@ -49,6 +49,8 @@ class EventKind(StrEnum):
     """The operator's password was set; everything the operator had opened ended."""
     passkey_changed = "passkey_changed"
     """A passkey was added or removed."""
+    subscription_changed = "subscription_changed"
+    """Events of a business go to another address, or no more: a subscription was made, changed or removed."""
     signed_out_everywhere = "signed_out_everywhere"
     """A business, or the operator, ended all its sessions and links at once."""
 

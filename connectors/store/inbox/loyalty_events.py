@@ -17,6 +17,7 @@ from connector_sdk.loyalty import LoyaltyEvent, event_from_json
 from connectors.domain.clock import MINUTE, micros
 from connectors.domain.events import LoyaltyEventReceived, Wakeup
 from connectors.store.engine import Transaction
+from connectors.store.events import EventText
 from connectors.store.query_parts import AnyRow
 from connectors.store.schema import loyalty_event_table
 
@@ -169,15 +170,6 @@ def _delete(tx: Transaction, seqs: Sequence[int]) -> int:
 
 
 # Erasing customers
-
-
-@dataclass(frozen=True, slots=True)
-class EventText:
-    """An event's content as text in the clear, with its card."""
-
-    seq: int
-    card_id: str | None
-    text: str = field(repr=False)
 
 
 def texts_after(tx: Transaction, business_id: str, after: int, limit: int) -> list[EventText]:

@@ -181,9 +181,18 @@ def insert(tx: Transaction, operations: Sequence[NewOperation]) -> None:
     """Store planned operations."""
     if operations:
         tx.run(operation_table.insert(), [_new_row(tx, operation) for operation in operations])
+    tx.events += [_held_event(operation) for operation in operations if operation.planned.state == State.held]
     # held ones wake nobody: there is nothing to send yet
     if any(operation.planned.state == State.pending for operation in operations):
         tx.wakeups.add(Wakeup.deliver)
+
+
+def _held_event(operation: NewOperation) -> OperationSettled:
+    planned = operation.planned
+    facts = OperationFacts(
+        planned.id, operation.receipt_id, Kind(planned.kind).value, planned.count, State.held.value, operation.code
+    )
+    return OperationSettled(operation.connection_id, facts, operation.business_id, planned.card_id, operation.reason)
 
 
 def _new_row(tx: Transaction, operation: NewOperation) -> dict[str, object]:
@@ -423,12 +432,18 @@ def settle(tx: Transaction, verdicts: Sequence[Verdict]) -> list[Verdict]:
     _record_attempts(tx, verdicts)
     _add_to_daily_totals(tx, verdicts)
     journal.write_lines(tx, [line for verdict in verdicts if (line := _line(verdict)) is not None])
-    tx.events += [
-        OperationSettled(verdict.operation.connection_id, verdict.operation.facts(verdict.state))
-        for verdict in verdicts
-        if verdict.state in (State.applied, State.held, State.rejected)
-    ]
+    tx.events += [_settled_event(verdict) for verdict in verdicts if verdict.state in _TOLD]
     return verdicts
+
+
+_TOLD = (State.applied, State.held, State.rejected)
+"""States of which plugins and subscribers are told."""
+
+
+def _settled_event(verdict: Verdict) -> OperationSettled:
+    operation = verdict.operation
+    facts = operation.facts(verdict.state)
+    return OperationSettled(operation.connection_id, facts, operation.business_id, operation.card_id, verdict.reason)
 
 
 def _still_open(tx: Transaction, verdicts: Sequence[Verdict]) -> list[Verdict]:
@@ -527,8 +542,11 @@ def _line(verdict: Verdict) -> NewLine | None:
 
 
 def _journal_verdict(tx: Transaction, verdict: Verdict) -> None:
+    """Say what an operation came to without being sent: in the journal, and to plugins and subscribers."""
     if (line := _line(verdict)) is not None:
         journal.write_lines(tx, [line])
+    if verdict.state in _TOLD:
+        tx.events.append(_settled_event(verdict))
 
 
 def mark_unfinished_uncertain(tx: Transaction) -> int:

@@ -10,6 +10,7 @@ from sqlalchemy import BindParameter, bindparam, exists, or_, select
 from connectors.domain.connection import WORKING, Health
 from connectors.domain.events import Wakeup
 from connectors.domain.operation import State
+from connectors.domain.relay import SubscriptionState
 from connectors.store.engine import Transaction
 from connectors.store.inbox.loyalty_events import Stage
 from connectors.store.schema import (
@@ -19,6 +20,7 @@ from connectors.store.schema import (
     identify_table,
     loyalty_event_table,
     operation_table,
+    relay_subscription_table,
 )
 
 _now: BindParameter[int] = bindparam("now")
@@ -43,6 +45,13 @@ _LOOK = select(
         exists().where(loyalty_event_table.c.stage == Stage.arrived, loyalty_event_table.c.next_at <= _now),
         exists().where(loyalty_event_table.c.stage == Stage.settled, loyalty_event_table.c.next_at <= _now),
     ).label(Wakeup.loyalty),
+    exists()
+    .where(
+        relay_subscription_table.c.state == SubscriptionState.active,
+        relay_subscription_table.c.pending > 0,
+        relay_subscription_table.c.next_at <= _now,
+    )
+    .label(Wakeup.relay),
     exists().where(errand_table.c.state == "asked").label(Wakeup.commands),
 )
 

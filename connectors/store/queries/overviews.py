@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, ScalarSelect, Select, func, or_, select
 from connector_sdk.rule import StampRule
 from connectors.domain.connection import Business, Connection, Health
 from connectors.domain.operation import Hold
+from connectors.domain.relay import SubscriptionState
 from connectors.store import inbox
 from connectors.store.connections.registry import connection_of
 from connectors.store.connections.rules import parse_rule
@@ -24,6 +25,7 @@ from connectors.store.schema import (
     hint_table,
     kept_table,
     operation_table,
+    relay_subscription_table,
     rule_version_table,
 )
 
@@ -46,6 +48,8 @@ class Overview:
     """Whether the till told of receipts that are not read yet."""
     unread: int
     """How many requests or receipts could not be read and wait for a person."""
+    silenced: int
+    """How many subscriptions of the business were stopped because their endpoints failed."""
 
 
 _NEWEST_RULE = (
@@ -53,6 +57,19 @@ _NEWEST_RULE = (
     .where(rule_version_table.c.connection_id == connection_table.c.id)
     .order_by(rule_version_table.c.number.desc())
     .limit(1)
+    .correlate(connection_table)
+    .scalar_subquery()
+)
+
+
+_SILENCED = (
+    select(func.count())
+    .select_from(relay_subscription_table)
+    .where(
+        relay_subscription_table.c.business_id == connection_table.c.business_id,
+        relay_subscription_table.c.state == SubscriptionState.disabled,
+        relay_subscription_table.c.reason.is_not(None),  # a person who stopped it need not be told
+    )
     .correlate(connection_table)
     .scalar_subquery()
 )
@@ -94,6 +111,7 @@ def _overviews(*conditions: ColumnElement[bool]) -> Select[*tuple[object, ...]]:
             _count(on_the_way).label("on_its_way"),
             hints.correlate(connection_table).exists().label("hints"),
             _unread().label("unread"),
+            _SILENCED.label("silenced"),
         )
         .join(business_table, business_table.c.id == connection_table.c.business_id)
         .where(connection_table.c.health != Health.removed, *conditions)
@@ -118,6 +136,7 @@ def _overview(row: AnyRow) -> Overview:
         on_its_way=row.on_its_way,
         hints=bool(row.hints),
         unread=row.unread,
+        silenced=row.silenced,
     )
 
 

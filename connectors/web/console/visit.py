@@ -44,6 +44,8 @@ class _Notice(NamedTuple):
 
     text: str
     kind: str
+    secret: str = ""
+    """A secret that the page shows this once; empty where there is none."""
 
 
 @dataclass
@@ -137,6 +139,7 @@ class Visit:
             csrf_token=self.csrf_token,
             notice=notice.text,
             notice_kind=notice.kind,
+            shown_secret=notice.secret,
             current_path=self.request.url.path,
             version=self.console.static_files.version,
             passkey_site=self.console.passkeys.site,
@@ -147,12 +150,12 @@ class Visit:
             response.delete_cookie(_NOTICE_COOKIE, path="/")
         return response
 
-    def redirect(self, path: str, notice: Message | None = None, kind: str = "good") -> Response:
-        """Redirect to another page of the console, which shows the notice."""
+    def redirect(self, path: str, notice: Message | None = None, kind: str = "good", *, secret: str = "") -> Response:
+        """Redirect to another page of the console, which shows the notice, and a secret this once."""
         response = RedirectResponse(path, 303)
         if notice is not None:
-            # encrypted, so that nobody else can word what a page of ours says
-            encrypted = self.host.store.vault.encrypt(json.dumps([kind, notice.stored()]))
+            # encrypted, so that nobody else can word what a page of ours says, or read a secret
+            encrypted = self.host.store.vault.encrypt(json.dumps([kind, notice.stored(), secret]))
             response.set_cookie(
                 _NOTICE_COOKIE,
                 encrypted,
@@ -170,8 +173,8 @@ class Visit:
         if not encrypted or self.request.query_params.get("part"):
             return _Notice("", "")
         try:
-            kind, stored = json.loads(self.host.store.vault.decrypt(encrypted[:_MAX_NOTICE]))
-            return _Notice(self.localizer.sentence(Message.restored(stored)), kind)
+            kind, stored, secret = json.loads(self.host.store.vault.decrypt(encrypted[:_MAX_NOTICE]))
+            return _Notice(self.localizer.sentence(Message.restored(stored)), kind, secret)
         except (StoreError, ValueError):
             return _Notice("", "")
 

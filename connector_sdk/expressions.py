@@ -1,4 +1,4 @@
-"""Paths into what a till sends: JMESPath, less everything that could compute, so that a cafe may write them.
+"""Paths into JSON, and conditions on it: JMESPath, less everything that could compute, so that a cafe may write them.
 
 Owns which expressions are allowed, checked on the parsed tree; what following them may cost, counted as they are
 followed; and reading JSON with its numbers as they were written.
@@ -58,16 +58,48 @@ _REFUSED_WORDS = {
 @lru_cache(maxsize=4096)
 def compile_path(text: str) -> ParsedResult:
     """Compile an expression that is allowed. Raises `ValueError` with a sentence."""
+    path = _parse(text)
+    _check_node(path.parsed)
+    _bound_lists(path.parsed)
+    return path
+
+
+@lru_cache(maxsize=4096)
+def compile_condition(text: str) -> ParsedResult:
+    """Compile a condition: comparisons with texts, such as `type=='goal_reached' && data.card.stamps!='0'`, or a path.
+
+    Numbers are texts, as in paths. Raises `ValueError` with a sentence.
+    """
+    condition = _parse(text)
+    if _compares(condition.parsed):
+        _check_condition(condition.parsed)
+    else:
+        _check_node(condition.parsed)
+    _bound_lists(condition.parsed)
+    return condition
+
+
+def _parse(text: str) -> ParsedResult:
     if len(text) > MOST_CHARACTERS:
         raise ValueError(f"a path has at most {MOST_CHARACTERS} characters")
     try:
         path = jmespath.compile(text)
     except (JMESPathError, ValueError, RecursionError, IndexError) as error:
         raise ValueError(f"this is no path{_position(error)}") from None
-    _check_node(path.parsed)
-    if _count_lists(path.parsed) > MOST_LISTS:
-        raise ValueError(f"a path goes through at most {MOST_LISTS} lists")
     return path
+
+
+def _bound_lists(node: Node) -> None:
+    """Raise `ValueError` for a path that goes through too many lists."""
+    if _count_lists(node) > MOST_LISTS:
+        raise ValueError(f"a path goes through at most {MOST_LISTS} lists")
+
+
+def _compares(node: Node) -> bool:
+    """Say whether an expression is a comparison, or several."""
+    if node["type"] in ("and_expression", "or_expression"):
+        return any(_compares(child) for child in node["children"])
+    return bool(node["type"] == "comparator")
 
 
 def _position(error: Exception) -> str:
@@ -175,6 +207,14 @@ def follow_path(path: str, value: object, budget: Budget | None = None) -> objec
     # jmespath raises for values of a kind that a step cannot take: there is nothing at such a path
     except (JMESPathError, ValueError, TypeError, RecursionError):
         return None
+
+
+def meets_condition(condition: str, value: object, budget: Budget | None = None) -> bool:
+    """Say whether a value meets a condition: a path does so where it leads to something. Raises `TooCostly`."""
+    try:
+        return bool(_CountingInterpreter(budget or Budget()).visit(compile_condition(condition).parsed, value))
+    except (JMESPathError, ValueError, TypeError, RecursionError):
+        return False
 
 
 def parse_json(body: bytes) -> object:
