@@ -16,6 +16,7 @@ MASK = "…"
 # Each has a bounded start, or begins with a fixed text, so that a long line cannot make it backtrack for long.
 _PATTERNS = (
     re.compile(r"7loc_sc_[^\s\"'<>]+"),
+    re.compile(r"7con_[\w-]+"),
     re.compile(r"(?i)(?<!\w)\d{1,12}(?::|%3A)[0-9a-f]{16,64}(?!\w)"),  # a Poster token
     re.compile(r"(?i)(?<=bearer )\S+"),
     re.compile(

@@ -61,6 +61,8 @@ class Settings(BaseSettings):
     unfinished_requests_mib: Annotated[int, Field(ge=1, le=65_536)] = 32
     hooks_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] = _USUAL.hooks_a_minute
     max_subscriptions: Annotated[int, Field(ge=1, le=10_000)] = _USUAL.subscriptions
+    max_tokens: Annotated[int, Field(ge=1, le=10_000)] = _USUAL.tokens
+    api_calls_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] = _USUAL.api_calls_a_minute
     relayed_events: Annotated[int, Field(ge=1, le=10_000_000)] = _USUAL.relayed
     events_per_minute: Annotated[int, Field(ge=1, le=10_000_000)] = _USUAL.events_a_minute
     hook_mib_per_day: Annotated[int, Field(ge=1, le=1_000_000)] = _USUAL.hook_bytes_a_day // MIB
@@ -158,6 +160,8 @@ class Settings(BaseSettings):
             unread_bytes=self.kept_mib * MIB,
             hooks_a_minute=self.hooks_per_minute,
             subscriptions=self.max_subscriptions,
+            tokens=self.max_tokens,
+            api_calls_a_minute=self.api_calls_per_minute,
             relayed=self.relayed_events,
             events_a_minute=self.events_per_minute,
             hook_bytes_a_day=self.hook_mib_per_day * MIB,

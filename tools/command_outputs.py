@@ -369,6 +369,30 @@ class SubscriptionDetails(SubscriptionOutput):
     """Its deliveries, newest first."""
 
 
+class TokenOutput(Output):
+    """An API token without itself; moments are ISO 8601 in UTC."""
+
+    id: str
+    """The token's id, for `revoke`."""
+    title: str
+    """What uses it."""
+    scopes: list[str]
+    """Its rights."""
+    ending: str
+    """Its last characters."""
+    made_at: str
+    """When it was made."""
+    last_used_at: str | None
+    """When it was used last, to the minute."""
+
+
+class NewTokenOutput(TokenOutput):
+    """A token that was made."""
+
+    token: str
+    """The token itself, shown only now."""
+
+
 class ReplayResult(Output):
     """What goes out again."""
 
@@ -666,6 +690,8 @@ OUTPUTS: Mapping[str, tuple[JsonOutput, ...]] = {
     "journal": (JsonOutput(JournalLine, is_list=True), JsonOutput(JournalLine, when="--follow", a_line_each=True)),
     "unread": (JsonOutput(UnreadList), JsonOutput(UnreadRetryResult, when="--try-again")),
     "events": (JsonOutput(LoyaltyEventOutput, is_list=True),),
+    "token make": (JsonOutput(NewTokenOutput),),
+    "token list": (JsonOutput(TokenOutput, is_list=True),),
     "subscription add": (JsonOutput(NewSubscriptionOutput),),
     "subscription list": (JsonOutput(SubscriptionOutput, is_list=True),),
     "subscription show": (JsonOutput(SubscriptionDetails),),

@@ -12,6 +12,7 @@ from connectors.cli.output import run_with_host, say, show_json, show_table
 from connectors.domain.clock import moment
 from connectors.runtime.host import Host
 from connectors.services import Refusal
+from connectors.services.shapes import LoyaltyEventShape
 from connectors.store import connections, inbox
 from connectors.store.inbox.loyalty_events import StoredEvent
 
@@ -46,7 +47,7 @@ async def _show(host: Host, connection_id: str, limit: int, as_json: bool) -> No
     connection = await host.services.connections.get(connection_id)
     newest = await host.store.read(lambda tx: inbox.loyalty_events.newest(tx, connection.business_id, limit))
     if as_json:
-        show_json([_as_json(event) for event in newest])
+        show_json([LoyaltyEventShape.of(event).model_dump() for event in newest])
         return
     nothing = (
         "Nothing yet: 7stamp tells of cards from the moment that it knows where this host is (CONNECTORS_PUBLIC_URL)."
@@ -60,18 +61,3 @@ def _cells(stored: StoredEvent) -> list[str]:
     if event is None:
         return [when, "?", "", "", stored.stage.value]
     return [when, event.event, event.card.id or "", event.code or "", stored.stage.value]
-
-
-def _as_json(stored: StoredEvent) -> dict[str, object]:
-    # no phone and no email: what a script keeps would outlive the customer's wish to be forgotten
-    event = stored.event
-    return {
-        "id": stored.event_id,
-        "event": event.event if event is not None else None,
-        "at": event.at.isoformat() if event is not None else None,
-        "received_at": moment(stored.received_at).isoformat(),
-        "business": stored.business_id,
-        "card": event.card.id if event is not None else None,
-        "code": event.code if event is not None else None,
-        "state": stored.stage.value,
-    }

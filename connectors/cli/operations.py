@@ -9,9 +9,9 @@ import typer
 
 from connectors.cli.options import AsJson, Yes
 from connectors.cli.output import confirm, run_with_host, say, show_json, show_table
-from connectors.domain.operation import outward
 from connectors.runtime.host import Host
 from connectors.services import Refusal, nearest
+from connectors.services.shapes import OperationShape
 from connectors.store import queries
 from connectors.store.ledger.operations import Operation
 
@@ -62,7 +62,7 @@ async def _list(host: Host, connection_id: str, state: str | None, limit: int, a
     read = partial(queries.operations.list_newest, connection_id=connection_id, state=state, limit=limit)
     operations = await host.store.read(read)
     if as_json:
-        show_json([_as_json(operation) for operation in operations])
+        show_json([OperationShape.of(operation).model_dump() for operation in operations])
         return
     cells = [_cells(host, operation) for operation in operations]
     show_table([*_COLUMNS.values(), "why"], cells, "No operations.")
@@ -75,21 +75,8 @@ def _require_known_state(state: str | None) -> None:
 
 
 def _cells(host: Host, operation: Operation) -> list[str]:
-    row = _as_json(operation)
+    row = OperationShape.of(operation).model_dump()
     return [*(str(row[name] or "") for name in _COLUMNS), _words(host, operation)]
-
-
-def _as_json(operation: Operation) -> dict[str, str | int | None]:
-    return {
-        "id": operation.id,
-        "receipt_id": operation.receipt_id,
-        "kind": operation.kind.value,
-        "count": operation.count,
-        "state": outward(operation.state),  # the states that are documented: how delivery parts them may change
-        # the reason's id, not its sentence: scripts compare it, and sentences are reworded
-        "reason": operation.reason.id.removeprefix("why.") if operation.reason else None,
-        "code": operation.code,
-    }
 
 
 def _words(host: Host, operation: Operation) -> str:

@@ -11,10 +11,11 @@ import typer
 
 from connectors.cli.options import AsJson, Yes
 from connectors.cli.output import confirm, run_with_host, say, show_json, show_table
-from connectors.domain.clock import micros, moment
+from connectors.domain.clock import micros
 from connectors.domain.relay import DeliveryState
 from connectors.runtime.host import Host
 from connectors.services import Refusal, SubscriptionRequest
+from connectors.services.shapes import DeliveryShape, NewSubscriptionShape, SubscriptionShape
 from connectors.services.subscriptions import NewSubscription, TriedDelivery
 from connectors.store.relay.subscriptions import Subscription
 
@@ -56,7 +57,7 @@ async def _add(host: Host, connection_id: str, request: SubscriptionRequest, as_
 
 def _show_new(made: NewSubscription, as_json: bool) -> None:
     if as_json:
-        show_json({**as_object(made.subscription), "secret": made.secret})
+        show_json(NewSubscriptionShape.of_new(made).model_dump())
         return
     say(f"✓ {made.subscription.id}: {made.subscription.title}")
     say(f"  The secret that proves deliveries, shown only now: {made.secret}")
@@ -75,7 +76,7 @@ def list_(connection_id: Connection, as_json: AsJson = False) -> None:
 async def _list(host: Host, connection_id: str, as_json: bool) -> None:
     subscriptions = await host.services.subscriptions.list_all(await _business(host, connection_id))
     if as_json:
-        show_json([as_object(subscription) for subscription in subscriptions])
+        show_json([SubscriptionShape.of(subscription).model_dump() for subscription in subscriptions])
         return
     cells = [
         [one.id, one.title, one.host, one.state.value, str(one.pending), _word(host, one)] for one in subscriptions
@@ -106,7 +107,8 @@ async def _show(host: Host, connection_id: str, subscription_id: str, limit: int
     subscription = await service.get(business, subscription_id)
     deliveries = await service.deliveries(business, subscription_id, limit=limit)
     if as_json:
-        show_json({**as_object(subscription), "deliveries": [delivery_as_object(one) for one in deliveries]})
+        shown = [DeliveryShape.of(one).model_dump() for one in deliveries]
+        show_json({**SubscriptionShape.of(subscription).model_dump(), "deliveries": shown})
         return
     say(f"{subscription.title} ({subscription.host}): {subscription.state.value}, {subscription.pending} waiting")
     _show_deliveries(deliveries)
@@ -162,7 +164,7 @@ async def _edit(
     business = await _business(host, connection_id)
     changed = await host.services.subscriptions.edit(business, subscription_id, **given)
     if as_json:
-        show_json(as_object(changed))
+        show_json(SubscriptionShape.of(changed).model_dump())
     else:
         say("✓ Changed.")
 
@@ -178,7 +180,7 @@ async def _test(host: Host, connection_id: str, subscription_id: str, as_json: b
     business = await _business(host, connection_id)
     tried = await host.services.subscriptions.send_test(business, subscription_id)
     if as_json:
-        show_json(delivery_as_object(tried))
+        show_json(DeliveryShape.of(tried).model_dump())
     else:
         taken = "✓ Taken" if tried.delivery.state is DeliveryState.delivered else "Not taken"
         say(f"{taken}: {_last(tried) or 'it waits for its turn'}")
@@ -279,48 +281,3 @@ def remove(connection_id: Connection, subscription_id: Id, yes: Yes = False) -> 
 async def _remove(host: Host, connection_id: str, subscription_id: str) -> None:
     await host.services.subscriptions.remove(await _business(host, connection_id), subscription_id)
     say("✓ Removed.")
-
-
-def as_object(subscription: Subscription) -> dict[str, object]:
-    """Return a subscription for scripts: without its secret and its whole address, which may let others in."""
-    return {
-        "id": subscription.id,
-        "title": subscription.title,
-        "host": subscription.host,
-        "events": list(subscription.events),
-        "filter": subscription.filter,
-        "personal": subscription.personal,
-        "shape": subscription.shape.value,
-        "state": subscription.state.value,
-        "reason": subscription.reason.id if subscription.reason else None,
-        "pending": subscription.pending,
-        "failing_since": _iso(subscription.failing_since),
-        "delivered_at": _iso(subscription.delivered_at),
-    }
-
-
-def delivery_as_object(tried: TriedDelivery) -> dict[str, object]:
-    """Return a delivery with its tries for scripts."""
-    delivery = tried.delivery
-    return {
-        "id": delivery.seq,
-        "event": delivery.event,
-        "event_id": delivery.event_id,
-        "at": _iso(delivery.at),
-        "state": delivery.state.value,
-        "next_try": _iso(delivery.next_at) if delivery.state is DeliveryState.pending else None,
-        "tries": [
-            {
-                "at": _iso(attempt.at),
-                "milliseconds": attempt.milliseconds,
-                "status": attempt.status,
-                "error": attempt.error,
-                "answer": attempt.answer,
-            }
-            for attempt in tried.attempts
-        ],
-    }
-
-
-def _iso(at: int | None) -> str | None:
-    return moment(at).isoformat() if at is not None else None

@@ -30,6 +30,10 @@ class Quotas:
     """Proven hooks of one address."""
     subscriptions: int = 20
     """Subscriptions of a business to events."""
+    tokens: int = 20
+    """API tokens of a business."""
+    api_calls_a_minute: int = 600
+    """Calls with one API token."""
     relayed: int = 100_000
     """Events that wait for one subscriber; beyond that the subscription is stopped."""
     events_a_minute: int = 6000

@@ -36,6 +36,7 @@ from connectors.services.results import (
 from connectors.services.review import ReviewService
 from connectors.services.subscriptions import SubscriptionRequest, SubscriptionService
 from connectors.services.sync import PreviewedReceipt, SyncService
+from connectors.services.tokens import TokenService
 from connectors.sevenstamp.client import SevenStamp
 
 __all__ = [
@@ -84,6 +85,7 @@ class Services:
         self.review = ReviewService(context)
         self.people = PeopleService(context)
         self.subscriptions = SubscriptionService(context)
+        self.tokens = TokenService(context)
         self.commands = CommandService(context, self.sync, self.review)
 
     def by(self, person: str) -> Services:

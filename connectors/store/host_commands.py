@@ -114,6 +114,19 @@ def get(tx: Transaction, command_id: str) -> HostCommand:
     return _command_of(tx.run(select(errand_table).where(errand_table.c.id == command_id)).one())
 
 
+def find(tx: Transaction, command_id: str) -> HostCommand | None:
+    """Return a command, for a week after it ended; `None` where there is none of that id."""
+    row = tx.run(select(errand_table).where(errand_table.c.id == command_id)).first()
+    return _command_of(row) if row is not None else None
+
+
+def unfinished(tx: Transaction, connection_id: str, kind: str) -> str | None:
+    """Return the id of a command of this kind that is still to be done for a connection, if there is one."""
+    is_open = errand_table.c.state.in_([CommandState.asked, CommandState.running])
+    mine = (errand_table.c.connection_id == connection_id) & (errand_table.c.kind == kind) & is_open
+    return tx.run(select(errand_table.c.id).where(mine).limit(1)).scalar()
+
+
 def abandon(tx: Transaction) -> None:
     """Fail the commands that a host left running when it ended: whoever waits may ask again.
 

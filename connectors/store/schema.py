@@ -683,6 +683,36 @@ console_link_table = Table(
     Column("by_operator", Integer, nullable=False, server_default="0"),
 )
 
+# With which programs act for a business, by a hash of each token; `scopes` is a JSON list.
+# Written by `access.api_tokens`.
+api_token_table = Table(
+    "api_token",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("business_id", Text, ForeignKey("business.id"), nullable=False),
+    Column("title", Text, nullable=False),
+    Column("scopes", Text, nullable=False),
+    Column("token_hash", Text, nullable=False, unique=True),
+    Column("ending", Text, nullable=False),
+    Column("made_at", BigInteger, nullable=False),
+    Column("made_by", Text),
+    Column("last_used_at", BigInteger),
+)
+Index("ix_api_token_business", api_token_table.c.business_id)
+
+# What requests under an idempotency key were answered. Written by `access.api_tokens`.
+api_answer_table = Table(
+    "api_answer",
+    metadata,
+    Column("token_id", Text, primary_key=True),
+    Column("key_hash", Text, primary_key=True),
+    Column("digest", Text, nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("body", Text, nullable=False, info=_ENCRYPTED),
+    Column("at", BigInteger, nullable=False),
+)
+Index("ix_api_answer_at", api_answer_table.c.token_id, api_answer_table.c.at)
+
 # The security log: who came in, and what was refused. Written by `access.security_log`.
 security_event_table = Table(
     "security_event",

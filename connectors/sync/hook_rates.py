@@ -54,6 +54,10 @@ class HookRates:
             seconds = max(seconds, (DAY - self._now() % DAY) // SECOND + 1)
         return min(max(0, seconds), _LONGEST_WAIT)
 
+    def left(self, address: str) -> int:
+        """Return how many more hooks of an address are taken now."""
+        return max(0, int(self._refill(address).left))
+
     def count(self, address: str, size: int, business_id: str | None = None) -> None:
         """Count a hook of so many bytes that was proven and is kept."""
         self._refill(address).left -= 1

@@ -1,4 +1,4 @@
-"""The web application: hooks of tills, the console, liveness and readiness.
+"""The web application: hooks of tills and of 7stamp, the API, the console, liveness and readiness.
 
 Owns bounds on what is read; what a hook means is `connectors.sync.hooks`'s, and the console's pages are in `console`.
 """
@@ -9,10 +9,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request, Response
+from fastapi.exception_handlers import http_exception_handler
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from connector_sdk.hooks import Answer, HookRequest
 from connectors.runtime.host import Host
+from connectors.web.api.application import PATH as API_PATH
+from connectors.web.api.application import build_api
+from connectors.web.api.problems import problem_of
 from connectors.web.console.routers import ROUTERS
 from connectors.web.console.routing import mount
 from connectors.web.console.state import build_console
@@ -39,9 +44,19 @@ def application(host: Host) -> FastAPI:
     app = FastAPI(title="7stamp connectors", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     _add_hooks(app, host)
     _add_probes(app, host)
+    app.add_exception_handler(HTTPException, _answer_missing)
+    # before the console, which answers every address that nobody else has
+    app.mount(API_PATH, build_api(host))
     mount(app, build_console(host), *ROUTERS)
     app.add_middleware(UntrustedProxyCounter, host=host)
     return app
+
+
+async def _answer_missing(request: Request, error: Exception) -> Response:
+    """Answer what no route takes: below the API's address as the API does, also where the path holds a line break."""
+    if request.scope["path"].startswith(f"{API_PATH}/") or not isinstance(error, HTTPException):
+        return problem_of(error).response()
+    return await http_exception_handler(request, error)
 
 
 def _add_hooks(app: FastAPI, host: Host) -> None:

@@ -66,6 +66,7 @@ async def every_page(served: ServedInstallation, page: Page, operator: Page) -> 
         "connection-diagnostics": "/diagnostics",
         "connection-forget": "/forget",
         "connection-subscriptions": "/subscriptions",
+        "connection-tokens": "/tokens",
     }.items():
         await page.goto(f"/connections/{one}{path}")
         yield name, page

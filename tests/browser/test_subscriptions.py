@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import httpx
 import pytest
 from playwright.async_api import expect
 from standardwebhooks.webhooks import Webhook
@@ -87,6 +88,33 @@ async def test_a_cafe_subscribes_an_address_mends_it_and_replays(
         await page.get_by_text("Remove it").click()
         await page.get_by_role("button", name="Remove", exact=True).click()
         await expect(page.get_by_role("heading", name="Nobody is told of your events yet")).to_be_visible()
+
+
+async def test_a_cafe_lets_a_program_in_and_out_again(allowing: ServedInstallation) -> None:
+    installation = allowing.installation
+    await installation.connect()
+    page = await signed_in(await allowing.page(viewport=NARROW))
+    await page.goto(f"/connections/{installation.connection.id}/settings")
+    await page.get_by_role("main").get_by_role("link", name="API tokens").click()
+    await expect(page.get_by_role("heading", name="No program uses the API yet")).to_be_visible()
+    await page.get_by_label("What uses it").fill("Our CRM")
+    await page.get_by_role("button", name="Make a token").click()
+    await expect(page.get_by_text("choose at least one right")).to_be_visible()
+    await page.get_by_label("See tills, receipts and events").check()
+    await page.keyboard.press("Enter")
+    token = await page.get_by_label("Token", exact=True).input_value()
+    await page.reload()
+    await expect(page.get_by_label("Token", exact=True)).to_have_count(0)  # shown once
+    bearer = {"Authorization": f"Bearer {token}"}
+    async with httpx.AsyncClient(base_url=allowing.origin, trust_env=False, headers=bearer) as client:
+        assert (await client.get("/api/v1/connections")).json()["items"][0]["id"] == installation.connection.id
+        assert (await client.post("/api/v1/sales", json={})).status_code in (403, 422)
+        await page.reload()
+        await expect(page.get_by_text("Last used")).to_be_visible()
+        await page.get_by_text("Revoke it").click()
+        await page.get_by_role("button", name="Revoke").click()
+        await expect(page.get_by_role("heading", name="No program uses the API yet")).to_be_visible()
+        assert (await client.get("/api/v1/connections")).status_code == 401
 
 
 def _only_the_right_path(request: Received) -> int:

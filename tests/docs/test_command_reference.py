@@ -200,6 +200,8 @@ def _run_connection_commands(runner: JsonRunner, poster: PosterSandbox) -> None:
     runner.run("subscription show", *subscription)
     runner.run("subscription replay", *subscription, "--failed")
     runner.run("subscription renew-secret", *subscription)
+    runner.run("token make", connection, "--title", "Zapier", "--scope", "read")
+    runner.run("token list", connection)
     runner.run("unread", connection, when="--try-again")
     runner.run("backfill", connection, *since, when="--dry-run")
     runner.run("backfill", connection, *since)

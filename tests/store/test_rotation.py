@@ -77,6 +77,8 @@ async def _fill(installation: Installation) -> None:
     event = inbox.loyalty_events.NewEvent(business, "msg_1", None, b"no event")
     await store.write(lambda tx: inbox.loyalty_events.keep(tx, [event]))
     await store.write(lambda tx: _relay(tx, business))
+    answer = access.api_tokens.StoredAnswer("digest", 201, "{}")
+    await store.write(lambda tx: access.api_tokens.keep_answer(tx, "tok_1", "key", answer))
     await store.write(lambda tx: access.sessions.make_link(tx, OPERATOR))
     session = await store.write(
         lambda tx: access.sessions.begin(tx, OPERATOR, device="x", remembered=False, lives=2**40)

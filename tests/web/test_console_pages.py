@@ -131,6 +131,7 @@ async def test_no_page_makes_more_than_five_queries(installation: Installation, 
                 "resume",
                 "forget",
                 "subscriptions",
+                "tokens",
             )
         ]
         + [f"{base}/receipts/{receipts[0].id}"],

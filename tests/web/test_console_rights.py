@@ -59,6 +59,7 @@ async def _connect_with_history(installation: Installation) -> dict[str, str]:
     return {
         "connection": connection.id,
         "subscription": made.subscription.id,
+        "token": (await installation.host.services.tokens.make(connection.business_id, "Zapier", ["read"]))[0].id,
         "receipt": receipt,
         "operation": rejected,
         "act": "acknowledge",
@@ -95,7 +96,7 @@ async def test_every_route_of_another_business_is_404_and_changes_nothing(
     for route in ROUTES:
         if route.role is Role.anyone or "{" not in route.path or route.path == "/connect/{connector}":
             continue
-        path = route.path.format(**{**ids, "device": device, "token": "x", "venue": "x"})
+        path = route.path.format(**{"token": "x", **ids, "device": device, "venue": "x"})
         if route.method == "GET":
             answer = await theirs.get(path)
         else:

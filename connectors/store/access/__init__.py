@@ -3,6 +3,6 @@
 Owns who is let in and what ends together; what a person may see is the console's.
 """
 
-from connectors.store.access import operator_password, passkeys, security_log, sessions
+from connectors.store.access import api_tokens, operator_password, passkeys, security_log, sessions
 
-__all__ = ["operator_password", "passkeys", "security_log", "sessions"]
+__all__ = ["api_tokens", "operator_password", "passkeys", "security_log", "sessions"]

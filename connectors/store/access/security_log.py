@@ -51,6 +51,8 @@ class EventKind(StrEnum):
     """A passkey was added or removed."""
     subscription_changed = "subscription_changed"
     """Events of a business go to another address, or no more: a subscription was made, changed or removed."""
+    token_changed = "token_changed"  # noqa: S105 - the name of an event
+    """An API token of a business was made or revoked."""
     signed_out_everywhere = "signed_out_everywhere"
     """A business, or the operator, ended all its sessions and links at once."""
 

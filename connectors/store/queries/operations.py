@@ -55,9 +55,13 @@ def _newest(
     return sorted(operations, key=lambda operation: -operation.seq)[:limit]
 
 
-def list_newest(tx: Transaction, connection_id: str, *, state: str | None = None, limit: int = 1000) -> list[Operation]:
-    """List a connection's newest operations, newest last; `state` as the outside names it."""
+def list_newest(
+    tx: Transaction, connection_id: str, *, state: str | None = None, limit: int = 1000, before: int | None = None
+) -> list[Operation]:
+    """List a connection's newest operations, newest last; `state` as the outside names it, `before` a `seq`."""
     query = select(operation_table).where(operation_table.c.connection_id == connection_id)
+    if before is not None:
+        query = query.where(operation_table.c.seq < before)
     if state is not None:
         query = query.where(operation_table.c.state.in_([inner for inner in State if outward(inner) == state]))
     rows = tx.run(query.order_by(operation_table.c.seq.desc()).limit(limit)).all()
