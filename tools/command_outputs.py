@@ -292,6 +292,40 @@ class LoyaltyEventOutput(Output):
     """How far it has come here; `unknown` is of a card or business that the ledger does not know."""
 
 
+class DifferenceOutput(Output):
+    """A difference between till, ledger and card."""
+
+    receipt: str
+    """The receipt's number at the till."""
+    kind: str
+    """Which difference; see [differences](../operating/agreement.md#differences)."""
+    mended: bool
+    """True if it was mended, false if it needs a person."""
+    stamps: int | None = None
+    """Of how many stamps it is."""
+
+
+class ReconcileOutput(Output):
+    """What a comparison of till, ledger and cards came to."""
+
+    first_day: str
+    """The first day that was compared."""
+    last_day: str
+    """The last day that was compared."""
+    till_read: bool
+    """Whether the till could be read back."""
+    receipts: int
+    """Receipts that were compared."""
+    calls: int
+    """Calls to 7stamp that it made."""
+    mended: int
+    """Differences that were mended."""
+    open: int
+    """Differences that need a person."""
+    differences: list[DifferenceOutput]
+    """The differences, the first 200."""
+
+
 class SubscriptionOutput(Output):
     """Who is told of a business's events; moments are ISO 8601 in UTC."""
 
@@ -688,6 +722,7 @@ OUTPUTS: Mapping[str, tuple[JsonOutput, ...]] = {
     "backfill": (JsonOutput(SyncResult), JsonOutput(BackfillCounts, when="--dry-run")),
     "replan": (JsonOutput(ReplanResult), JsonOutput(ReplanCounts, when="--dry-run")),
     "journal": (JsonOutput(JournalLine, is_list=True), JsonOutput(JournalLine, when="--follow", a_line_each=True)),
+    "reconcile": (JsonOutput(ReconcileOutput),),
     "unread": (JsonOutput(UnreadList), JsonOutput(UnreadRetryResult, when="--try-again")),
     "events": (JsonOutput(LoyaltyEventOutput, is_list=True),),
     "token make": (JsonOutput(NewTokenOutput),),

@@ -34,6 +34,11 @@ class ConnectorsGroup(LazyGroup):
         CommandEntry(
             "replan", "connectors.cli.sync_commands:replan", "Plan stored receipts again by the rule as it is now."
         ),
+        CommandEntry(
+            "reconcile",
+            "connectors.cli.reconcile:reconcile",
+            "Compare till, ledger and cards; mend what is certain, list the rest.",
+        ),
         CommandEntry("journal", "connectors.cli.sync_commands:journal", "What happened, in plain words."),
         CommandEntry(
             "unread",

@@ -32,7 +32,8 @@ class State(StrEnum):
     uncertain = "uncertain"
     """Perhaps applied. Only the history of the card (or of the voucher) decides: `applied`, or `pending` once more."""
     applied = "applied"
-    """7stamp has done it. Final: a change of mind is another operation."""
+    """7stamp has done it: a change of mind is another operation. It is `uncertain` once more only where a comparison
+    finds that its card does not have it."""
     held = "held"
     """Stopped for the reason that its `Hold` names. A release makes it `pending`; a dismissal or the end of its time
     `rejected`, a changed sale `cancelled`."""

@@ -41,6 +41,7 @@ from connectors.store import connections, counters, keyring, rotation
 from connectors.store.engine import Store
 from connectors.store.errors import StoreError
 from connectors.sync.account_checks import AccountChecker
+from connectors.sync.agreement import Reconciler
 from connectors.sync.delivery import Deliverer
 from connectors.sync.doubt_resolution import Timing
 from connectors.sync.hooks import HookReceiver
@@ -110,6 +111,7 @@ class Host:
         self.subscriber = Subscriber(self.store, self.tills, self._public_url)
         accounts = AccountChecker(self.store, self.tills, self.subscriber)
         self.reader = TillReader(self.store, self.tills, self.ingestor, accounts)
+        self.reconciler = self._reconciler()
         self.security_events = SampledEvents(self.store)
         self.hooks = HookReceiver(self.store, self.tills, self.ingestor, self.runner, self.security_events)
         addresses = AddressPolicy(parse_hosts(settings.relay_hosts))
@@ -136,7 +138,7 @@ class Host:
         if not settings.sevenstamp_url or settings.without_sevenstamp is not None:
             return _Senders()
         sevenstamp = SevenStamp(settings.sevenstamp_url, transport=transport, deadline=settings.call_deadline_seconds)
-        timing = Timing(settings.call_deadline_seconds, settings.settle_seconds)
+        timing = self._timing()
         return _Senders(
             sevenstamp,
             Identifier(self.store, self.tills, sevenstamp),
@@ -144,6 +146,15 @@ class Host:
             LoyaltyEffects(self.store, self.tills, sevenstamp, self.plugin_calls.tell_of_loyalty_event),
             LoyaltySubscriber(self.store, sevenstamp, self._public_url),
         )
+
+    def _timing(self) -> Timing:
+        return Timing(self.settings.call_deadline_seconds, self.settings.settle_seconds)
+
+    def _reconciler(self) -> Reconciler | None:
+        """Build what compares till, ledger and cards, where 7stamp's address is set."""
+        if self.sevenstamp is None:
+            return None
+        return Reconciler(self.store, self.reader, self.sevenstamp, self._timing())
 
     def _plugin_runner(self, *, direct: bool) -> PluginRunner:
         """Build what runs connectors' own code on what strangers send; `direct` runs it in this process."""
@@ -171,6 +182,7 @@ class Host:
             hooks=self.hooks,
             subscriber=self.subscriber,
             loyalty_subscriber=self.loyalty_subscriber,
+            reconciler=self.reconciler,
             addresses=self._addresses,
             relay=self.relay,
             runner=self.runner,
@@ -240,7 +252,13 @@ class Host:
         from connectors.runtime.scheduler import Scheduler
 
         self.take_over()
-        if self.identifier is None or self.deliverer is None or self.loyalty is None or self.loyalty_subscriber is None:
+        if (
+            self.identifier is None
+            or self.deliverer is None
+            or self.loyalty is None
+            or self.loyalty_subscriber is None
+            or self.reconciler is None
+        ):
             raise RuntimeError("without 7stamp nothing runs in the background: take_over refuses before")
         # before anything is sent: what is marked as on the wire now is from the last host, and in doubt
         await recover_unfinished(self.store)
@@ -253,6 +271,7 @@ class Host:
             self.loyalty,
             self.loyalty_subscriber,
             self.relay,
+            self.reconciler,
             self._dispatcher,
             self.services.commands,
             self.maintenance.run,

@@ -10,6 +10,7 @@ import contextlib
 import logging
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from typing import Protocol
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
@@ -24,6 +25,7 @@ from connectors.store.connections.schedule import DueRead
 from connectors.store.engine import Store
 from connectors.store.host_commands import HostCommand
 from connectors.store.inbox.hints import DueHint
+from connectors.sync.agreement import Reconciler
 from connectors.sync.delivery import Deliverer
 from connectors.sync.identification import Identifier
 from connectors.sync.loyalty_effects import LoyaltyEffects
@@ -32,7 +34,7 @@ from connectors.sync.till_reader import TillReader
 
 log = logging.getLogger(__name__)
 
-_TICK_SECONDS, _MAINTENANCE_SECONDS, _SUBSCRIPTIONS_SECONDS = 1, 60, 60
+_TICK_SECONDS, _MAINTENANCE_SECONDS, _SUBSCRIPTIONS_SECONDS, _AGREEMENTS_SECONDS = 1, 60, 60, 60
 _READS_AT_ONCE = 100
 _HINTS_AT_ONCE = 200
 _RENEWALS_AT_ONCE = 20
@@ -63,6 +65,7 @@ class Scheduler:
         loyalty: LoyaltyEffects,
         loyalty_subscriber: LoyaltySubscriber,
         relay: RelayDeliverer,
+        reconciler: Reconciler,
         dispatcher: Dispatcher,
         commands: CommandRunner,
         maintenance: Work,
@@ -74,6 +77,7 @@ class Scheduler:
         self._loyalty = loyalty
         self._loyalty_subscriber = loyalty_subscriber
         self._relay = relay
+        self._reconciler = reconciler
         self._dispatcher = dispatcher
         self._commands = commands
         self._maintenance = maintenance
@@ -95,6 +99,7 @@ class Scheduler:
         self._store.listeners.append(self._wake)
         self._scheduler.add_job(self.tick, "interval", seconds=_TICK_SECONDS, id="tick")
         self._scheduler.add_job(self._subscribe, "interval", seconds=_SUBSCRIPTIONS_SECONDS, id="subscriptions")
+        self._scheduler.add_job(self._compare, "interval", seconds=_AGREEMENTS_SECONDS, id="agreements")
         self._scheduler.add_job(self._run_maintenance, "interval", seconds=_MAINTENANCE_SECONDS, id="maintenance")
         self._scheduler.start()
         # without waiting for the first tick
@@ -238,6 +243,11 @@ class Scheduler:
     def _subscribe(self) -> None:
         """Have 7stamp post the events of every business here, where it is to be told that."""
         self._submit("subscriptions", self._loyalty_subscriber.round)
+
+    async def _compare(self) -> None:
+        """Compare the connections whose night has come; each is its own piece of work."""
+        for connection in await self._reconciler.due():
+            self._submit(f"agreement {connection.id}", partial(self._reconciler.night, connection))
 
     async def _resolve(self) -> None:
         await self._deliverer.resolve()

@@ -6,11 +6,13 @@ Owns the checks before anything is stored, and the words of each refusal; each s
 from __future__ import annotations
 
 from connectors.plugins import ConnectorClass
+from connectors.services.agreement import AgreementService
 from connectors.services.checks import ConnectionChecks, require_known_fields
 from connectors.services.commands import (
     Command,
     CommandService,
     backfill_command,
+    reconcile_command,
     replan_command,
     retry_command,
     rotate_command,
@@ -27,6 +29,7 @@ from connectors.services.results import (
     ConnectionDetails,
     Progress,
     ProgressReport,
+    ReconcileResult,
     ReplanCounts,
     ReplanResult,
     RetryResult,
@@ -49,6 +52,7 @@ __all__ = [
     "PreviewedReceipt",
     "Progress",
     "ProgressReport",
+    "ReconcileResult",
     "Refusal",
     "ReplanCounts",
     "ReplanResult",
@@ -63,6 +67,7 @@ __all__ = [
     "WrongFields",
     "backfill_command",
     "nearest",
+    "reconcile_command",
     "replan_command",
     "require_known_fields",
     "retry_command",
@@ -86,7 +91,8 @@ class Services:
         self.people = PeopleService(context)
         self.subscriptions = SubscriptionService(context)
         self.tokens = TokenService(context)
-        self.commands = CommandService(context, self.sync, self.review)
+        self.agreement = AgreementService(context, self.sync)
+        self.commands = CommandService(context, self.sync, self.review, self.agreement)
 
     def by(self, person: str) -> Services:
         """Return services whose changes are journalled with the name of this person."""

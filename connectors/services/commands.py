@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 from pydantic import JsonValue
 
 from connector_sdk.redaction import redact
+from connectors.services.agreement import AgreementService
 from connectors.services.context import ServiceContext
 from connectors.services.refusal import Refusal
 from connectors.services.results import (
@@ -21,6 +22,7 @@ from connectors.services.results import (
     JsonObject,
     Progress,
     ProgressReport,
+    ReconcileResult,
     ReplanResult,
     Result,
     RetryResult,
@@ -46,6 +48,8 @@ class CommandKind(StrEnum):
     """Read once more what could not be read."""
     replan = "replan"
     """Plan receipts since a day by the rule as it is now."""
+    reconcile = "reconcile"
+    """Compare till, ledger and cards."""
     rotate = "rotate"
     """Encrypt everything with a newer key."""
 
@@ -54,7 +58,7 @@ class CommandParams(JsonModel):
     """The parameters of all kinds of command; each kind has its own of them, or none."""
 
     since: str | None = None
-    """The first day (`2026-11-23`) in the till's time zone: of `backfill` and `replan`."""
+    """The first day (`2026-11-23`) in the till's time zone: of `backfill`, `replan` and, if it is said, `reconcile`."""
     ids: tuple[str, ...] | None = None
     """Which requests `try_again` reads: all that wait, where there are none."""
 
@@ -103,6 +107,11 @@ def retry_command(connection_id: str) -> Command[RetryResult]:
     return Command(CommandKind.try_again, RetryResult, connection_id)
 
 
+def reconcile_command(connection_id: str, since: str | None) -> Command[ReconcileResult]:
+    """Return the command to compare till, ledger and cards, of the last ended business days or since a day."""
+    return Command(CommandKind.reconcile, ReconcileResult, connection_id, CommandParams(since=since))
+
+
 def rotate_command() -> Command[RotationResult]:
     """Return the command to encrypt everything with a newer key."""
     return Command(CommandKind.rotate, RotationResult)
@@ -111,10 +120,13 @@ def rotate_command() -> Command[RotationResult]:
 class CommandService:
     """Does commands, those of this process and those that other processes leave to it."""
 
-    def __init__(self, context: ServiceContext, sync: SyncService, review: ReviewService) -> None:
+    def __init__(
+        self, context: ServiceContext, sync: SyncService, review: ReviewService, agreement: AgreementService
+    ) -> None:
         self._context = context
         self._sync = sync
         self._review = review
+        self._agreement = agreement
 
     async def perform(self, command: Command[ResultT], progress: Progress) -> ResultT:
         """Do a command and return its result. Raises `Refusal`, `StoreError`."""
@@ -135,6 +147,8 @@ class CommandService:
                 return await self._review.retry_unread(connection_id, params.ids)
             case CommandKind.replan:
                 return await self._sync.replan(connection_id, params.first_day(), progress)
+            case CommandKind.reconcile:
+                return await self._agreement.reconcile(connection_id, params.since, progress)
             case CommandKind.rotate:
                 return await self.rotate_keys(progress)
 

@@ -25,6 +25,7 @@ from connectors.services.results import RotationResult
 from connectors.sevenstamp.client import SevenStamp
 from connectors.store import connections
 from connectors.store.engine import Store, Transaction
+from connectors.sync.agreement import Reconciler
 from connectors.sync.delivery import Deliverer
 from connectors.sync.hooks import HookReceiver
 from connectors.sync.identification import Identifier
@@ -62,6 +63,7 @@ class ServiceContext:
     hooks: HookReceiver
     subscriber: Subscriber
     loyalty_subscriber: LoyaltySubscriber | None
+    reconciler: Reconciler | None
     addresses: AddressPolicy
     relay: RelayDeliverer
     runner: PluginRunner

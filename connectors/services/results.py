@@ -77,6 +77,36 @@ class RetryResult(Result):
     """Receipts that the till is asked for instead."""
 
 
+class DifferenceShown(JsonModel):
+    """One difference between till, ledger and card."""
+
+    receipt: str
+    kind: str
+    """Which difference it is, as `docs/operating/agreement.md` lists them."""
+    mended: bool
+    """Whether it was mended; `false` for one that needs a person."""
+    stamps: int | None = None
+    """Of how many stamps it is, where it is of stamps."""
+
+
+class ReconcileResult(Result):
+    """What a comparison of till, ledger and cards came to."""
+
+    first_day: str
+    last_day: str
+    """The days that were compared (`2026-11-23`), both included."""
+    till_read: bool
+    """Whether the till could be read back; without it, ledger and cards were compared."""
+    receipts: int
+    calls: int
+    """How many calls to 7stamp it made."""
+    mended: int
+    open: int
+    """How many differences need a person."""
+    differences: tuple[DifferenceShown, ...]
+    """The differences one by one, the first two hundred."""
+
+
 class RotationResult(Result):
     """What a rotation of the secret key came to."""
 

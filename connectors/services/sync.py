@@ -76,7 +76,7 @@ class SyncService:
         """Poll, look back, follow hints and deliver once, now. Raises `Refusal`."""
         # Both refusals come before the till is read: what would not be sent afterwards need not be read now.
         self._senders()
-        await self._require_working(connection_id)
+        await self.require_working(connection_id)
         began = self._context.store.clock.now()
         seen = await self._read_till(connection_id)
         return await self._deliver(connection_id, began, seen)
@@ -110,7 +110,7 @@ class SyncService:
             raise self._context.refusal_without_sevenstamp()
         return _Senders(self._context.identifier, self._context.deliverer)
 
-    async def _require_working(self, connection_id: str) -> Connection:
+    async def require_working(self, connection_id: str) -> Connection:
         """Return a connection that reads and sends. Raises `Refusal` for one that does not."""
         connection = await self._context.connection(connection_id)
         if connection.health is Health.paused:
@@ -218,7 +218,7 @@ class SyncService:
     async def backfill(self, connection_id: str, since: str, progress: Progress) -> SyncResult:
         """Take in a till's history since a day; receipts from before the connection are admitted. Raises `Refusal`."""
         self._senders()
-        connection = await self._require_working(connection_id)
+        connection = await self.require_working(connection_id)
         began = self._context.store.clock.now()
         start = start_of_day(since, connection.account.zone)
         # One ticket for all of it, issued before the first page: a snapshot that arrives while the history is read is

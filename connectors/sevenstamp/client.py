@@ -175,9 +175,10 @@ class SevenStampClient:
         name = {"phone": phone} if phone else {"email": email}
         return await self._change("POST", "/v1/cards", _CARD, name)
 
-    async def history(self, card_id: str, code: str) -> list[HistoryEvent]:
-        """Read what a card's history has for an operation's code."""
-        return await self._read(f"/v1/cards/{_segment(card_id)}/history", _EVENTS, {"code": code})
+    async def history(self, card_id: str, code: str | None = None) -> list[HistoryEvent]:
+        """Read what a card's history has for an operation's code; all of it without one."""
+        params = {"code": code} if code is not None else None
+        return await self._read(f"/v1/cards/{_segment(card_id)}/history", _EVENTS, params)
 
     async def voucher(self, redeem_code: str) -> Voucher:
         """Read a voucher's state. Raises `Refused` (`voucher_not_found`) too."""

@@ -401,6 +401,28 @@ forgotten_table = Table(
     Column("at", BigInteger, nullable=False),
 )
 
+# The comparison of each connection's till, ledger and cards: the last one, or the one under way, and when the next is
+# due. Written by `ledger.agreements`.
+agreement_table = Table(
+    "agreement",
+    metadata,
+    Column("connection_id", Text, ForeignKey("connection.id"), primary_key=True),
+    Column("due_at", BigInteger, nullable=False),
+    Column("first_day", Text),
+    Column("last_day", Text),
+    Column("began_at", BigInteger),
+    Column("finished_at", BigInteger),
+    # the lane up to which it has come; null while the till is read
+    Column("position", Text),
+    Column("till_read", Integer, nullable=False),
+    Column("receipts", Integer, nullable=False),
+    Column("calls", Integer, nullable=False),
+    Column("mended", Integer, nullable=False),
+    Column("still_open", Integer, nullable=False),
+    Column("differences", Text, nullable=False),
+)
+Index("ix_agreement_due", agreement_table.c.due_at)
+
 # What 7stamp said of vouchers last, by a hash of their redeem codes. Written by `ledger.voucher_states`.
 voucher_state_table = Table(
     "voucher_state",

@@ -38,6 +38,7 @@ def add(tx: Transaction, new: NewConnection, rule: StampRule) -> Connection:
     connections.rules.put_in_force(tx, connection_id, rule)
     if former:
         _adopt(tx, connection_id, former, new.scope)
+    ledger.agreements.schedule(tx, connection_id, 0)  # the next look plans its night
     params = {"account": new.account.name, "where": describe_scope(new.scope, new.account.locations)}
     ledger.journal.write(tx, connection_id, Message("connection.added", params))
     tx.wakeups.update({Wakeup.poll, Wakeup.deliver})

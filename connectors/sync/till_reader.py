@@ -50,6 +50,8 @@ class ReadResult:
     receipts: set[str] = field(default_factory=set)
     unreadable: int = 0
     stored: int = 0
+    changed: set[str] = field(default_factory=set)
+    """The receipts that were new or changed, for the connection that was read."""
     at: datetime | None = None
 
     @property
@@ -172,6 +174,11 @@ class TillReader:
         result.receipts.update(sale.receipt_id for sale in page.sales)
         result.unreadable += len(page.unreadable)
         result.stored += outcomes.count(Outcome.stored)
+        result.changed |= {
+            snapshot.sale.receipt_id
+            for snapshot, outcome in zip(snapshots, outcomes, strict=True)
+            if outcome is Outcome.stored and snapshot.connection.id == connection.id
+        }
         if page.complete_until is not None:
             result.at = page.complete_until
 
@@ -289,6 +296,15 @@ class TillReader:
             # it admits what came before: only for the connection for which somebody asked
             await self._ingest_page(turn, page, Source.backfill, result, [turn.connection])
             await progress(result)
+        return result
+
+    async def read_again(self, turn: DueRead, since: datetime) -> ReadResult:
+        """Take in whole days once more, and say what changed. Raises `ConnectorError`; what was read stays ingested."""
+        result = ReadResult()
+        readers = await self._readers(turn.connection)
+        async for page in self.history(turn.connection, since):
+            await self._ingest_page(turn, page, Source.lookback, result, readers)
+            result.receipts |= {lost.receipt_id for lost in page.unreadable if lost.receipt_id}
         return result
 
     async def history(self, connection: Connection, since: datetime) -> AsyncIterator[SalePage]:

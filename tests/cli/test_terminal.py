@@ -145,6 +145,8 @@ def test_no_command_lets_a_title_a_receipt_or_a_place_steer_the_terminal(termina
         (("preview",), [one, "--since", "2026-01-01"]),
         (("backfill",), [one, "--since", "2026-01-01"]),
         (("replan",), [one, "--since", "2026-01-01", "--dry-run"]),
+        (("reconcile",), [one]),
+        (("reconcile",), [one, "--since", EVIL]),
         (("journal",), [one]),
         (("unread",), [one]),
         (("events",), [one]),

@@ -205,6 +205,7 @@ def _run_connection_commands(runner: JsonRunner, poster: PosterSandbox) -> None:
     runner.run("unread", connection, when="--try-again")
     runner.run("backfill", connection, *since, when="--dry-run")
     runner.run("backfill", connection, *since)
+    runner.run("reconcile", connection, *since)
     runner.run("connection edit", connection, "--rule", "per-order")
     runner.run("replan", connection, *since, when="--dry-run")
     runner.run("replan", connection, *since)

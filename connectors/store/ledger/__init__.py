@@ -4,6 +4,7 @@ Each module writes one table (or the few that are one thing); `batch` changes ma
 """
 
 from connectors.store.ledger import (
+    agreements,
     batch,
     bindings,
     card_searches,
@@ -19,6 +20,7 @@ from connectors.store.ledger import (
 )
 
 __all__ = [
+    "agreements",
     "batch",
     "bindings",
     "card_searches",

@@ -593,6 +593,36 @@ def find_in_doubt(tx: Transaction, business_id: str, code: str) -> Operation | N
     return operation_of(tx, row) if row is not None else None
 
 
+def record_applied(tx: Transaction, operation: Operation) -> bool:
+    """Note that 7stamp has applied an operation that is not in doubt; say whether it still was as it was read."""
+    if not _change(tx, operation, {"state": State.applied, "hold": None, "reason": None, "expires_at": None}):
+        return False
+    verdict = Verdict(operation, State.applied)
+    _add_to_daily_totals(tx, [verdict])
+    _journal_verdict(tx, verdict)
+    tx.wakeups.add(Wakeup.deliver)  # what waited behind it may go out
+    return True
+
+
+def doubt_again(tx: Transaction, operation: Operation) -> bool:
+    """Put an applied operation in doubt, for 7stamp does not show it; say whether it still was applied."""
+    reason = Message("why.not_on_card")
+    if not _change(tx, operation, {"state": State.uncertain, "next_at": tx.now, "reason": reason.stored()}):
+        return False
+    _record_attempts(tx, [Verdict(operation, State.uncertain, reason)])
+    totals = daily_totals.of_operation(operation.kind, operation.count)
+    daily_totals.add(tx, {(operation.connection_id, operation.day): -totals})
+    return True
+
+
+def _change(tx: Transaction, operation: Operation, values: Mapping[str, object]) -> bool:
+    """Change an operation that is still as it was read, and return whether it was."""
+    unchanged = (
+        _is(operation) & (operation_table.c.state == operation.state) & (operation_table.c.tries == operation.tries)
+    )
+    return bool(tx.run(operation_table.update().where(unchanged).values(**values, updated_at=tx.now)).rowcount)
+
+
 def is_card_known(tx: Transaction, business_id: str, card_id: str) -> bool:
     """Say whether some operation of a business was ever for a card."""
     of_card = (operation_table.c.business_id == business_id) & (operation_table.c.card_id == card_id)

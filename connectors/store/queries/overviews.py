@@ -17,9 +17,12 @@ from connectors.store import inbox
 from connectors.store.connections.registry import connection_of
 from connectors.store.connections.rules import parse_rule
 from connectors.store.engine import Transaction
+from connectors.store.ledger import agreements
+from connectors.store.ledger.agreements import Agreement
 from connectors.store.ledger.operation_conditions import is_held, needs_person, on_the_way
 from connectors.store.query_parts import AnyRow
 from connectors.store.schema import (
+    agreement_table,
     business_table,
     connection_table,
     hint_table,
@@ -50,6 +53,8 @@ class Overview:
     """How many requests or receipts could not be read and wait for a person."""
     silenced: int
     """How many subscriptions of the business were stopped because their endpoints failed."""
+    agreement: Agreement | None
+    """The last comparison of till, ledger and cards, or the one under way."""
 
 
 _NEWEST_RULE = (
@@ -112,8 +117,10 @@ def _overviews(*conditions: ColumnElement[bool]) -> Select[*tuple[object, ...]]:
             hints.correlate(connection_table).exists().label("hints"),
             _unread().label("unread"),
             _SILENCED.label("silenced"),
+            *agreements.LABELLED,
         )
         .join(business_table, business_table.c.id == connection_table.c.business_id)
+        .outerjoin(agreement_table, agreement_table.c.connection_id == connection_table.c.id)
         .where(connection_table.c.health != Health.removed, *conditions)
     )
 
@@ -137,6 +144,7 @@ def _overview(row: AnyRow) -> Overview:
         hints=bool(row.hints),
         unread=row.unread,
         silenced=row.silenced,
+        agreement=agreements.agreement_of(row),
     )
 
 

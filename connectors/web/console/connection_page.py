@@ -13,11 +13,15 @@ from datetime import date, timedelta
 from starlette.responses import Response
 
 from connector_sdk.connector import Location
+from connector_sdk.messages import Message
+from connectors.domain.agreement import Difference
 from connectors.domain.connection import Connection, Health
 from connectors.store import connections, ledger, queries
+from connectors.store.ledger.agreements import Agreement
 from connectors.store.ledger.daily_totals import DayTotals
 from connectors.store.ledger.journal import JournalLine
 from connectors.store.queries.overviews import Overview
+from connectors.sync.agreement import outcome_message
 from connectors.web.console import charts
 from connectors.web.console.charts import Chart
 from connectors.web.console.onboarding import offers_consent
@@ -104,6 +108,23 @@ class ConnectionStatus:
     """The operations that need a person."""
     fortnight: Fortnight
     journal: JournalPart
+
+    @property
+    def agreement(self) -> Agreement | None:
+        """The last comparison of till, ledger and cards; `None` where there was none, or it is under way."""
+        last = self.overview.agreement
+        return last if last is not None and last.finished_at is not None else None
+
+    @property
+    def agreed(self) -> Message | None:
+        """What the last comparison came to."""
+        return outcome_message(self.agreement) if self.agreement is not None else None
+
+    @property
+    def differences(self) -> tuple[Difference, ...]:
+        """The differences that need a person."""
+        found = self.agreement.differences if self.agreement is not None else ()
+        return tuple(difference for difference in found if not difference.is_mended)
 
     @property
     def connection(self) -> Connection:
