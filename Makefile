@@ -19,9 +19,9 @@ $(READY): requirements-dev.lock pyproject.toml
 demo: $(READY)
 	@$(BIN)/connectors demo
 
-# one worker more than cores: many tests wait for sockets, retries and browsers; KILLS=20 kills hosts longer
+# two workers more than cores: many tests wait for sockets, retries and browsers; KILLS=20 kills hosts longer
 test: $(READY)
-	$(BIN)/pytest -n $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )) --dist loadgroup
+	$(BIN)/pytest -n $$(( $$(getconf _NPROCESSORS_ONLN) + 2 )) --dist loadgroup
 
 # For every save, in about a minute: what `lint` looks at, and the tests that start no process and no browser.
 CHECKED := tests/sdk tests/poster tests/serve tests/webhook tests/sevenstamp tests/test_plugins.py

@@ -14,7 +14,9 @@ import venv
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from connectors.cli.main import app
 from tests.docs.steps import follow
 
 ROOT = Path(__file__).parents[2]
@@ -50,7 +52,8 @@ def test_a_new_package_is_green_before_a_line_is_changed(tmp_path: Path, shape: 
         assert tests.returncode == 0, tests.stdout
 
 
-def test_what_cannot_be_made_is_said_and_nothing_is_written(tmp_path: Path) -> None:
+def test_what_cannot_be_made_is_said_and_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "my-till").mkdir()
     (tmp_path / "my-till" / "notes.txt").write_text("mine")
     for arguments, said in (
@@ -71,8 +74,8 @@ def test_what_cannot_be_made_is_said_and_nothing_is_written(tmp_path: Path) -> N
         ("kettle --package kettle-connector", "is no package"),
     ):
         typed = [arguments] if arguments == "My Till" else arguments.split()
-        refused = connectors("new", *typed, cwd=tmp_path)
-        assert refused.returncode == 1
+        refused = CliRunner().invoke(app, ["new", *typed])
+        assert refused.exit_code == 1
         assert said in refused.stderr
     assert [one.name for one in tmp_path.rglob("*")] == ["my-till", "notes.txt"]
 

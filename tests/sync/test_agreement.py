@@ -20,6 +20,8 @@ from connectors.services import ReconcileResult, Refusal
 from connectors.sevenstamp.client import SevenStamp
 from connectors.sevenstamp.sandbox import Faults
 from connectors.store import ledger
+from connectors.sync.agreement import Reconciler
+from connectors.sync.doubt_resolution import Timing
 from tests.installation import ANNA, BORYS, CHRYSTYNA, KEY, Installation, build
 from tests.web.clock import MovableClock
 
@@ -53,6 +55,14 @@ class Compared:
     def change_database(self, statement: str, *values: object) -> None:
         with sqlite3.connect(self.folder / "ledger.db") as database:
             assert database.execute(statement, values).rowcount == 1
+
+    async def stamps_counted(self) -> int:
+        """The stamps that the daily totals have."""
+        connection = self.installation.connection.id
+        days = await self.installation.host.store.read(
+            lambda tx: ledger.daily_totals.of_days(tx, [connection], "2000-01-01")
+        )
+        return sum(totals.stamps for totals in days[connection].values())
 
     async def operation(self, receipt: int) -> ledger.operations.Operation:
         return next(one for one in await self.installation.operations() if one.receipt_id == str(receipt))
@@ -133,6 +143,7 @@ async def test_what_7stamp_lost_is_sent_once_more_and_what_it_loses_twice_needs_
     compared.clock.ahead += LATER
     await compared.installation.sync()
     assert compared.installation.stamps(ANNA) == 2
+    assert await compared.stamps_counted() == 6
     assert (await compared.reconcile()).differences == ()
 
     compared.lose(lost)
@@ -164,9 +175,13 @@ async def test_what_the_card_has_and_the_ledger_had_not_recorded_is_recorded_and
         "UPDATE operation SET state = ?, hold = ?, next_at = ? WHERE id = ?",
         state, "flagged" if state == "held" else None, next_at, operation.id,
     )  # fmt: skip
+    connection = compared.installation.connection.id
+    await compared.installation.host.store.write(lambda tx: ledger.daily_totals.recount(tx, connection))
+    assert await compared.stamps_counted() == 5
     result = await compared.reconcile()
     assert kinds(result) == ["unrecorded"]
     assert (result.mended, result.open) == (1, 0)
+    assert await compared.stamps_counted() == 6
     assert (await compared.operation(compared.first)).state == "applied"
     compared.clock.ahead += 2 * HOUR
     await compared.installation.sync()
@@ -196,6 +211,24 @@ async def test_a_receipt_that_the_till_does_not_show_any_more_needs_a_person_and
     assert compared.installation.stamps(ANNA) == 2
     # said once, however often it is compared
     assert sum("does not show it any more" in line for line in await compared.installation.journal()) == 1
+
+
+async def test_a_voided_receipt_that_is_gone_at_the_till_is_no_difference(compared: Compared) -> None:
+    compared.cafe.remove(compared.first)
+    await compared.installation.sync()
+    del compared.cafe.receipts[compared.first]
+    compared.clock.ahead += LATER
+    assert (await compared.reconcile()).differences == ()
+
+
+async def test_what_changed_since_it_was_read_is_not_mended(compared: Compared) -> None:
+    store, seen = compared.installation.host.store, await compared.operation(compared.first)
+    compared.change_database("UPDATE operation SET state = 'uncertain' WHERE id = ?", seen.id)
+    assert not await store.write(lambda tx: ledger.operations.doubt_again(tx, seen))
+    doubted = await compared.operation(compared.first)
+    compared.change_database("UPDATE operation SET state = 'cancelled' WHERE id = ?", seen.id)
+    assert not await store.write(lambda tx: ledger.operations.record_applied(tx, doubted))
+    assert await compared.stamps_counted() == 6
 
 
 Plant = Callable[[Compared, ledger.operations.Operation], None]
@@ -301,6 +334,9 @@ async def test_each_night_the_last_days_are_compared_once_in_the_venues_zone(com
     clock.ahead += 4 * DAY
     (connection,) = await host.reconciler.due()
     assert await host.reconciler.due() == []  # whoever has it has it
+    assert host.sevenstamp is not None
+    other = Reconciler(host.store, host.reader, host.sevenstamp, Timing())
+    assert await other.due() == []  # another host, too
     await host.reconciler.night(connection)
     last = await host.services.agreement.last(connection)
     assert last is not None
