@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 
 from connector_sdk.errors import ConnectorError, NotSupported
 from connector_sdk.messages import Message
@@ -392,8 +393,8 @@ def outcome_message(agreement: Agreement) -> Message:
     """Say what a comparison came to."""
     params: dict[str, object] = {
         "count": agreement.receipts,
-        "first": agreement.days.first,
-        "last": agreement.days.last,
+        "first": date.fromisoformat(agreement.days.first),
+        "last": date.fromisoformat(agreement.days.last),
     }
     if agreement.mended or agreement.still_open:
         return Message("agreement.differs", params | {"mended": agreement.mended, "open": agreement.still_open})
