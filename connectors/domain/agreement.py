@@ -12,7 +12,7 @@ from enum import StrEnum
 from zoneinfo import ZoneInfo
 
 from connector_sdk.messages import Message
-from connectors.domain.clock import micros, moment
+from connectors.domain.clock import DAY, micros, moment
 from connectors.domain.operation import IN_DOUBT, State
 
 DAYS_COMPARED = 3
@@ -20,6 +20,7 @@ _NIGHT = time(4)
 """When a venue's night begins to be used: its day has ended, and the next has not begun."""
 _NIGHT_MINUTES = 120
 """Over how many minutes from then on an installation's connections are spread."""
+_SENT_AGAIN_FOR = 7 * DAY
 
 
 class DifferenceKind(StrEnum):
@@ -35,6 +36,9 @@ class DifferenceKind(StrEnum):
     """The ledger has it as applied, and the card does not have it: it is sent once more."""
     still_not_on_card = "still_not_on_card"
     """It was sent once more already, and the card still does not have it."""
+    lost_long_ago = "lost_long_ago"
+    """The ledger has had it as applied for more than a week, and the card does not have it: how long 7stamp keeps a
+    card's history is not known, so that it is not sent again without a person."""
     other_count = "other_count"
     """The card has another number of stamps for it than the ledger."""
     cancelled = "cancelled"
@@ -117,16 +121,46 @@ class Shown:
     stamps: int | None = None
 
 
-def compare(state: State, count: int, shown: Shown, *, proves_absence: bool, sent_again: bool) -> DifferenceKind | None:
+class Absence(StrEnum):
+    """What it means that 7stamp does not show an operation."""
+
+    nothing = "nothing"
+    """The reading began too early: it may show later."""
+    proven = "proven"
+    repeated = "repeated"
+    """Proven, and a comparison had it sent once more before."""
+    long_past = "long_past"
+    """It was sent so long ago that its history may not be kept any more."""
+
+
+def absence(sent_at: int, horizon: int, began: int, *, sent_again: bool) -> Absence:
+    """Say what "not there" means for an operation, in a reading that began then; all in UTC microseconds.
+
+    `horizon` is from when on a reading proves anything.
+    """
+    if began <= horizon:
+        return Absence.nothing
+    if sent_again:
+        return Absence.repeated
+    return Absence.long_past if sent_at < began - _SENT_AGAIN_FOR else Absence.proven
+
+
+_OF_ABSENCE = {
+    Absence.nothing: None,
+    Absence.proven: DifferenceKind.not_on_card,
+    Absence.repeated: DifferenceKind.still_not_on_card,
+    Absence.long_past: DifferenceKind.lost_long_ago,
+}
+
+
+def compare(state: State, count: int, shown: Shown, absent: Absence) -> DifferenceKind | None:
     """Say how an operation in the ledger and what 7stamp shows of it differ; `None` where they agree.
 
-    `proves_absence` says whether the reading began late enough for "not there" to mean anything; `sent_again` whether
-    a comparison had it sent once more before.
+    `absent` is what it means if it is not there.
     """
     if not shown.there:
-        if state is not State.applied or not proves_absence:
-            return None  # on its way, held, or given up: the card is right not to have it
-        return DifferenceKind.still_not_on_card if sent_again else DifferenceKind.not_on_card
+        # on its way, held, or given up: the card is right not to have it
+        return _OF_ABSENCE[absent] if state is State.applied else None
     if shown.stamps is not None and abs(shown.stamps) != count:
         return DifferenceKind.other_count
     if state is State.applied:

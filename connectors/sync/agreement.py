@@ -19,6 +19,7 @@ from connectors.domain.agreement import (
     Difference,
     DifferenceKind,
     Shown,
+    absence,
     compare,
     is_in_doubt,
     last_days,
@@ -303,9 +304,9 @@ def _difference(tx: Transaction, operation: Operation, reading: _Reading, timing
     shown = reading.shown.get(operation.id)
     if shown is None:
         return None  # of a card that is gone
-    proves_absence = reading.began > timing.horizon(operation)
-    sent_again = not shown.there and proves_absence and _was_sent_again(tx, operation)
-    return compare(operation.state, operation.count, shown, proves_absence=proves_absence, sent_again=sent_again)
+    sent_again = not shown.there and _was_sent_again(tx, operation)
+    absent = absence(operation.sent_at or 0, timing.horizon(operation), reading.began, sent_again=sent_again)
+    return compare(operation.state, operation.count, shown, absent)
 
 
 def _was_sent_again(tx: Transaction, operation: Operation) -> bool:

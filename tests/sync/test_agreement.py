@@ -156,6 +156,18 @@ async def test_what_7stamp_lost_is_sent_once_more_and_what_it_loses_twice_needs_
     assert compared.installation.stamps(ANNA) == 1  # nobody sends it a third time
 
 
+async def test_what_was_lost_long_ago_is_not_sent_again_by_itself(compared: Compared) -> None:
+    days = _yesterday_and_today(compared)
+    compared.lose(await compared.operation(compared.first))
+    compared.clock.ahead += 8 * DAY
+    connection = compared.installation.connection.id
+    result = await compared.installation.host.services.agreement.reconcile(connection, days[0], ignore)
+    assert kinds(result) == ["lost_long_ago"]
+    assert (result.mended, result.open) == (0, 1)
+    await compared.installation.sync()
+    assert compared.installation.stamps(ANNA) == 1
+
+
 async def test_what_was_sent_a_moment_ago_is_not_missed_yet(compared: Compared) -> None:
     receipt = compared.cafe.sell(compared.cafe.client(ANNA))
     compared.sevenstamp.faults = Faults(history_lag_ms=(5000, 5000))
