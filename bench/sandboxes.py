@@ -1,7 +1,7 @@
-"""Both sandboxes in a process of their own, with many Poster accounts, for `bench.delivery`.
+"""Both sandboxes in a process of their own, with many Poster accounts, for `bench.delivery` and `bench.relay`.
 
 `POST /_bench/sell` closes receipts in every account; `POST /_bench/applied` answers once so many more stamps were
-applied.
+applied; `POST /_bench/taken` is a subscriber that takes everything.
 """
 
 from __future__ import annotations
@@ -39,14 +39,19 @@ class Both:
             await self._control(scope, receive, send)
         elif scope["type"] == "http" and scope["path"].startswith("/api/"):
             await self.poster(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await _live(receive, send)
         else:
             await self.sevenstamp(scope, receive, send)
 
     async def _control(self, scope: Scope, receive: Receive, send: Send) -> None:
         message = await receive()
-        if scope["path"] == "/_bench/sell":
+        answer: object
+        if scope["path"] == "/_bench/taken":
+            answer = {}
+        elif scope["path"] == "/_bench/sell":
             each = json.loads(message["body"])["each"]
-            answer: object = {cafe.token: [self._sell(cafe, number) for number in range(each)] for cafe in self.cafes}
+            answer = {cafe.token: [self._sell(cafe, number) for number in range(each)] for cafe in self.cafes}
         else:
             answer = await self._applied_after(json.loads(message["body"])["more"])
         body = json.dumps(answer).encode()
@@ -72,6 +77,13 @@ class Both:
     def _sell(cafe: Account, number: int) -> int:
         client = cafe.client(f"+3806{cafe.number}{number % PEOPLE:02d}")
         return cafe.sell(client, 2750)
+
+
+async def _live(receive: Receive, send: Send) -> None:
+    """Start and end without the sandbox's webhooks: the host under measure does not listen for them."""
+    for moment in ("startup", "shutdown"):
+        await receive()
+        await send({"type": f"lifespan.{moment}.complete"})
 
 
 async def main() -> None:

@@ -35,6 +35,9 @@ from connectors.sevenstamp.sandbox.state import Card, JsonObject, State, reward_
 RETRY_PAUSES = (1.0, 5.0, 30.0, 120.0, 600.0)
 """Seconds before an event that was not taken is sent again; then it is given up."""
 _ANSWER_SECONDS = 10.0
+_POSTS_AT_ONCE = 32
+"""So many posts are under way. Without this bound an endpoint that nobody serves makes the sandbox too busy to answer:
+the client looks through all posts that wait for a connection whenever one ends."""
 _MOST_REMEMBERED = 10_000
 _TO_MALAY = {
     **{canonical: malay for malay, canonical in MALAY_EVENTS.items()},
@@ -84,6 +87,7 @@ class Webhooks:
     posted: deque[Posted] = field(default_factory=lambda: deque(maxlen=_MOST_REMEMBERED))
     _client: httpx.AsyncClient | None = None
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_POSTS_AT_ONCE))
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     # --- running ------------------------------------------------------------------------------------------------
@@ -208,7 +212,8 @@ class Webhooks:
             current = self.subscriptions.get(webhook.id)
             if current is None:
                 return
-            status = await self._post(current, event_id, content)
+            async with self._slots:
+                status = await self._post(current, event_id, content)
             self.posted.append(Posted(event_id, event, status))
             if status == 410:
                 self.subscriptions.pop(webhook.id, None)
