@@ -87,9 +87,9 @@ class ConnectionService:
         if not await self._context.store.read(lambda tx: connections.registry.by_ids(tx, [connection_id])):
             await self._context.connection(connection_id)
 
-    async def list_all(self) -> list[Connection]:
-        """Read all connections that are not removed, oldest first."""
-        return await self._context.store.read(connections.registry.list_all)
+    async def list_all(self, business_id: str | None = None) -> list[Connection]:
+        """Read all connections (of a business) that are not removed, oldest first."""
+        return await self._context.store.read(lambda tx: connections.registry.list_all(tx, business_id))
 
     async def count_unsettled(self, connection_id: str) -> int:
         """Count the operations that are not settled yet."""

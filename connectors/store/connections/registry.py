@@ -92,9 +92,11 @@ def get(tx: Transaction, connection_id: str) -> Connection:
     return connection_of(row)
 
 
-def list_all(tx: Transaction) -> list[Connection]:
-    """List all connections that are not removed, oldest first."""
+def list_all(tx: Transaction, business_id: str | None = None) -> list[Connection]:
+    """List all connections (of a business) that are not removed, oldest first."""
     query = select(connection_table).where(_NOT_REMOVED)
+    if business_id is not None:
+        query = query.where(connection_table.c.business_id == business_id)
     rows = tx.run(query.order_by(connection_table.c.began_at, connection_table.c.id))
     return [connection_of(row) for row in rows]
 
