@@ -12,7 +12,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 
 from connectors.domain.clock import DAY, MINUTE
 from connectors.store.engine import Transaction
@@ -26,6 +26,7 @@ _TOKEN_BYTES = 32
 _ENDING = 4
 _USE_RECORDED_EVERY = MINUTE
 _ANSWERS_KEPT = DAY
+_ANSWERED_WITHIN = MINUTE
 _MOST_ANSWERS = 1000
 """Of a token, in a day: beyond that the oldest are forgotten."""
 
@@ -138,16 +139,32 @@ class StoredAnswer:
     body: str
 
 
-def find_answer(tx: Transaction, token_id: str, key: str) -> StoredAnswer | None:
-    """Find the answer that a token's request under a key got within a day; `None` where there is none."""
-    row = tx.run(
-        select(api_answer_table).where(
-            api_answer_table.c.token_id == token_id,
-            api_answer_table.c.key_hash == tx.vault.hash("idempotency key", token_id, key),
-            api_answer_table.c.at > tx.now - _ANSWERS_KEPT,
-        )
-    ).first()
-    return StoredAnswer(row.digest, row.status, tx.vault.decrypt(row.body)) if row is not None else None
+UNANSWERED = 0
+"""The status of a request that is being answered."""
+
+
+def take_key(tx: Transaction, token_id: str, key: str, digest: str) -> StoredAnswer | None:
+    """Take a token's idempotency key for a request; return what the key's request got within a day, if there was one.
+
+    That is `UNANSWERED` while it is being answered: of two that come at once, one takes the key.
+    """
+    row = tx.run(select(api_answer_table).where(_of_key(tx, token_id, key))).first()
+    # whoever had it and never answered has died since
+    kept_for = _ANSWERS_KEPT if row is None or row.status != UNANSWERED else _ANSWERED_WITHIN
+    if row is not None and row.at > tx.now - kept_for:
+        return StoredAnswer(row.digest, row.status, tx.vault.decrypt(row.body))
+    keep_answer(tx, token_id, key, StoredAnswer(digest, UNANSWERED, ""))
+    return None
+
+
+def give_key_back(tx: Transaction, token_id: str, key: str) -> None:
+    """Give a key back whose request came to nothing."""
+    tx.run(api_answer_table.delete().where(_of_key(tx, token_id, key), api_answer_table.c.status == UNANSWERED))
+
+
+def _of_key(tx: Transaction, token_id: str, key: str) -> ColumnElement[bool]:
+    key_hash = tx.vault.hash("idempotency key", token_id, key)
+    return (api_answer_table.c.token_id == token_id) & (api_answer_table.c.key_hash == key_hash)
 
 
 def keep_answer(tx: Transaction, token_id: str, key: str, answer: StoredAnswer) -> None:

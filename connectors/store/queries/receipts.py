@@ -146,22 +146,15 @@ def _conditions_of_name(tx: Transaction, connection: Connection, name: Reference
     return conditions
 
 
-def newest(tx: Transaction, connection_id: str, limit: int, before: int | None = None) -> list[Receipt]:
-    """List a connection's newest closed receipts, those closed before a moment (UTC microseconds).
-
-    Receipts of one moment are all on one page, which is longer for them.
-    """
+def newest(tx: Transaction, connection_id: str, limit: int, after: tuple[int, str] | None = None) -> list[Receipt]:
+    """List a connection's newest closed receipts, those behind a receipt of this moment (UTC microseconds) and id."""
     mine = (sale_table.c.connection_id == connection_id) & sale_table.c.closed_at.is_not(None)
-    if before is not None:
-        mine &= sale_table.c.closed_at < before
-    in_order = (sale_table.c.closed_at.desc(), sale_table.c.receipt_id)
-    rows = tx.run(select(sale_table).where(mine).order_by(*in_order).limit(limit)).all()
-    if len(rows) == limit:
-        # the page would else end between receipts of one moment, and its cursor leave the rest out
-        shown = {row.id for row in rows}
-        last = select(sale_table).where(mine, sale_table.c.closed_at == rows[-1].closed_at).order_by(*in_order)
-        rows = [*rows, *(row for row in tx.run(last) if row.id not in shown)]
-    return [_receipt(row) for row in rows]
+    if after is not None:
+        moment, sale_id = after
+        # by both: a till that writes minutes only closes several receipts at one moment
+        mine &= (sale_table.c.closed_at < moment) | ((sale_table.c.closed_at == moment) & (sale_table.c.id > sale_id))
+    in_order = (sale_table.c.closed_at.desc(), sale_table.c.id)
+    return [_receipt(row) for row in tx.run(select(sale_table).where(mine).order_by(*in_order).limit(limit))]
 
 
 def first_closed_since(tx: Transaction, connection_id: str, since: int) -> Receipt | None:

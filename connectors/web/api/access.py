@@ -157,18 +157,25 @@ async def once(
 ) -> Response:
     """Do something that creates, or answer what the same request got under its idempotency key before.
 
-    Only successes are kept. Raises `Problem` where the key was used for another request.
+    Only successes are kept. Raises `Problem` where the key was used for another request, or its own is still under way.
     """
     if key is None:
         return _answer(status, (await work()).model_dump_json())
     digest = hashlib.sha256(f"{request.method} {request.url.path}\n".encode() + await request.body()).hexdigest()
     store, token_id = caller.host.store, caller.token.id
-    former = await store.read(lambda tx: access.api_tokens.find_answer(tx, token_id, key))
+    former = await store.write(lambda tx: access.api_tokens.take_key(tx, token_id, key, digest))
     if former is not None:
         if former.digest != digest:
             raise Problem("idempotency_conflict", "this key was used for another request within a day: take another")
+        if former.status == access.api_tokens.UNANSWERED:
+            raise Problem("refused", "the same request is being answered just now: send it again in a moment")
         return _answer(former.status, former.body, {"Idempotent-Replayed": "true"})
-    body = (await work()).model_dump_json()
+    try:
+        body = (await work()).model_dump_json()
+    except Exception:
+        # not where the caller hangs up: what was under way may have been done
+        await store.write(lambda tx: access.api_tokens.give_key_back(tx, token_id, key))
+        raise
     answer = StoredAnswer(digest, status, body)
     await store.write(lambda tx: access.api_tokens.keep_answer(tx, token_id, key, answer))
     return _answer(status, body)

@@ -41,7 +41,18 @@ from connectors.web.api.bodies import (
     StoryEntry,
 )
 from connectors.web.api.problems import Problem, invalid
-from connectors.web.api.routing import ApiRoute, CursorText, Day, Limit, Page, Text, cursor_of, number_from, problems
+from connectors.web.api.routing import (
+    ApiRoute,
+    CursorText,
+    Day,
+    Limit,
+    Page,
+    Text,
+    cursor_of,
+    moment_and_id_from,
+    number_from,
+    problems,
+)
 from connectors.web.console.localization import Localizer, language_for, zone_of
 from connectors.web.console.receipt_timeline import build_history
 from connectors.web.console.search_terms import SearchContext, parse_terms
@@ -71,7 +82,7 @@ async def me(caller: AnyCaller) -> MeBody:
 async def connections(caller: Reader) -> Page[ConnectionBody]:
     """List the connections of the business, oldest first."""
     services = caller.services.connections
-    mine = [one for one in await services.list_all() if one.business_id == caller.business_id]
+    mine = await services.list_all(caller.business_id)
     return Page(items=[ConnectionBody.of(await services.describe(one)) for one in mine], next=None)
 
 
@@ -188,7 +199,7 @@ async def receipts(
     cursor: CursorText = None,
 ) -> Page[ReceiptBody]:
     """List the receipts of a connection, or the newest fifty that fit what is searched for."""
-    shown, before = await caller.connection(connection_id), number_from(cursor)
+    shown, after = await caller.connection(connection_id), moment_and_id_from(cursor)
     store = caller.host.store
     if q.strip():
         account = shown.account
@@ -197,9 +208,10 @@ async def receipts(
         terms = parse_terms(q, context)
         found = await store.read(lambda tx: queries.receipts.search(tx, shown, terms, min(limit, 50)))
         return Page(items=[_receipt(one) for one in found], next=None)
-    page = await store.read(lambda tx: queries.receipts.newest(tx, shown.id, limit, before))
-    last = page[-1].closed_at if len(page) >= limit else None
-    return Page(items=[_receipt(one) for one in page], next=cursor_of(last) if last is not None else None)
+    page = await store.read(lambda tx: queries.receipts.newest(tx, shown.id, limit, after))
+    last = page[-1] if len(page) == limit else None
+    more = cursor_of(last.closed_at, last.id) if last is not None and last.closed_at is not None else None
+    return Page(items=[_receipt(one) for one in page], next=more)
 
 
 def _receipt(receipt: Receipt) -> ReceiptBody:

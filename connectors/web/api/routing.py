@@ -103,14 +103,38 @@ def number_from(cursor: str | None) -> int | None:
     """Return the number that a cursor of a list by numbers stands for. Raises `Problem` for one that is none."""
     if cursor is None:
         return None
-    try:
-        position = json.loads(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True))
-    except (ValueError, binascii.Error, RecursionError):
-        position = None
-    match position:
-        case [int(number)] if not isinstance(number, bool) and 0 <= number < 2**62:
+    match _position(cursor):
+        case [int(number)] if _is_number(number):
             return number
-    raise Problem("invalid", "this cursor is none of ours: leave it out to begin anew")
+    raise _foreign_cursor()
+
+
+def moment_and_id_from(cursor: str | None) -> tuple[int, str] | None:
+    """Return the moment and the id that a cursor of a list by time stands for. Raises `Problem` for one that is none.
+
+    The moment is in UTC microseconds.
+    """
+    if cursor is None:
+        return None
+    match _position(cursor):
+        case [int(moment), str(one)] if _is_number(moment) and one.isascii() and "\x00" not in one:
+            return moment, one
+    raise _foreign_cursor()
+
+
+def _position(cursor: str) -> object:
+    try:
+        return json.loads(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True))
+    except (ValueError, binascii.Error, RecursionError):
+        return None
+
+
+def _is_number(number: int) -> bool:
+    return not isinstance(number, bool) and 0 <= number < 2**62
+
+
+def _foreign_cursor() -> Problem:
+    return Problem("invalid", "this cursor is none of ours: leave it out to begin anew")
 
 
 def problems(*codes: int) -> dict[int | str, dict[str, Any]]:

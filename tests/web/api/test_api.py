@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
 from collections.abc import AsyncIterator
@@ -12,7 +13,8 @@ import pytest
 from fastapi.routing import APIRoute
 
 from connector_sdk.rule import StampRule
-from connectors.domain.clock import DAY, MINUTE
+from connectors.domain.clock import DAY, MINUTE, SECOND
+from connectors.store.access import api_tokens
 from connectors.store.access.api_tokens import Scope
 from connectors.web.api import calls, subscription_calls
 from poster_connector.sandbox import Account
@@ -310,6 +312,42 @@ async def test_the_rest_hook_pattern_of_zapier_and_make(installation: Installati
 # --- sales ----------------------------------------------------------------------------------------------------------
 
 
+async def test_of_requests_under_one_key_that_come_at_once_one_is_done(
+    installation: Installation, program: Program
+) -> None:
+    async with subscribing() as subscriber:
+        body, headers = {"url": f"{subscriber.origin}/zapier", "events": ["stamp_added"]}, {"Idempotency-Key": "zap-2"}
+        answers = await asyncio.gather(*(program.post("/subscriptions", body, headers=headers) for _ in range(5)))
+        listed = (await program.get("/subscriptions")).json()["items"]
+        assert len(listed) == 1
+        assert {answer.status_code for answer in answers} <= {201, 409}
+        assert {answer.json().get("code") for answer in answers if answer.status_code == 409} <= {"refused"}
+        assert {answer.json()["id"] for answer in answers if answer.status_code == 201} == {listed[0]["id"]}
+        # and later each gets the answer
+        assert (await program.post("/subscriptions", body, headers=headers)).json()["id"] == listed[0]["id"]
+
+
+async def test_a_key_whose_request_was_refused_is_free_again(installation: Installation, program: Program) -> None:
+    async with subscribing() as subscriber:
+        headers, events = {"Idempotency-Key": "zap-3"}, ["stamp_added"]
+        wrong = await program.post("/subscriptions", {"url": "ftp://x", "events": events}, headers=headers)
+        assert wrong.status_code == 422
+        made = await program.post("/subscriptions", {"url": subscriber.origin, "events": events}, headers=headers)
+        assert made.status_code == 201
+
+
+async def test_a_key_whose_host_died_is_free_after_a_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = MovableClock()
+    async with build(tmp_path, monkeypatch, time=clock) as installation:
+        store = installation.host.store
+        assert await store.write(lambda tx: api_tokens.take_key(tx, "tok_1", "key", "digest")) is None
+        held = await store.write(lambda tx: api_tokens.take_key(tx, "tok_1", "key", "digest"))
+        assert held is not None
+        assert held.status == api_tokens.UNANSWERED
+        clock.ahead += 61 * SECOND
+        assert await store.write(lambda tx: api_tokens.take_key(tx, "tok_1", "key", "digest")) is None
+
+
 async def test_a_sale_that_is_reported_earns_and_corrects(installation: Installation) -> None:
     await connect_any_till(installation, BASE)
     async with programming(installation, "sell", "read") as program:
@@ -343,6 +381,24 @@ async def test_a_sale_that_is_reported_earns_and_corrects(installation: Installa
             answer = await program.post("/sales", {**sale, **wrong})
             assert answer.status_code == 422, wrong
             assert field in answer.json()["errors"][0]["field"], (wrong, answer.json())
+
+
+async def test_receipts_of_one_moment_are_on_several_pages_each_once(installation: Installation) -> None:
+    await connect_any_till(installation, BASE)
+    async with programming(installation, "sell", "read") as program:
+        sale = {"connection": installation.connection.id, "closed_at": "2026-11-26T09:12:00+01:00", "paid": "12.50"}
+        for number in range(5):
+            assert (await program.post("/sales", {**sale, "receipt": f"A-{number}"})).status_code == 200
+        pages: list[list[str]] = []
+        query: dict[str, object] = {"limit": 2}
+        while True:
+            page = (await program.get(f"/connections/{installation.connection.id}/receipts", params=query)).json()
+            pages.append([receipt["receipt"] for receipt in page["items"]])
+            if page["next"] is None:
+                break
+            query["cursor"] = page["next"]
+        assert [len(page) for page in pages] == [2, 2, 1]
+        assert sorted(receipt for page in pages for receipt in page) == [f"A-{number}" for number in range(5)]
 
 
 async def test_a_till_that_is_read_is_not_reported_to(installation: Installation, program: Program) -> None:
