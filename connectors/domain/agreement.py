@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 from connector_sdk.messages import Message
 from connectors.domain.clock import DAY, micros, moment
-from connectors.domain.operation import IN_DOUBT, State
+from connectors.domain.operation import State
 
 DAYS_COMPARED = 3
 _NIGHT = time(4)
@@ -166,8 +166,3 @@ def compare(state: State, count: int, shown: Shown, absent: Absence) -> Differen
     if state is State.applied:
         return None
     return DifferenceKind.cancelled if state is State.cancelled else DifferenceKind.unrecorded
-
-
-def is_in_doubt(state: State) -> bool:
-    """Say whether an operation was in doubt anyway: to find it on the card is its ordinary end."""
-    return state in IN_DOUBT

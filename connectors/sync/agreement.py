@@ -21,14 +21,13 @@ from connectors.domain.agreement import (
     Shown,
     absence,
     compare,
-    is_in_doubt,
     last_days,
     next_night,
 )
 from connectors.domain.clock import HOUR, MINUTE, SECOND, micros
 from connectors.domain.connection import WORKING, Connection, Health
 from connectors.domain.events import ReconciliationDiffers
-from connectors.domain.operation import Kind, State
+from connectors.domain.operation import IN_DOUBT, Kind, State
 from connectors.sevenstamp.client import (
     Applied,
     InvalidKey,
@@ -151,7 +150,8 @@ class Reconciler:
         try:
             read = await self._reader.read_again(DueRead(connection, ticket), agreement.days.start(_zone(connection)))
         except NotSupported:
-            return await self._keep(replace(agreement, position="", receipts=len(before)))
+            ledger_only = replace(agreement, position="")
+            return await self._store.write(lambda tx: _keep(tx, ledger_only, ()))
 
         def work(tx: Transaction) -> Agreement:
             receipts = ledger.agreements.receipts(tx, scope)
@@ -165,12 +165,9 @@ class Reconciler:
                 for receipt_id, receipt in sorted(before.items())
                 if receipt.counts and receipt_id not in read.receipts
             ]
-            return _keep(tx, replace(agreement, position="", till_read=True, receipts=len(receipts)), found)
+            return _keep(tx, replace(agreement, position="", till_read=True), found)
 
         return await self._store.write(work)
-
-    async def _keep(self, agreement: Agreement) -> Agreement:
-        return await self._store.write(lambda tx: _keep(tx, agreement, ()))
 
     async def _compare_cards(
         self, connection: Connection, agreement: Agreement, scope: Scope, most_calls: int | None, tell: Told
@@ -322,7 +319,7 @@ def _was_sent_again(tx: Transaction, operation: Operation) -> bool:
 def _mend(tx: Transaction, connection: Connection, operation: Operation, kind: DifferenceKind) -> bool:
     """Mend a difference where that is certain; return whether it is one still, now that nobody else writes."""
     match kind:
-        case DifferenceKind.unrecorded if is_in_doubt(operation.state):
+        case DifferenceKind.unrecorded if operation.state in IN_DOUBT:
             settle(tx, [Answer(operation, Applied({}), connection.key_hash)])
             return True
         case DifferenceKind.unrecorded:

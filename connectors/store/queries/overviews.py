@@ -54,7 +54,7 @@ class Overview:
     silenced: int
     """How many subscriptions of the business were stopped because their endpoints failed."""
     agreement: Agreement | None
-    """The last comparison of till, ledger and cards, or the one under way."""
+    """The last comparison of till, ledger and cards, or the one under way; `None` also where many are listed."""
 
 
 _NEWEST_RULE = (
@@ -117,15 +117,13 @@ def _overviews(*conditions: ColumnElement[bool]) -> Select[*tuple[object, ...]]:
             hints.correlate(connection_table).exists().label("hints"),
             _unread().label("unread"),
             _SILENCED.label("silenced"),
-            *agreements.LABELLED,
         )
         .join(business_table, business_table.c.id == connection_table.c.business_id)
-        .outerjoin(agreement_table, agreement_table.c.connection_id == connection_table.c.id)
         .where(connection_table.c.health != Health.removed, *conditions)
     )
 
 
-def _overview(row: AnyRow) -> Overview:
+def _overview(row: AnyRow, agreement: Agreement | None = None) -> Overview:
     return Overview(
         connection=connection_of(row),
         business=Business(
@@ -144,14 +142,18 @@ def _overview(row: AnyRow) -> Overview:
         hints=bool(row.hints),
         unread=row.unread,
         silenced=row.silenced,
-        agreement=agreements.agreement_of(row),
+        agreement=agreement,
     )
 
 
 def overview(tx: Transaction, connection_id: str) -> Overview | None:
     """Read one connection that is not removed."""
-    row = tx.run(_overviews(connection_table.c.id == connection_id)).first()
-    return _overview(row) if row else None
+    one = _overviews(connection_table.c.id == connection_id)
+    joined = one.add_columns(*agreements.LABELLED).outerjoin(
+        agreement_table, agreement_table.c.connection_id == connection_table.c.id
+    )
+    row = tx.run(joined).first()
+    return _overview(row, agreements.agreement_of(row)) if row else None
 
 
 def overviews(tx: Transaction, business_id: str | None, *, search: str = "", limit: int = 200) -> list[Overview]:
