@@ -52,6 +52,7 @@ bench: $(READY)
 	@$(BIN)/python -m bench.idle
 	@$(BIN)/python -m bench.pages
 	@$(BIN)/python -m bench.delivery
+	@$(BIN)/python -m bench.relay
 	@$(BIN)/python -m bench.attacks --quick
 
 # What others notice while one client does its worst, as a table: ten minutes. ATTACKS=--quick for two.

@@ -9,6 +9,7 @@ from connector_sdk.messages import Message
 from connectors.relay.bodies import business_of, name_of, new_event
 from connectors.store import relay
 from connectors.store.engine import Transaction
+from connectors.store.relay.subscriptions import Interest
 
 
 def record(tx: Transaction) -> None:
@@ -18,14 +19,15 @@ def record(tx: Transaction) -> None:
     interests = relay.subscriptions.interests(tx, {business_of(event) for event in tx.events})
     if not interests:
         return  # most businesses have no subscription: that costs them one query
+    by_name: dict[tuple[str, str], list[Interest]] = {}
+    for interest in interests:
+        for name in interest.events:
+            by_name.setdefault((interest.business_id, name), []).append(interest)
     events, subscribers = [], {}
     full: set[str] = set()
     added: dict[str, int] = {}
     for event in tx.events:
-        name, business_id = name_of(event), business_of(event)
-        wanting = [
-            interest for interest in interests if interest.business_id == business_id and name in interest.events
-        ]
+        wanting = by_name.get((business_of(event), name_of(event)), [])
         full |= {i.subscription_id for i in wanting if i.pending + added.get(i.subscription_id, 0) >= tx.quotas.relayed}
         ids = [interest.subscription_id for interest in wanting if interest.subscription_id not in full]
         if ids:

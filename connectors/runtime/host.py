@@ -42,7 +42,7 @@ from connectors.store.engine import Store
 from connectors.store.errors import StoreError
 from connectors.sync.account_checks import AccountChecker
 from connectors.sync.agreement import Reconciler
-from connectors.sync.delivery import Deliverer
+from connectors.sync.delivery import LANES, Deliverer
 from connectors.sync.doubt_resolution import Timing
 from connectors.sync.hooks import HookReceiver
 from connectors.sync.identification import Identifier
@@ -116,7 +116,7 @@ class Host:
         self.hooks = HookReceiver(self.store, self.tills, self.ingestor, self.runner, self.security_events)
         addresses = AddressPolicy(parse_hosts(settings.relay_hosts))
         self.subscribers = SubscriberClient(addresses)
-        self.relay = RelayDeliverer(self.store, self.subscribers, self._chat_sentence)
+        self.relay = RelayDeliverer(self.store, self.subscribers, self._chat_sentence, self._stamps_wait)
         self._addresses = addresses
         self.store.recorders.append(recording.record)
         self.loyalty_hooks = LoyaltyReceiver(self.store, self.security_events)
@@ -192,6 +192,11 @@ class Host:
 
     def _chat_sentence(self, event: str, data: Mapping[str, JsonValue]) -> str:
         return self.words.word(chat_message(event, data))
+
+    def _stamps_wait(self) -> bool:
+        """Say whether more sales are on their way to cards than have a place."""
+        hinted = self._scheduler.hints_under_way() if self._scheduler is not None else 0
+        return hinted > LANES or (self.deliverer is not None and self.deliverer.is_behind())
 
     def _public_url(self) -> str:
         return self.public_url  # known for good only once the host listens

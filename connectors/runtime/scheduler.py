@@ -175,6 +175,10 @@ class Scheduler:
 
     # --- hints ------------------------------------------------------------------------------------------------
 
+    def hints_under_way(self) -> int:
+        """Return how many receipts are being asked for because of hints."""
+        return self._hints_under_way.total()
+
     async def _claim_hints(self) -> None:
         """Claim hints and hand them over, as long as there are any and not too many under way."""
         self._hints_due = True

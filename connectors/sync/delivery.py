@@ -139,6 +139,10 @@ class Deliverer:
             if self._flight.tasks and not self._flight.answers:
                 await asyncio.wait(set(self._flight.tasks), return_when=asyncio.FIRST_COMPLETED)
 
+    def is_behind(self) -> bool:
+        """Say whether there is more to send than may be on the wire."""
+        return bool(self._flight.candidates) or len(self._flight.lanes) >= self._lanes
+
     def on_the_wire(self) -> set[asyncio.Task[None]]:
         """Return the calls that are under way."""
         return set(self._flight.tasks)

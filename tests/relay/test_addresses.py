@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+from aiohappyeyeballs import AddrInfoType
 
 from connectors.relay.addresses import AddressPolicy, Refused, SubscriberClient, is_public, parse_hosts
 from tests.relay.subscriber import subscribing
@@ -136,16 +137,20 @@ async def test_a_name_that_changes_between_check_and_use_reaches_nobody(monkeypa
 
 async def test_whoever_answers_at_the_other_end_is_checked_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """A route, a proxy of the machine or a resolver inside a library may lead a public address to a private peer."""
-    import httpcore
 
-    class Redirected(httpcore.AnyIOBackend):
-        async def connect_tcp(self, host: str, port: int, **more: Any) -> httpcore.AsyncNetworkStream:  # type: ignore[override]
-            return await super().connect_tcp("127.0.0.1", port, **more)
+    async def connect_elsewhere(addr_infos: Sequence[AddrInfoType], **_: Any) -> socket.socket:
+        family, kind, protocol, _name, (_host, port, *_more) = addr_infos[0]
+        other = socket.socket(family, kind, protocol)
+        other.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(other, ("127.0.0.1", port))
+        return other
 
     async with subscribing() as inside:
-        monkeypatch.setattr("connectors.relay.addresses.httpcore.AnyIOBackend", Redirected)
+        monkeypatch.setattr("aiohttp.connector.aiohappyeyeballs.start_connection", connect_elsewhere)
+        # without TLS, which would end the connection before the check does
+        monkeypatch.setattr(AddressPolicy, "parse", lambda _policy, _url: None)
         client = SubscriberClient(AddressPolicy())
-        reply = await client.post(f"https://93.184.216.34:{inside.origin.rpartition(':')[2]}/", b"{}", [])
+        reply = await client.post(f"http://93.184.216.34:{inside.origin.rpartition(':')[2]}/", b"{}", [])
         await client.aclose()
         assert reply.error == "the address leads into a private network"
         assert inside.received == []

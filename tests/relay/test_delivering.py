@@ -11,9 +11,10 @@ from standardwebhooks.webhooks import Webhook
 
 from connector_sdk.loyalty import CampaignSent, CardIssued, CardOpened, LoyaltyCard, LoyaltyCustomer, StampAdded
 from connectors.domain.clock import DAY, HOUR, MINUTE, SECOND, moment
-from connectors.domain.events import LoyaltyEventReceived
+from connectors.domain.events import LoyaltyEventReceived, Wakeup
 from connectors.domain.relay import DeliveryState, SubscriptionState
 from connectors.relay.bodies import BODIES
+from connectors.relay.delivering import PLACES
 from connectors.services import Refusal, SubscriptionRequest
 from connectors.services.subscriptions import KNOWN_EVENTS
 from connectors.store import relay
@@ -39,26 +40,62 @@ async def test_every_kind_of_event_reaches_a_subscriber_as_documented(relayed: R
     await relayed.host.services.connections.pause(installation.connection.id)
     await relayed.happen("card_1")
     await relayed.host.relay.drain()
-    bodies = [one.json for one in relayed.subscriber.received]
-    assert [body["type"] for body in bodies] == [
-        "sale.ingested",
-        "operation.applied",
-        "connection.health_changed",
-        "stamp_added",
-    ]
-    for body in bodies:
+    # in no order: they are of different cards, or of none
+    bodies = {one.json["type"]: one.json for one in relayed.subscriber.received}
+    assert len(relayed.subscriber.received) == 4
+    assert set(bodies) == {"sale.ingested", "operation.applied", "connection.health_changed", "stamp_added"}
+    for body in bodies.values():
         fitting = next(model for model in BODIES if _fits(model, body["type"]))
         assert fitting.model_validate(body).model_dump()["id"] == body["id"]
-    assert bodies[0]["data"]["customer"]["till_id"] == str(installation.cafe.client(ANNA))
-    assert bodies[3]["data"]["customer"]["phone"] == PHONE
-    assert bodies[0]["data"]["paid"] == {"amount": "27.50", "currency": "UAH"}
-    assert bodies[1]["data"]["code"].startswith("poster:861052:")
+    assert bodies["sale.ingested"]["data"]["customer"]["till_id"] == str(installation.cafe.client(ANNA))
+    assert bodies["stamp_added"]["data"]["customer"]["phone"] == PHONE
+    assert bodies["sale.ingested"]["data"]["paid"] == {"amount": "27.50", "currency": "UAH"}
+    assert bodies["operation.applied"]["data"]["code"].startswith("poster:861052:")
     assert await relayed.states(made) == ["delivered"] * 4
 
 
 def _fits(model: Any, event: str) -> bool:
     annotation = str(model.model_fields["type"].annotation)
     return event in annotation or (annotation == "<class 'str'>" and "." not in event)
+
+
+async def test_stamps_go_first_for_a_moment(relayed: Relayed, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = await relayed.subscribe()
+    await relayed.happen("card_1")
+    deliverer = relayed.host.deliverer
+    assert deliverer is not None
+    monkeypatch.setattr(type(deliverer), "is_behind", lambda _deliverer: True)
+    relaying = asyncio.create_task(relayed.host.relay.drain())
+    await asyncio.sleep(0.3)
+    assert await relayed.states(made) == ["pending"]
+    relayed.clock.ahead += 11 * SECOND
+    await relaying
+    assert await relayed.states(made) == ["delivered"]
+    await relayed.happen("card_2")
+    monkeypatch.setattr(type(deliverer), "is_behind", lambda _deliverer: False)
+    await relayed.host.relay.drain()
+    assert await relayed.states(made) == ["delivered"] * 2
+
+
+async def test_an_endpoint_that_is_back_gets_all_its_places_again(relayed: Relayed) -> None:
+    answers = iter([503])
+    relayed.subscriber.answer = lambda _one: next(answers, 200)
+    made = await relayed.subscribe()
+    for number in range(6):
+        await relayed.happen(f"card_{number}")
+    await relayed.host.store.write(lambda tx: relay.subscriptions.record_failure(tx, made.subscription.id, 0))
+    woken: list[Wakeup] = []
+    relayed.host.store.listeners.append(lambda wakeups, _events: woken.extend(wakeups))
+    assert await relayed.host.relay.round() == 1  # is it back?
+    await relayed.host.relay.stop()
+    assert Wakeup.relay not in woken
+    relayed.clock.ahead += 10 * MINUTE
+    assert await relayed.host.relay.round() == 1
+    await relayed.host.relay.stop()
+    assert Wakeup.relay in woken
+    assert await relayed.host.relay.round() == PLACES
+    await relayed.host.relay.drain()
+    assert await relayed.states(made) == ["delivered"] * 6
 
 
 async def test_nothing_personal_goes_to_whoever_did_not_ask_for_it(relayed: Relayed) -> None:
@@ -101,6 +138,14 @@ async def test_only_what_was_asked_for_is_sent(relayed: Relayed) -> None:
     await relayed.host.relay.drain()
     assert sorted(one.json["data"]["channel"] for one in relayed.subscriber.received) == ["email", "push"]
     assert await relayed.states(made) == ["delivered", "filtered", "delivered"]
+
+
+async def test_a_host_that_stopped_and_starts_again_goes_on_sending(relayed: Relayed) -> None:
+    await relayed.subscribe("stamp_added")
+    await relayed.host.stop()
+    await relayed.happen("card_1")
+    await relayed.host.relay.drain()
+    assert len(relayed.subscriber.taken) == 1
 
 
 async def test_a_chat_gets_one_sentence(relayed: Relayed) -> None:

@@ -195,9 +195,17 @@ def due_subscriptions(tx: Transaction) -> list[DueSubscription]:
 
 
 def claim(tx: Transaction, subscription_id: str, limit: int) -> list[Delivery]:
-    """Claim deliveries of a subscription that are due, oldest first and of each lane the first, for a minute."""
+    """Claim deliveries of a subscription that are due, oldest first and of each lane the first, for a minute.
+
+    There are none where the subscription is stopped or its endpoint has a pause.
+    """
     query = (
-        _WITH_EVENT.where(relay_delivery_table.c.subscription_id == subscription_id, _IS_DUE, _IS_FIRST)
+        _WITH_EVENT.where(
+            relay_delivery_table.c.subscription_id == subscription_id,
+            exists().where(relay_subscription_table.c.id == subscription_id, _MAY_GO),
+            _IS_DUE,
+            _IS_FIRST,
+        )
         .order_by(relay_delivery_table.c.seq)
         .limit(limit)
     )
@@ -284,8 +292,6 @@ def settle(tx: Transaction, tries: Sequence[Tried]) -> None:
     attempts = [_attempt_row(tx, tried) for tried in tries if tried.attempt is not None]
     if attempts:
         tx.run(tx.insert(relay_attempt_table).on_conflict_do_nothing(), attempts)
-    if ended:
-        tx.wakeups.add(Wakeup.relay)  # the next of their lanes may go
 
 
 def _attempt_row(tx: Transaction, tried: Tried) -> dict[str, object]:
