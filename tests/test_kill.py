@@ -99,7 +99,7 @@ def _kill_again_and_again(env: dict[str, str], folder: Path, cafe: Cafe) -> None
 
 
 def _stamps(sevenstamp: str) -> list[dict[str, object]]:
-    found = httpx.get(f"{sevenstamp}/_sandbox/operations", trust_env=False).json()
+    found = httpx.get(f"{sevenstamp}/_sandbox/operations", trust_env=False, timeout=30).json()
     return [one for one in found if one["kind"] in ("stamps_added", "stamps_reversed")]
 
 
@@ -108,7 +108,7 @@ def _held(applied: list[dict[str, object]]) -> int:
 
 
 def _earned(till: str) -> int:
-    receipts = httpx.post(f"{till}/_sandbox/receipts", json={}, trust_env=False).json()
+    receipts = httpx.post(f"{till}/_sandbox/receipts", json={}, trust_env=False, timeout=30).json()
     good = [one for one in receipts if one["status"] == "2" and one["print_fiscal"] != "2"]
     return sum(int(one["payed_sum"]) // 1000 for one in good)
 
