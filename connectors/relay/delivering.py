@@ -30,8 +30,8 @@ from connector_sdk.signatures import StandardWebhooks
 from connectors.domain.clock import SECOND, moment
 from connectors.domain.events import Wakeup
 from connectors.domain.relay import LONGEST_OUTAGE, DeliveryState, Shape, retry_pause
-from connectors.relay.addresses import Reply, SubscriberClient
 from connectors.relay.bodies import for_subscriber
+from connectors.relay.posting import Reply, SubscriberClient
 from connectors.store import relay
 from connectors.store.engine import Store, Transaction
 from connectors.store.errors import StoreError

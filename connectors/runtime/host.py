@@ -24,9 +24,10 @@ from connectors.isolation import Limits, PluginRunner
 from connectors.notices import Notices
 from connectors.plugins import Plugins
 from connectors.relay import recording
-from connectors.relay.addresses import AddressPolicy, SubscriberClient, parse_hosts
+from connectors.relay.addresses import AddressPolicy, parse_hosts
 from connectors.relay.chat import chat_message
 from connectors.relay.delivering import RelayDeliverer
+from connectors.relay.posting import SubscriberClient
 from connectors.runtime.command_client import CommandClient
 from connectors.runtime.counter_names import STARTED, UNTRUSTED_PROXY
 from connectors.runtime.dispatcher import InProcess

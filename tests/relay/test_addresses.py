@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from aiohappyeyeballs import AddrInfoType
 
-from connectors.relay.addresses import AddressPolicy, Refused, SubscriberClient, is_public, parse_hosts
+from connectors.relay.addresses import AddressPolicy, Refused, is_public, parse_hosts
+from connectors.relay.posting import SubscriberClient
 from tests.relay.subscriber import subscribing
 
 PRIVATE = [
