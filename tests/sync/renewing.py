@@ -33,7 +33,7 @@ class StoppedClock(Clock):
 
 
 def renew(settings: Settings, environment: Mapping[str, str], now: int, connection_id: str, step: str) -> None:
-    """Renew a connection's grant at a moment, but be killed at a step; with an empty one to the end."""
+    """Renew a connection's grant at a moment, but be killed at a step."""
     # the server that forks may have started for another test, and with its settings
     for name in [name for name in os.environ if name.startswith("SQUARE_")]:
         del os.environ[name]
