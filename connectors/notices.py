@@ -1,4 +1,4 @@
-"""Emails to a cafe: one when something has needed a person for a quarter of an hour, one when it works again.
+"""Emails to a cafe: when something has needed a person for a quarter of an hour, when it works again, and of its plan.
 
 Owns wording and sending; what is due, and that it is due once, is `connectors.store.connections.alerts`'.
 """
@@ -9,7 +9,7 @@ import asyncio
 import logging
 import smtplib
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
@@ -18,9 +18,10 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from pydantic import SecretStr
 
 from connector_sdk.messages import Catalogue, Message
+from connectors.domain.plan import local_day
 from connectors.store import connections
-from connectors.store.connections.alerts import Notification
-from connectors.store.engine import Store
+from connectors.store.connections.alerts import Notification, PlanNotification
+from connectors.store.engine import Store, Transaction
 
 log = logging.getLogger(__name__)
 
@@ -46,47 +47,87 @@ class Notices:
         """Send what is due now, and return how many messages went out."""
         if self._server is None:
             return 0
-        sent = 0
         # claimed before it is sent: a message that may have gone out is never sent again
-        for notification in await self._store.write(connections.alerts.take_due):
-            sent += await self._send(self._server, notification)
-        return sent
+        due = [
+            *(self._of_connection(one) for one in await self._store.write(connections.alerts.take_due)),
+            *(self._of_plan(one) for one in await self._store.write(connections.alerts.take_due_plans)),
+        ]
+        return sum([await self._send(self._server, one) for one in due])
 
-    async def _send(self, server: _MailServer, notification: Notification) -> bool:
+    async def _send(self, server: _MailServer, letter: _Letter) -> bool:
         """Send one message and return whether it went out; whatever goes wrong, the others are sent all the same."""
-        connection_id = notification.connection_id
         try:
-            email = self._email(notification)
+            email = self._email(letter)
         except Exception as error:
-            log.exception("connection %s: an email could not be written: %s", connection_id, type(error).__name__)
+            log.exception(
+                "connection %s: an email could not be written: %s", letter.connection_id, type(error).__name__
+            )
             return False
         try:
             await asyncio.to_thread(_send, server, email)
         except NotSent as error:
-            log.warning("connection %s: an email could not be sent: %s", connection_id, error)
-            await self._store.write(lambda tx: connections.alerts.mark_unsent(tx, notification))
+            log.warning("connection %s: an email could not be sent: %s", letter.connection_id, error)
+            await self._store.write(letter.mark_unsent)
             return False
         except (OSError, smtplib.SMTPException) as error:
             # it broke while the message was under way: twice would be worse than never
-            log.warning("connection %s: an email may be lost: %s", connection_id, type(error).__name__)
+            log.warning("connection %s: an email may be lost: %s", letter.connection_id, type(error).__name__)
             return False
         return True
 
-    def _email(self, notification: Notification) -> EmailMessage:
+    def _of_connection(self, notification: Notification) -> _Letter:
+        return _Letter(
+            connection_id=notification.connection_id,
+            kind="trouble" if notification.trouble else "well",
+            params={"title": _on_one_line(notification.title)},
+            language=notification.language,
+            email=notification.email,
+            mark_unsent=lambda tx: connections.alerts.mark_unsent(tx, notification),
+        )
+
+    def _of_plan(self, notification: PlanNotification) -> _Letter:
+        plan = notification.plan
+        return _Letter(
+            connection_id=notification.connection_id,
+            kind="plan_used" if notification.used_up else "plan_near",
+            params={
+                "title": _on_one_line(notification.business),
+                "used": plan.used,
+                "allowed": plan.allowed,
+                "day": local_day(plan.until, notification.zone),
+            },
+            language=notification.language,
+            email=notification.email,
+            mark_unsent=lambda tx: connections.alerts.mark_plan_unsent(tx, notification),
+        )
+
+    def _email(self, letter: _Letter) -> EmailMessage:
         """Write the message in the reader's language."""
-        kind = "trouble" if notification.trouble else "well"
-        params = {
-            "title": " ".join(notification.title.split()),  # on one line: a header has no other
-            "url": f"{self._console_url()}/connections/{notification.connection_id}",
-        }
+        params = {**letter.params, "url": f"{self._console_url()}/connections/{letter.connection_id}"}
         email = EmailMessage()
-        email["To"] = notification.email
-        email["Subject"] = self._words.word(Message(f"email.{kind}.subject", params), notification.language)
+        email["To"] = letter.email
+        email["Subject"] = self._words.word(Message(f"email.{letter.kind}.subject", params), letter.language)
         email["Date"] = formatdate()
         email["Message-ID"] = make_msgid(domain="7stamp-connectors.invalid")
         email["Auto-Submitted"] = "auto-generated"  # RFC 3834: no holiday replies to it
-        email.set_content(self._words.word(Message(f"email.{kind}.body", params), notification.language))
+        email.set_content(self._words.word(Message(f"email.{letter.kind}.body", params), letter.language))
         return email
+
+
+@dataclass(frozen=True, slots=True)
+class _Letter:
+    """A message that is claimed: its wording's name and parameters, and what undoes the claim."""
+
+    connection_id: str
+    kind: str
+    params: Mapping[str, object]
+    language: str
+    email: str = field(repr=False)
+    mark_unsent: Callable[[Transaction], None]
+
+
+def _on_one_line(text: str) -> str:
+    return " ".join(text.split())  # a header has no other
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,15 @@ import pytest
 from aiosmtpd.smtp import SMTP
 from pydantic import SecretStr
 
+from connector_sdk.messages import Message as Words
 from connector_sdk.rule import Refunds, StampRule, UnknownCustomer
 from connectors.domain.clock import MINUTE, SystemClock
-from connectors.services import Refusal
+from connectors.services import Refusal, SubscriptionRequest
+from connectors.store import connections, relay
+from poster_connector.sandbox import Account
 from tests.installation import ANNA, KEY, Installation, build
+
+OTHER = "861053:5a9e1570ff9af128e93c5a771055bb21"
 
 
 class Mailbox:
@@ -57,7 +62,9 @@ async def cafe(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mailbox: tuple[Mailbox, int]
 ) -> AsyncIterator[Installation]:
     smtp = SecretStr(f"smtp://127.0.0.1:{mailbox[1]}?from=till@cafe.example")
-    async with build(tmp_path, monkeypatch, smtp_url=smtp) as installation:
+    async with build(
+        tmp_path, monkeypatch, Account(), Account(token=OTHER, name="other"), smtp_url=smtp
+    ) as installation:
         installation.host.store.clock = AdvancedClock()
         installation.host.listens_on("https://till.example")
         await installation.connect(StampRule(unknown_customer=UnknownCustomer.issue, refunds=Refunds.flag))
@@ -155,3 +162,42 @@ async def test_customers_without_a_card_are_waited_for_and_need_nobody(
 async def test_an_address_that_is_none_is_refused(cafe: Installation, address: str) -> None:
     with pytest.raises(Refusal, match="not an email address"):
         await cafe.host.services.connections.set_alert_email(cafe.connection.id, address, "en")
+
+
+async def test_a_plan_that_is_nearly_used_up_and_one_that_is_are_each_told_once_a_month(
+    cafe: Installation, mailbox: tuple[Mailbox, int]
+) -> None:
+    box, services = mailbox[0], cafe.host.services
+    cafe.sevenstamp.state.allowed = 5
+    await services.plans.check(cafe.connection.business_id)
+    # a second till of the same cafe tells the same address: one message
+    other = await services.onboarding.connect("poster", {"access_token": OTHER}, KEY, lambda _account: StampRule())
+    await services.connections.set_alert_email(other.id, "anna@cafe.example", "en")
+    for _ in range(3):
+        cafe.cafe.sell(cafe.cafe.client(ANNA))
+    await cafe.sync()
+    assert await rounds(cafe, 2) == 0
+    cafe.cafe.sell(cafe.cafe.client(ANNA))
+    await cafe.sync()
+    assert await rounds(cafe, 30) == 1
+    name = (await cafe.host.store.read(lambda tx: connections.businesses.get(tx, cafe.connection.business_id))).name
+    assert box.letters[0]["Subject"] == f"{name}: 4 of 5 card operations of this month are used"
+    assert "stamps wait until" in box.letters[0].get_content()
+    for _ in range(2):
+        cafe.cafe.sell(cafe.cafe.client(ANNA))
+    await cafe.sync()
+    assert await rounds(cafe, 30) == 1
+    assert "all card operations of this month are used" in box.letters[1]["Subject"]
+    assert "None is lost" in box.letters[1].get_content()
+
+
+async def test_a_subscription_that_was_stopped_is_told_like_other_trouble(
+    cafe: Installation, mailbox: tuple[Mailbox, int]
+) -> None:
+    business, store = cafe.connection.business_id, cafe.host.store
+    made = await cafe.host.services.subscriptions.create(business, SubscriptionRequest("https://93.184.216.34/hook"))
+    await store.write(lambda tx: relay.subscriptions.disable(tx, made.subscription.id, Words("relay.failing")))
+    assert await rounds(cafe, 60) == 1
+    await cafe.host.services.subscriptions.set_active(business, made.subscription.id, active=True)
+    assert await rounds(cafe, 60) == 1
+    assert len(mailbox[0].letters) == 2

@@ -119,6 +119,10 @@ class ConnectionOutput(Output):
     """Whether somebody must let us in again before then, because it is not renewed."""
     undecided_locations: list[str]
     """Ids of locations that the till has opened, and of which nobody has said whose stamps they give."""
+    plan_used: int | None
+    """Card operations of the 7stamp plan that the business has used this month; null while 7stamp has not said it."""
+    plan_allowed: int | None
+    """How many the plan has; null for no limit, and while 7stamp has not said it."""
 
 
 # --- work on a connection --------------------------------------------------------------------------------------------

@@ -279,10 +279,10 @@ class Scheduler:
         return work
 
     async def _run_maintenance(self) -> None:
-        """Expire holds, look for lifted plan limits, and run the host's maintenance; a failure is logged."""
+        """Expire holds, ask about plans, and run the host's maintenance; a failure is logged."""
         try:
             await self._store.write(ledger.operations.expire_holds)
-            await self._deliverer.check_paused_businesses()
+            await self._deliverer.check_plans()
             await self._maintenance()
         except Exception as error:
             log.exception("maintenance: raised %s; it comes again in a minute", type(error).__name__)

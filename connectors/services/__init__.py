@@ -24,6 +24,7 @@ from connectors.services.context import ServiceContext, SettingValues, nearest
 from connectors.services.drafts import DraftService
 from connectors.services.onboarding import ConnectOptions, OnboardingService
 from connectors.services.people import PeopleService, PersonCount
+from connectors.services.plans import PlanService
 from connectors.services.refusal import KeyRefused, Refusal, UnusableSettings, WrongFields
 from connectors.services.results import (
     ConnectionDetails,
@@ -89,6 +90,7 @@ class Services:
         self.sync = SyncService(context)
         self.review = ReviewService(context)
         self.people = PeopleService(context)
+        self.plans = PlanService(context)
         self.subscriptions = SubscriptionService(context)
         self.tokens = TokenService(context)
         self.agreement = AgreementService(context, self.sync)

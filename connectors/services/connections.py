@@ -97,12 +97,13 @@ class ConnectionService:
 
     async def describe(self, connection: Connection) -> ConnectionDetails:
         """Return a connection as scripts read it."""
-        # one read for all three: what scripts see is of one moment
-        versions, hints_waiting, unsettled = await self._context.store.read(
+        # one read for all four: what scripts see is of one moment
+        versions, hints_waiting, unsettled, plan = await self._context.store.read(
             lambda tx: (
                 connections.rules.of_connection(tx, connection.id),
                 inbox.hints.count_of(tx, connection.id),
                 queries.operations.count_unsettled(tx, connection.id),
+                connections.businesses.plan(tx, connection.business_id),
             )
         )
         return ConnectionDetails(
@@ -128,6 +129,8 @@ class ConnectionService:
             consent_until=_iso_or_none(connection.expires_at),
             consent_troubled=connection.consent_ends_unrenewed(self._context.store.clock.now()),
             undecided_locations=[venue.id for venue in connection.undecided_locations()],
+            plan_used=plan.used if plan else None,
+            plan_allowed=plan.allowed if plan else None,
         )
 
     async def diagnostics(self, connection_id: str) -> bytes:

@@ -18,13 +18,14 @@ from connectors.plugins import ConnectorClass
 from connectors.services.checks import ConnectionChecks, require_known_fields, scope_from, title_from
 from connectors.services.context import ServiceContext, SettingValues
 from connectors.services.refusal import Refusal
-from connectors.sevenstamp.models import Me
+from connectors.sevenstamp.models import Me, Usage
 from connectors.store import connections, inbox
 from connectors.store.connections.registry import NewConnection
 from connectors.store.engine import Transaction
 from connectors.store.errors import QuotaMet
 from connectors.sync import lifecycle
 from connectors.sync.operator_settings import app_settings
+from connectors.sync.plans import record_usage
 from connectors.sync.renewals import oauth_of
 
 
@@ -90,17 +91,18 @@ class OnboardingService:
             read_key=self._context.tills.read_key_of(name, settings, account),
             hook_token=options.hook_token,
         )
-        connection = await self._store(new, chosen, options.sample)
+        connection = await self._store(new, me.operations, chosen, options.sample)
         await self._context.subscriber.subscribe(connection)
         if self._context.loyalty_subscriber is not None:
             await self._context.loyalty_subscriber.subscribe(connection.business_id, connection.id)
         return connection
 
-    async def _store(self, new: NewConnection, rule: StampRule, sample: HookRequest | None) -> Connection:
+    async def _store(self, new: NewConnection, usage: Usage, rule: StampRule, sample: HookRequest | None) -> Connection:
         """Store a checked connection with the request it was taught by. Raises `Refusal` beyond the quota."""
 
         def work(tx: Transaction) -> Connection:
             connection = lifecycle.add(tx, new, rule)
+            record_usage(tx, new.business, usage)
             if sample is not None:
                 inbox.captured.keep(tx, connection.id, sample, most=1)
             return connection

@@ -169,6 +169,10 @@ class ConnectionDetails:
     """Whether somebody must let us in again before then, because it is not renewed."""
     undecided_locations: list[str]
     """The ids of locations that the till has opened and nobody has said whose stamps they give."""
+    plan_used: int | None
+    """Card operations of the 7stamp plan that the business has used this month; `None` while 7stamp has not said it."""
+    plan_allowed: int | None
+    """How many the plan has; `None` for no limit, and while 7stamp has not said it."""
 
     def as_json(self) -> JsonObject:
         """Return the object that scripts read, every name in it."""

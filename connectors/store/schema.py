@@ -50,7 +50,9 @@ counter_table = Table(
     Column("value", BigInteger, nullable=False),
 )
 
-# Whose cards they are, as 7stamp says; `paused_until` while its plan is used up. Written by `connections.businesses`.
+# Whose cards they are, as 7stamp says; `paused_until` while its plan is used up. The card operations of a month are as
+# 7stamp said at `plan_checked_at`, with ours since; they count until `operations_until`, and 7stamp is asked again at
+# `plan_next_at`. Written by `connections.businesses`.
 business_table = Table(
     "business",
     metadata,
@@ -62,7 +64,12 @@ business_table = Table(
     Column("language", Text, nullable=False),
     Column("paused_until", BigInteger, nullable=False, server_default="0"),
     Column("plan_checked_at", BigInteger, nullable=False, server_default="0"),
+    Column("operations_used", Integer),
+    Column("operations_allowed", Integer),
+    Column("operations_until", BigInteger, nullable=False, server_default="0"),
+    Column("plan_next_at", BigInteger, nullable=False, server_default="0"),
 )
+Index("ix_business_plan_next", business_table.c.plan_next_at)
 
 # A cafe's till account joined to its 7stamp key. `generation` goes up with every change that senders and readers must
 # notice; `scope` and `skipped` are JSON lists; a removed one stays, without its secrets.
@@ -809,4 +816,6 @@ watch_table = Table(
     Column("language", Text, nullable=False),
     Column("since", BigInteger),
     Column("told_at", BigInteger),
+    Column("plan_near_told_until", BigInteger, nullable=False, server_default="0"),
+    Column("plan_used_told_until", BigInteger, nullable=False, server_default="0"),
 )

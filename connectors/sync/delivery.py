@@ -37,7 +37,7 @@ from connectors.store.engine import Store, Transaction
 from connectors.store.errors import StoreError
 from connectors.store.ledger.delivery_queue import Candidate, Lane
 from connectors.store.ledger.operations import Operation
-from connectors.sync import plan_rechecks
+from connectors.sync import plans
 from connectors.sync.doubt_resolution import Resolver, Timing
 from connectors.sync.key_pacing import Pace
 from connectors.sync.settlement import Answer, settle
@@ -158,9 +158,9 @@ class Deliverer:
         """Look up what is in doubt and due (of one connection); return how many operations that were."""
         return await self._resolver.resolve(only)
 
-    async def check_paused_businesses(self, every: int = plan_rechecks.CHECK_EVERY) -> None:
-        """Ask 7stamp whether businesses whose plan was used up may go on; `every` in microseconds."""
-        await plan_rechecks.check_paused_businesses(self._store, self._sevenstamp, every)
+    async def check_plans(self) -> None:
+        """Ask 7stamp about the plans of businesses that are due, and let go on whose plan was raised or begins anew."""
+        await plans.check_plans(self._store, self._sevenstamp)
 
     # A turn of the loop
 

@@ -5,13 +5,13 @@ Owns the consequences of an answer, in one transaction with the answer itself; w
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
-from zoneinfo import ZoneInfo
 
-from connectors.domain.clock import MINUTE, SECOND, micros, moment
+from connectors.domain.clock import MINUTE, SECOND
 from connectors.domain.operation import Kind, State
+from connectors.domain.plan import start_of_next_month
 from connectors.sevenstamp.client import InvalidKey, Limited, Outcome, Refused
 from connectors.store import connections, ledger
 from connectors.store.engine import Transaction
@@ -41,6 +41,8 @@ def settle(tx: Transaction, answers: Sequence[Answer]) -> None:
     for answer in answers:
         if answer.operation.id in counted:
             _follow_up(tx, answer)
+    applied = Counter(one.operation.business_id for one in verdicts if one.state is State.applied)
+    connections.businesses.count_operations(tx, applied)
     unapplied = [verdict.operation.sale_id for verdict in verdicts if verdict.state in (State.pending, State.held)]
     if unapplied:
         _net_out(tx, unapplied)
@@ -87,13 +89,3 @@ def _net_out(tx: Transaction, sale_ids: Sequence[str]) -> None:
             rule = rule_for(row, connections.rules.of_connection(tx, row.rule_of or row.connection_id)).rule
             net_out(batch, row, owners[row.connection_id], rule)
     batch.flush()
-
-
-def start_of_next_month(now: int, zone: str) -> int:
-    """Return when the next month begins at the venue (UTC microseconds): then a plan's operations are counted anew."""
-    try:
-        local = moment(now).astimezone(ZoneInfo(zone))
-    except (KeyError, ValueError, OSError):  # 7stamp's word for a zone, which may be none we know
-        local = moment(now)
-    midnight = local.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    return micros((midnight + timedelta(days=32)).replace(day=1))

@@ -124,6 +124,11 @@ def as_before(file: Path, vault: Vault) -> None:
         database.execute("DROP INDEX ix_known_card_card")
         database.execute("ALTER TABLE identify DROP COLUMN woken_at")
         database.execute("DROP TABLE till_index")
+        database.execute("DROP INDEX ix_business_plan_next")
+        for column in "operations_used operations_allowed operations_until plan_next_at".split():
+            database.execute(f"ALTER TABLE business DROP COLUMN {column}")
+        for column in "plan_near_told_until plan_used_told_until".split():
+            database.execute(f"ALTER TABLE watch DROP COLUMN {column}")
         database.execute("DROP INDEX ix_connection_renewal")
         for column in (
             "grant_secrets renew_at renewing_until renewal_failures consent_trouble_at account_checked_at left_out "

@@ -82,7 +82,7 @@ class Reopened:
         assert deliverer is not None
         self.place.sevenstamp.sandbox.state.allowed = None
         self.place.tills.clock.advance(3700)
-        await deliverer.check_paused_businesses()
+        await deliverer.check_plans()
 
     def browser(self) -> Browser:
         """The browser that was signed in when the database was stored."""

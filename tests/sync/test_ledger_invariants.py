@@ -16,6 +16,7 @@ from connector_sdk.messages import Message
 from connector_sdk.rule import StampRule, UnknownCustomer
 from connectors.domain.connection import Health
 from connectors.domain.operation import Kind, Planned, State
+from connectors.domain.plan import start_of_next_month
 from connectors.domain.planning import plan
 from connectors.domain.stamps import Earned, stamps_for
 from connectors.services import Refusal, Services
@@ -31,7 +32,6 @@ from connectors.sync.doubt_resolution import Timing
 from connectors.sync.identification import _conclude, _NoCard
 from connectors.sync.ingest import Outcome, Snapshot, Source
 from connectors.sync.key_pacing import Pace
-from connectors.sync.settlement import start_of_next_month
 from tests.installation import ANNA, BORYS, KEY, Installation
 from tests.model import ModelTill, VirtualInstallation, sale
 

@@ -187,8 +187,7 @@ async def test_a_used_up_plan_holds_operations_until_it_has_some_again(installat
     assert result["operations"]["held"] == 1
     assert result["operations"]["pending"] == 1  # the business pauses: the third was not even tried
     installation.sevenstamp.state.allowed = None
-    assert installation.host.deliverer is not None
-    await installation.host.deliverer.check_paused_businesses(every=0)
+    await installation.host.services.plans.check(installation.connection.business_id)
     await installation.sync()
     assert installation.stamps(ANNA) == 3
 

@@ -1,4 +1,4 @@
-"""Alerts by email: whom to tell when a connection needs a person, and what has been told.
+"""Alerts by email: whom to tell when a connection needs a person or a plan ends, and what has been told.
 
 Owns the table `watch`; when a message is due is `connectors.domain.alert_timing`', sending it `connectors.notices`'. A
 message is claimed before it is sent: of several hosts one sends it.
@@ -12,12 +12,41 @@ from sqlalchemy import exists, func, literal, or_, select
 
 from connectors.domain.alert_timing import PATIENCE, AlertState, next_step
 from connectors.domain.connection import Health
+from connectors.domain.operation import Hold
+from connectors.domain.plan import Plan
+from connectors.domain.relay import SubscriptionState
+from connectors.store.connections.businesses import plan_of
 from connectors.store.engine import Transaction
 from connectors.store.ledger.operation_conditions import needs_person
 from connectors.store.query_parts import AnyRow
-from connectors.store.schema import connection_table, operation_table, watch_table
+from connectors.store.schema import (
+    business_table,
+    connection_table,
+    operation_table,
+    relay_subscription_table,
+    watch_table,
+)
 
 _UNWELL = (Health.needs_authorisation, Health.failing)
+_other = connection_table.alias("other")
+_other_watch = watch_table.alias("other_watch")
+# subscriptions are the business': of several tills that are watched, one tells of them
+_TELLS_FOR_BUSINESS = (
+    connection_table.c.id
+    == select(func.min(_other.c.id))
+    .join(_other_watch, _other_watch.c.connection_id == _other.c.id)
+    .where(
+        _other.c.business_id == connection_table.c.business_id,
+        _other.c.health.not_in([Health.removed, Health.paused]),
+    )
+    .correlate(connection_table)
+    .scalar_subquery()
+)
+_HAS_SILENCED = exists().where(
+    relay_subscription_table.c.business_id == connection_table.c.business_id,
+    relay_subscription_table.c.state == SubscriptionState.disabled,
+    relay_subscription_table.c.reason.is_not(None),  # a person who stopped it need not be told
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +58,20 @@ class Notification:
     business_id: str
     language: str
     trouble: bool
+    email: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class PlanNotification:
+    """A message to send of a business' plan: that it is nearly used up, or that it is; for one address only once."""
+
+    connection_id: str
+    """One of its connections, for the link."""
+    business: str
+    plan: Plan
+    used_up: bool
+    zone: str
+    language: str
     email: str = field(repr=False)
 
 
@@ -64,11 +107,17 @@ def take_due(tx: Transaction, limit: int = 50) -> list[Notification]:
 def _changed(tx: Transaction, limit: int) -> list[AnyRow]:
     """Read the watched connections about which something may have to be told, with whether there is trouble."""
     stopped = [
-        exists().where(operation_table.c.connection_id == connection_table.c.id, condition)
+        # of a plan that is used up there is a message of its own
+        exists().where(
+            operation_table.c.connection_id == connection_table.c.id,
+            condition,
+            func.coalesce(operation_table.c.hold, "") != Hold.plan_limit,
+        )
         for condition in needs_person
     ]
     consent_ends = func.coalesce(connection_table.c.consent_trouble_at <= tx.now, literal(False))
-    trouble = or_(connection_table.c.health.in_(_UNWELL), consent_ends, *stopped)
+    is_unwell = connection_table.c.health.in_(_UNWELL)
+    trouble = or_(is_unwell, consent_ends, _HAS_SILENCED & _TELLS_FOR_BUSINESS, *stopped)
     watched = select(
         watch_table, connection_table.c.title, connection_table.c.business_id, trouble.label("trouble")
     ).join(connection_table, connection_table.c.id == watch_table.c.connection_id)
@@ -85,6 +134,49 @@ def _changed(tx: Transaction, limit: int) -> list[AnyRow]:
 def _notification(tx: Transaction, row: AnyRow) -> Notification:
     email = tx.vault.decrypt(row.email)
     return Notification(row.connection_id, row.title, row.business_id, row.language, bool(row.trouble), email)
+
+
+def take_due_plans(tx: Transaction, limit: int = 50) -> list[PlanNotification]:
+    """Take the messages about plans to send now: once a month that four fifths are used, once that all are."""
+    tells_end = (business_table.c.paused_until > tx.now) & (
+        watch_table.c.plan_used_told_until < business_table.c.operations_until
+    )
+    tells_near = (business_table.c.operations_used * 5 >= business_table.c.operations_allowed * 4) & (
+        watch_table.c.plan_near_told_until < business_table.c.operations_until
+    )
+    query = (
+        select(watch_table, business_table, tells_end.label("used_up"))
+        .join(connection_table, connection_table.c.id == watch_table.c.connection_id)
+        .join(business_table, business_table.c.id == connection_table.c.business_id)
+        .where(
+            connection_table.c.health != Health.removed,
+            business_table.c.operations_until > tx.now,
+            or_(tells_end, tells_near),
+        )
+        .order_by(watch_table.c.connection_id)
+        .limit(limit)
+    )
+    # by address: a cafe with three tills has one plan
+    notifications: dict[tuple[str, str], PlanNotification] = {}
+    for row in tx.run(query).all():
+        plan = plan_of(row, tx.now)
+        if plan is None:
+            continue
+        # whoever is told of the end need not be told any more that it is near
+        told = {"plan_near_told_until": plan.until} | ({"plan_used_told_until": plan.until} if row.used_up else {})
+        tx.run(watch_table.update().where(watch_table.c.connection_id == row.connection_id).values(told))
+        email = tx.vault.decrypt(row.email)
+        notifications.setdefault(
+            (row.id, email),
+            PlanNotification(row.connection_id, row.name, plan, bool(row.used_up), row.zone, row.language, email),
+        )
+    return list(notifications.values())
+
+
+def mark_plan_unsent(tx: Transaction, notification: PlanNotification) -> None:
+    """Have a message about a plan that surely did not go out sent again."""
+    column = watch_table.c.plan_used_told_until if notification.used_up else watch_table.c.plan_near_told_until
+    tx.run(watch_table.update().where(watch_table.c.connection_id == notification.connection_id).values({column: 0}))
 
 
 def mark_unsent(tx: Transaction, notification: Notification) -> None:

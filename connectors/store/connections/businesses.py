@@ -5,12 +5,14 @@ Owns the table `business`; rows stay when the last connection of a business is r
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, bindparam, func, select
 
-from connectors.domain.connection import WORKING, Business
+from connectors.domain.connection import WORKING, Business, Health
 from connectors.domain.events import Wakeup
+from connectors.domain.plan import CHECK_WHILE_PAUSED, Plan
 from connectors.store.engine import Transaction
 from connectors.store.query_parts import AnyRow
 from connectors.store.schema import business_table, connection_table
@@ -50,43 +52,95 @@ def pause(tx: Transaction, business_id: str, until: int) -> bool:
         business_table.update()
         # many operations are refused at once: only the first of them pauses, and is told of
         .where(business_table.c.id == business_id, business_table.c.paused_until < tx.now)
-        .values(paused_until=until, plan_checked_at=tx.now)
+        .values(paused_until=until, plan_next_at=tx.now + CHECK_WHILE_PAUSED)
     )
     return changed.rowcount > 0
 
 
+# The plan
+
+
+def plan_of(row: AnyRow, now: int) -> Plan | None:
+    """Return the plan in a row of the business' table; `None` where it is not known for the month of `now`."""
+    if row.operations_used is None or row.operations_until <= now:
+        return None
+    return Plan(row.operations_used, row.operations_allowed, row.operations_until, row.plan_checked_at)
+
+
+def plan(tx: Transaction, business_id: str) -> Plan | None:
+    """Read how much of its plan a business has used this month; `None` where 7stamp has not said it yet."""
+    return plan_of(tx.run(select(business_table).where(business_table.c.id == business_id)).one(), tx.now)
+
+
 @dataclass(frozen=True, slots=True)
-class PausedBusiness:
-    """A business whose plan is used up until a moment, and a working connection whose key can ask about it."""
+class PlanCheck:
+    """A business about whose plan 7stamp is to be asked, and a working connection whose key can ask."""
 
     business_id: str
     connection_id: str
-    until: int
+    zone: str
+    paused_until: int
+    """Until when its plan is taken as used up; 0 where it is not."""
 
 
-def paused(tx: Transaction, checked_before: int, limit: int = 50) -> list[PausedBusiness]:
-    """List paused businesses about which 7stamp was not asked since a moment."""
-    rows = tx.run(
-        # any of its working connections can ask: they have keys of the same business
-        select(
-            business_table.c.id, func.min(connection_table.c.id).label("connection_id"), business_table.c.paused_until
-        )
+_CHECK_COLUMNS = (
+    business_table.c.id,
+    func.min(connection_table.c.id).label("connection_id"),
+    business_table.c.zone,
+    business_table.c.paused_until,
+)
+
+
+def _plan_checks(tx: Transaction, *conditions: ColumnElement[bool], limit: int) -> list[PlanCheck]:
+    query = (
+        # any of its connections can ask: they have keys of the same business
+        select(*_CHECK_COLUMNS)
         .join(connection_table, connection_table.c.business_id == business_table.c.id)
-        .where(
-            business_table.c.paused_until > 0,
-            business_table.c.plan_checked_at <= checked_before,
-            connection_table.c.health.in_(WORKING),
-        )
-        .group_by(business_table.c.id, business_table.c.paused_until)
+        .where(*conditions)
+        .group_by(business_table.c.id, business_table.c.zone, business_table.c.paused_until)
         .limit(limit)
     )
-    return [PausedBusiness(row.id, row.connection_id, row.paused_until) for row in rows]
+    return [PlanCheck(row.id, row.connection_id, row.zone, row.paused_until) for row in tx.run(query)]
 
 
-def record_plan_check(tx: Transaction, business_id: str, *, resumes: bool) -> None:
-    """Note that 7stamp was asked about a business' plan, and end its pause where that `resumes`."""
-    columns = {"plan_checked_at": tx.now}
+def due_plan_checks(tx: Transaction, limit: int = 100) -> list[PlanCheck]:
+    """List businesses with a working connection about whose plan 7stamp is to be asked now."""
+    is_working = connection_table.c.health.in_(WORKING)
+    return _plan_checks(tx, business_table.c.plan_next_at <= tx.now, is_working, limit=limit)
+
+
+def plan_check_of(tx: Transaction, business_id: str) -> PlanCheck | None:
+    """Return how to ask about the plan of a business now; `None` where it has no connection."""
+    is_there = connection_table.c.health != Health.removed
+    return next(iter(_plan_checks(tx, business_table.c.id == business_id, is_there, limit=1)), None)
+
+
+def record_plan(tx: Transaction, business_id: str, plan: Plan | None, next_at: int, *, resumes: bool) -> None:
+    """Store what 7stamp says of a plan (`None` where it did not answer), and end the pause where that `resumes`."""
+    columns: dict[str, object] = {"plan_next_at": next_at}
+    if plan is not None:
+        columns |= {
+            "operations_used": plan.used,
+            "operations_allowed": plan.allowed,
+            "operations_until": plan.until,
+            "plan_checked_at": plan.checked_at,
+        }
     if resumes:
         columns["paused_until"] = 0
         tx.wakeups.add(Wakeup.deliver)
     tx.run(business_table.update().where(business_table.c.id == business_id).values(columns))
+
+
+_COUNT = (
+    business_table.update()
+    # of a plan without a limit, and of one that is not known yet, nobody asks how much is used
+    .where(business_table.c.id == bindparam("business"), business_table.c.operations_allowed.is_not(None))
+    .values(operations_used=business_table.c.operations_used + bindparam("count"))
+)
+
+
+def count_operations(tx: Transaction, applied: Mapping[str, int]) -> None:
+    """Add operations that 7stamp applied to what is used, by business."""
+    rows = [{"business": business_id, "count": count} for business_id, count in sorted(applied.items())]
+    if rows:
+        tx.run(_COUNT, rows)

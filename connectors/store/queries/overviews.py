@@ -12,8 +12,10 @@ from sqlalchemy import ColumnElement, ScalarSelect, Select, func, or_, select
 from connector_sdk.rule import StampRule
 from connectors.domain.connection import Business, Connection, Health
 from connectors.domain.operation import Hold
+from connectors.domain.plan import Plan
 from connectors.domain.relay import SubscriptionState
 from connectors.store import inbox
+from connectors.store.connections.businesses import plan_of
 from connectors.store.connections.registry import connection_of
 from connectors.store.connections.rules import parse_rule
 from connectors.store.engine import Transaction
@@ -53,6 +55,8 @@ class Overview:
     """How many requests or receipts could not be read and wait for a person."""
     silenced: int
     """How many subscriptions of the business were stopped because their endpoints failed."""
+    plan: Plan | None
+    """The card operations of this month; `None` where 7stamp has not said them yet."""
     agreement: Agreement | None
     """The last comparison of till, ledger and cards, or the one under way; `None` also where many are listed."""
 
@@ -110,6 +114,10 @@ def _overviews(*conditions: ColumnElement[bool]) -> Select[*tuple[object, ...]]:
             business_table.c.zone.label("business_zone"),
             business_table.c.language.label("business_language"),
             business_table.c.paused_until.label("paused_until"),
+            business_table.c.operations_used,
+            business_table.c.operations_allowed,
+            business_table.c.operations_until,
+            business_table.c.plan_checked_at,
             _NEWEST_RULE.label("rule"),
             (_count(needs_person[0]) + _count(needs_person[1])).label("stopped"),
             _count(is_held & (operation_table.c.hold == Hold.no_card)).label("without_card"),
@@ -123,7 +131,7 @@ def _overviews(*conditions: ColumnElement[bool]) -> Select[*tuple[object, ...]]:
     )
 
 
-def _overview(row: AnyRow, agreement: Agreement | None = None) -> Overview:
+def _overview(row: AnyRow, now: int, agreement: Agreement | None = None) -> Overview:
     return Overview(
         connection=connection_of(row),
         business=Business(
@@ -142,6 +150,7 @@ def _overview(row: AnyRow, agreement: Agreement | None = None) -> Overview:
         hints=bool(row.hints),
         unread=row.unread,
         silenced=row.silenced,
+        plan=plan_of(row, now),
         agreement=agreement,
     )
 
@@ -153,7 +162,7 @@ def overview(tx: Transaction, connection_id: str) -> Overview | None:
         agreement_table, agreement_table.c.connection_id == connection_table.c.id
     )
     row = tx.run(joined).first()
-    return _overview(row, agreements.agreement_of(row)) if row else None
+    return _overview(row, tx.now, agreements.agreement_of(row)) if row else None
 
 
 def overviews(tx: Transaction, business_id: str | None, *, search: str = "", limit: int = 200) -> list[Overview]:
@@ -168,7 +177,7 @@ def overviews(tx: Transaction, business_id: str | None, *, search: str = "", lim
     # on the operator's page only some fit: those that need somebody must be among them
     is_unwell = connection_table.c.health.in_([Health.needs_authorisation, Health.failing])
     in_order = (is_unwell.desc(), connection_table.c.began_at, connection_table.c.id)
-    return [_overview(row) for row in tx.run(_overviews(*conditions).order_by(*in_order).limit(limit))]
+    return [_overview(row, tx.now) for row in tx.run(_overviews(*conditions).order_by(*in_order).limit(limit))]
 
 
 def with_refused_keys(tx: Transaction, business_id: str, key_hash: str) -> list[Connection]:

@@ -12,6 +12,8 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
+from connectors.domain.clock import moment
+from connectors.domain.plan import Plan
 from connectors.services import ConnectionDetails
 from connectors.services.shapes import OperationShape
 from connectors.web.api.routing import Day, Text
@@ -123,12 +125,34 @@ class JobBody(BaseModel):
     error: str | None
 
 
+class PlanBody(BaseModel):
+    """The 7stamp plan of the business this month: one card operation is one stamp or voucher entry."""
+
+    used: int = Field(description="as 7stamp said at checked_at, with ours since")
+    allowed: int | None = Field(description="null for a plan without a limit")
+    until: AwareDatetime = Field(description="when they are counted anew: the next month at the venue")
+    checked_at: AwareDatetime
+    used_up: bool = Field(description="then stamps wait for the next month, or for a larger plan")
+
+    @classmethod
+    def of(cls, plan: Plan) -> PlanBody:
+        """Say it in the API's shape."""
+        return cls(
+            used=plan.used,
+            allowed=plan.allowed,
+            until=moment(plan.until),
+            checked_at=moment(plan.checked_at),
+            used_up=plan.is_used_up,
+        )
+
+
 class MeBody(BaseModel):
-    """What a token is."""
+    """What a token is, and of whose business."""
 
     business: str
     title: str
     scopes: list[str]
+    plan: PlanBody | None = Field(description="null while 7stamp has not said it for this month")
 
 
 class SoldBody(BaseModel):

@@ -33,6 +33,7 @@ from connectors.web.api.bodies import (
     DayBody,
     JobBody,
     MeBody,
+    PlanBody,
     PreviewedBody,
     ReceiptBody,
     ReceiptStory,
@@ -68,9 +69,14 @@ _MOST_DAYS = 400
 
 @router.get("/me", operation_id="me", summary="What this token is", responses=problems(), tags=["token"])
 async def me(caller: AnyCaller) -> MeBody:
-    """Say which business the token is of, and what it may do."""
-    token = caller.token
-    return MeBody(business=token.business_id, title=token.title, scopes=sorted(token.scopes))
+    """Say which business the token is of, what it may do, and how much of the business' 7stamp plan is used."""
+    token, plan = caller.token, await caller.services.plans.of_business(caller.business_id)
+    return MeBody(
+        business=token.business_id,
+        title=token.title,
+        scopes=sorted(token.scopes),
+        plan=PlanBody.of(plan) if plan is not None else None,
+    )
 
 
 # --- connections ----------------------------------------------------------------------------------------------------

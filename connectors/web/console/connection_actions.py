@@ -6,7 +6,6 @@ Owns what each says and the page before a resume; what each does is `connectors.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 
 from starlette.responses import Response
 
@@ -16,32 +15,12 @@ from connectors.services import Refusal, SyncResult
 from connectors.services.consents import ConsentTarget
 from connectors.web.console.consent import leave_for_consent
 from connectors.web.console.routing import Router
-from connectors.web.console.sign_in_limits import TooManyAttempts
 from connectors.web.console.visit import Visit
 
 router = Router()
 
 _SYNC_PATIENCE = 20.0
 """Seconds after which a sync goes on without anybody waiting for its page."""
-
-
-@dataclass(frozen=True, slots=True)
-class PlanUsage:
-    """Card operations of a 7stamp plan used this month, and how many it has; `None` for no limit."""
-
-    used: int
-    allowed: int | None
-
-
-async def read_plan(visit: Visit, connection: Connection) -> PlanUsage | None:
-    """Ask 7stamp how much of a connection's plan is used; `None` where it does not say so now."""
-    # the connection's own key: whoever is signed in may have used another, or be the operator, who has none
-    try:
-        key = visit.host.store.vault.decrypt(connection.sevenstamp_key)
-        usage = (await visit.console.credentials.find_key_owner(key)).operations
-    except (Refusal, TooManyAttempts):
-        return None
-    return PlanUsage(usage.used, usage.allowed)
 
 
 @router.post("/connections/{connection}/sync", page="/connections/{connection}")
@@ -92,7 +71,7 @@ async def resume_page(visit: Visit) -> Response:
         return visit.redirect(f"/connections/{connection.id}")
     # both are asked from outside and may be unknown: the question is put all the same, without the numbers
     missed = await visit.services.sync.count_since_pause(connection)
-    plan = await read_plan(visit, connection)
+    plan = await visit.services.plans.of_business(connection.business_id)
     return visit.render("resume.html", connection=connection, missed=missed, plan=plan)
 
 
@@ -113,3 +92,16 @@ async def authorise_again(visit: Visit) -> Response:
     """Go to the till's consent page, to let an existing connection in again."""
     connection = (await visit.load_overview()).connection
     return await leave_for_consent(visit, ConsentTarget(connection.connector, connection=connection.id))
+
+
+@router.post("/connections/{connection}/plan", page="/connections/{connection}")
+async def check_plan(visit: Visit) -> Response:
+    """Ask 7stamp how much of the plan is used: somebody who has bought a larger one waits for the stamps."""
+    connection = (await visit.load_overview()).connection
+    visit.limit_plan_check()
+    try:
+        plan = await visit.services.plans.check(connection.business_id)
+    except Refusal as error:
+        return visit.redirect(f"/connections/{connection.id}", error.message)
+    text = "The plan is still used up." if plan.is_used_up else "The plan has room: what waited is on its way."
+    return visit.redirect(f"/connections/{connection.id}", Message(text))

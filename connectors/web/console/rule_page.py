@@ -15,7 +15,6 @@ from connectors.domain.connection import Connection
 from connectors.services import Refusal
 from connectors.store.queries.overviews import Overview
 from connectors.sync.previews import forecast
-from connectors.web.console.connection_actions import read_plan
 from connectors.web.console.posted_form import PostedForm
 from connectors.web.console.restored_form import restored_form
 from connectors.web.console.routing import Router
@@ -59,8 +58,8 @@ def _choose_rule(visit: Visit, overview: Overview) -> RuleChoice:
 
 
 async def _plan_limit(visit: Visit, connection: Connection) -> PlanLimit | None:
-    usage = await read_plan(visit, connection)
-    return PlanLimit(usage.allowed) if usage is not None else None
+    plan = await visit.services.plans.of_business(connection.business_id)
+    return PlanLimit(plan.allowed) if plan is not None else None
 
 
 def _preview(

@@ -31,7 +31,7 @@ class RulePreview:
     """`True` while the rule has something wrong: then the receipts are shown without stamps."""
     attach: str
     plan: PlanLimit | None
-    """The plan's limit; `None` where 7stamp does not say it just now."""
+    """The plan's limit; `None` where 7stamp has not said it yet."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ from connectors.web.console.sign_in_limits import RateLimits
 from connectors.web.console.till_cache import TillCache
 
 _CARD_SEARCHES_PER_SECOND, _CARD_SEARCHES_AT_ONCE = 0.5, 20
+_PLAN_CHECKS_PER_SECOND, _PLAN_CHECKS_AT_ONCE = 0.1, 5
 
 
 @dataclass
@@ -54,6 +55,8 @@ class Console:
         default_factory=lambda: RateLimits(_CARD_SEARCHES_PER_SECOND, _CARD_SEARCHES_AT_ONCE)
     )
     """Look-ups of customers' cards, by session."""
+    plan_checks: RateLimits = field(default_factory=lambda: RateLimits(_PLAN_CHECKS_PER_SECOND, _PLAN_CHECKS_AT_ONCE))
+    """Questions to 7stamp about plans, by business."""
     open_streams: Counter[str] = field(default_factory=Counter)
     """How many live streams are open, by session, by business and in all."""
     sync_tasks: dict[str, asyncio.Task[SyncResult]] = field(default_factory=dict)

@@ -121,6 +121,10 @@ class Visit:
         """Count a look-up of a customer's card. Raises `TooManyAttempts` where this session makes too many."""
         self.console.card_searches.take(self.signed_in_session.id_hash)
 
+    def limit_plan_check(self) -> None:
+        """Count a question to 7stamp about a plan. Raises `TooManyAttempts` where this business asks too often."""
+        self.console.plan_checks.take(self.owner_id)
+
     def record_event(self, tx: Transaction, kind: EventKind, message: Message) -> None:
         """Record in the security log, in a transaction, what the business or operator that is signed in has done."""
         business_id = self.principal.business_id

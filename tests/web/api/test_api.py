@@ -49,7 +49,15 @@ async def test_a_token_is_its_business_and_its_rights_and_its_use_shows(
 ) -> None:
     answer = await program.get("/me")
     business = installation.connection.business_id
-    assert answer.json() == {"business": business, "title": "A test", "scopes": sorted(EVERYTHING)}
+    me = answer.json()
+    plan = me.pop("plan")
+    assert me == {"business": business, "title": "A test", "scopes": sorted(EVERYTHING)}
+    assert (plan["used"], plan["allowed"], plan["used_up"]) == (0, None, False)
+    installation.sevenstamp.state.allowed = 1
+    installation.sevenstamp.state.used[business] = 1
+    await installation.host.services.plans.check(business)
+    plan = (await program.get("/me")).json()["plan"]
+    assert (plan["used"], plan["allowed"], plan["used_up"]) == (1, 1, True)
     (listed,) = await installation.host.services.tokens.list_all(business)
     assert listed.last_used_at is not None
     assert listed.ending == program.token[-4:]

@@ -1,0 +1,55 @@
+"""Plans: asks 7stamp how many card operations of this month are used, and lets a business go on whose plan has some.
+
+Owns what follows from the answer; when to ask is `connectors.domain.plan`'. A cafe may buy a larger plan at any time:
+a business that is paused is asked about often.
+"""
+
+from __future__ import annotations
+
+from connectors.domain.connection import Business
+from connectors.domain.plan import Plan, next_check, start_of_next_month
+from connectors.sevenstamp.client import SevenStamp, SevenStampError
+from connectors.sevenstamp.models import Usage
+from connectors.store import connections, ledger
+from connectors.store.connections.businesses import PlanCheck
+from connectors.store.engine import Store, Transaction
+
+
+async def check_plans(store: Store, sevenstamp: SevenStamp) -> None:
+    """Ask about each plan that is due."""
+    for due in await store.read(connections.businesses.due_plan_checks):
+        await check_plan(store, sevenstamp, due)
+
+
+async def check_plan(store: Store, sevenstamp: SevenStamp, check: PlanCheck) -> Plan | None:
+    """Ask about one plan and release what may go; return the plan, or `None` where 7stamp does not answer."""
+    asking = await store.read(lambda tx: connections.registry.by_ids(tx, [check.connection_id]))
+    key = store.vault.decrypt(asking[check.connection_id].sevenstamp_key)
+    try:
+        usage = (await sevenstamp.with_key(key).me()).operations
+    except SevenStampError:
+        plan = None
+    else:
+        plan = _plan(usage, store.clock.now(), check.zone)
+    await store.write(lambda tx: _record(tx, check, plan))
+    return plan
+
+
+def record_usage(tx: Transaction, business: Business, usage: Usage) -> None:
+    """Store what 7stamp said of a plan beside something else; a business that is paused stays so."""
+    plan = _plan(usage, tx.now, business.zone)
+    connections.businesses.record_plan(tx, business.id, plan, next_check(plan, tx.now, paused=False), resumes=False)
+
+
+def _plan(usage: Usage, now: int, zone: str) -> Plan:
+    return Plan(usage.used, usage.allowed, start_of_next_month(now, zone), now)
+
+
+def _record(tx: Transaction, check: PlanCheck, plan: Plan | None) -> None:
+    is_paused = check.paused_until > 0
+    # without an answer, the month's turn is what we know
+    resumes = is_paused and (not plan.is_used_up if plan is not None else tx.now >= check.paused_until)
+    next_at = next_check(plan, tx.now, paused=is_paused and not resumes)
+    connections.businesses.record_plan(tx, check.business_id, plan, next_at, resumes=resumes)
+    if resumes:
+        ledger.operations.release_plan_limit(tx, check.business_id)
