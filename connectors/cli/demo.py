@@ -189,7 +189,8 @@ async def _morning(installation: _Installation, connection: Connection, client: 
     installation.till.post_to(hook_url)
 
     async def post(body: bytes, headers: Mapping[str, str]) -> None:
-        await client.post(hook_url, content=body, headers=dict(headers))
+        # shielded: a morning that ends between a sale and its hook would leave the sale to a poll minutes later
+        await asyncio.shield(asyncio.create_task(client.post(hook_url, content=body, headers=dict(headers))))
 
     async def pause() -> None:
         await asyncio.sleep(_PAUSE_SECONDS)
