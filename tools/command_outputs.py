@@ -424,6 +424,32 @@ class TokenOutput(Output):
     """When it was used last, to the minute."""
 
 
+class VoucherDoneOutput(Output):
+    """What became of a voucher."""
+
+    redeem_code: str
+    """Its redeem code."""
+    outcome: Literal["done", "in_doubt"]
+    """`in_doubt` while 7stamp has not answered: it is looked up by the host that runs, and never done twice."""
+
+
+class VoucherOutput(Output):
+    """A voucher as 7stamp knows it; moments are ISO 8601 in UTC."""
+
+    redeem_code: str
+    """Its redeem code."""
+    title: str
+    """What it is for."""
+    status: str
+    """`issued`, `active`, `redeemed` or `expired`."""
+    card: str | None
+    """The id of the card that it is for; null for whoever has the code."""
+    redeemed_at: str | None
+    """When it was redeemed."""
+    redeemed_by_receipt: str | None
+    """The receipt whose sale redeemed it, where one did."""
+
+
 class NewTokenOutput(TokenOutput):
     """A token that was made."""
 
@@ -729,6 +755,9 @@ OUTPUTS: Mapping[str, tuple[JsonOutput, ...]] = {
     "reconcile": (JsonOutput(ReconcileOutput),),
     "unread": (JsonOutput(UnreadList), JsonOutput(UnreadRetryResult, when="--try-again")),
     "events": (JsonOutput(LoyaltyEventOutput, is_list=True),),
+    "voucher issue": (JsonOutput(VoucherDoneOutput),),
+    "voucher redeem": (JsonOutput(VoucherDoneOutput),),
+    "voucher show": (JsonOutput(VoucherOutput),),
     "token make": (JsonOutput(NewTokenOutput),),
     "token list": (JsonOutput(TokenOutput, is_list=True),),
     "subscription add": (JsonOutput(NewSubscriptionOutput),),

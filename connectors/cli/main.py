@@ -103,6 +103,7 @@ class ConnectorsGroup(LazyGroup):
             "connectors.cli.subscription:app",
             "Tell others of events: Zapier, Make, Slack, or any address.",
         ),
+        CommandEntry("voucher", "connectors.cli.voucher:app", "Vouchers apart from receipts: issue, show and redeem."),
         CommandEntry("token", "connectors.cli.token:app", "With which programs act for a business through the API."),
         CommandEntry("console", "connectors.cli.support:app", "The console in a browser."),
         CommandEntry("security", "connectors.cli.security:app", "Who came in, and what was refused."),

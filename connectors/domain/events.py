@@ -36,6 +36,8 @@ class Wakeup(StrEnum):
     """Events of 7stamp arrived, and are to take effect."""
     relay = "relay"
     """Events wait for subscribers."""
+    vouchers = "vouchers"
+    """Vouchers asked for apart from receipts are to be looked up, or sent again."""
     commands = "commands"
     """Commands left work to the running host."""
     journal = "journal"

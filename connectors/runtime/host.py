@@ -56,6 +56,7 @@ from connectors.sync.sampled_events import SampledEvents
 from connectors.sync.subscriptions import Subscriber
 from connectors.sync.till_reader import TillReader
 from connectors.sync.tills import Tills
+from connectors.sync.vouchers import Vouchers
 
 if TYPE_CHECKING:  # only a host that serves needs a scheduler
     from connectors.runtime.scheduler import Scheduler
@@ -73,6 +74,7 @@ class _Senders(NamedTuple):
     deliverer: Deliverer | None = None
     loyalty: LoyaltyEffects | None = None
     loyalty_subscriber: LoyaltySubscriber | None = None
+    vouchers: Vouchers | None = None
 
 
 class Host:
@@ -107,6 +109,7 @@ class Host:
         senders = self._senders(sevenstamp_transport)
         self.sevenstamp, self.identifier, self.deliverer = senders.sevenstamp, senders.identifier, senders.deliverer
         self.loyalty, self.loyalty_subscriber = senders.loyalty, senders.loyalty_subscriber
+        self.vouchers = senders.vouchers
         self.runner = self._plugin_runner(direct=inline or not settings.plugin_workers)
         self.ingestor = Ingestor(self.store, self.plugins.stamps_for_sale)
         self.subscriber = Subscriber(self.store, self.tills, self._public_url)
@@ -146,6 +149,7 @@ class Host:
             Deliverer(self.store, sevenstamp, timing),
             LoyaltyEffects(self.store, self.tills, sevenstamp, self.plugin_calls.tell_of_loyalty_event),
             LoyaltySubscriber(self.store, sevenstamp, self._public_url),
+            Vouchers(self.store, sevenstamp, timing),
         )
 
     def _timing(self) -> Timing:
@@ -183,6 +187,7 @@ class Host:
             hooks=self.hooks,
             subscriber=self.subscriber,
             loyalty_subscriber=self.loyalty_subscriber,
+            vouchers=self.vouchers,
             reconciler=self.reconciler,
             addresses=self._addresses,
             relay=self.relay,
@@ -263,6 +268,7 @@ class Host:
             or self.deliverer is None
             or self.loyalty is None
             or self.loyalty_subscriber is None
+            or self.vouchers is None
             or self.reconciler is None
         ):
             raise RuntimeError("without 7stamp nothing runs in the background: take_over refuses before")
@@ -276,6 +282,7 @@ class Host:
             self.deliverer,
             self.loyalty,
             self.loyalty_subscriber,
+            self.vouchers,
             self.relay,
             self.reconciler,
             self._dispatcher,

@@ -31,6 +31,7 @@ from connectors.sync.identification import Identifier
 from connectors.sync.loyalty_effects import LoyaltyEffects
 from connectors.sync.loyalty_subscriptions import LoyaltySubscriber
 from connectors.sync.till_reader import TillReader
+from connectors.sync.vouchers import Vouchers
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,7 @@ class Scheduler:
         deliverer: Deliverer,
         loyalty: LoyaltyEffects,
         loyalty_subscriber: LoyaltySubscriber,
+        vouchers: Vouchers,
         relay: RelayDeliverer,
         reconciler: Reconciler,
         dispatcher: Dispatcher,
@@ -76,6 +78,7 @@ class Scheduler:
         self._deliverer = deliverer
         self._loyalty = loyalty
         self._loyalty_subscriber = loyalty_subscriber
+        self._vouchers = vouchers
         self._relay = relay
         self._reconciler = reconciler
         self._dispatcher = dispatcher
@@ -120,6 +123,8 @@ class Scheduler:
             self._submit("resolve", self._resolve)
         if Wakeup.renew in kinds:
             self._submit("renewals", self._renew)
+        if Wakeup.vouchers in kinds:
+            self._submit("vouchers", self._look_after_vouchers)
         if Wakeup.commands in kinds:
             self._submit("commands", self._claim_commands)
 
@@ -243,6 +248,10 @@ class Scheduler:
         while self._relay_due:
             self._relay_due = False
             await self._relay.round()
+
+    async def _look_after_vouchers(self) -> None:
+        """Settle vouchers that are in doubt, and send again what did not reach 7stamp."""
+        await self._vouchers.round()
 
     def _subscribe(self) -> None:
         """Have 7stamp post the events of every business here, where it is to be told that."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from connectors.plugins import ConnectorClass
 from connectors.services.agreement import AgreementService
+from connectors.services.cards import CardService
 from connectors.services.checks import ConnectionChecks, require_known_fields
 from connectors.services.commands import (
     Command,
@@ -91,6 +92,7 @@ class Services:
         self.review = ReviewService(context)
         self.people = PeopleService(context)
         self.plans = PlanService(context)
+        self.cards = CardService(context)
         self.subscriptions = SubscriptionService(context)
         self.tokens = TokenService(context)
         self.agreement = AgreementService(context, self.sync)

@@ -34,6 +34,7 @@ from connectors.sync.operator_settings import app_settings
 from connectors.sync.subscriptions import Subscriber
 from connectors.sync.till_reader import TillReader
 from connectors.sync.tills import Tills
+from connectors.sync.vouchers import Vouchers
 
 ResultT = TypeVar("ResultT")
 SettingValues = Mapping[str, object]
@@ -63,6 +64,7 @@ class ServiceContext:
     hooks: HookReceiver
     subscriber: Subscriber
     loyalty_subscriber: LoyaltySubscriber | None
+    vouchers: Vouchers | None
     reconciler: Reconciler | None
     addresses: AddressPolicy
     relay: RelayDeliverer

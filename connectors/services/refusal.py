@@ -6,6 +6,7 @@ Owns these exceptions; their sentences stand where the check is, in the module t
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date
 
 from pydantic import ValidationError
 
@@ -22,7 +23,7 @@ class Refusal(Exception):
     `message` is the same for a reader's language, `field` the form field it is about.
     """
 
-    def __init__(self, text: str, /, *, field: str | None = None, **params: str | int | None) -> None:
+    def __init__(self, text: str, /, *, field: str | None = None, **params: str | int | date | None) -> None:
         # the English sentence is the message id: catalogues of other languages translate it
         self.message = Message(text, params)
         self.field = field

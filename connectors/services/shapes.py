@@ -12,10 +12,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from connectors.domain.clock import moment
 from connectors.domain.operation import outward
 from connectors.domain.relay import DeliveryState
+from connectors.domain.vouchers import RequestState
+from connectors.services.cards import ShownVoucher
 from connectors.services.subscriptions import NewSubscription, TriedDelivery
+from connectors.sevenstamp.models import Card
 from connectors.store.access.api_tokens import ApiToken
 from connectors.store.inbox.loyalty_events import StoredEvent
 from connectors.store.ledger.operations import Operation
+from connectors.store.ledger.voucher_requests import VoucherRequest
 from connectors.store.relay.subscriptions import Subscription
 
 
@@ -214,3 +218,68 @@ def iso(at: int) -> str:
 def iso_or_none(at: int | None) -> str | None:
     """Return a moment as programs read it, or `None`."""
     return iso(at) if at is not None else None
+
+
+class CardShape(Shape):
+    """A customer's card."""
+
+    id: str
+    number: str = Field(description="The six digits on the card")
+    active: bool
+    stamps: int
+    goal: int = Field(description="How many stamps make a reward")
+    save_url: str | None = Field(description="Where the customer saves it to a wallet")
+
+    @classmethod
+    def of(cls, card: Card) -> CardShape:
+        """Say it without the customer's names."""
+        return cls(
+            id=card.id,
+            number=card.number,
+            active=card.active,
+            stamps=card.stamps,
+            goal=card.goal,
+            save_url=card.save_url,
+        )
+
+
+class VoucherShape(Shape):
+    """A voucher as 7stamp knows it."""
+
+    redeem_code: str
+    title: str
+    status: str = Field(description="issued, active, redeemed or expired")
+    card: str | None = Field(description="The id of the card that it is for; null for whoever has the code")
+    redeemed_at: str | None
+    redeemed_by_receipt: str | None = Field(description="The receipt whose sale redeemed it, where one did")
+
+    @classmethod
+    def of(cls, shown: ShownVoucher) -> VoucherShape:
+        """Say it as scripts read it."""
+        voucher = shown.voucher
+        return cls(
+            redeem_code=voucher.redeem_code,
+            title=voucher.title,
+            status=voucher.status,
+            card=voucher.card_id,
+            redeemed_at=voucher.redeemed_at.isoformat() if voucher.redeemed_at else None,
+            redeemed_by_receipt=shown.receipt,
+        )
+
+
+class VoucherDoneShape(Shape):
+    """What became of a voucher."""
+
+    redeem_code: str
+    outcome: Literal["done", "in_doubt"] = Field(
+        description=(
+            "in_doubt: 7stamp has not answered. It is looked up by itself and never done twice; ask for the voucher "
+            "in a minute"
+        )
+    )
+
+    @classmethod
+    def of(cls, request: VoucherRequest) -> VoucherDoneShape:
+        """Say how far a request has come that is not refused."""
+        is_done = request.state is RequestState.applied
+        return cls(redeem_code=request.redeem_code, outcome="done" if is_done else "in_doubt")

@@ -48,7 +48,10 @@ class CardCustomer(_Answer):
 
 
 class Card(_Answer):
-    """A customer's card; `number` has six digits, `issued_at` orders several of one customer."""
+    """A customer's card; `number` has six digits, `issued_at` orders several of one customer.
+
+    `save_url` leads the customer to their wallet.
+    """
 
     id: str
     number: str
@@ -57,6 +60,7 @@ class Card(_Answer):
     customer: CardCustomer = CardCustomer()
     stamps: int = 0
     goal: int = 0
+    save_url: str | None = None
 
     @property
     def hint(self) -> str:
@@ -76,12 +80,16 @@ class HistoryEvent(_Answer):
 
 
 class Voucher(_Answer):
-    """A voucher; `redeemed_by_code` is the reference with which it was redeemed."""
+    """A voucher; `code` is the reference with which it was issued, `redeemed_by_code` the one that redeemed it."""
 
     id: str
     redeem_code: str
     status: str
+    title: str = ""
+    card_id: str | None = None
+    code: str | None = None
     redeemed_by_code: str | None = None
+    redeemed_at: AwareDatetime | None = None
 
 
 class Webhook(_Answer):

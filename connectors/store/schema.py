@@ -443,6 +443,33 @@ voucher_state_table = Table(
 )
 Index("ix_voucher_state_at", voucher_state_table.c.at)
 
+# Vouchers issued and redeemed apart from any receipt; a request that is not settled is looked at again at `next_at`.
+# Written by `ledger.voucher_requests`.
+voucher_request_table = Table(
+    "voucher_request",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("business_id", Text, ForeignKey("business.id"), nullable=False),
+    Column("connection_id", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("redeem_code", Text, nullable=False, info=_ENCRYPTED),
+    Column("request", Text, nullable=False, info=_ENCRYPTED),
+    Column("state", Text, nullable=False),
+    Column("reason", Text),
+    Column("next_at", BigInteger, nullable=False),
+    Column("sent_at", BigInteger, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("made_at", BigInteger, nullable=False),
+    Column("made_by", Text),
+)
+Index(
+    "ix_voucher_request_open",
+    voucher_request_table.c.next_at,
+    sqlite_where=text("state IN ('sending', 'waiting', 'uncertain')"),
+    postgresql_where=text("state IN ('sending', 'waiting', 'uncertain')"),
+)
+Index("ix_voucher_request_made", voucher_request_table.c.made_at)
+
 # Receipts to read again; `generation` goes up with every hook that names one. Written by `inbox.hints`.
 hint_table = Table(
     "hint",

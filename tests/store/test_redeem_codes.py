@@ -117,8 +117,8 @@ def as_before(file: Path, vault: Vault) -> None:
                 database.execute("UPDATE journal SET message = ? WHERE seq = ?", (vault.decrypt(message), seq))
         database.execute("DELETE FROM setting WHERE name = 'hash_key'")
         for table in (
-            "agreement api_answer api_token relay_subscription relay_event relay_delivery relay_attempt "
-            "loyalty_source loyalty_event voucher_state"
+            "voucher_request agreement api_answer api_token relay_subscription relay_event relay_delivery "
+            "relay_attempt loyalty_source loyalty_event voucher_state"
         ).split():
             database.execute(f"DROP TABLE {table}")
         database.execute("DROP INDEX ix_known_card_card")

@@ -32,6 +32,7 @@ from connectors.store.errors import StoreError, WrongKey
 from connectors.store.schema import metadata
 from connectors.store.vault import KeyFile, Vault
 from connectors.sync import lifecycle
+from connectors.sync.vouchers import WantedVoucher
 from tests.installation import ANNA, BORYS, KEY, Installation, build
 from tests.processes import KILLS
 from tests.served_installation import keep_passkey
@@ -77,6 +78,7 @@ async def _fill(installation: Installation) -> None:
     event = inbox.loyalty_events.NewEvent(business, "msg_1", None, b"no event")
     await store.write(lambda tx: inbox.loyalty_events.keep(tx, [event]))
     await store.write(lambda tx: _relay(tx, business))
+    await installation.host.services.cards.issue_voucher(business, WantedVoucher(title="A cake"))
     answer = access.api_tokens.StoredAnswer("digest", 201, "{}")
     await store.write(lambda tx: access.api_tokens.keep_answer(tx, "tok_1", "key", answer))
     await store.write(lambda tx: access.sessions.make_link(tx, OPERATOR))

@@ -16,6 +16,7 @@ from connectors.store.ledger import (
     operations,
     retention,
     sales,
+    voucher_requests,
     voucher_states,
 )
 
@@ -32,5 +33,6 @@ __all__ = [
     "operations",
     "retention",
     "sales",
+    "voucher_requests",
     "voucher_states",
 ]

@@ -13,6 +13,7 @@ from connectors.domain.operation import State
 from connectors.domain.relay import SubscriptionState
 from connectors.store.engine import Transaction
 from connectors.store.inbox.loyalty_events import Stage
+from connectors.store.ledger.voucher_requests import is_open
 from connectors.store.schema import (
     connection_table,
     errand_table,
@@ -21,6 +22,7 @@ from connectors.store.schema import (
     loyalty_event_table,
     operation_table,
     relay_subscription_table,
+    voucher_request_table,
 )
 
 _now: BindParameter[int] = bindparam("now")
@@ -52,6 +54,7 @@ _LOOK = select(
         relay_subscription_table.c.next_at <= _now,
     )
     .label(Wakeup.relay),
+    exists().where(is_open, voucher_request_table.c.next_at <= _now).label(Wakeup.vouchers),
     exists().where(errand_table.c.state == "asked").label(Wakeup.commands),
 )
 

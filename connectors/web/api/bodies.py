@@ -254,6 +254,30 @@ class SoldCustomer(Request):
     email: Annotated[str, StringConstraints(min_length=3, max_length=254, pattern=r"^[^\x00]*$")] | None = None
 
 
+class IssueCardRequest(Request):
+    """Whose card it is to be: a phone or an email."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"phone": "+34600111222"}]})
+
+    phone: Annotated[str, StringConstraints(max_length=40)] | None = None
+    email: Annotated[str, StringConstraints(max_length=254)] | None = None
+
+
+class IssueVoucherRequest(Request):
+    """A voucher to issue: one of a template, or with a title of its own."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"title": "A free coffee"}]})
+
+    title: Short | None = None
+    template_id: Short | None = None
+    description: Annotated[str, StringConstraints(max_length=500)] | None = None
+    card_id: Short | None = Field(default=None, description="For this card; without it, for whoever has the code")
+    redeem_code: Annotated[str, StringConstraints(max_length=64)] | None = Field(
+        default=None, description="3 to 64 letters, digits, - and _; without it, one is made"
+    )
+    validity: Short | None = Field(default=None, description="How long it is good, in 7stamp's words")
+
+
 class SoldRequest(Request):
     """A receipt as the till knows it now: report it again whenever it changes."""
 

@@ -14,11 +14,12 @@ from fastapi.routing import APIRoute
 
 from connector_sdk.rule import StampRule
 from connectors.domain.clock import DAY, MINUTE, SECOND
+from connectors.sevenstamp.sandbox import Faults
 from connectors.store.access import api_tokens
 from connectors.store.access.api_tokens import Scope
-from connectors.web.api import calls, subscription_calls
+from connectors.web.api import calls, card_calls, subscription_calls
 from poster_connector.sandbox import Account
-from tests.installation import ANNA, KEY, Installation, build
+from tests.installation import ANNA, BORYS, KEY, Installation, build
 from tests.relay.subscriber import subscribing
 from tests.sync.test_unread_retries import BASE
 from tests.web.api.program import EVERYTHING, Program, programming, token_for
@@ -86,7 +87,7 @@ async def test_guessing_tokens_gets_slow_and_stops_nobody_else(program: Program)
 
 ROUTES = [
     route
-    for router in (calls.router, subscription_calls.router)
+    for router in (calls.router, card_calls.router, subscription_calls.router)
     for route in router.routes
     if isinstance(route, APIRoute)
 ]
@@ -94,7 +95,7 @@ ROUTES = [
 
 NEEDS = {
     "me": None,
-    **dict.fromkeys(("act", "backfill", "job"), "act"),
+    **dict.fromkeys(("act", "backfill", "job", "issueCard", "issueVoucher", "redeemVoucher"), "act"),
     **dict.fromkeys(
         ("subscribe", "changeSubscription", "unsubscribe", "renewSecret", "sendTest", "replay"), "subscribe"
     ),
@@ -106,6 +107,8 @@ BODIES: dict[str, Any] = {
     "subscribe": {"url": "https://93.184.216.34/hook"},
     "changeSubscription": {"title": "stolen"},
     "replay": {"failed": True},
+    "issueCard": {"phone": ANNA},
+    "issueVoucher": {"title": "A free coffee"},
     "sell": {"connection": "{connection}", "receipt": "1", "closed_at": "2026-11-26T09:00:00Z", "paid": "12.50"},
 }
 
@@ -129,6 +132,7 @@ async def _ids(installation: Installation, program: Program) -> dict[str, str]:
         "operation": operations[0]["id"],
         "subscription": made.json()["id"],
         "job": job.json()["id"],
+        "redeem_code": (await program.post("/vouchers", {"title": "A cake"})).json()["redeem_code"],
     }
 
 
@@ -154,7 +158,7 @@ async def test_every_call_needs_its_right_and_names_the_one_that_is_missing(
 
 
 def test_every_call_is_walked_by_these_tests() -> None:
-    assert len(ROUTES) == 23
+    assert len(ROUTES) == 28
     assert set(NEEDS) | set(BODIES) <= {route.operation_id for route in ROUTES}
 
 
@@ -315,6 +319,47 @@ async def test_the_rest_hook_pattern_of_zapier_and_make(installation: Installati
         assert (unknown.status_code, "nearest: voucher_redeemed" in unknown.json()["detail"]) == (422, True)
         assert (await program.call("DELETE", one)).status_code == 204
         assert (await program.get(one)).status_code == 404
+
+
+# --- cards and vouchers ---------------------------------------------------------------------------------------------
+
+
+async def test_a_scenario_issues_a_card_and_a_voucher_and_redeems_it_once(
+    installation: Installation, program: Program
+) -> None:
+    card = (await program.post("/cards", {"phone": ANNA})).json()
+    assert (card["active"], card["stamps"]) == (True, 0)
+    assert card["save_url"].startswith("https://")
+    assert (await program.get("/cards", params={"number": card["number"]})).json() == card
+    assert (await program.get("/cards", params={"phone": BORYS})).json()["code"] == "not_found"
+    headers = {"Idempotency-Key": "birthday-anna"}
+    body = {"title": "A cake", "card_id": card["id"]}
+    issued = (await program.post("/vouchers", body, headers=headers)).json()
+    assert (await program.post("/vouchers", body, headers=headers)).json() == issued
+    assert issued["outcome"] == "done"
+    assert len(installation.sevenstamp.state.vouchers) == 1
+    code = issued["redeem_code"]
+    shown = (await program.get(f"/vouchers/{code}")).json()
+    assert (shown["title"], shown["card"], shown["redeemed_at"]) == ("A cake", card["id"], None)
+    assert (await program.post(f"/vouchers/{code.lower()}/redeem")).json() == {"redeem_code": code, "outcome": "done"}
+    again = await program.post(f"/vouchers/{code}/redeem")
+    assert (again.status_code, again.json()["code"]) == (409, "refused")
+    assert "redeemed already" in again.json()["detail"]
+    for wrong, field in (({}, "title"), ({"title": "A", "template_id": "t"}, "title"),
+                         ({"title": "A", "redeem_code": "a b"}, "redeem_code")):  # fmt: skip
+        answer = await program.post("/vouchers", wrong)
+        assert answer.status_code == 422
+        assert answer.json()["errors"][0]["field"] == field
+    assert (await program.post("/cards", {"phone": "12"})).json()["errors"][0]["field"] == "phone"
+    assert len(installation.sevenstamp.state.vouchers) == 1
+
+
+async def test_a_voucher_without_an_answer_is_said_to_be_in_doubt(installation: Installation, program: Program) -> None:
+    installation.sevenstamp.faults = Faults(drop_after=1.0)
+    answer = await program.post("/vouchers", {"title": "A cake"})
+    assert (answer.status_code, answer.json()["outcome"]) == (201, "in_doubt")
+    installation.sevenstamp.faults = Faults()
+    assert (await program.get(f"/vouchers/{answer.json()['redeem_code']}")).json()["status"] == "active"
 
 
 # --- sales ----------------------------------------------------------------------------------------------------------

@@ -1,0 +1,144 @@
+"""Voucher requests: what people and programs ask of 7stamp apart from receipts, on disk before it is sent.
+
+Owns the table `voucher_request`. A request keeps its bytes and its key from the first try to the last.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sqlalchemy import literal, select
+
+from connectors.domain.vouchers import RequestKind, RequestState
+from connectors.store.engine import Transaction
+from connectors.store.query_parts import AnyRow
+from connectors.store.schema import voucher_request_table
+
+is_open = voucher_request_table.c.state.in_(
+    [
+        literal(state.value, literal_execute=True)
+        for state in (RequestState.sending, RequestState.waiting, RequestState.uncertain)
+    ]
+)
+"""Not settled yet; written as the partial index is."""
+
+
+@dataclass(frozen=True, slots=True)
+class VoucherRequest:
+    """A request as it is stored; times in UTC microseconds."""
+
+    id: str
+    business_id: str
+    connection_id: str
+    """Whose 7stamp key it is sent with."""
+    kind: RequestKind
+    redeem_code: str = field(repr=False)
+    request: str = field(repr=False)
+    """The body, byte for byte as it is sent each time."""
+    state: RequestState
+    reason: str | None
+    """Of what was refused: 7stamp's word for why."""
+    sent_at: int
+    tries: int
+    made_at: int
+    made_by: str | None
+
+    @property
+    def code(self) -> str:
+        """The reference by which 7stamp shows that it was us."""
+        return reference(self.id)
+
+    @property
+    def key(self) -> str:
+        """The idempotency key of every try."""
+        return self.code
+
+
+def reference(request_id: str) -> str:
+    """Return the reference that a request sends to 7stamp."""
+    return f"voucher:{request_id}"
+
+
+def _request(tx: Transaction, row: AnyRow) -> VoucherRequest:
+    return VoucherRequest(
+        id=row.id,
+        business_id=row.business_id,
+        connection_id=row.connection_id,
+        kind=RequestKind(row.kind),
+        redeem_code=tx.vault.decrypt(row.redeem_code),
+        request=tx.vault.decrypt(row.request),
+        state=RequestState(row.state),
+        reason=row.reason,
+        sent_at=row.sent_at,
+        tries=row.tries,
+        made_at=row.made_at,
+        made_by=row.made_by,
+    )
+
+
+def insert(tx: Transaction, request: VoucherRequest, next_at: int) -> None:
+    """Store a request that is sent next; without an answer it is looked at again at `next_at`."""
+    tx.run(
+        voucher_request_table.insert(),
+        [
+            {
+                "id": request.id,
+                "business_id": request.business_id,
+                "connection_id": request.connection_id,
+                "kind": request.kind,
+                "redeem_code": tx.vault.encrypt(request.redeem_code),
+                "request": tx.vault.encrypt(request.request),
+                "state": request.state,
+                "next_at": next_at,
+                "sent_at": request.sent_at,
+                "tries": request.tries,
+                "made_at": request.made_at,
+                "made_by": request.made_by,
+            }
+        ],
+    )
+
+
+def find(tx: Transaction, request_id: str) -> VoucherRequest | None:
+    """Read a request; `None` where there is none."""
+    row = tx.run(select(voucher_request_table).where(voucher_request_table.c.id == request_id)).first()
+    return _request(tx, row) if row is not None else None
+
+
+def due(tx: Transaction, limit: int = 50) -> list[VoucherRequest]:
+    """List the requests to look at now, longest due first."""
+    query = select(voucher_request_table).where(is_open, voucher_request_table.c.next_at <= tx.now)
+    return [_request(tx, row) for row in tx.run(query.order_by(voucher_request_table.c.next_at).limit(limit)).all()]
+
+
+def take(tx: Transaction, request: VoucherRequest, state: RequestState, next_at: int) -> bool:
+    """Take a request for a look or a try (then with state `sending`); say whether nobody else did meanwhile."""
+    is_it = (
+        (voucher_request_table.c.id == request.id)
+        & (voucher_request_table.c.state == request.state)
+        & (voucher_request_table.c.tries == request.tries)
+        & (voucher_request_table.c.next_at <= tx.now)
+    )
+    columns: dict[str, object] = {"state": state, "next_at": next_at}
+    if state is RequestState.sending:
+        columns |= {"sent_at": tx.now, "tries": voucher_request_table.c.tries + 1}
+    return tx.run(voucher_request_table.update().where(is_it).values(columns)).rowcount == 1
+
+
+def settle(
+    tx: Transaction, request_id: str, state: RequestState, *, reason: str | None = None, next_at: int = 0
+) -> None:
+    """Write down where a request stands; one that is settled stays so."""
+    is_it = (voucher_request_table.c.id == request_id) & is_open
+    tx.run(voucher_request_table.update().where(is_it).values(state=state, reason=reason, next_at=next_at))
+
+
+def sweep(tx: Transaction, before: int, limit: int) -> int:
+    """Delete settled requests that were made before a moment, oldest first; return how many."""
+    old = (
+        select(voucher_request_table.c.id)
+        .where(voucher_request_table.c.made_at < before, ~is_open)
+        .order_by(voucher_request_table.c.made_at)
+        .limit(limit)
+    )
+    return tx.run(voucher_request_table.delete().where(voucher_request_table.c.id.in_(old))).rowcount

@@ -1,0 +1,223 @@
+"""Vouchers apart from receipts: issued and redeemed at once for whoever asks, and settled afterwards where in doubt.
+
+Owns what is sent when. A request is on disk before its first byte leaves. Without a clear answer nothing is sent again
+before the voucher was looked up by its redeem code, which is ours: a voucher is issued once and used once.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import uuid
+from dataclasses import dataclass, field
+from urllib.parse import quote
+
+from connectors.domain.clock import MINUTE, SECOND
+from connectors.domain.connection import Connection
+from connectors.domain.vouchers import TRIED_FOR, RequestKind, RequestState, new_redeem_code
+from connectors.sevenstamp.client import (
+    Applied,
+    InDoubt,
+    InvalidKey,
+    Limited,
+    NotSent,
+    Outcome,
+    Refused,
+    SevenStamp,
+    SevenStampClient,
+    SevenStampError,
+)
+from connectors.sevenstamp.models import Voucher
+from connectors.store import connections, ledger
+from connectors.store.engine import Store, Transaction
+from connectors.store.ledger.voucher_requests import VoucherRequest, reference
+from connectors.sync.doubt_resolution import Timing
+
+log = logging.getLogger(__name__)
+
+_PAUSE = 5 * SECOND
+_LOOK_PAUSE = MINUTE
+_NO_ANSWER = "no_answer"
+
+
+@dataclass(frozen=True, slots=True)
+class WantedVoucher:
+    """A voucher to issue: of a template or with a title of its own, for a card or for whoever has its code."""
+
+    title: str | None = None
+    template_id: str | None = None
+    description: str | None = None
+    card_id: str | None = None
+    redeem_code: str | None = field(default=None, repr=False)
+    """`None` has one made."""
+    validity: str | None = None
+    """How long it is good, in 7stamp's words."""
+
+
+class Vouchers:
+    """Issues and redeems vouchers through 7stamp."""
+
+    def __init__(self, store: Store, sevenstamp: SevenStamp, timing: Timing) -> None:
+        self._store = store
+        self._sevenstamp = sevenstamp
+        self._timing = timing
+
+    async def issue(self, connection: Connection, wanted: WantedVoucher, by: str | None) -> VoucherRequest:
+        """Issue a voucher; return how far that has come."""
+        redeem_code = wanted.redeem_code or new_redeem_code()
+        body = {
+            "title": wanted.title,
+            "template_id": wanted.template_id,
+            "description": wanted.description,
+            "card_id": wanted.card_id,
+            "validity": wanted.validity,
+            "redeem_code": redeem_code,
+        }
+        return await self._begin(connection, RequestKind.issue, redeem_code, body, by)
+
+    async def redeem(self, connection: Connection, redeem_code: str, by: str | None) -> VoucherRequest:
+        """Redeem a voucher; return how far that has come."""
+        return await self._begin(connection, RequestKind.redeem, redeem_code, {}, by)
+
+    async def round(self) -> int:
+        """Look after the requests that are due; return how many those were."""
+        requests = await self._store.read(ledger.voucher_requests.due)
+        for request in requests:
+            try:
+                await self._look_after(request)
+            except SevenStampError as error:
+                log.warning("voucher request %s: %s", request.id, error)
+        return len(requests)
+
+    # Sending
+
+    async def _begin(
+        self, connection: Connection, kind: RequestKind, redeem_code: str, body: dict[str, str | None], by: str | None
+    ) -> VoucherRequest:
+        now, request_id = self._store.clock.now(), uuid.uuid4().hex
+        sent = {"code": reference(request_id)} | {name: value for name, value in body.items() if value is not None}
+        request = VoucherRequest(
+            id=request_id,
+            business_id=connection.business_id,
+            connection_id=connection.id,
+            kind=kind,
+            redeem_code=redeem_code,
+            request=json.dumps(sent, ensure_ascii=False),
+            state=RequestState.sending,
+            reason=None,
+            sent_at=now,
+            tries=1,
+            made_at=now,
+            made_by=by,
+        )
+        await self._store.write(lambda tx: ledger.voucher_requests.insert(tx, request, self._horizon(now)))
+        return await self._send(request)
+
+    async def _send(self, request: VoucherRequest) -> VoucherRequest:
+        """Send a request that is `sending` on disk, and write down what came of it."""
+        client = await self._client(request)
+        path = "/v1/vouchers"
+        if request.kind is RequestKind.redeem:
+            path = f"{path}/{quote(request.redeem_code, safe='')}/redeem"
+        outcome = await client.write(path, request.request, request.key, self._timing.deadline)
+        state, reason, pause = judge(outcome, request)
+        next_at = self._horizon(request.sent_at) if state is RequestState.uncertain else self._store.clock.now() + pause
+        return await self._settle(request, state, reason, next_at)
+
+    async def _client(self, request: VoucherRequest) -> SevenStampClient:
+        found = await self._store.read(lambda tx: connections.registry.by_ids(tx, [request.connection_id]))
+        return self._sevenstamp.with_key(self._store.vault.decrypt(found[request.connection_id].sevenstamp_key))
+
+    async def _settle(
+        self, request: VoucherRequest, state: RequestState, reason: str | None = None, next_at: int = 0
+    ) -> VoucherRequest:
+        await self._store.write(
+            lambda tx: ledger.voucher_requests.settle(tx, request.id, state, reason=reason, next_at=next_at)
+        )
+        stored = await self._store.read(lambda tx: ledger.voucher_requests.find(tx, request.id))
+        return stored or request
+
+    def _horizon(self, sent_at: int) -> int:
+        """Return from when on a look without the effect proves that there was none (UTC microseconds)."""
+        return sent_at + int((self._timing.deadline + self._timing.settle) * SECOND)
+
+    # Looking after
+
+    async def _look_after(self, request: VoucherRequest) -> None:
+        """Look a request up that may have taken effect, and send it again where it surely did not."""
+        if request.state is not RequestState.waiting:
+            await self._look_up(request)
+            return
+        if self._store.clock.now() - request.made_at > TRIED_FOR:
+            await self._settle(request, RequestState.given_up, _NO_ANSWER)
+            return
+
+        def take(tx: Transaction) -> VoucherRequest | None:
+            is_ours = ledger.voucher_requests.take(tx, request, RequestState.sending, self._horizon(tx.now))
+            return ledger.voucher_requests.find(tx, request.id) if is_ours else None
+
+        taken = await self._store.write(take)
+        if taken is not None:
+            await self._send(taken)
+
+    async def _look_up(self, request: VoucherRequest) -> None:
+        """Look up the voucher of a request in doubt, and settle what that says."""
+        began = self._store.clock.now()
+        is_ours = await self._store.write(
+            lambda tx: ledger.voucher_requests.take(tx, request, RequestState.uncertain, tx.now + _LOOK_PAUSE)
+        )
+        if not is_ours:
+            return
+        try:
+            voucher = await (await self._client(request)).voucher(request.redeem_code)
+        except Refused as refused:
+            if refused.code != "voucher_not_found":
+                raise
+            voucher = None
+        found = judge_voucher(voucher, request)
+        horizon = self._horizon(request.sent_at)
+        if found is not None:
+            await self._settle(request, *found)
+        elif began < horizon:  # it may still take effect
+            await self._settle(request, RequestState.uncertain, None, horizon)
+        else:
+            await self._settle(request, RequestState.waiting, None, self._store.clock.now())
+
+
+def judge(outcome: Outcome, request: VoucherRequest) -> tuple[RequestState, str | None, int]:
+    """Return the state that an answer means, why, and the pause before the next try (microseconds)."""
+    match outcome:
+        case Applied():
+            return RequestState.applied, None, 0
+        case NotSent():
+            return RequestState.waiting, None, _PAUSE
+        case Limited(retry_after=seconds):
+            return RequestState.waiting, None, int(seconds * SECOND)
+        case InDoubt():
+            return RequestState.uncertain, None, 0
+        case InvalidKey():
+            return RequestState.refused, "invalid_key", 0
+        case Refused(code="already_redeemed", body=body) if body.get("redeemed_by_code") == request.code:
+            return RequestState.applied, None, 0
+        case Refused(code=code):
+            return RequestState.refused, code, 0
+    raise TypeError(f"an answer of a kind that nobody knows: {type(outcome).__name__}")
+
+
+def judge_voucher(voucher: Voucher | None, request: VoucherRequest) -> tuple[RequestState, str | None] | None:
+    """Return how a look at the voucher settles a request in doubt; `None` where it shows no effect of it."""
+    if request.kind is RequestKind.issue:
+        if voucher is None:
+            return None
+        # the redeem code may be one that a person chose, and that was somebody else's before
+        is_ours = voucher.code == request.code
+        return (RequestState.applied, None) if is_ours else (RequestState.refused, "invalid")
+    if voucher is None:
+        return RequestState.refused, "voucher_not_found"
+    if voucher.redeemed_by_code == request.code:
+        return RequestState.applied, None
+    if voucher.status == "redeemed":
+        return RequestState.refused, "already_redeemed"
+    if voucher.status == "expired":
+        return RequestState.refused, "voucher_expired"
+    return None
