@@ -101,7 +101,8 @@ class Scheduler:
         """Begin to hand over work, first what became due while no host ran."""
         self._store.listeners.append(self._wake)
         self._scheduler.add_job(self.tick, "interval", seconds=_TICK_SECONDS, id="tick")
-        self._scheduler.add_job(self._subscribe, "interval", seconds=_SUBSCRIPTIONS_SECONDS, id="subscriptions")
+        # each is a coroutine: APScheduler runs anything else in a thread, where no task can be made
+        self._scheduler.add_job(self._keep_subscribed, "interval", seconds=_SUBSCRIPTIONS_SECONDS, id="subscriptions")
         self._scheduler.add_job(self._compare, "interval", seconds=_AGREEMENTS_SECONDS, id="agreements")
         self._scheduler.add_job(self._run_maintenance, "interval", seconds=_MAINTENANCE_SECONDS, id="maintenance")
         self._scheduler.start()
@@ -252,6 +253,9 @@ class Scheduler:
     async def _look_after_vouchers(self) -> None:
         """Settle vouchers that are in doubt, and send again what did not reach 7stamp."""
         await self._vouchers.round()
+
+    async def _keep_subscribed(self) -> None:
+        self._subscribe()
 
     def _subscribe(self) -> None:
         """Have 7stamp post the events of every business here, where it is to be told that."""

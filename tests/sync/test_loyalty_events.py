@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import secrets
@@ -119,6 +120,20 @@ async def test_what_could_not_be_subscribed_is_tried_again_with_pauses(
         clock.ahead += DAY // 1440
         await subscriber.round()
         assert len(webhooks.subscriptions) == 1
+
+
+async def test_a_host_that_runs_subscribes_again_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("connectors.runtime.scheduler._SUBSCRIPTIONS_SECONDS", 0.2)
+    clock = MovableClock()
+    async with serve_installation(tmp_path, monkeypatch, browser=False, time=clock) as served:
+        installation = served.installation
+        webhooks = installation.sevenstamp.webhooks
+        await installation.connect()
+        webhooks.subscriptions.clear()  # 7stamp has given us up
+        clock.ahead += 2 * DAY
+        async with asyncio.timeout(10):
+            while not webhooks.subscriptions:  # noqa: ASYNC110 - another's dictionary
+                await asyncio.sleep(0.05)
 
 
 # Taking events
