@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi.routing import APIRoute
 from starlette.routing import Route
 
 from connector_sdk import TillAccount
@@ -19,10 +21,12 @@ from connector_sdk.hooks import HookRequest
 from connectors.services import SubscriptionRequest
 from connectors.sevenstamp.events import UnreadableEvent, read_event
 from connectors.web import app as web
+from connectors.web.api.application import ROUTERS
 from serve_connector.sandbox import Cafe
 from tests.growth.step_counter import count_steps
 from tests.installation import Installation, build
 from tests.sync.test_unread_retries import BASE
+from tests.web.api.program import token_for
 from tests.web.browser import Browser, Browsers, open_browsers
 from tests.web.test_teaching_pages import begun
 from tests.webhook.test_way_of_a_request import connect
@@ -98,7 +102,8 @@ async def every_request(installation: Installation, browser: Browser, draft: str
 
 @pytest.fixture
 async def installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Installation]:
-    quotas: dict[str, Any] = {"hooks_per_minute": 1_000_000, "hook_mib_per_day": 100_000, "relay_hosts": "127.0.0.1"}
+    quotas: dict[str, Any] = {"hooks_per_minute": 1_000_000, "hook_mib_per_day": 100_000, "relay_hosts": "127.0.0.1",
+        "api_calls_per_minute": 1_000_000}  # fmt: skip
     async with build(tmp_path, monkeypatch, **quotas) as made:
         yield made
 
@@ -116,12 +121,18 @@ async def too_costly(browser: Browser, place: RouteRequest) -> list[str]:
     # cookies are read in one place, before any handler: the pages show it, and their forms need not again
     for what, texts in [*families, *([("cookie", COOKIES)] if place.method == "GET" else [])]:
         for name, text in texts.items():
-            await _send(browser, place, what, text(64))  # whatever is only done once
-            short = await count_steps(lambda what=what, text=text: _send(browser, place, what, text(SHORT)))  # type: ignore[misc]
-            long = await count_steps(lambda what=what, text=text: _send(browser, place, what, text(2 * SHORT)))  # type: ignore[misc]
-            if long > 2.2 * short + SLACK:
-                bad.append(f"{place.method} {place.path}: {what} of {name}: {short} steps, then {long}")
+            bad += await _steps_too_many(browser, place, what, name, text)
     return bad
+
+
+async def _steps_too_many(browser: Browser, place: RouteRequest, what: str, name: str, text: Text) -> list[str]:
+    """What twice as much costs beside once, where that is too much."""
+    await _send(browser, place, what, text(64))  # whatever is only done once
+    short = await count_steps(lambda: _send(browser, place, what, text(SHORT)))
+    long = await count_steps(lambda: _send(browser, place, what, text(2 * SHORT)))
+    if long <= 2.2 * short + SLACK:
+        return []
+    return [f"{place.method} {place.path}: {what} of {name}: {short} steps, then {long}"]
 
 
 async def _send(browser: Browser, place: RouteRequest, what: str, text: bytes) -> None:
@@ -135,7 +146,7 @@ async def _send(browser: Browser, place: RouteRequest, what: str, text: bytes) -
         )
     else:
         body = text
-        if b"=" in text[:2]:
+        if b"=" in text[:2] and "Authorization" not in headers:
             headers["content-type"] = "application/x-www-form-urlencoded"
             body = f"proof={await browser.csrf_token()}&".encode() + text
     await browser.client.request(place.method, path, content=body, headers=headers)
@@ -151,6 +162,56 @@ async def test_no_route_costs_more_than_what_is_sent_is_long(installation: Insta
         if place.path not in ("/sign-out", "/devices/sign-out-everywhere") and not place.path.endswith("/remove"):
             bad += await too_costly(browser, place)
     assert len(tried) > 60
+    assert bad == []
+
+
+SALE: dict[str, Any] = {
+    "connection": "{connection}",
+    "receipt": "1",
+    "closed_at": "2026-11-26T09:00:00Z",
+    "paid": "12.50",
+}
+WHOLE: dict[str, Callable[[int], dict[str, Any]]] = {
+    "sell": lambda n: {**SALE, "lines": [{"product": "A", "paid": "1.00"} for _ in range(n // 32)]},
+    "subscribe": lambda n: {"url": "http://127.0.0.1:9/x", "events": ["stamp_added"] * (n // 16)},
+    "changeSubscription": lambda n: {"filter": "||".join(["data.code=='x'"] * (n // 16))},
+    "issueVoucher": lambda n: {"title": "A", "description": "a" * n},
+}
+"""Bodies that are read to the end, or are the longest of their kind that are."""
+
+
+def _text_of(whole: Callable[[int], dict[str, Any]], connection: str) -> Text:
+    return lambda n: json.dumps(whole(n)).replace("{connection}", connection).encode()
+
+
+async def test_no_call_of_the_api_costs_more_than_what_is_sent_is_long(
+    installation: Installation, browsers: Browsers
+) -> None:
+    await connect(installation, {**BASE, "map_paid": "sum"})
+    browser, token = browsers.new(), await token_for(installation)
+    made = await installation.host.services.subscriptions.create(
+        installation.connection.business_id, SubscriptionRequest("http://127.0.0.1:9/nobody", ("card_opened",))
+    )
+    ids = {"connection": installation.connection.id, "subscription": made.subscription.id, "redeem_code": "COFFEE9"}
+    json_headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    bad: list[str] = []
+    tried = 0
+    for router in ROUTERS:
+        for route in router.routes:
+            assert isinstance(route, APIRoute)
+            (method,) = route.methods or ()
+            if method == "DELETE":
+                continue
+            path = "/api/v1" + route.path.format_map(defaultdict(lambda: "x", ids))
+            place = RouteRequest(method, path, json_headers)
+            texts = dict(BODIES if method in ("POST", "PATCH") else IN_ADDRESSES)
+            if whole := WHOLE.get(str(route.operation_id)):
+                texts["a whole one"] = _text_of(whole, installation.connection.id)
+            what = "address" if method == "GET" else "body"
+            for name, text in texts.items():
+                bad += await _steps_too_many(browser, place, what, name, text)
+            tried += 1
+    assert tried >= 27
     assert bad == []
 
 
