@@ -26,17 +26,21 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from connector_sdk.loyalty import CardOpened, LoyaltyCard
 from connector_sdk.money import Money
 from connector_sdk.rule import Refunds, StampRule, UnknownCustomer
+from connectors.cli.progress import ignore
 from connectors.cli.servers import serving
 from connectors.domain.clock import SECOND, micros, moment
 from connectors.domain.connection import Connection
+from connectors.domain.events import LoyaltyEventReceived
 from connectors.runtime.host import Host
-from connectors.services import ConnectOptions
+from connectors.services import ConnectOptions, SubscriptionRequest
 from connectors.settings import Settings
 from connectors.sevenstamp.sandbox import Faults, Sandbox
 from connectors.store import access, connections, inbox, ledger, queries
 from connectors.store.engine import Transaction
+from connectors.sync.vouchers import WantedVoucher
 from connectors.web.app import application
 from poster_connector.sandbox import Account, PosterSandbox
 from serve_connector.sandbox import Cafe, ServeSandbox
@@ -259,6 +263,7 @@ async def _live(place: Installation) -> Mapping[str, str]:
         lviv.id, {}, rule=lambda _account, rule: rule.model_copy(update={"amount": Money(500, "UAH")})
     )
     await host.services.connections.remove(kiosk.id)
+    await _tell_others(host, lviv)
     tills.afternoon()
     await _sync(host, lviv)
     sandbox.faults = Faults(drop_after=1.0, history_lag_ms=(10_000, 10_000))
@@ -275,6 +280,22 @@ async def _live(place: Installation) -> Mapping[str, str]:
     (await place.hook("/hooks/tills/poster", table)).raise_for_status()
     place.sevenstamp.withholds = True
     return cookies
+
+
+async def _tell_others(host: Host, lviv: Connection) -> None:
+    """Leave a subscription with a delivery that waits, a token, an event of 7stamp, a comparison and a voucher."""
+    business = lviv.business_id
+    request = SubscriptionRequest("https://93.184.216.34/hook", ("card_opened",), "CRM", personal=True)
+    made = await host.services.subscriptions.create(business, request)
+    await host.services.tokens.make(business, "Zapier", ["read", "act"])
+    event = CardOpened(id="msg_1", at=moment(host.store.clock.now()), business_id=business, card=LoyaltyCard(id="c_9"))
+    stored = inbox.loyalty_events.NewEvent(business, event.id, event, b'{"event": "card_opened"}')
+    await host.store.write(lambda tx: inbox.loyalty_events.keep(tx, [stored]))
+    await host.store.write(lambda tx: tx.events.append(LoyaltyEventReceived(business, event)))
+    # stopped: whoever starts a host on this database posts to nobody
+    await host.services.subscriptions.set_active(business, made.subscription.id, active=False)
+    await host.services.agreement.reconcile(lviv.id, "2026-11-23", ignore)
+    await host.services.cards.issue_voucher(business, WantedVoucher(title="A cake", redeem_code="STOREDCAKE"))
 
 
 async def _issue_cards(host: Host) -> None:
@@ -361,6 +382,7 @@ async def _write(place: Installation, folder: Path, target: Path, cookies: Mappi
 async def readings(host: Host) -> dict[str, Any]:
     """Everything that people and scripts read of a database, as JSON; the words of messages are left out."""
     read: dict[str, Any] = {"installation": await host.store.read(_installation)}
+    read["installation"]["told"] = await _told(host)
     for connection in await host.store.read(_connections_ever):
         read[connection.title] = await host.store.read(partial(_of_connection, connection=connection))
     for connection in await host.services.connections.list_all():
@@ -378,6 +400,34 @@ def _connections_ever(tx: Transaction) -> list[Connection]:
     return [
         connection for business in businesses for connection in connections.registry.all_of_business(tx, business.id)
     ]
+
+
+async def _told(host: Host) -> dict[str, Any]:
+    """What programs and other addresses know of each business, and what each connection's comparison came to."""
+    businesses = await host.store.read(connections.businesses.list_all)
+    listed = await host.services.connections.list_all()
+    return {
+        "subscriptions": [
+            (one.title, one.url, one.events, one.personal, one.state, one.pending)
+            for business in businesses
+            for one in await host.services.subscriptions.list_all(business.id)
+        ],
+        "tokens": [
+            (one.title, sorted(one.scopes), one.ending)
+            for business in businesses
+            for one in await host.services.tokens.list_all(business.id)
+        ],
+        "events": [
+            (one.name, one.stage)
+            for business in businesses
+            for one in await host.store.read(partial(inbox.loyalty_events.newest, business_id=business.id, limit=20))
+        ],
+        "comparisons": [
+            (one.title, found.receipts, found.still_open)
+            for one in listed
+            if (found := await host.services.agreement.last(one)) is not None and found.finished_at is not None
+        ],
+    }
 
 
 def _installation(tx: Transaction) -> dict[str, Any]:
