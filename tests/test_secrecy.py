@@ -93,7 +93,7 @@ def _sync_and_print_everything(env: Mapping[str, str]) -> str:
     (connection_id,) = _connection_ids(env)
     text = _output(run(["sync", connection_id, "--json"], env))
     operations = ["operations", connection_id, "--json"]
-    wait_for(lambda: "applied" in invoke(operations, env).stdout, "an operation to be applied", pause=0.2)
+    wait_for(lambda: "applied" in invoke(operations, env).stdout, "an operation to be applied", seconds=120, pause=0.2)
     for command in (["journal"], ["operations"], ["connection", "show"]):
         text += _output(run([*command, connection_id, "--json"], env))
     return text + _output(run(["doctor"], env))
