@@ -136,6 +136,20 @@ async def test_a_name_that_changes_between_check_and_use_reaches_nobody(monkeypa
         assert inside.received == []
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+async def test_nobody_inside_is_even_connected_to(host: str) -> None:
+    """What was an allowed host when the subscription was made may be none any more."""
+    connected: list[object] = []
+    server = await asyncio.start_server(lambda _reader, writer: connected.append(writer), "127.0.0.1", 0)
+    async with server:
+        client = SubscriberClient(AddressPolicy())
+        port = server.sockets[0].getsockname()[1]
+        reply = await client.post(f"https://{host}:{port}/", b"{}", [])
+        await client.aclose()
+    assert reply.error == "the address leads into a private network"
+    assert connected == []
+
+
 async def test_whoever_answers_at_the_other_end_is_checked_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """A route, a proxy of the machine or a resolver inside a library may lead a public address to a private peer."""
 
