@@ -196,3 +196,12 @@ async def test_a_host_that_the_operator_allows_works_and_no_other(allowed: Calla
         for other in ("https://127.0.0.2/", "https://localhost/", "http://10.0.0.1/"):
             with pytest.raises(Refused):
                 await policy.check(other)
+
+
+async def test_an_endpoint_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("connectors.relay.posting._DEADLINE", 0.2)
+    async with subscribing(seconds=30.0) as endless:
+        client = SubscriberClient(AddressPolicy(parse_hosts(endless.origin.removeprefix("http://"))))
+        reply = await asyncio.wait_for(client.post(f"{endless.origin}/hook", b"{}", []), 20)
+        await client.aclose()
+    assert (reply.status, reply.error) == (None, "no answer within 0.2 seconds")
