@@ -8,10 +8,13 @@ from __future__ import annotations
 import secrets
 from enum import StrEnum
 
-from connectors.domain.clock import HOUR
+from connectors.domain.clock import DAY, HOUR
 
 TRIED_FOR = HOUR
 """What surely did not reach 7stamp within this time is given up: whoever asked for it has gone home."""
+
+LOOKED_FOR = 7 * DAY
+"""A doubt that nobody can settle for so long, because no key of the business works any more, is given up as unknown."""
 
 _LETTERS = "ABCDEFGHJKMNPQRTUVWXY"  # no sign that is read as another: O and 0, I and 1, L, S and 5, Z and 2
 _SIGNS = f"{_LETTERS}346789"
@@ -38,7 +41,7 @@ class RequestState(StrEnum):
     refused = "refused"
     """7stamp said no."""
     given_up = "given_up"
-    """It surely did not take effect within the time, and is sent no more."""
+    """It is sent and looked up no more: it surely did not take effect within the time, or nobody could tell."""
 
     @property
     def is_settled(self) -> bool:

@@ -137,11 +137,8 @@ class _CheckedConnector(aiohttp.TCPConnector):
 
 
 def _is_literal(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
+    """Say whether aiohttp takes a host for an address, such as `127.1`, and asks no resolver."""
+    return ":" in host or not any(sign.isalpha() for sign in host)
 
 
 async def _resolve_checked(policy: AddressPolicy, host: str, port: int) -> Sequence[Address]:

@@ -6,7 +6,7 @@ Owns which of a business' keys asks, and the words of each refusal; what is sent
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from connectors.domain.connection import WORKING, Connection
 from connectors.domain.person import parse_phone
@@ -69,23 +69,28 @@ class CardService:
             raise NotFound("nobody of this name has a card")
         return active[0]
 
-    async def issue_voucher(self, business_id: str, wanted: WantedVoucher) -> VoucherRequest:
-        """Issue a voucher; one without a clear answer is looked up, and never issued twice. Raises `Refusal`."""
+    async def issue_voucher(self, business_id: str, wanted: WantedVoucher, once: str | None = None) -> VoucherRequest:
+        """Issue a voucher; one without a clear answer is looked up, and never issued twice. Raises `Refusal`.
+
+        Under the same `once` it is the same voucher.
+        """
+        if wanted.redeem_code is not None:
+            wanted = replace(wanted, redeem_code=tidy_redeem_code(wanted.redeem_code))
         if (wanted.title is None) == (wanted.template_id is None):
             raise Refusal("give the voucher a title, or name a template", field="title")
         if wanted.redeem_code is not None and not _REDEEM_CODE.fullmatch(wanted.redeem_code):
             raise Refusal("a redeem code has 3 to 64 letters, digits, - and _", field="redeem_code")
         connection = await self._asking(business_id)
-        return await self._finish(await self._vouchers.issue(connection, wanted, self._context.by))
+        return await self._finish(await self._vouchers.issue(connection, wanted, self._context.by, once))
 
-    async def redeem_voucher(self, business_id: str, redeem_code: str) -> VoucherRequest:
+    async def redeem_voucher(self, business_id: str, redeem_code: str, once: str | None = None) -> VoucherRequest:
         """Redeem a voucher; one without a clear answer is looked up, and never used twice.
 
-        Raises `Refusal`, `NotFound`.
+        Under the same `once` it is the same redemption. Raises `Refusal`, `NotFound`.
         """
         connection = await self._asking(business_id)
         code = _checked(redeem_code)
-        return await self._finish(await self._vouchers.redeem(connection, code, self._context.by))
+        return await self._finish(await self._vouchers.redeem(connection, code, self._context.by, once))
 
     async def show_voucher(self, business_id: str, redeem_code: str) -> ShownVoucher:
         """Show a voucher as 7stamp knows it. Raises `Refusal`, `NotFound`."""

@@ -18,7 +18,9 @@ from connectors.store.engine import Store, Transaction
 async def check_plans(store: Store, sevenstamp: SevenStamp) -> None:
     """Ask about each plan that is due."""
     for due in await store.read(connections.businesses.due_plan_checks):
-        await check_plan(store, sevenstamp, due)
+        # a 7stamp that is down is not waited for a hundred times: the rest are asked about in the next round
+        if await check_plan(store, sevenstamp, due) is None:
+            return
 
 
 async def check_plan(store: Store, sevenstamp: SevenStamp, check: PlanCheck) -> Plan | None:
@@ -38,7 +40,10 @@ async def check_plan(store: Store, sevenstamp: SevenStamp, check: PlanCheck) -> 
 def record_usage(tx: Transaction, business: Business, usage: Usage) -> None:
     """Store what 7stamp said of a plan beside something else; a business that is paused stays so."""
     plan = _plan(usage, tx.now, business.zone)
-    connections.businesses.record_plan(tx, business.id, plan, next_check(plan, tx.now, paused=False), resumes=False)
+    # of one that is paused the next round asks, and lets it go on where the plan has room now
+    is_paused = connections.businesses.paused_until(tx, business.id) > 0
+    next_at = tx.now if is_paused else next_check(plan, tx.now, paused=False)
+    connections.businesses.record_plan(tx, business.id, plan, next_at, resumes=False)
 
 
 def _plan(usage: Usage, now: int, zone: str) -> Plan:
@@ -46,9 +51,12 @@ def _plan(usage: Usage, now: int, zone: str) -> Plan:
 
 
 def _record(tx: Transaction, check: PlanCheck, plan: Plan | None) -> None:
-    is_paused = check.paused_until > 0
+    # as it is now: a refusal may have paused the business while 7stamp was asked
+    paused_until = connections.businesses.paused_until(tx, check.business_id)
+    is_paused = paused_until > 0
+    has_room = plan is not None and not plan.is_used_up and paused_until == check.paused_until
     # without an answer, the month's turn is what we know
-    resumes = is_paused and (not plan.is_used_up if plan is not None else tx.now >= check.paused_until)
+    resumes = is_paused and (has_room if plan is not None else tx.now >= paused_until)
     next_at = next_check(plan, tx.now, paused=is_paused and not resumes)
     connections.businesses.record_plan(tx, check.business_id, plan, next_at, resumes=resumes)
     if resumes:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import logging
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import quote
 
-from connectors.domain.clock import MINUTE, SECOND
-from connectors.domain.connection import Connection
-from connectors.domain.vouchers import TRIED_FOR, RequestKind, RequestState, new_redeem_code
+from connectors.domain.clock import HOUR, MINUTE, SECOND
+from connectors.domain.connection import WORKING, Connection
+from connectors.domain.vouchers import LOOKED_FOR, TRIED_FOR, RequestKind, RequestState, new_redeem_code
 from connectors.sevenstamp.client import (
     Applied,
     InDoubt,
@@ -62,8 +62,10 @@ class Vouchers:
         self._sevenstamp = sevenstamp
         self._timing = timing
 
-    async def issue(self, connection: Connection, wanted: WantedVoucher, by: str | None) -> VoucherRequest:
-        """Issue a voucher; return how far that has come."""
+    async def issue(
+        self, connection: Connection, wanted: WantedVoucher, by: str | None, once: str | None = None
+    ) -> VoucherRequest:
+        """Issue a voucher; return how far that has come. Under the same `once` it is the same request."""
         redeem_code = wanted.redeem_code or new_redeem_code()
         body = {
             "title": wanted.title,
@@ -73,11 +75,16 @@ class Vouchers:
             "validity": wanted.validity,
             "redeem_code": redeem_code,
         }
-        return await self._begin(connection, RequestKind.issue, redeem_code, body, by)
+        # another body is another request, although it is done once for the same
+        same = once and json.dumps([once, {**body, "redeem_code": wanted.redeem_code}])
+        return await self._begin(connection, RequestKind.issue, redeem_code, body, by, same)
 
-    async def redeem(self, connection: Connection, redeem_code: str, by: str | None) -> VoucherRequest:
-        """Redeem a voucher; return how far that has come."""
-        return await self._begin(connection, RequestKind.redeem, redeem_code, {}, by)
+    async def redeem(
+        self, connection: Connection, redeem_code: str, by: str | None, once: str | None = None
+    ) -> VoucherRequest:
+        """Redeem a voucher; return how far that has come. Under the same `once` it is the same request."""
+        same = once and json.dumps([once, redeem_code])
+        return await self._begin(connection, RequestKind.redeem, redeem_code, {}, by, same)
 
     async def round(self) -> int:
         """Look after the requests that are due; return how many those were."""
@@ -87,31 +94,55 @@ class Vouchers:
                 await self._look_after(request)
             except SevenStampError as error:
                 log.warning("voucher request %s: %s", request.id, error)
+                await self._look_later(request)
         return len(requests)
 
     # Sending
 
     async def _begin(
-        self, connection: Connection, kind: RequestKind, redeem_code: str, body: dict[str, str | None], by: str | None
+        self,
+        connection: Connection,
+        kind: RequestKind,
+        redeem_code: str,
+        body: dict[str, str | None],
+        by: str | None,
+        once: str | None,
     ) -> VoucherRequest:
-        now, request_id = self._store.clock.now(), uuid.uuid4().hex
-        sent = {"code": reference(request_id)} | {name: value for name, value in body.items() if value is not None}
-        request = VoucherRequest(
-            id=request_id,
-            business_id=connection.business_id,
-            connection_id=connection.id,
-            kind=kind,
-            redeem_code=redeem_code,
-            request=json.dumps(sent, ensure_ascii=False),
-            state=RequestState.sending,
-            reason=None,
-            sent_at=now,
-            tries=1,
-            made_at=now,
-            made_by=by,
-        )
-        await self._store.write(lambda tx: ledger.voucher_requests.insert(tx, request, self._horizon(now)))
-        return await self._send(request)
+        """Store a request and send it; one that is there already under `once` is returned as it stands."""
+
+        def store(tx: Transaction) -> tuple[VoucherRequest, bool]:
+            request_id = uuid.uuid4().hex
+            if once is not None:
+                request_id, found = _request_of(tx, connection.business_id, kind, once)
+                if found is not None:
+                    return found, False
+            sent = {"code": reference(request_id)} | {name: value for name, value in body.items() if value is not None}
+            request = VoucherRequest(
+                id=request_id,
+                business_id=connection.business_id,
+                connection_id=connection.id,
+                kind=kind,
+                redeem_code=redeem_code,
+                request=json.dumps(sent, ensure_ascii=False),
+                state=RequestState.sending,
+                reason=None,
+                sent_at=tx.now,
+                tries=1,
+                made_at=tx.now,
+                made_by=by,
+            )
+            ledger.voucher_requests.insert(tx, request, self._horizon(tx.now))
+            return request, True
+
+        request, is_new = await self._store.write(store)
+        if not is_new:
+            return request
+        try:
+            return await self._send(request)
+        except Exception as error:
+            # it may have taken effect, and it is on disk: whoever asked must not ask for another one
+            log.exception("voucher request %s: raised %s; it is looked up", request.id, type(error).__name__)
+            return replace(request, state=RequestState.uncertain)
 
     async def _send(self, request: VoucherRequest) -> VoucherRequest:
         """Send a request that is `sending` on disk, and write down what came of it."""
@@ -119,21 +150,42 @@ class Vouchers:
         path = "/v1/vouchers"
         if request.kind is RequestKind.redeem:
             path = f"{path}/{quote(request.redeem_code, safe='')}/redeem"
-        outcome = await client.write(path, request.request, request.key, self._timing.deadline)
+        # the horizon counts from the claim: whoever comes late has less time, and gives up where it is too little
+        left = self._timing.deadline - (self._store.clock.now() - request.sent_at) / SECOND
+        outcome: Outcome = NotSent("too late")
+        if left > self._timing.deadline / 2:
+            outcome = await client.write(path, request.request, request.key, left)
         state, reason, pause = judge(outcome, request)
         next_at = self._horizon(request.sent_at) if state is RequestState.uncertain else self._store.clock.now() + pause
-        return await self._settle(request, state, reason, next_at)
+        return await self._settle(request, state, reason, next_at, paused=isinstance(outcome, Limited))
 
     async def _client(self, request: VoucherRequest) -> SevenStampClient:
-        found = await self._store.read(lambda tx: connections.registry.by_ids(tx, [request.connection_id]))
-        return self._sevenstamp.with_key(self._store.vault.decrypt(found[request.connection_id].sevenstamp_key))
+        """Return a client with the key of the request's connection, or of another of the business."""
+        mine = await self._store.read(lambda tx: connections.registry.list_all(tx, request.business_id))
+        own = [one for one in mine if one.id == request.connection_id and one.health in WORKING]
+        asking = next(iter([*own, *(one for one in mine if one.health in WORKING), *mine]), None)
+        if asking is None:
+            raise InvalidKey("no connection of this business is left")
+        return self._sevenstamp.with_key(self._store.vault.decrypt(asking.sevenstamp_key))
 
     async def _settle(
-        self, request: VoucherRequest, state: RequestState, reason: str | None = None, next_at: int = 0
+        self,
+        request: VoucherRequest,
+        state: RequestState,
+        reason: str | None = None,
+        next_at: int = 0,
+        *,
+        paused: bool = False,
     ) -> VoucherRequest:
-        await self._store.write(
-            lambda tx: ledger.voucher_requests.settle(tx, request.id, state, reason=reason, next_at=next_at)
-        )
+        """Write down where a request stands; `paused` where 7stamp asked for a pause of the whole key until then."""
+
+        def work(tx: Transaction) -> None:
+            ledger.voucher_requests.settle(tx, request, state, reason=reason, next_at=next_at)
+            asking = connections.registry.by_ids(tx, [request.connection_id]).get(request.connection_id)
+            if paused and asking is not None:
+                connections.registry.pause_key(tx, asking.key_hash, next_at)
+
+        await self._store.write(work)
         stored = await self._store.read(lambda tx: ledger.voucher_requests.find(tx, request.id))
         return stored or request
 
@@ -160,6 +212,16 @@ class Vouchers:
         if taken is not None:
             await self._send(taken)
 
+    async def _look_later(self, request: VoucherRequest) -> None:
+        """Look again after a pause that grows with the request's age; after a week nobody asks any more."""
+        now = self._store.clock.now()
+        age = now - request.made_at
+        if age > LOOKED_FOR:
+            await self._settle(request, RequestState.given_up, "unknown")
+        else:
+            pause = min(6 * HOUR, max(_LOOK_PAUSE, age // 4))
+            await self._settle(request, request.state, None, now + pause)
+
     async def _look_up(self, request: VoucherRequest) -> None:
         """Look up the voucher of a request in doubt, and settle what that says."""
         began = self._store.clock.now()
@@ -184,6 +246,20 @@ class Vouchers:
             await self._settle(request, RequestState.waiting, None, self._store.clock.now())
 
 
+def _request_of(tx: Transaction, business_id: str, kind: RequestKind, once: str) -> tuple[str, VoucherRequest | None]:
+    """Return the id of what is done once, and its request where there is one that was not refused.
+
+    A new attempt after a definite refusal has a key of its own, and so an id of its own.
+    """
+    attempt = 0
+    while True:
+        request_id = tx.vault.hash("voucher request", business_id, kind, once, str(attempt))
+        found = ledger.voucher_requests.find(tx, request_id)
+        if found is None or found.state not in (RequestState.refused, RequestState.given_up):
+            return request_id, found
+        attempt += 1
+
+
 def judge(outcome: Outcome, request: VoucherRequest) -> tuple[RequestState, str | None, int]:
     """Return the state that an answer means, why, and the pause before the next try (microseconds)."""
     match outcome:
@@ -197,6 +273,9 @@ def judge(outcome: Outcome, request: VoucherRequest) -> tuple[RequestState, str 
             return RequestState.uncertain, None, 0
         case InvalidKey():
             return RequestState.refused, "invalid_key", 0
+        # of what was sent before, a code that is taken may be our own: the voucher says whose it is
+        case Refused(code="invalid") if request.kind is RequestKind.issue and request.tries > 1:
+            return RequestState.uncertain, None, 0
         case Refused(code="already_redeemed", body=body) if body.get("redeemed_by_code") == request.code:
             return RequestState.applied, None, 0
         case Refused(code=code):

@@ -136,7 +136,7 @@ async def test_a_name_that_changes_between_check_and_use_reaches_nobody(monkeypa
         assert inside.received == []
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.1", "2130706433", "0177.0.0.1", "0x7f.1"])
 async def test_nobody_inside_is_even_connected_to(host: str) -> None:
     """What was an allowed host when the subscription was made may be none any more."""
     connected: list[object] = []

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from connector_sdk.rule import StampRule
 from connectors.domain.clock import DAY, HOUR, MINUTE, micros
 from connectors.domain.plan import Plan, next_check
 from connectors.services import Refusal
 from connectors.sevenstamp.sandbox import Faults
 from connectors.store import connections
-from tests.installation import ANNA, BORYS, CHRYSTYNA, Installation, build
+from poster_connector.sandbox import Account
+from tests.installation import ANNA, BORYS, CHRYSTYNA, KEY, Installation, build
 from tests.web.browser import open_browsers
 from tests.web.clock import MovableClock
 
@@ -126,6 +128,20 @@ async def test_without_an_answer_what_is_known_stays_and_the_turn_of_the_month_i
     assert planned.installation.stamps(BORYS) == 1
 
 
+async def test_a_till_that_is_connected_while_the_plan_is_used_up_has_it_asked_about_at_once(planned: Planned) -> None:
+    planned.state.allowed = 1
+    await planned.sell(ANNA)
+    await planned.sell(BORYS)
+    planned.state.allowed = 100
+    other = Account(token="861053:5a9e1570ff9af128e93c5a771055bb21", name="other")
+    planned.installation.till.accounts[other.token] = other
+    onboarding = planned.installation.host.services.onboarding
+    await onboarding.connect("poster", {"access_token": other.token}, KEY, lambda _account: StampRule())
+    assert await planned.look() == 1
+    await planned.installation.sync()
+    assert planned.installation.stamps(BORYS) == 1
+
+
 def test_how_often_it_is_asked() -> None:
     def after(used: int, allowed: int | None, *, paused: bool = False) -> int:
         return next_check(Plan(used, allowed, DECEMBER, NOON), NOON, paused=paused) - NOON
@@ -152,6 +168,9 @@ async def test_a_cafe_sees_what_is_used_and_says_that_it_has_a_larger_plan(plann
         assert "I have a larger plan now" in (await browser.get(page)).text
         answer = await browser.post(f"{page}/plan")
         assert "still used up" in (await browser.get(answer.headers["location"])).text
+        business = planned.installation.connection.business_id
+        store = planned.installation.host.store
+        assert await store.read(lambda tx: connections.businesses.paused_until(tx, business)) > planned.clock.now()
         planned.state.allowed = 100
         answer = await browser.post(f"{page}/plan")
         assert "what waited is on its way" in (await browser.get(answer.headers["location"])).text

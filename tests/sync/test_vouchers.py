@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from connector_sdk.redeem_codes import find_redeem_codes
+from connector_sdk.rule import StampRule
 from connectors.domain.clock import HOUR, SECOND
 from connectors.domain.vouchers import RequestState, new_redeem_code, tidy_redeem_code
 from connectors.services import Refusal
@@ -17,6 +18,7 @@ from connectors.store import ledger
 from connectors.store.errors import NotFound
 from connectors.store.ledger.voucher_requests import VoucherRequest
 from connectors.sync.vouchers import WantedVoucher
+from poster_connector.sandbox import Account
 from tests.installation import ANNA, KEY, Installation, build
 from tests.web.clock import MovableClock
 
@@ -137,7 +139,7 @@ async def test_a_look_that_begins_too_early_proves_nothing(counter: Counter) -> 
     counter.faults()
     store = counter.installation.host.store
     # due by some clock, but its horizon has not come
-    await store.write(lambda tx: ledger.voucher_requests.settle(tx, request.id, RequestState.uncertain, next_at=tx.now))
+    await store.write(lambda tx: ledger.voucher_requests.settle(tx, request, RequestState.uncertain, next_at=tx.now))
     await counter.look()
     assert (await counter.stored(request)).state is RequestState.uncertain
     assert counter.issued() == []
@@ -209,6 +211,97 @@ async def test_under_faults_every_voucher_is_issued_once_and_used_once(counter: 
     assert {(await counter.stored(one)).state for one in requests} == {RequestState.applied}
     assert sorted(counter.issued()) == sorted(one.redeem_code for one in requests)
     assert len(counter.installation.applied("voucher_issued")) == len(requests)
+
+
+async def test_what_is_done_once_is_the_same_voucher_whatever_became_of_the_answer(counter: Counter) -> None:
+    counter.faults(drop_after=1.0)
+    first = await counter.cards.issue_voucher(counter.business, COFFEE, "birthday")
+    counter.faults()
+    # the host died, or its answer was lost: whoever asked asks again
+    again = await counter.cards.issue_voucher(counter.business, COFFEE, "birthday")
+    assert (again.id, again.redeem_code) == (first.id, first.redeem_code)
+    counter.clock.ahead += HORIZON
+    await counter.look()
+    again = await counter.cards.issue_voucher(counter.business, COFFEE, "birthday")
+    assert again.state is RequestState.applied
+    assert counter.issued() == [first.redeem_code]
+    other = await counter.cards.issue_voucher(counter.business, WantedVoucher(title="Tea"), "birthday")
+    assert other.redeem_code != first.redeem_code
+    for _ in range(2):
+        used = await counter.cards.redeem_voucher(counter.business, first.redeem_code, "birthday")
+        assert used.state is RequestState.applied
+    assert counter.redeemed() == [first.redeem_code]
+
+
+async def test_after_a_refusal_the_same_may_be_asked_for_again(counter: Counter) -> None:
+    await counter.issue(WantedVoucher(title="Theirs", redeem_code="WELCOME"))
+    ours = WantedVoucher(title="Ours", redeem_code="WELCOME")
+    with pytest.raises(Refusal):
+        await counter.cards.issue_voucher(counter.business, ours, "once")
+    counter.state.vouchers.clear()
+    assert (await counter.cards.issue_voucher(counter.business, ours, "once")).state is RequestState.applied
+
+
+async def test_a_code_that_a_person_chose_is_known_however_it_is_typed(counter: Counter) -> None:
+    await counter.issue(WantedVoucher(title="Summer", redeem_code="summer-1"))
+    assert counter.issued() == ["SUMMER-1"]
+    assert (await counter.cards.redeem_voucher(counter.business, "Summer-1")).state is RequestState.applied
+
+
+async def test_a_doubt_is_settled_by_another_till_of_the_business_and_at_last_by_nobody(counter: Counter) -> None:
+    host = counter.installation.host
+    other = Account(token="861053:5a9e1570ff9af128e93c5a771055bb21", name="other")
+    counter.installation.till.accounts[other.token] = other
+    second = await host.services.onboarding.connect("poster", {"access_token": other.token}, KEY, lambda _: StampRule())
+    counter.faults(drop_after=1.0)
+    request = await counter.issue()
+    lost = await counter.issue()
+    counter.faults()
+    await host.services.connections.remove(counter.installation.connection.id)
+    counter.clock.ahead += HORIZON
+    store = host.store
+    await store.write(lambda tx: ledger.voucher_requests.settle(tx, lost, RequestState.uncertain, next_at=2**62))
+    await counter.look()
+    assert (await counter.stored(request)).state is RequestState.applied
+    await host.services.connections.remove(second.id)
+    await store.write(lambda tx: ledger.voucher_requests.settle(tx, lost, RequestState.uncertain, next_at=tx.now))
+    for _ in range(200):
+        counter.clock.ahead += 2 * HOUR
+        await counter.look()
+    settled = await counter.stored(lost)
+    assert (settled.state, settled.reason) == (RequestState.given_up, "unknown")
+
+
+async def test_what_is_settled_stays_so_and_a_later_try_is_not_undone(counter: Counter) -> None:
+    counter.faults(drop_before=1.0)
+    request = await counter.issue()
+    counter.faults()
+    settle, store = ledger.voucher_requests.settle, counter.installation.host.store
+    counter.clock.ahead += HORIZON
+    await counter.look()
+    taken = await counter.stored(request)
+    assert await store.write(lambda tx: ledger.voucher_requests.take(tx, taken, RequestState.sending, tx.now))
+    await store.write(lambda tx: settle(tx, request, RequestState.waiting))  # of the first try, come late
+    assert (await counter.stored(request)).state is RequestState.sending
+    await store.write(lambda tx: settle(tx, request, RequestState.applied))
+    await store.write(lambda tx: settle(tx, request, RequestState.refused, reason="invalid"))
+    assert (await counter.stored(request)).state is RequestState.applied
+
+
+async def test_a_sender_that_comes_late_sends_nothing(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
+    insert = ledger.voucher_requests.insert
+
+    def slow(*arguments: object) -> None:
+        insert(*arguments)  # type: ignore[arg-type]
+        counter.clock.ahead += SECOND
+
+    monkeypatch.setattr(ledger.voucher_requests, "insert", slow)
+    request = await counter.issue()
+    assert request.state is RequestState.waiting
+    assert counter.issued() == []
+    counter.clock.ahead += 10 * SECOND
+    await counter.look()
+    assert counter.issued() == [request.redeem_code]
 
 
 async def test_a_card_is_issued_and_found_by_each_of_its_names(counter: Counter) -> None:

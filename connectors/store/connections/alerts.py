@@ -153,7 +153,7 @@ def take_due_plans(tx: Transaction, limit: int = 50) -> list[PlanNotification]:
             business_table.c.operations_until > tx.now,
             or_(tells_end, tells_near),
         )
-        .order_by(watch_table.c.connection_id)
+        .order_by(business_table.c.id, watch_table.c.connection_id)
         .limit(limit)
     )
     # by address: a cafe with three tills has one plan
@@ -164,7 +164,10 @@ def take_due_plans(tx: Transaction, limit: int = 50) -> list[PlanNotification]:
             continue
         # whoever is told of the end need not be told any more that it is near
         told = {"plan_near_told_until": plan.until} | ({"plan_used_told_until": plan.until} if row.used_up else {})
-        tx.run(watch_table.update().where(watch_table.c.connection_id == row.connection_id).values(told))
+        column = watch_table.c.plan_used_told_until if row.used_up else watch_table.c.plan_near_told_until
+        is_untold = (watch_table.c.connection_id == row.connection_id) & (column < plan.until)
+        if tx.run(watch_table.update().where(is_untold).values(told)).rowcount == 0:
+            continue  # another host's message
         email = tx.vault.decrypt(row.email)
         notifications.setdefault(
             (row.id, email),

@@ -72,6 +72,12 @@ def plan(tx: Transaction, business_id: str) -> Plan | None:
     return plan_of(tx.run(select(business_table).where(business_table.c.id == business_id)).one(), tx.now)
 
 
+def paused_until(tx: Transaction, business_id: str) -> int:
+    """Return until when nothing is sent for a business (UTC microseconds); 0 where it is not paused."""
+    query = select(business_table.c.paused_until).where(business_table.c.id == business_id)
+    return int(tx.run(query).scalar_one())
+
+
 @dataclass(frozen=True, slots=True)
 class PlanCheck:
     """A business about whose plan 7stamp is to be asked, and a working connection whose key can ask."""

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 
 from connectors.services.shapes import CardShape, VoucherDoneShape, VoucherShape
 from connectors.sync.vouchers import WantedVoucher
-from connectors.web.api.access import Actor, IdempotencyKey, Reader, once
+from connectors.web.api.access import Actor, Caller, IdempotencyKey, Reader, once
 from connectors.web.api.bodies import IssueCardRequest, IssueVoucherRequest
 from connectors.web.api.routing import ApiRoute, problems
 
@@ -57,7 +57,9 @@ async def issue_voucher(
 
     async def work() -> VoucherDoneShape:
         wanted = WantedVoucher(**body.model_dump())
-        return VoucherDoneShape.of(await caller.services.cards.issue_voucher(caller.business_id, wanted))
+        return VoucherDoneShape.of(
+            await caller.services.cards.issue_voucher(caller.business_id, wanted, _once(caller, key))
+        )
 
     return await once(caller, request, key, 201, work)
 
@@ -81,6 +83,13 @@ async def redeem_voucher(
     """Use a voucher up, once: a second time is refused, and says when it was redeemed and by which receipt."""
 
     async def work() -> VoucherDoneShape:
-        return VoucherDoneShape.of(await caller.services.cards.redeem_voucher(caller.business_id, redeem_code))
+        return VoucherDoneShape.of(
+            await caller.services.cards.redeem_voucher(caller.business_id, redeem_code, _once(caller, key))
+        )
 
     return await once(caller, request, key, 200, work)
+
+
+def _once(caller: Caller, key: str | None) -> str | None:
+    """Return what a request is done once for: the key outlives the answer, which a host that dies never gives."""
+    return f"{caller.token.id}:{key}" if key is not None else None

@@ -2,13 +2,19 @@
 
 'use strict';
 
+const { createHash } = require('node:crypto');
+
 const { call, withoutEmpty } = require('../lib/api');
 
 const PHONE = { key: 'phone', label: 'Phone', type: 'string', helpText: 'With its country, as +34600111222.' };
 const EMAIL = { key: 'email', label: 'Email', type: 'string' };
 
 // Under the same key nothing is done twice, however often a Zap runs.
-const keyOf = (bundle, what) => (bundle.inputData.once ? `zapier:${what}:${bundle.inputData.once}` : undefined);
+// Hashed: a header takes neither every letter nor every length.
+const keyOf = (bundle, what) =>
+  bundle.inputData.once
+    ? createHash('sha256').update(`${what}:${bundle.inputData.once}`).digest('hex')
+    : undefined;
 
 const ONCE = {
   key: 'once',
@@ -36,7 +42,13 @@ const addStamps = {
       },
       { key: 'paid', label: 'Paid', required: true, type: 'string', helpText: 'Such as 12.50.' },
       { key: 'refunded', label: 'Refunded', type: 'string', helpText: 'What was given back of it until now.' },
-      { key: 'closed_at', label: 'Closed At', type: 'datetime', helpText: 'Now, if you leave it empty.' },
+      {
+        key: 'closed_at',
+        label: 'Closed At',
+        required: true,
+        type: 'datetime',
+        helpText: 'When the order was paid, as the shop says it: a Zap that runs again then changes nothing.',
+      },
       PHONE,
       EMAIL,
     ],
@@ -45,7 +57,7 @@ const addStamps = {
       const customer = withoutEmpty({ phone, email });
       const body = withoutEmpty({
         ...sale,
-        closed_at: closedAt || new Date().toISOString(),
+        closed_at: closedAt,
         customer: Object.keys(customer).length ? customer : undefined,
       });
       return call(z, bundle, 'POST', '/sales', { body });

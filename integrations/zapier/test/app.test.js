@@ -70,7 +70,7 @@ test('a receipt that is reported comes back as an event, and ends with the Zap',
   assert.deepEqual(Object.keys(subscribeData), ['id'], 'a secret is kept where it is not needed');
   const tills = await run(App.triggers.till_list.operation.perform, { authData, inputData: {} });
   assert.deepEqual(tills.map(({ id }) => id), [TILL]);
-  const sale = { connection: TILL, receipt: 'web-1', paid: '25.00', phone };
+  const sale = { connection: TILL, receipt: 'web-1', paid: '25.00', phone, closed_at: new Date().toISOString() };
   const taken = await run(App.creates.add_stamps.operation.perform, { authData, inputData: sale });
   assert.equal(taken.outcome, 'stored');
   if (!bodies.length) {
@@ -79,8 +79,8 @@ test('a receipt that is reported comes back as an event, and ends with the Zap',
   const [event] = await run(operation.perform, { ...bundle, cleanedRequest: bodies[0] });
   assert.equal(event.type, 'operation.applied');
   assert.equal(event.data.receipt, 'web-1');
-  const again = await run(App.creates.add_stamps.operation.perform, { authData, inputData: { ...sale, closed_at: '2026-11-26T09:12:00Z' } });
-  assert.ok(['stored', 'unchanged', 'lost'].includes(again.outcome), again.outcome);
+  const again = await run(App.creates.add_stamps.operation.perform, { authData, inputData: sale });
+  assert.equal(again.outcome, 'unchanged');
   await run(operation.performUnsubscribe, { ...bundle, subscribeData });
   const listed = await fetch(`${ADDRESS}/api/v1/subscriptions`, { headers: { Authorization: `Bearer ${TOKEN}` } });
   assert.deepEqual((await listed.json()).items, []);
@@ -111,7 +111,7 @@ test('a card is issued once, and found', async () => {
 
 test('a voucher is issued for one birthday once, and used once', async () => {
   const issue = App.creates.issue_voucher.operation.perform;
-  const inputData = { title: 'A cake', once: 'birthday-1' };
+  const inputData = { title: 'A cake', once: 'День народження Ганни 🎂' };
   const voucher = await run(issue, { authData, inputData });
   assert.deepEqual(await run(issue, { authData, inputData }), voucher);
   const redeem = App.creates.redeem_voucher.operation.perform;

@@ -18,6 +18,7 @@ from connectors.sevenstamp.sandbox import Faults
 from connectors.store.access import api_tokens
 from connectors.store.access.api_tokens import Scope
 from connectors.web.api import calls, card_calls, subscription_calls
+from connectors.web.api.routing import cursor_of
 from poster_connector.sandbox import Account
 from tests.installation import ANNA, BORYS, KEY, Installation, build
 from tests.relay.subscriber import subscribing
@@ -496,7 +497,8 @@ async def test_what_cannot_be_understood_is_a_problem(program: Program) -> None:
         assert answer.headers["content-type"] == "application/problem+json"
     assert (await program.get("/nowhere")).json()["code"] == "not_found"
     assert (await program.call("PUT", "/connections")).json()["code"] == "method_not_allowed"
-    assert (await program.get("/events", params={"cursor": "nonsense"})).status_code == 422
+    for cursor in ("nonsense", cursor_of(-1), cursor_of(2**62), cursor_of("1"), cursor_of(1, "x")):
+        assert (await program.get("/events", params={"cursor": cursor})).status_code == 422, cursor
     assert (await program.get("/connections/a%00b")).status_code == 404
 
 
