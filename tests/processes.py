@@ -20,8 +20,8 @@ from typer.testing import CliRunner
 from connectors.cli.main import app
 
 Answer = TypeVar("Answer")
-KILLS = int(os.environ.get("KILLS", "4"))
-"""How often a test kills what it is about: four times show it, `KILLS=20` looks longer."""
+KILLS = int(os.environ.get("KILLS", "3"))
+"""How often a test kills what it is about: three times show it, `KILLS=20` looks longer."""
 
 CONNECTORS = [sys.executable, "-m", "connectors"]
 

@@ -28,7 +28,7 @@ PACKAGES = (
 WAYS = {"search": "search", "findall": "search", "finditer": "search", "sub": "search", "subn": "search",
         "split": "search", "match": "match", "fullmatch": "fullmatch"}  # fmt: skip
 SHORT, LONG = 150, 700  # the second is beyond the longest bounded repetition: up to it, those look like others
-MOST = 1_000_000
+MOST = 600_000
 STACK = 512 * 1024 * 1024
 
 

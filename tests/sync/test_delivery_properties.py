@@ -89,7 +89,7 @@ SHOWN_LATE = NO_FAULTS | {"drop_after": 0.9, "history_lag_ms": (10_000, 10_000),
 
 @example(faults=APPLIED_LATE, cards=2, receipts=6, refunds=2, crashes=[0.5, 9.0])
 @example(faults=SHOWN_LATE, cards=2, receipts=6, refunds=2, crashes=[0.5, 9.0])
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     faults=FAULTS,
     cards=st.integers(1, 5),

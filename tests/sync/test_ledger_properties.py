@@ -210,7 +210,7 @@ class VersionedHistory(History):
         self.settle_and_compare()
 
 
-_bounds = settings(max_examples=40, stateful_step_count=30, deadline=None)
+_bounds = settings(max_examples=30, stateful_step_count=30, deadline=None)
 TestHistory = History.TestCase
 TestHistory.settings = _bounds
 TestVersionedHistory = VersionedHistory.TestCase
