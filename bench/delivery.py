@@ -114,10 +114,10 @@ def key(account: str) -> str:
     return f"7loc_sc_{account[:6]}"
 
 
-async def main() -> None:
-    """Start the sandboxes as another process, measure against them, and end them."""
+async def beside_sandboxes(accounts: int, measure: Callable[[str, Path], Awaitable[None]]) -> None:
+    """Start the sandboxes as another process, measure against their address, and end them."""
     sandboxes = subprocess.Popen(
-        [sys.executable, "-m", "bench.sandboxes", str(ACCOUNTS)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "bench.sandboxes", str(accounts)], stdout=subprocess.PIPE, text=True
     )
     try:
         assert sandboxes.stdout is not None
@@ -173,4 +173,4 @@ async def measure(origin: str, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(main())
+    uvloop.run(beside_sandboxes(ACCOUNTS, measure))

@@ -15,9 +15,6 @@ import asyncio
 import json
 import os
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -27,7 +24,7 @@ import httpx
 import uvloop
 from pydantic import SecretStr
 
-from bench.delivery import CALLERS, delivered, hooks, key
+from bench.delivery import CALLERS, beside_sandboxes, delivered, hooks, key
 from bench.sandboxes import token
 from connector_sdk import HookRequest
 from connector_sdk.loyalty import LoyaltyCard, StampAdded
@@ -120,21 +117,6 @@ async def plain(address: str) -> float:
     return best
 
 
-async def main() -> None:
-    """Start the sandboxes as another process, measure against them, and end them."""
-    sandboxes = subprocess.Popen(
-        [sys.executable, "-m", "bench.sandboxes", str(ACCOUNTS)], stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert sandboxes.stdout is not None
-        origin = sandboxes.stdout.readline().strip()
-        with tempfile.TemporaryDirectory() as folder:
-            await measure(origin, Path(folder))
-    finally:
-        sandboxes.terminate()
-        sandboxes.wait(10)
-
-
 async def measure(origin: str, folder: Path) -> None:
     """Connect the accounts, measure in rounds and print the medians and their ratios."""
     os.environ.update(POSTER_API_URL=f"{origin}/api", POSTER_APPLICATION_SECRET=SECRET)
@@ -192,4 +174,4 @@ async def measure(origin: str, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(main())
+    uvloop.run(beside_sandboxes(ACCOUNTS, measure))

@@ -48,10 +48,10 @@ class Notices:
         if self._server is None:
             return 0
         # claimed before it is sent: a message that may have gone out is never sent again
-        due = [
-            *(self._of_connection(one) for one in await self._store.write(connections.alerts.take_due)),
-            *(self._of_plan(one) for one in await self._store.write(connections.alerts.take_due_plans)),
-        ]
+        of_connections, of_plans = await self._store.write(
+            lambda tx: (connections.alerts.take_due(tx), connections.alerts.take_due_plans(tx))
+        )
+        due = [*map(self._of_connection, of_connections), *map(self._of_plan, of_plans)]
         return sum([await self._send(self._server, one) for one in due])
 
     async def _send(self, server: _MailServer, letter: _Letter) -> bool:

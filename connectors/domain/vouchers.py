@@ -16,6 +16,11 @@ TRIED_FOR = HOUR
 LOOKED_FOR = 7 * DAY
 """A doubt that nobody can settle for so long, because no key of the business works any more, is given up as unknown."""
 
+MOST_OPEN = 500
+"""Requests of a business that are not settled; more are refused."""
+MOST_KEPT = 10_000
+"""Requests of a business that are kept; beyond that the oldest settled ones go."""
+
 _LETTERS = "ABCDEFGHJKMNPQRTUVWXY"  # no sign that is read as another: O and 0, I and 1, L, S and 5, Z and 2
 _SIGNS = f"{_LETTERS}346789"
 _LENGTH = 10

@@ -6,9 +6,10 @@ Owns which of a business' keys asks, and the words of each refusal; what is sent
 from __future__ import annotations
 
 import re
+from collections.abc import Awaitable
 from dataclasses import dataclass, replace
 
-from connectors.domain.connection import WORKING, Connection
+from connectors.domain.connection import Connection
 from connectors.domain.person import parse_phone
 from connectors.domain.vouchers import RequestKind, RequestState, tidy_redeem_code
 from connectors.services.context import EMAIL, ServiceContext
@@ -16,7 +17,7 @@ from connectors.services.refusal import Refusal
 from connectors.sevenstamp.client import InvalidKey, Refused, SevenStampClient, SevenStampError
 from connectors.sevenstamp.models import Card, Voucher
 from connectors.store import connections
-from connectors.store.errors import NotFound
+from connectors.store.errors import NotFound, QuotaMet
 from connectors.store.ledger.voucher_requests import VoucherRequest
 from connectors.sync.vouchers import Vouchers, WantedVoucher
 
@@ -30,6 +31,7 @@ _REASONS = {
     "invalid": "7stamp does not take this: is the redeem code new, and the template one of yours?",
     "invalid_key": "7stamp refuses the key of this business: give a new one in the settings of its connection",
     "no_answer": "7stamp did not answer for too long: nothing was done",
+    "unknown": "nobody could tell whether this was done: look at the voucher",
 }
 
 
@@ -81,7 +83,7 @@ class CardService:
         if wanted.redeem_code is not None and not _REDEEM_CODE.fullmatch(wanted.redeem_code):
             raise Refusal("a redeem code has 3 to 64 letters, digits, - and _", field="redeem_code")
         connection = await self._asking(business_id)
-        return await self._finish(await self._vouchers.issue(connection, wanted, self._context.by, once))
+        return await self._finish(self._vouchers.issue(connection, wanted, self._context.by, once))
 
     async def redeem_voucher(self, business_id: str, redeem_code: str, once: str | None = None) -> VoucherRequest:
         """Redeem a voucher; one without a clear answer is looked up, and never used twice.
@@ -90,7 +92,7 @@ class CardService:
         """
         connection = await self._asking(business_id)
         code = _checked(redeem_code)
-        return await self._finish(await self._vouchers.redeem(connection, code, self._context.by, once))
+        return await self._finish(self._vouchers.redeem(connection, code, self._context.by, once))
 
     async def show_voucher(self, business_id: str, redeem_code: str) -> ShownVoucher:
         """Show a voucher as 7stamp knows it. Raises `Refusal`, `NotFound`."""
@@ -105,9 +107,13 @@ class CardService:
             raise _refusal(error) from None
         return ShownVoucher(voucher, _receipt_in(voucher.redeemed_by_code))
 
-    async def _finish(self, request: VoucherRequest) -> VoucherRequest:
+    async def _finish(self, begun: Awaitable[VoucherRequest]) -> VoucherRequest:
         """Return a request that is not refused. Raises `Refusal` or `NotFound` for one that is."""
-        if request.state is not RequestState.refused:
+        try:
+            request = await begun
+        except QuotaMet as error:
+            raise Refusal("{number} vouchers wait for 7stamp already: try again later", number=error.most) from None
+        if request.state not in (RequestState.refused, RequestState.given_up):
             return request
         if request.reason == "voucher_not_found":
             raise NotFound(_REASONS[request.reason])
@@ -124,10 +130,10 @@ class CardService:
     async def _asking(self, business_id: str) -> Connection:
         """Return the connection whose key asks: one that works, where there is one. Raises `Refusal`."""
         self._context.require_sevenstamp()
-        mine = await self._context.store.read(lambda tx: connections.registry.list_all(tx, business_id))
-        if not mine:
+        asking = await self._context.store.read(lambda tx: connections.registry.asking(tx, business_id))
+        if asking is None:
             raise Refusal("connect a till first: its 7stamp key is asked")
-        return next((one for one in mine if one.health in WORKING), mine[0])
+        return asking
 
     def _client(self, connection: Connection) -> SevenStampClient:
         return self._context.sevenstamp.with_key(self._context.store.vault.decrypt(connection.sevenstamp_key))

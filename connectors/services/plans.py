@@ -8,6 +8,7 @@ from __future__ import annotations
 from connectors.domain.plan import Plan
 from connectors.services.context import ServiceContext
 from connectors.services.refusal import Refusal
+from connectors.sevenstamp.client import SevenStampError
 from connectors.store import connections
 from connectors.sync.plans import check_plan
 
@@ -27,7 +28,7 @@ class PlanService:
         check = await self._context.store.read(lambda tx: connections.businesses.plan_check_of(tx, business_id))
         if check is None:
             raise Refusal("no connection of this business could ask 7stamp")
-        plan = await check_plan(self._context.store, self._context.sevenstamp, check)
-        if plan is None:
-            raise Refusal("7stamp cannot be asked right now; nothing has changed. Try again.")
-        return plan
+        try:
+            return await check_plan(self._context.store, self._context.sevenstamp, check)
+        except SevenStampError:
+            raise Refusal("7stamp cannot be asked right now; nothing has changed. Try again.") from None

@@ -469,6 +469,7 @@ Index(
     postgresql_where=text("state IN ('sending', 'waiting', 'uncertain')"),
 )
 Index("ix_voucher_request_made", voucher_request_table.c.made_at)
+Index("ix_voucher_request_business", voucher_request_table.c.business_id, voucher_request_table.c.made_at)
 
 # Receipts to read again; `generation` goes up with every hook that names one. Written by `inbox.hints`.
 hint_table = Table(

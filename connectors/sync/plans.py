@@ -6,33 +6,44 @@ a business that is paused is asked about often.
 
 from __future__ import annotations
 
+import logging
+
 from connectors.domain.connection import Business
 from connectors.domain.plan import Plan, next_check, start_of_next_month
-from connectors.sevenstamp.client import SevenStamp, SevenStampError
+from connectors.sevenstamp.client import SevenStamp, SevenStampError, Unavailable
 from connectors.sevenstamp.models import Usage
 from connectors.store import connections, ledger
 from connectors.store.connections.businesses import PlanCheck
 from connectors.store.engine import Store, Transaction
 
+log = logging.getLogger(__name__)
+
 
 async def check_plans(store: Store, sevenstamp: SevenStamp) -> None:
     """Ask about each plan that is due."""
     for due in await store.read(connections.businesses.due_plan_checks):
-        # a 7stamp that is down is not waited for a hundred times: the rest are asked about in the next round
-        if await check_plan(store, sevenstamp, due) is None:
+        try:
+            await check_plan(store, sevenstamp, due)
+        except Unavailable:
+            # a 7stamp that is down is not waited for a hundred times: the rest are asked about in the next round
             return
+        except SevenStampError as error:  # this one's key, which keeps nobody else from being asked about
+            log.warning("business %s: its plan could not be asked about: %s", due.business_id, error)
 
 
-async def check_plan(store: Store, sevenstamp: SevenStamp, check: PlanCheck) -> Plan | None:
-    """Ask about one plan and release what may go; return the plan, or `None` where 7stamp does not answer."""
+async def check_plan(store: Store, sevenstamp: SevenStamp, check: PlanCheck) -> Plan:
+    """Ask about one plan, release what may go, and return the plan.
+
+    Raises `SevenStampError` where there is no answer; it is asked again later.
+    """
     asking = await store.read(lambda tx: connections.registry.by_ids(tx, [check.connection_id]))
     key = store.vault.decrypt(asking[check.connection_id].sevenstamp_key)
     try:
         usage = (await sevenstamp.with_key(key).me()).operations
     except SevenStampError:
-        plan = None
-    else:
-        plan = _plan(usage, store.clock.now(), check.zone)
+        await store.write(lambda tx: _record(tx, check, None))
+        raise
+    plan = _plan(usage, store.clock.now(), check.zone)
     await store.write(lambda tx: _record(tx, check, plan))
     return plan
 

@@ -6,6 +6,7 @@ before the voucher was looked up by its redeem code, which is ours: a voucher is
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import uuid
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from urllib.parse import quote
 
 from connectors.domain.clock import HOUR, MINUTE, SECOND
-from connectors.domain.connection import WORKING, Connection
+from connectors.domain.connection import Connection
 from connectors.domain.vouchers import LOOKED_FOR, TRIED_FOR, RequestKind, RequestState, new_redeem_code
 from connectors.sevenstamp.client import (
     Applied,
@@ -38,6 +39,8 @@ log = logging.getLogger(__name__)
 _PAUSE = 5 * SECOND
 _LOOK_PAUSE = MINUTE
 _NO_ANSWER = "no_answer"
+_MOST_ATTEMPTS = 10
+"""Under one key, each after a refusal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +92,8 @@ class Vouchers:
     async def round(self) -> int:
         """Look after the requests that are due; return how many those were."""
         requests = await self._store.read(ledger.voucher_requests.due)
-        for request in requests:
-            try:
-                await self._look_after(request)
-            except SevenStampError as error:
-                log.warning("voucher request %s: %s", request.id, error)
-                await self._look_later(request)
+        # at once: a request for which 7stamp hangs keeps nobody else's waiting
+        await asyncio.gather(*(self._look_after_one(request) for request in requests))
         return len(requests)
 
     # Sending
@@ -108,7 +107,10 @@ class Vouchers:
         by: str | None,
         once: str | None,
     ) -> VoucherRequest:
-        """Store a request and send it; one that is there already under `once` is returned as it stands."""
+        """Store a request and send it; one that is there already under `once` is returned as it stands.
+
+        Raises `QuotaMet` where too many of the business wait.
+        """
 
         def store(tx: Transaction) -> tuple[VoucherRequest, bool]:
             request_id = uuid.uuid4().hex
@@ -146,7 +148,7 @@ class Vouchers:
 
     async def _send(self, request: VoucherRequest) -> VoucherRequest:
         """Send a request that is `sending` on disk, and write down what came of it."""
-        client = await self._client(request)
+        connection = await self._asking(request)
         path = "/v1/vouchers"
         if request.kind is RequestKind.redeem:
             path = f"{path}/{quote(request.redeem_code, safe='')}/redeem"
@@ -154,46 +156,51 @@ class Vouchers:
         left = self._timing.deadline - (self._store.clock.now() - request.sent_at) / SECOND
         outcome: Outcome = NotSent("too late")
         if left > self._timing.deadline / 2:
-            outcome = await client.write(path, request.request, request.key, left)
+            outcome = await self._client(connection).write(path, request.request, request.key, left)
         state, reason, pause = judge(outcome, request)
         next_at = self._horizon(request.sent_at) if state is RequestState.uncertain else self._store.clock.now() + pause
-        return await self._settle(request, state, reason, next_at, paused=isinstance(outcome, Limited))
+        if isinstance(outcome, Limited):  # the whole key waits, not only this
+            await self._store.write(lambda tx: connections.registry.pause_key(tx, connection.key_hash, next_at))
+        return await self._settle(request, state, reason, next_at)
 
-    async def _client(self, request: VoucherRequest) -> SevenStampClient:
-        """Return a client with the key of the request's connection, or of another of the business."""
-        mine = await self._store.read(lambda tx: connections.registry.list_all(tx, request.business_id))
-        own = [one for one in mine if one.id == request.connection_id and one.health in WORKING]
-        asking = next(iter([*own, *(one for one in mine if one.health in WORKING), *mine]), None)
+    async def _asking(self, request: VoucherRequest) -> Connection:
+        """Return the connection whose key asks: the request's, or another of the business where that is gone."""
+        asking = await self._store.read(
+            lambda tx: connections.registry.asking(tx, request.business_id, request.connection_id)
+        )
         if asking is None:
             raise InvalidKey("no connection of this business is left")
-        return self._sevenstamp.with_key(self._store.vault.decrypt(asking.sevenstamp_key))
+        return asking
+
+    def _client(self, connection: Connection) -> SevenStampClient:
+        return self._sevenstamp.with_key(self._store.vault.decrypt(connection.sevenstamp_key))
 
     async def _settle(
-        self,
-        request: VoucherRequest,
-        state: RequestState,
-        reason: str | None = None,
-        next_at: int = 0,
-        *,
-        paused: bool = False,
+        self, request: VoucherRequest, state: RequestState, reason: str | None = None, next_at: int = 0
     ) -> VoucherRequest:
-        """Write down where a request stands; `paused` where 7stamp asked for a pause of the whole key until then."""
+        """Write down where a request stands, and return it as it is then."""
 
-        def work(tx: Transaction) -> None:
+        def work(tx: Transaction) -> VoucherRequest:
             ledger.voucher_requests.settle(tx, request, state, reason=reason, next_at=next_at)
-            asking = connections.registry.by_ids(tx, [request.connection_id]).get(request.connection_id)
-            if paused and asking is not None:
-                connections.registry.pause_key(tx, asking.key_hash, next_at)
+            return ledger.voucher_requests.find(tx, request.id) or request
 
-        await self._store.write(work)
-        stored = await self._store.read(lambda tx: ledger.voucher_requests.find(tx, request.id))
-        return stored or request
+        return await self._store.write(work)
 
     def _horizon(self, sent_at: int) -> int:
         """Return from when on a look without the effect proves that there was none (UTC microseconds)."""
         return sent_at + int((self._timing.deadline + self._timing.settle) * SECOND)
 
     # Looking after
+
+    async def _look_after_one(self, request: VoucherRequest) -> None:
+        """Look after one request; whatever goes wrong, the others go on."""
+        try:
+            await self._look_after(request)
+        except SevenStampError as error:
+            log.warning("voucher request %s: %s", request.id, error)
+            await self._look_later(request)
+        except Exception as error:
+            log.exception("voucher request %s: raised %s", request.id, type(error).__name__)
 
     async def _look_after(self, request: VoucherRequest) -> None:
         """Look a request up that may have taken effect, and send it again where it surely did not."""
@@ -231,7 +238,7 @@ class Vouchers:
         if not is_ours:
             return
         try:
-            voucher = await (await self._client(request)).voucher(request.redeem_code)
+            voucher = await self._client(await self._asking(request)).voucher(request.redeem_code)
         except Refused as refused:
             if refused.code != "voucher_not_found":
                 raise
@@ -249,15 +256,16 @@ class Vouchers:
 def _request_of(tx: Transaction, business_id: str, kind: RequestKind, once: str) -> tuple[str, VoucherRequest | None]:
     """Return the id of what is done once, and its request where there is one that was not refused.
 
-    A new attempt after a definite refusal has a key of its own, and so an id of its own.
+    A new attempt after a definite refusal has a key of its own, and so an id of its own; after `_MOST_ATTEMPTS` the
+    last refusal stands.
     """
-    attempt = 0
-    while True:
+    request_id, found = "", None
+    for attempt in range(_MOST_ATTEMPTS):
         request_id = tx.vault.hash("voucher request", business_id, kind, once, str(attempt))
         found = ledger.voucher_requests.find(tx, request_id)
         if found is None or found.state not in (RequestState.refused, RequestState.given_up):
-            return request_id, found
-        attempt += 1
+            break
+    return request_id, found
 
 
 def judge(outcome: Outcome, request: VoucherRequest) -> tuple[RequestState, str | None, int]:

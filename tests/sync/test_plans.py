@@ -142,6 +142,21 @@ async def test_a_till_that_is_connected_while_the_plan_is_used_up_has_it_asked_a
     assert planned.installation.stamps(BORYS) == 1
 
 
+async def test_a_key_that_is_refused_keeps_nobody_else_from_being_asked_about(planned: Planned) -> None:
+    other = Account(token="861053:5a9e1570ff9af128e93c5a771055bb21", name="other")
+    planned.installation.till.accounts[other.token] = other
+    onboarding = planned.installation.host.services.onboarding
+    key = "7loc_sc_another_business"
+    theirs = await onboarding.connect("poster", {"access_token": other.token}, key, lambda _account: StampRule())
+    planned.installation.sevenstamp.revoked.add(KEY)  # of the one that is due first
+    planned.state.used[theirs.business_id] = 7
+    planned.clock.ahead += DAY
+    assert await planned.look() == 2
+    plan = await planned.installation.host.services.plans.of_business(theirs.business_id)
+    assert plan is not None
+    assert plan.used == 7
+
+
 def test_how_often_it_is_asked() -> None:
     def after(used: int, allowed: int | None, *, paused: bool = False) -> int:
         return next_check(Plan(used, allowed, DECEMBER, NOON), NOON, paused=paused) - NOON

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy
 
 from connector_sdk.redeem_codes import find_redeem_codes
 from connector_sdk.rule import StampRule
@@ -240,6 +241,39 @@ async def test_after_a_refusal_the_same_may_be_asked_for_again(counter: Counter)
         await counter.cards.issue_voucher(counter.business, ours, "once")
     counter.state.vouchers.clear()
     assert (await counter.cards.issue_voucher(counter.business, ours, "once")).state is RequestState.applied
+
+
+async def test_what_is_refused_again_and_again_under_one_key_stays_refused(counter: Counter) -> None:
+    await counter.issue(WantedVoucher(title="Theirs", redeem_code="WELCOME"))
+    ours = WantedVoucher(title="Ours", redeem_code="WELCOME")
+    for _ in range(15):
+        with pytest.raises(Refusal, match="is the redeem code new"):
+            await counter.cards.issue_voucher(counter.business, ours, "once")
+    rows = await counter.installation.host.store.read(
+        lambda tx: tx.run(sqlalchemy.text("SELECT count(*) FROM voucher_request")).scalar()
+    )
+    assert rows == 11
+
+
+async def test_of_a_business_no_more_wait_and_no_more_are_kept_than_may(
+    counter: Counter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("connectors.store.ledger.voucher_requests.MOST_OPEN", 2)
+    monkeypatch.setattr("connectors.store.ledger.voucher_requests.MOST_KEPT", 3)
+    settled = [await counter.issue() for _ in range(4)]
+    store = counter.installation.host.store
+    kept = [await store.read(lambda tx, one=one: ledger.voucher_requests.find(tx, one.id)) for one in settled]  # type: ignore[misc]
+    assert [one is not None for one in kept] == [False, True, True, True]
+    counter.faults(drop_before=1.0)
+    waiting = [await counter.issue(), await counter.issue()]
+    with pytest.raises(Refusal, match="2 vouchers wait for 7stamp already"):
+        await counter.issue()
+    counter.faults()
+    for _ in range(2):
+        counter.clock.ahead += HORIZON
+        await counter.look()
+    assert [(await counter.stored(one)).state for one in waiting] == [RequestState.applied] * 2
+    assert (await counter.issue()).state is RequestState.applied
 
 
 async def test_a_code_that_a_person_chose_is_known_however_it_is_typed(counter: Counter) -> None:

@@ -103,14 +103,17 @@ def _plan_checks(tx: Transaction, *conditions: ColumnElement[bool], limit: int) 
         select(*_CHECK_COLUMNS)
         .join(connection_table, connection_table.c.business_id == business_table.c.id)
         .where(*conditions)
-        .group_by(business_table.c.id, business_table.c.zone, business_table.c.paused_until)
+        .group_by(
+            business_table.c.id, business_table.c.zone, business_table.c.paused_until, business_table.c.plan_next_at
+        )
+        .order_by(business_table.c.plan_next_at, business_table.c.id)
         .limit(limit)
     )
     return [PlanCheck(row.id, row.connection_id, row.zone, row.paused_until) for row in tx.run(query)]
 
 
 def due_plan_checks(tx: Transaction, limit: int = 100) -> list[PlanCheck]:
-    """List businesses with a working connection about whose plan 7stamp is to be asked now."""
+    """List businesses with a working connection about whose plan 7stamp is to be asked now, longest due first."""
     is_working = connection_table.c.health.in_(WORKING)
     return _plan_checks(tx, business_table.c.plan_next_at <= tx.now, is_working, limit=limit)
 

@@ -101,6 +101,15 @@ def list_all(tx: Transaction, business_id: str | None = None) -> list[Connection
     return [connection_of(row) for row in rows]
 
 
+def asking(tx: Transaction, business_id: str, preferred: str | None = None) -> Connection | None:
+    """Return the connection whose 7stamp key asks for a business: the preferred one, or else one that works.
+
+    `None` where the business has none.
+    """
+    mine = list_all(tx, business_id)
+    return min(mine, key=lambda one: (one.health not in WORKING, one.id != preferred), default=None)
+
+
 def count(tx: Transaction) -> int:
     """Count all connections, the removed ones too."""
     return int(tx.run(select(func.count()).select_from(connection_table)).scalar_one())

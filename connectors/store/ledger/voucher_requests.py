@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import literal, select
 
-from connectors.domain.vouchers import RequestKind, RequestState
+from connectors.domain.vouchers import MOST_KEPT, MOST_OPEN, RequestKind, RequestState
 from connectors.store.engine import Transaction
+from connectors.store.errors import QuotaMet
 from connectors.store.query_parts import AnyRow
 from connectors.store.schema import voucher_request_table
 
@@ -77,7 +78,19 @@ def _request(tx: Transaction, row: AnyRow) -> VoucherRequest:
 
 
 def insert(tx: Transaction, request: VoucherRequest, next_at: int) -> None:
-    """Store a request that is sent next; without an answer it is looked at again at `next_at`."""
+    """Store a request that is sent next; without an answer it is looked at again at `next_at`. Raises `QuotaMet`."""
+    of_business = voucher_request_table.c.business_id == request.business_id
+    waiting = select(voucher_request_table.c.id).where(of_business, is_open)
+    if tx.run(waiting.offset(MOST_OPEN - 1).limit(1)).first() is not None:
+        raise QuotaMet(MOST_OPEN)
+    newest = select(voucher_request_table.c.made_at).where(of_business)
+    oldest_kept = tx.run(
+        newest.order_by(voucher_request_table.c.made_at.desc()).offset(MOST_KEPT - 1).limit(1)
+    ).scalar()
+    if oldest_kept is not None:
+        tx.run(
+            voucher_request_table.delete().where(of_business, ~is_open, voucher_request_table.c.made_at <= oldest_kept)
+        )
     tx.run(
         voucher_request_table.insert(),
         [

@@ -58,7 +58,7 @@ async def issue_voucher(
     async def work() -> VoucherDoneShape:
         wanted = WantedVoucher(**body.model_dump())
         return VoucherDoneShape.of(
-            await caller.services.cards.issue_voucher(caller.business_id, wanted, _once(caller, key))
+            await caller.services.cards.issue_voucher(caller.business_id, wanted, _once_for(caller, key))
         )
 
     return await once(caller, request, key, 201, work)
@@ -84,12 +84,12 @@ async def redeem_voucher(
 
     async def work() -> VoucherDoneShape:
         return VoucherDoneShape.of(
-            await caller.services.cards.redeem_voucher(caller.business_id, redeem_code, _once(caller, key))
+            await caller.services.cards.redeem_voucher(caller.business_id, redeem_code, _once_for(caller, key))
         )
 
     return await once(caller, request, key, 200, work)
 
 
-def _once(caller: Caller, key: str | None) -> str | None:
+def _once_for(caller: Caller, key: str | None) -> str | None:
     """Return what a request is done once for: the key outlives the answer, which a host that dies never gives."""
     return f"{caller.token.id}:{key}" if key is not None else None

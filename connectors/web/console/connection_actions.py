@@ -102,6 +102,6 @@ async def check_plan(visit: Visit) -> Response:
     try:
         plan = await visit.services.plans.check(connection.business_id)
     except Refusal as error:
-        return visit.redirect(f"/connections/{connection.id}", error.message)
+        return visit.redirect(f"/connections/{connection.id}", error.message, "bad")
     text = "The plan is still used up." if plan.is_used_up else "The plan has room: what waited is on its way."
     return visit.redirect(f"/connections/{connection.id}", Message(text))

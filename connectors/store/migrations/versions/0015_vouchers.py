@@ -37,3 +37,4 @@ def upgrade() -> None:
         postgresql_where=open_states,
     )
     op.create_index("ix_voucher_request_made", "voucher_request", ["made_at"])
+    op.create_index("ix_voucher_request_business", "voucher_request", ["business_id", "made_at"])
