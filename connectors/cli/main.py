@@ -6,6 +6,7 @@ with its module.
 
 from __future__ import annotations
 
+import gc
 from importlib.metadata import version
 
 import typer
@@ -148,4 +149,5 @@ def _common(
 
 def main() -> None:
     """Run the command that the process was started with."""
+    gc.disable()  # the command table enables it when the command is imported
     app()

@@ -111,7 +111,7 @@ class SevenStamp:
     ) -> None:
         self.base_url = base_url.rstrip("/")
         self.deadline = deadline
-        self._transport = transport or production_transport()
+        self._transport = transport
 
     def with_key(self, key: str) -> SevenStampClient:
         """Return a client that uses this key."""
@@ -119,7 +119,8 @@ class SevenStamp:
 
     async def aclose(self) -> None:
         """Close the connections."""
-        await self._transport.aclose()
+        if self._transport is not None:
+            await self._transport.aclose()
 
     async def exchange(
         self,
@@ -135,6 +136,8 @@ class SevenStamp:
 
         Raises `httpx.TransportError`, `TimeoutError` or `OSError`; `never_sent` tells which of them are harmless.
         """
+        if self._transport is None:  # made at the first call: a command that makes none does not wait for it
+            self._transport = production_transport()
         return await send(
             self._transport,
             method,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import json
 import subprocess
 import sys
@@ -47,7 +48,10 @@ def modules_of(folder: Path, *arguments: str) -> set[str]:
     """The modules that a process has imported when `connectors` with these arguments is done."""
     done = subprocess.run(
         [sys.executable, "-c", _WATCHED, *arguments],
-        env={"CONNECTORS_DATABASE_URL": f"sqlite:///{folder / 'ledger.db'}"},
+        env={
+            "CONNECTORS_DATABASE_URL": f"sqlite:///{folder / 'ledger.db'}",
+            "CONNECTORS_SEVENSTAMP_URL": "http://127.0.0.1:9",
+        },
         capture_output=True,
         text=True,
         check=True,
@@ -71,6 +75,15 @@ def test_the_version_is_the_distributions() -> None:
     assert CliRunner().invoke(app, ["--version"]).output == f"connectors {version('sevenstamp-connectors')}\n"
 
 
+@pytest.fixture(scope="module")
+def upgraded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose database is up to date."""
+    folder = tmp_path_factory.mktemp("upgraded")
+    modules_of(folder, "db", "upgrade")
+    return folder
+
+
+@pytest.mark.xdist_group("startup")
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -83,10 +96,9 @@ def test_the_version_is_the_distributions() -> None:
     ids=" ".join,
 )
 def test_an_ordinary_command_imports_nothing_that_only_a_serving_host_needs(
-    tmp_path: Path, arguments: tuple[str, ...]
+    upgraded: Path, arguments: tuple[str, ...]
 ) -> None:
-    modules_of(tmp_path, "db", "upgrade")
-    assert not modules_of(tmp_path, *arguments) & (SERVERS | ONCE)
+    assert not modules_of(upgraded, *arguments) & (SERVERS | ONCE)
 
 
 def test_the_list_of_commands_says_of_each_what_its_own_help_says() -> None:
@@ -126,3 +138,14 @@ def test_the_public_names_of_the_sdk_are_those_that_type_checkers_see() -> None:
 
 def test_the_newest_schema_is_the_one_that_alembic_takes_for_it() -> None:
     assert ScriptDirectory.from_config(migrate._config()).get_current_head() == migrate.newest()
+
+
+def test_garbage_is_looked_for_from_when_a_command_is_imported() -> None:
+    group = typer.main.get_command(app)
+    gc.disable()  # as `main` does
+    try:
+        assert group.commands["plugins"].name == "plugins"  # type: ignore[attr-defined]
+        assert gc.isenabled()
+        assert gc.get_freeze_count() > 0
+    finally:
+        gc.enable()
