@@ -262,11 +262,12 @@ def refuse_unmet(point: EntryPoint) -> None:
 def _requirements_of(point: EntryPoint) -> Iterator[Requirement]:
     """Yield what the distribution of an entry point needs here: not what is for extras, or for other systems."""
     for text in (point.dist.requires or ()) if point.dist is not None else ():
-        requirement = Requirement(text)
+        requirement = _parsed_requirement(text)
         if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
             yield requirement
 
 
+_parsed_requirement = lru_cache(maxsize=None)(Requirement)  # plugins of one distribution depend on the same
 _installed_version = lru_cache(maxsize=None)(version)  # reads a file each, and plugins depend on the same packages
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from urllib.parse import quote, urlsplit
 
@@ -55,6 +56,7 @@ def load_static_files() -> StaticFiles:
     return StaticFiles(files, hashlib.sha256(content).hexdigest()[:12])
 
 
+@cache  # compiled once a process, however many consoles it has
 def load_templates() -> Environment:
     """Return the templates of the console; they escape what they show, and fail on a name that no page gave them."""
     templates = Environment(
