@@ -33,6 +33,9 @@ class Matcher:
         self.ignore = bool(self.tree.state.flags & re.IGNORECASE)
         self.most = most
         self.steps = 0
+        # by the ids of nodes, which live as long as the tree: both are asked for at nearly every step
+        self._known_fits: dict[tuple[int, str], bool] = {}
+        self._known_lists: dict[int, list[Any]] = {}
 
     def search(self, text: str) -> None:
         """Look for all matches, as `findall` does."""
@@ -54,13 +57,20 @@ class Matcher:
             return True
 
         self._step()
-        self._sequence(list(self.tree), 0, text, at, done)
+        self._sequence(self._list(self.tree), 0, text, at, done)
         return ends[0] if ends else None
 
     def _step(self) -> None:
         self.steps += 1
         if self.steps > self.most:
             raise Steps
+
+    def _list(self, nodes: Any) -> list[Any]:
+        """Return nodes as a list of Python's own, which is faster to look into."""
+        known = self._known_lists.get(id(nodes))
+        if known is None:
+            known = self._known_lists[id(nodes)] = list(nodes)
+        return known
 
     def _sequence(self, nodes: list[Any], number: int, text: str, at: int, rest: Rest) -> bool:
         while number < len(nodes) and _is_one_sign(nodes[number]):
@@ -73,15 +83,15 @@ class Matcher:
         return self._node(nodes[number], text, at, lambda then: self._sequence(nodes, number + 1, text, then, rest))
 
     def _node(self, node: Any, text: str, at: int, rest: Rest) -> bool:
-        kind, value = str(node[0]), node[1]
+        kind, value = node[0].name, node[1]
         self._step()
         match kind:
             case "SUBPATTERN":
-                return self._sequence(list(value[3]), 0, text, at, rest)
+                return self._sequence(self._list(value[3]), 0, text, at, rest)
             case "BRANCH":
-                return any(self._sequence(list(branch), 0, text, at, rest) for branch in value[1])
+                return any(self._sequence(self._list(branch), 0, text, at, rest) for branch in value[1])
             case "MAX_REPEAT" | "MIN_REPEAT":
-                least, most, inner = value[0], int(value[1]), list(value[2])
+                least, most, inner = value[0], int(value[1]), self._list(value[2])
                 if len(inner) == 1 and _is_one_sign(inner[0]):
                     return self._run_of_signs(inner[0], least, most, text, at, rest, lazy=kind == "MIN_REPEAT")
                 return self._repeat(inner, least, most, text, at, rest)
@@ -90,7 +100,7 @@ class Matcher:
             case "ASSERT" | "ASSERT_NOT":
                 direction, inner = value[0], value[1]
                 start = at if direction > 0 else at - inner.getwidth()[0]
-                matches = start >= 0 and self._sequence(list(inner), 0, text, start, lambda _end: True)
+                matches = start >= 0 and self._sequence(self._list(inner), 0, text, start, lambda _end: True)
                 return matches is (kind == "ASSERT") and rest(at)
         raise NotImplementedError(kind)
 
@@ -136,22 +146,28 @@ class Matcher:
         raise NotImplementedError(where)
 
     def _fits(self, node: Any, sign: str) -> bool:
+        known = self._known_fits.get((id(node), sign))
+        if known is None:
+            known = self._known_fits[id(node), sign] = self._find_fit(node, sign)
+        return known
+
+    def _find_fit(self, node: Any, sign: str) -> bool:
         if not self.ignore:
             return _fits(node, sign)
-        every = all if str(node[0]) == "NOT_LITERAL" or (str(node[0]) == "IN" and _is_negated(node)) else any
+        every = all if node[0].name == "NOT_LITERAL" or (node[0].name == "IN" and _is_negated(node)) else any
         return every(_fits(node, variant) for variant in (sign, sign.lower(), sign.upper()))
 
 
 def _is_one_sign(node: Any) -> bool:
-    return str(node[0]) in ("LITERAL", "NOT_LITERAL", "ANY", "IN")
+    return node[0].name in ("LITERAL", "NOT_LITERAL", "ANY", "IN")
 
 
 def _is_negated(node: Any) -> bool:
-    return str(node[1][0][0]) == "NEGATE"
+    return node[1][0][0].name == "NEGATE"
 
 
 def _fits(node: Any, sign: str) -> bool:
-    kind, value = str(node[0]), node[1]
+    kind, value = node[0].name, node[1]
     match kind:
         case "LITERAL":
             return len(sign) == 1 and ord(sign) == value
@@ -177,12 +193,12 @@ _TRIED = "aA0 _-.:;,@=+/'\"(){}[]<>%&?!#\t\n~|\\^$*\u0417\u00e9"
 
 def _signs(node: Any, ignore: bool) -> str:
     """Some signs that fit a node."""
-    own = chr(node[1]) if str(node[0]) == "LITERAL" else ""
-    if str(node[0]) == "IN":
+    own = chr(node[1]) if node[0].name == "LITERAL" else ""
+    if node[0].name == "IN":
         own = "".join(
-            chr(member[1] if str(member[0]) == "LITERAL" else member[1][0])
+            chr(member[1] if member[0].name == "LITERAL" else member[1][0])
             for member in node[1]
-            if str(member[0]) in ("LITERAL", "RANGE")
+            if member[0].name in ("LITERAL", "RANGE")
         )
     return "".join(dict.fromkeys(sign for sign in own + _TRIED if _fits(node, sign)))
 
@@ -191,7 +207,7 @@ def _example(nodes: Any, ignore: bool) -> str:
     """A short text that fits some nodes, assertions aside."""
     text = ""
     for node in nodes:
-        kind, value = str(node[0]), node[1]
+        kind, value = node[0].name, node[1]
         if _is_one_sign(node):
             text += _signs(node, ignore)[:1]
         elif kind in ("MAX_REPEAT", "MIN_REPEAT"):
@@ -208,7 +224,7 @@ def _example(nodes: Any, ignore: bool) -> str:
 def _repeats(nodes: Any, before: str, ignore: bool) -> Iterator[tuple[str, str]]:
     """What leads to each long repetition, and some text that it repeats."""
     for number, node in enumerate(nodes):
-        kind, value = str(node[0]), node[1]
+        kind, value = node[0].name, node[1]
         here = before + _example(list(nodes)[:number], ignore)
         if kind in ("MAX_REPEAT", "MIN_REPEAT"):
             if value[1] >= 8:
