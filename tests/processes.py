@@ -5,12 +5,14 @@ Owns starting, waiting and ending them; what they print is left to the tests.
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,6 +32,13 @@ def environment(more: Mapping[str, str]) -> dict[str, str]:
     """Return what a process needs of the machine's environment, and `more`."""
     inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "SYSTEMROOT") if name in os.environ}
     return {**inherited, "PYTHONUNBUFFERED": "1", "COLUMNS": "200", **more}
+
+
+def forking() -> ForkServerContext:
+    """Processes that share what is imported: one server forks all of a run, so it imports what any of them needs."""
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["tests.store.rotating", "tests.sync.renewing", "aiohttp", "httpx_aiohttp"])
+    return processes
 
 
 @contextmanager

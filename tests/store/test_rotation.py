@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import multiprocessing
 import random
 import signal
 import sqlite3
@@ -34,7 +33,7 @@ from connectors.store.vault import KeyFile, Vault
 from connectors.sync import lifecycle
 from connectors.sync.vouchers import WantedVoucher
 from tests.installation import ANNA, BORYS, KEY, Installation, build
-from tests.processes import KILLS
+from tests.processes import KILLS, forking
 from tests.served_installation import keep_passkey
 from tests.store import rotating
 from tests.store.test_redeem_codes import CODE, a_voucher, bytes_in
@@ -168,8 +167,7 @@ async def test_a_rotation_killed_again_and_again_ends_complete_and_everything_is
     installation: Installation, tmp_path: Path
 ) -> None:
     database, chance = tmp_path / "ledger.db", random.Random(5)
-    processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["tests.store.rotating"])
+    processes = forking()
     before, keys = clear_texts(database, installation.host.store.vault), set()
     for _ in range(KILLS):
         steps, sender = processes.Pipe(duplex=False)
@@ -203,8 +201,7 @@ async def test_killed_at_any_moment_of_writing_the_key_file_it_loses_no_key(
     installation: Installation, tmp_path: Path
 ) -> None:
     database = tmp_path / "ledger.db"
-    processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["tests.store.rotating"])
+    processes = forking()
     before, killed = clear_texts(database, installation.host.store.vault), 0
     for call in range(1, 30):
         process = processes.Process(target=rotating.rotate_until_file_call, args=(database, call))

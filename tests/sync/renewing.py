@@ -21,6 +21,9 @@ from connectors.sync.tills import Tills
 STEPS = ("begin", "ask", "answered", "store", "stored")
 """Where a renewal can be killed: before each of its three steps, and after the last two."""
 
+_CLASSES = Plugins().classes
+"""Found once, by the server that forks."""
+
 
 class StoppedClock(Clock):
     """A clock that shows one moment, until it is set."""
@@ -77,7 +80,7 @@ def _kill_at(step: str) -> None:
 async def _renew(settings: Settings, now: int, connection_id: str) -> None:
     store = Store(settings.database_url, settings.vault(), clock=StoppedClock(now))
     await store.open()
-    tills = Tills(Plugins().classes, store)
+    tills = Tills(_CLASSES, store)
     with suppress(ConnectorError):
         await tills.renewer.renew(connection_id)
     await tills.aclose()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -21,6 +20,7 @@ from connectors.store import connections
 from square_connector.sandbox import SquareSandbox
 from square_connector.sandbox_seller import Seller
 from tests.installation import Installation, build
+from tests.processes import forking
 from tests.sync import renewing
 from tests.sync.renewing import STEPS, StoppedClock
 
@@ -41,8 +41,7 @@ class _Year:
             return refresh(form)
 
         application._refresh = counted
-        self._processes = multiprocessing.get_context("forkserver")
-        self._processes.set_forkserver_preload(["tests.sync.renewing"])
+        self._processes = forking()
 
     async def renew(self) -> None:
         """Renew to the end, as another host would."""
