@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import ssl
 from collections.abc import AsyncIterator
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from connectors import plugins
 from tests.installation import Installation, build
 
 settings.register_profile("ordinary", deadline=None, print_blob=True)
@@ -18,6 +20,8 @@ settings.load_profile("ordinary")
 
 # reading the machine's certificates takes 50 ms, and every host and every call of httpx does it
 ssl.create_default_context = cache(ssl.create_default_context)
+# and so does looking into all installed packages for plugins
+plugins.entry_points = cache(plugins.entry_points)
 
 # the longest tests: one that begins last keeps its worker busy when the others have nothing left to do
 _FIRST = (
@@ -32,6 +36,13 @@ _FIRST = (
     "test_regexes",
     "test_console_walks",
 )
+
+
+def pytest_collection_finish() -> None:
+    """Look no further for garbage among what is imported and collected: it stays, and is most of what there is."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 10, 10)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -29,6 +29,7 @@ from tests.installation import ANNA, BORYS, CHRYSTYNA, KEY, Installation, build
 
 OTHER = "861053:5a9e1570ff9af128e93c5a771055bb21"
 PASSWORD = "an operator's password for tests"
+PASSWORD_HASH = PasswordHasher(time_cost=1, memory_cost=8192).hash(PASSWORD)
 NARROW, WIDE = {"width": 360, "height": 740}, {"width": 1200, "height": 900}
 MISSING = "no Chromium here: install it with `apt-get install chromium` (or set CHROMIUM to its path)"
 
@@ -107,8 +108,7 @@ async def serve_installation(
         installation = await stack.enter_async_context(build(folder, monkeypatch, Account(), other, **settings))
         for name in {"POSTER_API_URL", "SQUARE_API_URL"} & installation.environment.keys():
             monkeypatch.setenv(name, installation.environment[name].replace("127.0.0.1", "localhost"))
-        hashed = PasswordHasher(time_cost=1, memory_cost=8192).hash(PASSWORD)
-        await installation.host.store.write(lambda tx: access.operator_password.set_password_hash(tx, hashed))
+        await installation.host.store.write(lambda tx: access.operator_password.set_password_hash(tx, PASSWORD_HASH))
         app = application(installation.host)
         origin = await stack.enter_async_context(serving(app, protocol=limits_of(installation.host)))
         installation.host.listens_on(origin)

@@ -8,13 +8,12 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
-from argon2 import PasswordHasher
 
 from connectors.runtime.host import Host
 from connectors.store import access
 from connectors.web.app import application
 from tests.installation import KEY, Installation
-from tests.served_installation import PASSWORD
+from tests.served_installation import PASSWORD, PASSWORD_HASH
 
 
 class Browser:
@@ -75,8 +74,7 @@ class Browsers:
 @asynccontextmanager
 async def open_browsers(installation: Installation) -> AsyncIterator[Browsers]:
     """Open the console of an installation, whose operator has a password, to browsers; close them in the end."""
-    password_hash = PasswordHasher(time_cost=1, memory_cost=8192).hash(PASSWORD)
-    await installation.host.store.write(lambda tx: access.operator_password.set_password_hash(tx, password_hash))
+    await installation.host.store.write(lambda tx: access.operator_password.set_password_hash(tx, PASSWORD_HASH))
     installation.host.listens_on("http://host")
     browsers = Browsers(installation.host)
     yield browsers
