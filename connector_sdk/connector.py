@@ -215,6 +215,15 @@ class Connector(ABC, Generic[Settings_co]):
         """
         raise NotSupported("this till has an address per connection")
 
+    @classmethod
+    def caller(cls, app: OperatorSettings, request: HookRequest) -> Account | None:
+        """Verify a request that the till's own screen makes of the host, and return whose it is.
+
+        For tills that sign what an application on their screen asks; `None` where the request carries no signature of
+        this till's. Raises `Forged` or `NotConfigured`.
+        """
+        return None
+
     @abstractmethod
     async def check(self) -> TillAccount:
         """Read the account that the settings open. Raises `NotAuthorised` or `MissingRight`."""
@@ -284,6 +293,13 @@ class Connector(ABC, Generic[Settings_co]):
         The host calls it for every event of the business, once or more often, after what the event settles is written
         down. What it raises is tried again with growing pauses for some hours; it has ten seconds, and stamps never
         wait for it.
+        """
+        raise NotSupported("this till shows nothing of 7stamp")
+
+    async def leave(self) -> None:
+        """Take away what `on_loyalty_event` has shown at the till: the connection ends.
+
+        The host calls it once, with half a minute for it, while the till still lets us in.
         """
         raise NotSupported("this till shows nothing of 7stamp")
 

@@ -1,4 +1,4 @@
-"""The stamp rule that a cafe chose, as values.
+"""The stamp rule that a cafe chose, as values: what earns stamps, who gets them, and which gifts use vouchers.
 
 Owns the fields of a rule and which of them belong together; `connectors.domain` works out how many stamps a sale earns.
 """
@@ -37,6 +37,33 @@ class UnknownCustomer(StrEnum):
     skip = "skip"
 
 
+class Mode(StrEnum):
+    """How a receipt's customer becomes known."""
+
+    # the till names the customer
+    identified = "identified"
+    # nobody is named at the till: the customer scans the receipt's QR code later
+    receipt_qr = "receipt_qr"
+    # the till names the customer, and whoever was not named can scan the receipt
+    both = "both"
+
+    @property
+    def has_links(self) -> bool:
+        """Whether receipts without a customer have a link to claim their stamps by."""
+        return self is not Mode.identified
+
+
+class DeadCodes(StrEnum):
+    """What a cafe wants done where a gift was given against a code that was used already, has expired or is unknown."""
+
+    # it stands on the receipt's page, and nobody is bothered
+    nothing = "nothing"
+    # it waits among what needs a person
+    flag = "flag"
+    # it does, and is in the email about what needs a person
+    tell = "tell"
+
+
 class Multiplier(Frozen):
     """Give `times` as many stamps on these weekdays (0 = Monday) between two times of the venue's zone.
 
@@ -54,6 +81,10 @@ class StampRule(Frozen):
 
     `amount` belongs to a rule by amount, `products` and `categories` to one per item. The other fields belong to all
     kinds: `minimum` is the least that must be paid, `max_per_sale` and `max_per_card_per_day` count stamps.
+
+    `mode` says how customers become known, `claim_days` for how long a receipt's link is good. `gift_products` are the
+    products that a card's voucher pays for: one that is given free, or that makes up a receipt of nothing, uses the
+    voucher of the receipt's card though no redeem code was typed.
     """
 
     kind: Literal["per_order", "by_amount", "per_item"] = "per_order"
@@ -67,6 +98,10 @@ class StampRule(Frozen):
     refunds: Refunds = Refunds.reverse
     unknown_customer: UnknownCustomer = UnknownCustomer.hold
     hold_days: Annotated[int, Field(ge=1, le=365)] = 30
+    mode: Mode = Mode.identified
+    claim_days: Annotated[int, Field(ge=1, le=90)] = 14
+    gift_products: frozenset[Key] = frozenset()
+    dead_codes: DeadCodes = DeadCodes.tell
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

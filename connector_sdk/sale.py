@@ -73,6 +73,9 @@ class Sale(Frozen):
     till has none. `paid` is money only: after discounts, without tips, points or certificates. `refunded` is the part
     of it that was given back so far, in the same currency. `redeem_codes` are the codes of vouchers that were used.
     `location_id` is one that `check` lists. `gift` marks a receipt that earns nothing whatever the rule.
+
+    `remarks` are what people typed: a comment, the name of a discount or promotion. The host looks in them for codes of
+    the business's vouchers, however they are spelled, and stores nothing else of them.
     """
 
     receipt_id: Key
@@ -85,6 +88,7 @@ class Sale(Frozen):
     # bounds of what a till, or somebody who posts as one, can make the host store for one receipt
     lines: Annotated[tuple[Line, ...], Field(max_length=2000)] = ()
     redeem_codes: Annotated[tuple[Key, ...], Field(max_length=20)] = ()
+    remarks: Annotated[tuple[Annotated[str, Field(max_length=2000)], ...], Field(max_length=5, exclude=True)] = ()
     location_id: Key | None = None
     gift: bool = False
 

@@ -118,6 +118,15 @@ class PosterClient:
         clients = await self._objects("clients.getClient", client_id=client_id)
         return clients[0] if clients else None
 
+    async def clients_of(self, phone: str) -> list[JsonObject]:
+        """Read the customers of a phone, which Poster finds in its international form only (`+380…`)."""
+        return await self._objects("clients.getClients", phone=phone)
+
+    async def write_comment(self, client_id: str, comment: str) -> None:
+        """Write a customer's comment, without a hook about it. Raises `Ambiguous`, `MissingRight` too."""
+        form = {"client_id": client_id, "comment": comment, "block_webhook": "true"}
+        await self._client.write("clients.updateClient", form=form)
+
     async def products(self) -> list[JsonObject]:
         """Read the menu's products."""
         return await self._objects("menu.getProducts")

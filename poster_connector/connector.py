@@ -29,6 +29,7 @@ from connector_sdk import (
     HookRequest,
     Ignored,
     Location,
+    LoyaltyEvent,
     MenuItem,
     NotAuthorised,
     OAuth,
@@ -43,6 +44,7 @@ from connector_sdk.authorisation import Credentials
 from connector_sdk.errors import ConnectorError
 from poster_connector import mapping, oauth, verification, wire
 from poster_connector.client import ALL, CLOSED, PosterClient
+from poster_connector.progress import ProgressLines
 from poster_connector.settings import PosterApp, PosterSettings, is_token
 
 _SLICE_DAYS = 3  # what Poster reads at once (error 52)
@@ -94,6 +96,7 @@ class PosterConnector(Connector[PosterSettings]):
             settings, app=app or PosterApp(), account=account, credentials=credentials, transport=transport
         )
         self._opened_client: PosterClient | None = None
+        self._opened_lines: ProgressLines | None = None
         self._categories: dict[str, str] = {}
         self._menu_read_at: float | None = None
 
@@ -177,6 +180,23 @@ class PosterConnector(Connector[PosterSettings]):
         }
         products = await self._client.products()
         return [mapping.menu_item(product, names) for product in products if wire.read_text(product, "product_id")]
+
+    # --- what 7stamp says -------------------------------------------------------------------------------------
+
+    @property
+    def _lines(self) -> ProgressLines:
+        if self._opened_lines is None:
+            self._opened_lines = ProgressLines(self._client, self.index)
+        return self._opened_lines
+
+    async def on_loyalty_event(self, event: LoyaltyEvent) -> None:
+        """Show a card's progress in its customer's comment, where the cafe wishes it."""
+        if self.settings.show_progress:
+            await self._lines.show(event)
+
+    async def leave(self) -> None:
+        """Take from the customers' comments what was written into them."""
+        await self._lines.leave()
 
     # --- reading ----------------------------------------------------------------------------------------------
 
@@ -269,6 +289,11 @@ class PosterConnector(Connector[PosterSettings]):
         if verified is None:
             return _ACCEPT
         return Account(verified.account_number, hook_name=verified.account.lower())
+
+    @classmethod
+    def caller(cls, app: PosterApp, request: HookRequest) -> Account | None:
+        """Verify what an application on Poster's screen asks through Poster, and return whose it is."""
+        return verification.caller(app, request)
 
     def receive(self, hook: HookRequest) -> Received:
         """Read a hook as a hint of what to read again, or as news of the application. Raises `BadPayload`.

@@ -31,6 +31,7 @@ _PHONE = re.compile(r"[0-9]{7,15}")
 _EMAIL = re.compile(r"[!-?A-~]{1,64}@[!-?A-~]{3,180}")
 _CARD_NUMBER = re.compile(r"[0-9]{1,6}")
 _CARD_DIGITS = 6
+_LONGEST_REMARK = 2000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST_MS = 4_102_444_800_000  # the year 2100
 
@@ -71,6 +72,7 @@ def _map_receipt(raw: JsonObject, currency: str, settings: PosterSettings, categ
     closed_at = read_closed_at(raw)
     if status is SaleStatus.closed and closed_at is None:
         raise BadPayload("date_close", "is missing from a closed receipt")
+    comment = read_text(raw, "transaction_comment") if settings.redeem_codes else ""
     return Sale(
         # no version: Poster has no revision, and the host orders its readings itself
         receipt_id=read_text(raw, "transaction_id"),
@@ -81,7 +83,8 @@ def _map_receipt(raw: JsonObject, currency: str, settings: PosterSettings, categ
         refunded=Money.zero(currency),
         customer=_customer_reference(raw),
         lines=_lines(raw, categories),
-        redeem_codes=find_redeem_codes(read_text(raw, "transaction_comment")) if settings.redeem_codes else (),
+        redeem_codes=find_redeem_codes(comment),
+        remarks=(comment[:_LONGEST_REMARK],) if comment else (),
         location_id=read_text(raw, "spot_id") or None,
         gift=paid.minor <= 0 or read_whole(raw, "pay_type", 1) == _WITHOUT_PAYMENT,
     )

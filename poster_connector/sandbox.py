@@ -79,7 +79,10 @@ class PosterSandbox(TillSandbox):
                 return self._leave_consent(query)
             case "/api/v2/auth/access_token":
                 return _json_response(self._trade_code(_parse_query(body)))
-        return self._control(path, body) if path.startswith(_CONTROL) else self._call_method(path, query)
+        if path.startswith(_CONTROL):
+            return self._control(path, body)
+        # what a method changes comes as a form
+        return self._call_method(path, {**_parse_query(body), **query})
 
     def _call_method(self, path: str, query: Mapping[str, str]) -> Response:
         """Answer a method of the API, or fail as the account was told to. A wrong token is the first account's."""

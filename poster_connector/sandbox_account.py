@@ -124,6 +124,9 @@ class Account:
     spots: list[str] = field(default_factory=lambda: ["Main hall", "Terrace"])
     """The names of the venues, whose ids are their places in this list, from 1 on."""
     calls: int = 0
+    comments_written: int = 0
+    echoes: list[int] = field(default_factory=list)
+    """Clients of whose change a hook would tell, for whoever made it did not ask for none."""
     fail_next: list[Failure] = field(default_factory=list)
     """Answers to give instead of the next ones."""
 
@@ -295,6 +298,24 @@ class Account:
             raise PosterError(32, "Client not found")
         return [client]
 
+    def _find_clients(self, query: Mapping[str, str]) -> object:
+        # only in international form, as the wire says
+        phone = query.get("phone", "")
+        digits = phone.removeprefix("+") if phone.startswith("+") else "none"
+        return [client for client in self.clients.values() if client["phone_number"] == digits]
+
+    def _update_client(self, query: Mapping[str, str]) -> object:
+        client_id = _number(query, "client_id")
+        client = self.clients.get(client_id)
+        if client is None:
+            raise PosterError(32, "Client not found")
+        if "comment" in query:
+            client["comment"] = query["comment"]
+            self.comments_written += 1
+        if query.get("block_webhook") != "true":
+            self.echoes.append(client_id)
+        return client_id
+
     def _find_receipt(self, query: Mapping[str, str]) -> object:
         receipt_id = _number(query, "transaction_id")
         if receipt_id not in self.receipts or receipt_id in self.offline:
@@ -374,6 +395,8 @@ _METHODS: Mapping[str, Callable[[Account, Mapping[str, str]], object]] = {
     "menu.getProducts": Account._products,
     "menu.getCategories": Account._categories,
     "clients.getClient": Account._find_client,
+    "clients.getClients": Account._find_clients,
+    "clients.updateClient": Account._update_client,
     "dash.getTransaction": Account._find_receipt,
     "dash.getTransactions": Account._list_receipts,
 }

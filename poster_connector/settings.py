@@ -44,6 +44,14 @@ class PosterSettings(BaseModel):
         Field(title="Card numbers", description="The customers' card numbers in Poster are their 7stamp numbers."),
     ] = False
 
+    show_progress: Annotated[
+        bool,
+        Field(
+            title="Progress in the comment",
+            description="The customer's comment in Poster shows stamps and vouchers in a line of its own: ★ 4/8.",
+        ),
+    ] = False
+
     @field_validator("access_token")
     @classmethod
     def _looks_right(cls, token: SecretStr | None) -> SecretStr | None:

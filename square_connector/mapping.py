@@ -37,6 +37,7 @@ _NOT_PAID = frozenset({"AUTHORIZED", "VOIDED", "FAILED"})
 """States of a card's tender in which nothing has been paid."""
 _GIFT_CARD_LINE = "GIFT_CARD"
 _CURRENCY = re.compile(r"[A-Z]{3}")
+_LONGEST_REMARK, _MOST_REMARKS = 2000, 5
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NUMBER = re.compile(r"[0-9]{6}")
 _INSTANT_PROFILE = "INSTANT_PROFILE"
@@ -67,6 +68,7 @@ def _map_order(records: OrderRecords, settings: SquareSettings, categories: Mapp
     currency = _currency(order)
     status = _status(order)
     paid = _paid(order, currency)
+    remarks = _remarks(order) if settings.redeem_codes else []
     return Sale(
         receipt_id=text_in(order, "id"),
         version=_version(records),
@@ -76,7 +78,8 @@ def _map_order(records: OrderRecords, settings: SquareSettings, categories: Mapp
         refunded=_refunded(records, paid),
         customer=_customer_reference(records),
         lines=_lines(records, categories),
-        redeem_codes=_redeem_codes(order) if settings.redeem_codes else (),
+        redeem_codes=find_redeem_codes(*remarks),
+        remarks=tuple(remark[:_LONGEST_REMARK] for remark in remarks)[:_MOST_REMARKS],
         location_id=text_in(order, "location_id") or None,
         gift=paid.minor <= 0,
     )
@@ -228,14 +231,15 @@ def _customer_reference(records: OrderRecords) -> Customer | None:
     return Customer(till_id=ids.pop()) if len(ids) == 1 else None
 
 
-def _redeem_codes(order: JsonObject) -> tuple[str, ...]:
+def _remarks(order: JsonObject) -> list[str]:
+    """Return what people typed into an order: notes, its name, the names of discounts."""
     lines, discounts = objects_in(order, "line_items"), objects_in(order, "discounts")
     texts = [
-        *(text_in(line, "note") for line in lines),
         text_in(order, "ticket_name"),
         *(text_in(discount, "name") for discount in discounts),
+        *(text_in(line, "note") for line in lines),
     ]
-    return find_redeem_codes(*texts)
+    return [text for text in texts if text]
 
 
 def customer_of(raw: JsonObject, settings: SquareSettings) -> Customer | None:

@@ -93,6 +93,7 @@ def sale(
     customer: str | None = "+380501110001",
     status: SaleStatus = SaleStatus.closed,
     version: int | None = None,
+    redeem_codes: tuple[str, ...] = (),
 ) -> Sale:
     """Build a sale of the model till; `closed` in UTC microseconds, `customer` a phone."""
     at: datetime | None = moment(closed) if status is not SaleStatus.open else None
@@ -104,6 +105,7 @@ def sale(
         paid=Money(paid, "UAH"),
         refunded=Money(refunded, "UAH"),
         customer=Customer(phone=customer) if customer else None,
+        redeem_codes=redeem_codes,
     )
 
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from connector_sdk.connector import TillAccount
 from connector_sdk.money import Money
-from connector_sdk.rule import Refunds, UnknownCustomer
+from connector_sdk.rule import DeadCodes, Mode, Refunds, UnknownCustomer
 from connector_sdk.sale import Sale
 from connector_sdk.testing import Level, Outcome
 from connectors.domain.operation import Kind
@@ -70,6 +70,14 @@ class Rule(Output):
     """What happens for a customer without a card."""
     hold_days: int = 30
     """Days for which stamps wait for a card."""
+    mode: Mode = Mode.identified
+    """How customers become known: see [Stamps with the receipt](../howto/receipt-qr.md)."""
+    claim_days: int = 14
+    """Days for which a receipt can be claimed."""
+    gift_products: list[str] = []
+    """Ids of products that, given free, use a voucher of the customer's card."""
+    dead_codes: DeadCodes = DeadCodes.tell
+    """What happens where a gift was given against a code that is used, expired or unknown."""
 
 
 class ConnectionOutput(Output):
@@ -184,6 +192,70 @@ class BackfillCounts(Output):
     """Stamps they earn, including those they have already."""
     unreadable: int
     """Receipts that cannot be read."""
+
+
+class ImportRow(Output):
+    """A receipt of a file and what it would earn."""
+
+    line: int
+    """Its line in the file, from 1."""
+    receipt: str
+    """The receipt."""
+    closed: datetime | None
+    """When it was closed."""
+    paid: str
+    """What was paid, with its currency."""
+    customer: Literal["attached"] | None
+    """Whether the receipt names a customer."""
+    stamps: int
+    """Stamps it would earn."""
+    why: str
+    """How the stamps come about."""
+
+
+class NamedRow(Output):
+    """A row of a file that is no receipt."""
+
+    line: int
+    """Its line in the file, from 1."""
+    why: str
+    """Why it is none."""
+
+
+class ImportCounts(Output):
+    """What an import would take in."""
+
+    rows: int
+    """Rows below the header."""
+    receipts: int
+    """Receipts in them."""
+    with_customer: int
+    """Receipts that name a customer."""
+    stamps: int
+    """Stamps they earn, including those they have already."""
+    unread: int
+    """Rows that are no receipts."""
+    first: list[ImportRow]
+    """The first ten receipts."""
+    named: list[NamedRow]
+    """Rows that are no receipts, the first hundred."""
+
+
+class ImportResult(Output):
+    """What an import took in."""
+
+    rows: int
+    """Rows below the header."""
+    receipts: int
+    """Receipts in them."""
+    changed: int
+    """Receipts of which something new was stored."""
+    unread: int
+    """Rows that are no receipts."""
+    named: list[NamedRow]
+    """Rows that are no receipts, the first hundred."""
+    operations: OperationCounts
+    """Operations by state."""
 
 
 class ReplanCounts(Output):
@@ -750,6 +822,7 @@ OUTPUTS: Mapping[str, tuple[JsonOutput, ...]] = {
     "sync": (JsonOutput(SyncResult),),
     "preview": (JsonOutput(PreviewRow, is_list=True),),
     "backfill": (JsonOutput(SyncResult), JsonOutput(BackfillCounts, when="--dry-run")),
+    "import": (JsonOutput(ImportResult), JsonOutput(ImportCounts, when="--dry-run")),
     "replan": (JsonOutput(ReplanResult), JsonOutput(ReplanCounts, when="--dry-run")),
     "journal": (JsonOutput(JournalLine, is_list=True), JsonOutput(JournalLine, when="--follow", a_line_each=True)),
     "reconcile": (JsonOutput(ReconcileOutput),),

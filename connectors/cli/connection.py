@@ -50,6 +50,18 @@ Unknown = Annotated[
     str | None, typer.Option("--unknown-customer", metavar="issue|hold|skip", help="Customers without a card.")
 ]
 HoldDays = Annotated[int | None, typer.Option(min=1, max=365, help="How long stamps wait for a card.")]
+ModeOption = Annotated[
+    str | None, typer.Option("--mode", metavar="identified|receipt_qr|both", help="How customers become known.")
+]
+ClaimDays = Annotated[int | None, typer.Option(min=1, max=90, help="How long a receipt's QR code is good.")]
+GiftProducts = Annotated[
+    list[str] | None,
+    typer.Option("--gift-product", metavar="P", help="Given free, it uses a voucher of the card; `none` for none."),
+]
+DeadCodesOption = Annotated[
+    str | None,
+    typer.Option("--dead-codes", metavar="tell|flag|nothing", help="A gift against a used or unknown code."),
+]
 
 
 def names_given(options: Iterable[str]) -> set[str]:
@@ -120,13 +132,28 @@ def add(
     max_per_sale: MaxPerSale = None,
     max_per_card_per_day: MaxPerDay = None,
     hold_days: HoldDays = None,
+    mode: ModeOption = None,
+    claim_days: ClaimDays = None,
+    gift_product: GiftProducts = None,
+    dead_codes: DeadCodesOption = None,
     poll_seconds: PollSeconds = None,
     as_json: AsJson = False,
 ) -> None:
     """Connect a till account; everything is checked before anything is stored."""
     values = settings_given(setting, settings_file)
     options = RuleOptions(
-        rule, minimum, tuple(multiply or ()), max_per_sale, max_per_card_per_day, refunds, unknown_customer, hold_days
+        rule=rule,
+        minimum=minimum,
+        multiply=tuple(multiply or ()),
+        max_per_sale=max_per_sale,
+        max_per_card_per_day=max_per_card_per_day,
+        refunds=refunds,
+        unknown_customer=unknown_customer,
+        hold_days=hold_days,
+        mode=mode,
+        claim_days=claim_days,
+        gift_products=tuple(gift_product or ()),
+        dead_codes=dead_codes,
     )
     request = _AddRequest(name, sevenstamp_key, _Settings(values, names_given(setting)), options.new)
     run_with_host(
@@ -270,13 +297,28 @@ def edit(
     max_per_sale: MaxPerSale = None,
     max_per_card_per_day: MaxPerDay = None,
     hold_days: HoldDays = None,
+    mode: ModeOption = None,
+    claim_days: ClaimDays = None,
+    gift_product: GiftProducts = None,
+    dead_codes: DeadCodesOption = None,
     poll_seconds: PollSeconds = None,
     as_json: AsJson = False,
 ) -> None:
     """Change a connection; a new rule counts for receipts closed from now on."""
     values = settings_given(setting, settings_file)
     options = RuleOptions(
-        rule, minimum, tuple(multiply or ()), max_per_sale, max_per_card_per_day, refunds, unknown_customer, hold_days
+        rule=rule,
+        minimum=minimum,
+        multiply=tuple(multiply or ()),
+        max_per_sale=max_per_sale,
+        max_per_card_per_day=max_per_card_per_day,
+        refunds=refunds,
+        unknown_customer=unknown_customer,
+        hold_days=hold_days,
+        mode=mode,
+        claim_days=claim_days,
+        gift_products=tuple(gift_product or ()),
+        dead_codes=dead_codes,
     )
     # an edit of nothing would read as done: the id was typed, and the option forgotten
     if not (options or values or sevenstamp_key or title or poll_seconds or location is not None):

@@ -33,6 +33,11 @@ class ConnectorsGroup(LazyGroup):
             "Take in history: receipts from before the connection earn stamps too.",
         ),
         CommandEntry(
+            "import",
+            "connectors.cli.import_command:import_",
+            "Take in the receipts of a file: the same file again, or an overlapping one, changes nothing.",
+        ),
+        CommandEntry(
             "replan", "connectors.cli.sync_commands:replan", "Plan stored receipts again by the rule as it is now."
         ),
         CommandEntry(

@@ -35,6 +35,10 @@ class RuleOptions:
     refunds: str | None = None
     unknown_customer: str | None = None
     hold_days: int | None = None
+    mode: str | None = None
+    claim_days: int | None = None
+    gift_products: tuple[str, ...] = ()
+    dead_codes: str | None = None
 
     def __bool__(self) -> bool:
         return self != RuleOptions()
@@ -61,13 +65,17 @@ class RuleOptions:
             values |= _kind(self.rule, currency)
         if self.minimum is not None:
             values["minimum"] = _money(self.minimum, currency)
+        if self.gift_products:  # "none" takes back what an earlier edit named
+            values["gift_products"] = frozenset(self.gift_products) - {"none"}
         if self.multiply:
             values["multipliers"] = tuple(_window(text) for text in self.multiply)
         return values
 
     def _plain(self) -> dict[str, object]:
         """Return the options that the rule's model reads as they are."""
-        names = ("max_per_sale", "max_per_card_per_day", "refunds", "unknown_customer", "hold_days")
+        names = (
+            "max_per_sale max_per_card_per_day refunds unknown_customer hold_days mode claim_days dead_codes"
+        ).split()
         typed = {name: getattr(self, name) for name in names}
         return {name: value for name, value in typed.items() if value is not None}
 
@@ -142,7 +150,12 @@ def in_words(rule: StampRule) -> str:
         parts.append(f"minimum {rule.minimum}")
     parts += [f"times {window.times} in a window" for window in rule.multipliers]
     parts += _caps_in_words(rule)
-    return ", ".join([*parts, f"refunds {rule.refunds}", f"unknown customers {rule.unknown_customer}"])
+    parts += [f"refunds {rule.refunds}", f"unknown customers {rule.unknown_customer}"]
+    if rule.mode.has_links:
+        parts.append(f"{rule.mode.value.replace('_', ' ')}, {rule.claim_days} days")
+    if rule.gift_products:
+        parts.append(f"gifts {','.join(sorted(rule.gift_products))}")
+    return ", ".join(parts)
 
 
 def _caps_in_words(rule: StampRule) -> list[str]:

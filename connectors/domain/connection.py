@@ -107,6 +107,8 @@ class Connection:
     """The same for connections that read an account in the same way; `None` where it reads for itself alone."""
     subscribed: str | None = field(default=None, repr=False)
     """The hook address that the till was told by its API, and the key that it gave, encrypted; `None` for neither."""
+    claim_consent: str | None = None
+    """What customers agree to who claim receipts by themselves; `None` where nothing is asked."""
 
     @property
     def refuses(self) -> bool:

@@ -38,6 +38,8 @@ class Wakeup(StrEnum):
     """Events wait for subscribers."""
     vouchers = "vouchers"
     """Vouchers asked for apart from receipts are to be looked up, or sent again."""
+    gifts = "gifts"
+    """Vouchers are to be found for gifts that were given without a redeem code."""
     commands = "commands"
     """Commands left work to the running host."""
     journal = "journal"

@@ -23,6 +23,8 @@ class Awaited(StrEnum):
     """A card of the customer: identification searches for one with growing pauses, and binding it releases the hold."""
     plan = "plan"
     """Operations in the business's plan: 7stamp is asked now and then, and its answer releases the hold."""
+    voucher = "voucher"
+    """A voucher on the receipt's card: once there is a card, 7stamp is asked for its vouchers, which ends the hold."""
     person = "person"
     """A person's decision, and nothing else."""
 
@@ -118,6 +120,14 @@ HOLDS: Mapping[Hold, HoldFacts] = MappingProxyType(
             days=30,
             choices=(Choice(Action.retry, Message("Give them anyway")), Choice(Action.dismiss, Message("Give none"))),
         ),
+        # nobody is bothered while the customer is still being found
+        Hold.gift: HoldFacts(
+            reason="why.gift_waits",
+            awaits=Awaited.voucher,
+            needs_person=False,
+            days=7,
+            choices=(Choice(Action.retry, Message("Look again")), Choice(Action.dismiss, Message("Give up"))),
+        ),
         # stamps that a refund takes back stay on the card until somebody decides
         Hold.flagged: HoldFacts(
             reason="why.flagged",
@@ -146,6 +156,8 @@ def needs_person(hold: str | None) -> bool:
 
 def choices_for(state: State, hold: str | None) -> tuple[Choice, ...]:
     """Return a person's ways out for an operation that was stopped in this state, the one to press first first."""
+    if state is State.applied:  # a flag on what is done
+        return REJECTED_CHOICES[:1]
     if state is State.rejected:
         return REJECTED_CHOICES
     return HOLDS[Hold(hold)].choices if hold is not None else _USUAL_CHOICES

@@ -69,6 +69,24 @@ class Hold(StrEnum):
     """It would give a card more stamps than the rule's `max_per_card_per_day`. Only a person releases it."""
     flagged = "flagged"
     """It takes stamps back for a refund, and the rule says `refunds: flag`. Only a person releases it."""
+    gift = "gift"
+    """It is a gift that was given without a redeem code: the voucher that pays for it is looked for on the receipt's
+    card. One that is found releases it; where the card has none it is rejected."""
+
+
+class Flag(StrEnum):
+    """Why a person should look at a redemption though nothing can be sent about it any more."""
+
+    voided = "voided"
+    """Its receipt was removed or refunded as a whole after the voucher was used: 7stamp gives no voucher back."""
+    dead_code = "dead_code"
+    """7stamp refused it, and the rule says `dead_codes: flag`."""
+
+
+def receipt_in(code: str | None) -> str | None:
+    """Return the receipt that an operation's code names (`connector:account:receipt:n`); `None` for another code."""
+    parts = (code or "").split(":")
+    return ":".join(parts[2:-1]) if len(parts) >= 4 else None
 
 
 def outward(state: str) -> str:

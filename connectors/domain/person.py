@@ -65,8 +65,9 @@ def parse_phone(text: str, country: str | None) -> str | None:
         number = phonenumbers.parse(text, country)
     except phonenumbers.NumberParseException:
         return None
-    # by its length only: which prefixes are in use changes faster than the library
-    if not phonenumbers.is_possible_number(number):
+    # by its length only: which prefixes are in use changes faster than the library. One that can be dialled only
+    # within its town is nobody's in E.164.
+    if phonenumbers.is_possible_number_with_reason(number) != phonenumbers.ValidationResult.IS_POSSIBLE:
         return None
     return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
 

@@ -46,6 +46,26 @@ def rule_in_force(versions: Sequence[RuleVersion], closed_at: int) -> RuleVersio
     return in_force
 
 
+MOST_GIFTS = 20
+"""Vouchers that a receipt can use without their codes."""
+
+
+def gifts_in(sale: Sale, rule: StampRule) -> int:
+    """Count the gifts of a receipt that a card's vouchers pay for: free lines of the products that the rule names.
+
+    On a receipt for which nothing was paid, every line is free.
+    """
+    if not rule.gift_products or sale.status is not SaleStatus.closed:
+        return 0
+    is_free = sale.gift or not sale.paid
+    kept = (
+        line.quantity - line.refunded_quantity
+        for line in sale.lines
+        if line.product_id in rule.gift_products and (line.gift or is_free)
+    )
+    return min(MOST_GIFTS, sum(int(quantity.to_integral_value(ROUND_FLOOR)) for quantity in kept))
+
+
 def stamps_for(sale: Sale, rule: StampRule, zone: str) -> Earned:
     """Work out the stamps of one sale by a rule, whoever its customer is.
 

@@ -9,7 +9,7 @@ import importlib
 import pickle
 import traceback
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -78,6 +78,11 @@ def read_hook(till: AnyConnector, hook: HookRequest, *, proven: bool) -> Receive
         return UnreadableHook(BadPayload("body", f"the connector raised {type(error).__name__}"), raised)
 
 
+def read_rows(till: AnyConnector, bodies: Sequence[bytes]) -> list[Received | UnreadableHook]:
+    """Read bodies that nobody has to prove, in their order; one that cannot be read stops no other."""
+    return [read_hook(till, HookRequest("POST", {}, {}, body), proven=True) for body in bodies]
+
+
 @dataclass(frozen=True, slots=True)
 class RouteCall:
     """Ask whose a hook at a connector's one address is."""
@@ -104,6 +109,18 @@ class ReceiveCall:
 
 
 @dataclass(frozen=True, slots=True)
+class RowsCall:
+    """Have rows of a file read, each as the body of a hook that needs no proof."""
+
+    arguments: ConnectorArguments
+    bodies: tuple[bytes, ...]
+
+    def make(self, connector_class: ConnectorClass) -> object:
+        """Call `Connector.receive` for each row."""
+        return read_rows(_instance(connector_class, self.arguments), self.bodies)
+
+
+@dataclass(frozen=True, slots=True)
 class TeachCall:
     """Ask a connector that is taught by example: `method` is a name in its `Teaching`."""
 
@@ -117,7 +134,7 @@ class TeachCall:
         return method(*self.arguments)
 
 
-Call = RouteCall | ReceiveCall | TeachCall
+Call = RouteCall | ReceiveCall | RowsCall | TeachCall
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,8 +43,10 @@ from connectors.store.engine import Store
 from connectors.store.errors import StoreError
 from connectors.sync.account_checks import AccountChecker
 from connectors.sync.agreement import Reconciler
+from connectors.sync.card_lookups import CardLookups
 from connectors.sync.delivery import LANES, Deliverer
 from connectors.sync.doubt_resolution import Timing
+from connectors.sync.gift_vouchers import GiftVouchers
 from connectors.sync.hooks import HookReceiver
 from connectors.sync.identification import Identifier
 from connectors.sync.ingest import Ingestor
@@ -75,6 +77,8 @@ class _Senders(NamedTuple):
     loyalty: LoyaltyEffects | None = None
     loyalty_subscriber: LoyaltySubscriber | None = None
     vouchers: Vouchers | None = None
+    gifts: GiftVouchers | None = None
+    lookups: CardLookups | None = None
 
 
 class Host:
@@ -109,7 +113,7 @@ class Host:
         senders = self._senders(sevenstamp_transport)
         self.sevenstamp, self.identifier, self.deliverer = senders.sevenstamp, senders.identifier, senders.deliverer
         self.loyalty, self.loyalty_subscriber = senders.loyalty, senders.loyalty_subscriber
-        self.vouchers = senders.vouchers
+        self.vouchers, self.gifts, self.lookups = senders.vouchers, senders.gifts, senders.lookups
         self.runner = self._plugin_runner(direct=inline or not settings.plugin_workers)
         self.ingestor = Ingestor(self.store, self.plugins.stamps_for_sale)
         self.subscriber = Subscriber(self.store, self.tills, self._public_url)
@@ -150,6 +154,8 @@ class Host:
             LoyaltyEffects(self.store, self.tills, sevenstamp, self.plugin_calls.tell_of_loyalty_event),
             LoyaltySubscriber(self.store, sevenstamp, self._public_url),
             Vouchers(self.store, sevenstamp, timing),
+            GiftVouchers(self.store, sevenstamp),
+            CardLookups(self.store, sevenstamp),
         )
 
     def _timing(self) -> Timing:
@@ -188,10 +194,13 @@ class Host:
             subscriber=self.subscriber,
             loyalty_subscriber=self.loyalty_subscriber,
             vouchers=self.vouchers,
+            gifts=self.gifts,
+            lookups=self.lookups,
             reconciler=self.reconciler,
             addresses=self._addresses,
             relay=self.relay,
             runner=self.runner,
+            ingestor=self.ingestor,
             public_url=self._public_url,
             without_sevenstamp=self.settings.without_sevenstamp,
         )
@@ -235,6 +244,8 @@ class Host:
         await self.runner.aclose()
         await self.security_events.flush()
         await self.tills.aclose()
+        if self.lookups is not None:
+            await self.lookups.aclose()
         if self.sevenstamp is not None:
             await self.sevenstamp.aclose()
         await self.store.close()
@@ -269,6 +280,7 @@ class Host:
             or self.loyalty is None
             or self.loyalty_subscriber is None
             or self.vouchers is None
+            or self.gifts is None
             or self.reconciler is None
         ):
             raise RuntimeError("without 7stamp nothing runs in the background: take_over refuses before")
@@ -283,6 +295,7 @@ class Host:
             self.loyalty,
             self.loyalty_subscriber,
             self.vouchers,
+            self.gifts,
             self.relay,
             self.reconciler,
             self._dispatcher,

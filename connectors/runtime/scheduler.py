@@ -27,6 +27,7 @@ from connectors.store.host_commands import HostCommand
 from connectors.store.inbox.hints import DueHint
 from connectors.sync.agreement import Reconciler
 from connectors.sync.delivery import Deliverer
+from connectors.sync.gift_vouchers import GiftVouchers
 from connectors.sync.identification import Identifier
 from connectors.sync.loyalty_effects import LoyaltyEffects
 from connectors.sync.loyalty_subscriptions import LoyaltySubscriber
@@ -67,6 +68,7 @@ class Scheduler:
         loyalty: LoyaltyEffects,
         loyalty_subscriber: LoyaltySubscriber,
         vouchers: Vouchers,
+        gifts: GiftVouchers,
         relay: RelayDeliverer,
         reconciler: Reconciler,
         dispatcher: Dispatcher,
@@ -80,6 +82,7 @@ class Scheduler:
         self._loyalty = loyalty
         self._loyalty_subscriber = loyalty_subscriber
         self._vouchers = vouchers
+        self._gifts = gifts
         self._relay = relay
         self._reconciler = reconciler
         self._dispatcher = dispatcher
@@ -137,6 +140,8 @@ class Scheduler:
         if Wakeup.hints in wakeups:
             self._hints_due = True
             self._submit("claim hints", self._claim_hints)
+        if Wakeup.gifts in wakeups:
+            self._submit("gifts", self._find_gift_vouchers)
         if Wakeup.identify in wakeups:
             self._identify_due = True
             self._submit("identify", self._identify)
@@ -257,6 +262,10 @@ class Scheduler:
     async def _look_after_vouchers(self) -> None:
         """Settle vouchers that are in doubt, and send again what did not reach 7stamp."""
         await self._vouchers.round()
+
+    async def _find_gift_vouchers(self) -> None:
+        """Find the vouchers of gifts that were given without a redeem code."""
+        await self._gifts.round()
 
     async def _keep_subscribed(self) -> None:
         self._subscribe()

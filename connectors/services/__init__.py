@@ -9,10 +9,12 @@ from connectors.plugins import ConnectorClass
 from connectors.services.agreement import AgreementService
 from connectors.services.cards import CardService
 from connectors.services.checks import ConnectionChecks, require_known_fields
+from connectors.services.claims import ClaimService
 from connectors.services.commands import (
     Command,
     CommandService,
     backfill_command,
+    import_command,
     reconcile_command,
     replan_command,
     retry_command,
@@ -22,13 +24,16 @@ from connectors.services.commands import (
 from connectors.services.connections import ConnectionService
 from connectors.services.consents import ConsentService
 from connectors.services.context import ServiceContext, SettingValues, nearest
+from connectors.services.counter import CounterService
 from connectors.services.drafts import DraftService
+from connectors.services.imports import ImportService, ImportWish
 from connectors.services.onboarding import ConnectOptions, OnboardingService
 from connectors.services.people import PeopleService, PersonCount
 from connectors.services.plans import PlanService
 from connectors.services.refusal import KeyRefused, Refusal, UnusableSettings, WrongFields
 from connectors.services.results import (
     ConnectionDetails,
+    ImportResult,
     Progress,
     ProgressReport,
     ReconcileResult,
@@ -49,6 +54,8 @@ __all__ = [
     "ConnectOptions",
     "ConnectionDetails",
     "ConnectorClass",
+    "ImportResult",
+    "ImportWish",
     "KeyRefused",
     "PersonCount",
     "PreviewedReceipt",
@@ -68,6 +75,7 @@ __all__ = [
     "UnusableSettings",
     "WrongFields",
     "backfill_command",
+    "import_command",
     "nearest",
     "reconcile_command",
     "replan_command",
@@ -93,10 +101,13 @@ class Services:
         self.people = PeopleService(context)
         self.plans = PlanService(context)
         self.cards = CardService(context)
+        self.claims = ClaimService(context)
+        self.counter = CounterService(context, self.cards)
         self.subscriptions = SubscriptionService(context)
         self.tokens = TokenService(context)
         self.agreement = AgreementService(context, self.sync)
-        self.commands = CommandService(context, self.sync, self.review, self.agreement)
+        self.imports = ImportService(context, self.sync)
+        self.commands = CommandService(context, self.sync, self.review, self.agreement, self.imports)
 
     def by(self, person: str) -> Services:
         """Return services whose changes are journalled with the name of this person."""

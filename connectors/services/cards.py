@@ -10,6 +10,7 @@ from collections.abc import Awaitable
 from dataclasses import dataclass, replace
 
 from connectors.domain.connection import Connection
+from connectors.domain.operation import receipt_in
 from connectors.domain.person import parse_phone
 from connectors.domain.vouchers import RequestKind, RequestState, tidy_redeem_code
 from connectors.services.context import EMAIL, ServiceContext
@@ -105,7 +106,7 @@ class CardService:
             raise _refusal(error) from None
         except SevenStampError as error:
             raise _refusal(error) from None
-        return ShownVoucher(voucher, _receipt_in(voucher.redeemed_by_code))
+        return ShownVoucher(voucher, receipt_in(voucher.redeemed_by_code))
 
     async def _finish(self, begun: Awaitable[VoucherRequest]) -> VoucherRequest:
         """Return a request that is not refused. Raises `Refusal` or `NotFound` for one that is."""
@@ -164,12 +165,6 @@ def _checked(redeem_code: str) -> str:
     if not _REDEEM_CODE.fullmatch(code):
         raise NotFound(_REASONS["voucher_not_found"])
     return code
-
-
-def _receipt_in(code: str | None) -> str | None:
-    """Return the receipt that a reference of a till names: `connector:account:receipt:n`."""
-    parts = (code or "").split(":")
-    return ":".join(parts[2:-1]) if len(parts) >= 4 else None
 
 
 def _refusal(error: SevenStampError) -> Refusal:

@@ -143,11 +143,12 @@ class ConnectionChecks:
         rule: StampRule,
         credentials: Credentials | None = None,
     ) -> StampRule:
-        """Return a rule per item with names made ids, where the till has a menu.
+        """Return a rule with the names of items made ids, where the till has a menu.
 
         Raises `Refusal` for what is not on the menu.
         """
-        if rule.kind != "per_item" or not self._context.connector_class(name).can("menu"):
+        names_items = rule.kind == "per_item" or rule.gift_products
+        if not names_items or not self._context.connector_class(name).can("menu"):
             return rule
         # People write names; receipts carry ids. Resolved once, the rule goes on when a product is renamed.
         menu = await self.read_menu(name, values, account, credentials)
@@ -157,6 +158,7 @@ class ConnectionChecks:
             update={
                 "products": _ids_on_menu("product", rule.products, products),
                 "categories": _ids_on_menu("category", rule.categories, categories),
+                "gift_products": _ids_on_menu("product", rule.gift_products, products, field="gift_products"),
             }
         )
 
@@ -270,7 +272,9 @@ def scope_from(account: TillAccount, chosen: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(scope))
 
 
-def _ids_on_menu(what: str, chosen: Iterable[str], names_by_id: Mapping[str, str]) -> frozenset[str]:
+def _ids_on_menu(
+    what: str, chosen: Iterable[str], names_by_id: Mapping[str, str], *, field: str = "products"
+) -> frozenset[str]:
     """Return ids for ids or names of what a menu has. Raises `Refusal` that names the nearest."""
     items = _Choices(names_by_id.items())
     ids: set[str] = set()
@@ -279,7 +283,7 @@ def _ids_on_menu(what: str, chosen: Iterable[str], names_by_id: Mapping[str, str
         if item_id is None:
             text = "there is no {what} '{name}' on the menu; nearest: {near}"
             near = items.nearest(choice, _NEAREST_PRODUCTS)
-            raise Refusal(text, field="products", what=what, name=choice, near=near)
+            raise Refusal(text, field=field, what=what, name=choice, near=near)
         ids.add(item_id)
     return frozenset(ids)
 

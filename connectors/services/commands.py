@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Generic, TypeVar
 
 from pydantic import JsonValue
@@ -16,8 +17,10 @@ from pydantic import JsonValue
 from connector_sdk.redaction import redact
 from connectors.services.agreement import AgreementService
 from connectors.services.context import ServiceContext
+from connectors.services.imports import ImportService, ImportWish
 from connectors.services.refusal import Refusal
 from connectors.services.results import (
+    ImportResult,
     JsonModel,
     JsonObject,
     Progress,
@@ -48,6 +51,8 @@ class CommandKind(StrEnum):
     """Read once more what could not be read."""
     replan = "replan"
     """Plan receipts since a day by the rule as it is now."""
+    import_file = "import"
+    """Take the receipts of a file in."""
     reconcile = "reconcile"
     """Compare till, ledger and cards."""
     rotate = "rotate"
@@ -61,12 +66,29 @@ class CommandParams(JsonModel):
     """The first day (`2026-11-23`) in the till's time zone: of `backfill`, `replan` and, if it is said, `reconcile`."""
     ids: tuple[str, ...] | None = None
     """Which requests `try_again` reads: all that wait, where there are none."""
+    file: str | None = None
+    """The file that `import` reads, by its whole path."""
+    encoding: str | None = None
+    delimiter: str | None = None
+    format: str | None = None
+    columns: dict[str, str] | None = None
+    """The column of each value that `import` reads from another place than the connection's mapping says."""
+    settings: dict[str, str] | None = None
+    """Settings of the connection that are others for the file."""
 
     def first_day(self) -> str:
         """Return the first day. Raises `Refusal` where there is none."""
         if self.since is None:
             raise Refusal("this command needs a first day")
         return self.since
+
+    def import_wish(self) -> ImportWish:
+        """Return the file to import. Raises `Refusal` where there is none."""
+        if self.file is None:
+            raise Refusal("this command needs a file")
+        return ImportWish(
+            Path(self.file), self.encoding, self.delimiter, self.format, self.columns or {}, self.settings or {}
+        )
 
 
 _NO_PARAMS = CommandParams()
@@ -107,6 +129,19 @@ def retry_command(connection_id: str) -> Command[RetryResult]:
     return Command(CommandKind.try_again, RetryResult, connection_id)
 
 
+def import_command(connection_id: str, wish: ImportWish) -> Command[ImportResult]:
+    """Return the command to take the receipts of a file in."""
+    params = CommandParams(
+        file=str(wish.file.resolve()),
+        encoding=wish.encoding,
+        delimiter=wish.delimiter,
+        format=wish.format,
+        columns=dict(wish.columns) or None,
+        settings=dict(wish.settings) or None,
+    )
+    return Command(CommandKind.import_file, ImportResult, connection_id, params)
+
+
 def reconcile_command(connection_id: str, since: str | None) -> Command[ReconcileResult]:
     """Return the command to compare till, ledger and cards, of the last ended business days or since a day."""
     return Command(CommandKind.reconcile, ReconcileResult, connection_id, CommandParams(since=since))
@@ -121,12 +156,18 @@ class CommandService:
     """Does commands, those of this process and those that other processes leave to it."""
 
     def __init__(
-        self, context: ServiceContext, sync: SyncService, review: ReviewService, agreement: AgreementService
+        self,
+        context: ServiceContext,
+        sync: SyncService,
+        review: ReviewService,
+        agreement: AgreementService,
+        imports: ImportService,
     ) -> None:
         self._context = context
         self._sync = sync
         self._review = review
         self._agreement = agreement
+        self._imports = imports
 
     async def perform(self, command: Command[ResultT], progress: Progress) -> ResultT:
         """Do a command and return its result. Raises `Refusal`, `StoreError`."""
@@ -147,6 +188,8 @@ class CommandService:
                 return await self._review.retry_unread(connection_id, params.ids)
             case CommandKind.replan:
                 return await self._sync.replan(connection_id, params.first_day(), progress)
+            case CommandKind.import_file:
+                return await self._imports.run(connection_id, params.import_wish(), progress)
             case CommandKind.reconcile:
                 return await self._agreement.reconcile(connection_id, params.since, progress)
             case CommandKind.rotate:

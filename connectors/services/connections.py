@@ -5,6 +5,7 @@ Owns the order of an edit's checks; the checks are `checks`', reading and sendin
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -35,6 +36,8 @@ from connectors.sync.renewals import oauth_of
 from connectors.sync.tills import token_fields, without_tokens
 
 log = logging.getLogger(__name__)
+
+_LEAVING_SECONDS = 30.0
 
 RuleChange = Callable[[TillAccount, StampRule], StampRule]
 """Makes a connection's new rule of its account and the rule in force."""
@@ -305,10 +308,22 @@ class ConnectionService:
         """
         connection = await self._context.connection(connection_id)
         await self._context.subscriber.unsubscribe(connection)
+        await self._leave_till(connection)
         await self._revoke_unused(connection)
         if self._context.loyalty_subscriber is not None:
             await self._context.loyalty_subscriber.unsubscribe(connection_id)
         await self._context.write(lambda tx: lifecycle.remove(tx, connection_id))
+
+    async def _leave_till(self, connection: Connection) -> None:
+        """Have a connector take away what it has shown at the till; the connection ends all the same."""
+        connector_class = self._context.tills.classes.get(connection.connector)
+        if connector_class is None or not connector_class.can("leave"):
+            return
+        try:
+            async with asyncio.timeout(_LEAVING_SECONDS):
+                await self._context.tills.of(connection).leave()
+        except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+            log.warning("connection %s: what was shown at its till may stay: %s", connection.id, type(error).__name__)
 
     async def set_alert_email(self, connection_id: str, email: str, language: str) -> None:
         """Set whom to tell when a connection needs a person; nobody with an empty address. Raises `Refusal`."""
@@ -419,8 +434,9 @@ def _cancel_plan(batch: SaleBatch, row: SaleRow, connection: Connection, version
     row.admitted = 0
     batch.mark_changed(row)
     batch.end_search(row)
-    plan_sale(batch, row, connection, rule_for(row, versions).rule, Message("why.left_out"))
-    plan_redemptions(batch, row, connection, ())
+    rule = rule_for(row, versions).rule
+    plan_sale(batch, row, connection, rule, Message("why.left_out"))
+    plan_redemptions(batch, row, connection, rule, None)
 
 
 def _rule_as_json(rule: StampRule) -> JsonObject:

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from connector_sdk.rule import StampRule
 from connectors.domain.connection import Connection
+from connectors.domain.receipt_links import receipt_token
 from connectors.isolation import PluginRunner
 from connectors.plugins import ConnectorClass
 from connectors.relay.addresses import AddressPolicy
@@ -26,9 +27,12 @@ from connectors.sevenstamp.client import SevenStamp
 from connectors.store import connections
 from connectors.store.engine import Store, Transaction
 from connectors.sync.agreement import Reconciler
+from connectors.sync.card_lookups import CardLookups
 from connectors.sync.delivery import Deliverer
+from connectors.sync.gift_vouchers import GiftVouchers
 from connectors.sync.hooks import HookReceiver
 from connectors.sync.identification import Identifier
+from connectors.sync.ingest import Ingestor
 from connectors.sync.loyalty_subscriptions import LoyaltySubscriber
 from connectors.sync.operator_settings import app_settings
 from connectors.sync.subscriptions import Subscriber
@@ -65,10 +69,13 @@ class ServiceContext:
     subscriber: Subscriber
     loyalty_subscriber: LoyaltySubscriber | None
     vouchers: Vouchers | None
+    gifts: GiftVouchers | None
+    lookups: CardLookups | None
     reconciler: Reconciler | None
     addresses: AddressPolicy
     relay: RelayDeliverer
     runner: PluginRunner
+    ingestor: Ingestor
     public_url: Callable[[], str]
     """Asked each time: where the host is reached is known for good only once it listens."""
     without_sevenstamp: str | None = None
@@ -121,6 +128,10 @@ class ServiceContext:
     async def connection(self, connection_id: str) -> Connection:
         """Read a connection. Raises `NotFound`, which names the known ones."""
         return await self.store.read(lambda tx: connections.registry.get(tx, connection_id))
+
+    def link_token(self, sale_id: str) -> str:
+        """Return the token of the link by which a receipt is claimed."""
+        return receipt_token(sale_id, self.store.vault.hash)
 
     async def current_rule(self, connection: Connection) -> StampRule:
         """Read the rule that is in force now."""

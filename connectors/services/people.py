@@ -53,6 +53,8 @@ class PeopleService:
 
     async def forget_person(self, reference: Reference, business: Business, progress: ReportProgress) -> PersonCount:
         """Erase everything of whoever has this name in a business and count what was erased."""
+        if self._context.lookups is not None:
+            self._context.lookups.forget(business.id)
         trace = await self._find(reference, business, progress)
         if trace.counts:
             await self._erase(trace, progress)

@@ -77,6 +77,27 @@ class RetryResult(Result):
     """Receipts that the till is asked for instead."""
 
 
+class NamedRow(JsonModel):
+    """A row of a file that is no receipt, by its line, and why."""
+
+    line: int
+    why: str
+
+
+class ImportResult(Result):
+    """What an import came to."""
+
+    rows: int
+    receipts: int
+    changed: int
+    """Receipts that were new or said something new."""
+    unread: int
+    """Rows that are no receipts."""
+    named: tuple[NamedRow, ...]
+    """Those rows one by one, the first hundred."""
+    operations: dict[str, int]
+
+
 class DifferenceShown(JsonModel):
     """One difference between till, ledger and card."""
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from connector_sdk.messages import Message
 from connectors.domain.connection import Connection
 from connectors.domain.holds import HOLDS, WAITS_FOR_CARD
-from connectors.domain.operation import Hold, State
+from connectors.domain.operation import Hold, Kind, State
 from connectors.domain.person import Reference
 from connectors.services.context import ServiceContext
 from connectors.services.people import parse_reference
@@ -55,6 +55,8 @@ class ReviewService:
             if operation.state not in (State.held, State.rejected):
                 return False
             _refuse_excess(tx, operation)
+            if operation.kind is Kind.voucher_redeemed and operation.redeem_code is None:
+                return ledger.operations.look_for_voucher_again(tx, operation, HOLDS[Hold.gift].expires_at(tx.now))
             # without a card there is nobody to send it for: the search for the card begins anew instead
             if operation.hold in WAITS_FOR_CARD:
                 return _search_card_again(tx, operation)
@@ -105,9 +107,10 @@ class ReviewService:
         known = KnownCard(card.id, card.hint)
         names = [reference, Reference("number", card.number)]
         try:
-            return await self._context.write(lambda tx: assign_card(tx, connection, sale_id, known, names))
+            row = await self._context.write(lambda tx: assign_card(tx, connection, sale_id, known, names))
         except CannotAssign as error:
             raise Refusal(error.why, field="who") from None
+        return row.stamps
 
     async def card_progress(self, connection: Connection, card_id: str) -> Card | None:
         """Return a card as it is now; `None` where 7stamp does not say so within two seconds."""

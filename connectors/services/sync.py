@@ -6,7 +6,7 @@ Owns what a person asks for now; what is due by itself is the scheduler's.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -30,6 +30,7 @@ from connectors.store.ledger.batch import SaleBatch
 from connectors.store.ledger.sales import SaleRow
 from connectors.store.query_parts import in_parts
 from connectors.sync.delivery import Deliverer
+from connectors.sync.gift_vouchers import GiftVouchers
 from connectors.sync.identification import Identifier
 from connectors.sync.planner import entitlement, plan_sale
 from connectors.sync.previews import RecentReceipts, card_operations, read_recent, recent_of
@@ -62,6 +63,7 @@ class _Senders(NamedTuple):
 
     identifier: Identifier
     deliverer: Deliverer
+    gifts: GiftVouchers
 
 
 class SyncService:
@@ -106,9 +108,10 @@ class SyncService:
 
     def _senders(self) -> _Senders:
         """Return the parts that talk to 7stamp. Raises `Refusal` where its address is not set."""
-        if self._context.identifier is None or self._context.deliverer is None:
-            raise self._context.refusal_without_sevenstamp()
-        return _Senders(self._context.identifier, self._context.deliverer)
+        context = self._context
+        if context.identifier is None or context.deliverer is None or context.gifts is None:
+            raise context.refusal_without_sevenstamp()
+        return _Senders(context.identifier, context.deliverer, context.gifts)
 
     async def require_working(self, connection_id: str) -> Connection:
         """Return a connection that reads and sends. Raises `Refusal` for one that does not."""
@@ -121,10 +124,12 @@ class SyncService:
 
     async def _deliver(self, connection_id: str, began: int, seen: ReadResult) -> SyncResult:
         """Find cards, settle what is in doubt and send what is pending; count what became of it since `began`."""
-        # The order matters: customers' cards first, so that what they release goes out in the same round; what is in
-        # doubt next, because it blocks the rest of its receipt until it is settled.
-        identifier, deliverer = self._senders()
+        # The order matters: customers' cards first, so that what they release goes out in the same round, and the
+        # vouchers on those cards that pay for gifts; what is in doubt next, because it blocks the rest of its receipt
+        # until it is settled.
+        identifier, deliverer, gifts = self._senders()
         await identifier.round(connection_id)
+        await gifts.round(connection_id)
         await deliverer.resolve(connection_id)
         await deliverer.drain(connection_id)
         if await identifier.round(connection_id):  # a card that was gone is looked for once more
@@ -209,6 +214,15 @@ class SyncService:
                     yield previewed
         except ConnectorError as error:
             raise _till_unreadable(error) from None
+
+    async def previewer(self, connection: Connection) -> Callable[[Sale], PreviewedReceipt]:
+        """Return what works out what a receipt of a connection would earn, by the rules as they are now."""
+        versions = await self._rule_versions(connection)
+        return lambda sale: PreviewedReceipt(sale, _earned(sale, versions, connection))
+
+    async def deliver(self, connection_id: str, began: int) -> SyncResult:
+        """Find cards and send what is pending, and count what became of it since a moment. Raises `Refusal`."""
+        return await self._deliver(connection_id, began, ReadResult())
 
     async def _rule_versions(self, connection: Connection) -> list[RuleVersion]:
         return await self._context.store.read(lambda tx: connections.rules.of_connection(tx, connection.id))
@@ -297,7 +311,8 @@ def _replan_sale(tx: Transaction, batch: SaleBatch, row: SaleRow, connection: Co
     counts = row.admitted and row.customer_hash is not None
     difference = earned.stamps - row.stamps if counts else 0
     row.stamps = earned.stamps
-    if sale.customer and not row.identified and row.admitted and row.stamps:
+    is_named = sale.customer is not None and row.customer_hash is not None
+    if sale.customer and is_named and not row.identified and row.admitted and row.stamps:
         batch.search_card(row, sale.customer, tx.now)
     plan_sale(batch, row, connection, version.rule, earned.why)
     return difference

@@ -161,11 +161,20 @@ class SevenStampClient:
         return await self._read("/v1/me", _ME)
 
     async def cards(
-        self, *, number: str | None = None, phone: str | None = None, email: str | None = None
+        self,
+        *,
+        number: str | None = None,
+        phone: str | None = None,
+        email: str | None = None,
+        token: str | None = None,
+        name: str | None = None,
     ) -> list[Card]:
-        """Find the cards of a customer, by exactly one name, oldest first."""
-        names = {"number": number, "phone": phone, "email": email}
-        cards = await self._read("/v1/cards", _CARDS, {kind: name for kind, name in names.items() if name is not None})
+        """Find the cards of a customer, by exactly one of these, oldest first; of one name perhaps of several people.
+
+        `token` is what the QR code on a card holds.
+        """
+        names = {"number": number, "phone": phone, "email": email, "token": token, "name": name}
+        cards = await self._read("/v1/cards", _CARDS, {kind: text for kind, text in names.items() if text is not None})
         # the wire promises no order; the oldest card is the one that a customer has used
         return sorted(cards, key=lambda card: card.issued_at)
 
@@ -173,10 +182,16 @@ class SevenStampClient:
         """Read a card as it is now. Raises `Refused` (`card_not_found`) too."""
         return await self._read(f"/v1/cards/{_segment(card_id)}", _CARD, deadline=deadline)
 
-    async def issue_card(self, *, phone: str | None = None, email: str | None = None) -> Card:
-        """Issue a card; the same customer again gets the same card, so this may be repeated freely."""
+    async def issue_card(
+        self, *, phone: str | None = None, email: str | None = None, language: str | None = None
+    ) -> Card:
+        """Issue a card; the same customer again gets the same card, so this may be repeated freely.
+
+        `language` is the customer's, as in `en`, where it is known.
+        """
         name = {"phone": phone} if phone else {"email": email}
-        return await self._change("POST", "/v1/cards", _CARD, name)
+        body = name if language is None else {**name, "language": language}
+        return await self._change("POST", "/v1/cards", _CARD, body)
 
     async def history(self, card_id: str, code: str | None = None) -> list[HistoryEvent]:
         """Read what a card's history has for an operation's code; all of it without one."""

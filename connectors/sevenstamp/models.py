@@ -40,45 +40,6 @@ class Me(_Answer):
     operations: Usage
 
 
-class CardCustomer(_Answer):
-    """Who has a card: a phone in E.164, an email, or nobody that is known."""
-
-    phone: str | None = None
-    email: str | None = None
-
-
-class Card(_Answer):
-    """A customer's card; `number` has six digits, `issued_at` orders several of one customer.
-
-    `save_url` leads the customer to their wallet.
-    """
-
-    id: str
-    number: str
-    active: bool = True
-    issued_at: AwareDatetime
-    customer: CardCustomer = CardCustomer()
-    stamps: int = 0
-    goal: int = 0
-    save_url: str | None = None
-
-    @property
-    def hint(self) -> str:
-        """The last four digits, by which people tell cards apart."""
-        return self.number[-4:]
-
-
-class HistoryEvent(_Answer):
-    """One line of a card's history; `code` is the operation's reference we sent."""
-
-    id: str
-    type: str
-    at: AwareDatetime
-    code: str | None = None
-    receipt: str | None = None
-    stamps: int = 0
-
-
 class Voucher(_Answer):
     """A voucher; `code` is the reference with which it was issued, `redeemed_by_code` the one that redeemed it."""
 
@@ -90,6 +51,57 @@ class Voucher(_Answer):
     code: str | None = None
     redeemed_by_code: str | None = None
     redeemed_at: AwareDatetime | None = None
+
+    @property
+    def is_good(self) -> bool:
+        """Whether it can be redeemed now."""
+        return self.status in ("issued", "active")
+
+
+class CardCustomer(_Answer):
+    """Who has a card: a name where it is known, a phone in E.164, an email, or nobody that is known."""
+
+    name: str | None = None
+    phone: str | None = None
+    email: str | None = None
+
+
+class Card(_Answer):
+    """A customer's card; `number` has six digits, `issued_at` orders several of one customer.
+
+    `save_url` leads the customer to their wallet, `vouchers` are those of the card, the oldest first.
+    """
+
+    id: str
+    number: str
+    active: bool = True
+    issued_at: AwareDatetime
+    customer: CardCustomer = CardCustomer()
+    stamps: int = 0
+    goal: int = 0
+    vouchers: tuple[Voucher, ...] = ()
+    save_url: str | None = None
+
+    @property
+    def hint(self) -> str:
+        """The last four digits, by which people tell cards apart."""
+        return self.number[-4:]
+
+    @property
+    def good_vouchers(self) -> tuple[Voucher, ...]:
+        """The vouchers that can be redeemed now, the oldest first."""
+        return tuple(voucher for voucher in self.vouchers if voucher.is_good)
+
+
+class HistoryEvent(_Answer):
+    """One line of a card's history; `code` is the operation's reference we sent."""
+
+    id: str
+    type: str
+    at: AwareDatetime
+    code: str | None = None
+    receipt: str | None = None
+    stamps: int = 0
 
 
 class Webhook(_Answer):

@@ -119,6 +119,7 @@ connection_table = Table(
     Column("left_out", Text),
     Column("read_key", Text),
     Column("subscribed", Text, info=_ENCRYPTED),
+    Column("claim_consent", Text),
 )
 Index("ix_connection_renewal", connection_table.c.renew_at)
 Index("ix_connection_account", connection_table.c.connector, connection_table.c.account_id)
@@ -220,6 +221,14 @@ Index("ix_sale_connection_closed", sale_table.c.connection_id, sale_table.c.clos
 Index("ix_sale_paid", sale_table.c.connection_id, sale_table.c.paid, sale_table.c.closed_at)
 Index("ix_sale_card", sale_table.c.connection_id, sale_table.c.card_hint, sale_table.c.closed_at)
 Index("ix_sale_customer", sale_table.c.connection_id, sale_table.c.customer_hash, sale_table.c.closed_at)
+# what is not paid yet, the newest first: the till's screen asks for it
+Index(
+    "ix_sale_open",
+    sale_table.c.connection_id,
+    sale_table.c.changed_at,
+    sqlite_where=text("status = 'open'"),
+    postgresql_where=text("status = 'open'"),
+)
 # the sales whose customers may still be known, oldest first: what retention goes through
 Index(
     "ix_sale_personal",
@@ -243,6 +252,19 @@ sale_version_table = Table(
     Column("content", Text, nullable=False, info=_ENCRYPTED),
 )
 
+# Receipts that customers claimed, with the text that they agreed to. Written by `ledger.claims`.
+claim_table = Table(
+    "claim",
+    metadata,
+    Column("sale_id", Text, ForeignKey("sale.id"), primary_key=True),
+    Column("at", BigInteger, primary_key=True),
+    Column("business_id", Text, nullable=False),
+    Column("card_id", Text, nullable=False),
+    Column("consent", Text),
+    Column("language", Text, nullable=False),
+)
+Index("ix_claim_at", claim_table.c.at)
+
 # The cards of a sale's earlier customers: a binding is permanent. Written by `ledger.bindings`.
 binding_table = Table(
     "binding",
@@ -254,7 +276,8 @@ binding_table = Table(
 )
 
 # One thing to make 7stamp do: `n` counts a sale's operations, `seq` gives the order of delivery, `request` is the exact
-# body, `lane` what it must wait its turn for. Written by `ledger.operations`.
+# body, `lane` what it must wait its turn for, `flag` why a person should look at what is done.
+# Written by `ledger.operations`.
 operation_table = Table(
     "operation",
     metadata,
@@ -288,6 +311,7 @@ operation_table = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
     Column("acknowledged", Integer, nullable=False, server_default="0"),
+    Column("flag", Text),
     UniqueConstraint("sale_id", "n"),
 )
 # the backstop of delivery: at most one operation of a card is on the wire, whoever sends
@@ -320,12 +344,24 @@ for _name, _columns, _rows in (
         "state = 'rejected' AND acknowledged = 0",
     ),
     (
+        "ix_operation_flagged",
+        (operation_table.c.connection_id, operation_table.c.seq),
+        "flag IS NOT NULL",
+    ),
+    (
         "ix_operation_on_its_way",
         (operation_table.c.connection_id, operation_table.c.created_at),
         "state IN ('pending', 'sending', 'uncertain')",
     ),
 ):
     Index(_name, *_columns, sqlite_where=text(_rows), postgresql_where=text(_rows))
+# gifts whose voucher is still to be found on their card
+Index(
+    "ix_operation_gift",
+    operation_table.c.next_at,
+    sqlite_where=text("state = 'held' AND hold = 'gift'"),
+    postgresql_where=text("state = 'held' AND hold = 'gift'"),
+)
 Index("ix_operation_card_day", operation_table.c.business_id, operation_table.c.card_id, operation_table.c.day)
 
 # The tries of operations that did not succeed at the first. Written by `ledger.operations`.
@@ -430,7 +466,8 @@ agreement_table = Table(
 )
 Index("ix_agreement_due", agreement_table.c.due_at)
 
-# What 7stamp said of vouchers last, by a hash of their redeem codes. Written by `ledger.voucher_states`.
+# What 7stamp said of vouchers last, by a hash of their redeem codes; `reading_hash` is the same for codes that people
+# read alike. Written by `ledger.voucher_states`.
 voucher_state_table = Table(
     "voucher_state",
     metadata,
@@ -440,8 +477,11 @@ voucher_state_table = Table(
     Column("at", BigInteger, nullable=False),
     Column("redeemed_via", Text),
     Column("by_code", Text),
+    Column("reading_hash", Text),
+    Column("redeem_code", Text, info=_ENCRYPTED),
 )
 Index("ix_voucher_state_at", voucher_state_table.c.at)
+Index("ix_voucher_state_reading", voucher_state_table.c.business_id, voucher_state_table.c.reading_hash)
 
 # Vouchers issued and redeemed apart from any receipt; a request that is not settled is looked at again at `next_at`.
 # Written by `ledger.voucher_requests`.

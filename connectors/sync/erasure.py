@@ -78,6 +78,7 @@ def _erase_sales(tx: Transaction, person: Person, ids: Sequence[str]) -> None:
     opaque = {sale_id: ledger.sales.opaque_customer(tx, sale_id) for sale_id in ids}
     ledger.operations.erase_customers(tx, ids, person.hashes, person.cards, opaque)
     ledger.sales.erase_customers(tx, ids, person.hashes)
+    ledger.claims.erase(tx, ids, person.cards)
 
 
 def _journal_erasure(tx: Transaction, person: Person) -> None:

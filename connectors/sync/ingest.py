@@ -12,13 +12,13 @@ from dataclasses import replace
 
 from connector_sdk.hookspecs import ConnectionFacts
 from connector_sdk.messages import Message
-from connector_sdk.rule import StampRule
+from connector_sdk.rule import Mode, StampRule
 from connector_sdk.sale import Customer, Sale, SaleStatus, Unreadable
 from connectors.domain.clock import micros
 from connectors.domain.connection import Connection, Health
 from connectors.domain.events import SaleIngested
 from connectors.domain.holds import WAITS_FOR_CARD
-from connectors.domain.stamps import RuleVersion
+from connectors.domain.stamps import RuleVersion, gifts_in
 from connectors.store import connections, inbox, ledger
 from connectors.store.engine import Store, Transaction
 from connectors.store.errors import StoreError
@@ -27,6 +27,7 @@ from connectors.store.inbox.unreadable import Origin
 from connectors.store.ledger.batch import SaleBatch
 from connectors.store.ledger.cards import KnownCard, LearnedCard
 from connectors.store.ledger.sales import SaleRow
+from connectors.sync.code_matching import with_matched_codes
 from connectors.sync.forgotten import sale_id_of, strip_forgotten
 from connectors.sync.planner import bind_card, day_of, entitlement, plan_redemptions, plan_sale, rule_for
 from connectors.sync.snapshots import Outcome, Snapshot, Source, are_ordered, is_newer, undoes
@@ -123,9 +124,8 @@ def _keep_unreadable(
 
 
 def _are_known(tx: Transaction, snapshots: Sequence[Snapshot]) -> bool:
-    """Say whether all snapshots say what is stored; a backfill never does, for it may have to admit what it finds."""
-    if any(snapshot.source is Source.backfill for snapshot in snapshots):
-        return False
+    """Say whether all snapshots say what is stored, and admit nothing that is not admitted."""
+    snapshots = with_matched_codes(tx, snapshots)
     ids = [sale_id_of(tx, snapshot) for snapshot in snapshots]
     stored = ledger.sales.digests_of(tx, ids)
     if len(stored) < len(set(ids)):
@@ -134,6 +134,7 @@ def _are_known(tx: Transaction, snapshots: Sequence[Snapshot]) -> bool:
     stripped = strip_forgotten(tx, ids, snapshots, anonymous)
     return all(
         stored[sale_id].digest == ledger.sales.digest_of(tx, snapshot.sale)
+        and not (snapshot.source.admits and stored[sale_id].could_be_admitted)
         for sale_id, snapshot in zip(ids, stripped, strict=True)
     )
 
@@ -164,7 +165,7 @@ class _IngestTransaction:
 
     def run(self, snapshots: Sequence[Snapshot]) -> list[Outcome]:
         """Take all snapshots in; return their outcomes in their order."""
-        snapshots = self._with_connections_as_they_are(snapshots)
+        snapshots = with_matched_codes(self._tx, self._with_connections_as_they_are(snapshots))
         ids = [sale_id_of(self._tx, snapshot) for snapshot in snapshots]
         self._batch = SaleBatch.load(self._tx, ids)
         anonymous = {row.id for row in self._batch.rows.values() if row.anonymous}
@@ -277,7 +278,7 @@ class _IngestTransaction:
 
     def _admit_backfilled(self, row: SaleRow, snapshot: Snapshot) -> Outcome:
         """Admit a receipt from before the connection that a backfill shows; otherwise there is nothing to write."""
-        if snapshot.source is not Source.backfill or row.admitted or row.closed_at is None:
+        if not snapshot.source.admits or row.admitted or row.closed_at is None:
             return Outcome.unchanged
         row.admitted = 1
         self._plan(row, snapshot)
@@ -300,7 +301,8 @@ class _IngestTransaction:
         self._admit(row, snapshot)
         # said by a person, or erased: no till's snapshot undoes that
         if not (row.claimed or row.anonymous):
-            row.customer_hash = self._customer_hash(snapshot, sale.customer) if sale.customer else None
+            is_named = sale.customer is not None and self._rule(row).rule.mode is not Mode.receipt_qr
+            row.customer_hash = self._customer_hash(snapshot, sale.customer) if sale.customer and is_named else None
         row.stamps_by_plugin = self._stamps_by_plugin(connection.facts(sale.location_id), sale, self._rule(row).rule)
         self._batch.mark_changed(row)
         self._batch.add_version(row, sale, snapshot.ticket, snapshot.source, self._arrival(snapshot))
@@ -312,24 +314,25 @@ class _IngestTransaction:
         sale = snapshot.sale
         if row.admitted or sale.status is not SaleStatus.closed or sale.closed_at is None:
             return  # once admitted, always admitted
-        is_backfill = snapshot.source is Source.backfill
-        row.admitted = int(is_backfill or snapshot.connection.admits(micros(sale.closed_at)))
+        row.admitted = int(snapshot.source.admits or snapshot.connection.admits(micros(sale.closed_at)))
 
     def _plan(self, row: SaleRow, snapshot: Snapshot) -> None:
         connection, version = snapshot.connection, self._rule(row)
         earned = entitlement(row, snapshot.sale, version.rule, connection.zone_of(row.location_id))
         row.stamps, row.rule_number = earned.stamps, version.number
         self._batch.mark_changed(row)
-        self._bind_or_search(row, snapshot.sale.customer)
+        # a gift earns nothing, but its voucher is on its customer's card
+        needs_card = bool(row.stamps) or gifts_in(snapshot.sale, version.rule) > 0
+        self._bind_or_search(row, snapshot.sale.customer, needs_card=needs_card)
         was_never_closed = row.status != SaleStatus.closed and row.versions == 1
         if not was_never_closed:
             plan_sale(self._batch, row, connection, version.rule, earned.why)
-        plan_redemptions(self._batch, row, connection, snapshot.sale.redeem_codes)
+        plan_redemptions(self._batch, row, connection, version.rule, snapshot.sale)
 
     # Whose the sale is
 
-    def _bind_or_search(self, row: SaleRow, customer: Customer | None) -> None:
-        """Bind the sale where the card is known, or leave the work of finding it; only for what earns something."""
+    def _bind_or_search(self, row: SaleRow, customer: Customer | None, *, needs_card: bool) -> None:
+        """Bind the sale where the card is known, or leave the work of finding it, where that is of use."""
         if row.claimed or row.anonymous:
             return
         if row.customer_hash is None or customer is None:
@@ -338,7 +341,7 @@ class _IngestTransaction:
             self._search_for_new_stamps(row, customer)
         elif (card := self._card_of(row, customer)) is not None:
             bind_card(self._batch, row, card)
-        elif row.admitted and row.stamps:
+        elif row.admitted and needs_card:
             self._batch.search_card(row, customer, self._tx.now)
         else:
             self._batch.end_search(row)

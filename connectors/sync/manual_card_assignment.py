@@ -1,6 +1,7 @@
-"""Card assignment: a person says whose card a receipt without one is, and it is planned like any other.
+"""Card assignment: a person says whose card a receipt is, a cafe in its console or the customer who has the receipt.
 
-Owns that this is said once and is our own fact: no till's snapshot undoes it.
+Owns that this is said once and is our own fact: no till's snapshot undoes it. The receipt is planned like any other,
+one that is still open once it is closed.
 """
 
 from __future__ import annotations
@@ -28,25 +29,31 @@ class CannotAssign(Exception):
 
 
 def assign_card(
-    tx: Transaction, connection: Connection, sale_id: str, card: KnownCard, names: Sequence[Reference]
-) -> int:
-    """Give a receipt's stamps to a card; return how many. Raises `CannotAssign`.
+    tx: Transaction,
+    connection: Connection,
+    sale_id: str,
+    card: KnownCard,
+    names: Sequence[Reference],
+    line: str = "sale.claimed",
+) -> SaleRow:
+    """Give a receipt's stamps to a card; return the receipt as it is then. Raises `CannotAssign`.
 
-    `names` are those by which the receipt is found from now on.
+    `names` are those by which the receipt is found from now on; `line` is the id of the journal's line about it.
     """
     batch = SaleBatch.load(tx, [sale_id])
     row = _assignable(batch.rows.get(sale_id), connection)
-    rule = rule_for(row, connections.rules.of_connection(tx, row.rule_of or row.connection_id)).rule
-    why = entitlement(row, ledger.sales.newest_content(tx, row), rule, connection.zone_of(row.location_id)).why
     row.claimed, row.anonymous = 1, 0  # somebody says anew whose it is
     row.customer_hash = tx.vault.hash("claim", connection.business_id, card.id)
     bind_card(batch, row, card)
     params = {"receipt": row.receipt_id, "amount": amount(row), "card": card.hint}
-    batch.write_line(row, Message("sale.claimed", params))
-    plan_sale(batch, row, connection, rule, why)
+    batch.write_line(row, Message(line, params))
+    if row.status == SaleStatus.closed:
+        rule = rule_for(row, connections.rules.of_connection(tx, row.rule_of or row.connection_id)).rule
+        why = entitlement(row, ledger.sales.newest_content(tx, row), rule, connection.zone_of(row.location_id)).why
+        plan_sale(batch, row, connection, rule, why)
     batch.flush()
     ledger.cards.remember_names(tx, connection.business_id, row.customer_hash, names)
-    return row.stamps
+    return row
 
 
 def _assignable(row: SaleRow | None, connection: Connection) -> SaleRow:
@@ -55,6 +62,8 @@ def _assignable(row: SaleRow | None, connection: Connection) -> SaleRow:
         raise CannotAssign("give.unknown")
     if row.card_id is not None and row.customer_hash is not None:
         raise CannotAssign("give.has_card")
+    if row.status == SaleStatus.open:  # whether it earns anything is known when it is closed
+        return row
     if not row.admitted or row.status != SaleStatus.closed:
         raise CannotAssign("give.not_admitted")
     if not row.stamps:

@@ -443,6 +443,12 @@ async def _lines_masked_by_digits(store: Store, person: Person) -> dict[int, Sto
     return masked
 
 
+def _known(tx: Transaction, person: Person) -> int:
+    """Count what is known of a person apart from receipts: names, cards, and what they agreed to."""
+    claims = ledger.claims.count_of_sales(tx, person.sales, person.cards)
+    return ledger.cards.count_rows(tx, person.customers) + claims
+
+
 async def _count(store: Store, person: Person, snapshots: int) -> Counts:
     waiting = being_sent = 0
     for part in in_parts(person.sales, READ_AT_ONCE):
@@ -458,7 +464,7 @@ async def _count(store: Store, person: Person, snapshots: int) -> Counts:
     return Counts(
         receipts=len(person.sales),
         snapshots=snapshots,
-        known=await store.read(lambda tx: ledger.cards.count_rows(tx, person.customers)),
+        known=await store.read(lambda tx: _known(tx, person)),
         requests=len(person.bodies) + len(person.requests),
         events=len(person.events) + len(person.relayed),
         drafts=len(person.drafts),

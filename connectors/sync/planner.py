@@ -17,9 +17,10 @@ from connector_sdk.sale import Sale, SaleStatus
 from connectors.domain import planning
 from connectors.domain.clock import moment
 from connectors.domain.connection import Connection
+from connectors.domain.events import Wakeup
 from connectors.domain.holds import HOLDS, WAITS_FOR_CARD
-from connectors.domain.operation import MOVABLE, Hold, Kind, State
-from connectors.domain.stamps import Earned, RuleVersion, rule_in_force, stamps_for
+from connectors.domain.operation import IN_DOUBT, MOVABLE, Flag, Hold, Kind, State
+from connectors.domain.stamps import Earned, RuleVersion, gifts_in, rule_in_force, stamps_for
 from connectors.store.ledger.batch import SaleBatch
 from connectors.store.ledger.cards import KnownCard
 from connectors.store.ledger.operations import PlannedOperation
@@ -227,18 +228,34 @@ def _hold_of(sale: _Planning, card_id: str | None, signed: int) -> Hold | None:
     return Hold.flagged if is_refund and sale.rule.refunds is Refunds.flag else None
 
 
-def plan_redemptions(batch: SaleBatch, row: SaleRow, connection: Connection, codes: Sequence[str]) -> None:
-    """Redeem each code of a closed, admitted receipt once; cancel what is not sent when its code is gone."""
+def plan_redemptions(
+    batch: SaleBatch, row: SaleRow, connection: Connection, rule: StampRule, sale: Sale | None
+) -> None:
+    """Redeem each code of a closed, admitted receipt once, and a voucher of its card for each gift without a code.
+
+    What is not sent when its code or its gift is gone is cancelled; what was used up before its receipt was voided is
+    flagged, for 7stamp gives no voucher back. `sale` is the receipt as it is now, `None` where it counts no more.
+    """
+    redeems = sale is not None and bool(row.admitted) and row.status == SaleStatus.closed
     # rejected ones count: a dead code on a receipt is not tried again with every new version
     planned = _planned_redemptions(batch, row)
-    redeems = bool(row.admitted) and row.status == SaleStatus.closed
-    codes_by_lane = {batch.voucher_lane(row, code): code for code in codes} if redeems else {}
-    # what was sent stays: a reward that somebody has taken is not taken back
-    gone = (operation for lane, operation in planned.items() if lane not in codes_by_lane)
-    batch.cancel(row, [operation.id for operation in gone if operation.state in MOVABLE])
+    codes_by_lane = {batch.voucher_lane(row, code): code for code in sale.redeem_codes} if sale and redeems else {}
+    by_code = [operation for lane, operation in planned.items() if lane in codes_by_lane]
+    others = [operation for lane, operation in planned.items() if lane not in codes_by_lane]
+    # a gift is paid for by the code beside it, if there is one; what was redeemed without a code here has paid for one
+    gifts = max(0, gifts_in(sale, rule) - len(codes_by_lane)) if sale and redeems else 0
+    _bring_to_gifts(batch, row, connection, others, gifts)
     for lane, code in codes_by_lane.items():
         if lane not in planned:
             _plan_redemption(batch, row, connection, code)
+    _flag_redemptions(batch, row, [*by_code, *others])
+
+
+def cancel_unwanted_redemptions(batch: SaleBatch, row: SaleRow) -> None:
+    """Cancel what a receipt that was voided meanwhile would still redeem, now that it surely was not."""
+    if not row.admitted or row.status != SaleStatus.closed:
+        planned = _planned_redemptions(batch, row).values()
+        batch.cancel(row, [operation.id for operation in planned if operation.state in MOVABLE])
 
 
 def _planned_redemptions(batch: SaleBatch, row: SaleRow) -> dict[str, PlannedOperation]:
@@ -248,6 +265,43 @@ def _planned_redemptions(batch: SaleBatch, row: SaleRow) -> dict[str, PlannedOpe
         for operation in batch.operations[row.id]
         if operation.kind == Kind.voucher_redeemed and operation.state != State.cancelled
     }
+
+
+def _bring_to_gifts(
+    batch: SaleBatch, row: SaleRow, connection: Connection, others: Sequence[PlannedOperation], gifts: int
+) -> None:
+    """Bring the redemptions that no code of the receipt asks for to the number of its gifts."""
+    # what was sent stays: a reward that somebody has taken is not taken back
+    sent = [operation for operation in others if operation.state not in MOVABLE]
+    # one whose code was typed and is gone is no gift's: only a gift's waits for a gift
+    waiting = [operation for operation in others if operation.state in MOVABLE]
+    kept = waiting[: max(0, gifts - len(sent))]
+    batch.cancel(row, [operation.id for operation in waiting if operation not in kept])
+    for _ in range(gifts - len(sent) - len(kept)):
+        _plan_gift(batch, row, connection)
+
+
+def _plan_gift(batch: SaleBatch, row: SaleRow, connection: Connection) -> None:
+    """Plan the redemption of some voucher of the receipt's card; without a customer nobody's voucher can be meant."""
+    params = {"receipt": row.receipt_id, "amount": amount(row)}
+    if row.customer_hash is None:
+        batch.write_line(row, Message("sale.gift_without_card", params))
+        return
+    facts = HOLDS[Hold.gift]
+    batch.plan_operation(
+        row,
+        Kind.voucher_redeemed,
+        count=1,
+        card_id=None,
+        card_hint=None,
+        body={},
+        day=day_of(row, connection),
+        hold=Hold.gift,
+        reason=Message(facts.reason),
+        expires_at=facts.expires_at(batch.tx.now),
+    )
+    batch.tx.wakeups.add(Wakeup.gifts)
+    batch.write_line(row, Message("sale.gift", params))
 
 
 def _plan_redemption(batch: SaleBatch, row: SaleRow, connection: Connection, code: str) -> None:
@@ -264,6 +318,16 @@ def _plan_redemption(batch: SaleBatch, row: SaleRow, connection: Connection, cod
         redeem_code=code,
     )
     batch.write_line(row, Message("sale.redeems", {"receipt": row.receipt_id, "code": code}))
+
+
+def _flag_redemptions(batch: SaleBatch, row: SaleRow, operations: Sequence[PlannedOperation]) -> None:
+    """Flag what a voided receipt has redeemed, or may have; take the flag away where it counts again."""
+    used = [operation for operation in operations if operation.state in (State.applied, *IN_DOUBT)]
+    is_voided = row.status == SaleStatus.voided
+    if is_voided and any(operation.flag is None and not operation.acknowledged for operation in used):
+        batch.write_line(row, Message("sale.voided_redeemed", {"receipt": row.receipt_id, "amount": amount(row)}))
+    for operation in used:
+        batch.flag(operation, Flag.voided if is_voided else None)
 
 
 def bind_card(batch: SaleBatch, row: SaleRow, card: KnownCard) -> None:

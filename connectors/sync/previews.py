@@ -17,7 +17,7 @@ from connector_sdk.connector import Connector, TillAccount
 from connector_sdk.errors import NotSupported
 from connector_sdk.rule import StampRule
 from connector_sdk.sale import Sale, SaleStatus
-from connectors.domain.stamps import Earned, stamps_for
+from connectors.domain.stamps import Earned, gifts_in, stamps_for
 
 SHOWN = 20
 """Receipts that a forecast shows one by one."""
@@ -46,6 +46,8 @@ class ForecastReceipt(NamedTuple):
 
     sale: Sale
     earned: Earned
+    gifts: int
+    """Vouchers of its customer's card that it would have used without their codes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +112,16 @@ def card_operations(sale: Sale, earned: Earned) -> int:
 def forecast(recent: RecentReceipts, rule: StampRule, account: TillAccount, scope: tuple[str, ...]) -> Forecast:
     """Work out what the rule would have given, at the locations of a scope (all, where it is empty)."""
     receipts = [
-        ForecastReceipt(sale, stamps_for(sale, rule, account.zone_of(sale.location_id)))
+        ForecastReceipt(
+            sale,
+            stamps_for(sale, rule, account.zone_of(sale.location_id)),
+            max(0, gifts_in(sale, rule) - len(sale.redeem_codes)) if sale.customer else 0,
+        )
         for sale in recent.sales
         if not scope or sale.location_id in scope
     ]
     shown = tuple(receipts[:SHOWN])
-    operations = sum(card_operations(receipt.sale, receipt.earned) for receipt in receipts)
+    operations = sum(card_operations(receipt.sale, receipt.earned) + receipt.gifts for receipt in receipts)
     return Forecast(
         shown,
         stamps=sum(receipt.earned.stamps for receipt in shown if receipt.sale.customer),

@@ -74,6 +74,7 @@ class Retention:
             await self._sweep(lambda tx: _sweep_events(tx, bodies_since, Stage.done, Stage.unreadable)),
             await self._sweep(lambda tx: ledger.voucher_states.sweep(tx, journal_since, ROWS_AT_ONCE)),
             await self._sweep(lambda tx: ledger.voucher_requests.sweep(tx, journal_since, ROWS_AT_ONCE)),
+            await self._sweep(lambda tx: ledger.claims.sweep(tx, journal_since, ROWS_AT_ONCE)),
             await self._sweep(lambda tx: relay.deliveries.sweep(tx, bodies_since, ROWS_AT_ONCE)),
         ]
         return SweptRows(

@@ -8,17 +8,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
-from connectors.domain.clock import MINUTE, SECOND
-from connectors.domain.operation import Kind, State
+from connector_sdk.rule import DeadCodes
+from connectors.domain.clock import MINUTE, SECOND, micros
+from connectors.domain.operation import Flag, Kind, State
 from connectors.domain.plan import start_of_next_month
-from connectors.sevenstamp.client import InvalidKey, Limited, Outcome, Refused
+from connectors.sevenstamp.client import Applied, InvalidKey, Limited, Outcome, Refused
 from connectors.store import connections, ledger
 from connectors.store.engine import Transaction
 from connectors.store.ledger.batch import SaleBatch
 from connectors.store.ledger.operations import Operation
+from connectors.store.ledger.voucher_states import VoucherState
 from connectors.sync.health import report_refused_key
-from connectors.sync.planner import net_out, rule_for, undo_assignment
+from connectors.sync.planner import cancel_unwanted_redemptions, net_out, rule_for, undo_assignment
 from connectors.sync.verdicts import judge, retry_pause
 
 
@@ -38,6 +41,9 @@ def settle(tx: Transaction, answers: Sequence[Answer]) -> None:
     """
     verdicts = ledger.operations.settle(tx, [judge(answer.operation, answer.outcome, tx.now) for answer in answers])
     counted = {verdict.operation.id for verdict in verdicts}
+    for verdict in verdicts:
+        if verdict.state is State.rejected and verdict.operation.kind is Kind.voucher_redeemed:
+            follow_dead_gift(tx, verdict.operation)
     for answer in answers:
         if answer.operation.id in counted:
             _follow_up(tx, answer)
@@ -48,8 +54,46 @@ def settle(tx: Transaction, answers: Sequence[Answer]) -> None:
         _net_out(tx, unapplied)
 
 
+def follow_dead_gift(tx: Transaction, operation: Operation) -> None:
+    """Do what the rule says of a gift that was given against a code that is used, expired or unknown."""
+    batch = SaleBatch.load(tx, [operation.sale_id])
+    row = batch.rows[operation.sale_id]
+    wish = rule_for(row, connections.rules.of_connection(tx, row.rule_of or row.connection_id)).rule.dead_codes
+    if wish is not DeadCodes.tell:
+        ledger.operations.quieten(tx, operation, Flag.dead_code if wish is DeadCodes.flag else None)
+
+
+def _record_voucher(tx: Transaction, answer: Answer) -> None:
+    """Keep what an answer says of a voucher, for the pages of receipts that name its code."""
+    operation, outcome = answer.operation, answer.outcome
+    if operation.redeem_code is None:
+        return
+    match outcome:
+        case Applied():
+            state = VoucherState("redeemed", tx.now, "api", operation.code)
+        case Refused(code="already_redeemed", body=body):
+            by_code = body.get("redeemed_by_code")
+            at = _moment_in(body.get("redeemed_at"))
+            state = VoucherState("redeemed", at or tx.now, None, by_code if isinstance(by_code, str) else None)
+        case Refused(code="voucher_expired"):
+            state = VoucherState("expired", tx.now, None, None)
+        case _:
+            return
+    ledger.voucher_states.record(tx, operation.business_id, operation.redeem_code, state)
+
+
+def _moment_in(value: object) -> int | None:
+    """Return the moment that an answer names (UTC microseconds); `None` where it names none."""
+    try:
+        at = datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+    return micros(at) if at is not None and at.tzinfo is not None else None
+
+
 def _follow_up(tx: Transaction, answer: Answer) -> None:
     operation = answer.operation
+    _record_voucher(tx, answer)
     match answer.outcome:
         case Limited(retry_after=pause):
             connections.registry.pause_key(tx, answer.key_hash, tx.now + int(pause * SECOND))
@@ -85,6 +129,7 @@ def _net_out(tx: Transaction, sale_ids: Sequence[str]) -> None:
     batch = SaleBatch.load(tx, sale_ids)
     owners = connections.registry.by_ids(tx, list({row.connection_id for row in batch.rows.values()}))
     for row in batch.rows.values():
+        cancel_unwanted_redemptions(batch, row)
         if len(batch.operations[row.id]) > 1:
             rule = rule_for(row, connections.rules.of_connection(tx, row.rule_of or row.connection_id)).rule
             net_out(batch, row, owners[row.connection_id], rule)

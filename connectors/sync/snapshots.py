@@ -25,7 +25,14 @@ class Source(StrEnum):
     push = "push"
     """A hook that carries the whole receipt."""
     backfill = "backfill"
-    """History that a person asked for, or an import: it admits what came before the connection."""
+    """History that a person asked for: it admits what came before the connection."""
+    imported = "import"
+    """A row of a file: it admits as history does, and like a push it says nothing of its age."""
+
+    @property
+    def admits(self) -> bool:
+        """Whether receipts from before the connection are admitted by it."""
+        return self in (Source.backfill, Source.imported)
 
 
 class Outcome(StrEnum):
@@ -62,8 +69,8 @@ class Snapshot:
 
     @property
     def is_push(self) -> bool:
-        """Whether the till sent it by itself: the moment it arrives says nothing of its age."""
-        return self.source is Source.push
+        """Whether nobody read it of the till just now: the moment it arrives says nothing of its age."""
+        return self.source in (Source.push, Source.imported)
 
 
 def are_ordered(row: SaleRow, snapshot: Snapshot) -> bool:

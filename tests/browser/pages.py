@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import httpx
-from playwright.async_api import Page
+from playwright.async_api import FilePayload, Page
 
-from connector_sdk.rule import StampRule
+from connector_sdk.rule import Mode, StampRule
 from connectors.store import access
 from connectors.store.access.passkeys import Challenge
 from connectors.store.access.sessions import OPERATOR, Principal, make_link
@@ -67,6 +67,7 @@ async def every_page(served: ServedInstallation, page: Page, operator: Page) -> 
         "connection-forget": "/forget",
         "connection-subscriptions": "/subscriptions",
         "connection-tokens": "/tokens",
+        "connection-vouchers": "/vouchers",
     }.items():
         await page.goto(f"/connections/{one}{path}")
         yield name, page
@@ -81,6 +82,8 @@ async def every_page(served: ServedInstallation, page: Page, operator: Page) -> 
         await page.locator("#who").fill(who)
         await press(page, "form[action$='/forget'] button.go")
         yield name, page
+    async for shown in _counter(served, page):
+        yield shown
     numbers = sorted(served.installation.cafe.receipts)
     await page.goto(await served.receipt(numbers[-2]))
     yield "receipt", page
@@ -107,6 +110,37 @@ async def every_page(served: ServedInstallation, page: Page, operator: Page) -> 
     yield "operator-security", operator
     await operator.goto("/operator/quotas")
     yield "operator-quotas", operator
+
+
+async def _counter(served: ServedInstallation, page: Page) -> AsyncIterator[tuple[str, Page]]:
+    """The counter's page without a card and with one, the card for tables, and what a customer sees of a receipt."""
+    installation = served.installation
+    await page.goto("/till")
+    yield "till", page
+    await page.locator("#who").fill("12")
+    await press(page, "form[action$='/find'] button.go")
+    yield "till-nobody", page
+    await page.locator("#who").fill(next(iter(installation.sevenstamp.state.cards.values())).number)
+    await press(page, "form[action$='/find'] button.go")
+    yield "till-card", page
+    connection = await installation.host.services.connections.edit(
+        installation.connection.id, {}, rule=lambda _account, rule: rule.model_copy(update={"mode": Mode.both})
+    )
+    await page.goto(f"/connections/{connection.id}/table-card")
+    yield "table-card", page
+    claims = installation.host.services.claims
+    await claims.set_consent(connection, "I agree that the cafe keeps my phone for its stamp card.")
+    venue = await claims.venue_link(connection, None)
+    await page.goto(venue)
+    yield "claim-venue", page
+    await page.goto(f"{venue}nonsense")
+    yield "claim-unknown", page
+    receipt = installation.cafe.sell(0)
+    await installation.sync()
+    await page.goto((await claims.receipt_link(connection, str(receipt))).url)
+    yield "claim", page
+    await press(page, "main button.go")
+    yield "claim-wrong", page
 
 
 async def _passkeys(served: ServedInstallation, page: Page) -> AsyncIterator[tuple[str, Page]]:
@@ -202,6 +236,13 @@ async def _teaching(served: ServedInstallation, page: Page) -> AsyncIterator[tup
     yield "teach-wrong", page
 
 
+FILE = f"""Receipt no,Closed,Total,Phone,A column whose name is long and says little
+1001,2026-11-20 08:15:30,45.00,{ANNA},x
+1002,2026-11-20 08:20:00,30.50,,x
+Total,,75.50,,
+""".encode()
+
+
 async def _any_till(served: ServedInstallation, page: Page) -> AsyncIterator[tuple[str, Page]]:
     """A connection with an address of its own, and a request that could not be read."""
     values = {
@@ -213,9 +254,18 @@ async def _any_till(served: ServedInstallation, page: Page) -> AsyncIterator[tup
     )
     async with httpx.AsyncClient(trust_env=False) as till:
         await till.post(str(served.installation.host.services.connections.hook_url(one)), json=SENT)
-    for name in ("", "/unread", "/address", "/settings", "/welcome"):
+    for name in ("", "/unread", "/address", "/settings", "/welcome", "/import"):
         await page.goto(f"/connections/{one.id}{name}")
         yield f"any-till{name.replace('/', '-')}", page
+    file = FilePayload(name="november.csv", mimeType="text/csv", buffer=FILE)
+    await page.locator("#file").set_input_files(file)
+    await press(page, "form[action$='/import/file'] button")
+    yield "import-columns", page
+    await press(page, "form[action$='/import/try'] button")
+    yield "import-tried", page
+    await press(page, "button[formaction$='/import/run']")
+    await page.locator("main a.button.go").wait_for()
+    yield "import-done", page
     await page.goto(f"/connections/{one.id}/unread")
     await press(page, f"form[action='/connections/{one.id}/teach'] button")
     yield "any-till-mend", page

@@ -88,6 +88,11 @@ def terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Termin
                                     "status": f"odd {EVIL}"}))  # fmt: skip
         good = json.loads(body.read_text()) | {"status": "paid", "lines": [{"what": f"cup {UNSEEN}"}]}
         (tmp_path / "good.json").write_text(json.dumps(good))
+        (tmp_path / "evil.csv").write_text(
+            f"no,at,sum,phone,place,what\n7 {UNSEEN},2026-11-20T08:15:30Z,1,+34600111222,Bar {UNSEEN},cup {UNSEEN}\n"
+            f"8 {EVIL},when {EVIL},much {EVIL},{EVIL},{EVIL},{EVIL}\n",
+            encoding="utf-8",
+        )
         made = Terminal(tmp_path)
         said = made("connection", "add", "webhook", "--sevenstamp-key", "7loc_sc_x", "--settings", str(mapping),
                     "--unknown-customer", "issue")  # fmt: skip
@@ -144,6 +149,9 @@ def test_no_command_lets_a_title_a_receipt_or_a_place_steer_the_terminal(termina
         (("sync",), [one]),
         (("preview",), [one, "--since", "2026-01-01"]),
         (("backfill",), [one, "--since", "2026-01-01"]),
+        (("import",), [one, str(folder / "evil.csv"), "--map", f"receipt_id={EVIL}"]),
+        (("import",), [one, str(folder / "evil.csv"), "--dry-run"]),
+        (("import",), [one, EVIL, "--encoding", EVIL]),
         (("replan",), [one, "--since", "2026-01-01", "--dry-run"]),
         (("reconcile",), [one]),
         (("reconcile",), [one, "--since", EVIL]),

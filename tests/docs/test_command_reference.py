@@ -163,7 +163,7 @@ def test_what_every_command_prints_has_the_described_keys(tmp_path: Path, monkey
             monkeypatch.setenv(name, value)
         runner = JsonRunner()
         _run_connection_commands(runner, poster)
-        _renew_an_address(runner)
+        _renew_an_address(runner, tmp_path)
         _run_installation_commands(runner)
         _run_integrator_commands(runner, tmp_path)
     every_form = {(command, form.when) for command, forms in OUTPUTS.items() for form in forms}
@@ -227,7 +227,14 @@ async def _keep_event() -> None:
         await host.store.write(lambda tx: inbox.loyalty_events.keep(tx, [new]))
 
 
-def _renew_an_address(runner: JsonRunner) -> None:
+def _import_a_file(runner: JsonRunner, connection: str, folder: Path) -> None:
+    file = folder / "receipts.csv"
+    file.write_text("no,at,sum,phone\n1,2026-11-20 09:00,12.50,+34600111222\nTotal,,12.50,\n")
+    runner.run("import", connection, str(file), when="--dry-run")
+    runner.run("import", connection, str(file))
+
+
+def _renew_an_address(runner: JsonRunner, folder: Path) -> None:
     """Only a connection with a hook address of its own has one to renew: Poster has one address for all."""
     mapping = {"map_receipt_id": "no", "map_paid": "sum", "map_closed_at": "at", "map_phone": "phone"}
     settings = {"till_name": "Corner", "currency": "EUR", "zone": "Europe/Madrid", "proof": "address", **mapping}
@@ -235,6 +242,7 @@ def _renew_an_address(runner: JsonRunner) -> None:
     added = runner.run("connection add", "webhook", "--sevenstamp-key", "7loc_sc_docs", *options)
     assert isinstance(added, Mapping)
     runner.run("connection renew-address", str(added["id"]), "--yes")
+    _import_a_file(runner, str(added["id"]), folder)
 
 
 def _run_installation_commands(runner: JsonRunner) -> None:

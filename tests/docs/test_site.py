@@ -35,7 +35,7 @@ INTEGRATORS += sorted((ROOT / "docs" / "howto").glob("*.md"))
 NOT_MAKING_FILES = [page for page in PAGES if page.name != "tutorial.md"]
 """Pages whose files are this repository's: the tutorial makes its own."""
 PICTURES = sorted((ROOT / "docs" / "pictures").glob("*.svg"))
-OF_OTHERS = {*dir(builtins), "SecretStr", "Literal"}
+OF_OTHERS = {*dir(builtins), "SecretStr", "Literal", "Poster", "makeRequest"}
 _IN_LINE = re.compile(r"`(connectors [^`]+)`")
 _FILE = re.compile(
     r"`((?:connectors|connector_sdk|\w+_connector|tests|tools|bench|examples|docs)/[\w/.-]+?)(?:::\w+)?`"

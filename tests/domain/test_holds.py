@@ -46,7 +46,7 @@ def test_a_person_can_release_every_hold_and_give_it_up(hold: Hold) -> None:
 
 
 def test_only_what_waits_for_a_card_of_its_customer_needs_nobody() -> None:
-    assert set(Hold) - set(HOLDS_FOR_PERSON) == {Hold.no_card}
+    assert set(Hold) - set(HOLDS_FOR_PERSON) == {Hold.no_card, Hold.gift}
     assert {Hold.no_card, Hold.conflict} == WAITS_FOR_CARD
 
 

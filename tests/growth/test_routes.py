@@ -55,6 +55,18 @@ BODIES: dict[str, Text] = {
 }
 # a page reads forms, and of anything else only how long it is
 OF_FORMS = ("white space", "one letter", "a deep list", "a form", "a form of escapes")
+PROOF_PART = b'--x\r\ncontent-disposition: form-data; name="proof"\r\n\r\n'
+PART = b'--x\r\ncontent-disposition: form-data; name="a"\r\n\r\n'
+FILE_PART = b'--x\r\ncontent-disposition: form-data; name="file"; filename="a.csv"\r\ncontent-type: text/csv\r\n\r\n'
+UPLOADS: dict[str, Text] = {
+    "fields": lambda n: PART * (n // len(PART)),
+    "a head of a field": lambda n: b"--x\r\n" + b"a: b\r\n" * (n // 6),
+    "a file": lambda n: FILE_PART + b"a" * n + b"\r\n--x--\r\n",
+    "a file of rows": lambda n: FILE_PART + b"no;sum\n" + b"1;2.50\n" * (n // 7) + b"\r\n--x--\r\n",
+    "a file of columns": lambda n: FILE_PART + b"a;" * (n // 2) + b"\r\n--x--\r\n",
+    "a file of quotes": lambda n: FILE_PART + b'a\n"b\n' * (n // 5) + b"\r\n--x--\r\n",
+    "boundaries": lambda n: FILE_PART + b"\r\n--" * (n // 4),
+}
 IN_ADDRESSES: dict[str, Text] = {
     "fields": lambda n: b"a=1&" * (n // 4),
     "escapes": lambda n: b"q=" + b"%2B" * (n // 3),
@@ -131,7 +143,7 @@ async def too_costly(browser: Browser, place: RouteRequest) -> list[str]:
 async def _steps_too_many(browser: Browser, place: RouteRequest, what: str, name: str, text: Text) -> list[str]:
     """What twice as much costs beside once, where that is too much."""
     # a page is asked for it: not while steps are counted, and once
-    proof = await browser.csrf_token() if _is_form(place, what, text(64)) else ""
+    proof = await browser.csrf_token() if what == "upload" or _is_form(place, what, text(64)) else ""
     await _send(browser, place, what, text(64), proof)  # whatever is only done once
     short = await count_steps(lambda: _send(browser, place, what, text(SHORT), proof))
     long = await count_steps(lambda: _send(browser, place, what, text(2 * SHORT), proof))
@@ -153,12 +165,15 @@ async def _send(browser: Browser, place: RouteRequest, what: str, text: bytes, p
         headers["cookie"] = "; ".join(
             [text.decode(), *(f"{cookie.name}={cookie.value}" for cookie in browser.client.cookies.jar)]
         )
+    elif what == "upload":
+        headers["content-type"] = "multipart/form-data; boundary=x"
+        body = PROOF_PART + proof.encode() + b"\r\n" + text
     else:
         body = text
         if _is_form(place, what, text):
             headers["content-type"] = "application/x-www-form-urlencoded"
             body = f"proof={proof}&".encode() + text
-    await browser.client.request(place.method, path, content=body, headers=headers)
+    await browser.client.request(place.method, path, content=body, headers=headers, follow_redirects=what == "upload")
 
 
 async def test_no_route_costs_more_than_what_is_sent_is_long(installation: Installation, browsers: Browsers) -> None:
@@ -172,6 +187,21 @@ async def test_no_route_costs_more_than_what_is_sent_is_long(installation: Insta
             bad += await too_costly(browser, place)
     assert len(tried) > 60
     assert bad == []
+
+
+async def test_no_uploaded_file_costs_more_than_it_is_long(installation: Installation, browsers: Browsers) -> None:
+    await connect(installation, {**BASE, "map_paid": "sum"})
+    browser = await browsers.new().sign_in()
+    page = f"/connections/{installation.connection.id}/import"
+    place = RouteRequest("POST", f"{page}/file", {})
+    bad: list[str] = []
+    for name, text in UPLOADS.items():
+        bad += await _steps_too_many(browser, place, "upload", name, text)
+    assert bad == []
+    body = PROOF_PART + (await browser.csrf_token()).encode() + b"\r\n" + UPLOADS["a file of rows"](SHORT)
+    headers = {"content-type": "multipart/form-data; boundary=x"}
+    shown = await browser.client.post(place.path, content=body, headers=headers, follow_redirects=True)
+    assert "2.50" in shown.text, "these are not the bodies of uploads"
 
 
 SALE: dict[str, Any] = {
@@ -220,7 +250,7 @@ async def test_no_call_of_the_api_costs_more_than_what_is_sent_is_long(
             for name, text in texts.items():
                 bad += await _steps_too_many(browser, place, what, name, text)
             tried += 1
-    assert tried >= 27
+    assert tried >= 29
     assert bad == []
 
 

@@ -117,11 +117,15 @@ def as_before(file: Path, vault: Vault) -> None:
                 database.execute("UPDATE journal SET message = ? WHERE seq = ?", (vault.decrypt(message), seq))
         database.execute("DELETE FROM setting WHERE name = 'hash_key'")
         for table in (
-            "voucher_request agreement api_answer api_token relay_subscription relay_event relay_delivery "
+            "claim voucher_request agreement api_answer api_token relay_subscription relay_event relay_delivery "
             "relay_attempt loyalty_source loyalty_event voucher_state"
         ).split():
             database.execute(f"DROP TABLE {table}")
         database.execute("DROP INDEX ix_known_card_card")
+        database.execute("DROP INDEX ix_operation_flagged")
+        database.execute("DROP INDEX ix_operation_gift")
+        database.execute("DROP INDEX ix_sale_open")
+        database.execute("ALTER TABLE operation DROP COLUMN flag")
         database.execute("ALTER TABLE identify DROP COLUMN woken_at")
         database.execute("DROP TABLE till_index")
         database.execute("DROP INDEX ix_business_plan_next")
@@ -132,7 +136,7 @@ def as_before(file: Path, vault: Vault) -> None:
         database.execute("DROP INDEX ix_connection_renewal")
         for column in (
             "grant_secrets renew_at renewing_until renewal_failures consent_trouble_at account_checked_at left_out "
-            "read_key subscribed"
+            "read_key subscribed claim_consent"
         ).split():
             database.execute(f"ALTER TABLE connection DROP COLUMN {column}")
         database.execute("ALTER TABLE captured DROP COLUMN chosen")

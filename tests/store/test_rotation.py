@@ -24,7 +24,7 @@ from connectors.relay import bodies
 from connectors.runtime.host import Host
 from connectors.services import rotate_command
 from connectors.settings import Settings
-from connectors.store import access, connections, inbox, relay, rotation, vault
+from connectors.store import access, connections, inbox, ledger, relay, rotation, vault
 from connectors.store.connections.subscriptions import Subscription
 from connectors.store.engine import Store, Transaction
 from connectors.store.errors import StoreError, WrongKey
@@ -78,6 +78,7 @@ async def _fill(installation: Installation) -> None:
     await store.write(lambda tx: inbox.loyalty_events.keep(tx, [event]))
     await store.write(lambda tx: _relay(tx, business))
     await installation.host.services.cards.issue_voucher(business, WantedVoucher(title="A cake"))
+    await installation.host.store.write(lambda tx: ledger.voucher_states.learn(tx, business, ["CAKE-ZZ1"]))
     answer = access.api_tokens.StoredAnswer("digest", 201, "{}")
     await store.write(lambda tx: access.api_tokens.keep_answer(tx, "tok_1", "key", answer))
     await store.write(lambda tx: access.sessions.make_link(tx, OPERATOR))

@@ -118,6 +118,14 @@ def _as_recorded(read: Any, recorded: Any) -> Any:
     """What is read now, without names that were not there when it was recorded: later versions say more."""
     if isinstance(read, dict) and isinstance(recorded, dict):
         return {name: _as_recorded(value, recorded[name]) for name, value in read.items() if name in recorded}
+    if isinstance(read, list) and isinstance(recorded, list) and len(read) == len(recorded):
+        return [_as_recorded(*pair) for pair in zip(read, recorded, strict=True)]
+    # a rule is recorded as the text that stands in the table
+    if isinstance(read, str) and read.startswith("{") and isinstance(recorded, str):
+        known = json.loads(recorded)
+        return json.dumps(
+            {name: value for name, value in json.loads(read).items() if name in known}, separators=(",", ":")
+        )
     return read
 
 

@@ -9,13 +9,15 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from connector_sdk import Sale
-from connectors.domain.operation import State
+from connectors.domain.operation import Kind, State
 from connectors.sevenstamp.sandbox import Faults
 from connectors.store import counters, ledger, queries
 from connectors.sync.ingest import Snapshot, Source
+from connectors.sync.vouchers import WantedVoucher
 from tests.model import VirtualInstallation, sale
 
 PHONES = tuple(f"+38050111000{number}" for number in range(5))
+CODE = "COFFEE-01"
 CHANCE = st.sampled_from([0.0, 0.1, 0.5, 0.9])
 
 
@@ -73,7 +75,12 @@ class DeliveryLoops:
 
 async def _all_settled(installation: VirtualInstallation, connection_id: str) -> bool:
     operations = await installation.host.store.read(lambda tx: queries.operations.list_newest(tx, connection_id))
-    return all(operation.state in (State.applied, State.cancelled) for operation in operations)
+    return all(
+        operation.state in (State.applied, State.cancelled)
+        # of the receipts that carry the voucher's code one is refused
+        or (operation.kind is Kind.voucher_redeemed and operation.state is State.rejected)
+        for operation in operations
+    )
 
 
 NO_FAULTS: dict[str, Any] = {
@@ -120,7 +127,15 @@ async def _deliver_with_faults(
     connection_id = await installation.connect()
     host = installation.host
     now = installation.clock.now()
-    sales = [sale(f"r{n}", closed=now, customer=PHONES[n % cards]) for n in range(receipts)]
+    await host.services.cards.issue_voucher(
+        (await host.services.connections.get(connection_id)).business_id,
+        WantedVoucher(title="Coffee", redeem_code=CODE),
+    )
+    # a cashier typed the same code on two receipts
+    codes = dict.fromkeys(range(min(2, receipts)), (CODE,))
+    sales = [
+        sale(f"r{n}", closed=now, customer=PHONES[n % cards], redeem_codes=codes.get(n, ())) for n in range(receipts)
+    ]
     await _ingest(installation, connection_id, sales)
     assert host.identifier is not None
     await host.identifier.round()
@@ -130,7 +145,8 @@ async def _deliver_with_faults(
         await asyncio.sleep(pause)
         if crash == 0:
             refunded_sales = [
-                sale(f"r{n}", closed=now, refunded=1000, customer=PHONES[n % cards]) for n in range(refunds)
+                sale(f"r{n}", closed=now, refunded=1000, customer=PHONES[n % cards], redeem_codes=codes.get(n, ()))
+                for n in range(refunds)
             ]
             await _ingest(installation, connection_id, refunded_sales[:receipts])
         await loops.die()
@@ -145,10 +161,12 @@ async def _deliver_with_faults(
     for n in range(refunded, receipts):
         expected[PHONES[n % cards]] = expected.get(PHONES[n % cards], 0) + 1
     assert installation.stamps_by_phone() == expected
-    codes = [
+    redemptions = [one for one in installation.sandbox.state.operations if one["kind"] == "voucher_redeemed"]
+    assert len(redemptions) == 1
+    sent = [
         operation["code"] for operation in installation.sandbox.state.operations if operation["kind"] != "card_issued"
     ]
-    assert len(codes) == len(set(codes))
+    assert len(sent) == len(set(sent))
     await loops.die()
     await installation.open()
 

@@ -18,7 +18,7 @@ from sqlalchemy import event
 from connector_sdk.authorisation import Grant
 from connector_sdk.messages import Message
 from connector_sdk.money import Money
-from connector_sdk.rule import StampRule
+from connector_sdk.rule import Mode, StampRule
 from connectors.domain.clock import MINUTE, SystemClock, micros, moment
 from connectors.runtime.host import Host
 from connectors.store import access, connections, ledger, queries
@@ -93,7 +93,7 @@ async def test_what_happens_while_a_page_is_put_together_is_news_to_it(
 
 
 async def test_no_page_makes_more_than_five_queries(installation: Installation, browsers: Browsers) -> None:
-    await installation.connect()
+    await installation.connect(StampRule(mode=Mode.both))
     for number in range(6):
         installation.cafe.sell(installation.cafe.client(ANNA) if number % 2 else 0, comment="FREECOFFEE9")
     await installation.sync()
@@ -105,6 +105,8 @@ async def test_no_page_makes_more_than_five_queries(installation: Installation, 
     )
     somebody = access.sessions.Principal(installation.connection.business_id, "Cafe Lviv", "UTC", "till", KEY)
     passkey = await keep_passkey(installation.host, somebody, "Phone")
+    await installation.host.services.cards.issue_card(installation.connection.business_id, phone=ANNA, email=None)
+    card = (await mine.post(f"/till/{installation.connection.id}/find", who=ANNA)).headers["location"]
     pages = {
         mine: [
             "/",
@@ -132,8 +134,11 @@ async def test_no_page_makes_more_than_five_queries(installation: Installation, 
                 "forget",
                 "subscriptions",
                 "tokens",
+                "vouchers",
+                "table-card",
             )
         ]
+        + ["/till", f"/till/{installation.connection.id}", card]
         + [f"{base}/receipts/{receipts[0].id}"],
         operator: [
             "/operator",

@@ -42,6 +42,7 @@ class CardIssued(_Change):
     number: str
     phone: str | None
     email: str | None
+    name: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ application.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -29,6 +30,7 @@ from connectors.sevenstamp.sandbox.webhooks import Webhooks
 
 _MOST_STAMPS = 10_000
 _LONGEST_TEXT = 400
+_MOST_NAMED = 10
 _FIRST_NUMBER, _NUMBERS, _NUMBER_STEP = 100_000, 900_000, 7919
 """Card numbers have six digits; a prime step makes each differ from the one before in most of them."""
 
@@ -176,13 +178,26 @@ class Endpoints:
     # --- cards --------------------------------------------------------------------------------------------------
 
     def find_cards(self, call: Call) -> Answer:
-        """Find the card of a phone, an email or a number: a list of one, or of none."""
-        names = [(kind, call.query[kind]) for kind in ("phone", "email", "number", "token") if kind in call.query]
+        """Find the card of a phone, an email, a number or a token (a list of one, or of none), or those of a name."""
+        kinds = ("phone", "email", "number", "token", "name")
+        names = [(kind, call.query[kind]) for kind in kinds if kind in call.query]
         if len(names) != 1:
-            raise Refusal(422, "invalid", detail="exactly one of phone, email, number, token")
+            raise Refusal(422, "invalid", detail=f"exactly one of {', '.join(kinds)}")
         kind, value = names[0]
+        if kind == "name":
+            return Answer(200, self._cards_named(call.business, value))
         card = self._state.by_name.get((call.business, _phone(value) if kind == "phone" else value.lower()))
         return Answer(200, [self._state.card_as_json(card)] if card else [])
+
+    def _cards_named(self, business: str, start: str) -> list[JsonObject]:
+        """List the cards of customers whose name begins so, the first ten."""
+        start = start.strip().casefold()
+        named = (
+            card
+            for card in self._state.cards.values()
+            if card.business == business and start and (card.name or "").casefold().startswith(start)
+        )
+        return [self._state.card_as_json(card) for card in itertools.islice(named, _MOST_NAMED)]
 
     def issue_card(self, call: Call) -> Answer:
         """Issue a card to a customer; one who has a card is answered with that."""
@@ -205,6 +220,7 @@ class Endpoints:
             number=f"{_FIRST_NUMBER + number * _NUMBER_STEP % _NUMBERS:06d}",
             phone=name if phone else None,
             email=None if phone else name,
+            name=str(call.body["name"])[:_LONGEST_TEXT] if call.body.get("name") else None,
         )
         return Answer(201, self._record(change))
 

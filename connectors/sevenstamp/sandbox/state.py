@@ -73,11 +73,19 @@ class Card:
     phone: str | None
     email: str | None
     issued_at: str
+    name: str | None = None
     stamps: int = 0
     rewards: int = 0
+    voucher_codes: list[str] = field(default_factory=list)
+    """Redeem codes of its vouchers, in the order in which they were issued."""
     lots: list[StampLot] = field(default_factory=list)
     """Oldest first: the order in which rewards use them up."""
     events: list[HistoryEvent] = field(default_factory=list)
+
+    @property
+    def token(self) -> str:
+        """What the QR code on the card holds."""
+        return f"wp_{self.id}"
 
     def record_event(self, change: Change, event_type: str, stamps: int, receipt: str | None = None) -> None:
         """Write a line of history."""
@@ -183,15 +191,15 @@ class State:
             case StampsReversed():
                 return self._reverse_stamps(change)
             case VoucherIssued():
-                self.vouchers[change.business, change.voucher.redeem_code] = change.voucher
-                return asdict(change.voucher)
+                return asdict(self._keep_voucher(change.business, change.voucher))
             case VoucherRedeemed():
                 return self._redeem_voucher(change)
 
     def _issue_card(self, change: CardIssued) -> JsonObject:
         card = Card(change.card_id, change.business, change.number, change.phone, change.email, change.at)
+        card.name = change.name
         self.cards[card.id] = card
-        for name in (card.number, card.phone, card.email):
+        for name in (card.number, card.phone, card.email, card.token):
             # a name that a card has stays that card's: the oldest is found by it
             if name:
                 self.by_name.setdefault((card.business, name), card)
@@ -221,8 +229,14 @@ class State:
             redeem_code=reward_code(card, card.rewards),
             code=code,
         )
-        self.vouchers[card.business, voucher.redeem_code] = voucher
+        self._keep_voucher(card.business, voucher)
         return {"type": "voucher", "voucher_id": voucher.id, "redeem_code": voucher.redeem_code}
+
+    def _keep_voucher(self, business: str, voucher: Voucher) -> Voucher:
+        self.vouchers[business, voucher.redeem_code] = voucher
+        if voucher.card_id in self.cards:
+            self.cards[voucher.card_id].voucher_codes.append(voucher.redeem_code)
+        return voucher
 
     def _reverse_stamps(self, change: StampsReversed) -> JsonObject:
         card = self.cards[change.card_id]
@@ -245,19 +259,18 @@ class State:
 
     def card_as_json(self, card: Card) -> JsonObject:
         """Return a card as the API shows it, with its vouchers."""
-        # most cards never had a reward: their vouchers need not be looked for among those of everybody
-        vouchers = [asdict(v) for v in self.vouchers.values() if v.card_id == card.id] if card.rewards else []
+        vouchers = [asdict(self.vouchers[card.business, code]) for code in card.voucher_codes]
         return {
             "id": card.id,
             "number": card.number,
             "active": True,
             "issued_at": card.issued_at,
-            "customer": {"phone": card.phone, "email": card.email},
+            "customer": {"name": card.name, "phone": card.phone, "email": card.email},
             "stamps": card.stamps,
             "goal": self.goal,
             "goal_index": card.rewards,
             "vouchers": vouchers,
-            "wallet_pass_id": f"wp_{card.id}",
+            "wallet_pass_id": card.token,
             "save_url": f"https://wallet.invalid/{card.id}",
         }
 

@@ -169,7 +169,7 @@ class Webhooks:
         return {
             "customer": {
                 "id": f"c_{card.id}",
-                "wallet_pass_id": f"wp_{card.id}",
+                "wallet_pass_id": card.token,
                 "language": self.language,
                 **{kind: name for kind, name in names.items() if name},
             },

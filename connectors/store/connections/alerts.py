@@ -17,7 +17,7 @@ from connectors.domain.plan import Plan
 from connectors.domain.relay import SubscriptionState
 from connectors.store.connections.businesses import plan_of
 from connectors.store.engine import Transaction
-from connectors.store.ledger.operation_conditions import needs_person
+from connectors.store.ledger.operation_conditions import worth_an_email
 from connectors.store.query_parts import AnyRow
 from connectors.store.schema import (
     business_table,
@@ -113,7 +113,7 @@ def _changed(tx: Transaction, limit: int) -> list[AnyRow]:
             condition,
             func.coalesce(operation_table.c.hold, "") != Hold.plan_limit,
         )
-        for condition in needs_person
+        for condition in worth_an_email
     ]
     consent_ends = func.coalesce(connection_table.c.consent_trouble_at <= tx.now, literal(False))
     is_unwell = connection_table.c.health.in_(_UNWELL)

@@ -78,6 +78,7 @@ def connection_of(row: AnyRow) -> Connection:
         left_out=tuple(json.loads(row.left_out)) if row.left_out is not None else None,
         read_key=row.read_key,
         subscribed=row.subscribed,
+        claim_consent=row.claim_consent,
     )
 
 
@@ -328,6 +329,11 @@ def change(tx: Transaction, connection: Connection, wanted: ConnectionChange) ->
     if wanted.sevenstamp_key is not None:
         columns |= _key_columns(tx, wanted.sevenstamp_key, wanted.key_login)
     update(tx, connection_table.c.id == connection.id, columns)
+
+
+def set_claim_consent(tx: Transaction, connection_id: str, text: str | None) -> None:
+    """Set what customers agree to who claim receipts by themselves."""
+    update(tx, connection_table.c.id == connection_id, {"claim_consent": text})
 
 
 def renew_hook_address(tx: Transaction, connection_id: str) -> Connection:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from connector_sdk.messages import Message
 from connector_sdk.sale import Customer, Sale
-from connectors.domain.operation import Kind, State
+from connectors.domain.operation import Flag, Hold, Kind, State
 from connectors.store.engine import Transaction
 from connectors.store.ledger import bindings, card_searches, daily_totals, journal, operations, sales
 from connectors.store.ledger.bindings import Binding
@@ -36,6 +36,7 @@ class _Changes:
     cancelled: list[str] = field(default_factory=list)
     releases: list[CardRelease] = field(default_factory=list)
     assigned_cards: dict[str, str] = field(default_factory=dict)
+    flags: dict[str, Flag | None] = field(default_factory=dict)
     searches: dict[str, NewSearch | None] = field(default_factory=dict)
     """Sale id → its search from now on, or none."""
     bindings: list[Binding] = field(default_factory=list)
@@ -124,8 +125,8 @@ class SaleBatch:
     # Operations
 
     def voucher_lane(self, row: SaleRow, redeem_code: str) -> str:
-        """Name the lane of a voucher, by which a redeem code is found: the code itself is stored encrypted."""
-        return f"voucher:{self.tx.vault.hash('redeem code', row.business_id, redeem_code)}"
+        """Name the lane of a voucher of the sale's business."""
+        return operations.voucher_lane(self.tx, row.business_id, redeem_code)
 
     def plan_operation(
         self,
@@ -146,7 +147,7 @@ class SaleBatch:
         n = row.next_n
         row.next_n += 1
         state = State.held if hold else State.pending
-        lane = self._lane(row, card_id, redeem_code)
+        lane = f"gift:{row.id}:{n}" if hold == Hold.gift else self._lane(row, card_id, redeem_code)
         planned = PlannedOperation(f"{row.id[:14]}-{n}", n, kind, card_id, count, state, hold, lane)
         self.operations[row.id].append(planned)
         self._changes.operations[planned.id] = NewOperation(
@@ -181,6 +182,12 @@ class SaleBatch:
                 new.planned.hold, new.reason = None, None
             else:
                 self._changes.cancelled.append(operation_id)
+
+    def flag(self, operation: PlannedOperation, flag: Flag | None) -> None:
+        """Flag an operation for a person, or take its flag away; not what a person has seen already."""
+        if operation.flag != flag and not operation.acknowledged:
+            operation.flag = flag
+            self._changes.flags[operation.id] = flag
 
     def release_to_card(self, operation: PlannedOperation, card_id: str, card_hint: str) -> None:
         """Give a held operation its card and let it go; one that was refused before goes out under a new key."""
@@ -244,6 +251,7 @@ class SaleBatch:
         operations.cancel(tx, changes.cancelled)
         operations.release_to_cards(tx, changes.releases)
         operations.assign_cards(tx, changes.assigned_cards)
+        operations.set_flags(tx, changes.flags)
         self._flush_moves()
         operations.insert(tx, list(changes.operations.values()))
         card_searches.replace(tx, changes.searches)

@@ -22,16 +22,17 @@ from connectors.domain.clock import MINUTE
 from connectors.domain.connection import WORKING
 from connectors.domain.events import OperationSettled, Wakeup
 from connectors.domain.holds import HOLDS, WAITS_FOR_CARD, needs_person
-from connectors.domain.operation import IN_DOUBT, MOVABLE, Hold, Kind, Planned, State
+from connectors.domain.operation import IN_DOUBT, MOVABLE, Flag, Hold, Kind, Planned, State
 from connectors.domain.person import MASKED_CARD
 from connectors.store.engine import Transaction
 from connectors.store.errors import NotFound
 from connectors.store.ledger import card_searches, daily_totals, journal
 from connectors.store.ledger.daily_totals import DayTotals
 from connectors.store.ledger.journal import NewLine
+from connectors.store.ledger.operation_conditions import finds_voucher, is_gift
 from connectors.store.ledger.sales import cardless_lane
 from connectors.store.query_parts import AnyRow, in_parts
-from connectors.store.schema import attempt_table, connection_table, operation_table
+from connectors.store.schema import attempt_table, connection_table, operation_table, sale_table
 
 JsonBody = Mapping[str, str | int | None]
 """A request's body: every value of the two requests that operations make is a text or a number."""
@@ -75,6 +76,8 @@ class Operation:
     updated_at: int
     acknowledged: bool = False
     """Whether a person has seen that it was rejected."""
+    flag: Flag | None = None
+    """Why a person should look at it though nothing is to be sent."""
 
     def facts(self, state: State) -> OperationFacts:
         """Build what plugins are told of it."""
@@ -100,6 +103,7 @@ def operation_of(tx: Transaction, row: AnyRow) -> Operation:
             "waived": bool(columns["waived"]),
             "conflicted": bool(columns["conflicted"]),
             "acknowledged": bool(columns["acknowledged"]),
+            "flag": Flag(columns["flag"]) if columns["flag"] else None,
         }
     )
 
@@ -119,6 +123,8 @@ class PlannedOperation:
     state: str
     hold: str | None
     lane: str
+    acknowledged: int = 0
+    flag: str | None = None
 
     @property
     def owner(self) -> str:
@@ -161,6 +167,8 @@ _OF_SALES = (
         operation_table.c.state,
         operation_table.c.hold,
         operation_table.c.lane,
+        operation_table.c.acknowledged,
+        operation_table.c.flag,
     )
     .where(operation_table.c.sale_id.in_(bindparam("ids", expanding=True)))
     .order_by(operation_table.c.sale_id, operation_table.c.n)
@@ -175,6 +183,12 @@ _HAS_ID = operation_table.c.id == bindparam("id_")
 def lock_of_sales(tx: Transaction, sale_ids: Sequence[str]) -> list[tuple[str, PlannedOperation]]:
     """Read the operations of sales for a change, as (sale id, operation), each sale's in their order."""
     return [(row.sale_id, PlannedOperation(*tuple(row)[1:])) for row in tx.run(_OF_SALES, {"ids": list(sale_ids)})]
+
+
+def are_on_their_way(tx: Transaction, sale_id: str) -> bool:
+    """Say whether something of a sale is still to be sent, or in doubt."""
+    of_sale = (operation_table.c.sale_id == sale_id) & operation_table.c.state.in_([State.pending, *sorted(IN_DOUBT)])
+    return tx.run(select(operation_table.c.id).where(of_sale).limit(1)).first() is not None
 
 
 def insert(tx: Transaction, operations: Sequence[NewOperation]) -> None:
@@ -537,7 +551,10 @@ def _line(verdict: Verdict) -> NewLine | None:
     }
     if verdict.reason is not None:
         params["why"] = verdict.reason
-    message = Message(f"operation.{verdict.state.value}.{operation.kind.value}", params)
+    # a gift without a redeem code has none to name
+    is_gift_line = operation.kind is Kind.voucher_redeemed and operation.redeem_code is None
+    what = "gift" if is_gift_line else operation.kind.value
+    message = Message(f"operation.{verdict.state.value}.{what}", params)
     return NewLine(operation.connection_id, message, operation.receipt_id, operation.sale_id)
 
 
@@ -650,6 +667,7 @@ _RELEASED: dict[str, object] = {
     "reason": None,
     "expires_at": None,
     "acknowledged": 0,
+    "flag": None,
     "attempt": operation_table.c.attempt + 1,
 }
 
@@ -775,19 +793,123 @@ def dismiss(tx: Transaction, operation: Operation) -> bool:
 
 
 def acknowledge(tx: Transaction, operation: Operation) -> bool:
-    """Note that a person has seen that an operation was rejected; say whether that was news."""
+    """Note that a person has seen that an operation was rejected, or why it is flagged; say whether that was news."""
+    is_news = (operation_table.c.state == State.rejected) & (operation_table.c.acknowledged == 0)
     changed = tx.run(
         operation_table.update()
-        .where(
-            operation_table.c.id == operation.id,
-            operation_table.c.state == State.rejected,
-            operation_table.c.acknowledged == 0,
-        )
-        .values(acknowledged=1, updated_at=tx.now)
+        .where(_is(operation), is_news | operation_table.c.flag.is_not(None))
+        .values(acknowledged=1, flag=None, updated_at=tx.now)
     )
     if changed.rowcount:
         _journal(tx, operation, "operation.acknowledged")
     return changed.rowcount > 0
+
+
+# Vouchers
+
+
+def set_flags(tx: Transaction, flags: Mapping[str, Flag | None]) -> None:
+    """Flag operations by their ids, or take their flags away; what a person has seen already is left."""
+    for operation_id, flag in flags.items():
+        unseen = (operation_table.c.id == operation_id) & (operation_table.c.acknowledged == 0)
+        tx.run(operation_table.update().where(unseen).values(flag=flag.value if flag else None))
+
+
+def quieten(tx: Transaction, operation: Operation, flag: Flag | None) -> None:
+    """Have a rejected operation bother nobody, or be flagged only."""
+    rejected = _is(operation) & (operation_table.c.state == State.rejected)
+    tx.run(operation_table.update().where(rejected).values(acknowledged=1, flag=flag.value if flag else None))
+
+
+@dataclass(frozen=True, slots=True)
+class GiftOperation:
+    """A gift whose voucher is looked for, with the card that its receipt is bound to."""
+
+    operation: Operation
+    card_id: str
+    card_hint: str
+
+
+def lease_gifts(tx: Transaction, limit: int, only: str | None = None) -> list[GiftOperation]:
+    """Lease gifts (of one connection) of receipts with a card, for a minute: their vouchers are to be looked for."""
+    query = (
+        select(operation_table, sale_table.c.card_id.label("bound_card"), sale_table.c.card_hint.label("bound_hint"))
+        .where(*finds_voucher, operation_table.c.next_at <= tx.now, connection_table.c.send_after <= tx.now)
+        .order_by(operation_table.c.next_at)
+        .limit(limit)
+    )
+    if only is not None:
+        query = query.where(operation_table.c.connection_id == only)
+    gifts = [GiftOperation(operation_of(tx, row), row.bound_card, row.bound_hint or "") for row in tx.run(query)]
+    if gifts:
+        lease = operation_table.update().where(_HAS_ID).values(next_at=tx.now + MINUTE)
+        tx.run(lease, [{"id_": gift.operation.id} for gift in gifts])
+    return gifts
+
+
+def give_voucher(tx: Transaction, gift: GiftOperation, redeem_code: str) -> bool:
+    """Have a gift redeem a voucher; say whether it still waited for one."""
+    operation = gift.operation
+    changed = tx.run(
+        operation_table.update()
+        .where(_is(operation), is_gift)
+        .values(
+            state=State.pending,
+            hold=None,
+            reason=None,
+            expires_at=None,
+            redeem_code=tx.vault.encrypt(redeem_code),
+            lane=voucher_lane(tx, operation.business_id, redeem_code),
+            card_id=gift.card_id,
+            card_hint=gift.card_hint,
+            request=json.dumps({"card_id": gift.card_id, "code": operation.code}, separators=(",", ":")),
+            next_at=tx.now,
+            updated_at=tx.now,
+        )
+    )
+    tx.wakeups.add(Wakeup.deliver)
+    return changed.rowcount > 0
+
+
+def reject_gift(tx: Transaction, gift: GiftOperation) -> bool:
+    """Reject a gift for which its card has no voucher; say whether it still waited for one."""
+    return _reject_held(tx, gift.operation, Message("why.no_voucher"), acknowledged=False)
+
+
+def look_for_voucher_again(tx: Transaction, operation: Operation, expires_at: int | None) -> bool:
+    """Revive a gift that found no voucher, or has one looked for at once; say whether it could be."""
+    may_be_revived = _is(operation) & operation_table.c.state.in_([State.held, State.rejected])
+    revived = tx.run(
+        operation_table.update()
+        .where(may_be_revived)
+        .values(
+            state=State.held,
+            hold=Hold.gift,
+            reason=Message(HOLDS[Hold.gift].reason).stored(),
+            expires_at=expires_at,
+            acknowledged=0,
+            flag=None,
+            next_at=tx.now,
+            updated_at=tx.now,
+        )
+    )
+    if revived.rowcount:
+        tx.wakeups.add(Wakeup.gifts)
+        _journal(tx, operation, "operation.retried")
+    return revived.rowcount > 0
+
+
+def claimed_lanes(tx: Transaction, business_id: str, card_id: str) -> set[str]:
+    """Return the lanes of vouchers that redemptions of a card have used or are about to use."""
+    of_card = (operation_table.c.business_id == business_id) & (operation_table.c.card_id == card_id)
+    is_taken = operation_table.c.state.not_in([State.cancelled, State.rejected])
+    redemptions = select(operation_table.c.lane).where(of_card, is_taken)
+    return set(tx.run(redemptions.where(operation_table.c.kind == Kind.voucher_redeemed)).scalars())
+
+
+def voucher_lane(tx: Transaction, business_id: str, redeem_code: str) -> str:
+    """Name the lane of a voucher, by which a redeem code is found: the code itself is stored encrypted."""
+    return f"voucher:{tx.vault.hash('redeem code', business_id, redeem_code)}"
 
 
 def _journal(tx: Transaction, operation: Operation, message_id: str) -> None:

@@ -115,22 +115,23 @@ def digest_of(tx: Transaction, sale: Sale) -> str:
 
 # FOR UPDATE is dropped by SQLite, where a writing transaction has the database to itself
 _LOCKED_SALES = select(sale_table).where(sale_table.c.id.in_(bindparam("ids", expanding=True))).with_for_update()
-_DIGESTS = select(sale_table.c.id, sale_table.c.digest, sale_table.c.anonymous).where(
-    sale_table.c.id.in_(bindparam("ids", expanding=True))
-)
+_DIGESTS = select(
+    sale_table.c.id, sale_table.c.digest, sale_table.c.anonymous, sale_table.c.admitted, sale_table.c.closed_at
+).where(sale_table.c.id.in_(bindparam("ids", expanding=True)))
 
 
 class StoredDigest(NamedTuple):
-    """The digest of a sale's newest version, and whether its customer is erased."""
+    """The digest of a sale's newest version, whether its customer is erased, and whether history would admit it."""
 
     digest: str
     is_anonymous: bool
+    could_be_admitted: bool
 
 
 def digests_of(tx: Transaction, ids: Sequence[str]) -> dict[str, StoredDigest]:
     """Map sale id to its stored digest, for those that are in the ledger."""
     return {
-        row.id: StoredDigest(row.digest, bool(row.anonymous))
+        row.id: StoredDigest(row.digest, bool(row.anonymous), not row.admitted and row.closed_at is not None)
         for part in in_parts(ids)
         for row in tx.run(_DIGESTS, {"ids": list(part)})
     }
@@ -148,6 +149,16 @@ def connections_of(tx: Transaction, ids: Sequence[str]) -> dict[str, str]:
 def lock(tx: Transaction, ids: Sequence[str]) -> list[SaleRow]:
     """Read sales for a change: on PostgreSQL their rows are locked until the transaction ends."""
     return [SaleRow(**row._mapping) for row in tx.run(_LOCKED_SALES, {"ids": list(ids)})]
+
+
+def get(tx: Transaction, sale_id: str) -> SaleRow:
+    """Read a sale that is in the ledger."""
+    return SaleRow(**tx.run(select(sale_table).where(sale_table.c.id == sale_id)).one()._mapping)
+
+
+def closed_at(tx: Transaction, sale_id: str) -> int | None:
+    """Return when a sale was closed (UTC microseconds); `None` where it was not (yet), or is not in the ledger."""
+    return tx.run(select(sale_table.c.closed_at).where(sale_table.c.id == sale_id)).scalar()
 
 
 def newest_content(tx: Transaction, row: SaleRow) -> Sale:

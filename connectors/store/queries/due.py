@@ -13,6 +13,7 @@ from connectors.domain.operation import State
 from connectors.domain.relay import SubscriptionState
 from connectors.store.engine import Transaction
 from connectors.store.inbox.loyalty_events import Stage
+from connectors.store.ledger.operation_conditions import finds_voucher
 from connectors.store.ledger.voucher_requests import is_open
 from connectors.store.schema import (
     connection_table,
@@ -55,6 +56,9 @@ _LOOK = select(
     )
     .label(Wakeup.relay),
     exists().where(is_open, voucher_request_table.c.next_at <= _now).label(Wakeup.vouchers),
+    exists()
+    .where(*finds_voucher, operation_table.c.next_at <= _now, connection_table.c.send_after <= _now)
+    .label(Wakeup.gifts),
     exists().where(errand_table.c.state == "asked").label(Wakeup.commands),
 )
 

@@ -14,7 +14,7 @@ from connector_sdk.messages import Message
 from connectors.domain.holds import HOLDS_FOR_PERSON
 from connectors.domain.operation import UNSETTLED, Hold, State, outward
 from connectors.store.engine import Transaction
-from connectors.store.ledger.operation_conditions import is_held, is_rejected
+from connectors.store.ledger.operation_conditions import is_flagged, is_held, is_rejected
 from connectors.store.ledger.operations import Operation, operation_of
 from connectors.store.ledger.voucher_states import VoucherState
 from connectors.store.query_parts import AnyRow
@@ -23,7 +23,11 @@ from connectors.store.schema import attempt_table, operation_table, voucher_stat
 MOST = 50
 
 # each reason by itself: asked for several at once, SQLite goes through all operations to have them in order
-_NEEDS_PERSON = [*(is_held & (operation_table.c.hold == hold.value) for hold in HOLDS_FOR_PERSON), is_rejected]
+_NEEDS_PERSON = [
+    *(is_held & (operation_table.c.hold == hold.value) for hold in HOLDS_FOR_PERSON),
+    is_rejected,
+    is_flagged,
+]
 
 
 def needing_person(tx: Transaction, connection_id: str, limit: int = MOST) -> list[Operation]:

@@ -5,6 +5,8 @@ Owns no state; the counts are read, not kept, so that none can be wrong.
 
 from __future__ import annotations
 
+import functools
+import operator
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, ScalarSelect, Select, func, or_, select
@@ -119,7 +121,7 @@ def _overviews(*conditions: ColumnElement[bool]) -> Select[*tuple[object, ...]]:
             business_table.c.operations_until,
             business_table.c.plan_checked_at,
             _NEWEST_RULE.label("rule"),
-            (_count(needs_person[0]) + _count(needs_person[1])).label("stopped"),
+            functools.reduce(operator.add, map(_count, needs_person)).label("stopped"),
             _count(is_held & (operation_table.c.hold == Hold.no_card)).label("without_card"),
             _count(on_the_way).label("on_its_way"),
             hints.correlate(connection_table).exists().label("hints"),

@@ -10,10 +10,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from pydantic import ValidationError
-from sqlalchemy import ColumnElement, and_, or_, select, union_all
+from sqlalchemy import ColumnElement, and_, literal, or_, select, union_all
 
 from connector_sdk.rule import StampRule
-from connector_sdk.sale import Customer, Sale
+from connector_sdk.sale import Customer, Sale, SaleStatus
 from connectors.domain.connection import Connection
 from connectors.domain.person import Reference
 from connectors.store import ledger
@@ -40,6 +40,7 @@ class Receipt:
     customer: bool
     admitted: bool
     wait: str | None
+    location_id: str | None
 
     @property
     def earned(self) -> int:
@@ -60,6 +61,7 @@ def _receipt(row: AnyRow) -> Receipt:
         customer=row.customer_hash is not None,
         admitted=bool(row.admitted),
         wait=row.wait,
+        location_id=row.location_id,
     )
 
 
@@ -162,6 +164,21 @@ def first_closed_since(tx: Transaction, connection_id: str, since: int) -> Recei
     query = select(sale_table).where(sale_table.c.connection_id == connection_id, sale_table.c.closed_at >= since)
     row = tx.run(query.order_by(sale_table.c.closed_at).limit(1)).first()
     return _receipt(row) if row else None
+
+
+_IS_OPEN = sale_table.c.status == literal(SaleStatus.open.value, literal_execute=True)
+
+
+def at_the_counter(tx: Transaction, connection_id: str, since: int, limit: int) -> list[Receipt]:
+    """List a connection's receipts that are open or were closed since a moment, the open ones first."""
+    of_connection = sale_table.c.connection_id == connection_id
+    is_open = select(sale_table).where(of_connection, _IS_OPEN, sale_table.c.changed_at >= since)
+    closed = select(sale_table).where(of_connection, sale_table.c.closed_at >= since, ~_IS_OPEN)
+    rows = [
+        *tx.run(is_open.order_by(sale_table.c.changed_at.desc()).limit(limit)),
+        *tx.run(closed.order_by(sale_table.c.closed_at.desc()).limit(limit)),
+    ]
+    return [_receipt(row) for row in rows[:limit]]
 
 
 # One receipt

@@ -32,7 +32,7 @@ _LONGEST_TOKEN = 200
 _LONGEST_KEY = 255
 _STRANGERS_PER_SECOND, _STRANGERS_AT_ONCE = 1.0, 20
 
-_bearer = HTTPBearer(auto_error=False, description="A token made under *API tokens*, or by `connectors token make`")
+bearer = HTTPBearer(auto_error=False, description="A token made under *API tokens*, or by `connectors token make`")
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
@@ -65,7 +65,7 @@ class Gate:
     """Lets callers in: knows the host, and how often whom was let in lately."""
 
     def __init__(self, host: Host) -> None:
-        self._host = host
+        self.host = host
         self._clients = Clients(host)
         quotas = host.store.quotas
         self._most = quotas.api_calls_a_minute
@@ -76,23 +76,27 @@ class Gate:
         """Return who asks. Raises `Problem`."""
         token = await self._find(token_text) if token_text.startswith(access.api_tokens.PREFIX) else None
         if token is None:
-            self._count_stranger(request)
+            self.count_stranger(request)
             raise Problem(
                 "unauthorised",
                 "send a token of this business: Authorization: Bearer 7con_…",
                 headers={"WWW-Authenticate": "Bearer"},
             )
         self._count(token, request)
-        if access.api_tokens.is_use_news(token, self._host.store.clock.now()):
-            await self._host.store.write(lambda tx: access.api_tokens.record_use(tx, token.id))
-        return Caller(self._host, self._host.services.by(f"API: {token.title}"), token)
+        if access.api_tokens.is_use_news(token, self.host.store.clock.now()):
+            await self.host.store.write(lambda tx: access.api_tokens.record_use(tx, token.id))
+        return Caller(self.host, self.host.services.by(f"API: {token.title}"), token)
 
     async def _find(self, token_text: str) -> ApiToken | None:
         if len(token_text) > _LONGEST_TOKEN or not token_text.isascii():
             return None
-        return await self._host.store.read(lambda tx: access.api_tokens.find(tx, token_text))
+        return await self.host.store.read(lambda tx: access.api_tokens.find(tx, token_text))
 
-    def _count_stranger(self, request: Request) -> None:
+    def count_till(self, request: Request, connection_id: str) -> None:
+        """Count a call that a till has signed. Raises `Problem` where there were too many."""
+        self._count_call(f"till {connection_id}", request)
+
+    def count_stranger(self, request: Request) -> None:
         """Count a wrong token against its address. Raises `Problem` where there were too many."""
         try:
             self._strangers.take(self._clients.address(request))
@@ -105,19 +109,22 @@ class Gate:
 
     def _count(self, token: ApiToken, request: Request) -> None:
         """Count a call against its token. Raises `Problem` where there were too many."""
-        wait = self._rates.wait(token.id)
-        left = self._rates.left(token.id)
+        self._count_call(token.id, request)
+
+    def _count_call(self, name: str, request: Request) -> None:
+        wait = self._rates.wait(name)
+        left = self._rates.left(name)
         limits = {"RateLimit-Limit": str(self._most), "RateLimit-Remaining": str(max(0, left - 1))}
         if wait:
             headers = {**limits, "RateLimit-Remaining": "0", "RateLimit-Reset": str(wait), "Retry-After": str(wait)}
             raise Problem("rate_limited", f"wait {wait} seconds, then send it again", headers=headers)
-        self._rates.count(token.id, 0)
+        self._rates.count(name, 0)
         request.state.rate_headers = {**limits, "RateLimit-Reset": "60"}
 
 
 async def _caller(
     request: Request,
-    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
 ) -> Caller:
     gate: Gate = request.app.state.gate
     return await gate.identify(request, credentials.credentials if credentials is not None else "")
@@ -125,15 +132,20 @@ async def _caller(
 
 def _with(scope: Scope) -> Callable[[Caller], Caller]:
     def check(caller: Annotated[Caller, Depends(_caller)]) -> Caller:
-        if scope not in caller.token.scopes:
-            raise Problem(
-                "missing_scope",
-                f"this token may not do that: make one with the right '{scope}'",
-                scope=scope.value,
-            )
+        require_scope(caller, scope)
         return caller
 
     return check
+
+
+def require_scope(caller: Caller, scope: Scope) -> None:
+    """Refuse a caller whose token lacks a right. Raises `Problem`."""
+    if scope not in caller.token.scopes:
+        raise Problem(
+            "missing_scope",
+            f"this token may not do that: make one with the right '{scope}'",
+            scope=scope.value,
+        )
 
 
 AnyCaller = Annotated[Caller, Depends(_caller)]

@@ -11,12 +11,12 @@ from fastapi import FastAPI, Request
 from starlette.responses import JSONResponse, Response
 
 from connectors.runtime.host import Host
-from connectors.web.api import calls, card_calls, subscription_calls
+from connectors.web.api import calls, card_calls, subscription_calls, till_calls
 from connectors.web.api.access import Gate
 from connectors.web.api.problems import handle_problems
 
 PATH = "/api/v1"
-ROUTERS = (calls.router, card_calls.router, subscription_calls.router)
+ROUTERS = (calls.router, card_calls.router, till_calls.router, subscription_calls.router)
 _DESCRIPTION = (
     "What programs may ask and do for a business of 7stamp connectors. Every call needs a bearer token, which opens "
     "one business and has some of the rights read, act, subscribe and sell. Refusals are problems (RFC 9457) with a "

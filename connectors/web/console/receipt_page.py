@@ -105,8 +105,10 @@ def _earned(connection: Connection, details: ReceiptDetails) -> Earned | None:
 
 
 async def _load_history(visit: Visit, details: ReceiptDetails, tries: Sequence[OperationHistory]) -> list[HistoryEntry]:
-    lines = await visit.host.store.read(lambda tx: ledger.journal.of_sale(tx, details.receipt.id))
-    return build_history(visit.localizer, details, tries, lines)
+    sale_id = details.receipt.id
+    lines = await visit.host.store.read(lambda tx: ledger.journal.of_sale(tx, sale_id))
+    claims = await visit.host.store.read(lambda tx: ledger.claims.of_sale(tx, sale_id)) if details.claimed else []
+    return build_history(visit.localizer, details, tries, lines, claims)
 
 
 def _used_elsewhere(tries: Sequence[OperationHistory]) -> list[OperationHistory]:
@@ -137,7 +139,7 @@ async def _card_progress(visit: Visit, connection: Connection, details: ReceiptD
 def _needs_person(operation: Operation) -> bool:
     """Return whether an operation waits for a decision; one that waits for a card does so by itself."""
     stopped = operation.state in (State.held, State.rejected)
-    return stopped and not operation.acknowledged and needs_person(operation.hold)
+    return operation.flag is not None or (stopped and not operation.acknowledged and needs_person(operation.hold))
 
 
 def _may_give(details: ReceiptDetails) -> bool:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from connector_sdk.sale import Sale
 from connectors.domain.operation import State
+from connectors.store.ledger.claims import Claim
 from connectors.store.ledger.journal import JournalLine
 from connectors.store.ledger.operations import Operation
 from connectors.store.queries.operations import OperationHistory, Try
@@ -47,12 +48,14 @@ def build_history(
     details: ReceiptDetails,
     tries: Sequence[OperationHistory],
     lines: Sequence[JournalLine],
+    claims: Sequence[Claim] = (),
 ) -> list[HistoryEntry]:
     """Tell everything that happened to a receipt, oldest first."""
     entries = [
         *_till_entries(localizer, details),
         *_journal_entries(localizer, lines),
         *_operation_entries(localizer, tries),
+        *_claim_entries(localizer, claims),
     ]
     return sorted(entries, key=lambda entry: (entry.at, entry.rank))
 
@@ -110,6 +113,13 @@ def _journal_entries(localizer: Localizer, lines: Sequence[JournalLine]) -> Iter
         else:
             text = localizer.message(line.message)
         yield HistoryEntry(line.at, _OF_JOURNAL, text, by=line.by)
+
+
+def _claim_entries(localizer: Localizer, claims: Sequence[Claim]) -> Iterator[HistoryEntry]:
+    """Tell what customers agreed to who claimed the receipt, in the words that they read."""
+    for claim in claims:
+        if claim.consent is not None:
+            yield HistoryEntry(claim.at, _OF_JOURNAL, localizer.text("The customer agreed to:"), claim.consent)
 
 
 # --- 7stamp ---------------------------------------------------------------------------------------------------------

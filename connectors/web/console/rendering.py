@@ -85,8 +85,8 @@ def form_action_sources(host: Host) -> str:
     return " ".join(sorted(origins))
 
 
-def set_security_headers(response: Response, form_action: str, *, https: bool) -> None:
-    """Keep others from framing, sniffing, caching or scripting a page."""
+def set_security_headers(response: Response, form_action: str, *, https: bool, camera: bool = False) -> None:
+    """Keep others from framing, sniffing, caching or scripting a page; `camera` is for one that scans cards."""
     headers = response.headers
     headers.setdefault("Cache-Control", "no-store")
     headers["Content-Security-Policy"] = (
@@ -98,6 +98,6 @@ def set_security_headers(response: Response, form_action: str, *, https: bool) -
     # with `no-referrer` a browser sends `Origin: null` with a form, and the check of its origin would refuse it
     headers["Referrer-Policy"] = "same-origin"
     headers["Cross-Origin-Opener-Policy"] = "same-origin"
-    headers["Permissions-Policy"] = "camera=(), geolocation=(), microphone=()"
+    headers["Permissions-Policy"] = f"camera=({'self' if camera else ''}), geolocation=(), microphone=()"
     if https:
         headers["Strict-Transport-Security"] = "max-age=31536000"

@@ -6,6 +6,7 @@ Owns the list and nothing else: a module of pages that is missing here is not se
 from __future__ import annotations
 
 from connectors.web.console import (
+    claim_page,
     connection_actions,
     connection_page,
     consent,
@@ -15,6 +16,7 @@ from connectors.web.console import (
     give_stamps,
     home_page,
     hook_address_page,
+    import_page,
     key_step,
     live,
     locations_step,
@@ -31,22 +33,29 @@ from connectors.web.console import (
     security_log,
     settings_page,
     subscriptions_page,
+    table_card_page,
     teaching_page,
+    till_page,
     till_step,
     tokens_page,
     unread_page,
     venue_review,
+    vouchers_page,
     welcome_page,
 )
 
 # of two routes of one shape the first counts: `mount` sorts by how many parts are open, and keeps this order else
 ROUTERS = (
+    claim_page.router,
     login.router,
     passkeys.router,
     security_log.router,
     home_page.router,
+    import_page.router,
     onboarding.router,
     till_step.router,
+    till_page.router,
+    table_card_page.router,
     consent.router,
     key_step.router,
     locations_step.router,
@@ -59,6 +68,7 @@ ROUTERS = (
     connection_page.router,
     operation_review.router,
     venue_review.router,
+    vouchers_page.router,
     connection_actions.router,
     welcome_page.router,
     rule_page.router,

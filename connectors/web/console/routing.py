@@ -60,6 +60,8 @@ class Route:
     """The path of the page that shows a form of this route: one returns there after signing in again."""
     max_bytes: int = MAX_FORM_BYTES
     """How many bytes a posted form may have."""
+    camera: bool = False
+    """Whether the page may ask for the camera."""
 
 
 class Router:
@@ -68,9 +70,9 @@ class Router:
     def __init__(self) -> None:
         self.routes: list[Route] = []
 
-    def get(self, path: str, role: Role = Role.signed_in) -> Callable[[Handler], Handler]:
+    def get(self, path: str, role: Role = Role.signed_in, *, camera: bool = False) -> Callable[[Handler], Handler]:
         """Declare the handler of a page."""
-        return self._declare("GET", path, role, path)
+        return self._declare("GET", path, role, path, camera=camera)
 
     def post(
         self, path: str, role: Role = Role.signed_in, *, page: str | None = None, max_bytes: int = MAX_FORM_BYTES
@@ -79,10 +81,17 @@ class Router:
         return self._declare("POST", path, role, page or path, max_bytes)
 
     def _declare(
-        self, method: str, path: str, role: Role, page: str, max_bytes: int = MAX_FORM_BYTES
+        self,
+        method: str,
+        path: str,
+        role: Role,
+        page: str,
+        max_bytes: int = MAX_FORM_BYTES,
+        *,
+        camera: bool = False,
     ) -> Callable[[Handler], Handler]:
         def declare(handler: Handler) -> Handler:
-            self.routes.append(Route(method, path, role, handler, page, max_bytes))
+            self.routes.append(Route(method, path, role, handler, page, max_bytes, camera))
             return handler
 
         return declare
@@ -109,7 +118,8 @@ async def _not_found(_visit: Visit) -> Response:
 def _add_route(app: FastAPI, console: Console, route: Route) -> None:
     async def endpoint(request: Request) -> Response:
         response = await _respond(console, route, request)
-        set_security_headers(response, console.form_action, https=console.clients.is_https(request))
+        is_https = console.clients.is_https(request)
+        set_security_headers(response, console.form_action, https=is_https, camera=route.camera)
         return response
 
     app.add_route(route.path, endpoint, methods=[route.method], include_in_schema=False)

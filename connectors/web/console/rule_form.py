@@ -12,14 +12,14 @@ from pydantic import ValidationError
 
 from connector_sdk.messages import Message
 from connector_sdk.money import Money
-from connector_sdk.rule import Refunds, StampRule, UnknownCustomer
+from connector_sdk.rule import DeadCodes, Mode, Refunds, StampRule, UnknownCustomer
 from connectors.sync.field_errors import reason_of
 from connectors.web.console.posted_form import PostedForm
 from connectors.web.console.search_terms import parse_amount
 from connectors.web.console.visit import Visit
 
 _KINDS = ("per_order", "by_amount", "per_item")
-_MOST_HOLD_DAYS = 365
+_MOST_HOLD_DAYS, _MOST_CLAIM_DAYS = 365, 90
 _ID_LENGTH = 128
 
 
@@ -46,6 +46,10 @@ def rule_values(rule: StampRule) -> dict[str, list[str]]:
         "refunds": [rule.refunds.value],
         "unknown_customer": [rule.unknown_customer.value],
         "hold_days": [str(rule.hold_days)],
+        "mode": [rule.mode.value],
+        "claim_days": [str(rule.claim_days)],
+        "gift_products": sorted(rule.gift_products),
+        "dead_codes": [rule.dead_codes.value],
     }
 
 
@@ -81,7 +85,10 @@ class _RuleReader:
             self._require_items(values)
         values["minimum"] = self._money("minimum")
         values |= self._policies()
-        values["hold_days"] = self._hold_days()
+        values["hold_days"] = self._days("hold_days", self.current.hold_days, _MOST_HOLD_DAYS)
+        values["claim_days"] = self._days("claim_days", self.current.claim_days, _MOST_CLAIM_DAYS)
+        if "mode" in self.form.values:  # a form without this part leaves the gifts as they are
+            values["gift_products"] = self._ids("gift_products")
         # with the first errors told, the model is not asked: its reasons would be about the same fields
         return RuleChoice(self.current, self.errors) if self.errors else self._validate(values)
 
@@ -115,17 +122,21 @@ class _RuleReader:
         policies: dict[str, object] = {}
         if (refunds := self.form.get("refunds")) in set(Refunds):
             policies["refunds"] = Refunds(refunds)
+        if (mode := self.form.get("mode")) in set(Mode):
+            policies["mode"] = Mode(mode)
+        if (dead_codes := self.form.get("dead_codes")) in set(DeadCodes):
+            policies["dead_codes"] = DeadCodes(dead_codes)
         if (unknown_customer := self.form.get("unknown_customer")) in set(UnknownCustomer):
             policies["unknown_customer"] = UnknownCustomer(unknown_customer)
         return policies
 
-    def _hold_days(self) -> int:
-        days = self.form.get("hold_days", str(self.current.hold_days)).strip()
+    def _days(self, name: str, current: int, most: int) -> int:
+        days = self.form.get(name, str(current)).strip()
         # `isdigit` takes digits of every script and int() an endless text: both are bounded first
-        if days.isascii() and days.isdigit() and len(days) <= 6 and 1 <= int(days) <= _MOST_HOLD_DAYS:
+        if days.isascii() and days.isdigit() and len(days) <= 6 and 1 <= int(days) <= most:
             return int(days)
-        self.errors["hold_days"] = Message("write a number of days from 1 to 365")
-        return self.current.hold_days
+        self.errors[name] = Message("write a number of days from 1 to {most}", {"most": most})
+        return current
 
     def _validate(self, values: Mapping[str, object]) -> RuleChoice:
         try:

@@ -50,7 +50,8 @@ async def settings_page(visit: Visit) -> Response:
 
 
 async def _settings_page(visit: Visit, errors: Mapping[str, str]) -> Response:
-    connection = (await visit.load_overview()).connection
+    overview = await visit.load_overview()
+    connection = overview.connection
     # a form that was posted and refused is shown as it was typed; one saved before signing in takes its place
     restored = restored_form(visit)
     if restored.values:
@@ -69,6 +70,8 @@ async def _settings_page(visit: Visit, errors: Mapping[str, str]) -> Response:
         email=await visit.host.store.read(lambda tx: connections.alerts.email_of(tx, connection.id)),
         mail_set=visit.host.settings.smtp_url is not None,
         hook=_own_address(visit, connection, connector_class),
+        has_links=overview.rule.mode.has_links,
+        venues=await visit.services.claims.venues(connection),
     )
 
 
@@ -184,11 +187,17 @@ async def _save_places(visit: Visit, connection: Connection) -> Message:
     return _SAVED
 
 
+async def _save_claims(visit: Visit, connection: Connection) -> Message:
+    await visit.services.claims.set_consent(connection, visit.form.get("consent"))
+    return _SAVED
+
+
 _SAVERS: Mapping[str, Callable[[Visit, Connection], Awaitable[Message]]] = {
     "title": _save_title,
     "till": _save_till,
     "key": _save_key,
     "places": _save_places,
+    "claims": _save_claims,
 }
 """Each part of the settings with what saves it and returns the notice to show."""
 

@@ -14,6 +14,7 @@ from jinja2 import Environment
 from connectors.runtime.host import Host
 from connectors.services import PersonCount, SyncResult
 from connectors.web.console.auth import Auth
+from connectors.web.console.claim_limits import ClaimLimits
 from connectors.web.console.clients import Clients
 from connectors.web.console.concurrency_limit import ConcurrencyLimit
 from connectors.web.console.cookies import Cookies
@@ -27,6 +28,7 @@ from connectors.web.console.saved_forms import SavedForms
 from connectors.web.console.security_events import SecurityEvents
 from connectors.web.console.sign_in_limits import RateLimits
 from connectors.web.console.till_cache import TillCache
+from connectors.web.console.uploads import ImportProgress, Uploads
 
 _CARD_SEARCHES_PER_SECOND, _CARD_SEARCHES_AT_ONCE = 0.5, 20
 _PLAN_CHECKS_PER_SECOND, _PLAN_CHECKS_AT_ONCE = 0.1, 5
@@ -55,12 +57,18 @@ class Console:
         default_factory=lambda: RateLimits(_CARD_SEARCHES_PER_SECOND, _CARD_SEARCHES_AT_ONCE)
     )
     """Look-ups of customers' cards, by session."""
+    claims: ClaimLimits = field(default_factory=ClaimLimits)
+    """Receipts that strangers claim."""
     plan_checks: RateLimits = field(default_factory=lambda: RateLimits(_PLAN_CHECKS_PER_SECOND, _PLAN_CHECKS_AT_ONCE))
     """Questions to 7stamp about plans, by business."""
     open_streams: Counter[str] = field(default_factory=Counter)
     """How many live streams are open, by session, by business and in all."""
     sync_tasks: dict[str, asyncio.Task[SyncResult]] = field(default_factory=dict)
     """Syncs that are under way, by connection."""
+    uploads: Uploads = field(default_factory=Uploads)
+    """Files whose columns are being named."""
+    imports: dict[str, ImportProgress] = field(default_factory=dict)
+    """The last import of each connection, under way or ended."""
     erasure_tasks: dict[str, asyncio.Task[PersonCount]] = field(default_factory=dict)
     """Customers that are being looked for or erased, by business."""
 

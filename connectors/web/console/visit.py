@@ -95,6 +95,11 @@ class Visit:
         """The services, which journal changes with the login of whoever is signed in."""
         return self.host.services.by(self.principal.login)
 
+    @property
+    def services_of_nobody(self) -> Services:
+        """The services for whoever is not signed in: what they change is journalled without a name."""
+        return self.host.services
+
     # `Any`: a connector is generic in its settings, and this works with every one
     def teaching(self, connector_class: type[Connector[Any]]) -> RemoteTeaching | None:
         """Return how a connector is taught, in the isolation of this owner; `None` where it cannot be taught."""

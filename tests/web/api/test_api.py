@@ -17,7 +17,7 @@ from connectors.domain.clock import DAY, MINUTE, SECOND
 from connectors.sevenstamp.sandbox import Faults
 from connectors.store.access import api_tokens
 from connectors.store.access.api_tokens import Scope
-from connectors.web.api import calls, card_calls, subscription_calls
+from connectors.web.api import calls, card_calls, subscription_calls, till_calls
 from connectors.web.api.routing import cursor_of
 from poster_connector.sandbox import Account
 from tests.installation import ANNA, BORYS, KEY, Installation, build
@@ -88,7 +88,7 @@ async def test_guessing_tokens_gets_slow_and_stops_nobody_else(program: Program)
 
 ROUTES = [
     route
-    for router in (calls.router, card_calls.router, subscription_calls.router)
+    for router in (calls.router, card_calls.router, till_calls.router, subscription_calls.router)
     for route in router.routes
     if isinstance(route, APIRoute)
 ]
@@ -112,6 +112,11 @@ BODIES: dict[str, Any] = {
     "issueVoucher": {"title": "A free coffee"},
     "sell": {"connection": "{connection}", "receipt": "1", "closed_at": "2026-11-26T09:00:00Z", "paid": "12.50"},
 }
+
+
+def _query(connection: str) -> str:
+    """What the calls that read ask in their addresses."""
+    return f"?since=2026-11-20&from=2026-11-01&to=2026-11-26&receipt=1&number=100000&connection={connection}"
 
 
 def _path(route: APIRoute, ids: dict[str, str]) -> str:
@@ -146,7 +151,7 @@ async def test_every_call_needs_its_right_and_names_the_one_that_is_missing(
         others = [scope.value for scope in Scope if scope.value != needed]
         lacking = program.with_token(await token_for(installation, *others))
         (method,) = route.methods
-        query = "?since=2026-11-20&from=2026-11-01&to=2026-11-26" if method == "GET" else ""
+        query = _query(ids["connection"]) if method == "GET" else ""
         body = BODIES.get(str(route.operation_id))
         answer = await lacking.call(method, _path(route, ids) + query, json=body)
         if needed is None:
@@ -159,7 +164,7 @@ async def test_every_call_needs_its_right_and_names_the_one_that_is_missing(
 
 
 def test_every_call_is_walked_by_these_tests() -> None:
-    assert len(ROUTES) == 28
+    assert len(ROUTES) == 30
     assert set(NEEDS) | set(BODIES) <= {route.operation_id for route in ROUTES}
 
 
@@ -176,18 +181,19 @@ async def test_everything_of_another_business_is_404(installation: Installation,
     assert (await theirs.get("/events")).json()["items"] == []
     tried = 0
     for route in ROUTES:
-        if ("{" not in route.path and route.operation_id != "sell") or route.operation_id == "samples":
+        names_connection = "{" in route.path or route.operation_id in ("sell", "tillCard")
+        if not names_connection or route.operation_id == "samples":
             continue
         # and an id of theirs in the address does not let in what is somebody else's below it
         parts = {"{receipt}", "{operation}"} & set(route.path.split("/"))
         for mixed in (ids, {**ids, "connection": other.id}) if parts else (ids,):
             (method,) = route.methods
-            query = "?since=2026-11-20&from=2026-11-01&to=2026-11-26" if method == "GET" else ""
+            query = _query(ids["connection"]) if method == "GET" else ""
             text = json.dumps(BODIES.get(str(route.operation_id))).replace("{connection}", ids["connection"])
             answer = await theirs.call(method, _path(route, mixed) + query, json=json.loads(text))
             assert answer.status_code == 404, (method, route.path, answer.text)
             tried += 1
-    assert tried >= 17
+    assert tried >= 19
 
 
 # --- reading --------------------------------------------------------------------------------------------------------

@@ -38,7 +38,8 @@ function show(part, text) {
 function put(old, fresh) {
   if (plain(fresh) === plain(old) || busy(old)) return;
   every("details", old).forEach((details, at) => {
-    const same = every("details", fresh)[at];
+    const { key } = details.dataset; // in a list that moves, the same place is another thing
+    const same = key ? one(`details[data-key="${key}"]`, fresh) : every("details", fresh)[at];
     if (same) same.open = details.open;
   });
   old.replaceChildren(...fresh.childNodes);
@@ -227,6 +228,47 @@ function passkey(button) {
   });
 }
 every("[data-passkey]").forEach(passkey);
+
+// --- a card's QR code, scanned where the browser can; what it holds is typed and sent as by hand ---------------------
+
+function scan(button) {
+  if (!("BarcodeDetector" in window) || !navigator.mediaDevices) return;
+  const { form } = button;
+  const picture = one("[data-scan-picture]", form);
+  const said = one("[data-scan-said]", form);
+  let stream;
+  const stop = () => {
+    stream?.getTracks().forEach((track) => track.stop());
+    stream = undefined;
+    picture.hidden = true;
+  };
+  const look = async (detector) => {
+    if (!stream) return;
+    const [code] = await detector.detect(picture).catch(() => []);
+    if (!code) return setTimeout(() => look(detector), 200);
+    stop();
+    document.getElementById(button.dataset.scan).value = code.rawValue;
+    form.requestSubmit();
+  };
+  button.hidden = false;
+  button.addEventListener("click", async () => {
+    if (stream) return stop();
+    said.hidden = true;
+    try {
+      stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
+      picture.srcObject = stream;
+      picture.hidden = false;
+      await picture.play();
+      look(new BarcodeDetector({ formats: ["qr_code"] }));
+    } catch {
+      stop();
+      said.textContent = button.dataset.failed;
+      said.hidden = false;
+    }
+  });
+  addEventListener("pagehide", stop);
+}
+every("[data-scan]").forEach(scan);
 
 // --- small helps ---------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,205 @@
+"""The page for the counter: a card is scanned or typed, a receipt given to it, a voucher redeemed, a QR code shown.
+
+Owns that page and its forms; what they do is `connectors.services.counter`'s. A card is carried from one form to the
+next in a sealed token, so that no page's address holds a phone or an email.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from pydantic import JsonValue
+from starlette.responses import Response
+
+from connector_sdk.messages import Message
+from connectors.domain.connection import Connection
+from connectors.domain.person import Reference
+from connectors.domain.vouchers import RequestState
+from connectors.services import Refusal
+from connectors.sevenstamp.models import Card
+from connectors.store import queries
+from connectors.store.errors import NotFound
+from connectors.sync.card_lookups import CardLookup
+from connectors.web.console.greetings import unanswered
+from connectors.web.console.routing import Router
+from connectors.web.console.sealed_token import open_token, seal_token
+from connectors.web.console.sign_in_limits import TooManyAttempts
+from connectors.web.console.visit import PageNotFound, Visit
+
+router = Router()
+
+_PURPOSE = "till card"
+
+
+@dataclass(frozen=True, slots=True)
+class _ChosenCard:
+    """A card that was looked up, with the token by which the next form names it; `stale` where 7stamp is slow."""
+
+    card: Card
+    token: str
+    as_of: int | None
+    stale: bool
+
+    @property
+    def missing(self) -> int:
+        """How many stamps are left to the reward."""
+        return max(0, self.card.goal - self.card.stamps)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """What a look-up shows: one card, or several to choose from, or why there is none."""
+
+    chosen: _ChosenCard | None = None
+    matches: Sequence[_ChosenCard] = ()
+    is_unanswered: bool = False
+
+
+@router.get("/till")
+async def tills(visit: Visit) -> Response:
+    """Go to the till of whoever has one; show which there are where there are several."""
+    mine = await visit.host.store.read(
+        lambda tx: queries.overviews.overviews(tx, visit.principal.business_id, limit=100)
+    )
+    if len(mine) == 1:
+        return visit.redirect(f"/till/{mine[0].connection.id}")
+    return visit.render("tills.html", tills=[overview.connection for overview in mine])
+
+
+@router.get("/till/{connection}", camera=True)
+async def till_page(visit: Visit) -> Response:
+    """Show the counter; with a card where the address names one, or only the receipts."""
+    connection = (await visit.load_overview()).connection
+    return await _till_page(visit, connection, await _from_address(visit, connection))
+
+
+async def _till_page(
+    visit: Visit, connection: Connection, shown: _Shown, errors: Mapping[str, str] | None = None
+) -> Response:
+    is_part = visit.request.query_params.get("part") == "receipts"
+    token = shown.chosen.token if shown.chosen is not None else ""
+    return visit.render(
+        "_till_receipts.html" if is_part else "till.html",
+        422 if errors else 200,
+        connection=connection,
+        shown=shown,
+        card_token=token,
+        receipts=await visit.services.counter.receipts(connection),
+        errors=errors or {},
+        form=visit.form,
+        # each page's buttons redeem once: pressed twice, it is the same redemption
+        nonce=secrets.token_urlsafe(12),
+    )
+
+
+async def _from_address(visit: Visit, connection: Connection) -> _Shown:
+    sealed = visit.request.query_params.get("card")
+    if not sealed:
+        return _Shown()
+    try:
+        reference, card_id = _open(visit, connection, sealed)
+    except (PageNotFound, Refusal):  # an old address: the page begins anew
+        return _Shown()
+    return _shown(visit, connection, await visit.services.counter.find(connection, reference), reference, card_id)
+
+
+def _open(visit: Visit, connection: Connection, sealed: str) -> tuple[Reference, str | None]:
+    """Return whose cards a token names, and which of them. Raises `PageNotFound`, `Refusal` where it is too old."""
+    opened = open_token(visit, _PURPOSE, connection, sealed)
+    if opened.expired:
+        raise Refusal("That was a while ago: find the card once more.", field="who")
+    match opened.content:
+        case [str(kind), str(value), (str() | None) as card_id]:
+            return Reference(kind, value), card_id
+    raise PageNotFound
+
+
+def _shown(
+    visit: Visit, connection: Connection, lookup: CardLookup, reference: Reference, card_id: str | None
+) -> _Shown:
+    """Part what a look-up found: of one customer the oldest card counts, of one name each is somebody's."""
+
+    def chosen(card: Card) -> _ChosenCard:
+        content: list[JsonValue] = [*reference, card.id]
+        return _ChosenCard(card, seal_token(visit, _PURPOSE, connection, content), lookup.as_of, lookup.stale)
+
+    cards = [card for card in lookup.cards if card_id in (None, card.id)]
+    if not cards:
+        return _Shown(is_unanswered=lookup.as_of is None)
+    if len(cards) > 1 and reference.kind == "name":
+        return _Shown(matches=[chosen(card) for card in cards])
+    return _Shown(chosen(cards[0]))
+
+
+@router.post("/till/{connection}/find", page="/till/{connection}")
+async def find(visit: Visit) -> Response:
+    """Look a card up by what was typed or scanned."""
+    connection = (await visit.load_overview()).connection
+    try:
+        visit.limit_card_search()
+        reference = visit.services.counter.read(connection, visit.form.get("who"))
+        lookup = await visit.services.counter.find(connection, reference)
+    except (Refusal, TooManyAttempts) as error:
+        return await _till_page(visit, connection, _Shown(), {"who": visit.explain(error)})
+    shown = _shown(visit, connection, lookup, reference, None)
+    if shown.chosen is not None:
+        return _back(visit, connection, shown.chosen.token)
+    if shown.matches:
+        return await _till_page(visit, connection, shown)
+    text = visit.localizer.sentence(Message("no card has this number, phone or email"))
+    if shown.is_unanswered:
+        text = unanswered(visit.localizer)
+    return await _till_page(visit, connection, shown, {"who": text})
+
+
+def _back(
+    visit: Visit, connection: Connection, token: str, notice: Message | None = None, kind: str = "good"
+) -> Response:
+    return visit.redirect(f"/till/{connection.id}?card={quote(token, safe='')}", notice, kind)
+
+
+async def _chosen_card(visit: Visit, connection: Connection) -> _ChosenCard:
+    """Return the card that a form names, as it was looked up last. Raises `Refusal`, `PageNotFound`."""
+    reference, card_id = _open(visit, connection, visit.form.get("card"))
+    lookup = await visit.services.counter.find(connection, reference)
+    chosen = _shown(visit, connection, lookup, reference, card_id).chosen
+    if chosen is None:
+        raise Refusal("That was a while ago: find the card once more.", field="who")
+    return chosen
+
+
+@router.post("/till/{connection}/give", page="/till/{connection}")
+async def give(visit: Visit) -> Response:
+    """Give a receipt to the card."""
+    connection = (await visit.load_overview()).connection
+    try:
+        chosen = await _chosen_card(visit, connection)
+        count = await visit.services.counter.give(connection, visit.form.get("receipt"), chosen.card)
+    except Refusal as error:
+        return visit.redirect(f"/till/{connection.id}", error.message, "bad")
+    params = {"count": count, "card": chosen.card.hint}
+    notice = Message("give.done", params) if count else Message("give.when_closed", params)
+    return _back(visit, connection, chosen.token, notice)
+
+
+@router.post("/till/{connection}/redeem", page="/till/{connection}")
+async def redeem(visit: Visit) -> Response:
+    """Redeem a voucher of the card."""
+    connection = (await visit.load_overview()).connection
+    code, token = visit.form.get("voucher"), visit.form.get("card")
+    once = f"till:{visit.signed_in_session.id_hash}:{visit.form.get('nonce')[:40]}"
+    try:
+        _open(visit, connection, token)
+        request = await visit.services.counter.redeem(connection, code, once)
+    except Refusal as error:
+        return _back(visit, connection, token, error.message, "bad")
+    except NotFound:
+        return _back(visit, connection, token, Message("7stamp knows no voucher of this code"), "bad")
+    if request.state is RequestState.applied:
+        return _back(visit, connection, token, Message("The voucher {code} is used: give the gift.", {"code": code}))
+    # it may have taken effect: a second voucher must not be asked for, and the gift must not be given on hope
+    unanswered = Message("7stamp has not answered yet about {code}: look at the card again before you give the gift.")
+    return _back(visit, connection, token, Message(unanswered.id, {"code": code}), "bad")

@@ -1,0 +1,223 @@
+"""The pages of a file import: a file is looked at, its columns are chosen, tried, and its receipts taken in once."""
+
+from __future__ import annotations
+
+import asyncio
+import html
+import io
+import re
+import zipfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from connector_sdk.rule import StampRule, UnknownCustomer
+from connectors.domain.clock import HOUR
+from connectors.web.console.uploads import MOST_BYTES, MOST_UNPACKED_BYTES, Upload, Uploads
+from tests.installation import ANNA, BORYS, KEY, Installation, build
+from tests.web.browser import Browser, open_browsers
+from tests.web.test_voucher_at_a_till import words
+
+SETTINGS = {
+    "till_name": "Corner",
+    "till_id": "corner-till",
+    "currency": "UAH",
+    "zone": "Europe/Kyiv",
+    "country": "UA",
+    "proof": "address",
+    "map_receipt_id": "id",
+    "map_paid": "sum",
+    "map_closed_at": "at",
+    "map_phone": "phone",
+}
+FILE = f"""Receipt no;Closed;Total;Guest's phone
+1001;2026-11-20 08:15:30;45,00;{ANNA}
+1002;2026-11-20 08:20:00;30,50;{BORYS}
+1003;2026-11-20 08:25:00;12,00;
+Total;;87,50;
+"""
+COLUMNS = {
+    "column.receipt_id": "Receipt no",
+    "column.closed_at": "Closed",
+    "column.paid": "Total",
+    "column.phone": "Guest's phone",
+    "set.decimal_sign": "comma",
+}
+
+
+@pytest.fixture
+async def corner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Installation]:
+    async with build(tmp_path, monkeypatch) as installation:
+        rule = StampRule(unknown_customer=UnknownCustomer.issue)
+        installation.connection = await installation.host.services.onboarding.connect(
+            "webhook", SETTINGS, KEY, lambda _account: rule
+        )
+        yield installation
+
+
+@pytest.fixture
+async def browser(corner: Installation) -> AsyncIterator[Browser]:
+    async with open_browsers(corner) as browsers:
+        yield await browsers.new().sign_in()
+
+
+def base(corner: Installation) -> str:
+    return f"/connections/{corner.connection.id}/import"
+
+
+async def upload(
+    corner: Installation, browser: Browser, content: bytes | str, name: str = "a.csv", **values: str
+) -> httpx.Response:
+    """Choose a file, as the form sends it."""
+    proof = await browser.csrf_token()
+    body = content.encode() if isinstance(content, str) else content
+    return await browser.client.post(
+        f"{base(corner)}/file", data={"proof": proof, **values}, files={"file": (name, body, "text/csv")}
+    )
+
+
+async def uploaded(corner: Installation, browser: Browser, content: bytes | str, name: str = "a.csv") -> str:
+    """Upload a file, and return the name that it is kept under."""
+    answer = await upload(corner, browser, content, name)
+    assert answer.status_code == 303, words(answer)
+    return answer.headers["location"].partition("file=")[2]
+
+
+async def finished(corner: Installation, browser: Browser) -> str:
+    """Wait until the import has ended, and return the page."""
+    for _ in range(200):
+        page = await browser.get(base(corner))
+        if "<progress" not in page.text:
+            return words(page)
+        await asyncio.sleep(0.05)
+    raise AssertionError("the import does not end")
+
+
+async def test_a_file_is_looked_at_tried_and_taken_in(corner: Installation, browser: Browser) -> None:
+    name = await uploaded(corner, browser, FILE)
+    page = await browser.get(f"{base(corner)}?file={name}")
+    chosen = re.findall(r'<select id="column\.(\w+)".*?</select>', page.text, re.DOTALL)
+    assert {"receipt_id", "closed_at", "paid", "phone"} <= set(chosen)
+    for column in ("Receipt no", "Closed", "Total", "Guest's phone"):
+        assert f'<option value="{html.escape(column).replace("&#x27;", "&#39;")}" selected>' in page.text, column
+    assert "1002" in page.text
+    tried = await browser.post(f"{base(corner)}/try", file=name, **COLUMNS)
+    shown = words(tried)
+    assert "3 receipts in the file" in shown
+    assert "2 have a customer: 2 stamps, less what was given already. Nothing has been sent." in shown
+    assert "1 row is no receipt Line 5" in shown
+    assert corner.sevenstamp.state.cards == {}
+    answer = await browser.post(f"{base(corner)}/run", file=name, **COLUMNS)
+    assert answer.status_code == 303
+    done = await finished(corner, browser)
+    assert "3 receipts were read , 3 of them new or changed" in done
+    assert "Line 5" in done
+    assert (corner.stamps(ANNA), corner.stamps(BORYS)) == (1, 1)
+
+
+async def test_the_same_file_again_changes_nothing(corner: Installation, browser: Browser) -> None:
+    for changed in (3, 0):
+        name = await uploaded(corner, browser, FILE)
+        await browser.post(f"{base(corner)}/run", file=name, **COLUMNS)
+        assert f"3 receipts were read , {changed} of them new or changed" in await finished(corner, browser)
+    assert (corner.stamps(ANNA), corner.stamps(BORYS)) == (1, 1)
+
+
+async def test_two_presses_of_the_button_are_one_import(corner: Installation, browser: Browser) -> None:
+    name = await uploaded(corner, browser, FILE)
+    answers = await asyncio.gather(*(browser.post(f"{base(corner)}/run", file=name, **COLUMNS) for _ in range(2)))
+    assert sorted(answer.status_code for answer in answers) == [303, 422]
+    await finished(corner, browser)
+    assert corner.stamps(ANNA) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "said"),
+    [
+        (b"", "a.csv", "Choose a file."),
+        ("Kava;Гість".encode("cp1251"), "a.csv", "encoding cp1251: Kava;Гість"),
+        (b"PK\x03\x04 no workbook", "a.xlsx", "is no workbook that can be read"),
+    ],
+)
+async def test_a_file_that_cannot_be_read_says_why_beside_the_field(
+    corner: Installation, browser: Browser, content: bytes, name: str, said: str
+) -> None:
+    answer = await upload(corner, browser, content, name)
+    assert (answer.status_code, said in words(answer)) == (422, True), words(answer)
+
+
+async def test_another_encoding_is_chosen_in_the_form(corner: Installation, browser: Browser) -> None:
+    file = FILE.replace("Guest's phone", "Телефон").encode("cp1251")
+    answer = await upload(corner, browser, file, encoding="cp1251")
+    assert answer.status_code == 303
+    page = await browser.get(answer.headers["location"])
+    assert '<option value="Телефон" selected>' in page.text
+    name = re.search(r'name="file" value="([^"]+)"', page.text)
+    assert name
+    columns = {**COLUMNS, "column.phone": "Телефон"}
+    await browser.post(f"{base(corner)}/run", file=name[1], **columns)
+    assert "3 receipts were read" in await finished(corner, browser)
+
+
+async def test_columns_that_make_no_receipt_are_told_and_nothing_is_stored(
+    corner: Installation, browser: Browser
+) -> None:
+    name = await uploaded(corner, browser, FILE)
+    answer = await browser.post(f"{base(corner)}/try", file=name, **{**COLUMNS, "column.nothing": "Total"})
+    assert (answer.status_code, "There is no value nothing to read" in words(answer)) == (422, True)
+    answer = await browser.post(f"{base(corner)}/try", file=name, **{**COLUMNS, "column.paid": "Closed"})
+    assert "0 receipts in the file" in words(answer)
+    assert "4 rows are no receipts" in words(answer)
+    assert f"{base(corner)}/run" not in answer.text
+
+
+async def test_a_file_that_is_too_large_or_no_form_is_refused(corner: Installation, browser: Browser) -> None:
+    answer = await upload(corner, browser, b"a" * (MOST_BYTES + 128 * 1024))
+    assert answer.status_code == 413
+    kept: Any = await browser.client.post(
+        f"{base(corner)}/file",
+        content=b"--x\r\nnonsense",
+        headers={"content-type": "multipart/form-data; boundary=x", "content-length": "13"},
+    )
+    assert kept.status_code in (403, 413)
+    forged = await browser.client.post(
+        f"{base(corner)}/file", data={"proof": "forged"}, files={"file": ("a.csv", FILE.encode(), "text/csv")}
+    )
+    assert forged.status_code == 403
+
+
+async def test_a_workbook_that_fills_the_memory_when_it_is_unpacked_is_refused(
+    corner: Installation, browser: Browser
+) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("xl/worksheets/sheet1.xml", b"<c/>" * (MOST_UNPACKED_BYTES // 4 + 1))
+    answer = await upload(corner, browser, packed.getvalue(), "a.xlsx")
+    assert (answer.status_code, "too large for a workbook" in words(answer)) == (422, True), words(answer)
+
+
+async def test_a_till_that_is_asked_has_no_such_page(installation: Installation) -> None:
+    await installation.connect()
+    async with open_browsers(installation) as browsers:
+        mine = await browsers.new().sign_in()
+        assert (await mine.get(f"/connections/{installation.connection.id}/import")).status_code == 404
+
+
+def test_uploads_are_one_for_each_connection_kept_for_a_while_and_bounded() -> None:
+    uploads = Uploads()
+    first = uploads.keep(Upload("a", "1.csv", b"x", 0))
+    second = uploads.keep(Upload("a", "2.csv", b"x", 0))
+    assert uploads.find(first, "a", 0) is None
+    assert uploads.find(second, "b", 0) is None
+    assert uploads.find(second, "a", HOUR) is None
+    for number in range(20):
+        uploads.keep(Upload(f"c{number}", "3.csv", b"x" * MOST_BYTES, 0))
+    assert uploads.find(second, "a", 0) is None
+    assert sum(len(kept.content) for kept in uploads._uploads.values()) <= 16 * MOST_BYTES
+
+
+def test_what_is_uploaded_is_shown_in_no_log() -> None:
+    assert "x" * 8 not in repr(Upload("a", "1.csv", b"x" * 8, 0))
