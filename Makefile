@@ -53,6 +53,7 @@ bench: $(READY)
 	@$(BIN)/python -m bench.pages
 	@$(BIN)/python -m bench.delivery
 	@$(BIN)/python -m bench.relay
+	@$(BIN)/python -m bench.counter
 	@$(BIN)/python -m bench.attacks --quick
 
 # What others notice while one client does its worst, as a table: ten minutes. ATTACKS=--quick for two.
