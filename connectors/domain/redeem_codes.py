@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 _LOOK_ALIKE = str.maketrans({"O": "0", "I": "1", "L": "1"})
 _WORD = re.compile(r"[^\W_]+(?:[-_][^\W_]+)*")
+_SEPARATORS = re.compile(r"[\s_-]+")
 _SHORTEST, _LONGEST = 5, 64
 """Signs of what may be a code among other words; shorter words are words."""
 _MOST_WORDS = 120
@@ -24,8 +26,17 @@ def reading(code: str) -> str:
     return "".join(sign for sign in code.upper() if sign.isalnum()).translate(_LOOK_ALIKE)
 
 
-def readings_in(text: str) -> Iterator[tuple[str, str]]:
-    """Yield each run of words that may be a code, as typed and as it reads: the longest runs first.
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Neighbouring words of a text that may be one code: the places of the words, as typed, and as they read."""
+
+    places: range
+    typed: str
+    reads: str
+
+
+def runs_in(text: str) -> Iterator[Run]:
+    """Yield each run of words that may be a code, the longest runs first.
 
     Its work grows with the text's length only: of a long text the first words count.
     """
@@ -36,7 +47,7 @@ def readings_in(text: str) -> Iterator[tuple[str, str]]:
             reads = reading(typed)
             # without a letter it is a number of something else: a phone, a table, a card
             if _SHORTEST <= len(reads) <= _LONGEST and any(sign.isalpha() for sign in typed):
-                yield typed, reads
+                yield Run(range(at, at + size), typed, reads)
 
 
 def _limited(matches: Iterator[re.Match[str]]) -> Iterator[re.Match[str]]:
@@ -53,19 +64,38 @@ def match_codes(
     `known` maps a reading to the codes that read so.
     """
     codes: dict[str, None] = {}
-    covered: set[str] = set()
+    parts: set[str] = set()
     for remark in remarks:
-        for typed, reads in readings_in(remark):
-            if (code := _only_match(typed, known.get(reads, ()))) is not None:
-                codes[code] = None
-                covered.update(reading(word) for word in typed.split())
+        for run, code in _codes_in(remark, known):
+            codes[code] = None
+            if len(run.places) > 1:
+                parts.update(reading(word) for word in run.typed.split())
     for typed in typed_codes:
-        code = _only_match(typed, known.get(reading(typed), ()))
         # a part of a code that was typed with a space is none by itself
-        if code is None and reading(typed) in covered:
-            continue
-        codes[code if code is not None else typed] = None
+        if reading(typed) not in parts:
+            codes[_only_match(typed, known.get(reading(typed), ())) or typed] = None
     return tuple(codes)
+
+
+def _codes_in(text: str, known: Mapping[str, Sequence[str]]) -> list[tuple[Run, str]]:
+    """Find the codes of a text; a word belongs to one code at most.
+
+    `COFFEE-1 2 pcs` is COFFEE-1, though COFFEE-12 may be a code too: a code that is written as it is goes first, and of
+    two of those, or of none, the longer one.
+    """
+    matches = [(run, code) for run in runs_in(text) if (code := _only_match(run.typed, known.get(run.reads, ())))]
+    matches.sort(key=lambda match: _spelling(match[0].typed) != _spelling(match[1]))  # the longest stay first
+    taken: set[int] = set()
+    found: list[tuple[Run, str]] = []
+    for run, code in matches:
+        if taken.isdisjoint(run.places):
+            taken.update(run.places)
+            found.append((run, code))
+    return found
+
+
+def _spelling(text: str) -> str:
+    return _SEPARATORS.sub("-", text).upper()
 
 
 def _only_match(typed: str, codes: Sequence[str]) -> str | None:

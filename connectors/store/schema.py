@@ -362,6 +362,13 @@ Index(
     sqlite_where=text("state = 'held' AND hold = 'gift'"),
     postgresql_where=text("state = 'held' AND hold = 'gift'"),
 )
+# which vouchers our redemptions have used or are about to use
+Index(
+    "ix_operation_voucher",
+    operation_table.c.lane,
+    sqlite_where=text("kind = 'voucher_redeemed'"),
+    postgresql_where=text("kind = 'voucher_redeemed'"),
+)
 Index("ix_operation_card_day", operation_table.c.business_id, operation_table.c.card_id, operation_table.c.day)
 
 # The tries of operations that did not succeed at the first. Written by `ledger.operations`.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from connectors.domain.redeem_codes import match_codes, reading, readings_in
+from connectors.domain.redeem_codes import match_codes, reading, runs_in
 from connectors.store import ledger
 from connectors.store.engine import Transaction
 from connectors.sync.snapshots import Snapshot
@@ -26,7 +26,7 @@ def with_matched_codes(tx: Transaction, snapshots: Sequence[Snapshot]) -> list[S
         sale = snapshot.sale
         if sale.redeem_codes or sale.remarks:
             reads = {reading(code) for code in sale.redeem_codes}
-            reads.update(reads_as for remark in sale.remarks for _, reads_as in readings_in(remark))
+            reads.update(run.reads for remark in sale.remarks for run in runs_in(remark))
             wanted.setdefault(snapshot.connection.business_id, set()).update(reads)
     if not wanted:  # most receipts have none: nothing is looked up for them
         return list(snapshots)

@@ -82,10 +82,9 @@ def _note_failure(tx: Transaction, connection: Connection, error: SevenStampErro
 def _conclude(tx: Transaction, gift: GiftOperation, vouchers: tuple[Voucher, ...]) -> None:
     """Give a gift the oldest voucher that is free, or reject it."""
     business_id = gift.operation.business_id
-    taken = ledger.operations.claimed_lanes(tx, business_id, gift.card_id)
-    for voucher in vouchers:
-        if ledger.operations.voucher_lane(tx, business_id, voucher.redeem_code) not in taken:
-            ledger.operations.give_voucher(tx, gift, voucher.redeem_code)
-            return
+    code = ledger.operations.free_code(tx, business_id, [voucher.redeem_code for voucher in vouchers])
+    if code is not None:
+        ledger.operations.give_voucher(tx, gift, code)
+        return
     if ledger.operations.reject_gift(tx, gift):
         follow_dead_gift(tx, gift.operation)

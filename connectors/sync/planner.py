@@ -275,7 +275,10 @@ def _bring_to_gifts(
     sent = [operation for operation in others if operation.state not in MOVABLE]
     # one whose code was typed and is gone is no gift's: only a gift's waits for a gift
     waiting = [operation for operation in others if operation.state in MOVABLE]
-    kept = waiting[: max(0, gifts - len(sent))]
+    # a voucher of the customer that the receipt had before pays for nothing of the one that it has now
+    card_id = row.card_id if row.identified else None
+    own = [operation for operation in waiting if operation.card_id in (None, card_id)]
+    kept = own[: max(0, gifts - len(sent))]
     batch.cancel(row, [operation.id for operation in waiting if operation not in kept])
     for _ in range(gifts - len(sent) - len(kept)):
         _plan_gift(batch, row, connection)

@@ -124,6 +124,7 @@ def as_before(file: Path, vault: Vault) -> None:
         database.execute("DROP INDEX ix_known_card_card")
         database.execute("DROP INDEX ix_operation_flagged")
         database.execute("DROP INDEX ix_operation_gift")
+        database.execute("DROP INDEX ix_operation_voucher")
         database.execute("DROP INDEX ix_sale_open")
         database.execute("ALTER TABLE operation DROP COLUMN flag")
         database.execute("ALTER TABLE identify DROP COLUMN woken_at")

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from sqlalchemy import select
 
 from connector_sdk.loyalty import VoucherIssued
 from connector_sdk.rule import DeadCodes, Mode, StampRule, UnknownCustomer
-from connectors.domain.clock import moment
+from connectors.domain.clock import HOUR, moment
 from connectors.domain.operation import Flag, Hold, State
+from connectors.sevenstamp.sandbox import Faults
 from connectors.store import connections, inbox, ledger, queries
 from connectors.store.ledger.operations import Operation
 from connectors.store.schema import watch_table
 from connectors.sync.vouchers import WantedVoucher
-from tests.installation import ANNA, BORYS, Installation
+from tests.installation import ANNA, BORYS, Installation, build
+from tests.web.clock import MovableClock
 
 _SINCE = select(watch_table.c.since)
 COFFEE, CAKE = "161", "162"
@@ -104,6 +108,27 @@ async def test_codes_that_read_alike_are_found_only_as_they_are_written(installa
     installation.cafe.sell(0, comment="COFFEE-01")
     await installation.sync()
     assert redeemed(installation) == ["COFFEE-01"]
+
+
+@pytest.mark.parametrize(
+    ("comment", "code"),
+    [
+        ("COFFEE-1 2 pcs", "COFFEE-1"),
+        ("coffee-1, 2", "COFFEE-1"),
+        ("coffee 12", "COFFEE-12"),
+        ("FREE COFFEE 1", "FREE-COFFEE-1"),
+        ("free coffee 1", "FREE-COFFEE-1"),
+    ],
+)
+async def test_a_word_belongs_to_one_code_only(installation: Installation, comment: str, code: str) -> None:
+    await with_voucher(installation, "COFFEE-1")
+    for other in ("COFFEE-12", "FREE-COFFEE-1"):
+        wanted = WantedVoucher(title="Coffee", redeem_code=other)
+        await installation.host.services.cards.issue_voucher(installation.connection.business_id, wanted)
+        await learn(installation, other)
+    installation.cafe.sell(0, comment=comment)
+    await installation.sync()
+    assert redeemed(installation) == [code]
 
 
 async def test_a_code_of_another_business_is_nobodys_here(installation: Installation) -> None:
@@ -310,6 +335,70 @@ async def test_a_receipt_that_counts_again_is_flagged_no_more(installation: Inst
     installation.cafe.receipts[receipt]["status"] = "2"
     await installation.sync()
     assert await needing_person(installation) == []
+
+
+async def test_a_redemption_that_surely_was_not_done_is_flagged_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Voided while in doubt: flagged until it is known that 7stamp never did it."""
+    clock = MovableClock()
+    async with build(tmp_path, monkeypatch, time=clock) as installation:
+        await _void_in_doubt(installation, clock)
+
+
+async def _void_in_doubt(installation: Installation, clock: MovableClock) -> None:
+    await with_voucher(installation, "FREECOFFEE-01")
+    installation.sevenstamp.faults = Faults(drop_before=1.0)
+    receipt = installation.cafe.sell(0, comment="FREECOFFEE-01")
+    await installation.sync()
+    installation.cafe.remove(receipt)
+    await installation.sync()
+    assert [operation.flag for operation in await needing_person(installation)] == [Flag.voided]
+    installation.sevenstamp.faults = Faults()
+    for _ in range(10):
+        clock.ahead += HOUR
+        await installation.sync()
+    (redemption,) = [operation for operation in await installation.operations() if operation.redeem_code]
+    assert (redemption.state, redemption.flag) == (State.cancelled, None)
+    assert await needing_person(installation) == []
+    assert redeemed(installation) == []
+
+
+async def test_a_gift_uses_no_voucher_of_the_customer_that_its_receipt_had_before(installation: Installation) -> None:
+    await with_voucher(installation, "ANNAS-GIFT", phone=ANNA)
+    await installation.host.services.cards.issue_card(installation.connection.business_id, phone=BORYS, email=None)
+    card = list(installation.sevenstamp.state.cards.values())[-1]
+    await installation.host.services.cards.issue_voucher(
+        installation.connection.business_id,
+        WantedVoucher(title="Coffee", redeem_code="BORYS-GIFT", card_id=card.id),
+    )
+    receipt = give(installation)
+    await installation.sync()
+    cafe, host = installation.cafe, installation.host
+    cafe.add(receipt, CAKE, gift=True)
+    await installation.sync_quietly()
+    assert host.gifts is not None
+    await host.gifts.round()
+    assert "ANNAS-GIFT" in [operation.redeem_code for operation in await installation.operations()]
+    cafe.attach(receipt, cafe.client(BORYS))
+    await installation.sync()
+    await installation.sync()
+    assert redeemed(installation) == ["BORYS-GIFT"]
+
+
+async def test_a_voucher_that_somebody_typed_is_given_to_no_gift(installation: Installation) -> None:
+    await with_voucher(installation, "FIRST-GIFT", phone=ANNA)
+    card = next(iter(installation.sevenstamp.state.cards.values()))
+    await installation.host.services.cards.issue_voucher(
+        installation.connection.business_id,
+        WantedVoucher(title="Coffee", redeem_code="SECOND-GIFT", card_id=card.id),
+    )
+    # typed on a receipt without a customer, and not sent yet when the gift looks for its voucher
+    installation.cafe.sell(0, comment="FIRST-GIFT")
+    give(installation, CAKE)
+    await installation.sync()
+    await installation.sync()
+    assert sorted(redeemed(installation)) == ["FIRST-GIFT", "SECOND-GIFT"]
 
 
 async def test_a_receipt_of_the_receipt_qr_mode_looks_at_no_customer_of_the_till(installation: Installation) -> None:

@@ -13,7 +13,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from sqlalchemy import ColumnElement, Select, Text, bindparam, case, cast, or_, select
+from sqlalchemy import ColumnElement, Integer, Select, Text, bindparam, case, cast, literal, or_, select
 from sqlalchemy.exc import IntegrityError
 
 from connector_sdk.hookspecs import OperationFacts
@@ -30,7 +30,7 @@ from connectors.store.ledger import card_searches, daily_totals, journal
 from connectors.store.ledger.daily_totals import DayTotals
 from connectors.store.ledger.journal import NewLine
 from connectors.store.ledger.operation_conditions import finds_voucher, is_gift
-from connectors.store.ledger.sales import cardless_lane
+from connectors.store.ledger.sales import cardless_lane, lock
 from connectors.store.query_parts import AnyRow, in_parts
 from connectors.store.schema import attempt_table, connection_table, operation_table, sale_table
 
@@ -248,7 +248,8 @@ def _new_row(tx: Transaction, operation: NewOperation) -> dict[str, object]:
 _CANCEL = (
     operation_table.update()
     .where(_HAS_ID, _IS_MOVABLE)
-    .values(state=State.cancelled, hold=None, reason=None, updated_at=bindparam("now"))
+    # a flag is on what was done: of what never was, there is nothing to look at
+    .values(state=State.cancelled, hold=None, reason=None, flag=None, updated_at=bindparam("now"))
 )
 
 
@@ -402,6 +403,8 @@ _SETTLE = (
         state=bindparam("state_"),
         hold=bindparam("hold_"),
         reason=bindparam("reason_"),
+        # what a voided receipt has used up, or may have, is flagged; what it surely has not is not
+        flag=case((bindparam("keeps_flag_", type_=Integer) == 1, operation_table.c.flag), else_=None),
         next_at=bindparam("next_at_"),
         attempt=operation_table.c.attempt + bindparam("new_attempt_"),
         conflicted=bindparam("conflicted_"),
@@ -489,6 +492,7 @@ def _settled_values(tx: Transaction, verdict: Verdict) -> dict[str, object]:
         "reason_": verdict.reason.stored() if verdict.reason else None,
         # for what has ended the time says nothing; the column takes no null
         "next_at_": verdict.next_at or tx.now,
+        "keeps_flag_": int(verdict.state in (State.applied, *IN_DOUBT)),
         "new_attempt_": int(verdict.new_attempt),
         "conflicted_": int(verdict.conflicted),
         "now": tx.now,
@@ -850,6 +854,8 @@ def lease_gifts(tx: Transaction, limit: int, only: str | None = None) -> list[Gi
 def give_voucher(tx: Transaction, gift: GiftOperation, redeem_code: str) -> bool:
     """Have a gift redeem a voucher; say whether it still waited for one."""
     operation = gift.operation
+    if not _is_still_of_card(tx, gift):
+        return False
     changed = tx.run(
         operation_table.update()
         .where(_is(operation), is_gift)
@@ -873,7 +879,14 @@ def give_voucher(tx: Transaction, gift: GiftOperation, redeem_code: str) -> bool
 
 def reject_gift(tx: Transaction, gift: GiftOperation) -> bool:
     """Reject a gift for which its card has no voucher; say whether it still waited for one."""
-    return _reject_held(tx, gift.operation, Message("why.no_voucher"), acknowledged=False)
+    return _is_still_of_card(tx, gift) and _reject_held(
+        tx, gift.operation, Message("why.no_voucher"), acknowledged=False
+    )
+
+
+def _is_still_of_card(tx: Transaction, gift: GiftOperation) -> bool:
+    """Lock a gift's receipt, and say whether it is still the customer's whose card was looked at."""
+    return any(row.identified and row.card_id == gift.card_id for row in lock(tx, [gift.operation.sale_id]))
 
 
 def look_for_voucher_again(tx: Transaction, operation: Operation, expires_at: int | None) -> bool:
@@ -899,12 +912,20 @@ def look_for_voucher_again(tx: Transaction, operation: Operation, expires_at: in
     return revived.rowcount > 0
 
 
-def claimed_lanes(tx: Transaction, business_id: str, card_id: str) -> set[str]:
-    """Return the lanes of vouchers that redemptions of a card have used or are about to use."""
-    of_card = (operation_table.c.business_id == business_id) & (operation_table.c.card_id == card_id)
-    is_taken = operation_table.c.state.not_in([State.cancelled, State.rejected])
-    redemptions = select(operation_table.c.lane).where(of_card, is_taken)
-    return set(tx.run(redemptions.where(operation_table.c.kind == Kind.voucher_redeemed)).scalars())
+def free_code(tx: Transaction, business_id: str, redeem_codes: Sequence[str]) -> str | None:
+    """Return the first of a card's redeem codes that no redemption of ours has used or is about to use."""
+    lanes = {voucher_lane(tx, business_id, code): code for code in redeem_codes}
+    if not lanes:
+        return None
+    # whoever's receipt it was: a code that somebody typed is of no card until its customer has one
+    taken = select(operation_table.c.lane).where(
+        operation_table.c.business_id == business_id,
+        operation_table.c.lane.in_(lanes),
+        operation_table.c.kind == literal(Kind.voucher_redeemed.value, literal_execute=True),
+        operation_table.c.state.not_in([State.cancelled, State.rejected]),
+    )
+    used = set(tx.run(taken).scalars())
+    return next((code for lane, code in lanes.items() if lane not in used), None)
 
 
 def voucher_lane(tx: Transaction, business_id: str, redeem_code: str) -> str:
