@@ -8,22 +8,30 @@ no more of them than needed: what happens to a customer while a turn is awaited 
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
+from connector_sdk.errors import TillUnavailable
 from connector_sdk.index import Index
 from connector_sdk.loyalty import LoyaltyEvent, VoucherExpired, VoucherIssued, VoucherRedeemed
 from poster_connector.client import PosterClient
 from poster_connector.wire import JsonObject, read_text
 
+log = logging.getLogger(__name__)
+
 _SIGN = "★"
-_LINE = re.compile(rf"^{_SIGN} (?P<stamps>\d{{1,6}})/(?P<goal>\d{{1,6}})(?P<codes>(?: · [\w-]{{1,64}}){{0,20}})$", re.M)
+_LINE = re.compile(
+    rf"^{_SIGN} (?P<stamps>\d{{1,6}})/(?P<goal>\d{{1,6}})(?P<codes>(?: · [\w-]{{1,64}}){{0,20}})(?=\r?$)", re.M
+)
 _MOST_CODES = 5
 _MOST_CLIENTS = 5  # of one phone
 _SECONDS_BETWEEN_WRITES = 0.25
 _MOST_USED_CODES = 1000
+_MOST_WAITING = 8
 _SHOWN = "shown"
 """The key of the index under which the customers stand in whose comments there is a line."""
 _LEAVING_AT_ONCE = 8
@@ -61,11 +69,12 @@ def with_progress(comment: str, progress: Progress | None) -> str:
         return f"{comment}\n{progress.line}" if comment else progress.line
     if progress is not None:
         return f"{comment[: match.start()]}{progress.line}{comment[match.end() :]}"
-    # the line break goes that came with the line
-    start, end = match.span()
-    if start and comment[start - 1] == "\n":
-        return comment[: start - 1] + comment[end:]
-    return comment[end + 1 :] if comment[end : end + 1] == "\n" else comment[end:]
+    # the line break goes that came with the line: the one after it, or where it is the last one, the one before it
+    before, after = comment[: match.start()], comment[match.end() :]
+    for line_break in ("\r\n", "\n"):
+        if after.startswith(line_break):
+            return before + after.removeprefix(line_break)
+    return before.removesuffix("\n") + after
 
 
 @dataclass(slots=True)
@@ -127,14 +136,22 @@ class ProgressLines:
         self._next_at = 0.0
         self._used: OrderedDict[str, None] = OrderedDict()
         """Codes that were used or have expired: the event that issued one may come after them."""
+        self._newest: OrderedDict[str, datetime] = OrderedDict()
+        """When the newest event of a phone happened: one that is told late must not bring back older stamps."""
+        self._left = False
 
     async def show(self, event: LoyaltyEvent) -> None:
         """Write what an event changes; events of the same customer that wait meanwhile are written together."""
         change, phone = change_of(event), event.customer.phone
-        if not change or not phone:
+        if not change or not phone or self._left:
             return
         self._remember_used(change)
+        if self._is_late(phone, event.at):
+            change.stamps = change.goal = None
         waiting = self._waiting.get(phone)
+        if waiting is None and len(self._waiting) >= _MOST_WAITING:
+            # to be told again later: whoever waits here keeps other cafes' events from being told
+            raise TillUnavailable("too many customers' comments are to be written")
         if waiting is not None:
             waiting.change.add(change)
             await asyncio.shield(waiting.done)
@@ -145,7 +162,8 @@ class ProgressLines:
                 await self._pace()
                 # from here on another event of this customer is another write
                 del self._waiting[phone]
-                await self._write(phone, waiting.change)
+                if not self._left:
+                    await self._write(phone, waiting.change)
         except BaseException as error:
             if self._waiting.get(phone) is waiting:
                 del self._waiting[phone]
@@ -161,6 +179,15 @@ class ProgressLines:
         while len(self._used) > _MOST_USED_CODES:
             self._used.popitem(last=False)
 
+    def _is_late(self, phone: str, at: datetime) -> bool:
+        if at < self._newest.get(phone, at):
+            return True
+        self._newest[phone] = at
+        self._newest.move_to_end(phone)
+        while len(self._newest) > _MOST_USED_CODES:
+            self._newest.popitem(last=False)
+        return False
+
     async def _pace(self) -> None:
         loop = asyncio.get_running_loop()
         await asyncio.sleep(max(0.0, self._next_at - loop.time()))
@@ -173,22 +200,28 @@ class ProgressLines:
             return with_progress(comment, change.applied_to(progress_in(comment)))
 
         for record in (await self._client.clients_of(phone))[:_MOST_CLIENTS]:
-            if client_id := read_text(record, "client_id"):
+            # whatever Poster finds, the codes of one customer are shown with no other
+            if (client_id := read_text(record, "client_id")) and _phone(record) == phone:
                 # before the line is there: one that nobody knows of would stay for ever
                 await self._index.add(_SHOWN, client_id)
                 await self._rewrite(client_id, rewrite)
 
     async def _rewrite(self, client_id: str, rewrite: Callable[[str], str]) -> None:
         record = await self._client.client(client_id)
-        if record is None:
+        if record is None or read_text(record, "client_id") != client_id:
             return
         comment = _comment(record)
+        if comment is None:  # unreadable, so that nothing may be written over it
+            log.warning("customer %s: the comment cannot be read, and is left as it is", client_id)
+            return
         rewritten = rewrite(comment)
         if rewritten != comment:
             await self._client.write_comment(client_id, rewritten)
 
     async def leave(self) -> int:
         """Take every line away; return of how many customers."""
+        async with self._turn:  # from here on nothing is written that nobody would take away
+            self._left = True
         shown: Sequence[str] = await self._index.values(_SHOWN)
         slots = asyncio.Semaphore(_LEAVING_AT_ONCE)
 
@@ -196,11 +229,26 @@ class ProgressLines:
             async with slots:
                 await self._rewrite(client_id, lambda comment: with_progress(comment, None))
 
-        await asyncio.gather(*(take_away(client_id) for client_id in shown))
+        # one that cannot be reached keeps no other
+        results = await asyncio.gather(*(take_away(client_id) for client_id in shown), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
         return len(shown)
 
 
-def _comment(record: JsonObject) -> str:
-    """Return a comment as it stands there: what `read_text` would strip is the cafe's own too."""
-    comment = record.get("comment")
-    return comment if isinstance(comment, str) else ""
+def _phone(record: JsonObject) -> str:
+    return f"+{read_text(record, 'phone_number')}"
+
+
+def _comment(record: JsonObject) -> str | None:
+    """Return a comment as it stands there, `None` where it cannot be read.
+
+    What `read_text` would strip is the cafe's own too.
+    """
+    match record.get("comment", 0):
+        case str(comment):
+            return comment
+        case None:
+            return ""
+    return None

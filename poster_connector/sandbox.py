@@ -265,7 +265,7 @@ async def _serve_lifespan(receive: Receive, send: Send) -> None:
 
 
 def _parse_query(query: bytes) -> dict[str, str]:
-    return dict(parse_qsl(query.decode("latin-1")))
+    return dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
 
 
 def _json_response(content: object, status: int = 200) -> Response:

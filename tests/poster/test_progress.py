@@ -170,3 +170,47 @@ def test_a_line_that_comes_and_goes_leaves_the_text_as_it_was(words: str, stamps
     shown = with_progress(words, Progress(stamps, 8, tuple(codes)))
     assert progress_in(shown) == Progress(stamps, 8, tuple(codes))
     assert with_progress(shown, None) == words
+
+
+@pytest.mark.parametrize(
+    ("comment", "without"),
+    [
+        ("Regular\r\n★ 4/8 · FREECOFFEE\r\nlikes oat", "Regular\r\nlikes oat"),
+        ("★ 4/8\r\nlikes oat", "likes oat"),
+        ("★ 4/8\nlikes oat", "likes oat"),
+        ("Regular\n★ 4/8\n\nlikes oat", "Regular\n\nlikes oat"),
+    ],
+)
+def test_a_line_among_others_is_found_whatever_breaks_them(comment: str, without: str) -> None:
+    assert progress_in(comment) is not None
+    assert with_progress(comment, None) == without
+    changed = with_progress(comment, Progress(5, 8))
+    assert changed.count("★") == 1
+    assert with_progress(changed, None) == without
+
+
+@pytest.mark.parametrize("comment", [4521, {"text": "a door code"}])
+async def test_a_comment_that_cannot_be_read_is_left_as_it_is(
+    cafe: tuple[Account, PosterConnector], comment: object
+) -> None:
+    account, connector = cafe
+    account.clients[account.client(ANNA)]["comment"] = comment  # type: ignore[typeddict-item]
+    await connector.on_loyalty_event(stamped(1, 4))
+    assert account.clients[account.client(ANNA)]["comment"] == comment
+
+
+async def test_an_event_that_is_told_late_brings_no_older_stamps_back(cafe: tuple[Account, PosterConnector]) -> None:
+    account, connector = cafe
+    account.client(ANNA)
+    await connector.on_loyalty_event(stamped(5, 5))
+    await connector.on_loyalty_event(stamped(4, 4))
+    assert comment_of(account) == "★ 5/8"
+
+
+async def test_nothing_is_written_back_once_the_connection_was_left(cafe: tuple[Account, PosterConnector]) -> None:
+    account, connector = cafe
+    account.client(ANNA)
+    await connector.on_loyalty_event(stamped(1, 4))
+    await connector.leave()
+    await connector.on_loyalty_event(stamped(2, 5))
+    assert comment_of(account) == ""
