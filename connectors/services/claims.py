@@ -1,6 +1,6 @@
 """Claims: a customer who was not named at the till takes the stamps of a receipt, by the link that stands on it.
 
-Owns what a link finds and who may claim; the stamps go through the same door as a cashier's word, in
+Owns what a link finds and who may claim; the stamps are given as those that a cashier gives a card, in
 `connectors.sync.manual_card_assignment`. How often a stranger may try is the page's.
 """
 
@@ -27,6 +27,7 @@ from connectors.domain.receipt_links import (
     read_token,
     venue_token,
 )
+from connectors.domain.stamps import rule_in_force
 from connectors.services.context import ServiceContext
 from connectors.services.people import parse_reference
 from connectors.services.refusal import Refusal
@@ -274,7 +275,9 @@ def _open(tx: Transaction, link: ReceiptTarget, now: int) -> OpenedLink:
     if len(ids) != 1:  # none yet; of two receipts that share 64 bits neither is given away
         return OpenedLink(ClaimState.not_arrived)
     row = ledger.sales.get(tx, ids[0])
-    rule = rule_for(row, connections.rules.of_connection(tx, row.rule_of or row.connection_id)).rule
+    versions = connections.rules.of_connection(tx, row.rule_of or row.connection_id)
+    # a receipt that is open will be closed under the rule of then, which is at least as new as that of now
+    rule = rule_for(row, versions).rule if row.closed_at is not None else rule_in_force(versions, now).rule
     try:
         connection = connections.registry.get(tx, row.connection_id)
     except NotFound:

@@ -25,15 +25,24 @@ _LONGEST_LINE = 256 * 1024
 """Characters of a line; a row with more is no receipt."""
 _MOST_LINES_OF_ROW = 20
 """Lines of one row, whose cells may hold line breaks."""
-_MOST_COLUMNS = 500
+_MOST_COLUMNS, _LONGEST_NAME = 500, 200
 _DELIMITERS = ",;\t|"
 _SNIFFED_LINES, _SNIFFED_CHARACTERS = 20, 4000
+_MOST_ROWS_OF_SHEET, _MOST_CELLS_OF_ROW = 1_048_576, 2_000
+"""A workbook's own bound on rows, and ours on cells, of which one that is far to the right makes many."""
+_MOST_EMPTY_ROWS = 10_000
+"""Rows in succession that are empty; what comes after so many is not looked at."""
+_MOST_OF_OTHER_PARTS = 8 * 1024 * 1024
+"""Bytes of what a workbook holds besides its sheets and texts, such as its styles, which are read at once."""
+_PARTS_OF_ANY_SIZE = ("xl/worksheets/", "xl/sharedStrings.xml", "xl/media/")
 _MOST_TEXTS = 256 * 1024 * 1024
 """Bytes of a workbook's table of texts, which its reader holds in memory."""
 MOST_UNPACKED = 8 * 1024 * 1024 * 1024
 """Bytes of a workbook as it is unpacked, for whoever may name a file on this machine."""
 _CANDIDATES = ("cp1252", "cp1251", "cp1250", "cp1254", "iso8859-7", "gb18030", "shift_jis")
 """Encodings that a person may have to choose from, the most common first."""
+_ENCODINGS = ("utf-8", "utf-16", "utf-32", "ascii", "iso8859", "cp", "koi8", "mac", "gb", "big5", "shift_jis", "euc")
+"""How the names of encodings begin that texts are in; among the others are some whose work is not linear."""
 FORMATS = ("csv", "jsonl", "xlsx")
 
 Row = Mapping[str, object]
@@ -129,7 +138,10 @@ def _format_of(path: Path, sample: bytes) -> str:
 
 def _checked_encoding(name: str) -> str:
     try:
-        return codecs.lookup(name).name
+        found = codecs.lookup(name).name
+        if not found.startswith(_ENCODINGS):
+            raise LookupError
+        return found
     except LookupError:
         raise Refusal("{name} is no encoding: write one such as utf-8, cp1252 or cp1251", name=name) from None
 
@@ -239,7 +251,18 @@ def _json_row(text: str, number: int, position: float) -> FileRow:
         return FileRow(number, None, Message("is no JSON"), position)
     if not isinstance(content, dict):
         return FileRow(number, None, Message("is no JSON object"), position)
+    if "\\u" in text and _has_half_a_sign(content):
+        return FileRow(number, None, Message("holds a sign that is cut in half"), position)
     return FileRow(number, content, None, position)
+
+
+def _has_half_a_sign(content: Row) -> bool:
+    """Say whether a text of the row cannot be written down: it holds one half of a pair of surrogates."""
+    try:
+        json.dumps(content, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 # CSV
@@ -323,7 +346,7 @@ def column_names(cells: Sequence[object]) -> list[str]:
     """Return the names of columns: one that comes twice is numbered, one without a name is called by its place."""
     names: list[str] = []
     for place, cell in enumerate(cells[:_MOST_COLUMNS], start=1):
-        name = " ".join(str(cell if cell is not None else "").split()) or f"column {place}"
+        name = " ".join(str(cell if cell is not None else "")[:_LONGEST_NAME].split()) or f"column {place}"
         number = sum(known == name or known.startswith(f"{name} (") for known in names)
         names.append(f"{name} ({number + 1})" if number else name)
     return names
@@ -346,24 +369,55 @@ def _workbook_rows(path: Path) -> Iterator[FileRow]:
     # the library's import takes longer than most commands: only who imports a workbook waits for it
     from openpyxl import load_workbook
 
+    unreadable = Refusal("{file} is no workbook that can be read: save it as CSV", file=path.name)
     try:
         book = load_workbook(path, read_only=True, data_only=True)
     except Exception:  # noqa: BLE001 - the library raises whatever its parsers do
-        raise Refusal("{file} is no workbook that can be read: save it as CSV", file=path.name) from None
+        raise unreadable from None
     try:
         sheet = book.worksheets[0]
-        total = max(1, sheet.max_row or 1)
+        total = min(max(1, sheet.max_row or 1), _MOST_ROWS_OF_SHEET)
+        # what the sheet says of its own size is not believed: rows would be filled up to it
+        sheet.reset_dimensions()
+        rows = sheet.iter_rows(values_only=True)
         header: Sequence[str] | None = None
-        for number, values in enumerate(sheet.iter_rows(values_only=True), start=1):
+        empty = 0
+        for number in range(1, _MOST_ROWS_OF_SHEET + 1):
+            try:
+                values = next(rows, None)
+            except Exception:  # noqa: BLE001
+                raise unreadable from None
+            if values is None:
+                return
+            if len(values) > _MOST_CELLS_OF_ROW:
+                raise Refusal("row {row} of {file} has too many columns", row=number, file=path.name)
             if all(value is None for value in values):
+                empty += 1
+                if empty > _MOST_EMPTY_ROWS:  # a row's number may be anything: the library counts up to it
+                    return
                 continue
+            empty = 0
             if header is None:
                 header = column_names(values)
                 continue
-            content = {name: _cell(value) for name, value in zip(header, values, strict=False) if value is not None}
-            yield FileRow(number, content, None, min(1.0, number / total))
+            yield _workbook_row(header, values, number, min(1.0, number / total))
     finally:
         book.close()
+
+
+def _workbook_row(header: Sequence[str], values: Sequence[object], number: int, position: float) -> FileRow:
+    """Return a row; one text may stand in a thousand cells, so a row is bounded as a line is."""
+    content: dict[str, object] = {}
+    characters = 0
+    for name, value in zip(header, values, strict=False):
+        if value is not None:
+            content[name] = cell = _cell(value)
+            characters += len(cell) if isinstance(cell, str) else 0
+            if characters > _LONGEST_LINE:
+                return FileRow(
+                    number, None, Message("is longer than {count} characters", {"count": _LONGEST_LINE}), position
+                )
+    return FileRow(number, content, None, position)
 
 
 def _check_workbook(path: Path, most_unpacked: int) -> None:
@@ -372,7 +426,9 @@ def _check_workbook(path: Path, most_unpacked: int) -> None:
             sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
     except (zipfile.BadZipFile, OSError):
         raise Refusal("{file} is no workbook that can be read: save it as CSV", file=path.name) from None
-    if sizes.get("xl/sharedStrings.xml", 0) > _MOST_TEXTS or sum(sizes.values()) > most_unpacked:
+    texts = sizes.get("xl/sharedStrings.xml", 0)
+    others = (size for name, size in sizes.items() if not name.startswith(_PARTS_OF_ANY_SIZE))
+    if texts > _MOST_TEXTS or sum(sizes.values()) > most_unpacked or max(others, default=0) > _MOST_OF_OTHER_PARTS:
         raise Refusal("{file} is too large for a workbook: save it as CSV, of which any size is read", file=path.name)
 
 

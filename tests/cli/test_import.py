@@ -110,9 +110,11 @@ async def test_json_lines_are_read_as_the_till_would_send_them(corner: Installat
         {"Receipt number": "2", "Closed": "2026-11-20T08:15:30Z", "Total": "45.00"},
     ]
     lines = [json.dumps(receipt) for receipt in receipts]
-    file = written(tmp_path, "november.jsonl", "\n".join([lines[0], "{broken", "[1]", "", lines[1]]))
+    file = written(
+        tmp_path, "november.jsonl", "\n".join([lines[0], "{broken", "[1]", "", '{"note": "\\ud83d"}', lines[1]])
+    )
     result = await take_in(corner, file)
-    assert (result.receipts, [row.line for row in result.named]) == (2, [2, 3])
+    assert (result.receipts, [row.line for row in result.named]) == (2, [2, 3, 5])
     assert corner.stamps(ANNA) == 1
 
 

@@ -16,8 +16,10 @@ from connector_sdk.money import Money
 from connector_sdk.rule import Mode, StampRule, UnknownCustomer
 from connectors.domain.clock import DAY
 from connectors.domain.receipt_links import ReceiptTarget, VenueTarget
+from connectors.domain.stamps import RuleVersion
+from connectors.services.claims import ClaimService, OpenedLink
 from connectors.services.people import reference_from
-from connectors.store import ledger
+from connectors.store import connections, ledger
 from connectors.web.console import sign_in_limits
 from connectors.web.console.claim_limits import ClaimLimits
 from connectors.web.console.sign_in_limits import TooManyAttempts
@@ -335,6 +337,57 @@ async def test_a_day_of_guesses_gives_nothing_and_locks_nobody_out(
     assert (found, guests_refused) == (0, 0)
     assert looked < GUESSES / 2
     assert len(receipts) == 60
+
+
+async def test_a_receipt_of_ones_own_does_not_lift_the_bound_on_guesses(qr: Installation) -> None:
+    """Three guesses, then a number that is known, and so on: the guesses still count."""
+    limits = ClaimLimits()
+    refused = 0
+    for number in range(60):
+        address = f"198.51.100.{number}"
+        try:
+            for _ in range(5):
+                limits.count_number(address, qr.connection.id)
+                limits.count_number(address, qr.connection.id)
+                limits.forgive_number(address, qr.connection.id)
+        except TooManyAttempts:
+            refused += 1
+    assert refused >= 30
+
+
+async def test_a_page_that_is_loaded_again_and_again_asks_7stamp_a_bounded_number_of_times(
+    qr: Installation, browsers: Browsers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, card_of_receipt = [], ClaimService.card_of_receipt
+
+    async def counted(self: ClaimService, opened: OpenedLink, deadline: float) -> object:
+        asked.append(opened)
+        return await card_of_receipt(self, opened, deadline)
+
+    monkeypatch.setattr(ClaimService, "card_of_receipt", counted)
+    link = await sold(qr)
+    claimed = (await browsers.new().post(link, who=BORYS)).headers["location"]
+    await qr.sync()
+    for number in range(70):
+        page = await browsers.new(address=f"198.51.100.{number}").get(claimed)
+        assert page.status_code == 200
+        assert "on your card" in heading(page)
+    assert 55 <= len(asked) <= 65
+
+
+async def test_an_open_receipt_goes_by_the_rule_of_now(
+    qr: Installation, browsers: Browsers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cafe that gave no stamps by receipts at first has its open orders say that they are not paid yet."""
+    off, on = (RULE.model_copy(update={"mode": mode}) for mode in (Mode.identified, Mode.both))
+    versions = [RuleVersion(1, 0, off), RuleVersion(2, 5, on)]
+    receipt = qr.cafe.open(0)
+    qr.cafe.add(receipt, "161")
+    await qr.hook(qr.cafe.hook(receipt, "changed"))
+    await qr.sync()
+    link = await link_of(qr, receipt)
+    monkeypatch.setattr(connections.rules, "of_connection", lambda _tx, _connection_id: versions)
+    assert heading(await browsers.new().get(link)) == "This order is not paid yet"
 
 
 async def test_a_page_holds_whoever_guesses_to_these_limits(qr: Installation, browsers: Browsers) -> None:

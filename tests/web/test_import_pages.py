@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
+from openpyxl import Workbook
 
 from connector_sdk.rule import StampRule, UnknownCustomer
 from connectors.domain.clock import HOUR
@@ -221,3 +222,90 @@ def test_uploads_are_one_for_each_connection_kept_for_a_while_and_bounded() -> N
 
 def test_what_is_uploaded_is_shown_in_no_log() -> None:
     assert "x" * 8 not in repr(Upload("a", "1.csv", b"x" * 8, 0))
+
+
+SHEET = '<worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"><sheetData>{rows}</sheetData></worksheet>'
+
+
+def workbook(rows: str) -> bytes:
+    """A workbook whose sheet was written by hand."""
+    packed = io.BytesIO()
+    book = Workbook()
+    book.save(packed)
+    with zipfile.ZipFile(packed) as source:
+        parts = {entry.filename: source.read(entry) for entry in source.infolist()}
+    parts["xl/worksheets/sheet1.xml"] = SHEET.format(rows=rows).encode()
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+    return written.getvalue()
+
+
+def row(number: int, *cells: str) -> str:
+    texts = "".join(f'<c t="inlineStr"><is><t>{cell}</t></is></c>' for cell in cells)
+    return f'<row r="{number}">{texts}</row>'
+
+
+async def test_a_row_that_lies_far_below_the_others_keeps_nobody_waiting(
+    corner: Installation, browser: Browser
+) -> None:
+    rows = row(1, *FILE.splitlines()[0].split(";")) + row(2, "1001", "2026-11-20 08:15:30", "45,00", ANNA)
+    name = await uploaded(corner, browser, workbook(rows + row(2_000_000_000, "1002")), "a.xlsx")
+    assert "1001" in (await browser.get(f"{base(corner)}?file={name}")).text
+    tried = words(await browser.post(f"{base(corner)}/try", file=name, **COLUMNS))
+    assert "1 receipt in the file" in tried
+
+
+async def test_a_row_of_more_than_any_row_has_is_named(corner: Installation, browser: Browser) -> None:
+    head = row(1, *FILE.splitlines()[0].split(";"))
+    name = await uploaded(corner, browser, workbook(head + row(2, "1001", "x" * 300_000)), "a.xlsx")
+    tried = words(await browser.post(f"{base(corner)}/try", file=name, **COLUMNS))
+    assert "Line 2 : is longer than 262144 characters" in tried.replace("2:", "2 :")
+    wide = row(1, *(["a"] * 2_500))
+    name = await uploaded(corner, browser, workbook(wide), "a.xlsx")
+    answer = await browser.post(f"{base(corner)}/try", file=name, **COLUMNS)
+    assert (answer.status_code, "has too many columns" in words(answer)) == (422, True)
+
+
+async def test_only_encodings_that_texts_are_in_can_be_chosen(corner: Installation, browser: Browser) -> None:
+    for encoding in ("punycode", "zlib", "idna", "unicode_escape"):
+        answer = await upload(corner, browser, FILE, encoding=encoding)
+        assert (answer.status_code, "is no encoding" in words(answer)) == (422, True)
+
+
+async def test_what_a_sender_says_of_a_forms_encoding_is_not_listened_to(
+    corner: Installation, browser: Browser
+) -> None:
+    proof = await browser.csrf_token()
+    part = 'content-disposition: form-data; name="{}"'
+    file = part.format("file") + '; filename="a.csv"'
+    body = f"--x\r\n{part.format('proof')}\r\n\r\n{proof}\r\n--x\r\n{file}\r\n\r\n{FILE}\r\n--x--\r\n"
+    for kind, status in (("multipart/form-data; boundary=x; charset=punycode", 303), ("multipart/form-data", 413)):
+        answer = await browser.client.post(
+            f"{base(corner)}/file", content=body.encode(), headers={"content-type": kind}
+        )
+        assert answer.status_code == status
+    # and no other form is read so at all
+    answer = await browser.client.post(
+        "/sign-in", content=body.encode(), headers={"content-type": "multipart/form-data; boundary=x"}
+    )
+    assert answer.status_code == 403
+
+
+async def test_one_file_of_a_business_is_taken_in_at_a_time(corner: Installation, browser: Browser) -> None:
+    first = await uploaded(corner, browser, FILE)
+    hindered = asyncio.Event()
+    ingest = corner.host.ingestor.ingest
+
+    async def wait(snapshots: Any) -> Any:
+        await hindered.wait()
+        return await ingest(snapshots)
+
+    corner.host.ingestor.ingest = wait  # type: ignore[method-assign]
+    assert (await browser.post(f"{base(corner)}/run", file=first, **COLUMNS)).status_code == 303
+    second = await uploaded(corner, browser, FILE)
+    answer = await browser.post(f"{base(corner)}/run", file=second, **COLUMNS)
+    assert (answer.status_code, "Another file is being taken in" in words(answer)) == (422, True)
+    hindered.set()
+    assert "3 receipts were read" in await finished(corner, browser)

@@ -84,13 +84,19 @@ def connection_of(row: AnyRow) -> Connection:
 
 def get(tx: Transaction, connection_id: str) -> Connection:
     """Read a connection that is not removed. Raises `NotFound`, which names the known ones."""
-    row = tx.run(select(connection_table).where(connection_table.c.id == connection_id, _NOT_REMOVED)).first()
-    if row is None:
+    connection = find(tx, connection_id)
+    if connection is None:
         known = ", ".join(connection.id for connection in list_all(tx))
         # a mistyped id is the usual reason: naming the others is the way out
         way_out = f"known: {known}" if known else "none is connected"
         raise NotFound(f"there is no connection {connection_id!r}; {way_out}")
-    return connection_of(row)
+    return connection
+
+
+def find(tx: Transaction, connection_id: str) -> Connection | None:
+    """Read a connection that is not removed; `None` where there is none."""
+    row = tx.run(select(connection_table).where(connection_table.c.id == connection_id, _NOT_REMOVED)).first()
+    return connection_of(row) if row is not None else None
 
 
 def list_all(tx: Transaction, business_id: str | None = None) -> list[Connection]:

@@ -26,7 +26,6 @@ from connectors.services.shapes import iso_or_none
 from connectors.sevenstamp.models import Card
 from connectors.store import connections
 from connectors.store.access.api_tokens import Scope
-from connectors.store.errors import NotFound
 from connectors.sync.operator_settings import app_settings
 from connectors.web.api.access import Gate, Reader, bearer, require_scope
 from connectors.web.api.calls import ConnectionId
@@ -133,9 +132,8 @@ async def _till_caller(
 async def _signed_caller(gate: Gate, request: Request, connection_id: str) -> TillCaller | None:
     """Return the till that has signed a request; `None` for a request that no till has signed. Raises `Problem`."""
     host: Host = gate.host
-    try:
-        connection = await host.store.read(lambda tx: connections.registry.get(tx, connection_id))
-    except NotFound:
+    connection = await host.store.read(lambda tx: connections.registry.find(tx, connection_id))
+    if connection is None:
         return None
     connector_class = host.plugins.classes.get(connection.connector)
     if connector_class is None or not connector_class.can("caller"):

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from connectors.web.console.sign_in_limits import MAX_REMEMBERED, RateLimits
+from connectors.web.console.sign_in_limits import MAX_REMEMBERED, RateLimits, TooManyAttempts
 
 _OPENED_PER_SECOND, _OPENED_AT_ONCE = 2.0, 120
 _CLAIMS_PER_SECOND, _CLAIMS_AT_ONCE = 0.1, 20
 _CLAIMS_OF_VENUE_PER_SECOND, _CLAIMS_OF_VENUE_AT_ONCE = 1.0, 60
+_CARDS_OF_VENUE_PER_SECOND, _CARDS_OF_VENUE_AT_ONCE = 1.0, 60
 _NUMBERS_PER_SECOND, _NUMBERS_AT_ONCE = 0.05, 10
 _NUMBERS_OF_VENUE_PER_SECOND, _NUMBERS_OF_VENUE_AT_ONCE = 0.2, 30
 _FREE_NUMBERS = 3
@@ -32,6 +33,7 @@ class ClaimLimits:
         self._claims_of_venue = RateLimits(_CLAIMS_OF_VENUE_PER_SECOND, _CLAIMS_OF_VENUE_AT_ONCE)
         self._numbers = RateLimits(_NUMBERS_PER_SECOND, _NUMBERS_AT_ONCE)
         self._numbers_of_venue = RateLimits(_NUMBERS_OF_VENUE_PER_SECOND, _NUMBERS_OF_VENUE_AT_ONCE)
+        self._cards_of_venue = RateLimits(_CARDS_OF_VENUE_PER_SECOND, _CARDS_OF_VENUE_AT_ONCE)
         self._typed: OrderedDict[tuple[str, str], int] = OrderedDict()
 
     def count_opening(self, address: str) -> None:
@@ -50,8 +52,18 @@ class ClaimLimits:
             self._numbers_of_venue.take(connection_id)
 
     def forgive_number(self, address: str, connection_id: str) -> None:
-        """Forget what an address typed before a number that was right."""
-        self._typed.pop((address, connection_id), None)
+        """Take back that an address typed a number, which was right; what it typed before was wrong all the same."""
+        place = (address, connection_id)
+        if place in self._typed:
+            self._typed[place] = max(0, self._typed[place] - 1)
+
+    def may_read_card(self, connection_id: str) -> bool:
+        """Count a card that 7stamp is asked for to show it; say whether that may be."""
+        try:
+            self._cards_of_venue.take(connection_id)
+        except TooManyAttempts:
+            return False
+        return True
 
     def _count_typed(self, address: str, connection_id: str) -> int:
         place = (address, connection_id)

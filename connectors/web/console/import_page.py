@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from starlette.responses import Response
@@ -29,7 +30,7 @@ from connectors.web.console.visit import PageNotFound, Visit
 router = Router()
 
 _PAGE = "/connections/{connection}/import"
-_ROWS_SHOWN = 5
+_ROWS_SHOWN, _ROWS_LOOKED_AT, _LONGEST_CELL = 5, 200, 100
 _MOST_NAMED = 50
 _PREVIEW_SECONDS = 20.0
 _LIKELY: Mapping[str, Sequence[str]] = {
@@ -106,7 +107,8 @@ async def _page(
     visit: Visit, connection: Connection, errors: Mapping[str, str], *, name: str = "", trial: _Trial | None = None
 ) -> Response:
     upload = visit.console.uploads.find(name, connection.id, visit.localizer.now) if name else None
-    columns, rows = _head(upload) if upload is not None else ([], [])
+    # in a thread, as all reading of files: what somebody uploads takes what it takes, and others are served meanwhile
+    columns, rows = await asyncio.to_thread(_head, upload) if upload is not None else ([], [])
     return visit.render(
         "import.html",
         422 if errors else 200,
@@ -131,7 +133,7 @@ def _head(upload: Upload) -> tuple[list[str], list[list[str]]]:
         with _on_disk(upload) as path:
             file = _opened(path, upload)
             contents = []
-            for row in file.rows():
+            for row in islice(file.rows(), _ROWS_LOOKED_AT):
                 if row.content is not None:
                     contents.append(row.content)
                 if len(contents) == _ROWS_SHOWN:
@@ -139,11 +141,17 @@ def _head(upload: Upload) -> tuple[list[str], list[list[str]]]:
     except Refusal:
         return [], []
     columns = list(dict.fromkeys(column for content in contents for column in content))[:200]
-    return columns, [[str(content.get(column, "")) for column in columns] for content in contents]
+    return columns, [[str(content.get(column, ""))[:_LONGEST_CELL] for column in columns] for content in contents]
 
 
 def _opened(path: Path, upload: Upload) -> ImportFile:
     return open_import_file(path, encoding=upload.encoding, most_unpacked=MOST_UNPACKED_BYTES)
+
+
+def _check(upload: Upload) -> None:
+    """Look whether a file can be read at all. Raises `Refusal`."""
+    with _on_disk(upload) as path:
+        _opened(path, upload)
 
 
 @contextmanager
@@ -188,7 +196,7 @@ def _other_settings(visit: Visit, connection: Connection) -> list[SettingField]:
     return [one for one in fields if one.taught and not one.name.startswith("map_")]
 
 
-@router.post(f"{_PAGE}/file", page=_PAGE, max_bytes=MOST_BYTES + 64 * 1024)
+@router.post(f"{_PAGE}/file", page=_PAGE, max_bytes=MOST_BYTES + 64 * 1024, takes_file=True)
 async def upload(visit: Visit) -> Response:
     """Keep a file while its columns are named."""
     connection = await _importing_connection(visit)
@@ -198,12 +206,13 @@ async def upload(visit: Visit) -> Response:
     encoding = visit.form.get("encoding") or None
     kept = Upload(connection.id, file.name[-120:], file.content, visit.localizer.now, encoding)
     try:
-        with _on_disk(kept) as path:
-            _opened(path, kept)
+        await asyncio.to_thread(_check, kept)
     except Refusal as error:
         return await _page(visit, connection, {"file": visit.localizer.sentence(error.message)})
     name = visit.console.uploads.keep(kept)
-    visit.console.imports.pop(connection.id, None)
+    former = visit.console.imports.get(connection.id)
+    if former is not None and former.has_ended:
+        del visit.console.imports[connection.id]
     return visit.redirect(f"/connections/{connection.id}/import?file={name}")
 
 
@@ -250,11 +259,13 @@ async def run(visit: Visit) -> Response:
     kept = visit.console.uploads.find(name, connection.id, visit.localizer.now)
     if kept is None:
         return await _page(visit, connection, {"file": visit.localizer.text("Choose the file once more.")})
-    former = visit.console.imports.get(connection.id)
-    if former is None or former.has_ended:
-        progress = visit.console.imports[connection.id] = ImportProgress(kept.name)
-        progress.task = asyncio.create_task(_take_in(visit, connection, kept, progress), name="import")
-        visit.console.uploads.drop(name)
+    # one of a business at a time: a file of thousands of receipts has the database write for minutes
+    if any(one.business_id == connection.business_id and not one.has_ended for one in visit.console.imports.values()):
+        error = visit.localizer.text("Another file is being taken in: wait until that has ended.")
+        return await _page(visit, connection, {"columns": error}, name=name)
+    progress = visit.console.imports[connection.id] = ImportProgress(kept.name, connection.business_id)
+    progress.task = asyncio.create_task(_take_in(visit, connection, kept, progress), name="import")
+    visit.console.uploads.drop(name)
     return visit.redirect(f"/connections/{connection.id}/import")
 
 

@@ -9,7 +9,8 @@ from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl
 
-from starlette.datastructures import UploadFile
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
@@ -55,8 +56,13 @@ async def _read_multipart(request: Request, body: bytes) -> PostedForm | None:
         yield body
         yield b""
 
+    # the boundary and nothing else of what the sender says of the form: an encoding may cost any work
+    boundary = parse_options_header(request.headers["content-type"])[1].get(b"boundary", b"").decode("latin-1")
+    if not boundary:
+        return None
+    headers = Headers({"content-type": f'multipart/form-data; boundary="{boundary}"'})
     parser = MultiPartParser(
-        request.headers, stream(), max_files=_MAX_FILES, max_fields=_MAX_FILE_FIELDS, max_part_size=MAX_FORM_BYTES
+        headers, stream(), max_files=_MAX_FILES, max_fields=_MAX_FILE_FIELDS, max_part_size=MAX_FORM_BYTES
     )
     try:
         parts = await parser.parse()
@@ -73,15 +79,15 @@ async def _read_multipart(request: Request, body: bytes) -> PostedForm | None:
     return PostedForm(values, files)
 
 
-async def read_form(request: Request, max_bytes: int) -> PostedForm | None:
-    """Read the form in a request's body, or return `None` where it exceeds a bound.
+async def read_form(request: Request, max_bytes: int, *, takes_file: bool = False) -> PostedForm | None:
+    """Read the form in a request's body, or return `None` where it exceeds a bound; with a file where it may have one.
 
     Raises starlette's `ClientDisconnect` when the client goes away meanwhile.
     """
     body = await read_body(request, max_bytes)
     if body is None:
         return None
-    if request.headers.get("content-type", "").startswith("multipart/form-data"):
+    if takes_file and request.headers.get("content-type", "").startswith("multipart/form-data"):
         return await _read_multipart(request, body)
     try:
         pairs = parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=_MAX_FIELDS)

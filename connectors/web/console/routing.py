@@ -60,6 +60,8 @@ class Route:
     """The path of the page that shows a form of this route: one returns there after signing in again."""
     max_bytes: int = MAX_FORM_BYTES
     """How many bytes a posted form may have."""
+    takes_file: bool = False
+    """Whether a form may carry a file."""
     camera: bool = False
     """Whether the page may ask for the camera."""
 
@@ -75,10 +77,16 @@ class Router:
         return self._declare("GET", path, role, path, camera=camera)
 
     def post(
-        self, path: str, role: Role = Role.signed_in, *, page: str | None = None, max_bytes: int = MAX_FORM_BYTES
+        self,
+        path: str,
+        role: Role = Role.signed_in,
+        *,
+        page: str | None = None,
+        max_bytes: int = MAX_FORM_BYTES,
+        takes_file: bool = False,
     ) -> Callable[[Handler], Handler]:
         """Declare the handler of a form, which the page at `page` shows (the same path unless given)."""
-        return self._declare("POST", path, role, page or path, max_bytes)
+        return self._declare("POST", path, role, page or path, max_bytes, takes_file=takes_file)
 
     def _declare(
         self,
@@ -88,10 +96,11 @@ class Router:
         page: str,
         max_bytes: int = MAX_FORM_BYTES,
         *,
+        takes_file: bool = False,
         camera: bool = False,
     ) -> Callable[[Handler], Handler]:
         def declare(handler: Handler) -> Handler:
-            self.routes.append(Route(method, path, role, handler, page, max_bytes, camera))
+            self.routes.append(Route(method, path, role, handler, page, max_bytes, takes_file, camera))
             return handler
 
         return declare
@@ -134,7 +143,11 @@ def _add_route(app: FastAPI, console: Console, route: Route) -> None:
 
 async def _respond(console: Console, route: Route, request: Request) -> Response:
     try:
-        form = await read_form(request, route.max_bytes) if route.method == "POST" else PostedForm()
+        form = (
+            await read_form(request, route.max_bytes, takes_file=route.takes_file)
+            if route.method == "POST"
+            else PostedForm()
+        )
     except ClientDisconnect:
         return Response(status_code=400)
     if form is None:

@@ -38,6 +38,7 @@ class ImportProgress:
     """An import that is under way, or has ended: with its result, or with why it could not go on."""
 
     file_name: str
+    business_id: str
     done: float = 0.0
     receipts: int = 0
     named: list[tuple[int, Message]] = field(default_factory=list)
