@@ -35,7 +35,6 @@ from connectors.sevenstamp.client import SevenStampClient, SevenStampError
 from connectors.sevenstamp.models import Card
 from connectors.store import connections, ledger, queries
 from connectors.store.engine import Transaction
-from connectors.store.errors import NotFound
 from connectors.store.ledger.cards import KnownCard
 from connectors.store.ledger.sales import SaleRow
 from connectors.store.queries.receipts import SearchTerm
@@ -153,9 +152,8 @@ class ClaimService:
 
     async def open_venue(self, venue: VenueTarget) -> OpenedVenue | None:
         """Return the venue of a link; `None` where its connection is removed or does not cover it any more."""
-        try:
-            connection = await self._context.connection(venue.connection_id)
-        except NotFound:
+        connection = await self._context.store.read(lambda tx: connections.registry.find(tx, venue.connection_id))
+        if connection is None:
             return None
         if venue.location_id is not None and not connection.covers(venue.location_id):
             return None
@@ -278,9 +276,8 @@ def _open(tx: Transaction, link: ReceiptTarget, now: int) -> OpenedLink:
     versions = connections.rules.of_connection(tx, row.rule_of or row.connection_id)
     # a receipt that is open will be closed under the rule of then, which is at least as new as that of now
     rule = rule_for(row, versions).rule if row.closed_at is not None else rule_in_force(versions, now).rule
-    try:
-        connection = connections.registry.get(tx, row.connection_id)
-    except NotFound:
+    connection = connections.registry.find(tx, row.connection_id)
+    if connection is None:
         return OpenedLink(ClaimState.off)
     facts = ClaimFacts(
         status=row.status,
