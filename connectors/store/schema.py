@@ -353,22 +353,12 @@ for _name, _columns, _rows in (
         (operation_table.c.connection_id, operation_table.c.created_at),
         "state IN ('pending', 'sending', 'uncertain')",
     ),
+    # gifts whose voucher is still to be found on their card
+    ("ix_operation_gift", (operation_table.c.next_at,), "state = 'held' AND hold = 'gift'"),
+    # which vouchers our redemptions have used or are about to use
+    ("ix_operation_voucher", (operation_table.c.lane,), "kind = 'voucher_redeemed'"),
 ):
     Index(_name, *_columns, sqlite_where=text(_rows), postgresql_where=text(_rows))
-# gifts whose voucher is still to be found on their card
-Index(
-    "ix_operation_gift",
-    operation_table.c.next_at,
-    sqlite_where=text("state = 'held' AND hold = 'gift'"),
-    postgresql_where=text("state = 'held' AND hold = 'gift'"),
-)
-# which vouchers our redemptions have used or are about to use
-Index(
-    "ix_operation_voucher",
-    operation_table.c.lane,
-    sqlite_where=text("kind = 'voucher_redeemed'"),
-    postgresql_where=text("kind = 'voucher_redeemed'"),
-)
 Index("ix_operation_card_day", operation_table.c.business_id, operation_table.c.card_id, operation_table.c.day)
 
 # The tries of operations that did not succeed at the first. Written by `ledger.operations`.
