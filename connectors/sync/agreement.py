@@ -24,14 +24,12 @@ from connectors.domain.agreement import (
     last_days,
     next_night,
 )
-from connectors.domain.clock import HOUR, MINUTE, SECOND, micros
+from connectors.domain.clock import HOUR, MINUTE, micros
 from connectors.domain.connection import WORKING, Connection, Health
 from connectors.domain.events import ReconciliationDiffers
 from connectors.domain.operation import IN_DOUBT, Kind, State
 from connectors.sevenstamp.client import (
     Applied,
-    InvalidKey,
-    Limited,
     Refused,
     SevenStamp,
     SevenStampClient,
@@ -44,7 +42,7 @@ from connectors.store.engine import Store, Transaction
 from connectors.store.ledger.agreements import Agreement, Scope
 from connectors.store.ledger.operations import Operation
 from connectors.sync.doubt_resolution import Timing, recorded_outcome
-from connectors.sync.health import report_refused_key
+from connectors.sync.health import report_key_failure
 from connectors.sync.settlement import Answer, settle
 from connectors.sync.till_reader import TillReader
 from connectors.sync.tills import NoConnector
@@ -200,7 +198,7 @@ class Reconciler:
             reading = await _read(client, lane, operations, began)
         except SevenStampError as error:
             failure = error
-            await self._store.write(lambda tx: _note_failure(tx, connection, failure))
+            await self._store.write(lambda tx: report_key_failure(tx, connection.key_hash, failure))
             raise
         calls = 1 if reading.card_id is not None else len(reading.operations)
         counted = replace(agreement, position=lane, calls=agreement.calls + calls)
@@ -271,13 +269,6 @@ async def _read_voucher(client: SevenStampClient, lane: str, operations: Sequenc
             case outcome:
                 shown[operation.id] = Shown(isinstance(outcome, Applied))
     return _Reading(lane, operations, began, shown, frozenset(others))
-
-
-def _note_failure(tx: Transaction, connection: Connection, error: SevenStampError) -> None:
-    if isinstance(error, InvalidKey):
-        report_refused_key(tx, connection.key_hash)
-    elif isinstance(error, Limited):
-        connections.registry.pause_key(tx, connection.key_hash, tx.now + int(error.retry_after * SECOND))
 
 
 # Comparing and mending

@@ -17,7 +17,6 @@ from connectors.domain.connection import Connection
 from connectors.domain.operation import Kind
 from connectors.sevenstamp.client import (
     Applied,
-    InvalidKey,
     Limited,
     NotSent,
     Outcome,
@@ -29,7 +28,7 @@ from connectors.sevenstamp.client import (
 from connectors.store import connections, ledger
 from connectors.store.engine import Store, Transaction
 from connectors.store.ledger.operations import Operation
-from connectors.sync.health import report_refused_key
+from connectors.sync.health import report_key_failure
 from connectors.sync.settlement import Answer, settle
 
 _OPERATIONS_AT_ONCE = 200
@@ -132,11 +131,9 @@ def _postpone_after(tx: Transaction, connection: Connection, operation: Operatio
     # by how long it has been in doubt, not by how often it was asked: a restart does not begin anew
     minutes = max(0, (tx.now - operation.updated_at) // MINUTE)
     pause = random.uniform(3, 6) * min(2**minutes, _LONGEST_FACTOR)  # noqa: S311 - spreads load
-    if isinstance(error, InvalidKey):
-        report_refused_key(tx, connection.key_hash)
-    elif isinstance(error, Limited):
+    if isinstance(error, Limited):
         pause = error.retry_after
-        connections.registry.pause_key(tx, connection.key_hash, tx.now + int(pause * SECOND))
+    report_key_failure(tx, connection.key_hash, error)
     _look_later(tx, operation, pause)
 
 

@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from connectors.domain.clock import MINUTE, SECOND
 from connectors.domain.connection import Connection
-from connectors.sevenstamp.client import InvalidKey, Limited, Refused, SevenStamp, SevenStampError
+from connectors.sevenstamp.client import Refused, SevenStamp, SevenStampError
 from connectors.sevenstamp.models import Voucher
 from connectors.store import connections, ledger
 from connectors.store.engine import Store, Transaction
 from connectors.store.ledger.operations import GiftOperation
-from connectors.sync.health import report_refused_key
+from connectors.sync.health import report_key_failure
 from connectors.sync.settlement import follow_dead_gift
 
 log = logging.getLogger(__name__)
@@ -63,20 +62,12 @@ class GiftVouchers:
             vouchers = ()
         except SevenStampError as error:
             failure = error
-            await self._store.write(lambda tx: _note_failure(tx, connection, failure))
+            await self._store.write(lambda tx: report_key_failure(tx, connection.key_hash, failure))
             return  # the lease ends in a minute
         except Exception as error:
             log.exception("operation %s: its voucher: raised %s", gift.operation.id, type(error).__name__)
             return
         await self._store.write(lambda tx: _conclude(tx, gift, vouchers))
-
-
-def _note_failure(tx: Transaction, connection: Connection, error: SevenStampError) -> None:
-    match error:
-        case InvalidKey():
-            report_refused_key(tx, connection.key_hash)
-        case Limited(retry_after=seconds):
-            connections.registry.pause_key(tx, connection.key_hash, tx.now + min(MINUTE, int(seconds * SECOND)))
 
 
 def _conclude(tx: Transaction, gift: GiftOperation, vouchers: tuple[Voucher, ...]) -> None:

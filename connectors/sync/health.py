@@ -12,6 +12,7 @@ from connector_sdk.messages import Message
 from connectors.domain.clock import SECOND
 from connectors.domain.connection import WORKING, Connection, Health
 from connectors.domain.retry_pauses import FAILURES_UNTIL_FAILING
+from connectors.sevenstamp.client import InvalidKey, Limited
 from connectors.store import connections, ledger
 from connectors.store.engine import Transaction
 
@@ -26,10 +27,17 @@ def report_unwell(tx: Transaction, seen: Connection, health: Health, reason: Mes
             connections.schedule.hand_over_hints(tx, current)
 
 
-def report_refused_key(tx: Transaction, key_hash: str) -> None:
-    """Have every connection that uses a key ask for authorisation: 7stamp refuses it."""
-    reason = Message("why.key_refused")
-    connections.registry.set_health_of_key(tx, key_hash, Health.needs_authorisation, reason)
+def report_key_failure(tx: Transaction, key_hash: str, failure: object) -> None:
+    """Do what a failed call to 7stamp says of its key: have every connection that uses it ask for authorisation.
+
+    Where 7stamp asks for a pause, nothing is sent with the key until that is over; other failures say nothing of it.
+    """
+    match failure:
+        case InvalidKey():
+            reason = Message("why.key_refused")
+            connections.registry.set_health_of_key(tx, key_hash, Health.needs_authorisation, reason)
+        case Limited(retry_after=seconds):
+            connections.registry.pause_key(tx, key_hash, tx.now + int(seconds * SECOND))
 
 
 def record_read(tx: Transaction, ids: Sequence[str], *, lookback: bool) -> None:

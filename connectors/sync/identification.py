@@ -20,7 +20,7 @@ from connectors.domain.connection import Connection, Health
 from connectors.domain.events import Wakeup
 from connectors.domain.operation import Hold
 from connectors.domain.person import Reference, references
-from connectors.sevenstamp.client import InvalidKey, Limited, Refused, SevenStamp, SevenStampClient, SevenStampError
+from connectors.sevenstamp.client import Limited, Refused, SevenStamp, SevenStampClient, SevenStampError
 from connectors.sevenstamp.models import Card
 from connectors.store import connections, ledger
 from connectors.store.engine import Store, Transaction
@@ -28,7 +28,7 @@ from connectors.store.ledger.batch import SaleBatch
 from connectors.store.ledger.card_searches import CardSearch
 from connectors.store.ledger.cards import KnownCard
 from connectors.store.ledger.sales import SaleRow
-from connectors.sync.health import report_refused_key, report_unwell
+from connectors.sync.health import report_key_failure, report_unwell
 from connectors.sync.planner import SKIP, bind_card, conclude_without_card, entitlement, plan_sale, rule_for
 from connectors.sync.tills import Tills
 
@@ -115,14 +115,9 @@ class Identifier:
 
         def work(tx: Transaction) -> None:
             ledger.card_searches.postpone(tx, search, tx.now + int(pause * SECOND))
-            match error:
-                case NotAuthorised():
-                    reason = Message("why.till_refuses")
-                    report_unwell(tx, connection, Health.needs_authorisation, reason)
-                case InvalidKey():
-                    report_refused_key(tx, connection.key_hash)
-                case Limited():
-                    connections.registry.pause_key(tx, connection.key_hash, tx.now + int(pause * SECOND))
+            if isinstance(error, NotAuthorised):
+                report_unwell(tx, connection, Health.needs_authorisation, Message("why.till_refuses"))
+            report_key_failure(tx, connection.key_hash, error)
 
         await self._store.write(work)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from connector_sdk.rule import DeadCodes
-from connectors.domain.clock import MINUTE, SECOND, micros
+from connectors.domain.clock import MINUTE, micros
 from connectors.domain.operation import Flag, Kind, State
 from connectors.domain.plan import start_of_next_month
 from connectors.sevenstamp.client import Applied, InvalidKey, Limited, Outcome, Refused
@@ -20,7 +20,7 @@ from connectors.store.engine import Transaction
 from connectors.store.ledger.batch import SaleBatch
 from connectors.store.ledger.operations import Operation
 from connectors.store.ledger.voucher_states import VoucherState
-from connectors.sync.health import report_refused_key
+from connectors.sync.health import report_key_failure
 from connectors.sync.planner import cancel_unwanted_redemptions, net_out, rule_for, undo_assignment
 from connectors.sync.verdicts import judge, retry_pause
 
@@ -95,10 +95,8 @@ def _follow_up(tx: Transaction, answer: Answer) -> None:
     operation = answer.operation
     _record_voucher(tx, answer)
     match answer.outcome:
-        case Limited(retry_after=pause):
-            connections.registry.pause_key(tx, answer.key_hash, tx.now + int(pause * SECOND))
-        case InvalidKey():
-            report_refused_key(tx, answer.key_hash)
+        case Limited() | InvalidKey():
+            report_key_failure(tx, answer.key_hash, answer.outcome)
         case Refused(code="plan_limit"):
             business = connections.businesses.get(tx, operation.business_id)
             connections.businesses.pause(tx, operation.business_id, start_of_next_month(tx.now, business.zone))
