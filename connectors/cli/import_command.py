@@ -6,22 +6,22 @@ Owns its options, questions and how results are shown; reading and taking in are
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from connector_sdk.messages import Message
+from connector_sdk.messages import Catalogue
+from connector_sdk.sale import Sale
 from connectors.cli.options import AsJson, DryRun, Yes
 from connectors.cli.output import confirm, fail, run_with_host, say, show_json, show_table
 from connectors.cli.progress import report_bar
+from connectors.domain.stamps import Earned
 from connectors.runtime.host import Host
-from connectors.services import ImportResult, ImportWish, PreviewedReceipt, ProgressReport, import_command
-
-_SHOWN = 10
-_MOST_NAMED = 100
+from connectors.services import ImportResult, ImportWish, ProgressReport, import_command
+from connectors.services.imports import ImportPreview
 
 
 def import_(
@@ -56,11 +56,11 @@ def import_(
         settings=_pairs("--set", setting or []),
     )
     if dry_run or (sys.stdin.isatty() and not yes):
-        counts = run_with_host(partial(_preview, connection_id=connection_id, wish=wish))
+        preview = run_with_host(partial(_preview, connection_id=connection_id, wish=wish))
         if dry_run and as_json:
-            show_json(counts.as_json())
+            show_json(preview.as_json())
             return
-        counts.show()
+        preview.show()
         if dry_run:
             say("Nothing was stored or sent.")
             return
@@ -78,71 +78,58 @@ def _pairs(option: str, texts: list[str]) -> dict[str, str]:
     return pairs
 
 
-@dataclass(slots=True)
-class _PreviewCounts:
-    """What an import would take in, with the first receipts and the rows that are none."""
+@dataclass(frozen=True, slots=True)
+class _Preview:
+    """What an import would take in, as a script and a person read it."""
 
-    rows: int = 0
-    receipts: int = 0
-    with_customer: int = 0
-    stamps: int = 0
-    unread: int = 0
-    first: list[dict[str, object]] = field(default_factory=list)
-    named: list[dict[str, object]] = field(default_factory=list)
-
-    def add(self, host: Host, line: int, why: Message | None, receipts: list[PreviewedReceipt]) -> None:
-        """Count a row."""
-        self.rows += 1
-        if why is not None:
-            self.unread += 1
-            if len(self.named) < _MOST_NAMED:
-                self.named.append({"line": line, "why": host.words.word(why)})
-        for receipt in receipts:
-            self._add_receipt(host, line, receipt)
-
-    def _add_receipt(self, host: Host, line: int, receipt: PreviewedReceipt) -> None:
-        if receipt.sale is None or receipt.earned is None:
-            return
-        sale, stamps = receipt.sale, receipt.earned.stamps if receipt.sale.customer else 0
-        self.receipts += 1
-        self.with_customer += bool(sale.customer)
-        self.stamps += stamps
-        if len(self.first) < _SHOWN:
-            self.first.append(
-                {
-                    "line": line,
-                    "receipt": sale.receipt_id,
-                    "closed": sale.closed_at.isoformat() if sale.closed_at else None,
-                    "paid": str(sale.paid),
-                    "customer": "attached" if sale.customer else None,
-                    "stamps": stamps,
-                    "why": host.words.word(receipt.earned.why),
-                }
-            )
+    counts: ImportPreview
+    words: Catalogue
 
     def as_json(self) -> dict[str, object]:
         """Return the object that scripts read."""
-        return asdict(self)
+        counts = self.counts
+        return {
+            "rows": counts.rows,
+            "receipts": counts.receipts,
+            "with_customer": counts.with_customer,
+            "stamps": counts.stamps,
+            "unread": counts.unread,
+            "first": [self._row(*receipt) for receipt in counts.first],
+            "named": [{"line": line, "why": self.words.word(why)} for line, why in counts.named],
+        }
+
+    def _row(self, line: int, sale: Sale, earned: Earned) -> dict[str, object]:
+        return {
+            "line": line,
+            "receipt": sale.receipt_id,
+            "closed": sale.closed_at.isoformat() if sale.closed_at else None,
+            "paid": str(sale.paid),
+            "customer": "attached" if sale.customer else None,
+            "stamps": earned.stamps if sale.customer else 0,
+            "why": self.words.word(earned.why),
+        }
 
     def show(self) -> None:
         """Print the first receipts, the rows that are none, and the sums."""
-        cells = [["-" if value is None else str(value) for value in row.values()] for row in self.first]
+        counts = self.counts
+        rows = [self._row(*receipt) for receipt in counts.first]
+        cells = [["-" if value is None else str(value) for value in row.values()] for row in rows]
         show_table(["line", "receipt", "closed", "paid", "customer", "stamps", "why"], cells, "No receipts.")
-        _show_named([(int(str(row["line"])), str(row["why"])) for row in self.named], self.unread)
+        _show_named([(line, self.words.word(why)) for line, why in counts.named], counts.unread)
         say(
-            f"{self.receipts} receipts in {self.rows} rows, {self.with_customer} with a customer: they earn "
-            f"{self.stamps} stamps (less what they have already)."
+            f"{counts.receipts} receipts in {counts.rows} rows, {counts.with_customer} with a customer: they earn "
+            f"{counts.stamps} stamps (less what they have already)."
         )
 
 
-async def _preview(host: Host, connection_id: str, wish: ImportWish) -> _PreviewCounts:
-    counts = _PreviewCounts()
+async def _preview(host: Host, connection_id: str, wish: ImportWish) -> _Preview:
+    counts = ImportPreview()
     with report_bar("reading", _rows) as tell:
         async for row, receipts in host.services.imports.preview(connection_id, wish):
-            counts.add(host, row.line, row.why, receipts)
+            counts.add(row, receipts)
             if counts.rows % 1000 == 0:
                 await tell(ProgressReport(done=row.position, sales_seen=counts.receipts))
-    return counts
+    return _Preview(counts, host.words)
 
 
 def _rows(report: ProgressReport) -> str:

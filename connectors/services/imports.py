@@ -21,6 +21,7 @@ from connector_sdk.hooks import Sales
 from connector_sdk.messages import Message
 from connector_sdk.sale import Sale
 from connectors.domain.connection import Connection
+from connectors.domain.stamps import Earned
 from connectors.isolation import CallFailed
 from connectors.isolation.calls import UnreadableHook
 from connectors.services.context import ServiceContext
@@ -34,6 +35,8 @@ from connectors.sync.snapshots import Outcome, Snapshot, Source
 _ROWS_AT_ONCE = 200
 _MOST_NAMED = 100
 """Rows that could not be read are named one by one, so many of them; all are counted."""
+_FIRST = 10
+"""Receipts of a preview that are shown one by one."""
 _LONGEST_WHY = 300
 NameRow = Callable[[int, Message], None]
 """Is told the line of a row that is no receipt, and why it is none."""
@@ -71,6 +74,39 @@ class ReadRow:
     sales: tuple[Sale, ...]
     why: Message | None
     position: float
+
+
+@dataclass(slots=True)
+class ImportPreview:
+    """What an import would take in: the sums, the first receipts with their lines, and the first rows that are none."""
+
+    rows: int = 0
+    receipts: int = 0
+    with_customer: int = 0
+    stamps: int = 0
+    """What the receipts would earn, of which some may have been given already."""
+    unread: int = 0
+    first: list[tuple[int, Sale, Earned]] = field(default_factory=list)
+    named: list[tuple[int, Message]] = field(default_factory=list)
+
+    def add(self, row: ReadRow, receipts: Sequence[PreviewedReceipt]) -> None:
+        """Count a row and what its receipts would earn."""
+        self.rows += 1
+        if row.why is not None:
+            self.unread += 1
+            if len(self.named) < _MOST_NAMED:
+                self.named.append((row.line, row.why))
+        for receipt in receipts:
+            if receipt.sale is not None and receipt.earned is not None:
+                self._add_receipt(row.line, receipt.sale, receipt.earned)
+
+    def _add_receipt(self, line: int, sale: Sale, earned: Earned) -> None:
+        self.receipts += 1
+        if sale.customer:
+            self.with_customer += 1
+            self.stamps += earned.stamps
+        if len(self.first) < _FIRST:
+            self.first.append((line, sale, earned))
 
 
 class ImportService:

@@ -10,7 +10,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -18,9 +18,9 @@ from starlette.responses import Response
 
 from connector_sdk.messages import Message
 from connectors.domain.connection import Connection
-from connectors.services import ImportWish, PreviewedReceipt, ProgressReport, Refusal
+from connectors.services import ImportWish, ProgressReport, Refusal
 from connectors.services.import_files import ImportFile, open_import_file
-from connectors.services.imports import ReadRow
+from connectors.services.imports import ImportPreview
 from connectors.web.console.routing import Router
 from connectors.web.console.settings_form import Field as SettingField
 from connectors.web.console.settings_form import build_fields
@@ -31,7 +31,6 @@ router = Router()
 
 _PAGE = "/connections/{connection}/import"
 _ROWS_SHOWN, _ROWS_LOOKED_AT, _LONGEST_CELL = 5, 200, 100
-_MOST_NAMED = 50
 _PREVIEW_SECONDS = 20.0
 _LIKELY: Mapping[str, Sequence[str]] = {
     "receipt_id": ("receipt", "number", "invoice", "bill", "resit", "чек"),
@@ -53,34 +52,12 @@ class _Column:
     chosen: str
 
 
-@dataclass
-class _Trial:
+@dataclass(slots=True)
+class _Trial(ImportPreview):
     """What a file's rows would come to."""
 
-    rows: int = 0
-    receipts: int = 0
-    with_customer: int = 0
-    stamps: int = 0
-    unread: int = 0
-    first: list[PreviewedReceipt] = field(default_factory=list)
-    named: list[ReadRow] = field(default_factory=list)
     is_part: bool = False
     """Whether the time was over before the file was."""
-
-    def add(self, row: ReadRow, receipts: Sequence[PreviewedReceipt]) -> None:
-        """Count a row."""
-        self.rows += 1
-        if row.why is not None:
-            self.unread += 1
-            if len(self.named) < _MOST_NAMED:
-                self.named.append(row)
-        for receipt in receipts:
-            self.receipts += 1
-            if receipt.sale is not None and receipt.earned is not None and receipt.sale.customer:
-                self.with_customer += 1
-                self.stamps += receipt.earned.stamps
-            if len(self.first) < _ROWS_SHOWN:
-                self.first.append(receipt)
 
 
 @router.get(_PAGE)
