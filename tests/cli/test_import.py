@@ -10,23 +10,11 @@ from pathlib import Path
 import pytest
 from openpyxl import Workbook
 
-from connector_sdk.rule import StampRule, UnknownCustomer
 from connectors.services import ImportWish, Refusal
 from connectors.services.results import ImportResult, ProgressReport
-from tests.installation import ANNA, BORYS, KEY, Installation, build
+from tests.installation import ANNA, BORYS, Installation
+from tests.till_of_files import till_of_files
 
-SETTINGS = {
-    "till_name": "Corner",
-    "till_id": "corner-till",
-    "currency": "UAH",
-    "zone": "Europe/Kyiv",
-    "country": "UA",
-    "proof": "address",
-    "map_receipt_id": '"Receipt number"',
-    "map_paid": "Total",
-    "map_closed_at": "Closed",
-    "map_phone": "Phone",
-}
 HEADER = "Receipt number,Closed,Total,Phone"
 ROWS = [
     f"1001,2026-11-20 08:15:30,45.00,{ANNA}",
@@ -38,12 +26,7 @@ TOTAL = "Total,,87.50,"
 
 @pytest.fixture
 async def corner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Installation]:
-    """A till that sends nothing by itself, connected after the receipts of its files."""
-    async with build(tmp_path, monkeypatch) as installation:
-        rule = StampRule(unknown_customer=UnknownCustomer.issue)
-        installation.connection = await installation.host.services.onboarding.connect(
-            "webhook", SETTINGS, KEY, lambda _account: rule
-        )
+    async with till_of_files(tmp_path, monkeypatch) as installation:
         yield installation
 
 

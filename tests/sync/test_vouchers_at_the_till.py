@@ -37,6 +37,13 @@ async def with_voucher(
         await learn(installation, code)
 
 
+async def issue_another(installation: Installation, code: str) -> None:
+    """Issue one more voucher, for the newest card."""
+    *_, card = installation.sevenstamp.state.cards.values()
+    wanted = WantedVoucher(title="Coffee", redeem_code=code, card_id=card.id)
+    await installation.host.services.cards.issue_voucher(installation.connection.business_id, wanted)
+
+
 async def learn(installation: Installation, *codes: str) -> None:
     business = installation.connection.business_id
     await installation.host.store.write(lambda tx: ledger.voucher_states.learn(tx, business, codes))
@@ -176,11 +183,7 @@ async def test_a_code_is_learned_from_7stamps_event(installation: Installation) 
 
 async def test_a_gift_uses_the_oldest_voucher_of_its_customers_card(installation: Installation) -> None:
     await with_voucher(installation, "FIRST-GIFT", phone=ANNA)
-    card = next(iter(installation.sevenstamp.state.cards.values()))
-    await installation.host.services.cards.issue_voucher(
-        installation.connection.business_id,
-        WantedVoucher(title="Coffee", redeem_code="SECOND-GIFT", card_id=card.id),
-    )
+    await issue_another(installation, "SECOND-GIFT")
     give(installation, CAKE)
     await installation.sync()
     assert redeemed(installation) == ["FIRST-GIFT"]
@@ -192,11 +195,7 @@ async def test_a_gift_uses_the_oldest_voucher_of_its_customers_card(installation
 
 async def test_two_gifts_on_one_receipt_use_two_vouchers(installation: Installation) -> None:
     await with_voucher(installation, "FIRST-GIFT", phone=ANNA)
-    card = next(iter(installation.sevenstamp.state.cards.values()))
-    await installation.host.services.cards.issue_voucher(
-        installation.connection.business_id,
-        WantedVoucher(title="Coffee", redeem_code="SECOND-GIFT", card_id=card.id),
-    )
+    await issue_another(installation, "SECOND-GIFT")
     give(installation, CAKE, CAKE)
     await installation.sync()
     assert sorted(redeemed(installation)) == ["FIRST-GIFT", "SECOND-GIFT"]
@@ -220,11 +219,7 @@ async def test_what_the_cafe_did_not_name_is_a_present_and_uses_nothing(installa
 
 async def test_a_gift_beside_its_code_uses_one_voucher(installation: Installation) -> None:
     await with_voucher(installation, "FIRST-GIFT", phone=ANNA)
-    card = next(iter(installation.sevenstamp.state.cards.values()))
-    await installation.host.services.cards.issue_voucher(
-        installation.connection.business_id,
-        WantedVoucher(title="Coffee", redeem_code="SECOND-GIFT", card_id=card.id),
-    )
+    await issue_another(installation, "SECOND-GIFT")
     give(installation, CAKE, comment="SECOND-GIFT")
     await installation.sync()
     await installation.sync()
@@ -247,10 +242,7 @@ async def test_a_person_has_a_gifts_voucher_looked_for_again(installation: Insta
     give(installation, CAKE)
     await installation.sync()
     (gift,) = await needing_person(installation)
-    card = next(iter(installation.sevenstamp.state.cards.values()))
-    await installation.host.services.cards.issue_voucher(
-        installation.connection.business_id, WantedVoucher(title="Coffee", redeem_code="LATE-GIFT", card_id=card.id)
-    )
+    await issue_another(installation, "LATE-GIFT")
     await installation.host.services.review.retry(installation.connection.id, gift.id)
     await installation.sync()
     assert redeemed(installation) == ["LATE-GIFT"]
@@ -367,11 +359,7 @@ async def _void_in_doubt(installation: Installation, clock: MovableClock) -> Non
 async def test_a_gift_uses_no_voucher_of_the_customer_that_its_receipt_had_before(installation: Installation) -> None:
     await with_voucher(installation, "ANNAS-GIFT", phone=ANNA)
     await installation.host.services.cards.issue_card(installation.connection.business_id, phone=BORYS, email=None)
-    card = list(installation.sevenstamp.state.cards.values())[-1]
-    await installation.host.services.cards.issue_voucher(
-        installation.connection.business_id,
-        WantedVoucher(title="Coffee", redeem_code="BORYS-GIFT", card_id=card.id),
-    )
+    await issue_another(installation, "BORYS-GIFT")
     receipt = give(installation)
     await installation.sync()
     cafe, host = installation.cafe, installation.host
@@ -388,11 +376,7 @@ async def test_a_gift_uses_no_voucher_of_the_customer_that_its_receipt_had_befor
 
 async def test_a_voucher_that_somebody_typed_is_given_to_no_gift(installation: Installation) -> None:
     await with_voucher(installation, "FIRST-GIFT", phone=ANNA)
-    card = next(iter(installation.sevenstamp.state.cards.values()))
-    await installation.host.services.cards.issue_voucher(
-        installation.connection.business_id,
-        WantedVoucher(title="Coffee", redeem_code="SECOND-GIFT", card_id=card.id),
-    )
+    await issue_another(installation, "SECOND-GIFT")
     # typed on a receipt without a customer, and not sent yet when the gift looks for its voucher
     installation.cafe.sell(0, comment="FIRST-GIFT")
     give(installation, CAKE)

@@ -15,25 +15,13 @@ import httpx
 import pytest
 from openpyxl import Workbook
 
-from connector_sdk.rule import StampRule, UnknownCustomer
 from connectors.domain.clock import HOUR
 from connectors.web.console.uploads import MOST_BYTES, MOST_UNPACKED_BYTES, Upload, Uploads
-from tests.installation import ANNA, BORYS, KEY, Installation, build
+from tests.installation import ANNA, BORYS, Installation
+from tests.till_of_files import till_of_files
 from tests.web.browser import Browser, open_browsers
 from tests.web.test_voucher_at_a_till import words
 
-SETTINGS = {
-    "till_name": "Corner",
-    "till_id": "corner-till",
-    "currency": "UAH",
-    "zone": "Europe/Kyiv",
-    "country": "UA",
-    "proof": "address",
-    "map_receipt_id": "id",
-    "map_paid": "sum",
-    "map_closed_at": "at",
-    "map_phone": "phone",
-}
 FILE = f"""Receipt no;Closed;Total;Guest's phone
 1001;2026-11-20 08:15:30;45,00;{ANNA}
 1002;2026-11-20 08:20:00;30,50;{BORYS}
@@ -51,11 +39,7 @@ COLUMNS = {
 
 @pytest.fixture
 async def corner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Installation]:
-    async with build(tmp_path, monkeypatch) as installation:
-        rule = StampRule(unknown_customer=UnknownCustomer.issue)
-        installation.connection = await installation.host.services.onboarding.connect(
-            "webhook", SETTINGS, KEY, lambda _account: rule
-        )
+    async with till_of_files(tmp_path, monkeypatch) as installation:
         yield installation
 
 
