@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import pytest
 from hypothesis import settings
 
 from connectors import plugins
+from tests import databases
 from tests.installation import Installation, build
 
 settings.register_profile("ordinary", deadline=None, print_blob=True)
@@ -46,7 +47,11 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest tests first, all others in their order."""
+    """Put the longest tests first, all others in their order; skip what needs a file where a server is asked for."""
+    if databases.ON_POSTGRESQL:
+        for item in items:
+            if item.get_closest_marker("embedded"):
+                item.add_marker(pytest.mark.skip(reason="about the file of an embedded database"))
     items.sort(key=lambda item: item.path.stem not in _FIRST)
 
 
@@ -56,6 +61,13 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith(("CONNECTORS_", "POSTER_", "SERVE_", "SQUARE_", "WEBHOOK_")):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _databases_end() -> Iterator[None]:
+    """Delete the databases that a test made on a server, when it has ended."""
+    yield
+    databases.drop_all()
 
 
 @pytest.fixture

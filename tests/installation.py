@@ -29,7 +29,7 @@ from connectors.web.app import application
 from poster_connector.sandbox import Account, PosterSandbox
 from serve_connector.sandbox import ServeSandbox
 from square_connector.sandbox import SquareSandbox
-from tests.empty_database import lay_empty_database
+from tests.databases import new_database
 
 KEY = "7loc_sc_test_key_9f81"
 ANNA, BORYS, CHRYSTYNA = "+380501112201", "+380501112202", "+380501112203"
@@ -130,17 +130,17 @@ async def build(
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
         values: dict[str, Any] = {
-            "database_url": f"sqlite:///{folder / 'ledger.db'}",
+            "database_url": "",
             "sevenstamp_url": sevenstamp_url,
             "secret_key": SecretStr("a key that only tests use"),
             "settle_seconds": 0.5,
             "call_deadline_seconds": 2.0,
             "plugin_workers": 0,  # a process for each of hundreds of hosts: those about isolation ask for it
         }
-        chosen = Settings(**(values | settings))
+        values |= settings
         # one whose key is in a file beside the database makes both
-        if "database_url" not in settings and chosen.secret_key is not None:
-            lay_empty_database(folder / "ledger.db")
+        values["database_url"] = values["database_url"] or new_database(folder, keyless=values["secret_key"] is None)
+        chosen = Settings(**values)
         host = await stack.enter_async_context(Host(chosen, clock=time))
         cafe, connector = (
             (till.cafe, "serve") if serve else (till.account, "poster") if not square else (till.seller, "square")

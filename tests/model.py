@@ -33,7 +33,7 @@ from connectors.plugins import Plugins
 from connectors.runtime.host import Host
 from connectors.settings import Settings
 from connectors.sevenstamp.sandbox import ConnectionCut, Sandbox
-from tests.empty_database import lay_empty_database
+from tests.databases import new_database
 from tests.virtual_time import VirtualClock, VirtualLoop
 
 T = TypeVar("T")
@@ -132,12 +132,11 @@ class VirtualInstallation:
 
     async def open(self) -> Host:
         """Open a host over the database, which stays where it is when a host is closed."""
-        if not self.url:
-            lay_empty_database(Path(self.folder.name) / "ledger.db")
+        self.url = self.url or new_database(Path(self.folder.name))
         plugins = Plugins([])
         plugins.classes["model"] = ModelTill
         settings = Settings(
-            database_url=self.url or f"sqlite:///{self.folder.name}/ledger.db",
+            database_url=self.url,
             sevenstamp_url="http://7stamp",
             allow_http=True,
             secret_key=SecretStr("a key that only tests use"),

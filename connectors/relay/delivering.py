@@ -188,7 +188,8 @@ def _claim(tx: Transaction, places: Mapping[str, int]) -> list[_Claimed]:
     """Claim deliveries of subscriptions, of each as many as it has places."""
     deliveries = [
         delivery
-        for subscription_id, free in places.items()
+        # in their order: two that claim for the same subscriptions do not wait for each other in turn
+        for subscription_id, free in sorted(places.items())
         for delivery in relay.deliveries.claim(tx, subscription_id, free)
     ]
     subscriptions = relay.subscriptions.by_ids(tx, {delivery.subscription_id for delivery in deliveries})

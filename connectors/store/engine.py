@@ -1,32 +1,39 @@
-"""The database: one writer thread that commits concurrent arrivals together, and readers beside it.
+"""The database: writer threads that commit concurrent arrivals together, and readers beside them.
 
-Owns threads, transactions and the preparation at start; what is written is the business of the modules beside this one.
+Owns threads, transactions and the preparation at start; what is written is the business of the modules beside this one,
+and how connections to each kind of database are made, and what their errors mean, that of `engines`.
+
+An embedded database has one writer, which commits whatever waits in one transaction: the disk is what costs. A server
+has several, and only jobs of the same work share a transaction: it commits in groups by itself, and the fewer rows a
+transaction locks, the fewer others wait for it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import random
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from queue import SimpleQueue
 from typing import Any, Generic, TypeVar, cast
 
 import sqlalchemy
 from sqlalchemy import Connection as Session
-from sqlalchemy import Engine, Executable, Table, create_engine, event
-from sqlalchemy.engine import make_url
+from sqlalchemy import Executable, Table
 
 from connectors.domain.clock import Clock, SystemClock
 from connectors.domain.events import DomainEvent, Wakeup
 from connectors.domain.quotas import Quotas
 from connectors.store import keyring, migrate
 from connectors.store.dialect import Insert, insert_into
-from connectors.store.errors import StoreBusy, StoreError, Unusable
+from connectors.store.engines import BUSY_MILLISECONDS, create_engine, plain_errors
+from connectors.store.errors import Conflict, StoreBusy, StoreError, Unusable
 from connectors.store.vault import Vault
 
 log = logging.getLogger(__name__)
@@ -42,11 +49,17 @@ Values = Mapping[str, object] | Sequence[Mapping[str, object]]
 GroupWork = Callable[["Transaction", Sequence[ItemT]], Sequence[ResultT]]
 """Work on the items of several callers at once; it returns a result for each, in their order."""
 
+_ALONE = sqlalchemy.text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
+
 MOST_TOGETHER = 500
 """How many jobs share a commit at most: the last of them waits for the work of all."""
 _READERS = 4
-_BUSY_MILLISECONDS = 15_000
-"""How long SQLite waits for another process' lock before it says that the database is locked."""
+_WRITERS = 4
+"""Writer threads where the database is a server."""
+_TRIES = 6
+"""How often a transaction is tried that met another one, before whoever asked for it is told."""
+_PAUSE_SECONDS = 0.02
+"""The pause before the second try, on average; each further one is twice as long."""
 
 
 @dataclass(slots=True)
@@ -82,6 +95,15 @@ class Transaction:
     def insert(self, table: Table) -> Insert:
         """Return an insert that can name what to do where the row exists, as this database spells it."""
         return insert_into(self.session, table)
+
+    def alone(self, *names: str) -> None:
+        """Wait until no other transaction is here with the same names, and keep others out until this one ends.
+
+        For what is looked at before it is written where no row can be locked, since there is none yet. An embedded
+        database has one writer at a time anyway.
+        """
+        if self.session.dialect.name == "postgresql":
+            self.session.execute(_ALONE, {"name": json.dumps(names)})
 
     # `Any`: SQLAlchemy knows the columns of a statement only when it runs
     def run(self, statement: Executable, values: Values | None = None) -> sqlalchemy.CursorResult[Any]:
@@ -120,10 +142,45 @@ class _Outcome:
             self.job.future.set_result(self.result)
 
 
+class _JobQueue:
+    """Jobs in the order they came, for writer threads to take several at once."""
+
+    def __init__(self, *, mixed: bool) -> None:
+        self._mixed = mixed
+        """Whether jobs of different works are taken together."""
+        self._jobs: deque[_QueuedJob] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+
+    def put(self, job: _QueuedJob) -> None:
+        """Add a job."""
+        with self._changed:
+            self._jobs.append(job)
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Have writers end when nothing is left."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def take(self) -> list[_QueuedJob]:
+        """Wait for a job and take what may share its transaction; empty once the queue is closed and empty."""
+        with self._changed:
+            while not self._jobs and not self._closed:
+                self._changed.wait()
+            taken: list[_QueuedJob] = []
+            while self._jobs and len(taken) < MOST_TOGETHER:
+                if taken and not self._mixed and self._jobs[0].work != taken[0].work:
+                    break
+                taken.append(self._jobs.popleft())
+            return taken
+
+
 class Store:
     """The ledger's database.
 
-    `write` and `gather` run in the writer's thread, several callers in one commit; `read` in a few others.
+    `write` and `gather` run in a writer's thread, several callers in one commit; `read` in a few others.
     `inline` runs everything in the caller's thread instead, for tests that bring their own time.
     """
 
@@ -145,12 +202,11 @@ class Store:
         self.recorders: list[Recorder] = []
         # Writers lock an embedded database when they begin. One that began as a reader would fail at its first write
         # if another process had committed meanwhile.
-        self._engine = _create_engine(url, "BEGIN IMMEDIATE")
-        self._read_engine = _create_engine(url, "BEGIN")
-        self._jobs: SimpleQueue[_QueuedJob | None] = SimpleQueue()
+        self._engine = create_engine(url, "BEGIN IMMEDIATE")
+        self._read_engine = create_engine(url, "BEGIN")
+        self._jobs = _JobQueue(mixed=self.embedded)
         self._readers = ThreadPoolExecutor(_READERS, "store-reader")
-        self._thread: threading.Thread | None = None
-        self._closing = False
+        self._writers: list[threading.Thread] = []
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
@@ -162,12 +218,12 @@ class Store:
 
     def outdated(self) -> bool:
         """Return whether `prepare` will change an existing schema: not while a host of another version runs."""
-        with _plain_errors():
+        with plain_errors():
             return migrate.outdated(self._read_engine)
 
     def prepare(self) -> None:
         """Bring the schema up to date and make sure that the key is the right one. Raises `StoreError`."""
-        with _plain_errors():
+        with plain_errors():
             # the key first: a migration that encrypts must not do so with a key that is not this database's
             with self._read_engine.connect() as session:
                 keyring.recognise(session, self.vault)
@@ -181,7 +237,7 @@ class Store:
     def _rewrite(self) -> None:
         """Rewrite a database whose free space holds what is encrypted now; where that fails, the next start tries."""
         try:
-            with _plain_errors():
+            with plain_errors():
                 self._run_outside_transactions("VACUUM" if self.embedded else "VACUUM FULL")
                 if not self.truncate_log():
                     raise StoreBusy("another process reads it")
@@ -204,7 +260,7 @@ class Store:
                 session.exec_driver_sql(statement)
             return []
         # a connection of its own: those of the engine begin a transaction before every statement
-        database = sqlite3.connect(self._engine.url.database or "", timeout=_BUSY_MILLISECONDS / 1000)
+        database = sqlite3.connect(self._engine.url.database or "", timeout=BUSY_MILLISECONDS / 1000)
         try:
             database.isolation_level = None
             return database.execute(statement).fetchall()
@@ -222,15 +278,17 @@ class Store:
             self.prepare()
             return
         await asyncio.to_thread(self.prepare)
-        self._thread = threading.Thread(target=self._write_loop, name="store-writer", daemon=True)
-        self._thread.start()
+        for _ in range(1 if self.embedded else _WRITERS):
+            writer = threading.Thread(target=self._write_loop, name="store-writer", daemon=True)
+            writer.start()
+            self._writers.append(writer)
 
     async def close(self) -> None:
         """Wait for the writes that were asked for, then close all connections."""
-        if self._thread is not None:
-            self._jobs.put(None)
-            await asyncio.to_thread(self._thread.join)
-            self._thread = None
+        self._jobs.close()
+        for writer in self._writers:
+            await asyncio.to_thread(writer.join)
+        self._writers.clear()
         self._readers.shutdown()
         self._engine.dispose()
         self._read_engine.dispose()
@@ -259,8 +317,15 @@ class Store:
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, query)
 
     def _read(self, query: Callable[[Transaction], ResultT]) -> ResultT:
-        with _plain_errors(), self._read_engine.connect() as session:
-            return query(Transaction(session, self.clock.now(), self.vault, quotas=self.quotas))
+        for tried in range(_TRIES):
+            try:
+                with plain_errors(), self._read_engine.connect() as session:
+                    return query(Transaction(session, self.clock.now(), self.vault, quotas=self.quotas))
+            except Conflict:  # nothing was changed: it can be asked again
+                if tried == _TRIES - 1:
+                    raise
+                _pause(tried)
+        raise AssertionError("the last try returns or raises")
 
     async def clear_log(self) -> None:
         """Empty an embedded database's write-ahead log; say so in ours where another process reads it meanwhile.
@@ -294,36 +359,38 @@ class Store:
         """
         if self._loop is None:
             raise RuntimeError("the store is not open")
-        while not self._closing:
-            if jobs := self._take_jobs():
-                outcomes = self._commit(jobs)
-                # futures belong to the event loop's thread: they are settled there
-                self._loop.call_soon_threadsafe(_settle_all, outcomes)
-
-    def _take_jobs(self) -> list[_QueuedJob]:
-        """Wait for a job and take what else is queued; empty where the store closes instead."""
-        jobs: list[_QueuedJob] = []
-        while not jobs or (len(jobs) < MOST_TOGETHER and not self._jobs.empty()):
-            job = self._jobs.get()
-            if job is None:  # `close` queued it last: everything before it is written first
-                self._closing = True
-                break
-            jobs.append(job)
-        return jobs
+        while jobs := self._jobs.take():
+            outcomes = self._commit(jobs)
+            # futures belong to the event loop's thread: they are settled there
+            self._loop.call_soon_threadsafe(_settle_all, outcomes)
 
     def _commit(self, jobs: Sequence[_QueuedJob]) -> list[_Outcome]:
         """Commit jobs together; where that fails, each in a transaction of its own, so that a fault stays its own.
 
         The failed transaction was rolled back as a whole, so running every job once more repeats nothing. A fault of
-        the database itself (locked, full, broken) would meet each of them alike and is not tried again for each.
+        the database itself (locked, full, broken) would meet each of them alike and is not tried again for each. One
+        that met another transaction is tried again after a pause, in which the other ends.
         """
-        try:
-            return self._commit_together(jobs)
-        except Unusable as error:
-            return [_Outcome(job, error=error) for job in jobs]
-        except Exception as error:  # noqa: BLE001 - whoever waits gets it
-            if len(jobs) == 1:
-                return [_Outcome(jobs[0], error=_settable(error))]
+        for tried in range(_TRIES):
+            try:
+                return self._commit_together(jobs)
+            except Conflict as error:
+                if tried == _TRIES - 1:
+                    return [_Outcome(job, error=error) for job in jobs]
+                _pause(tried)
+            except Unusable as error:
+                return [_Outcome(job, error=error) for job in jobs]
+            except sqlalchemy.exc.IntegrityError as error:
+                # somebody else wrote the same row at the same time: the next try finds it
+                if len(jobs) > 1:
+                    break
+                if self.embedded or tried == _TRIES - 1:
+                    return [_Outcome(jobs[0], error=error)]
+                _pause(tried)
+            except Exception as error:  # noqa: BLE001 - whoever waits gets it
+                if len(jobs) == 1:
+                    return [_Outcome(jobs[0], error=_settable(error))]
+                break
         return [outcome for job in jobs for outcome in self._commit([job])]
 
     def _commit_together(self, jobs: Sequence[_QueuedJob]) -> list[_Outcome]:
@@ -335,13 +402,17 @@ class Store:
         for job in jobs:
             groups.setdefault(job.work, []).append(job)
         outcomes: list[_Outcome] = []
-        with _plain_errors(), self._engine.begin() as session:
-            tx = Transaction(session, self.clock.now(), self.vault, quotas=self.quotas, writes=True)
-            for work, group in groups.items():
-                results = work(tx, [job.item for job in group])
-                outcomes += [_Outcome(job, result) for job, result in zip(group, results, strict=True)]
-            for recorder in self.recorders:
-                recorder(tx)
+        with self._engine.connect() as session:
+            with plain_errors():
+                session.begin()
+                tx = Transaction(session, self.clock.now(), self.vault, quotas=self.quotas, writes=True)
+                for work, group in groups.items():
+                    results = work(tx, [job.item for job in group])
+                    outcomes += [_Outcome(job, result) for job, result in zip(group, results, strict=True)]
+                for recorder in self.recorders:
+                    recorder(tx)
+            with plain_errors(at_commit=True):
+                session.commit()
         # only now is it true: a listener that looks at the database finds what it is told of
         if tx.wakeups or tx.events:
             self._announce(tx)
@@ -366,52 +437,6 @@ def _settable(error: Exception) -> Exception:
     return RuntimeError("work ended with StopIteration") if isinstance(error, StopIteration) else error
 
 
-def _create_engine(url: str, begin: str) -> Engine:
-    """Create an engine; on SQLite its transactions open with the statement `begin`."""
-    # what a statement was given may be anybody's: it has no place in an error's text
-    if make_url(url).get_backend_name() != "sqlite":
-        return create_engine(url, hide_parameters=True)
-    engine = create_engine(
-        url, hide_parameters=True, connect_args={"timeout": _BUSY_MILLISECONDS / 1000, "check_same_thread": False}
-    )
-
-    @event.listens_for(engine, "connect")
-    def _set_pragmas(connection: sqlite3.Connection, _record: object) -> None:
-        connection.isolation_level = None  # we say BEGIN ourselves
-        connection.execute(f"PRAGMA busy_timeout={_BUSY_MILLISECONDS}")
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")  # committed is on disk, also when the power fails
-        connection.execute("PRAGMA foreign_keys=ON")
-        connection.execute("PRAGMA secure_delete=ON")  # what is deleted is overwritten, not only let go
-
-    @event.listens_for(engine, "begin")
-    def _begin(session: Session) -> None:
-        session.exec_driver_sql(begin)
-
-    return engine
-
-
-@contextmanager
-def _plain_errors() -> Iterator[None]:
-    """Turn what a database says of itself into a sentence without the statement (which may hold anything)."""
-    try:
-        yield
-    except sqlalchemy.exc.OperationalError as error:
-        raise _operational_error(error) from None
-    except sqlalchemy.exc.IntegrityError:
-        raise  # some callers expect a row that exists
-    except (sqlalchemy.exc.DataError, sqlalchemy.exc.ProgrammingError) as error:
-        # a value of one of many jobs: not `Unusable`, so that the others are committed without it
-        raise ValueError(f"the database takes no such value: {type(error.orig).__name__}") from None
-    except sqlalchemy.exc.DatabaseError as error:
-        raise Unusable(f"the database cannot be used: {type(error.orig).__name__}: {error.orig}") from None
-
-
-def _operational_error(error: sqlalchemy.exc.OperationalError) -> Unusable:
-    """Return the error that says what a database's refusal to work means."""
-    reason = str(error.orig)
-    if "locked" in reason or "busy" in reason:
-        return StoreBusy("the database is locked by another process: try again when it is done")
-    if "full" in reason:
-        return StoreBusy("the disk is full: nothing was written; make room and try again")
-    return Unusable(f"the database cannot be used: {reason}")
+def _pause(tried: int) -> None:
+    """Wait before a transaction is tried again, at random so that two that met do not meet again."""
+    time.sleep(_PAUSE_SECONDS * 2**tried * random.uniform(0.5, 1.5))  # noqa: S311 - spreads load

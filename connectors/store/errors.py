@@ -15,6 +15,10 @@ class StoreBusy(Unusable):
     """Another process keeps the database locked, or the disk is full: nothing was written."""
 
 
+class Conflict(Unusable):
+    """Another transaction stood in the way, or the connection was lost before the commit: it can be tried again."""
+
+
 class WrongKey(StoreError):
     """What is kept was encrypted with another key."""
 

@@ -17,7 +17,7 @@ from sqlalchemy import and_, or_, select
 
 from connectors.domain.clock import DAY, SECOND
 from connectors.store.engine import Transaction
-from connectors.store.query_parts import AnyRow
+from connectors.store.query_parts import AnyRow, claiming
 from connectors.store.schema import errand_table
 
 JsonObject = Mapping[str, JsonValue]
@@ -88,9 +88,8 @@ def ask(tx: Transaction, connection_id: str, kind: str, params: JsonObject) -> s
 
 def claim(tx: Transaction) -> list[HostCommand]:
     """Take all commands that are asked for, oldest first; they are `running` from now on."""
-    # Only the host that holds the lock claims, one transaction at a time: nothing is claimed twice.
     asked = errand_table.c.state == CommandState.asked
-    rows = tx.run(select(errand_table).where(asked).order_by(errand_table.c.created_at)).all()
+    rows = tx.run(claiming(select(errand_table).where(asked).order_by(errand_table.c.created_at), errand_table)).all()
     if rows:
         claimed = errand_table.c.id.in_([row.id for row in rows])
         tx.run(errand_table.update().where(claimed).values(state=CommandState.running, updated_at=tx.now))

@@ -26,6 +26,7 @@ def add(tx: Transaction, new: NewConnection, rule: StampRule) -> Connection:
     Raises `AlreadyConnected`, `QuotaMet`.
     """
     # in the transaction that stores it: two browsers cannot both take the last place
+    tx.alone("connections", new.business.id)
     if connections.registry.count_of_business(tx, new.business.id) >= tx.quotas.tills:
         raise QuotaMet(tx.quotas.tills)
     _refuse_overlap(tx, new.connector, new.account, new.scope, new.business.id)
@@ -55,6 +56,7 @@ def _refuse_overlap(
     ignoring: str | None = None,
 ) -> None:
     """Refuse locations that another connection of the account has. Raises `AlreadyConnected`."""
+    tx.alone("locations", connector, account.id)
     for other in connections.registry.of_account(tx, connector, account.id):
         if other.id == ignoring or not share_location(scope, other.scope):
             continue
@@ -97,7 +99,7 @@ def edit(tx: Transaction, connection_id: str, change: ConnectionChange, rule: St
 
     Raises `AlreadyConnected`, `NotFound`.
     """
-    before = connections.registry.get(tx, connection_id)
+    before = connections.registry.lock(tx, connection_id)
     if change.scope is not None:
         _refuse_overlap(tx, before.connector, before.account, change.scope, before.business_id, ignoring=before.id)
     connections.registry.change(tx, before, change)
@@ -115,7 +117,7 @@ def edit(tx: Transaction, connection_id: str, change: ConnectionChange, rule: St
 
 def pause(tx: Transaction, connection_id: str) -> None:
     """Stop reading and sending. Raises `NotFound`."""
-    connection = connections.registry.get(tx, connection_id)
+    connection = connections.registry.lock(tx, connection_id)
     connections.registry.set_health(tx, connection_id, Health.paused, None)
     connections.schedule.hand_over_hints(tx, connection)
 
@@ -123,7 +125,7 @@ def pause(tx: Transaction, connection_id: str) -> None:
 def take_venue(tx: Transaction, connection_id: str, venue_id: str) -> None:
     """Have a venue's receipts give stamps here. Raises `AlreadyConnected`, `NotFound`."""
     # read in the transaction: two browsers that take a venue each must not undo one another
-    connection = connections.registry.get(tx, connection_id)
+    connection = connections.registry.lock(tx, connection_id)
     if not connection.scope or venue_id in connection.scope:
         return
     # of other venues nothing was said: what was left out stays as it was
@@ -132,7 +134,7 @@ def take_venue(tx: Transaction, connection_id: str, venue_id: str) -> None:
 
 def leave_out_venue(tx: Transaction, connection_id: str, venue: Location) -> None:
     """Note that a person left a venue to nobody, so that it is not asked about again. Raises `NotFound`."""
-    connection = connections.registry.get(tx, connection_id)
+    connection = connections.registry.lock(tx, connection_id)
     connections.registry.leave_out(tx, connection, venue.id)
     ledger.journal.write(tx, connection_id, Message("venue.left_out", {"place": venue.name}))
 
@@ -159,7 +161,7 @@ def _edited(before: Connection, change: ConnectionChange) -> list[str]:
 
 def remove(tx: Transaction, connection_id: str) -> None:
     """Remove a connection with its secrets; its sales and operations stay in the ledger. Raises `NotFound`."""
-    connections.schedule.hand_over_hints(tx, connections.registry.get(tx, connection_id))
+    connections.schedule.hand_over_hints(tx, connections.registry.lock(tx, connection_id))
     # before it is marked: a removed connection has no journal that anybody reads
     ledger.journal.write(tx, connection_id, Message("connection.removed"))
     connections.registry.mark_removed(tx, connection_id)

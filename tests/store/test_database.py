@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
-import shutil
-import socket
 import sqlite3
-import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -37,6 +33,7 @@ from connectors.store.vault import Vault
 from connectors.sync.retention import Retention
 from tests.installation import ANNA, BORYS, KEY, Installation, build
 from tests.model import VirtualInstallation, sale
+from tests.postgresql import shared_postgresql
 from tests.served_installation import keep_passkey
 from tests.sync.test_erasure import decrypted_database, forget, planned_operations, traces_of_anna, two_tills
 from tests.web.browser import Browser, open_browsers
@@ -177,45 +174,15 @@ def _redeem_codes(engine: sqlalchemy.Engine) -> tuple[object, ...]:
     return VAULT.decrypt(code), line.message.params["code"], left
 
 
-@pytest.fixture(scope="module")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A PostgreSQL of our own on a free port of loopback."""
-    homes = [Path(initdb).parent for initdb in (shutil.which("initdb"),) if initdb]
-    homes += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    if not homes:
-        if os.environ.get("CI"):
-            pytest.fail("CI must have PostgreSQL: .ci/run installs it")
-        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
-    folder = tmp_path_factory.mktemp("postgresql")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    as_user: dict[str, Any] = {}
-    if os.getuid() == 0:  # PostgreSQL refuses to run as root
-        as_user = {"user": "nobody"}
-        for parent in (folder, *folder.parents):
-            if parent.stat().st_uid == 0 and parent not in (Path("/"), Path("/tmp")):
-                parent.chmod(parent.stat().st_mode | 0o755)
-        folder.chmod(0o777)
-    data = folder / "data"
-    subprocess.run(
-        [homes[0] / "initdb", "-D", data, "-U", "tests", "-A", "trust", "-N"],
-        check=True, capture_output=True, cwd=folder, **as_user,
-    )  # fmt: skip
-    options = f"-h 127.0.0.1 -p {port} -k {folder} -F"
-    control = [homes[0] / "pg_ctl", "-D", data, "-w"]
-    log = folder / "log"
-    subprocess.run(
-        [*control, "-o", options, "-l", log, "start"], check=True, capture_output=True, cwd=folder, **as_user
-    )
-    try:
-        yield f"postgresql+psycopg://tests@127.0.0.1:{port}/postgres"
-    finally:
-        subprocess.run([*control, "-m", "immediate", "stop"], check=False, capture_output=True, cwd=folder, **as_user)
+@pytest.fixture
+def postgresql() -> Iterator[str]:
+    """An empty database of PostgreSQL."""
+    url = shared_postgresql().new_database(empty=True)
+    yield url
+    shared_postgresql().drop(url)
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("postgresql")
 def test_postgresql_takes_the_schema_and_the_way_of_a_sale_unchanged(postgresql: str) -> None:
     Store(postgresql, VAULT).prepare()
     assert differences(postgresql) == []
@@ -260,16 +227,10 @@ async def _a_passkey_lives_and_ends(installation: Installation) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("postgresql")
 async def test_a_customer_is_forgotten_on_postgresql_too(
     postgresql: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine = sqlalchemy.create_engine(postgresql, isolation_level="AUTOCOMMIT")
-    with engine.connect() as session:
-        session.execute(sqlalchemy.text("CREATE DATABASE forgetting"))
-    engine.dispose()
-    url = postgresql.replace("/postgres", "/forgetting")
-    async with build(tmp_path, monkeypatch, database_url=url) as installation:
+    async with build(tmp_path, monkeypatch, database_url=postgresql) as installation:
         await two_tills(installation)
         before = await planned_operations(installation)
         assert traces_of_anna(await decrypted_database(installation))
@@ -285,21 +246,16 @@ async def test_a_customer_is_forgotten_on_postgresql_too(
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("postgresql")
 async def test_the_console_is_the_same_on_postgresql(
     postgresql: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine = sqlalchemy.create_engine(postgresql, isolation_level="AUTOCOMMIT")
-    with engine.connect() as session:
-        session.execute(sqlalchemy.text("CREATE DATABASE console"))
-        session.execute(sqlalchemy.text("CREATE DATABASE older"))
-    engine.dispose()
-    older = _at_0001(postgresql.replace("/postgres", "/older"))
-    Store(postgresql.replace("/postgres", "/older"), VAULT).prepare()
+    older = _at_0001(postgresql)
+    Store(postgresql, VAULT).prepare()
     assert _redeem_codes(older) == ("FREECOFFEE9", "FREECOFFEE9", None)
     assert _counted(older) == COUNTED
+    older.dispose()
 
-    url = postgresql.replace("/postgres", "/console")
+    url = shared_postgresql().new_database()
     async with build(tmp_path, monkeypatch, database_url=url) as installation, open_browsers(installation) as browsers:
         await installation.connect(StampRule(unknown_customer=UnknownCustomer.hold))
         receipt = installation.cafe.sell(installation.cafe.client(ANNA), comment="FREECOFFEE9")
@@ -451,7 +407,7 @@ async def test_a_full_disk_is_a_plain_sentence(tmp_path: Path) -> None:
 
 
 async def test_a_locked_database_is_a_plain_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("connectors.store.engine._BUSY_MILLISECONDS", 100)
+    monkeypatch.setattr("connectors.store.engines.BUSY_MILLISECONDS", 100)
     store = Store(f"sqlite:///{tmp_path / 'x.db'}", VAULT)
     await store.open()
     with sqlite3.connect(tmp_path / "x.db", isolation_level=None) as other:

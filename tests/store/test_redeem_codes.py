@@ -47,6 +47,7 @@ async def test_a_redeem_code_is_used_and_shown_but_does_not_stand_in_the_file(
         assert f"Voucher {CODE}" in (await mine.get(f"/connections/{installation.connection.id}")).text
 
 
+@pytest.mark.embedded
 async def test_a_database_of_before_is_encrypted_and_sends_what_waited_as_it_was(
     installation: Installation, tmp_path: Path
 ) -> None:
@@ -81,6 +82,7 @@ async def test_a_database_of_before_is_encrypted_and_sends_what_waited_as_it_was
         assert any(CODE in host.words.word(line.message) for line in lines)
 
 
+@pytest.mark.embedded
 async def test_the_free_space_is_wiped_at_the_next_start_where_it_could_not_be_at_once(
     installation: Installation, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -95,7 +97,7 @@ async def test_the_free_space_is_wiped_at_the_next_start_where_it_could_not_be_a
     reader.execute("BEGIN")
     reader.execute("SELECT * FROM operation").fetchall()  # keeps what it saw in the file
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("connectors.store.engine._BUSY_MILLISECONDS", 10)
+        patched.setattr("connectors.store.engine.BUSY_MILLISECONDS", 10)
         async with Host(installation.settings) as host:
             assert len(await host.store.read(lambda tx: queries.operations.list_newest(tx, connection.id))) == 1
     reader.close()

@@ -302,6 +302,7 @@ async def test_who_asks_for_a_change_while_one_is_under_way_shares_it(
 # --- keys in the environment ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.embedded
 async def test_keys_of_the_environment_are_changed_by_naming_the_former_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -355,6 +356,7 @@ def test_a_good_secret_is_taken(tmp_path: Path, secret: str) -> None:
     Store(f"sqlite:///{tmp_path / 'x.db'}", Vault(secret)).prepare()
 
 
+@pytest.mark.embedded
 async def test_an_installation_whose_secret_is_weak_starts_with_a_warning_and_a_way_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

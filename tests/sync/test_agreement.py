@@ -4,7 +4,6 @@ ledger has none; calls are counted, and what is interrupted goes on."""
 from __future__ import annotations
 
 import dataclasses
-import sqlite3
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -22,6 +21,7 @@ from connectors.sevenstamp.sandbox import Faults
 from connectors.store import ledger
 from connectors.sync.agreement import Reconciler
 from connectors.sync.doubt_resolution import Timing
+from tests.databases import change_database
 from tests.installation import ANNA, BORYS, CHRYSTYNA, KEY, Installation, build
 from tests.web.clock import MovableClock
 
@@ -57,8 +57,7 @@ class Compared:
         return await self.installation.host.services.agreement.reconcile(self.installation.connection.id, since, ignore)
 
     def change_database(self, statement: str, *values: object) -> None:
-        with sqlite3.connect(self.folder / "ledger.db") as database:
-            assert database.execute(statement, values).rowcount == 1
+        change_database(self.installation.settings.database_url, statement, *values)
 
     async def stamps_counted(self) -> int:
         """The stamps that the daily totals have."""

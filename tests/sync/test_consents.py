@@ -350,6 +350,7 @@ async def test_a_connection_that_is_removed_tells_the_till_unless_another_one_sh
     assert all(grant.revoked for grant in grants)
 
 
+@pytest.mark.embedded
 async def test_no_secret_of_a_grant_is_in_the_database_or_the_file_for_support(
     square: Installation, tmp_path: Path
 ) -> None:

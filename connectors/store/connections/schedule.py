@@ -20,6 +20,7 @@ from connectors.store.connections import registry
 from connectors.store.connections.registry import connection_of
 from connectors.store.counters import issue_tickets
 from connectors.store.engine import Transaction
+from connectors.store.query_parts import claiming
 from connectors.store.schema import connection_table
 
 
@@ -65,7 +66,9 @@ def _lease(
     # failing ones too: it is how they are found to work again
     working = select(connection_table).where(connection_table.c.health.in_(WORKING))
     due = working.where(connection_table.c.id == only) if only else working.where(column <= tx.now)
-    claimed = _one_of_each_group([connection_of(row) for row in tx.run(due.order_by(column).limit(limit))])
+    claimed = _one_of_each_group(
+        [connection_of(row) for row in tx.run(claiming(due.order_by(column).limit(limit), connection_table))]
+    )
     if not claimed:
         return []
     # whoever reads alike is read with it, and need not be read by itself until then

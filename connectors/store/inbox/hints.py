@@ -17,6 +17,7 @@ from connectors.domain.events import Wakeup
 from connectors.domain.retry_pauses import HINT_ENDS_AFTER, hint_pause
 from connectors.store.counters import issue_tickets
 from connectors.store.engine import Transaction
+from connectors.store.query_parts import claiming
 from connectors.store.schema import connection_table, hint_table
 
 _LEASE = MINUTE
@@ -106,7 +107,7 @@ def lease(tx: Transaction, limit: int, only: str | None = None, *, without: Coll
         query = query.where(hint_table.c.connection_id == only)
     if without:
         query = query.where(hint_table.c.connection_id.not_in(sorted(without)))
-    rows = tx.run(query).all()
+    rows = tx.run(claiming(query, hint_table)).all()
     if not rows:
         return []
     keys = [{"connection": row.connection_id, "receipt": row.receipt_id} for row in rows]

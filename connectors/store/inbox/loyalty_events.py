@@ -18,7 +18,7 @@ from connectors.domain.clock import MINUTE, micros
 from connectors.domain.events import LoyaltyEventReceived, Wakeup
 from connectors.store.engine import Transaction
 from connectors.store.events import EventText
-from connectors.store.query_parts import AnyRow
+from connectors.store.query_parts import AnyRow, claiming
 from connectors.store.schema import loyalty_event_table
 
 _LEASE = MINUTE
@@ -113,11 +113,12 @@ def _keep(tx: Transaction, new: NewEvent) -> bool:
     return True
 
 
-_DUE = (
+_DUE = claiming(
     select(loyalty_event_table)
     .where(loyalty_event_table.c.stage == bindparam("stage_"), loyalty_event_table.c.next_at <= bindparam("now"))
     .order_by(loyalty_event_table.c.next_at, loyalty_event_table.c.seq)
-    .limit(bindparam("most"))
+    .limit(bindparam("most")),
+    loyalty_event_table,
 )
 
 

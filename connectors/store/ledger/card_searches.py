@@ -15,7 +15,7 @@ from connectors.domain.clock import DAY, SECOND
 from connectors.domain.connection import WORKING
 from connectors.domain.events import Wakeup
 from connectors.store.engine import Transaction
-from connectors.store.query_parts import AnyRow, in_parts
+from connectors.store.query_parts import AnyRow, claiming, in_parts
 from connectors.store.schema import connection_table, identify_table
 
 _LEASE = 60 * SECOND
@@ -100,7 +100,7 @@ def lease(tx: Transaction, limit: int, only: str | None = None) -> list[CardSear
     )
     due = identify_table.c.connection_id == only if only else identify_table.c.next_at <= tx.now
     # the oldest first, so that nobody waits behind a cafe with many new customers
-    rows = tx.run(query.where(due)).all()
+    rows = tx.run(claiming(query.where(due), identify_table)).all()
     if rows:
         lease = identify_table.update().where(identify_table.c.sale_id == bindparam("id_"))
         tx.run(lease.values(next_at=tx.now + _LEASE), [{"id_": row.sale_id} for row in rows])

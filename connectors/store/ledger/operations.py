@@ -31,7 +31,7 @@ from connectors.store.ledger.daily_totals import DayTotals
 from connectors.store.ledger.journal import NewLine
 from connectors.store.ledger.operation_conditions import finds_voucher, is_gift
 from connectors.store.ledger.sales import cardless_lane, lock
-from connectors.store.query_parts import AnyRow, in_parts
+from connectors.store.query_parts import AnyRow, claiming, in_parts
 from connectors.store.schema import attempt_table, connection_table, operation_table, sale_table
 
 JsonBody = Mapping[str, str | int | None]
@@ -599,7 +599,7 @@ def lease_uncertain(tx: Transaction, limit: int, only: str | None = None) -> lis
     )
     if only is not None:
         query = query.where(operation_table.c.connection_id == only)
-    operations = [operation_of(tx, row) for row in tx.run(query)]
+    operations = [operation_of(tx, row) for row in tx.run(claiming(query, operation_table))]
     if operations:
         # if whoever looks dies, it is due again in a minute
         lease = operation_table.update().where(_HAS_ID).values(next_at=tx.now + MINUTE)
@@ -844,7 +844,8 @@ def lease_gifts(tx: Transaction, limit: int, only: str | None = None) -> list[Gi
     )
     if only is not None:
         query = query.where(operation_table.c.connection_id == only)
-    gifts = [GiftOperation(operation_of(tx, row), row.bound_card, row.bound_hint or "") for row in tx.run(query)]
+    rows = tx.run(claiming(query, operation_table))
+    gifts = [GiftOperation(operation_of(tx, row), row.bound_card, row.bound_hint or "") for row in rows]
     if gifts:
         lease = operation_table.update().where(_HAS_ID).values(next_at=tx.now + MINUTE)
         tx.run(lease, [{"id_": gift.operation.id} for gift in gifts])

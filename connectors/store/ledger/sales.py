@@ -114,7 +114,13 @@ def digest_of(tx: Transaction, sale: Sale) -> str:
 # Reading
 
 # FOR UPDATE is dropped by SQLite, where a writing transaction has the database to itself
-_LOCKED_SALES = select(sale_table).where(sale_table.c.id.in_(bindparam("ids", expanding=True))).with_for_update()
+# in the order of their ids: two transactions that lock the same sales do not wait for each other in turn
+_LOCKED_SALES = (
+    select(sale_table)
+    .where(sale_table.c.id.in_(bindparam("ids", expanding=True)))
+    .order_by(sale_table.c.id)
+    .with_for_update()
+)
 _DIGESTS = select(
     sale_table.c.id, sale_table.c.digest, sale_table.c.anonymous, sale_table.c.admitted, sale_table.c.closed_at
 ).where(sale_table.c.id.in_(bindparam("ids", expanding=True)))

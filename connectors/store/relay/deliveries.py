@@ -170,6 +170,9 @@ _IS_DUE = (
     & (relay_delivery_table.c.next_at <= bindparam("now"))
     & (relay_delivery_table.c.leased_until <= bindparam("now"))
 )
+_LOCKED_SUBSCRIPTION = (
+    select(relay_subscription_table.c.id).where(relay_subscription_table.c.id == bindparam("id_")).with_for_update()
+)
 _DUE_SUBSCRIPTIONS = (
     select(relay_subscription_table.c.id, relay_subscription_table.c.failures)
     .where(
@@ -199,6 +202,8 @@ def claim(tx: Transaction, subscription_id: str, limit: int) -> list[Delivery]:
 
     There are none where the subscription is stopped or its endpoint has a pause.
     """
+    # its row: of two that claim at once, the second would take the next of a lane before the first one's has gone
+    tx.run(_LOCKED_SUBSCRIPTION, {"id_": subscription_id})
     query = (
         _WITH_EVENT.where(
             relay_delivery_table.c.subscription_id == subscription_id,

@@ -149,6 +149,7 @@ def interests(tx: Transaction, business_ids: Collection[str]) -> list[Interest]:
 
 def insert(tx: Transaction, business_id: str, content: SubscriptionContent, *, token_id: str | None = None) -> str:
     """Store a subscription and return its id. Raises `QuotaMet` beyond the business's quota."""
+    tx.alone("subscriptions", business_id)
     number = select(func.count()).where(relay_subscription_table.c.business_id == business_id)
     if tx.run(number).scalar_one() >= tx.quotas.subscriptions:
         raise QuotaMet(tx.quotas.subscriptions, "subscriptions")

