@@ -72,6 +72,8 @@ class Settings(BaseSettings):
     captured_mib: Annotated[int, Field(ge=1, le=1000)] = _USUAL.captured_bytes // MIB
     kept_requests: Annotated[int, Field(ge=1, le=1_000_000)] = _USUAL.unread
     kept_mib: Annotated[int, Field(ge=1, le=100_000)] = _USUAL.unread_bytes // MIB
+    worker_jobs: Annotated[int, Field(ge=1, le=10_000)] = 100
+    dead_after_seconds: Annotated[float, Field(ge=1, le=3600)] = 30.0
     keep_bodies_days: Annotated[int, Field(ge=1, le=3650)] = 30
     keep_journal_days: Annotated[int, Field(ge=7, le=3650)] = 400
     security_log_days: Annotated[int, Field(ge=1, le=3650)] = 400

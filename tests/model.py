@@ -34,12 +34,12 @@ from connectors.runtime.host import Host
 from connectors.settings import Settings
 from connectors.sevenstamp.sandbox import ConnectionCut, Sandbox
 from tests.databases import new_database
+from tests.postgresql import FAST_DISK
 from tests.virtual_time import VirtualClock, VirtualLoop
 
 T = TypeVar("T")
 
 KEY = "7loc_sc_model"
-FAST_DISK = "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
 class NoSettings(BaseModel):

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 
 from connector_sdk.messages import Message as Words
 from connector_sdk.rule import Refunds, StampRule, UnknownCustomer
-from connectors.domain.clock import MINUTE, SystemClock
+from connectors.domain.clock import MINUTE, SteadyClock
 from connectors.services import Refusal, SubscriptionRequest
 from connectors.store import connections, relay
 from poster_connector.sandbox import Account
@@ -54,7 +54,7 @@ class AdvancedClock:
     ahead = 0
 
     def now(self) -> int:
-        return SystemClock().now() + self.ahead
+        return SteadyClock().now() + self.ahead
 
 
 @pytest.fixture

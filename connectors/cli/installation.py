@@ -83,8 +83,8 @@ def _conformance(loaded: Plugins, name: str) -> str:
 
 @database.command()
 def upgrade() -> None:
-    """Bring the database to this version's schema; done at every start anyway."""
-    run_with_host(_say_upgraded)
+    """Bring the database to this version's schema; a host does so at its start where the database is a file."""
+    run_with_host(_say_upgraded, upgrading=True)
 
 
 async def _say_upgraded(_host: Host) -> None:

@@ -63,6 +63,9 @@ class ConnectorsGroup(LazyGroup):
         ),
         CommandEntry("serve", "connectors.cli.serving:serve", "Console, hooks and background sync in one process."),
         CommandEntry(
+            "worker", "connectors.cli.serving:worker", "Do the work of a cluster, beside others, on a database server."
+        ),
+        CommandEntry(
             "plugins",
             "connectors.cli.installation:plugins",
             "The connectors found, and plugins that are set aside with the reason.",

@@ -31,7 +31,7 @@ Result = TypeVar("Result")
 
 console = Console()
 _errors = Console(stderr=True)
-_NOISY_LOGGERS = ("apscheduler", "alembic", "httpx", "httpcore", "asyncio", "aiosqlite")
+_NOISY_LOGGERS = ("apscheduler", "alembic", "httpx", "httpcore", "asyncio", "aiosqlite", "procrastinate", "psycopg")
 _INTERRUPTED = 130
 """The exit code of a process that Ctrl-C ended: 128 and the signal's number."""
 
@@ -67,14 +67,14 @@ def run(work: Callable[[], Coroutine[object, object, Result]], *, interrupted: i
         _fail_with(error)
 
 
-def run_with_host(work: Callable[[Host], Coroutine[object, object, Result]]) -> Result:
+def run_with_host(work: Callable[[Host], Coroutine[object, object, Result]], *, upgrading: bool = False) -> Result:
     """Run a command's coroutine with a host that is open as long as it runs; what goes wrong ends as in `run`."""
-    return run(partial(_work_with_host, work))
+    return run(partial(_work_with_host, work, upgrading))
 
 
-async def _work_with_host(work: Callable[[Host], Coroutine[object, object, Result]]) -> Result:
+async def _work_with_host(work: Callable[[Host], Coroutine[object, object, Result]], upgrading: bool) -> Result:
     # opened within `run`: that the database or the settings are wrong is to become a sentence too
-    async with the_host() as host:
+    async with the_host(upgrading=upgrading) as host:
         return await work(host)
 
 
@@ -131,13 +131,15 @@ def escape(text: str) -> str:
 
 
 @asynccontextmanager
-async def the_host() -> AsyncIterator[Host]:
-    """Open a host as the environment says, for the length of the block."""
+async def the_host(*, upgrading: bool = False) -> AsyncIterator[Host]:
+    """Open a host as the environment says, for the length of the block; `upgrading` a database server is asked for."""
     # the host imports the store and every connector: the help, which imports this module, must not wait for them
     from connectors.runtime.host import Host
     from connectors.settings import Settings
 
-    async with Host(Settings()) as host:
+    host = Host(Settings())
+    host.may_upgrade = upgrading
+    async with host:
         yield host
 
 

@@ -1,12 +1,15 @@
-"""`connectors serve`: console, hooks and background sync in one process, until it is interrupted.
+"""`connectors serve` and `connectors worker`: what runs until it is interrupted.
 
 Owns the order of the start: the host takes the database over before it listens, and listens before it says so.
 """
 
 from __future__ import annotations
 
+import asyncio
+import signal
 import socket
 from functools import partial
+from typing import Annotated
 
 import typer
 
@@ -17,19 +20,32 @@ from connectors.cli.servers import serve as serve_application
 from connectors.runtime.host import Host
 from connectors.runtime.operator_password import ensure_operator_password
 from connectors.services import Refusal
+from connectors.store.members import MemberRole
 from connectors.web.app import application
 
 
-def serve(ctx: typer.Context, host: ListenHost = "127.0.0.1", port: ListenPort = 8700) -> None:
-    """Console, hooks and background sync in one process."""
+def serve(
+    ctx: typer.Context,
+    host: ListenHost = "127.0.0.1",
+    port: ListenPort = 8700,
+    work: Annotated[
+        bool, typer.Option("--work/--no-work", help="Leave the work to `connectors worker` with --no-work.")
+    ] = True,
+) -> None:
+    """Console, hooks and background sync in one process.
+
+    On a database server any number of hosts run side by side, and workers beside them.
+    """
     # what happens in a host is worth a log by default; other commands log only what is wrong
     log_to_stderr(ctx.obj or "INFO")
     # Ctrl-C, or a service's stop, is how a host is meant to end: that is success
-    run(partial(_serve, address=host, port=port), interrupted=0)
+    run(partial(_serve, address=host, port=port, works=work), interrupted=0)
 
 
-async def _serve(address: str, port: int) -> None:
+async def _serve(address: str, port: int, works: bool) -> None:
     async with the_host() as host:
+        if not works and host.membership is None:
+            raise Refusal("a database in a file has no workers: leave --no-work out, or use a database server")
         # first of all: a second host on this database must be refused before it takes a request
         host.take_over()
         sock = listening(address, port)
@@ -37,7 +53,7 @@ async def _serve(address: str, port: int) -> None:
         # before anything is shown: links in messages begin with it where no public address is set
         host.listens_on(origin)
         await _announce(host, origin)
-        if not await serve_application(application(host), sock, limits_of(host)):
+        if not await serve_application(application(host, works=works), sock, limits_of(host)):
             raise Refusal("the host could not start: see the log above")
 
 
@@ -53,3 +69,37 @@ async def _announce(host: Host, origin: str) -> None:
     say(f"✓ Listening on {origin} — the console is there; Ctrl-C ends it.")
     if host.public_url.startswith("https://"):
         say(f"  Open {host.public_url}: its cookies are for https only.")
+
+
+def worker(ctx: typer.Context) -> None:
+    """Do the work of a cluster, beside others, on a database server.
+
+    It needs a database server (`CONNECTORS_DATABASE_URL`) and the same secret key as the hosts.
+    """
+    log_to_stderr(ctx.obj or "INFO")
+    run(_work, interrupted=0)
+
+
+async def _work() -> None:
+    async with the_host() as host:
+        if host.membership is None:
+            raise Refusal("a database in a file has one host, which does the work: a worker needs a database server")
+        await host.start(MemberRole.worker)
+        say("✓ Working; Ctrl-C ends it, after the calls that are under way.")
+        try:
+            await _until_told()
+        finally:
+            await host.stop()
+
+
+async def _until_told() -> None:
+    """Wait until the process is told to stop."""
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told.set)
+    try:
+        await told.wait()
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)

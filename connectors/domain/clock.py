@@ -23,12 +23,32 @@ class Clock(Protocol):
         ...
 
 
-class SystemClock:
-    """The machine's own clock."""
+class SteadyClock:
+    """A clock that goes on evenly whatever is done to the machine's, until it is told to follow.
+
+    What is on the wire is judged by how long ago it was sent: a clock that jumps must not make that longer.
+    """
+
+    def __init__(self) -> None:
+        self._offset = time.time_ns() // 1000 - _elapsed()
 
     def now(self) -> int:
-        """Return the microseconds since 1970 (UTC), as the machine has them."""
-        return time.time_ns() // 1000
+        """Return the microseconds since 1970 (UTC)."""
+        return _elapsed() + self._offset
+
+    def jump_to(self, reading: int) -> int:
+        """Follow a reading of the right time (UTC microseconds); return by how much the clock jumped."""
+        jump = reading - self.now()
+        self._offset += jump
+        return jump
+
+    def difference(self, reading: int) -> int:
+        """Return how many microseconds a reading is ahead of this clock."""
+        return reading - self.now()
+
+
+def _elapsed() -> int:
+    return time.monotonic_ns() // 1000
 
 
 def micros(moment: datetime) -> int:

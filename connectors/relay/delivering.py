@@ -89,13 +89,25 @@ class RelayDeliverer:
         self._worded = worded
         self._slots = asyncio.Semaphore(_ALL_PLACES)
         self._on_the_wire: dict[str, int] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], str] = {}
+        """Who sends now, and to which subscription."""
         self._stopping = False
 
     async def round(self) -> int:
         """Claim what is due and has a place, and send it in tasks of its own; return how many were claimed."""
         due = await self._store.read(relay.deliveries.due_subscriptions)
         return sum([await self._send_some(part) for part in in_parts(due, _SUBSCRIPTIONS_AT_ONCE)])
+
+    async def deliver(self, subscription_id: str) -> None:
+        """Send what is due to one subscriber until nothing is."""
+        while not self._stopping:
+            due = await self._store.read(lambda tx: relay.deliveries.due_subscription(tx, subscription_id))
+            claimed = await self._send_some([due]) if due is not None else 0
+            mine = {task for task, of in self._tasks.items() if of == subscription_id}
+            if not claimed and not mine:
+                return
+            if mine:
+                await asyncio.wait(mine, return_when=asyncio.FIRST_COMPLETED)
 
     async def drain(self) -> None:
         """Send until nothing is due and nothing is on the wire."""
@@ -123,8 +135,8 @@ class RelayDeliverer:
             subscription_id = one.subscription.id
             self._on_the_wire[subscription_id] = self._on_the_wire.get(subscription_id, 0) + 1
             task = asyncio.create_task(self._deliver(one))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._tasks[task] = subscription_id
+            task.add_done_callback(self._tasks.pop)
         return len(claimed)
 
     def _free_places(self, due: DueSubscription) -> int:

@@ -8,13 +8,16 @@ from __future__ import annotations
 import asyncio
 from typing import TypeVar
 
+from connectors.runtime.cluster_jobs import JobKind, job
 from connectors.runtime.lock import InstallationLock, Role
+from connectors.runtime.membership import Membership
 from connectors.runtime.recovery import recover_unfinished
-from connectors.services import Command, Progress, ProgressReport, Refusal, Services
+from connectors.services import Command, CommandKind, Progress, ProgressReport, Refusal, Services
 from connectors.services.results import Result
-from connectors.store import host_commands
+from connectors.store import host_commands, job_queue, members
 from connectors.store.engine import Store
 from connectors.store.host_commands import CommandState, HostCommand
+from connectors.store.members import MemberRole
 
 _POLL_SECONDS = 0.1
 _WORKING_COMMAND_WAIT = 30.0
@@ -25,10 +28,11 @@ ResultT = TypeVar("ResultT", bound=Result)
 class CommandClient:
     """Has commands done by whoever may write to the database."""
 
-    def __init__(self, store: Store, lock: InstallationLock, services: Services) -> None:
+    def __init__(self, store: Store, lock: InstallationLock, services: Services, membership: Membership | None) -> None:
         self._store = store
         self._lock = lock
         self._services = services
+        self._membership = membership
 
     async def run(self, command: Command[ResultT], progress: Progress) -> ResultT:
         """Do a command here, or have the running host do it, and return its result.
@@ -37,6 +41,8 @@ class CommandClient:
         """
         if command.connection_id:
             await self._services.connections.get(command.connection_id)
+        if self._membership is not None:
+            return await self._run_in_cluster(self._membership, command, progress)
         # Whoever has the lock: a host does commands of others, so it is asked at once. Another command does not; it
         # ends soon, and so it is waited for.
         waited = 0.0
@@ -50,6 +56,23 @@ class CommandClient:
         await recover_unfinished(self._store)
         return await self._services.commands.perform(command, progress)
 
+    async def _run_in_cluster(self, membership: Membership, command: Command[ResultT], progress: Progress) -> ResultT:
+        """Leave a command to a worker; do it here where there is none, or where it is about a file of this machine."""
+        if command.kind is not CommandKind.import_file and await self._workers(membership):
+            return await self._ask_host(command, progress)
+        if self._store.member is None:
+            await membership.join(MemberRole.command, works=False)
+        return await self._services.commands.perform(command, progress)
+
+    async def _workers(self, membership: Membership) -> int:
+        return await self._store.read(lambda tx: members.count_workers(tx, membership.silent_for))
+
+    async def _is_abandoned(self) -> bool:
+        """Return whether nobody is left who would do what was asked for."""
+        if self._membership is not None:
+            return not await self._workers(self._membership)
+        return self._lock.is_free()
+
     async def _ask_host(self, command: Command[ResultT], progress: Progress) -> ResultT:
         """Leave a command to the running host and wait for its result. Raises `Refusal`."""
         # Through the database, because that is what both processes share: no port, no socket, no rights to manage.
@@ -57,6 +80,8 @@ class CommandClient:
         command_id = await self._store.write(
             lambda tx: host_commands.ask(tx, command.connection_id, command.kind, params)
         )
+        if self._membership is not None:  # without waiting for a host's tick
+            await self._store.write(lambda tx: job_queue.put(tx, [job(JobKind.command, command_id)]))
         while True:
             await asyncio.sleep(_POLL_SECONDS)
             asked = await self._store.read(lambda tx: host_commands.get(tx, command_id))
@@ -66,7 +91,7 @@ class CommandClient:
                 raise _refusal_of(asked)
             if asked.state is CommandState.done:
                 return command.parse_result(asked.result or {})
-            if self._lock.is_free():  # the host has ended, or was killed: nobody is left to do it
+            if await self._is_abandoned():  # the host has ended, or was killed: nobody is left to do it
                 raise Refusal("the host was stopped meanwhile: run the command again")
 
 

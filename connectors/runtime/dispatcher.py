@@ -7,37 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Protocol
+
+from connectors.runtime.background import Work
 
 log = logging.getLogger(__name__)
-
-Work = Callable[[], Awaitable[None]]
-"""A piece of work; whatever it raises is logged, and the database says when it is due again."""
-
-
-class Dispatcher(Protocol):
-    """Takes work and returns at once."""
-
-    def submit(self, name: str, work: Work) -> bool:
-        """Run `work` now, unless work of that name is running; return whether it was taken."""
-        ...
-
-    def free(self) -> int:
-        """Return how much more may be submitted: nobody claims what could not run before its lease ends."""
-        ...
 
 
 class InProcess:
     """The dispatcher of one machine: tasks in this process, which mostly wait for tills."""
 
-    def __init__(self, at_once: int = 500) -> None:
-        self._at_once = at_once
+    def __init__(self) -> None:
         self._running: dict[str, asyncio.Task[None]] = {}
-
-    def free(self) -> int:
-        """Return how many more tasks may run."""
-        return max(0, self._at_once - len(self._running))
 
     def submit(self, name: str, work: Work) -> bool:
         """Run `work` in a task, unless work of that name is running; return whether it was taken."""

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import secrets
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 import httpx
@@ -28,19 +28,22 @@ from connectors.relay.addresses import AddressPolicy, parse_hosts
 from connectors.relay.chat import chat_message
 from connectors.relay.delivering import RelayDeliverer
 from connectors.relay.posting import SubscriberClient
+from connectors.runtime.background import BackgroundParts
 from connectors.runtime.command_client import CommandClient
 from connectors.runtime.counter_names import STARTED, UNTRUSTED_PROXY
 from connectors.runtime.dispatcher import InProcess
 from connectors.runtime.lock import InstallationLock, Role
 from connectors.runtime.maintenance import Maintenance
+from connectors.runtime.membership import Membership
 from connectors.runtime.plugin_notifications import PluginCalls
 from connectors.runtime.recovery import recover_unfinished
 from connectors.services import ProgressReport, ServiceContext, Services
 from connectors.settings import Settings
 from connectors.sevenstamp.client import SevenStamp
-from connectors.store import connections, counters, keyring, rotation
+from connectors.store import connections, counters, keyring, members, rotation
 from connectors.store.engine import Store
-from connectors.store.errors import StoreError
+from connectors.store.errors import Conflict, StoreError
+from connectors.store.members import MemberRole
 from connectors.sync.account_checks import AccountChecker
 from connectors.sync.agreement import Reconciler
 from connectors.sync.card_lookups import CardLookups
@@ -61,10 +64,14 @@ from connectors.sync.tills import Tills
 from connectors.sync.vouchers import Vouchers
 
 if TYPE_CHECKING:  # only a host that serves needs a scheduler
+    from connectors.runtime.cluster_scheduler import ClusterScheduler
+    from connectors.runtime.cluster_worker import ClusterWorker
     from connectors.runtime.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
 
+_PATIENCE_SECONDS = 60
+"""How long a member that starts waits for the database server."""
 _USUAL_URL = "http://127.0.0.1:8700"
 
 
@@ -103,6 +110,8 @@ class Host:
         """A number by which this host is told from another that answers at the same address."""
         self.refused: Counter[str] = Counter()
         """How many requests each limit of the server refused since they were last added to the counters."""
+        self.may_upgrade = False
+        """Whether opening upgrades a database server's schema; a file is upgraded by whoever opens it."""
         self.lock = InstallationLock(settings.database_file)
         self.plugins = plugins or Plugins()
         self.words = Catalogue(self.plugins.packages)
@@ -133,10 +142,13 @@ class Host:
         )
         self.notices = Notices(self.store, self.words, settings.smtp_url, self._public_url)
         self.services = Services(self._service_context())
-        self.commands = CommandClient(self.store, self.lock, self.services)
+        self.membership = None if self.store.embedded else Membership(self.store, settings.dead_after_seconds)
+        self.commands = CommandClient(self.store, self.lock, self.services, self.membership)
         self.maintenance = self._maintenance()
         self._dispatcher = InProcess()
         self._scheduler: Scheduler | None = None
+        self._cluster_scheduler: ClusterScheduler | None = None
+        self._worker: ClusterWorker | None = None
         self._delivery: asyncio.Task[None] | None = None
         self._rotation: asyncio.Task[None] | None = None
 
@@ -225,16 +237,26 @@ class Host:
 
     async def __aenter__(self) -> Self:
         """Open the database, upgrading its schema where it is older. Raises `StoreError`."""
-        if self.store.outdated() and not self.lock.acquire(Role.upgrade):
-            raise StoreError(
-                "a host of an older version runs on this database: stop it, so that the database can be upgraded"
-            )
+        if self.store.outdated():
+            self._require_upgrade()
         await self.store.open()
         # taken for the upgrade only; a host or a working command takes it again for itself
         if self.lock.holder().role == Role.upgrade:
             self.lock.release()
         self.store.listeners.append(self.plugin_calls.on_commit)
         return self
+
+    def _require_upgrade(self) -> None:
+        """Make sure that the schema may be upgraded now. Raises `StoreError`."""
+        # several hosts run on a server, also while they are upgraded one after another: somebody says when
+        if not self.store.embedded and not self.may_upgrade:
+            raise StoreError(
+                "the database has the schema of another version: run `connectors db upgrade` of the newest version once"
+            )
+        if not self.lock.acquire(Role.upgrade):
+            raise StoreError(
+                "a host of an older version runs on this database: stop it, so that the database can be upgraded"
+            )
 
     async def __aexit__(self, *_: object) -> None:
         """Close what is open: first what still uses other parts, the database after all of them."""
@@ -248,6 +270,8 @@ class Host:
             await self.lookups.aclose()
         if self.sevenstamp is not None:
             await self.sevenstamp.aclose()
+        if self.membership is not None:
+            await self.membership.leave()
         await self.store.close()
         self.lock.release()
 
@@ -266,14 +290,24 @@ class Host:
                 "or set CONNECTORS_DATABASE_URL to another one"
             )
 
-    async def start(self) -> None:
+    async def start(self, role: MemberRole = MemberRole.host, *, works: bool = True) -> None:
         """Run in the background: scheduler, delivery, and a rotation that was not ended.
 
-        Raises `StoreError` where there is a host, `Refusal` without an address of 7stamp.
+        On a database server a host says when work is due, and it `works` where it also does it, as a worker does.
+        Raises `StoreError` where there is a host on the same file, `Refusal` without an address of 7stamp.
         """
-        from connectors.runtime.scheduler import Scheduler
-
         self.take_over()
+        parts = self._background_parts()
+        if self.membership is not None:
+            await self._start_member(self.membership, parts, role, works=works)
+        else:
+            await self._start_alone(parts)
+        for finding in await self.key_findings():
+            if finding.ok is False:
+                log.warning("%s", finding.text)
+        self._rotation = asyncio.create_task(self._finish_rotation(), name="rotation")
+
+    def _background_parts(self) -> BackgroundParts:
         if (
             self.identifier is None
             or self.deliverer is None
@@ -284,10 +318,7 @@ class Host:
             or self.reconciler is None
         ):
             raise RuntimeError("without 7stamp nothing runs in the background: take_over refuses before")
-        # before anything is sent: what is marked as on the wire now is from the last host, and in doubt
-        await recover_unfinished(self.store)
-        await self.store.write(lambda tx: counters.set_counters(tx, {STARTED: self.started, UNTRUSTED_PROXY: 0}))
-        self._scheduler = Scheduler(
+        return BackgroundParts(
             self.store,
             self.reader,
             self.identifier,
@@ -298,16 +329,43 @@ class Host:
             self.gifts,
             self.relay,
             self.reconciler,
-            self._dispatcher,
             self.services.commands,
             self.maintenance.run,
         )
-        self._delivery = asyncio.create_task(self.deliverer.run(), name="delivery")
+
+    async def _start_member(
+        self, membership: Membership, parts: BackgroundParts, role: MemberRole, *, works: bool
+    ) -> None:
+        """Run as a member of a cluster."""
+        from connectors.runtime.cluster_jobs import ClusterJobs
+        from connectors.runtime.cluster_scheduler import ClusterScheduler
+        from connectors.runtime.cluster_worker import ClusterWorker
+
+        await _once_reachable(lambda: membership.join(role, works=works))
+        jobs, settings = ClusterJobs(parts), self.settings
+        self._cluster_scheduler = ClusterScheduler(parts, jobs, ticks=role is MemberRole.host)
+        if works:
+            self._delivery = asyncio.create_task(parts.deliverer.run(asked_only=True), name="delivery")
+            self._worker = ClusterWorker(
+                self.store,
+                jobs,
+                at_once=settings.worker_jobs,
+                dead_after=settings.dead_after_seconds,
+                grace=settings.call_deadline_seconds,
+            )
+            self._worker.start()
+        self._cluster_scheduler.start()
+
+    async def _start_alone(self, parts: BackgroundParts) -> None:
+        """Run as the only host of a file."""
+        from connectors.runtime.scheduler import Scheduler
+
+        # before anything is sent: what is marked as on the wire now is from the last host, and in doubt
+        await recover_unfinished(self.store)
+        await self.store.write(lambda tx: counters.set_counters(tx, {STARTED: self.started, UNTRUSTED_PROXY: 0}))
+        self._scheduler = Scheduler(parts, self._dispatcher)
+        self._delivery = asyncio.create_task(parts.deliverer.run(), name="delivery")
         self._scheduler.start()
-        for finding in await self.key_findings():
-            if finding.ok is False:
-                log.warning("%s", finding.text)
-        self._rotation = asyncio.create_task(self._finish_rotation(), name="rotation")
 
     async def key_findings(self) -> list[Finding]:
         """List what an operator should know about the secret keys."""
@@ -332,11 +390,22 @@ class Host:
             self._scheduler = None
             with contextlib.suppress(StoreError):
                 await self.maintenance.count_refused()
+        if self._cluster_scheduler is not None:
+            await self._cluster_scheduler.stop()
+            self._cluster_scheduler = None
+            with contextlib.suppress(StoreError):
+                await self.maintenance.count_refused()
         if self._rotation is not None:
             self._rotation.cancel()
             await asyncio.gather(self._rotation, return_exceptions=True)
             self._rotation = None
         await self._dispatcher.close()
+        if self._worker is not None:
+            # released first: its jobs that deliver end with what is on the wire
+            if self.deliverer is not None:
+                self.deliverer.stop()
+            await self._worker.stop()
+            self._worker = None
         await self._stop_delivery()
         await self.relay.stop()
 
@@ -352,8 +421,25 @@ class Host:
 
     async def ready(self) -> bool:
         """Return whether the database answers and the background work runs."""
-        running = self._scheduler is not None and self._delivery is not None and not self._delivery.done()
-        return running and await self.store.read(lambda tx: connections.registry.count(tx) >= 0)
+        if self._delivery is not None and self._delivery.done():
+            return False
+        if self.membership is None:
+            running = self._scheduler is not None and self._delivery is not None
+            return running and await self.store.read(lambda tx: connections.registry.count(tx) >= 0)
+        silent_for = self.membership.silent_for
+        workers = await self.store.read(lambda tx: members.count_workers(tx, silent_for))
+        return self._cluster_scheduler is not None and workers > 0
+
+
+async def _once_reachable(work: Callable[[], Awaitable[None]]) -> None:
+    """Do work once the database server can be reached; it may restart just now. Raises `StoreError` after a minute."""
+    for _ in range(_PATIENCE_SECONDS):
+        try:
+            return await work()
+        except Conflict as error:
+            log.warning("%s", error)
+            await asyncio.sleep(1)
+    return await work()
 
 
 async def _ignore_progress(_report: ProgressReport) -> None:

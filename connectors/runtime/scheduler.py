@@ -9,85 +9,42 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Protocol
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from connector_sdk.errors import ConnectorError
 from connectors.domain.connection import Connection
 from connectors.domain.events import Wakeup
-from connectors.relay.delivering import RelayDeliverer
-from connectors.runtime.dispatcher import Dispatcher, Work
+from connectors.runtime.background import BackgroundParts, Work
+from connectors.runtime.clock_follower import follow_clock
+from connectors.runtime.dispatcher import InProcess
+from connectors.runtime.read_places import ReadPlaces
 from connectors.store import connections, inbox, ledger, queries
 from connectors.store.connections.schedule import DueRead
-from connectors.store.engine import Store
 from connectors.store.host_commands import HostCommand
 from connectors.store.inbox.hints import DueHint
-from connectors.sync.agreement import Reconciler
-from connectors.sync.delivery import Deliverer
-from connectors.sync.gift_vouchers import GiftVouchers
-from connectors.sync.identification import Identifier
-from connectors.sync.loyalty_effects import LoyaltyEffects
-from connectors.sync.loyalty_subscriptions import LoyaltySubscriber
-from connectors.sync.till_reader import TillReader
-from connectors.sync.vouchers import Vouchers
+from connectors.sync.till_reader import ReadResult
 
 log = logging.getLogger(__name__)
 
 _TICK_SECONDS, _MAINTENANCE_SECONDS, _SUBSCRIPTIONS_SECONDS, _AGREEMENTS_SECONDS = 1, 60, 60, 60
-_READS_AT_ONCE = 100
 _HINTS_AT_ONCE = 200
 _RENEWALS_AT_ONCE = 20
 _COUNTED_OF_ONE = 4
+_CONNECTIONS_HINTED = 500
+"""Connections whose hints are followed at once."""
 _HINTS_UNDER_WAY = 200  # of one connection, claimed and not yet followed: the lease of a claim is a minute
-
-
-class CommandRunner(Protocol):
-    """Does what commands ask of a running host."""
-
-    async def claim(self) -> list[HostCommand]:
-        """Claim the commands that are asked for."""
-        ...
-
-    async def execute(self, command: HostCommand) -> None:
-        """Do a claimed command, and leave its result."""
-        ...
 
 
 class Scheduler:
     """Turns what is due into submitted work; a commit that makes work due turns it at once."""
 
-    def __init__(
-        self,
-        store: Store,
-        reader: TillReader,
-        identifier: Identifier,
-        deliverer: Deliverer,
-        loyalty: LoyaltyEffects,
-        loyalty_subscriber: LoyaltySubscriber,
-        vouchers: Vouchers,
-        gifts: GiftVouchers,
-        relay: RelayDeliverer,
-        reconciler: Reconciler,
-        dispatcher: Dispatcher,
-        commands: CommandRunner,
-        maintenance: Work,
-    ) -> None:
-        self._store = store
-        self._reader = reader
-        self._identifier = identifier
-        self._deliverer = deliverer
-        self._loyalty = loyalty
-        self._loyalty_subscriber = loyalty_subscriber
-        self._vouchers = vouchers
-        self._gifts = gifts
-        self._relay = relay
-        self._reconciler = reconciler
+    def __init__(self, parts: BackgroundParts, dispatcher: InProcess) -> None:
+        self._store = parts.store
+        self._parts = parts
         self._dispatcher = dispatcher
-        self._commands = commands
-        self._maintenance = maintenance
         # coalesce and no grace time: after a pause of the machine one late run happens, none is skipped in silence
         self._scheduler = AsyncIOScheduler(
             timezone="UTC", job_defaults={"coalesce": True, "misfire_grace_time": None, "max_instances": 1}
@@ -100,6 +57,7 @@ class Scheduler:
         self._telling_due = False
         self._relay_due = False
         self._hints_under_way: Counter[str] = Counter()
+        self._reads = ReadPlaces()
 
     def start(self) -> None:
         """Begin to hand over work, first what became due while no host ran."""
@@ -121,6 +79,7 @@ class Scheduler:
 
     async def tick(self) -> None:
         """Hand over everything that is due."""
+        await follow_clock(self._store)
         # one statement that asks about every kind: with nothing due, an idle host costs one read a second
         kinds = await self._store.read(queries.due.kinds)
         self._wake(kinds)
@@ -130,13 +89,11 @@ class Scheduler:
             self._submit("renewals", self._renew)
         if Wakeup.vouchers in kinds:
             self._submit("vouchers", self._look_after_vouchers)
-        if Wakeup.commands in kinds:
-            self._submit("commands", self._claim_commands)
 
     def _wake(self, wakeups: set[Wakeup], _events: object = ()) -> None:
         """Hand over the work of these kinds; also a listener of the store."""
         if Wakeup.deliver in wakeups:
-            self._deliverer.wake()
+            self._parts.deliverer.wake()
         if Wakeup.hints in wakeups:
             self._hints_due = True
             self._submit("claim hints", self._claim_hints)
@@ -155,6 +112,8 @@ class Scheduler:
             self._submit("relay", self._send_to_subscribers)
         if Wakeup.poll in wakeups:
             self._submit("claim polls", self._claim_reads)
+        if Wakeup.commands in wakeups:
+            self._submit("commands", self._claim_commands)
 
     def _submit(self, name: str, work: Work) -> None:
         self._dispatcher.submit(name, work)
@@ -162,26 +121,24 @@ class Scheduler:
     # --- reads ------------------------------------------------------------------------------------------------
 
     async def _claim_reads(self) -> None:
-        """Claim polls and look-backs that are due, no more than can run, and hand them over."""
-        # half of what is free: hooks' hints and commands must find room, too
-        most = min(_READS_AT_ONCE, self._dispatcher.free() // 2)
-        if not most:
-            return
-        for due in await self._store.write(lambda tx: connections.schedule.lease_polls(tx, most)):
-            self._submit(f"poll {due.connection.id}", self._polling(due))
-        daily = self._reader.tills_read_daily()
-        for due in await self._store.write(lambda tx: connections.schedule.lease_lookbacks(tx, most, daily=daily)):
-            self._submit(f"look-back {due.connection.id}", self._looking_back(due))
+        """Claim polls and look-backs that are due, no more than have a place, and hand them over."""
+        daily = self._parts.reader.tills_read_daily()
+        # polls first: they bring what is new. A full claim says that more may be due
+        while most := self._reads.free():
+            polls = await self._store.write(lambda tx, most=most: connections.schedule.lease_polls(tx, most))  # type: ignore[misc]
+            for due in polls:
+                self._submit(f"poll {due.connection.id}", self._reading(due, self._parts.reader.poll))
+            if len(polls) < most:
+                break
+        if most := self._reads.free():
+            again = await self._store.write(lambda tx: connections.schedule.lease_lookbacks(tx, most, daily=daily))
+            for due in again:
+                self._submit(f"look-back {due.connection.id}", self._reading(due, self._parts.reader.look_back))
 
-    def _polling(self, due: DueRead) -> Work:
+    def _reading(self, due: DueRead, read: Callable[[DueRead], Awaitable[ReadResult]]) -> Work:
         async def work() -> None:
-            await self._reader.poll(due)
-
-        return work
-
-    def _looking_back(self, due: DueRead) -> Work:
-        async def work() -> None:
-            await self._reader.look_back(due)
+            with self._reads.taken():
+                await read(due)
 
         return work
 
@@ -197,7 +154,7 @@ class Scheduler:
     async def _claim_hints(self) -> None:
         """Claim hints and hand them over, as long as there are any and not too many under way."""
         self._hints_due = True
-        while self._hints_due and self._dispatcher.free():
+        while self._hints_due and len(self._hints_under_way) < _CONNECTIONS_HINTED:
             self._hints_due = False
             busy = [name for name, count in self._hints_under_way.items() if count >= _HINTS_UNDER_WAY]
             claimed = await self._store.write(lambda tx, busy=busy: inbox.hints.lease(tx, _HINTS_AT_ONCE, without=busy))  # type: ignore[misc]
@@ -220,7 +177,7 @@ class Scheduler:
     def _following(self, connection: Connection, hints: list[DueHint]) -> Work:
         async def work() -> None:
             try:
-                await self._reader.follow_hints(connection, hints)
+                await self._parts.reader.follow_hints(connection, hints)
             finally:
                 self._hints_under_way[connection.id] -= len(hints)
                 self._hints_under_way += Counter()  # drops those at zero
@@ -236,51 +193,51 @@ class Scheduler:
         self._identify_due = True
         while self._identify_due:
             self._identify_due = False
-            self._identify_due = bool(await self._identifier.round()) or self._identify_due
+            self._identify_due = bool(await self._parts.identifier.round()) or self._identify_due
 
     async def _take_effect(self) -> None:
         """Let events of 7stamp take effect until none is due, and none arrived meanwhile."""
         self._loyalty_due = True
         while self._loyalty_due:
             self._loyalty_due = False
-            self._loyalty_due = bool(await self._loyalty.round()) or self._loyalty_due
+            self._loyalty_due = bool(await self._parts.loyalty.round()) or self._loyalty_due
 
     async def _tell(self) -> None:
         """Tell connectors and plugins of events until none is due, and none took effect meanwhile."""
         self._telling_due = True
         while self._telling_due:
             self._telling_due = False
-            self._telling_due = bool(await self._loyalty.tell_round()) or self._telling_due
+            self._telling_due = bool(await self._parts.loyalty.tell_round()) or self._telling_due
 
     async def _send_to_subscribers(self) -> None:
         """Hand to subscribers what is due and has a place; what ends makes the next due."""
         self._relay_due = True
         while self._relay_due:
             self._relay_due = False
-            await self._relay.round()
+            await self._parts.relay.round()
 
     async def _look_after_vouchers(self) -> None:
         """Settle vouchers that are in doubt, and send again what did not reach 7stamp."""
-        await self._vouchers.round()
+        await self._parts.vouchers.round()
 
     async def _find_gift_vouchers(self) -> None:
         """Find the vouchers of gifts that were given without a redeem code."""
-        await self._gifts.round()
+        await self._parts.gifts.round()
 
     async def _keep_subscribed(self) -> None:
         self._subscribe()
 
     def _subscribe(self) -> None:
         """Have 7stamp post the events of every business here, where it is to be told that."""
-        self._submit("subscriptions", self._loyalty_subscriber.round)
+        self._submit("subscriptions", self._parts.loyalty_subscriber.round)
 
     async def _compare(self) -> None:
         """Compare the connections whose night has come; each is its own piece of work."""
-        for connection in await self._reconciler.due():
-            self._submit(f"agreement {connection.id}", partial(self._reconciler.night, connection))
+        for connection in await self._parts.reconciler.due():
+            self._submit(f"agreement {connection.id}", partial(self._parts.reconciler.night, connection))
 
     async def _resolve(self) -> None:
-        await self._deliverer.resolve()
+        await self._parts.deliverer.resolve()
 
     async def _renew(self) -> None:
         """Renew what tills' consents gave, where that is due; each connection is its own piece of work."""
@@ -290,17 +247,17 @@ class Scheduler:
     def _renewing(self, connection_id: str) -> Work:
         async def work() -> None:
             with contextlib.suppress(ConnectorError):  # the journal says what went wrong, and the next try is set
-                await self._reader.renew(connection_id)
+                await self._parts.reader.renew(connection_id)
 
         return work
 
     async def _claim_commands(self) -> None:
-        for command in await self._commands.claim():
+        for command in await self._parts.commands.claim():
             self._submit(f"command {command.id}", self._executing(command))
 
     def _executing(self, command: HostCommand) -> Work:
         async def work() -> None:
-            await self._commands.execute(command)
+            await self._parts.commands.execute(command)
 
         return work
 
@@ -309,7 +266,7 @@ class Scheduler:
         try:
             await self._store.write(ledger.operations.expire_holds)
             # apart: a 7stamp that hangs must not keep alerts and sweeps from their minute
-            self._submit("plans", self._deliverer.check_plans)
-            await self._maintenance()
+            self._submit("plans", self._parts.deliverer.check_plans)
+            await self._parts.maintenance()
         except Exception as error:
             log.exception("maintenance: raised %s; it comes again in a minute", type(error).__name__)

@@ -12,6 +12,7 @@ from connectors.services.checks import ConnectionChecks, require_known_fields
 from connectors.services.claims import ClaimService
 from connectors.services.commands import (
     Command,
+    CommandKind,
     CommandService,
     backfill_command,
     import_command,
@@ -51,6 +52,7 @@ from connectors.sevenstamp.client import SevenStamp
 
 __all__ = [
     "Command",
+    "CommandKind",
     "ConnectOptions",
     "ConnectionDetails",
     "ConnectorClass",

@@ -34,6 +34,15 @@ def raise_counter(tx: Transaction, name: str, by: int = 1) -> None:
         tx.run(counter_table.insert(), [{"name": name, "value": by}])
 
 
+def pass_on(tx: Transaction, name: str, value: int) -> bool:
+    """Raise a counter to a value; `False` where it has that already: of several that do, one is told `True`."""
+    insert = tx.insert(counter_table).values(name=name, value=value)
+    raised = insert.on_conflict_do_update(
+        index_elements=[counter_table.c.name], set_={"value": value}, where=counter_table.c.value < value
+    )
+    return bool(tx.run(raised).rowcount)
+
+
 def _raised(tx: Transaction, name: str, by: int) -> int | None:
     """Raise a counter that is there and return its value."""
     value: int | None = tx.run(

@@ -27,7 +27,7 @@ import sqlalchemy
 from sqlalchemy import Connection as Session
 from sqlalchemy import Executable, Table
 
-from connectors.domain.clock import Clock, SystemClock
+from connectors.domain.clock import SECOND, Clock, SteadyClock
 from connectors.domain.events import DomainEvent, Wakeup
 from connectors.domain.quotas import Quotas
 from connectors.store import keyring, migrate
@@ -49,6 +49,7 @@ Values = Mapping[str, object] | Sequence[Mapping[str, object]]
 GroupWork = Callable[["Transaction", Sequence[ItemT]], Sequence[ResultT]]
 """Work on the items of several callers at once; it returns a result for each, in their order."""
 
+_SERVER_TIME = sqlalchemy.text("SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)")
 _ALONE = sqlalchemy.text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
 
 MOST_TOGETHER = 500
@@ -78,6 +79,8 @@ class Transaction:
     by: str | None = None
     """Who asked for what is written, for the journal; `None` where nobody did."""
     quotas: Quotas = field(default_factory=Quotas)
+    member: str | None = None
+    """The member of the cluster whose transaction it is; `None` on an embedded database."""
     writes: bool = False
     _follows_key: bool = False
 
@@ -195,9 +198,10 @@ class Store:
     ) -> None:
         self.url = url
         self.vault = vault
-        self.clock = clock or SystemClock()
+        self.clock = clock or SteadyClock()
         self.quotas = quotas or Quotas()
         self.inline = inline
+        self.member: str | None = None
         self.listeners: list[Listener] = []
         self.recorders: list[Recorder] = []
         # Writers lock an embedded database when they begin. One that began as a reader would fail at its first write
@@ -278,6 +282,7 @@ class Store:
             self.prepare()
             return
         await asyncio.to_thread(self.prepare)
+        await self.follow_clock()
         for _ in range(1 if self.embedded else _WRITERS):
             writer = threading.Thread(target=self._write_loop, name="store-writer", daemon=True)
             writer.start()
@@ -338,6 +343,26 @@ class Store:
             emptied = False
         if not emptied:
             log.warning("former texts may still be in the database's write-ahead log: it empties when nobody reads it")
+
+    async def follow_clock(self) -> int:
+        """Follow the machine's clock, or the server's where the database has one; return by how much ours jumped.
+
+        All members of a cluster go by the server's clock, so that theirs need not agree. Less than a second is no jump:
+        such a difference is taken over without a word.
+        """
+        clock = self.clock
+        if not isinstance(clock, SteadyClock):  # a test brings its own time
+            return 0
+        difference = clock.difference(await self._right_time())
+        if abs(difference) < SECOND:
+            clock.jump_to(clock.now() + difference)
+            return 0
+        return difference
+
+    async def _right_time(self) -> int:
+        if self.embedded:
+            return time.time_ns() // 1000
+        return await self.read(lambda tx: int(tx.run(_SERVER_TIME).scalar_one()))
 
     # --- the writer -------------------------------------------------------------------------------------------
 
@@ -402,10 +427,14 @@ class Store:
         for job in jobs:
             groups.setdefault(job.work, []).append(job)
         outcomes: list[_Outcome] = []
-        with self._engine.connect() as session:
+        with plain_errors():
+            connection = self._engine.connect()
+        with connection as session:
             with plain_errors():
                 session.begin()
-                tx = Transaction(session, self.clock.now(), self.vault, quotas=self.quotas, writes=True)
+                tx = Transaction(
+                    session, self.clock.now(), self.vault, quotas=self.quotas, member=self.member, writes=True
+                )
                 for work, group in groups.items():
                     results = work(tx, [job.item for job in group])
                     outcomes += [_Outcome(job, result) for job, result in zip(group, results, strict=True)]

@@ -8,13 +8,14 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 import sqlalchemy
 from sqlalchemy import Connection as Session
 from sqlalchemy import Engine, event
 from sqlalchemy.engine import make_url
 
-from connectors.store.errors import Conflict, StoreBusy, Unusable
+from connectors.store.errors import Conflict, StoreBusy, StoreError, Unusable
 
 BUSY_MILLISECONDS = 15_000
 """How long a statement waits for another process' lock before it gives up."""
@@ -27,9 +28,13 @@ _GOING = ("57P01", "57P02", "57P03")
 
 
 def create_engine(url: str, begin: str) -> Engine:
-    """Create an engine; on SQLite its transactions open with the statement `begin`."""
+    """Create an engine; on SQLite its transactions open with the statement `begin`. Raises `StoreError`."""
     # what a statement was given may be anybody's: it has no place in an error's text
     if make_url(url).get_backend_name() != "sqlite":
+        if any(find_spec(package) is None for package in ("psycopg", "procrastinate")):
+            raise StoreError(
+                "a database server needs more than is installed: pip install 'sevenstamp-connectors[cluster]'"
+            )
         return sqlalchemy.create_engine(
             url,
             hide_parameters=True,

@@ -16,6 +16,7 @@ from pydantic import JsonValue
 from sqlalchemy import and_, or_, select
 
 from connectors.domain.clock import DAY, SECOND
+from connectors.domain.events import Wakeup
 from connectors.store.engine import Transaction
 from connectors.store.query_parts import AnyRow, claiming
 from connectors.store.schema import errand_table
@@ -83,6 +84,7 @@ def ask(tx: Transaction, connection_id: str, kind: str, params: JsonObject) -> s
             }
         ],
     )
+    tx.wakeups.add(Wakeup.commands)
     return command_id
 
 
@@ -94,6 +96,22 @@ def claim(tx: Transaction) -> list[HostCommand]:
         claimed = errand_table.c.id.in_([row.id for row in rows])
         tx.run(errand_table.update().where(claimed).values(state=CommandState.running, updated_at=tx.now))
     return [_command_of(row) for row in rows]
+
+
+def asked(tx: Transaction, limit: int) -> list[str]:
+    """List the ids of commands that nobody has begun, oldest first."""
+    is_asked = errand_table.c.state == CommandState.asked
+    return list(
+        tx.run(select(errand_table.c.id).where(is_asked).order_by(errand_table.c.created_at).limit(limit)).scalars()
+    )
+
+
+def begin(tx: Transaction, command_id: str) -> HostCommand | None:
+    """Mark a command as running, also one whose worker died while it did it; `None` where it has ended, or is gone."""
+    is_open = (errand_table.c.id == command_id) & errand_table.c.state.in_([CommandState.asked, CommandState.running])
+    begun = errand_table.update().where(is_open).values(state=CommandState.running, updated_at=tx.now)
+    row = tx.run(begun.returning(errand_table)).first()
+    return _command_of(row) if row is not None else None
 
 
 def report_progress(tx: Transaction, command_id: str, progress: JsonObject) -> None:

@@ -276,7 +276,8 @@ binding_table = Table(
 )
 
 # One thing to make 7stamp do: `n` counts a sale's operations, `seq` gives the order of delivery, `request` is the exact
-# body, `lane` what it must wait its turn for, `flag` why a person should look at what is done.
+# body, `lane` what it must wait its turn for, `flag` why a person should look at what is done, `sender` the member of a
+# cluster that sends it.
 # Written by `ledger.operations`.
 operation_table = Table(
     "operation",
@@ -312,6 +313,7 @@ operation_table = Table(
     Column("updated_at", BigInteger, nullable=False),
     Column("acknowledged", Integer, nullable=False, server_default="0"),
     Column("flag", Text),
+    Column("sender", Text),
     UniqueConstraint("sale_id", "n"),
 )
 # the backstop of delivery: at most one operation of a card is on the wire, whoever sends
@@ -594,6 +596,18 @@ journal_table = Table(
 )
 Index("ix_journal_connection", journal_table.c.connection_id, journal_table.c.seq)
 Index("ix_journal_sale", journal_table.c.sale_id, journal_table.c.seq)
+
+# The hosts and workers that run on a database server. Written by `members`.
+member_table = Table(
+    "member",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("role", Text, nullable=False),
+    Column("works", Integer, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("started_at", BigInteger, nullable=False),
+    Column("seen_at", BigInteger, nullable=False),
+)
 
 # Work that a command leaves to the running host, and its result. Written by `host_commands`.
 errand_table = Table(

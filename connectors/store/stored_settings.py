@@ -1,7 +1,8 @@
 """The table `setting`: what the database itself remembers of an installation, a text under each name.
 
-Owns every write to that table; what a value means is its reader's: `keyring` (keys), `migrate` (a rewrite that is due)
-and `access.operator_password`. Functions take a session, because keys are read before there is a transaction.
+Owns every write to that table; what a value means is its reader's: `keyring` (keys), `migrate` (a rewrite that is due,
+the oldest code), `job_schema` and `access.operator_password`. Functions take a session, because keys are read before
+there is a transaction.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ ROTATING = "rotating"
 """The id of the key that a rotation encrypts with; there while former keys may still be in use."""
 REWRITE = "rewrite"
 """There while the database's free space may hold what a migration has encrypted since."""
+OLDEST_CODE = "oldest code"
+"""The oldest schema whose code may run on this database's schema, while hosts are upgraded one after another."""
+PROCRASTINATE = "procrastinate"
+"""The version of Procrastinate whose tables a database server has."""
 OPERATOR_PASSWORD = "operator password"  # noqa: S105 - the name of a row
 """The hash of the operator's password."""
 

@@ -100,6 +100,12 @@ class Reconciler:
         self._under_way |= {connection.id for connection in leased}
         return leased
 
+    async def lease(self, connection_id: str) -> Connection | None:
+        """Lease a connection whose night has come; `None` where it has not, or somebody else compares it."""
+        leased = await self._store.write(lambda tx: _lease(tx, 1, self._under_way, connection_id))
+        self._under_way |= {connection.id for connection in leased}
+        return leased[0] if leased else None
+
     async def night(self, connection: Connection) -> None:
         """Compare a connection as far as one turn goes; what fails comes again within the hour."""
         try:
@@ -218,8 +224,8 @@ def _night_of(connection: Connection, now: int) -> int:
     return next_night(now, _zone(connection), int.from_bytes(connection.id.encode()[-4:], "big"))
 
 
-def _lease(tx: Transaction, limit: int, without: set[str]) -> list[Connection]:
-    due = ledger.agreements.due(tx, limit, without)
+def _lease(tx: Transaction, limit: int, without: set[str], only: str | None = None) -> list[Connection]:
+    due = ledger.agreements.due(tx, limit, without, only)
     known = connections.registry.by_ids(tx, list(due))
     leased: list[Connection] = []
     for connection_id, due_at in due.items():

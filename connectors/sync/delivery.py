@@ -12,6 +12,9 @@ The loop, as one turn of `_pump` makes it:
 3. Send what was claimed, each in a task of its own. Its answer joins the next turn's transaction, so that a busy
    loop settles and claims many operations with one commit.
 
+In a cluster the loop of each worker sends only for the businesses whose job it has (`deliver`), so that two workers do
+not choose the same operations.
+
 There are more claims on disk than calls on the wire (`_AHEAD`), so that nobody waits for a commit; a claim that gets
 its turn late gives up before it sends, for a reading of the history may have settled it meanwhile.
 """
@@ -91,6 +94,8 @@ class Deliverer:
         self._turn = asyncio.Lock()
         self._runs = False
         self._stopping = False
+        self._served: dict[str, list[asyncio.Future[None]]] | None = None
+        """Of a cluster's worker: the businesses it sends for, with who waits until nothing of them is due."""
 
     # Running
 
@@ -98,9 +103,13 @@ class Deliverer:
         """Have the loop look again: something became due, or came back."""
         self._woken.set()
 
-    async def run(self) -> None:
-        """Deliver until `stop`; pause while nothing is due, until `wake`."""
+    async def run(self, *, asked_only: bool = False) -> None:
+        """Deliver until `stop`; pause while nothing is due, until `wake`.
+
+        With `asked_only` only for businesses that `deliver` is asked for.
+        """
         self._runs, self._stopping = True, False
+        self._served = {} if asked_only else None
         while not self._stopping:
             try:
                 was_busy = await self._pump(None)
@@ -115,7 +124,24 @@ class Deliverer:
     def stop(self) -> None:
         """End `run` between two transactions: nothing is claimed and then not sent."""
         self._stopping = True
+        for business_id in list(self._served or ()):
+            self._release(business_id)
         self.wake()
+
+    async def deliver(self, business_id: str) -> None:
+        """Have the loop deliver for a business, and return when nothing of it is due now and nothing on the wire."""
+        if self._served is None or self._stopping:
+            return
+        idle: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._served.setdefault(business_id, []).append(idle)
+        self.wake()
+        await idle
+
+    def _release(self, business_id: str) -> None:
+        """Tell whoever waits for a business that nothing of it is due."""
+        for idle in (self._served or {}).pop(business_id, ()):
+            if not idle.done():  # its job was cancelled
+                idle.set_result(None)
 
     def _patience(self) -> float:
         """Return how many seconds to wait unless somebody wakes us: less where a paced key may send sooner."""
@@ -132,6 +158,8 @@ class Deliverer:
         """Deliver until nothing (of one connection) is due now and nothing of it is on the wire."""
         if self._runs:  # the loop does the work: wait until it has
             while await self._store.read(lambda tx: ledger.delivery_queue.is_busy(tx, only)):
+                for business_id in await self._store.read(lambda tx: _businesses_of(tx, only)):
+                    await self.deliver(business_id)
                 self.wake()
                 await asyncio.sleep(0.05)
             return
@@ -183,10 +211,7 @@ class Deliverer:
         if free <= 0:
             return []
         if not flight.candidates:
-            slowed = self._slowed_connections()
-            flight.candidates.extend(
-                await self._store.read(lambda tx: ledger.delivery_queue.due(tx, _LOOK_AHEAD, only, without=slowed))
-            )
+            await self._look(only)
         now = asyncio.get_running_loop().time()
         chosen: list[Candidate] = []
         while flight.candidates and len(chosen) < free:
@@ -195,6 +220,22 @@ class Deliverer:
                 flight.lanes.add(candidate.lane)
                 chosen.append(candidate)
         return chosen
+
+    async def _look(self, only: str | None) -> None:
+        """Read what is due (of one connection), and release the businesses of which nothing is."""
+        slowed = self._slowed_connections()
+        businesses = list(self._served) if self._served is not None and only is None else None
+        if businesses == []:
+            return
+        found = await self._store.read(
+            lambda tx: ledger.delivery_queue.due(tx, _LOOK_AHEAD, only, without=slowed, businesses=businesses)
+        )
+        self._flight.candidates.extend(found)
+        busy = {candidate.lane.business_id for candidate in found} | {lane.business_id for lane in self._flight.lanes}
+        # whose key was asked to slow down stays here, where its pace is known
+        busy |= {self._senders[connection_id].connection.business_id for connection_id in slowed}
+        for business_id in set(businesses or ()) - busy:
+            self._release(business_id)
 
     def _take_turn(self, candidate: Candidate, now: float) -> bool:
         """Count a claim against its key's pace; say whether the key may send now."""
@@ -340,6 +381,13 @@ def _read_sender(tx: Transaction, connection_id: str) -> _Sender:
     connection = connections.registry.get(tx, connection_id)
     rule = connections.rules.of_connection(tx, connection_id)[-1].rule
     return _Sender(connection, tx.vault.decrypt(connection.sevenstamp_key), rule.max_per_card_per_day)
+
+
+def _businesses_of(tx: Transaction, only: str | None) -> list[str]:
+    """Return the business of a connection; without one, all for which something is due."""
+    if only is None:
+        return ledger.delivery_queue.due_businesses(tx, _LOOK_AHEAD)
+    return [connections.registry.get(tx, only).business_id]
 
 
 def _lane(operation: Operation) -> Lane:

@@ -77,7 +77,15 @@ class Identifier:
     async def round(self, only: str | None = None) -> int:
         """Work through the searches that are due (or all of one connection's); return how many those were."""
         limit = _ASKED if only else _DUE
-        searches = await self._store.write(lambda tx: ledger.card_searches.lease(tx, limit, only))
+        return await self._work_through(await self._store.write(lambda tx: ledger.card_searches.lease(tx, limit, only)))
+
+    async def due_round(self, connection_id: str) -> int:
+        """Work through the searches of a connection that are due; return how many those were."""
+        return await self._work_through(
+            await self._store.write(lambda tx: ledger.card_searches.lease(tx, _DUE, connection_id, due=True))
+        )
+
+    async def _work_through(self, searches: Sequence[CardSearch]) -> int:
         if not searches:
             return 0
         ids = list({search.connection_id for search in searches})

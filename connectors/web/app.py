@@ -29,12 +29,15 @@ MOST_BODY = 256 * 1024
 _METHODS = ["GET", "HEAD", "POST"]
 
 
-def application(host: Host) -> FastAPI:
-    """Return the application of a host that is open; it runs the background work as long as it serves."""
+def application(host: Host, *, works: bool = True) -> FastAPI:
+    """Return the application of a host that is open; it runs the background work as long as it serves.
+
+    On a database server it leaves the work to workers where it does not `works` itself.
+    """
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        await host.start()
+        await host.start(works=works)
         try:
             yield
         finally:

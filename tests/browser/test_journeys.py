@@ -8,7 +8,7 @@ import httpx
 import pytest
 from playwright.async_api import Page, expect
 
-from connectors.domain.clock import DAY, SystemClock
+from connectors.domain.clock import DAY, SteadyClock
 from connectors.store import connections, queries
 from tests.installation import ANNA, BORYS
 from tests.served_installation import KEY, NARROW, WIDE, ServedInstallation, signed_in, until
@@ -23,7 +23,7 @@ class Later:
         self.ahead = 0
 
     def now(self) -> int:
-        return SystemClock().now() + self.ahead
+        return SteadyClock().now() + self.ahead
 
 
 async def connect_by_token(served: ServedInstallation, page: Page) -> int:

@@ -257,6 +257,7 @@ def test_wrong_key_missing_key_and_a_newer_database_stop_a_start(terminal: Termi
     terminal.real("db", "upgrade")
     with sqlite3.connect(file) as database:
         database.execute("UPDATE alembic_version SET version_num = '9999'")
+        database.execute("UPDATE setting SET value = '9999' WHERE name = 'oldest code'")
     assert "made by a newer version (schema 9999)" in terminal("connection", "list", code=1)
 
 

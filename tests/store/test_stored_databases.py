@@ -17,7 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 from connectors.cli.main import app
-from connectors.domain.clock import SystemClock
+from connectors.domain.clock import SteadyClock
 from connectors.domain.connection import Connection
 from connectors.domain.operation import State
 from connectors.services import ConnectOptions
@@ -295,7 +295,7 @@ async def test_the_account_of_a_removed_connection_is_adopted_with_its_ledger(re
 async def test_the_command_syncs_it(reopened: Reopened, monkeypatch: pytest.MonkeyPatch) -> None:
     tills, lviv = reopened.place.tills, reopened.connections["Lviv"]
     new = tills.lviv.sell(tills.lviv.client(BORYS), paid=1500)
-    monkeypatch.setattr(SystemClock, "now", lambda _self: tills.clock.now())
+    monkeypatch.setattr(SteadyClock, "now", lambda _self: tills.clock.now())
     result = await asyncio.to_thread(CliRunner().invoke, app, ["sync", lviv.id, "--json"])
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["sales_changed"] >= 1

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from connector_sdk.errors import ConnectorError
-from connectors.domain.clock import DAY, MINUTE, SystemClock, moment
+from connectors.domain.clock import DAY, MINUTE, SteadyClock, moment
 from connectors.domain.connection import Health
 from connectors.domain.renewal import LEASE
 from connectors.store import connections
@@ -82,7 +82,7 @@ class _Year:
 async def a_year(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, secret: bool) -> AsyncIterator[_Year]:
     # a year of reads within a minute: they are paced by another clock than the one that this test moves
     monkeypatch.setattr("square_connector.connector.CALLS_PER_SECOND", 10_000.0)
-    clock = StoppedClock(SystemClock().now())
+    clock = StoppedClock(SteadyClock().now())
     square = SquareSandbox(Seller(now=lambda: moment(clock.at)), now=lambda: moment(clock.at))
     async with build(tmp_path, monkeypatch, square=square, time=clock) as installation:
         if not secret:

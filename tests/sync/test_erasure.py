@@ -16,7 +16,7 @@ import sqlalchemy
 from connector_sdk.messages import Message
 from connector_sdk.money import Money as Amount
 from connector_sdk.rule import StampRule, UnknownCustomer
-from connectors.domain.clock import DAY, SystemClock
+from connectors.domain.clock import DAY, SteadyClock
 from connectors.domain.connection import Connection
 from connectors.domain.operation import State
 from connectors.domain.person import MASKED_CARD, PersonMatcher, Reference
@@ -59,7 +59,7 @@ class ShiftedClock:
         self.ahead = 0
 
     def now(self) -> int:
-        return SystemClock().now() + self.ahead
+        return SteadyClock().now() + self.ahead
 
 
 async def ignore_progress(_progress: object) -> None:

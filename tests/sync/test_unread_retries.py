@@ -13,7 +13,7 @@ from sqlalchemy import func, select
 
 from connector_sdk import Money
 from connector_sdk.rule import StampRule, UnknownCustomer
-from connectors.domain.clock import SystemClock
+from connectors.domain.clock import SteadyClock
 from connectors.domain.connection import Connection
 from connectors.services import ConnectOptions, Refusal
 from connectors.store import connections
@@ -185,7 +185,7 @@ class ShiftedClock:
         self.ahead = 0
 
     def now(self) -> int:
-        return SystemClock().now() + self.ahead
+        return SteadyClock().now() + self.ahead
 
 
 async def test_only_a_connections_own_hook_address_can_be_renewed(installation: Installation) -> None:

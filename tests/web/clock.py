@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from connectors.domain.clock import SystemClock
+from connectors.domain.clock import SteadyClock
 
 
 class MovableClock:
@@ -12,4 +12,4 @@ class MovableClock:
         self.ahead = 0
 
     def now(self) -> int:
-        return SystemClock().now() + self.ahead
+        return SteadyClock().now() + self.ahead

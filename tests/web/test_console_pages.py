@@ -19,7 +19,7 @@ from connector_sdk.authorisation import Grant
 from connector_sdk.messages import Message
 from connector_sdk.money import Money
 from connector_sdk.rule import Mode, StampRule
-from connectors.domain.clock import MINUTE, SystemClock, micros, moment
+from connectors.domain.clock import MINUTE, SteadyClock, micros, moment
 from connectors.runtime.host import Host
 from connectors.store import access, connections, ledger, queries
 from connectors.sync import lifecycle
@@ -228,7 +228,7 @@ class Later:
     ahead = 0
 
     def now(self) -> int:
-        return SystemClock().now() + self.ahead
+        return SteadyClock().now() + self.ahead
 
 
 async def test_a_way_back_that_took_too_long_is_closed(installation: Installation, browsers: Browsers) -> None:

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from connector_sdk.messages import Message
-from connectors.domain.clock import SECOND, SystemClock
+from connectors.domain.clock import SECOND, SteadyClock
 from connectors.domain.connection import Health
 from connectors.store import connections, counters, inbox
 from connectors.store.connections.registry import ConnectionChange
@@ -23,7 +23,7 @@ from tests.installation import ANNA, Installation, build
 ACCEPT = (200, {"status": "accept"})
 
 
-class Ahead(SystemClock):
+class Ahead(SteadyClock):
     """The machine's clock, so many seconds ahead."""
 
     seconds = 0

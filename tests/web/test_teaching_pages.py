@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from connectors.domain.clock import DAY, SystemClock
+from connectors.domain.clock import DAY, SteadyClock
 from connectors.store import connections, inbox
 from tests.installation import Installation, build
 from tests.web.browser import Browser, Browsers, open_browsers
@@ -25,7 +25,7 @@ class Later:
         self.ahead = 0
 
     def now(self) -> int:
-        return SystemClock().now() + self.ahead
+        return SteadyClock().now() + self.ahead
 
 
 @pytest.fixture

@@ -45,10 +45,33 @@ def lease_lookbacks(
     `daily` names the connectors whose polls see every change: their second look is one a day.
     """
 
+    return _lease(tx, connection_table.c.next_lookback_at, limit, only, _pause_of_lookback(daily))
+
+
+def _pause_of_lookback(daily: Collection[str]) -> Callable[[Connection, int], int]:
     def pause(connection: Connection, _now: int) -> int:
         return DAY if connection.connector in daily else LOOKBACK_EVERY
 
-    return _lease(tx, connection_table.c.next_lookback_at, limit, only, pause)
+    return pause
+
+
+def pass_on_polls(tx: Transaction, limit: int) -> list[str]:
+    """Set when each poll that is due is next, and list their connections: others read them, with `begin_read`."""
+    return [connection.id for connection in _claim(tx, connection_table.c.next_poll_at, limit, None, _pause_of_poll)]
+
+
+def pass_on_lookbacks(tx: Transaction, limit: int, *, daily: Collection[str] = ()) -> list[str]:
+    """Set when each second look that is due is next, and list their connections."""
+    column = connection_table.c.next_lookback_at
+    return [connection.id for connection in _claim(tx, column, limit, None, _pause_of_lookback(daily))]
+
+
+def begin_read(tx: Transaction, connection_id: str) -> list[DueRead]:
+    """Begin a read that was passed on: with a ticket of now, and none where the connection stopped meanwhile."""
+    connection = registry.by_ids(tx, [connection_id]).get(connection_id)
+    if connection is None or connection.health not in WORKING:
+        return []
+    return [DueRead(connection, issue_tickets(tx, 1))]
 
 
 def _pause_of_poll(connection: Connection, now: int) -> int:
@@ -63,6 +86,22 @@ def _lease(
     only: str | None,
     pause: Callable[[Connection, int], int],
 ) -> list[DueRead]:
+    claimed = _claim(tx, column, limit, only, pause)
+    if not claimed:
+        return []
+    # in the commit that claims: whoever claims later has the larger ticket, and so the newer read
+    first = issue_tickets(tx, len(claimed))
+    return [DueRead(connection, first + number) for number, connection in enumerate(claimed)]
+
+
+def _claim(
+    tx: Transaction,
+    column: ColumnElement[int],
+    limit: int,
+    only: str | None,
+    pause: Callable[[Connection, int], int],
+) -> list[Connection]:
+    """Set when each read that is due is next; return one connection for each."""
     # failing ones too: it is how they are found to work again
     working = select(connection_table).where(connection_table.c.health.in_(WORKING))
     due = working.where(connection_table.c.id == only) if only else working.where(column <= tx.now)
@@ -75,9 +114,7 @@ def _lease(
     together = [*claimed, *_others_alike(tx, claimed)]
     times = {connection.id: tx.now + _spread(pause(connection, tx.now)) for connection in together}
     registry.set_times(tx, str(column.key), times)
-    # in the commit that claims: whoever claims later has the larger ticket, and so the newer read
-    first = issue_tickets(tx, len(claimed))
-    return [DueRead(connection, first + number) for number, connection in enumerate(claimed)]
+    return claimed
 
 
 def _group(connection: Connection) -> tuple[str, ...]:
@@ -224,6 +261,12 @@ def record_read(tx: Transaction, ids: Sequence[str], *, lookback: bool) -> None:
     if lookback:
         columns["last_lookback_at"] = tx.now
     registry.update(tx, connection_table.c.id.in_(sorted(ids)), columns)
+
+
+def shift_times(tx: Transaction, before: int, jump: int) -> None:
+    """Move the times of reads to come with a clock that jumped."""
+    for column in (connection_table.c.next_poll_at, connection_table.c.next_lookback_at, connection_table.c.send_after):
+        registry.update(tx, column > before, {str(column.key): column + jump})
 
 
 def count_failure(tx: Transaction, connection_id: str) -> int:

@@ -127,6 +127,17 @@ def lease(tx: Transaction, limit: int, only: str | None = None, *, without: Coll
     ]
 
 
+def due_connections(tx: Transaction, limit: int) -> list[str]:
+    """List working connections that have a hint to follow now."""
+    query = (
+        select(hint_table.c.connection_id)
+        .join(connection_table, connection_table.c.id == hint_table.c.connection_id)
+        .where(connection_table.c.health.in_(WORKING), hint_table.c.next_at <= tx.now)
+        .distinct()
+    )
+    return list(tx.run(query.limit(limit)).scalars())
+
+
 def finish(tx: Transaction, hints: Sequence[DueHint]) -> None:
     """Delete hints whose generation is the same as when they were claimed; the others are due at once."""
     if not hints:
@@ -156,6 +167,12 @@ def postpone(tx: Transaction, hint: DueHint, *, after: float | None = None) -> b
     tx.run(hint_table.update().where(is_same).values(next_at=tx.now + pause, attempts=hint.attempts + 1))
     tx.run(hint_table.update().where(key, hint_table.c.created_at != hint.created_at).values(next_at=tx.now))
     return True
+
+
+def shift_times(tx: Transaction, before: int, jump: int) -> None:
+    """Move the times of fetches to come with a clock that jumped."""
+    later = hint_table.update().where(hint_table.c.next_at > before)
+    tx.run(later.values(next_at=hint_table.c.next_at + jump))
 
 
 def _key_of(hint: DueHint) -> ColumnElement[bool]:

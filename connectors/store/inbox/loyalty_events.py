@@ -146,6 +146,12 @@ def try_later(tx: Transaction, event: StoredEvent, at: int, told: Collection[str
     tx.run(loyalty_event_table.update().where(loyalty_event_table.c.seq == event.seq).values(columns))
 
 
+def shift_times(tx: Transaction, before: int, jump: int) -> None:
+    """Move the times of tries to come with a clock that jumped."""
+    later = loyalty_event_table.update().where(loyalty_event_table.c.next_at > before)
+    tx.run(later.values(next_at=loyalty_event_table.c.next_at + jump))
+
+
 def newest(tx: Transaction, business_id: str, limit: int, before: int | None = None) -> list[StoredEvent]:
     """Read the newest events of a business, newest first, those before a sequence number."""
     query = select(loyalty_event_table).where(loyalty_event_table.c.business_id == business_id)

@@ -16,7 +16,7 @@ from connector_sdk.messages import Message
 from connectors.domain.agreement import Days, Difference, DifferenceKind
 from connectors.store.engine import Transaction
 from connectors.store.ledger.operations import Operation, operation_of
-from connectors.store.query_parts import AnyRow
+from connectors.store.query_parts import AnyRow, claiming
 from connectors.store.schema import agreement_table, operation_table, sale_table
 
 _MOST_LISTED = 200
@@ -126,12 +126,15 @@ def unschedule(tx: Transaction, connection_id: str) -> None:
     tx.run(agreement_table.delete().where(agreement_table.c.connection_id == connection_id))
 
 
-def due(tx: Transaction, limit: int, without: Collection[str]) -> dict[str, int]:
-    """Map the connections (but these) whose comparison is due to when it became so: 0 for "never planned"."""
+def due(tx: Transaction, limit: int, without: Collection[str], only: str | None = None) -> dict[str, int]:
+    """Map the connections (but these, or only one) whose comparison is due to when it became so: 0 for "never"."""
     query = select(agreement_table.c.connection_id, agreement_table.c.due_at).where(agreement_table.c.due_at <= tx.now)
     if without:
         query = query.where(agreement_table.c.connection_id.not_in(sorted(without)))
-    return {row.connection_id: row.due_at for row in tx.run(query.order_by(agreement_table.c.due_at).limit(limit))}
+    if only is not None:
+        query = query.where(agreement_table.c.connection_id == only)
+    rows = tx.run(claiming(query.order_by(agreement_table.c.due_at).limit(limit), agreement_table))
+    return {row.connection_id: row.due_at for row in rows}
 
 
 # What is compared

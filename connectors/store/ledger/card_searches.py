@@ -89,8 +89,20 @@ def move_all(tx: Transaction, sale_ids: Select[tuple[str]], connection_id: str) 
     tx.run(identify_table.update().where(moved).values(connection_id=connection_id))
 
 
-def lease(tx: Transaction, limit: int, only: str | None = None) -> list[CardSearch]:
-    """Lease searches that are due; with `only`, all of that connection, due or not (somebody waits for the result)."""
+def due_connections(tx: Transaction, limit: int) -> list[str]:
+    """List connections that have a search due now."""
+    query = (
+        select(identify_table.c.connection_id)
+        .join(connection_table, connection_table.c.id == identify_table.c.connection_id)
+        .where(connection_table.c.health.in_(WORKING), connection_table.c.send_after <= tx.now)
+        .where(identify_table.c.next_at <= tx.now)
+        .distinct()
+    )
+    return list(tx.run(query.limit(limit)).scalars())
+
+
+def lease(tx: Transaction, limit: int, only: str | None = None, *, due: bool = False) -> list[CardSearch]:
+    """Lease searches (of one connection) that are `due`; without `due`, with `only`, whether they are due or not."""
     query = (
         select(identify_table)
         .join(connection_table, connection_table.c.id == identify_table.c.connection_id)
@@ -98,9 +110,13 @@ def lease(tx: Transaction, limit: int, only: str | None = None) -> list[CardSear
         .order_by(identify_table.c.next_at)
         .limit(limit)
     )
-    due = identify_table.c.connection_id == only if only else identify_table.c.next_at <= tx.now
+    if only:
+        query = query.where(identify_table.c.connection_id == only)
+    # somebody waits for the result of one connection's: then all of them are searched for
+    if due or not only:
+        query = query.where(identify_table.c.next_at <= tx.now)
     # the oldest first, so that nobody waits behind a cafe with many new customers
-    rows = tx.run(claiming(query.where(due), identify_table)).all()
+    rows = tx.run(claiming(query, identify_table)).all()
     if rows:
         lease = identify_table.update().where(identify_table.c.sale_id == bindparam("id_"))
         tx.run(lease.values(next_at=tx.now + _LEASE), [{"id_": row.sale_id} for row in rows])
@@ -173,6 +189,12 @@ def wake(tx: Transaction, business_id: str, customer_hashes: Collection[str]) ->
     if woken:
         tx.wakeups.add(Wakeup.identify)
     return woken
+
+
+def shift_times(tx: Transaction, before: int, jump: int) -> None:
+    """Move the times of searches to come with a clock that jumped."""
+    later = identify_table.update().where(identify_table.c.next_at > before)
+    tx.run(later.values(next_at=identify_table.c.next_at + jump))
 
 
 def _of_sale(sale_id: str, customer_hash: str) -> ColumnElement[bool]:

@@ -81,9 +81,21 @@ class Candidate:
     connection_id: str
 
 
-def due(tx: Transaction, most: int, only: str | None = None, *, without: Collection[str] = ()) -> list[Candidate]:
-    """List the oldest due operation of each lane, oldest first, from the `most` oldest due ones."""
+def due(
+    tx: Transaction,
+    most: int,
+    only: str | None = None,
+    *,
+    without: Collection[str] = (),
+    businesses: Collection[str] | None = None,
+) -> list[Candidate]:
+    """List the oldest due operation of each lane, oldest first, from the `most` oldest due ones.
+
+    Only those of one connection, not those of some, only those of some businesses.
+    """
     query = _DUE.where(operation_table.c.connection_id == only) if only else _DUE
+    if businesses is not None:
+        query = query.where(operation_table.c.business_id.in_(sorted(businesses)))
     if without:
         query = query.where(operation_table.c.connection_id.not_in(sorted(without)))
     oldest: dict[Lane, Candidate] = {}
@@ -91,6 +103,24 @@ def due(tx: Transaction, most: int, only: str | None = None, *, without: Collect
         lane = Lane(row.business_id, row.lane)
         oldest.setdefault(lane, Candidate(row.id, lane, row.connection_id))
     return list(oldest.values())
+
+
+def due_businesses(tx: Transaction, limit: int) -> list[str]:
+    """List businesses for which something may be sent now."""
+    query = (
+        select(operation_table.c.business_id)
+        .join(connection_table, connection_table.c.id == operation_table.c.connection_id)
+        .join(business_table, business_table.c.id == operation_table.c.business_id)
+        .where(
+            operation_table.c.state == State.pending,
+            operation_table.c.next_at <= tx.now,
+            connection_table.c.health.in_(WORKING),
+            connection_table.c.send_after <= tx.now,
+            business_table.c.paused_until <= tx.now,
+        )
+        .distinct()
+    )
+    return list(tx.run(query.limit(limit)).scalars())
 
 
 def is_busy(tx: Transaction, connection_id: str | None) -> bool:

@@ -22,7 +22,7 @@ from connectors.domain.clock import MINUTE
 from connectors.domain.connection import WORKING
 from connectors.domain.events import OperationSettled, Wakeup
 from connectors.domain.holds import HOLDS, WAITS_FOR_CARD, needs_person
-from connectors.domain.operation import IN_DOUBT, MOVABLE, Flag, Hold, Kind, Planned, State
+from connectors.domain.operation import IN_DOUBT, MOVABLE, UNSETTLED, Flag, Hold, Kind, Planned, State
 from connectors.domain.person import MASKED_CARD
 from connectors.store.engine import Transaction
 from connectors.store.errors import NotFound
@@ -84,7 +84,7 @@ class Operation:
         return OperationFacts(self.id, self.receipt_id, self.kind.value, self.count, state.value, self.code)
 
 
-_COLUMNS = frozenset(column.name for column in operation_table.c) - {"expires_at"}
+_COLUMNS = frozenset(column.name for column in operation_table.c) - {"expires_at", "sender"}
 
 
 def operation_of(tx: Transaction, row: AnyRow) -> Operation:
@@ -346,6 +346,7 @@ _CLAIM = (
         sent_at=bindparam("now"),
         updated_at=bindparam("now"),
         tries=operation_table.c.tries + 1,
+        sender=bindparam("sender_"),
     )
     .returning(operation_table)
 )
@@ -362,7 +363,7 @@ def claim(tx: Transaction, ids: Sequence[str]) -> list[Operation]:
     try:
         # a savepoint: a refused claim must not take the answers of this transaction with it
         with tx.session.begin_nested():
-            rows = tx.run(_CLAIM, {"ids": list(ids), "now": tx.now}).all()
+            rows = tx.run(_CLAIM, {"ids": list(ids), "now": tx.now, "sender_": tx.member}).all()
     except IntegrityError:  # another sender has one of these lanes: claim one by one, so that only that one is left
         if len(ids) == 1:
             return []
@@ -570,11 +571,27 @@ def _journal_verdict(tx: Transaction, verdict: Verdict) -> None:
         tx.events.append(_settled_event(verdict))
 
 
-def mark_unfinished_uncertain(tx: Transaction) -> int:
-    """Make every operation that is being sent uncertain, when a host starts and no sender lives; return how many."""
+def mark_unfinished_uncertain(tx: Transaction, senders: Collection[str] | None = None) -> int:
+    """Make operations uncertain that are being sent by senders that are known to be dead; return how many.
+
+    Without `senders` all of them are: a host starts on a database of which it alone has the lock.
+    """
     sending = operation_table.c.state == State.sending
+    if senders is not None:
+        sending &= operation_table.c.sender.in_(sorted(senders))
+    return _doubt(tx, sending)
+
+
+def mark_unclaimed_uncertain(tx: Transaction, living: Select[tuple[str]], before: int) -> int:
+    """Make operations uncertain that were sent before a moment by nobody who is living now; return how many."""
+    living_senders = living.scalar_subquery()
+    nobodys = operation_table.c.sender.is_(None) | operation_table.c.sender.not_in(living_senders)
+    return _doubt(tx, (operation_table.c.state == State.sending) & (operation_table.c.sent_at < before) & nobodys)
+
+
+def _doubt(tx: Transaction, sending: ColumnElement[bool]) -> int:
     # read before they change: each one's doubt is recorded as that try's outcome
-    operations = [operation_of(tx, row) for row in tx.run(select(operation_table).where(sending))]
+    operations = [operation_of(tx, row) for row in tx.run(select(operation_table).where(sending).with_for_update())]
     reason = Message("why.in_doubt")
     _record_attempts(tx, [Verdict(operation, State.uncertain, reason) for operation in operations])
     changed = tx.run(
@@ -648,6 +665,13 @@ def is_card_known(tx: Transaction, business_id: str, card_id: str) -> bool:
     """Say whether some operation of a business was ever for a card."""
     of_card = (operation_table.c.business_id == business_id) & (operation_table.c.card_id == card_id)
     return tx.run(select(operation_table.c.id).where(of_card).limit(1)).first() is not None
+
+
+def shift_times(tx: Transaction, before: int, jump: int) -> None:
+    """Move the times to come of open operations, and when those on the wire were sent, with a clock that jumped."""
+    unsettled = operation_table.update().where(operation_table.c.state.in_(sorted(UNSETTLED)))
+    tx.run(unsettled.where(operation_table.c.next_at > before).values(next_at=operation_table.c.next_at + jump))
+    tx.run(unsettled.where(operation_table.c.sent_at.is_not(None)).values(sent_at=operation_table.c.sent_at + jump))
 
 
 def look_later(tx: Transaction, operation: Operation, at: int) -> None:

@@ -197,6 +197,18 @@ def due_subscriptions(tx: Transaction) -> list[DueSubscription]:
     return [DueSubscription(row.id, row.failures) for row in tx.run(_DUE_SUBSCRIPTIONS, {"now": tx.now})]
 
 
+def due_subscription(tx: Transaction, subscription_id: str) -> DueSubscription | None:
+    """Return a subscription where something is to go to it now."""
+    mine = _DUE_SUBSCRIPTIONS.where(relay_subscription_table.c.id == subscription_id)
+    row = tx.run(mine, {"now": tx.now}).first()
+    return DueSubscription(row.id, row.failures) if row is not None else None
+
+
+def due_subscription_ids(tx: Transaction, limit: int) -> list[str]:
+    """List the ids of subscriptions to which something is to go now."""
+    return [row.id for row in tx.run(_DUE_SUBSCRIPTIONS.limit(limit), {"now": tx.now})]
+
+
 def claim(tx: Transaction, subscription_id: str, limit: int) -> list[Delivery]:
     """Claim deliveries of a subscription that are due, oldest first and of each lane the first, for a minute.
 

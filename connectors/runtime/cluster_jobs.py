@@ -1,0 +1,260 @@
+"""The jobs of a cluster: which work is due as which jobs, and what each one does.
+
+Owns the kinds of job and their locks. A job names a connection, a business, a subscription or nothing, never a single
+sale; what it finds to do stands in the database, so a job that is done twice, or whose worker died, does no harm.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from enum import StrEnum
+
+from connector_sdk.errors import ConnectorError
+from connectors.domain.events import Wakeup
+from connectors.runtime.background import BackgroundParts
+from connectors.store import connections, host_commands, inbox, job_queue, ledger, queries, relay
+from connectors.store.engine import Transaction
+from connectors.store.errors import StoreError
+from connectors.store.job_queue import QueuedJob
+
+log = logging.getLogger(__name__)
+
+_READS_AT_ONCE = 1000
+_SUBJECTS_AT_ONCE = 1000
+_HINTS_AT_ONCE = 200
+_RENEWALS_AT_ONCE = 100
+_URGENT, _USUAL, _PATIENT = 10, 0, -10
+
+
+class JobKind(StrEnum):
+    """A kind of job, with what its subject is."""
+
+    poll = "poll"
+    """Read what changed at a connection's till."""
+    look_back = "look-back"
+    """Read the last days of a connection's till once more."""
+    hints = "hints"
+    """Fetch the receipts that hooks of a connection named."""
+    identify = "identify"
+    """Find the cards of a connection's customers."""
+    deliver = "deliver"
+    """Send what is pending of a business."""
+    resolve = "resolve"
+    """Look up what is in doubt."""
+    renew = "renew"
+    """Renew what a connection's till has granted."""
+    take_effect = "loyalty effects"
+    """Let events of 7stamp take effect."""
+    tell = "loyalty telling"
+    """Tell connectors and plugins of events of 7stamp."""
+    relay = "relay"
+    """Send what waits for a subscription."""
+    vouchers = "vouchers"
+    """Settle vouchers that are in doubt, and send again what did not reach 7stamp."""
+    gifts = "gifts"
+    """Find the vouchers of gifts that were given without a redeem code."""
+    subscribe = "subscriptions"
+    """Have 7stamp post the events of businesses here."""
+    plans = "plans"
+    """Ask 7stamp about the plans of businesses."""
+    agreement = "agreement"
+    """Compare a connection's till, ledger and cards."""
+    command = "command"
+    """Do a command that somebody gave."""
+    maintenance = "maintenance"
+    """Expire holds, delete what is kept too long, send notices."""
+
+
+_PRIORITIES = {
+    JobKind.hints: _URGENT,
+    JobKind.deliver: _URGENT,
+    JobKind.identify: _URGENT,
+    JobKind.command: _URGENT,
+    JobKind.look_back: _PATIENT,
+    JobKind.agreement: _PATIENT,
+    JobKind.maintenance: _PATIENT,
+}
+
+
+def job(kind: JobKind, subject: str = "") -> QueuedJob:
+    """Build a job; the two kinds of read of one till share a lock."""
+    lock = f"{JobKind.poll}:{subject}" if kind is JobKind.look_back else f"{kind}:{subject}"
+    return QueuedJob(kind.value, subject, lock, _PRIORITIES.get(kind, _USUAL))
+
+
+class ClusterJobs:
+    """Turns what is due into jobs, and does a job."""
+
+    def __init__(self, parts: BackgroundParts) -> None:
+        self._parts = parts
+        self._work: dict[JobKind, Callable[[str], Awaitable[None]]] = {
+            JobKind.poll: self._poll,
+            JobKind.look_back: self._look_back,
+            JobKind.hints: self._follow_hints,
+            JobKind.identify: self._identify,
+            JobKind.deliver: parts.deliverer.deliver,
+            JobKind.resolve: self._resolve,
+            JobKind.renew: self._renew,
+            JobKind.take_effect: self._take_effect,
+            JobKind.tell: self._tell,
+            JobKind.relay: parts.relay.deliver,
+            JobKind.vouchers: self._look_after_vouchers,
+            JobKind.gifts: self._find_gift_vouchers,
+            JobKind.subscribe: self._subscribe,
+            JobKind.plans: self._check_plans,
+            JobKind.agreement: self._compare,
+            JobKind.command: self._execute,
+            JobKind.maintenance: self._maintain,
+        }
+
+    async def do(self, kind: str, subject: str) -> None:
+        """Do a job; what it raises is logged, and the database says when it is due again."""
+        try:
+            known = JobKind(kind)
+        except ValueError:
+            # a newer version's, while a cluster is upgraded: one that knows it finds the work due again
+            log.warning("a job of kind %r is not known here: a newer version does it", kind)
+            return
+        try:
+            await self._work[known](subject)
+        except StoreError as error:
+            log.warning("%s %s: %s; it will be due again", kind, subject, error)
+        except Exception as error:
+            log.exception("%s %s: raised %s; it will be due again", kind, subject, type(error).__name__)
+
+    # --- what is due --------------------------------------------------------------------------------------------
+
+    async def put_due(self, kinds: set[Wakeup]) -> None:
+        """Put a job into the queue for everything of these kinds that is due."""
+        if Wakeup.poll in kinds:
+            await self._put_reads()
+        jobs: list[QueuedJob] = []
+        if subjects := kinds & _SUBJECTS.keys():
+            jobs += await self._parts.store.read(lambda tx: _due_jobs(tx, sorted(subjects)))
+        jobs += [job(kind) for wakeup in sorted(kinds) for kind in _SINGLE.get(wakeup, ())]
+        await self.put(jobs)
+
+    async def put(self, jobs: Sequence[QueuedJob]) -> None:
+        """Put jobs into the queue, those that do not wait there already."""
+        if jobs:
+            await self._parts.store.write(lambda tx: job_queue.put(tx, jobs))
+
+    async def _put_reads(self) -> None:
+        """Put the reads that are due, and set when each is next, in one transaction."""
+        daily = self._parts.reader.tills_read_daily()
+
+        def work(tx: Transaction) -> int:
+            polls = connections.schedule.pass_on_polls(tx, _READS_AT_ONCE)
+            second = connections.schedule.pass_on_lookbacks(tx, _READS_AT_ONCE, daily=daily)
+            jobs = [job(JobKind.poll, name) for name in polls] + [job(JobKind.look_back, name) for name in second]
+            job_queue.put(tx, jobs)
+            return max(len(polls), len(second))
+
+        # a full claim says that there may be more
+        while await self._parts.store.write(work) == _READS_AT_ONCE:
+            pass
+
+    async def put_of_minute(self) -> None:
+        """Put what is looked after every minute."""
+        jobs = [job(kind) for kind in (JobKind.subscribe, JobKind.plans, JobKind.maintenance)]
+        due = await self._parts.store.read(lambda tx: ledger.agreements.due(tx, _SUBJECTS_AT_ONCE, ()))
+        await self.put([*jobs, *(job(JobKind.agreement, connection_id) for connection_id in due)])
+
+    # --- doing --------------------------------------------------------------------------------------------------
+
+    async def _poll(self, connection_id: str) -> None:
+        store = self._parts.store
+        for due in await store.write(lambda tx: connections.schedule.begin_read(tx, connection_id)):
+            await self._parts.reader.poll(due)
+
+    async def _look_back(self, connection_id: str) -> None:
+        store = self._parts.store
+        for due in await store.write(lambda tx: connections.schedule.begin_read(tx, connection_id)):
+            await self._parts.reader.look_back(due)
+
+    async def _follow_hints(self, connection_id: str) -> None:
+        store = self._parts.store
+        while hints := await store.write(lambda tx: inbox.hints.lease(tx, _HINTS_AT_ONCE, connection_id)):
+            connection = (await store.read(lambda tx: connections.registry.by_ids(tx, [connection_id])))[connection_id]
+            await self._parts.reader.follow_hints(connection, hints)
+
+    async def _identify(self, connection_id: str) -> None:
+        while await self._parts.identifier.due_round(connection_id):
+            pass
+
+    async def _resolve(self, _subject: str) -> None:
+        await self._parts.deliverer.resolve()
+
+    async def _renew(self, connection_id: str) -> None:
+        with contextlib.suppress(ConnectorError):  # the journal says what went wrong, and the next try is set
+            await self._parts.reader.renew(connection_id)
+
+    async def _take_effect(self, _subject: str) -> None:
+        while await self._parts.loyalty.round():
+            pass
+
+    async def _tell(self, _subject: str) -> None:
+        while await self._parts.loyalty.tell_round():
+            pass
+
+    async def _look_after_vouchers(self, _subject: str) -> None:
+        await self._parts.vouchers.round()
+
+    async def _find_gift_vouchers(self, _subject: str) -> None:
+        await self._parts.gifts.round()
+
+    async def _subscribe(self, _subject: str) -> None:
+        await self._parts.loyalty_subscriber.round()
+
+    async def _check_plans(self, _subject: str) -> None:
+        await self._parts.deliverer.check_plans()
+
+    async def _compare(self, connection_id: str) -> None:
+        connection = await self._parts.reconciler.lease(connection_id)
+        if connection is not None:
+            await self._parts.reconciler.night(connection)
+
+    async def _execute(self, command_id: str) -> None:
+        command = await self._parts.store.write(lambda tx: host_commands.begin(tx, command_id))
+        if command is not None:
+            await self._parts.commands.execute(command)
+
+    async def _maintain(self, _subject: str) -> None:
+        await self._parts.store.write(ledger.operations.expire_holds)
+        await self._parts.maintenance()
+
+
+_SINGLE = {
+    Wakeup.resolve: (JobKind.resolve,),
+    Wakeup.loyalty: (JobKind.take_effect, JobKind.tell),
+    Wakeup.vouchers: (JobKind.vouchers,),
+    Wakeup.gifts: (JobKind.gifts,),
+}
+"""Kinds of work that are one job for all businesses."""
+
+
+_SUBJECTS: dict[Wakeup, tuple[JobKind, Callable[[Transaction, int], Sequence[str]]]] = {
+    Wakeup.hints: (JobKind.hints, inbox.hints.due_connections),
+    Wakeup.identify: (JobKind.identify, ledger.card_searches.due_connections),
+    Wakeup.deliver: (JobKind.deliver, ledger.delivery_queue.due_businesses),
+    Wakeup.renew: (JobKind.renew, connections.renewals.due),
+    Wakeup.relay: (JobKind.relay, relay.deliveries.due_subscription_ids),
+    Wakeup.commands: (JobKind.command, host_commands.asked),
+}
+"""Kinds of work that are a job for each of their subjects, and how those that have something due are found."""
+
+
+def _due_jobs(tx: Transaction, kinds: Sequence[Wakeup]) -> list[QueuedJob]:
+    """List a job for each subject of these kinds of work that has something due."""
+    return [
+        job(kind, subject)
+        for kind, due in (_SUBJECTS[wakeup] for wakeup in kinds)
+        for subject in due(tx, _SUBJECTS_AT_ONCE)
+    ]
+
+
+def due_kinds(tx: Transaction) -> set[Wakeup]:
+    """Return the kinds of work of which something may be due now."""
+    return queries.due.kinds(tx)

@@ -1,0 +1,140 @@
+"""A worker: takes jobs from the queue and does them, as many at once as it may.
+
+Owns the use of Procrastinate's worker, which fetches, locks, finishes and is told by the database of new jobs. It ends
+where the database cannot be reached for a moment; then it begins anew, for as long as this process runs. A job whose
+fetching or finishing was lost on the way would keep its lock as long as its worker lives: this one looks for such jobs
+of its own, and returns them to the queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import Any
+
+import procrastinate
+from procrastinate.jobs import DeleteJobCondition
+from procrastinate.worker import Worker
+from psycopg.conninfo import make_conninfo
+
+from connectors.runtime.cluster_jobs import ClusterJobs
+from connectors.store import job_queue
+from connectors.store.engine import Store
+from connectors.store.errors import StoreError
+from connectors.store.job_queue import QUEUE, TASK
+
+log = logging.getLogger(__name__)
+
+_AGAIN_SECONDS = 1.0
+_LOOK_SECONDS = 2.0
+"""How often it looks for jobs though nobody told it: the database's notice may be lost."""
+_BEATS = 6
+"""Heartbeats within the time after which a silent worker counts as dead."""
+_POOL = 6
+
+
+class ClusterWorker:
+    """Does jobs until it is stopped; `at_once` of them at a time. `dead_after` and `grace` are seconds."""
+
+    def __init__(self, store: Store, jobs: ClusterJobs, *, at_once: int, dead_after: float, grace: float) -> None:
+        self._store = store
+        self._url = store.url.replace("postgresql+psycopg://", "postgresql://", 1)
+        self._jobs = jobs
+        self._at_once = at_once
+        self._dead_after = dead_after
+        self._grace = grace
+        self._stopping = False
+        self._tasks: list[asyncio.Task[None]] = []
+        self._worker: Worker | None = None
+        self._doing: set[int] = set()
+        """The jobs that are being done here."""
+        # it says of every outage, with its traceback, what is said here in one line
+        logging.getLogger("procrastinate").setLevel(logging.CRITICAL)
+        logging.getLogger("psycopg").setLevel(logging.CRITICAL)
+
+    def start(self) -> None:
+        """Begin to do jobs."""
+        self._tasks = [
+            asyncio.create_task(self._run(), name="worker"),
+            asyncio.create_task(self._look_for_lost(), name="lost jobs"),
+        ]
+
+    async def stop(self) -> None:
+        """Take no more jobs, wait for those under way, and return those to the queue that take too long."""
+        self._stopping = True
+        if self._worker is not None:
+            self._worker.stop()  # type: ignore[no-untyped-call]
+        if self._tasks:
+            running, looking = self._tasks
+            looking.cancel()
+            await asyncio.gather(running, looking, return_exceptions=True)
+            self._tasks = []
+
+    async def _run(self) -> None:
+        while not self._stopping:
+            try:
+                await self._run_until_trouble()
+            except Exception as error:  # noqa: BLE001 - a worker outlives its database
+                log.warning("the worker was interrupted (%s) and begins anew", type(error).__name__)
+            if not self._stopping:
+                await asyncio.sleep(_AGAIN_SECONDS)
+
+    async def _run_until_trouble(self) -> None:
+        app = self._app()
+        async with app.open_async():
+            self._worker = Worker(
+                app,
+                queues=[QUEUE],
+                concurrency=self._at_once,
+                delete_jobs=DeleteJobCondition.ALWAYS,
+                install_signal_handlers=False,
+                fetch_job_polling_interval=_LOOK_SECONDS,
+                update_heartbeat_interval=self._dead_after / _BEATS,
+                stalled_worker_timeout=self._dead_after,
+                shutdown_graceful_timeout=self._grace,
+            )
+            if not self._stopping:
+                await self._worker.run()  # type: ignore[no-untyped-call]
+
+    def _app(self) -> procrastinate.App:
+        connector = procrastinate.PsycopgConnector(
+            conninfo=make_conninfo(self._url, application_name="7stamp connectors worker", connect_timeout=5),
+            min_size=1,
+            max_size=_POOL,
+        )
+        app = procrastinate.App(connector=connector)
+
+        @app.task(name=TASK, queue=QUEUE, pass_context=True)
+        async def do(context: procrastinate.JobContext, /, **arguments: Any) -> None:
+            job_id = context.job.id or 0
+            self._doing.add(job_id)
+            try:
+                await self._jobs.do(str(arguments["kind"]), str(arguments["subject"]))
+            finally:
+                self._doing.discard(job_id)
+
+        return app
+
+    # --- jobs that were lost on the way ------------------------------------------------------------------------
+
+    async def _look_for_lost(self) -> None:
+        """Return jobs that the queue says are done here, and are not: they are seen so twice."""
+        suspects: set[int] = set()
+        while True:
+            await asyncio.sleep(self._dead_after / _BEATS)
+            worker_id = self._worker.worker_id if self._worker is not None else None
+            if worker_id is None:
+                continue
+            # the next look does it, where the database cannot be reached now
+            with contextlib.suppress(StoreError):
+                suspects = await self._return_lost(worker_id, suspects)
+
+    async def _return_lost(self, worker_id: int, suspects: set[int]) -> set[int]:
+        """Return those of the suspects that are still not done here; return the suspects of this look."""
+        found = await self._store.read(lambda tx: job_queue.running_of(tx, worker_id)) - self._doing
+        lost = found & suspects
+        if lost:
+            log.warning("%d jobs were lost on the way to or from the queue: they are done again", len(lost))
+            await self._store.write(lambda tx: job_queue.give_back(tx, lost))
+        return found - lost

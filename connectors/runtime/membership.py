@@ -1,0 +1,89 @@
+"""Membership: this process as a member of a cluster, that writes down that it lives and takes over those that do not.
+
+Owns the heartbeat and its times; what a take-over means for operations and jobs is the store's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from importlib.metadata import version
+
+from connectors.domain.clock import SECOND
+from connectors.runtime.clock_follower import follow_clock
+from connectors.store import job_queue, members
+from connectors.store.engine import Store, Transaction
+from connectors.store.errors import StoreError
+from connectors.store.members import Member, MemberRole
+
+log = logging.getLogger(__name__)
+
+_BEATS = 6
+"""Heartbeats within the time after which a silent member counts as dead."""
+
+
+class Membership:
+    """One member of a cluster, from `join` to `leave`; `dead_after` is in seconds."""
+
+    def __init__(self, store: Store, dead_after: float) -> None:
+        self._store = store
+        self._dead_after = dead_after
+        self._beating: asyncio.Task[None] | None = None
+        self._role = MemberRole.host
+        self._works = False
+
+    @property
+    def silent_for(self) -> int:
+        """After how many microseconds of silence a member counts as dead."""
+        return int(self._dead_after * SECOND)
+
+    async def join(self, role: MemberRole, *, works: bool) -> None:
+        """Become a member, take over from those that died, and write down from time to time that it lives."""
+        self._role, self._works = role, works
+        await self._enter()
+        await self._look_after_others()
+        self._beating = asyncio.create_task(self._beat(), name="heartbeat")
+
+    async def leave(self) -> None:
+        """Stop being a member; call it when nothing is on the wire any more."""
+        if self._beating is None or self._store.member is None:
+            return
+        self._beating.cancel()
+        await asyncio.gather(self._beating, return_exceptions=True)
+        self._beating = None
+        member_id = self._store.member
+        with contextlib.suppress(StoreError):  # without the database others take it for dead, which comes to the same
+            await self._store.write(lambda tx: members.leave(tx, member_id))
+
+    async def _enter(self) -> None:
+        member_id, release = secrets.token_hex(8), version("sevenstamp-connectors")
+        await self._store.write(lambda tx: members.join(tx, member_id, self._role, release, works=self._works))
+        self._store.member = member_id
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(self._dead_after / _BEATS)
+            try:
+                await follow_clock(self._store)
+                member_id = self._store.member or ""
+                if not await self._store.write(lambda tx, name=member_id: members.beat(tx, name)):  # type: ignore[misc]
+                    # what was on the wire is in doubt now, and is looked up; what comes next has a new sender
+                    log.warning("this process was silent so long that others took it for dead: it joins anew")
+                    await self._enter()
+                await self._look_after_others()
+            except StoreError as error:
+                log.warning("the cluster's database cannot be written: %s", error)
+
+    async def _look_after_others(self) -> None:
+        """Take over from members that are silent, and give their jobs to others."""
+
+        def work(tx: Transaction) -> tuple[list[Member], int]:
+            return members.take_over(tx, self.silent_for), job_queue.return_stalled(tx, self._dead_after)
+
+        dead, returned = await self._store.write(work)
+        for member in dead:
+            log.warning("a %s of version %s is dead: what it was sending is looked up", member.role, member.version)
+        if returned:
+            log.warning("%d jobs of dead workers are done by others", returned)

@@ -1,0 +1,69 @@
+"""A clock that is put forward or back: what waits goes on waiting as long as it should, and nothing is given twice."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+import pytest
+
+from connectors.domain.clock import HOUR, SECOND, SteadyClock
+from connectors.runtime.clock_follower import follow_clock
+from connectors.runtime.counter_names import CLOCK_JUMPS
+from connectors.store import counters
+from connectors.store.connections.schedule import lease_polls
+from tests.installation import ANNA, Installation
+
+pytestmark = pytest.mark.embedded
+
+
+@pytest.fixture
+def set_clock(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Put the machine's clock forward by so many microseconds, or back."""
+    real = time.time_ns
+
+    def put(by: int) -> None:
+        monkeypatch.setattr(time, "time_ns", lambda: real() + by * 1000)
+
+    return put
+
+
+def test_a_steady_clock_goes_on_evenly_and_follows_when_it_is_told_to(set_clock: Any) -> None:
+    clock = SteadyClock()
+    before = clock.now()
+    set_clock(-HOUR)
+    assert 0 <= clock.now() - before < SECOND
+    assert -HOUR - SECOND < clock.jump_to(time.time_ns() // 1000) < -HOUR + SECOND
+    assert abs(clock.now() - time.time_ns() // 1000) < SECOND
+
+
+@pytest.mark.parametrize("by", [HOUR, -HOUR])
+async def test_after_a_jump_reads_are_due_when_they_were_and_doubt_lasts_as_long(
+    installation: Installation, caplog: pytest.LogCaptureFixture, set_clock: Any, by: int
+) -> None:
+    store = installation.host.store
+    await installation.connect(poll_seconds=60)
+    installation.cafe.sell(installation.cafe.client(ANNA))
+    installation.sevenstamp.faults.drop_after = 1.0
+    await installation.sync()
+    installation.sevenstamp.faults.drop_after = 0.0
+    (doubtful,) = await installation.operations()
+    assert doubtful.state == "uncertain"
+    sent_ago = store.clock.now() - (doubtful.sent_at or 0)
+    set_clock(by)
+    with caplog.at_level(logging.WARNING):
+        await follow_clock(store)
+        await follow_clock(store)
+    assert caplog.text.count("the clock was put") == 1
+    assert ("forward" if by > 0 else "back") in caplog.text
+    assert (await store.read(counters.read_counters))[CLOCK_JUMPS] == 1
+    (moved,) = await installation.operations()
+    assert abs(store.clock.now() - (moved.sent_at or 0) - sent_ago) < 5 * SECOND
+    connection = await installation.host.services.connections.get(installation.connection.id)
+    assert 0 < connection.next_poll_at - store.clock.now() <= 70 * SECOND
+    assert await store.write(lambda tx: lease_polls(tx, 9)) == []
+    await installation.sync()
+    while installation.stamps(ANNA) != 1 or (await installation.operations())[0].state != "applied":
+        await installation.sync()
+    assert len(installation.applied()) == 1
