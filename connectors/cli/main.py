@@ -117,6 +117,11 @@ class ConnectorsGroup(LazyGroup):
         CommandEntry("console", "connectors.cli.support:app", "The console in a browser."),
         CommandEntry("security", "connectors.cli.security:app", "Who came in, and what was refused."),
         CommandEntry("db", "connectors.cli.installation:database", "The database."),
+        CommandEntry(
+            "move",
+            "connectors.cli.move:move",
+            "Take this installation along from its file to a database server.",
+        ),
         CommandEntry("keys", "connectors.cli.keys:app", "The secret keys that encrypt the database."),
     )
 

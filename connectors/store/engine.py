@@ -30,10 +30,10 @@ from sqlalchemy import Executable, Table
 from connectors.domain.clock import SECOND, Clock, SteadyClock
 from connectors.domain.events import DomainEvent, Wakeup
 from connectors.domain.quotas import Quotas
-from connectors.store import keyring, migrate
+from connectors.store import keyring, migrate, stored_settings
 from connectors.store.dialect import Insert, insert_into
 from connectors.store.engines import BUSY_MILLISECONDS, create_engine, plain_errors
-from connectors.store.errors import Conflict, StoreBusy, StoreError, Unusable
+from connectors.store.errors import Conflict, Moved, StoreBusy, StoreError, Unusable
 from connectors.store.vault import Vault
 
 log = logging.getLogger(__name__)
@@ -233,6 +233,8 @@ class Store:
                 keyring.recognise(session, self.vault)
             migrate.upgrade(self._engine, self.vault)
             with self._engine.begin() as session:
+                if (moved_to := stored_settings.find(session, stored_settings.MOVED_TO)) is not None:
+                    raise Moved(moved_to)
                 keyring.establish(session, self.vault)
                 rewrite = migrate.needs_rewriting(session)
         if rewrite:

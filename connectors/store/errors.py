@@ -36,6 +36,16 @@ class NewerDatabase(StoreError):
         super().__init__(f"this database was made by a newer version (schema {revision}): upgrade this software first")
 
 
+class Moved(StoreError):
+    """The installation was moved to a database server."""
+
+    def __init__(self, to: str) -> None:
+        super().__init__(
+            f"this installation was moved to {to}: set CONNECTORS_DATABASE_URL to it; `connectors move --back` has the "
+            "file used again, without what happened since"
+        )
+
+
 class NotFound(StoreError):
     """No row of that name."""
 

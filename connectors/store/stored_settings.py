@@ -1,8 +1,8 @@
 """The table `setting`: what the database itself remembers of an installation, a text under each name.
 
 Owns every write to that table; what a value means is its reader's: `keyring` (keys), `migrate` (a rewrite that is due,
-the oldest code), `job_schema` and `access.operator_password`. Functions take a session, because keys are read before
-there is a transaction.
+the oldest code), `job_schema`, `moving` and `access.operator_password`. Functions take a session, because keys are read
+before there is a transaction.
 """
 
 from __future__ import annotations
@@ -23,6 +23,10 @@ ROTATING = "rotating"
 """The id of the key that a rotation encrypts with; there while former keys may still be in use."""
 REWRITE = "rewrite"
 """There while the database's free space may hold what a migration has encrypted since."""
+MOVED_TO = "moved to"
+"""Where an embedded installation was moved: nothing uses its file any more."""
+MOVING = "moving"
+"""On a server: which installation is being moved into it, and with the name of a table how far that one has come."""
 OLDEST_CODE = "oldest code"
 """The oldest schema whose code may run on this database's schema, while hosts are upgraded one after another."""
 PROCRASTINATE = "procrastinate"
