@@ -644,6 +644,26 @@ class BusinessForgetCounts(ForgetCounts):
     """Name of the business."""
 
 
+class MovedTable(Output):
+    """A table that was moved."""
+
+    table: str
+    """Its name."""
+    here: int
+    """Its rows in the file."""
+    there: int
+    """Its rows on the server."""
+
+
+class MoveOutput(Output):
+    """An installation that was moved."""
+
+    moved: bool
+    """Always `true`: where both sides differ, the command ends with an error."""
+    tables: list[MovedTable]
+    """All tables; their contents agree too."""
+
+
 class ForgetResult(Output):
     """What was erased, or would be."""
 
@@ -819,6 +839,7 @@ OUTPUTS: Mapping[str, tuple[JsonOutput, ...]] = {
     "console link": (JsonOutput(SignInLink),),
     "security log": (JsonOutput(SecurityEvent, is_list=True),),
     "keys rotate": (JsonOutput(KeyRotation),),
+    "move": (JsonOutput(MoveOutput),),
     "sync": (JsonOutput(SyncResult),),
     "preview": (JsonOutput(PreviewRow, is_list=True),),
     "backfill": (JsonOutput(SyncResult), JsonOutput(BackfillCounts, when="--dry-run")),

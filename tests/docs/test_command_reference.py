@@ -26,6 +26,7 @@ from connectors.settings import Settings
 from connectors.sevenstamp.sandbox import Sandbox
 from connectors.store import inbox
 from poster_connector.sandbox import PosterSandbox
+from tests.postgresql import shared_postgresql
 from tools.command_outputs import OUTPUTS, Output, Rule, RuleWindow, SyncResult
 from tools.command_reference import MEANINGS, PAGE, load_root, render_page, shape_title, shapes, walk_commands
 from webhook_connector import ready_made
@@ -146,6 +147,12 @@ def with_plugin_commands() -> Iterator[TyperGroup]:
     app.registered_groups, app.registered_commands = groups, commands
 
 
+def _move(runner: JsonRunner) -> None:
+    url = shared_postgresql().new_database(empty=True)
+    runner.run("move", "--to", url)
+    shared_postgresql().drop(url)
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("with_plugin_commands")
 def test_what_every_command_prints_has_the_described_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,6 +173,7 @@ def test_what_every_command_prints_has_the_described_keys(tmp_path: Path, monkey
         _renew_an_address(runner, tmp_path)
         _run_installation_commands(runner)
         _run_integrator_commands(runner, tmp_path)
+        _move(runner)
     every_form = {(command, form.when) for command, forms in OUTPUTS.items() for form in forms}
     assert every_form - runner.printed == WITHOUT_A_RUN
 
