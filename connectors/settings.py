@@ -72,6 +72,7 @@ class Settings(BaseSettings):
     captured_mib: Annotated[int, Field(ge=1, le=1000)] = _USUAL.captured_bytes // MIB
     kept_requests: Annotated[int, Field(ge=1, le=1_000_000)] = _USUAL.unread
     kept_mib: Annotated[int, Field(ge=1, le=100_000)] = _USUAL.unread_bytes // MIB
+    metrics_token: SecretStr | None = None
     worker_jobs: Annotated[int, Field(ge=1, le=10_000)] = 100
     dead_after_seconds: Annotated[float, Field(ge=1, le=3600)] = 30.0
     keep_bodies_days: Annotated[int, Field(ge=1, le=3650)] = 30
@@ -115,6 +116,13 @@ class Settings(BaseSettings):
         if password is not None and not 10 <= len(password.get_secret_value()) <= 1000:
             raise ValueError("10 to 1,000 characters: it opens every cafe's connection")
         return password
+
+    @field_validator("metrics_token")
+    @classmethod
+    def _long_token(cls, token: SecretStr | None) -> SecretStr | None:
+        if token is not None and len(token.get_secret_value()) < 16:
+            raise ValueError("16 characters or more")
+        return token
 
     @field_validator("smtp_url")
     @classmethod

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import Annotated
 
@@ -15,13 +16,13 @@ import typer
 
 from connectors.cli.options import ListenHost, ListenPort
 from connectors.cli.output import log_to_stderr, run, say, the_host
-from connectors.cli.servers import limits_of, listening
+from connectors.cli.servers import limits_of, listening, serving
 from connectors.cli.servers import serve as serve_application
 from connectors.runtime.host import Host
 from connectors.runtime.operator_password import ensure_operator_password
 from connectors.services import Refusal
 from connectors.store.members import MemberRole
-from connectors.web.app import application
+from connectors.web.app import application, probes
 
 
 def serve(
@@ -71,20 +72,30 @@ async def _announce(host: Host, origin: str) -> None:
         say(f"  Open {host.public_url}: its cookies are for https only.")
 
 
-def worker(ctx: typer.Context) -> None:
+def worker(
+    ctx: typer.Context,
+    host: ListenHost = "127.0.0.1",
+    port: Annotated[
+        int | None, typer.Option(help="Answer /healthz, /readyz and /metrics there; without it nothing listens.")
+    ] = None,
+) -> None:
     """Do the work of a cluster, beside others, on a database server.
 
     It needs a database server (`CONNECTORS_DATABASE_URL`) and the same secret key as the hosts.
     """
     log_to_stderr(ctx.obj or "INFO")
-    run(_work, interrupted=0)
+    run(partial(_work, address=host, port=port), interrupted=0)
 
 
-async def _work() -> None:
-    async with the_host() as host:
+async def _work(address: str, port: int | None) -> None:
+    async with AsyncExitStack() as stack:
+        host = await stack.enter_async_context(the_host())
         if host.membership is None:
             raise Refusal("a database in a file has one host, which does the work: a worker needs a database server")
         await host.start(MemberRole.worker)
+        if port is not None:
+            origin = await stack.enter_async_context(serving(probes(host), address, port, protocol=limits_of(host)))
+            say(f"✓ Listening on {origin} for probes and metrics.")
         say("✓ Working; Ctrl-C ends it, after the calls that are under way.")
         try:
             await _until_told()

@@ -12,6 +12,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
 
 from connector_sdk.errors import ConnectorError
+from connectors.domain.clock import SECOND
+from connectors.domain.connection import Connection
 from connectors.domain.events import Wakeup
 from connectors.runtime.background import BackgroundParts
 from connectors.store import connections, host_commands, inbox, job_queue, ledger, queries, relay
@@ -143,18 +145,20 @@ class ClusterJobs:
 
     async def _put_reads(self) -> None:
         """Put the reads that are due, and set when each is next, in one transaction."""
-        daily = self._parts.reader.tills_read_daily()
+        daily, store = self._parts.reader.tills_read_daily(), self._parts.store
 
-        def work(tx: Transaction) -> int:
+        def work(tx: Transaction) -> tuple[list[Connection], int]:
             polls = connections.schedule.pass_on_polls(tx, _READS_AT_ONCE)
             second = connections.schedule.pass_on_lookbacks(tx, _READS_AT_ONCE, daily=daily)
-            jobs = [job(JobKind.poll, name) for name in polls] + [job(JobKind.look_back, name) for name in second]
+            jobs = [job(JobKind.poll, one.id) for one in polls] + [job(JobKind.look_back, one.id) for one in second]
             job_queue.put(tx, jobs)
-            return max(len(polls), len(second))
+            return polls, max(len(polls), len(second))
 
-        # a full claim says that there may be more
-        while await self._parts.store.write(work) == _READS_AT_ONCE:
-            pass
+        claimed = _READS_AT_ONCE
+        while claimed == _READS_AT_ONCE:  # a full claim says that there may be more
+            polls, claimed = await store.write(work)
+            for connection in polls:
+                store.measures.read_late((store.clock.now() - connection.next_poll_at) / SECOND)
 
     async def put_of_minute(self) -> None:
         """Put what is looked after every minute."""

@@ -15,6 +15,7 @@ from functools import partial
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from connector_sdk.errors import ConnectorError
+from connectors.domain.clock import SECOND
 from connectors.domain.connection import Connection
 from connectors.domain.events import Wakeup
 from connectors.runtime.background import BackgroundParts, Work
@@ -127,6 +128,8 @@ class Scheduler:
         while most := self._reads.free():
             polls = await self._store.write(lambda tx, most=most: connections.schedule.lease_polls(tx, most))  # type: ignore[misc]
             for due in polls:
+                late = self._store.clock.now() - due.connection.next_poll_at
+                self._store.measures.read_late(late / SECOND)
                 self._submit(f"poll {due.connection.id}", self._reading(due, self._parts.reader.poll))
             if len(polls) < most:
                 break

@@ -29,6 +29,7 @@ from sqlalchemy import Executable, Table
 
 from connectors.domain.clock import SECOND, Clock, SteadyClock
 from connectors.domain.events import DomainEvent, Wakeup
+from connectors.domain.measures import Measures, NoMeasures
 from connectors.domain.quotas import Quotas
 from connectors.store import keyring, migrate, stored_settings
 from connectors.store.dialect import Insert, insert_into
@@ -202,6 +203,7 @@ class Store:
         self.quotas = quotas or Quotas()
         self.inline = inline
         self.member: str | None = None
+        self.measures: Measures = NoMeasures()
         self.listeners: list[Listener] = []
         self.recorders: list[Recorder] = []
         # Writers lock an embedded database when they begin. One that began as a reader would fail at its first write

@@ -34,7 +34,17 @@ from connectors.domain.clock import SECOND
 from connectors.domain.connection import Connection
 from connectors.domain.holds import HOLDS
 from connectors.domain.operation import Hold, Kind
-from connectors.sevenstamp.client import InDoubt, Limited, NotSent, Outcome, SevenStamp, redeem_path, stamps_path
+from connectors.sevenstamp.client import (
+    Applied,
+    InDoubt,
+    Limited,
+    NotSent,
+    Outcome,
+    Refused,
+    SevenStamp,
+    redeem_path,
+    stamps_path,
+)
 from connectors.store import connections, ledger
 from connectors.store.engine import Store, Transaction
 from connectors.store.errors import StoreError
@@ -369,12 +379,22 @@ class Deliverer:
         left = self.timing.deadline - (self._store.clock.now() - (operation.sent_at or 0)) / SECOND
         if left < self.timing.deadline / 2:
             return NotSent("the turn came too late")
-        client = self._sevenstamp.with_key(sender.key)
+        client, began = self._sevenstamp.with_key(sender.key), loop.time()
         outcome = await client.write(_path(operation), operation.request, operation.key, left)
+        self._measure(operation, outcome, loop.time() - began)
         if isinstance(outcome, Limited):
             self._paces.setdefault(key_hash, Pace()).limited(loop.time(), outcome.retry_after)
             self._flight.candidates.clear()  # chosen without knowing of it
         return outcome
+
+    def _measure(self, operation: Operation, outcome: Outcome, seconds: float) -> None:
+        measures = self._store.measures
+        measures.sevenstamp_call(_OUTCOMES.get(type(outcome), "other"), seconds)
+        if isinstance(outcome, Applied):
+            measures.sale_to_stamp((self._store.clock.now() - operation.created_at) / SECOND)
+
+
+_OUTCOMES = {Applied: "applied", InDoubt: "in doubt", Limited: "limited", NotSent: "not sent", Refused: "refused"}
 
 
 def _read_sender(tx: Transaction, connection_id: str) -> _Sender:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -126,6 +127,7 @@ class TillReader:
     ) -> ReadResult:
         """Ingest a read page by page; what came before a failure stays ingested."""
         connection, result = turn.connection, ReadResult()
+        began = time.monotonic()
         # Those that were there for every page: one that stops, or joins, during the read has missed some of it, and
         # its own checkpoint says from where it is read again.
         served = {reader.id for reader in readers}
@@ -146,6 +148,7 @@ class TillReader:
                 await self._store.write(lambda tx: connections.schedule.look_back_again(tx, [connection.id, *served]))
             return result
         is_lookback = source is Source.lookback
+        self._store.measures.till_call(connection.connector, source.value, time.monotonic() - began)
         await self._store.write(lambda tx: health.record_read(tx, sorted(served), lookback=is_lookback))
         return result
 
@@ -234,8 +237,10 @@ class TillReader:
         return result
 
     async def _follow_hint(self, connection: Connection, hint: DueHint, result: ReadResult) -> None:
+        began = time.monotonic()
         try:
             sale = await self._tills.of(connection).fetch(hint.receipt_id)
+            self._store.measures.till_call(connection.connector, "fetch", time.monotonic() - began)
         except BadPayload as error:
             await self._ingestor.keep(connection, [Unreadable.of(error, hint.receipt_id)], Origin.read)
             await self._store.write(lambda tx: inbox.hints.finish(tx, [hint]))
@@ -250,6 +255,8 @@ class TillReader:
             result.receipts.add(sale.receipt_id)
         outcome = await self._ingest_fetched(connection, hint, sale)
         result.stored += int(outcome is Outcome.stored)
+        if outcome is Outcome.stored and not hint.attempts:
+            self._store.measures.hook_to_sale((self._store.clock.now() - hint.created_at) / SECOND)
 
     async def _ingest_fetched(self, connection: Connection, hint: DueHint, sale: Sale | None) -> Outcome | None:
         """Ingest what a fetch showed, together with what others brought meanwhile, and settle its hint."""

@@ -5,6 +5,7 @@ Owns bounds on what is read; what a hook means is `connectors.sync.hooks`'s, and
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -47,11 +48,20 @@ def application(host: Host, *, works: bool = True) -> FastAPI:
     app = FastAPI(title="7stamp connectors", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     _add_hooks(app, host)
     _add_probes(app, host)
+    _add_metrics(app, host)
     app.add_exception_handler(HTTPException, _answer_missing)
     # before the console, which answers every address that nobody else has
     app.mount(API_PATH, build_api(host))
     mount(app, build_console(host), *ROUTERS)
     app.add_middleware(UntrustedProxyCounter, host=host)
+    return app
+
+
+def probes(host: Host) -> FastAPI:
+    """Return what a worker answers: whether it lives and works, and its metrics."""
+    app = FastAPI(title="7stamp connectors worker", docs_url=None, redoc_url=None, openapi_url=None)
+    _add_probes(app, host)
+    _add_metrics(app, host)
     return app
 
 
@@ -94,6 +104,22 @@ def _add_probes(app: FastAPI, host: Host) -> None:
             return {"status": "ready"}
         response.status_code = 503
         return {"status": "not ready"}
+
+
+def _add_metrics(app: FastAPI, host: Host) -> None:
+    """Add what Prometheus asks, for whoever has the token; without one it answers nobody."""
+    from connectors.runtime.metrics import CONTENT_TYPE, Metrics
+
+    metrics = Metrics(host.store)
+    host.store.measures = metrics
+
+    @app.get("/metrics")
+    async def read_metrics(request: Request) -> Response:
+        token = host.settings.metrics_token
+        given = request.headers.get("authorization", "").removeprefix("Bearer ")
+        if token is None or not secrets.compare_digest(given.encode(), token.get_secret_value().encode()):
+            raise HTTPException(404)  # whoever may not know is not told that there is something
+        return Response(await metrics.text(), media_type=CONTENT_TYPE)
 
 
 _TOO_LARGE = Answer(413, b'{"error":"a hook has at most 256 KiB"}')

@@ -51,16 +51,28 @@ class Cluster:
 
     def start_host(self, arguments: list[str] = HOST) -> Member:
         """Start a host, and wait until it listens."""
-        member = self._start(arguments)
+        member = self._supervise(arguments, "Listening")
         member.origin = origin_in(member.log)
         self.hosts.append(member)
         return member
 
     def start_worker(self) -> Member:
         """Start a worker, and wait until it works."""
-        member = self._start(WORKER)
-        wait_for(lambda: "Working" in member.log.read_text(), f"a worker to work, as {member.log} says")
+        member = self._supervise(WORKER, "Working")
         self.workers.append(member)
+        return member
+
+    def _supervise(self, arguments: list[str], says: str) -> Member:
+        """Start a member, again where it ends because the database is not there, until it says that it is up."""
+        member = self._start(arguments)
+
+        def is_up() -> bool:
+            nonlocal member
+            if member.process.poll() is not None:
+                member = self._start(arguments)
+            return says in member.log.read_text()
+
+        wait_for(is_up, f"{arguments[0]} to be up, as {member.log} says", seconds=60)
         return member
 
     def kill(self, member: Member) -> None:

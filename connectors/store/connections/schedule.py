@@ -55,15 +55,14 @@ def _pause_of_lookback(daily: Collection[str]) -> Callable[[Connection, int], in
     return pause
 
 
-def pass_on_polls(tx: Transaction, limit: int) -> list[str]:
+def pass_on_polls(tx: Transaction, limit: int) -> list[Connection]:
     """Set when each poll that is due is next, and list their connections: others read them, with `begin_read`."""
-    return [connection.id for connection in _claim(tx, connection_table.c.next_poll_at, limit, None, _pause_of_poll)]
+    return _claim(tx, connection_table.c.next_poll_at, limit, None, _pause_of_poll)
 
 
-def pass_on_lookbacks(tx: Transaction, limit: int, *, daily: Collection[str] = ()) -> list[str]:
+def pass_on_lookbacks(tx: Transaction, limit: int, *, daily: Collection[str] = ()) -> list[Connection]:
     """Set when each second look that is due is next, and list their connections."""
-    column = connection_table.c.next_lookback_at
-    return [connection.id for connection in _claim(tx, column, limit, None, _pause_of_lookback(daily))]
+    return _claim(tx, connection_table.c.next_lookback_at, limit, None, _pause_of_lookback(daily))
 
 
 def begin_read(tx: Transaction, connection_id: str) -> list[DueRead]:

@@ -1,0 +1,44 @@
+"""`python -m tests.chaos`: a run under fire, with one line for each law at the end; exit code 1 where one is broken."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.chaos.storm import Profile, Storm
+
+
+def main() -> int:
+    """Run a profile and say what became of the laws."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60.0, help="how long everything fails")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--hosts", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--kills", type=int, default=1000, help="at most")
+    parser.add_argument("--sales", type=int, default=100_000, help="at most")
+    parser.add_argument("--pause", type=float, default=0.04, help="seconds between what cashiers do")
+    parser.add_argument("--logs", type=Path, help="keep what members wrote here")
+    chosen = vars(parser.parse_args())
+    logs = chosen.pop("logs")
+    profile = Profile(**chosen)
+    with tempfile.TemporaryDirectory() as folder:
+        report = asyncio.run(Storm(profile, Path(folder)).run())
+    if logs:
+        logs.write_text(report.logs)
+    print(f"seed {profile.seed}: " + ", ".join(f"{number:,} {what}" for what, number in sorted(report.counts.items())))
+    print(f"quiet after {report.settled_after:.0f} s")
+    for law, breaks in report.broken.items():
+        print(f"{'✗' if breaks else '✓'} {law}")
+        for line in breaks[:10]:
+            print(f"    {line}")
+        if len(breaks) > 10:
+            print(f"    and {len(breaks) - 10} more")
+    return 0 if report.holds else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,367 @@
+"""A run: cafes sell on a cluster while everything fails that can, then it is quiet, and the laws are looked at.
+
+Owns what happens when, all of it drawn from one seed. Tills, 7stamp and subscribers stand in this process; hosts,
+workers and the database are processes of their own, which are killed, stopped and cut off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import psycopg
+from pydantic import SecretStr
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from connector_sdk.authorisation import Consent, Returned
+from connector_sdk.money import Money
+from connector_sdk.rule import StampRule, UnknownCustomer
+from connectors.cli.servers import serving
+from connectors.runtime.host import Host
+from connectors.services import ConnectOptions, SubscriptionRequest
+from connectors.services.consents import code_challenge_of
+from connectors.settings import Settings
+from connectors.sevenstamp.sandbox import Faults, Sandbox
+from connectors.sync.vouchers import WantedVoucher
+from poster_connector.sandbox import SECRET, Account, PosterSandbox
+from serve_connector.sandbox import ServeSandbox
+from serve_connector.sandbox_cafe import Cafe as ServeAccount
+from square_connector.sandbox import SquareSandbox
+from tests.chaos.cafes import Cafe, HookPost, PosterTill, ServeTill, SquareTill
+from tests.chaos.laws import LAWS, Seen, broken
+from tests.cluster.members import Cluster, Member
+from tests.postgresql import PostgresServer, running_postgresql
+
+KEY = "a key that only tests use"
+_QUIET_SECONDS = 180.0
+"""How long everything may take to settle once nothing fails any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """How long and how hard: `kills` of members at most, `sales` at most, within `seconds`."""
+
+    seconds: float = 60.0
+    seed: int = 1
+    hosts: int = 2
+    workers: int = 2
+    kills: int = 1000
+    sales: int = 100_000
+    pause: float = 0.04
+    """Seconds between what cashiers do."""
+
+
+@dataclass
+class Report:
+    """What happened, and which laws were broken."""
+
+    counts: Counter[str]
+    broken: dict[str, list[str]]
+    logs: str
+    settled_after: float
+
+    @property
+    def holds(self) -> bool:
+        """Say whether every law held."""
+        return not any(self.broken.values())
+
+
+@dataclass
+class Storm:
+    """One run."""
+
+    profile: Profile
+    folder: Path
+    counts: Counter[str] = field(default_factory=Counter)
+    hooks: list[tuple[float, Cafe, HookPost]] = field(default_factory=list)
+    """Hooks that tills have yet to post, and when."""
+    stormy: bool = True
+
+    def __post_init__(self) -> None:
+        self.chance = random.Random(self.profile.seed)
+
+    async def run(self) -> Report:
+        """Run it to its end."""
+        async with AsyncExitStack() as stack:
+            await self._build(stack)
+            tasks = [
+                asyncio.create_task(work(), name=work.__name__)
+                for work in (self._sell, self._post_hooks, self._vary_faults, self._kill, self._break_database)
+            ]
+            await asyncio.wait(tasks, timeout=self.profile.seconds, return_when=asyncio.FIRST_EXCEPTION)
+            self.stormy = False
+            for task in tasks:
+                if task.get_name() != "_post_hooks":
+                    await task
+            began = time.monotonic()
+            found = await self._settle()
+            tasks[1].cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            return Report(self.counts, found, self.cluster.logs(), time.monotonic() - began)
+        raise AssertionError("the block returns")
+
+    # --- building -----------------------------------------------------------------------------------------------
+
+    async def _build(self, stack: AsyncExitStack) -> None:
+        self.server: PostgresServer = stack.enter_context(running_postgresql())
+        self.url = self.server.new_database(empty=True)
+        self.sevenstamp = Sandbox(goal=10**9)
+        poster = [Account(token=f"86{number}052:02391570ff9af128e93c5a771055ba88") for number in range(2)]
+        serve, square = ServeAccount(), SquareSandbox()
+        poster_sandbox, serve_sandbox = PosterSandbox(*poster), ServeSandbox(serve)
+        balancer = Starlette(routes=[Route("/{path:path}", self._balance, methods=["GET", "POST"])])
+        subscriber = Starlette(routes=[Route("/{name}", self._take_event, methods=["POST"])])
+        apps = (self.sevenstamp, poster_sandbox.application(), serve_sandbox.application(), square.application())
+        origins = [await stack.enter_async_context(serving(app)) for app in (*apps, balancer, subscriber)]
+        self.env = {
+            "CONNECTORS_DATABASE_URL": self.url,
+            "CONNECTORS_SEVENSTAMP_URL": origins[0],
+            "CONNECTORS_PUBLIC_URL": origins[4],
+            "CONNECTORS_RELAY_HOSTS": origins[5].removeprefix("http://"),
+            "CONNECTORS_SECRET_KEY": KEY,
+            "CONNECTORS_SETTLE_SECONDS": "1",
+            "CONNECTORS_CALL_DEADLINE_SECONDS": "1",
+            "CONNECTORS_DEAD_AFTER_SECONDS": "2",
+            "CONNECTORS_HOOKS_PER_MINUTE": "100000",
+            "POSTER_APPLICATION_SECRET": SECRET,
+            **poster_sandbox.environment(origins[1]),
+            **serve_sandbox.environment(origins[2]),
+            **square.environment(origins[3]),
+        }
+        os.environ.update({name: value for name, value in self.env.items() if not name.startswith("CONNECTORS_")})
+        square.post_to(f"{origins[4]}/hooks/tills/square")
+        tills = [*map(PosterTill, poster), ServeTill(serve), SquareTill(square)]
+        self.cafes = [self._cafe(number, till) for number, till in enumerate(tills)]
+        self.seen = Seen(self.cafes, self.sevenstamp, self.url)
+        self.client = await stack.enter_async_context(httpx.AsyncClient(trust_env=False, timeout=5))
+        self.host = await stack.enter_async_context(self._open_host())
+        for cafe in self.cafes:
+            await self._connect(cafe, square, f"{origins[5]}/{cafe.key}")
+        members = self.folder / "members"
+        members.mkdir(parents=True, exist_ok=True)
+        self.cluster = stack.enter_context(Cluster(self.env, members))
+        for _ in range(self.profile.hosts):
+            await asyncio.to_thread(self.cluster.start_host)
+        for _ in range(self.profile.workers):
+            await asyncio.to_thread(self.cluster.start_worker)
+        await asyncio.to_thread(self.cluster.wait_ready)
+
+    def _cafe(self, number: int, till: PosterTill | ServeTill | SquareTill) -> Cafe:
+        chance = random.Random(self.chance.random())
+        phones = [f"+3805{number}111{person:04d}" for person in range(12)]
+        codes = [f"COFFEE{number}{code:03d}" for code in range(200)]
+        return Cafe(till, f"7loc_sc_cafe{number}", chance, phones, codes)
+
+    @asynccontextmanager
+    async def _open_host(self) -> AsyncIterator[Host]:
+        """Open a host in this process, with which people do what they do in the console."""
+        prefix = "CONNECTORS_"
+        values = {name.removeprefix(prefix).lower(): v for name, v in self.env.items() if name.startswith(prefix)}
+        async with Host(Settings(**{**values, "secret_key": SecretStr(KEY)})) as host:  # type: ignore[arg-type]
+            yield host
+
+    async def _connect(self, cafe: Cafe, square: SquareSandbox, subscriber: str) -> None:
+        services, till = self.host.services, cafe.till
+        values: dict[str, object] = {}
+        grant = None
+        if isinstance(till, PosterTill):
+            values = {"access_token": till.account.token}
+        elif isinstance(till, ServeTill):
+            values = {"token": till.cafe.token, "signing_secret": till.cafe.secret}
+            values = dict(ServeSandbox(till.cafe).settings())
+        else:
+            verifier = "verifier-of-the-tests-which-is-long-enough-for-pkce"
+            consent = Consent(services.consents.redirect_uri, "state", code_challenge_of(verifier))
+            query = dict(httpx.URL(str(services.onboarding.authorise_url("square", consent))).params)
+            application = square.square_application
+            code = application.allow(application.read_consent(query), square.seller.merchant_id)
+            returned = Returned({"code": code, "state": "state"}, consent.redirect_uri, verifier)
+            grant = await services.onboarding.exchange_consent("square", returned)
+        connection = await services.onboarding.connect(
+            till.connector,
+            values,
+            cafe.key,
+            lambda account: StampRule(
+                kind="by_amount",
+                amount=Money.from_decimal("10.00", account.currency),
+                unknown_customer=UnknownCustomer.issue,
+            ),
+            ConnectOptions(poll_seconds=10, grant=grant),
+        )
+        cafe.connection_id, cafe.account_id = connection.id, connection.account.id
+        if isinstance(till, ServeTill):
+            till.path = f"/hooks/tills/serve/{self.host.store.vault.decrypt(connection.hook_token)}"
+        for redeem_code in cafe.codes:
+            await services.cards.issue_voucher(
+                connection.business_id, WantedVoucher(title="Coffee", redeem_code=redeem_code)
+            )
+        await services.subscriptions.create(connection.business_id, SubscriptionRequest(subscriber))
+
+    @property
+    def hosts(self) -> list[Member]:
+        """The hosts that are up."""
+        return list(self.cluster.hosts) if hasattr(self, "cluster") else []
+
+    # --- what stands in this process ----------------------------------------------------------------------------
+
+    async def _balance(self, request: Request) -> Response:
+        """Hand what 7stamp posts to some host, as a load balancer does; some of it is lost on the way."""
+        if not self.hosts or (self.stormy and self.chance.random() < 0.1):
+            return Response(status_code=503)
+        host = self.chance.choice(self.hosts)
+        headers = {name: value for name, value in request.headers.items() if name not in ("host", "content-length")}
+        try:
+            answer = await self.client.request(
+                request.method, f"{host.origin}{request.url.path}", content=await request.body(), headers=headers
+            )
+        except httpx.HTTPError:
+            return Response(status_code=502)
+        return Response(answer.content, answer.status_code)
+
+    async def _take_event(self, request: Request) -> Response:
+        """Take an event of a subscription, or fail."""
+        if self.stormy and self.chance.random() < 0.1:
+            return Response(status_code=500)
+        body = json.loads(await request.body())
+        name = next(cafe for cafe in self.cafes if cafe.key == request.path_params["name"])
+        self.seen.received[name.connection_id].append((request.headers["webhook-id"], str(body.get("type"))))
+        return Response(status_code=204)
+
+    # --- what happens -------------------------------------------------------------------------------------------
+
+    async def _sell(self) -> None:
+        while self.stormy and self.counts["sales and changes"] < self.profile.sales:
+            cafe = self.chance.choice(self.cafes)
+            receipt = cafe.act()
+            self.counts["sales and changes"] += 1
+            self._leave_hook(cafe, receipt.id)
+            await asyncio.sleep(self.profile.pause)
+
+    def _leave_hook(self, cafe: Cafe, receipt: str) -> None:
+        """Have the till post a hook: lost, late or twice now and then."""
+        hook, now = cafe.till.hook(receipt), time.monotonic()
+        if self.chance.random() < 0.1:
+            self.counts["hooks lost"] += 1
+            return
+        for _ in range(2 if self.chance.random() < 0.1 else 1):
+            self.hooks.append((now + self.chance.choice([0, 0, 0, 0.5, 3.0]), cafe, hook))
+
+    async def _post_hooks(self) -> None:
+        while True:
+            now = time.monotonic()
+            due = [entry for entry in self.hooks if entry[0] <= now]
+            self.hooks = [entry for entry in self.hooks if entry[0] > now]
+            await asyncio.gather(*(self._post(cafe, hook) for _at, cafe, hook in due))
+            await asyncio.sleep(0.02)
+
+    async def _post(self, cafe: Cafe, hook: HookPost) -> None:
+        """Post a hook to some host, and again later until it is taken, as tills do."""
+        status = 0
+        if self.hosts:
+            with contextlib.suppress(httpx.HTTPError):
+                url = f"{self.chance.choice(self.hosts).origin}{hook.path}"
+                status = (await self.client.post(url, content=hook.body, headers=dict(hook.headers))).status_code
+        if status == 200:
+            self.counts["hooks acknowledged"] += 1
+            self.seen.acknowledged.add((cafe.connection_id, hook.receipt))
+        elif status in (0, 429) or status >= 500:
+            self.hooks.append((time.monotonic() + 0.5, cafe, hook))
+        else:
+            raise AssertionError(f"a hook was refused with {status}")
+
+    async def _vary_faults(self) -> None:
+        profiles: list[dict[str, object]] = [
+            {},
+            {"drop_after": 0.3, "apply_late_ms": (0, 900)},
+            {"drop_before": 0.2, "status_500": 0.2, "latency_ms": (0, 200)},
+            {"garbage": 0.2, "history_lag_ms": (0, 900)},
+            {"status_429": 0.1},
+            {"latency_ms": (300, 900), "webhook_repeat": 0.3, "webhook_delay_ms": (0, 2000)},
+        ]
+        while self.stormy:
+            chosen = self.chance.choice(profiles)
+            self.sevenstamp.faults = Faults(
+                **{**chosen, "ignore_idempotency_keys": True, "seed": self.chance.randint(0, 9)}  # type: ignore[arg-type]
+            )
+            if self.chance.random() < 0.3:
+                self.chance.choice(self.cafes).till.fail(self.chance.randint(1, 3))
+            await self._pause(2.0)
+        self.sevenstamp.faults = Faults(ignore_idempotency_keys=True)
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, but no longer than the storm lasts."""
+        until = time.monotonic() + self.chance.uniform(0.5, 1.5) * seconds
+        while self.stormy and time.monotonic() < until:
+            await asyncio.sleep(0.05)
+
+    async def _kill(self) -> None:
+        cluster = self.cluster
+        while self.stormy and self.counts["members killed"] < self.profile.kills:
+            await self._pause(1.0)
+            kills_host = self.chance.random() < 0.4
+            members: list[Member] = cluster.hosts if kills_host else cluster.workers
+            await asyncio.to_thread(cluster.kill, self.chance.choice(members))
+            self.counts["members killed"] += 1
+            await asyncio.to_thread(cluster.start_host if kills_host else cluster.start_worker)
+
+    async def _break_database(self) -> None:
+        while self.stormy:
+            await self._pause(6.0)
+            if not self.stormy:
+                return
+            if self.chance.random() < 0.5:
+                await asyncio.to_thread(self._cut_connections)
+            else:
+                await asyncio.to_thread(self._restart_database)
+
+    def _cut_connections(self) -> None:
+        with contextlib.suppress(psycopg.Error), psycopg.connect(self.url, autocommit=True) as session:
+            session.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE '7stamp%'"
+            )
+            self.counts["connections cut"] += 1
+
+    def _restart_database(self) -> None:
+        self.server.stop(self.chance.choice(["immediate", "fast"]))
+        time.sleep(self.chance.uniform(0.1, 1.5))
+        self.server.start()
+        self.counts["database restarts"] += 1
+
+    # --- quiet --------------------------------------------------------------------------------------------------
+
+    async def _settle(self) -> dict[str, list[str]]:
+        """Have every till read once more, and wait until the laws hold, or for so long that they never will."""
+        until = time.monotonic() + _QUIET_SECONDS
+        found: dict[str, list[str]] = {law: [] for law in LAWS}
+        while time.monotonic() < until:
+            await asyncio.sleep(1)
+            if self.hooks:
+                continue
+            for cafe in self.cafes:
+                with contextlib.suppress(Exception):
+                    await self.host.services.sync.run(cafe.connection_id)
+            await self._name_subscriptions()
+            found = await asyncio.to_thread(broken, self.seen)
+            if not any(found.values()):
+                return found
+        return found
+
+    async def _name_subscriptions(self) -> None:
+        """Know what subscribers got by the ids of their subscriptions."""
+        for cafe in self.cafes:
+            connection = await self.host.services.connections.get(cafe.connection_id)
+            for one in await self.host.services.subscriptions.list_all(connection.business_id):
+                self.seen.received[one.id] = self.seen.received[cafe.connection_id]
