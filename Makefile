@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: install demo test check fuzz lint metrics docs bench attacks screenshots lock clean
+.PHONY: install demo test check fuzz lint metrics docs bench chaos attacks screenshots lock clean
 
 install: $(READY)
 
@@ -47,9 +47,15 @@ docs: $(READY)
 	$(BIN)/mkdocs build --strict --quiet
 	@echo "site/index.html is ready"
 
+# Hosts, workers and the database are killed and cut off while cafes sell; one line for each law at the end.
+# CHAOS="--seconds 3600 --kills 1000 --sales 100000 --hosts 3 --workers 4" for the long run.
+chaos: $(READY)
+	@$(BIN)/python -m tests.chaos $(CHAOS)
+
 bench: $(READY)
 	@$(BIN)/python -m bench.startup
 	@$(BIN)/python -m bench.idle
+	@$(BIN)/python -m bench.on_time
 	@$(BIN)/python -m bench.pages
 	@$(BIN)/python -m bench.delivery
 	@$(BIN)/python -m bench.relay

@@ -1,7 +1,8 @@
-"""Both sandboxes in a process of their own, with many Poster accounts, for `bench.delivery` and `bench.relay`.
+"""Both sandboxes in a process of their own, with many Poster accounts, for other benchmarks.
 
-`POST /_bench/sell` closes receipts in every account; `POST /_bench/applied` answers once so many more stamps were
-applied; `POST /_bench/taken` is a subscriber that takes everything.
+Tills answer after the seconds that a second argument says. `POST /_bench/sell` closes receipts in every account;
+`POST /_bench/applied` answers once so many more stamps were applied; `POST /_bench/taken` is a subscriber that takes
+everything.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from connectors.sevenstamp.sandbox import Sandbox
 from poster_connector.sandbox import Account, PosterSandbox
 
 PEOPLE = 10
+_HANGING, _HANG_SECONDS = b"token=16", 600.0
+"""Accounts from number 900,000 on are of tills that hang."""
 
 
 def token(number: int) -> str:
@@ -28,7 +31,8 @@ def token(number: int) -> str:
 class Both:
     """7stamp and Poster behind one address, as fast as they go."""
 
-    def __init__(self, accounts: int) -> None:
+    def __init__(self, accounts: int, till_seconds: float = 0.0) -> None:
+        self.till_seconds = till_seconds
         self.sevenstamp = Sandbox(goal=10**9)
         self.cafes = [Account(token=token(number)) for number in range(accounts)]
         self.counted = self.looked = 0
@@ -38,6 +42,8 @@ class Both:
         if scope["type"] == "http" and scope["path"].startswith("/_bench/"):
             await self._control(scope, receive, send)
         elif scope["type"] == "http" and scope["path"].startswith("/api/"):
+            if self.till_seconds:
+                await asyncio.sleep(_HANG_SECONDS if _HANGING in scope["query_string"] else self.till_seconds)
             await self.poster(scope, receive, send)
         elif scope["type"] == "lifespan":
             await _live(receive, send)
@@ -90,7 +96,7 @@ async def main() -> None:
     """Print the origin, then serve until the process is ended."""
     sock = listening("127.0.0.1", 0)
     print(f"http://127.0.0.1:{sock.getsockname()[1]}", flush=True)
-    await serve(Both(int(sys.argv[1])), sock)
+    await serve(Both(int(sys.argv[1]), *map(float, sys.argv[2:])), sock)
 
 
 if __name__ == "__main__":

@@ -55,6 +55,7 @@ class ClusterWorker:
 
     def start(self) -> None:
         """Begin to do jobs."""
+        asyncio.get_running_loop().set_exception_handler(_note_lost_ends)
         self._tasks = [
             asyncio.create_task(self._run(), name="worker"),
             asyncio.create_task(self._look_for_lost(), name="lost jobs"),
@@ -138,3 +139,12 @@ class ClusterWorker:
             log.warning("%d jobs were lost on the way to or from the queue: they are done again", len(lost))
             await self._store.write(lambda tx: job_queue.give_back(tx, lost))
         return found - lost
+
+
+def _note_lost_ends(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Say in one line that the end of a job could not be written down: it is looked for; all else as always."""
+    task = context.get("future")
+    if isinstance(task, asyncio.Task) and task.get_name().startswith("process job"):
+        log.warning("the end of a job could not be written (%s)", type(context.get("exception")).__name__)
+    else:
+        loop.default_exception_handler(context)

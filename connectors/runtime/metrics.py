@@ -18,7 +18,7 @@ from connectors.store.engine import Store
 from connectors.store.queries.load import Load
 
 _LOOK_SECONDS = 5.0
-_LATENCIES = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
+_LATENCIES = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300, 1800)
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 

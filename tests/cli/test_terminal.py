@@ -39,7 +39,7 @@ MAPPING = {
     "map_location": "place", "map_status": "status",
     "closed_statuses": "paid", "map_lines": "lines", "map_product": "what", "map_codes": "code",
 }  # fmt: skip
-ENDLESS = {("serve",), ("demo",), ("sandbox",)}
+ENDLESS = {("serve",), ("demo",), ("sandbox",), ("worker",)}
 """Commands that only tell where they listen, and end by Ctrl-C."""
 
 
@@ -193,6 +193,7 @@ def test_no_command_lets_a_title_a_receipt_or_a_place_steer_the_terminal(termina
         (("mapping", "try"), [str(folder / "good.json"), "--map", str(folder / "mapping.toml")]),
         (("mapping", "show"), ["woocommerce"]),
         (("connection", "remove"), [one, "--yes"]),
+        (("move",), ["--to", "sqlite:///elsewhere"]),
     ]
     assert {command for command, _ in asked} | ENDLESS == _commands()
     steered = []

@@ -1,0 +1,22 @@
+"""A short run under fire, drawn from one seed: every law holds. `make chaos` runs longer and harder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.storm import Profile, Storm
+
+SECONDS = float(os.environ.get("CHAOS_SECONDS", "30"))
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("cluster")]
+
+
+async def test_every_law_holds_after_a_storm(tmp_path: Path) -> None:
+    report = await Storm(Profile(seconds=SECONDS, seed=7, pause=0.08), tmp_path).run()
+    assert report.holds, {law: breaks[:5] for law, breaks in report.broken.items() if breaks}
+    assert report.counts["members killed"] >= 2
+    assert report.counts["database restarts"] + report.counts["connections cut"] >= 1
+    assert report.counts["hooks acknowledged"] >= 50
