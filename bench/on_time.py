@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx
@@ -60,7 +60,11 @@ async def fill(settings: Settings, number: int, hanging: int) -> None:
     chance = random.Random(1)
     async with Host(settings) as host:
         first = await host.services.onboarding.connect(
-            "poster", {"access_token": token(0)}, "7loc_sc_bench0", lambda _account: StampRule(), ConnectOptions(60)
+            "poster",
+            {"access_token": token(0)},
+            "7loc_sc_bench0",
+            lambda _account: StampRule(),
+            ConnectOptions(poll_seconds=60),
         )
 
         def store(tx: Transaction, start: int) -> None:
@@ -68,11 +72,14 @@ async def fill(settings: Settings, number: int, hanging: int) -> None:
                 account = first.account.model_copy(update={"id": f"a{index}", "name": f"Cafe {index}"})
                 values = {"access_token": token(900_000 + index if index <= hanging else 0)}
                 business = connections.businesses.get(tx, first.business_id)
-                business = business.model_copy(update={"id": f"b{index % BUSINESSES}"})
+                business = replace(business, id=f"b{index % BUSINESSES}")
                 if index <= BUSINESSES:
                     connections.businesses.save(tx, business)
                 name = connections.registry.insert(
-                    tx, NewConnection("poster", account, business, "", (), values, "7loc_sc_bench0", 60)
+                    tx,
+                    NewConnection(
+                        "poster", account, business, "", (), values, "7loc_sc_bench0", 60, read_key=f"k{index}"
+                    ),
                 )
                 connections.rules.put_in_force(tx, name, StampRule())
                 ledger.agreements.schedule(tx, name, tx.now + DAY)

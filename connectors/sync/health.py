@@ -40,13 +40,13 @@ def report_key_failure(tx: Transaction, key_hash: str, failure: object) -> None:
             connections.registry.pause_key(tx, key_hash, tx.now + int(seconds * SECOND))
 
 
-def record_read(tx: Transaction, ids: Sequence[str], *, lookback: bool) -> None:
+def record_read(
+    tx: Transaction, ids: Sequence[str], *, lookback: bool = False, checkpoint_at: int | None = None
+) -> None:
     """Note that a read for these connections went through to its end: one that was failing works again."""
-    connections.schedule.record_read(tx, ids, lookback=lookback)
-    for connection in connections.registry.by_ids(tx, ids).values():
-        # only out of this state: a pause or a refused key is not undone by a read that happened to succeed
-        if connection.health is Health.failing:
-            connections.registry.set_health(tx, connection.id, Health.active, None)
+    # only out of this state: a pause or a refused key is not undone by a read that happened to succeed
+    for connection_id in connections.schedule.record_read(tx, ids, lookback=lookback, checkpoint_at=checkpoint_at):
+        connections.registry.set_health(tx, connection_id, Health.active, None)
 
 
 def record_failed_reads(

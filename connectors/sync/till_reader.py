@@ -92,7 +92,7 @@ class TillReader:
 
     async def poll(self, turn: DueRead) -> ReadResult:
         """Read what changed since the checkpoint less the overlap, for all connections that read alike."""
-        readers = await self._readers(turn.connection)
+        readers = [turn.connection, *turn.others]
         since = moment(min(reader.checkpoint_at or reader.began_at for reader in readers) - OVERLAP)
         result = await self._read(turn, readers, lambda till: till.poll(since), Source.poll)
         await self._accounts.check_if_due(turn.connection)
@@ -100,7 +100,7 @@ class TillReader:
 
     async def look_back(self, turn: DueRead) -> ReadResult:
         """Read the last three days whole, and all days on which no second look was made."""
-        readers = await self._readers(turn.connection)
+        readers = [turn.connection, *turn.others]
         since = min(self._lookback_from(reader) for reader in readers)
         result = await self._read(turn, readers, lambda till: till.history(since), Source.lookback)
         await self._accounts.check_if_due(turn.connection)
@@ -125,41 +125,47 @@ class TillReader:
         pages: Callable[[Connector[BaseModel]], AsyncIterator[SalePage]],
         source: Source,
     ) -> ReadResult:
-        """Ingest a read page by page; what came before a failure stays ingested."""
+        """Ingest a read page by page; what came before a failure stays ingested.
+
+        The checkpoint promises that everything that changed before it was yielded. So that of a page is written only
+        after the page was ingested, and what could not be read of it is kept: with the next page, or with the end of
+        the read, in one transaction. A host that dies in between reads the page again. Only polls move it, for a second
+        look is not ordered by when receipts changed.
+        """
         connection, result = turn.connection, ReadResult()
         began = time.monotonic()
         # Those that were there for every page: one that stops, or joins, during the read has missed some of it, and
         # its own checkpoint says from where it is read again.
         served = {reader.id for reader in readers}
+        checkpoint_at: int | None = None
         try:
             async for page in pages(self._tills.of(connection)):
-                present = await self._readers(connection)
-                served &= {reader.id for reader in present}
-                await self._ingest_page(turn, page, source, result, present)
-                if source is Source.poll:
-                    await self._set_checkpoint(sorted(served), page)
+                if page.sales or page.unreadable:  # most polls bring nothing, and then there is nothing to look up
+                    present = await self._readers(connection)
+                    served &= {reader.id for reader in present}
+                    if checkpoint_at is not None:
+                        await self._set_checkpoint(sorted(served), checkpoint_at)
+                    await self._ingest_page(turn, page, source, result, present)
+                if source is Source.poll and page.complete_until is not None:
+                    checkpoint_at = micros(page.complete_until)
         except NotSupported:
             return result
         except StoreError:
             raise  # nothing the till could help: it is read again when the database is well
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything; the others go on
+            if checkpoint_at is not None:
+                await self._set_checkpoint(sorted(served), checkpoint_at)
             await self._report_failure(connection, error, sorted(served - {connection.id}))
             if source is Source.lookback:
                 await self._store.write(lambda tx: connections.schedule.look_back_again(tx, [connection.id, *served]))
             return result
         is_lookback = source is Source.lookback
         self._store.measures.till_call(connection.connector, source.value, time.monotonic() - began)
-        await self._store.write(lambda tx: health.record_read(tx, sorted(served), lookback=is_lookback))
+        await self._store.gather(_end_reads, _EndedRead(connection, frozenset(served), is_lookback, checkpoint_at))
         return result
 
-    async def _set_checkpoint(self, ids: Sequence[str], page: SalePage) -> None:
-        """Move the checkpoint of the connections that were read to where a page ends, where it says so."""
-        # It promises that everything that changed before it was yielded. So it is written only after its page was
-        # ingested and what could not be read of it is kept: a host that dies in between reads the page again. Only
-        # polls move it, for a second look is not ordered by when receipts changed.
-        if page.complete_until is None:
-            return
-        at = micros(page.complete_until)
+    async def _set_checkpoint(self, ids: Sequence[str], at: int) -> None:
+        """Move the checkpoint of connections to a moment (UTC microseconds)."""
         await self._store.write(lambda tx: connections.schedule.set_checkpoint(tx, ids, at))
 
     async def _ingest_page(
@@ -318,6 +324,26 @@ class TillReader:
         """Yield the pages of a till's history since a day, and ingest nothing. Raises `ConnectorError`."""
         async for page in self._tills.of(connection).history(since):
             yield page
+
+
+@dataclass(frozen=True, slots=True)
+class _EndedRead:
+    """A read that went through: whom it served from its first page to its last, and how far it came."""
+
+    connection: Connection
+    served: frozenset[str]
+    lookback: bool
+    checkpoint_at: int | None
+
+
+def _end_reads(tx: Transaction, reads: Sequence[_EndedRead]) -> list[None]:
+    """Write down the ends of reads, each as of now: who stopped, or joined, meanwhile was not served to the end."""
+    for read in reads:
+        served = read.served
+        if served != {read.connection.id}:
+            served &= {reader.id for reader in connections.schedule.readers_alike(tx, read.connection)}
+        health.record_read(tx, sorted(served), lookback=read.lookback, checkpoint_at=read.checkpoint_at)
+    return [None] * len(reads)
 
 
 def _pause_asked_for(error: Exception) -> float | None:

@@ -441,3 +441,13 @@ def test_the_vault_tells_keys_apart() -> None:
         Vault("another key, long enough").decrypt(ciphertext)
     with pytest.raises(StoreError, match="too short"):
         Vault("short")
+
+
+async def test_a_connection_gets_an_id_that_none_had(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await installation.connect()
+    drawn = iter([first.id.partition("-")[2], first.id.partition("-")[2], "abcdef"])
+    await installation.host.services.connections.remove(first.id)
+    monkeypatch.setattr("connectors.store.connections.registry.secrets.token_hex", lambda _size: next(drawn, "00" * 16))
+    assert (await installation.connect()).id == "poster-abcdef"

@@ -226,7 +226,7 @@ class NewConnection:
 
 def insert(tx: Transaction, new: NewConnection) -> str:
     """Store a connection that is read at once; return its id."""
-    connection_id = f"{new.connector}-{secrets.token_hex(3)}"
+    connection_id = _unused_id(tx, new.connector)
     token = new.hook_token or secrets.token_urlsafe(24)
     row = {
         "id": connection_id,
@@ -258,6 +258,14 @@ def insert(tx: Transaction, new: NewConnection) -> str:
     return connection_id
 
 
+def _unused_id(tx: Transaction, connector: str) -> str:
+    """Choose an id: short, for people read it out, and none that a connection has or had."""
+    while True:
+        connection_id = f"{connector}-{secrets.token_hex(3)}"
+        if not by_ids(tx, [connection_id]):
+            return connection_id
+
+
 def _left_out(scope: tuple[str, ...], account: TillAccount) -> str:
     """Return the locations that whoever chose the scope saw and left out."""
     return json.dumps([location.id for location in account.locations if scope and location.id not in scope])
@@ -282,6 +290,15 @@ def update(tx: Transaction, condition: ColumnElement[bool], columns: Mapping[str
     writes the line.
     """
     return tx.run(connection_table.update().where(condition).values(columns)).rowcount
+
+
+def update_and_list(
+    tx: Transaction, condition: ColumnElement[bool], columns: Mapping[str, object], health: Health
+) -> list[str]:
+    """Change columns as `update` does, and list the ids of those that are of this health."""
+    change = connection_table.update().where(condition).values(columns)
+    rows = tx.run(change.returning(connection_table.c.id, connection_table.c.health)).all()
+    return [row.id for row in rows if row.health == health]
 
 
 def set_times(tx: Transaction, column: str, times: Mapping[str, int]) -> None:

@@ -26,10 +26,14 @@ from connectors.store.schema import connection_table
 
 @dataclass(frozen=True, slots=True)
 class DueRead:
-    """A read that is due and claimed; `ticket` orders what it will see."""
+    """A read that is due and claimed; `ticket` orders what it will see.
+
+    `others` are the connections that it serves beside the one that it is of.
+    """
 
     connection: Connection
     ticket: int
+    others: tuple[Connection, ...] = ()
 
 
 def lease_polls(tx: Transaction, limit: int, only: str | None = None) -> list[DueRead]:
@@ -57,12 +61,13 @@ def _pause_of_lookback(daily: Collection[str]) -> Callable[[Connection, int], in
 
 def pass_on_polls(tx: Transaction, limit: int) -> list[Connection]:
     """Set when each poll that is due is next, and list their connections: others read them, with `begin_read`."""
-    return _claim(tx, connection_table.c.next_poll_at, limit, None, _pause_of_poll)
+    return [group[0] for group in _claim(tx, connection_table.c.next_poll_at, limit, None, _pause_of_poll)]
 
 
 def pass_on_lookbacks(tx: Transaction, limit: int, *, daily: Collection[str] = ()) -> list[Connection]:
     """Set when each second look that is due is next, and list their connections."""
-    return _claim(tx, connection_table.c.next_lookback_at, limit, None, _pause_of_lookback(daily))
+    column = connection_table.c.next_lookback_at
+    return [group[0] for group in _claim(tx, column, limit, None, _pause_of_lookback(daily))]
 
 
 def begin_read(tx: Transaction, connection_id: str) -> list[DueRead]:
@@ -70,7 +75,7 @@ def begin_read(tx: Transaction, connection_id: str) -> list[DueRead]:
     connection = registry.by_ids(tx, [connection_id]).get(connection_id)
     if connection is None or connection.health not in WORKING:
         return []
-    return [DueRead(connection, issue_tickets(tx, 1))]
+    return [DueRead(connection, issue_tickets(tx, 1), tuple(_others_alike(tx, [connection])))]
 
 
 def _pause_of_poll(connection: Connection, now: int) -> int:
@@ -85,12 +90,12 @@ def _lease(
     only: str | None,
     pause: Callable[[Connection, int], int],
 ) -> list[DueRead]:
-    claimed = _claim(tx, column, limit, only, pause)
-    if not claimed:
+    groups = _claim(tx, column, limit, only, pause)
+    if not groups:
         return []
     # in the commit that claims: whoever claims later has the larger ticket, and so the newer read
-    first = issue_tickets(tx, len(claimed))
-    return [DueRead(connection, first + number) for number, connection in enumerate(claimed)]
+    first = issue_tickets(tx, len(groups))
+    return [DueRead(group[0], first + number, tuple(group[1:])) for number, group in enumerate(groups)]
 
 
 def _claim(
@@ -99,8 +104,8 @@ def _claim(
     limit: int,
     only: str | None,
     pause: Callable[[Connection, int], int],
-) -> list[Connection]:
-    """Set when each read that is due is next; return one connection for each."""
+) -> list[list[Connection]]:
+    """Set when each read that is due is next; list the connections of each, the one it is of first."""
     # failing ones too: it is how they are found to work again
     working = select(connection_table).where(connection_table.c.health.in_(WORKING))
     due = working.where(connection_table.c.id == only) if only else working.where(column <= tx.now)
@@ -113,7 +118,10 @@ def _claim(
     together = [*claimed, *_others_alike(tx, claimed)]
     times = {connection.id: tx.now + _spread(pause(connection, tx.now)) for connection in together}
     registry.set_times(tx, str(column.key), times)
-    return claimed
+    served = {_group(connection): [connection] for connection in claimed}
+    for other in together[len(claimed) :]:
+        served[_group(other)].append(other)
+    return list(served.values())
 
 
 def _group(connection: Connection) -> tuple[str, ...]:
@@ -253,13 +261,18 @@ def set_checkpoint(tx: Transaction, ids: Sequence[str], checkpoint_at: int) -> N
     registry.update(tx, connection_table.c.id.in_(sorted(ids)), {"checkpoint_at": checkpoint_at})
 
 
-def record_read(tx: Transaction, ids: Sequence[str], *, lookback: bool) -> None:
-    """Note that a read went through to its end; failures are counted anew."""
+def record_read(tx: Transaction, ids: Sequence[str], *, lookback: bool, checkpoint_at: int | None) -> list[str]:
+    """Note that a read went through to its end, and how far it came; return those that were failing.
+
+    Failures are counted anew.
+    """
     # a second look counts as a poll as well: it has shown that the till answers
     columns = {"last_poll_at": tx.now, "failures": 0}
     if lookback:
         columns["last_lookback_at"] = tx.now
-    registry.update(tx, connection_table.c.id.in_(sorted(ids)), columns)
+    if checkpoint_at is not None:
+        columns["checkpoint_at"] = checkpoint_at
+    return registry.update_and_list(tx, connection_table.c.id.in_(sorted(ids)), columns, Health.failing)
 
 
 def shift_times(tx: Transaction, before: int, jump: int) -> None:
