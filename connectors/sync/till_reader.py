@@ -75,8 +75,6 @@ class _FetchedReceipt:
     connection: Connection
     hint: DueHint
     sale: Sale | None
-    snapshots: Sequence[Snapshot]
-    """The receipt for each connection that takes it in: mostly one."""
 
 
 class TillReader:
@@ -266,25 +264,32 @@ class TillReader:
 
     async def _ingest_fetched(self, connection: Connection, hint: DueHint, sale: Sale | None) -> Outcome | None:
         """Ingest what a fetch showed, together with what others brought meanwhile, and settle its hint."""
-        targets = venues.Targets()
-        if sale is not None:
-            readers = await self._store.read(lambda tx: connections.schedule.told_alike(tx, connection))
-            targets = await self._store.read(lambda tx: venues.targets(tx, readers, [sale]))
-        snapshots = [Snapshot(target, shown, Source.hint, hint.ticket) for target, shown in targets.taken]
-        if targets.uncovered:
-            await self._store.write(lambda tx: venues.note_uncovered(tx, connection, targets.uncovered))
         try:
-            return await self._store.gather(self._settle_hints, _FetchedReceipt(connection, hint, sale, snapshots))
+            return await self._store.gather(self._settle_hints, _FetchedReceipt(connection, hint, sale))
         except StoreError:
             raise
         except Exception:  # noqa: BLE001 - ingest keeps, for a person, what it cannot take in
-            outcomes = await self._ingestor.ingest(snapshots)
+            targets = await self._store.read(lambda tx: _targets_of(tx, connection, sale))
+            outcomes = await self._ingestor.ingest(_snapshots_of(targets, hint))
             await self._store.write(lambda tx: inbox.hints.finish(tx, [hint]))
             return outcomes[0] if outcomes else None
 
     def _settle_hints(self, tx: Transaction, fetched: Sequence[_FetchedReceipt]) -> list[Outcome | None]:
-        """Ingest what was fetched and delete its hints, in one transaction."""
-        batches = [receipt.snapshots for receipt in fetched]
+        """Ingest what was fetched and delete its hints, in one transaction.
+
+        Whose a receipt is, is looked up here and not before: as it is when the receipt is taken in, and once for all
+        receipts of a connection that came together.
+        """
+        readers: dict[str, list[Connection]] = {}
+        batches: list[list[Snapshot]] = []
+        for receipt in fetched:
+            connection = receipt.connection
+            if receipt.sale is not None and connection.id not in readers:
+                readers[connection.id] = connections.schedule.told_alike(tx, connection)
+            targets = _targets_of(tx, connection, receipt.sale, readers.get(connection.id))
+            if targets.uncovered:
+                venues.note_uncovered(tx, connection, targets.uncovered)
+            batches.append(_snapshots_of(targets, receipt.hint))
         outcomes = [batch[0] if batch else None for batch in self._ingestor.ingest_together(tx, batches)]
         finished: list[DueHint] = []
         for receipt, outcome in zip(fetched, outcomes, strict=True):
@@ -349,6 +354,20 @@ def _end_reads(tx: Transaction, reads: Sequence[_EndedRead]) -> list[None]:
 def _pause_asked_for(error: Exception) -> float | None:
     """Return the seconds after which a till wants to be asked again, where it said so."""
     return error.retry_after if isinstance(error, RateLimited) else None
+
+
+def _targets_of(
+    tx: Transaction, connection: Connection, sale: Sale | None, readers: Sequence[Connection] | None = None
+) -> venues.Targets:
+    """Choose who takes in a receipt that was fetched for a connection, of all that are told alike."""
+    if sale is None:
+        return venues.Targets()
+    return venues.targets(tx, readers or connections.schedule.told_alike(tx, connection), [sale])
+
+
+def _snapshots_of(targets: venues.Targets, hint: DueHint) -> list[Snapshot]:
+    """Return the receipt for each connection that takes it in: mostly one."""
+    return [Snapshot(target, shown, Source.hint, hint.ticket) for target, shown in targets.taken]
 
 
 def _shows_nothing_new(receipt: _FetchedReceipt, outcome: Outcome | None) -> bool:
