@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: install demo test check fuzz lint metrics docs bench chaos attacks screenshots lock clean
+.PHONY: install demo test test-postgresql check fuzz lint metrics docs bench chaos attacks screenshots lock clean
 
 install: $(READY)
 
@@ -19,9 +19,18 @@ $(READY): requirements-dev.lock pyproject.toml
 demo: $(READY)
 	@$(BIN)/connectors demo
 
-# two workers more than cores: many tests wait for sockets, retries and browsers; KILLS=20 kills hosts longer
+# Four workers more than cores: many tests wait for sockets, retries and browsers. KILLS=20 kills hosts longer.
+# Then what the ledger promises once more, on PostgreSQL; `make test-postgresql` runs everything there.
+PYTEST := $(BIN)/pytest -n $$(( $$(getconf _NPROCESSORS_ONLN) + 4 )) --dist loadgroup
+ON_BOTH := tests/store tests/relay/test_delivering.py tests/sync/test_sale_to_stamps.py \
+	tests/sync/test_ledger_invariants.py tests/sync/test_ledger_properties.py tests/sync/test_claim_properties.py \
+	tests/sync/test_loyalty_events.py tests/sync/test_vouchers_at_the_till.py
 test: $(READY)
-	$(BIN)/pytest -n $$(( $$(getconf _NPROCESSORS_ONLN) + 2 )) --dist loadgroup
+	$(PYTEST)
+	DATABASE=postgresql $(PYTEST) $(ON_BOTH)
+
+test-postgresql: $(READY)
+	DATABASE=postgresql $(PYTEST)
 
 # For every save, in about a minute: what `lint` looks at, and the tests that start no process and no browser.
 CHECKED := tests/sdk tests/poster tests/serve tests/webhook tests/sevenstamp tests/test_plugins.py
