@@ -120,7 +120,7 @@ class ConnectorsGroup(LazyGroup):
         CommandEntry(
             "move",
             "connectors.cli.move:move",
-            "Take this installation along from its file to a database server.",
+            "Move this installation from its file to a database server.",
         ),
         CommandEntry("keys", "connectors.cli.keys:app", "The secret keys that encrypt the database."),
     )

@@ -98,19 +98,19 @@ async def _work(address: str, port: int | None) -> None:
             say(f"✓ Listening on {origin} for probes and metrics.")
         say("✓ Working; Ctrl-C ends it, after the calls that are under way.")
         try:
-            await _until_told()
+            await _wait_for_stop()
         finally:
             await host.stop()
 
 
-async def _until_told() -> None:
+async def _wait_for_stop() -> None:
     """Wait until the process is told to stop."""
-    told = asyncio.Event()
+    stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told.set)
+        loop.add_signal_handler(number, stopped.set)
     try:
-        await told.wait()
+        await stopped.wait()
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)

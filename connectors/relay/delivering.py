@@ -50,6 +50,7 @@ _SUBSCRIPTIONS_AT_ONCE = 100
 _LONGEST_WAY_GIVEN = 10 * SECOND
 """How old an event gets while it lets stamps go first: a till's rush of some seconds, and less than a lease."""
 _LOOK_PAUSE = 0.1
+_LONGEST_TURN = 60.0
 _SPREAD = 0.2
 _LONGEST_RETRY_AFTER = 3600
 _REFUSALS_THAT_PASS = (408, 429)
@@ -99,8 +100,9 @@ class RelayDeliverer:
         return sum([await self._send_some(part) for part in in_parts(due, _SUBSCRIPTIONS_AT_ONCE)])
 
     async def deliver(self, subscription_id: str) -> None:
-        """Send what is due to one subscriber until nothing is."""
-        while not self._stopping:
+        """Send what is due to one subscriber until nothing is, for a minute at most: others need its place."""
+        until = asyncio.get_running_loop().time() + _LONGEST_TURN
+        while not self._stopping and asyncio.get_running_loop().time() < until:
             due = await self._store.read(lambda tx: relay.deliveries.due_subscription(tx, subscription_id))
             claimed = await self._send_some([due]) if due is not None else 0
             mine = {task for task, of in self._tasks.items() if of == subscription_id}

@@ -53,3 +53,5 @@ class BackgroundParts:
     reconciler: Reconciler
     commands: CommandRunner
     maintenance: Work
+    counts: Work
+    """Writes down what this process has counted and refused."""

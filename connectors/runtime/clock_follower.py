@@ -15,17 +15,21 @@ from connectors.store.engine import Store, Transaction
 log = logging.getLogger(__name__)
 
 
-async def follow_clock(store: Store) -> None:
-    """Look at the right time, and go by it. Raises `StoreError`."""
+async def follow_clock(store: Store) -> bool:
+    """Look at the right time, and go by it; say whether the clock jumped. Raises `StoreError`."""
     jump = await store.follow_clock()
     clock = store.clock
     if not jump or not isinstance(clock, SteadyClock):
-        return
-    log.warning(
-        "the clock was put %s by %d seconds: what waits goes on waiting as long as before, and nothing is lost",
-        "forward" if jump > 0 else "back",
-        abs(jump) // SECOND,
-    )
+        return False
+    way, seconds = "forward" if jump > 0 else "back", abs(jump) // SECOND
+    if store.embedded:
+        log.warning("the clock was put %s by %d seconds: what waits goes on waiting as long as before", way, seconds)
+    else:
+        log.warning(
+            "the database server's clock was put %s by %d seconds: what waits may come sooner or later by as much",
+            way,
+            seconds,
+        )
 
     def work(tx: Transaction) -> None:
         # On a server every member sees the jump: its times are moved by nobody, for it would be once too often. There
@@ -36,3 +40,4 @@ async def follow_clock(store: Store) -> None:
 
     await store.write(work)
     clock.jump_to(clock.now() + jump)
+    return True

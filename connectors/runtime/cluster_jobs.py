@@ -16,10 +16,10 @@ from connectors.domain.clock import SECOND
 from connectors.domain.connection import Connection
 from connectors.domain.events import Wakeup
 from connectors.runtime.background import BackgroundParts
-from connectors.store import connections, host_commands, inbox, job_queue, ledger, queries, relay
+from connectors.store import connections, host_commands, inbox, job_queue, ledger, relay
 from connectors.store.engine import Transaction
 from connectors.store.errors import StoreError
-from connectors.store.job_queue import QueuedJob
+from connectors.store.job_queue import Queue, QueuedJob
 
 log = logging.getLogger(__name__)
 
@@ -74,16 +74,32 @@ _PRIORITIES = {
     JobKind.deliver: _URGENT,
     JobKind.identify: _URGENT,
     JobKind.command: _URGENT,
-    JobKind.look_back: _PATIENT,
+    # not the look-back: it shares its lock with polls, and the queue gives a lock to the higher priority first
     JobKind.agreement: _PATIENT,
-    JobKind.maintenance: _PATIENT,
 }
+_WAITING = frozenset(
+    {
+        JobKind.poll,
+        JobKind.look_back,
+        JobKind.relay,
+        JobKind.subscribe,
+        JobKind.plans,
+        JobKind.agreement,
+        JobKind.command,
+        JobKind.maintenance,
+    }
+)
+"""Kinds that may wait long for others: they have places of their own, so that stamps find theirs."""
 
 
 def job(kind: JobKind, subject: str = "") -> QueuedJob:
     """Build a job; the two kinds of read of one till share a lock."""
     lock = f"{JobKind.poll}:{subject}" if kind is JobKind.look_back else f"{kind}:{subject}"
-    return QueuedJob(kind.value, subject, lock, _PRIORITIES.get(kind, _USUAL))
+    return QueuedJob(kind.value, subject, lock, Queue.waiting if kind in _WAITING else Queue.urgent, _priority(kind))
+
+
+def _priority(kind: JobKind) -> int:
+    return _PRIORITIES.get(kind, _USUAL)
 
 
 class ClusterJobs:
@@ -121,10 +137,11 @@ class ClusterJobs:
             return
         try:
             await self._work[known](subject)
-        except StoreError as error:
-            log.warning("%s %s: %s; it will be due again", kind, subject, error)
         except Exception as error:
-            log.exception("%s %s: raised %s; it will be due again", kind, subject, type(error).__name__)
+            if (outage := _outage(error)) is not None:
+                log.warning("%s %s: %s; it will be due again", kind, subject, outage)
+            else:
+                log.exception("%s %s: raised %s; it will be due again", kind, subject, type(error).__name__)
 
     # --- what is due --------------------------------------------------------------------------------------------
 
@@ -164,6 +181,10 @@ class ClusterJobs:
         """Put what is looked after every minute."""
         jobs = [job(kind) for kind in (JobKind.subscribe, JobKind.plans, JobKind.maintenance)]
         due = await self._parts.store.read(lambda tx: ledger.agreements.due(tx, _SUBJECTS_AT_ONCE, ()))
+        # also those that were being done: a worker that was stopped has not ended them. Where one does, this one finds
+        # nothing to do when its turn comes
+        commands = await self._parts.store.read(lambda tx: host_commands.unfinished_ids(tx, _SUBJECTS_AT_ONCE))
+        jobs += [job(JobKind.command, command_id) for command_id in commands]
         await self.put([*jobs, *(job(JobKind.agreement, connection_id) for connection_id in due)])
 
     # --- doing --------------------------------------------------------------------------------------------------
@@ -259,6 +280,11 @@ def _due_jobs(tx: Transaction, kinds: Sequence[Wakeup]) -> list[QueuedJob]:
     ]
 
 
-def due_kinds(tx: Transaction) -> set[Wakeup]:
-    """Return the kinds of work of which something may be due now."""
-    return queries.due.kinds(tx)
+def _outage(error: Exception) -> StoreError | None:
+    """Return what the database said of itself, where an error, or all of a group, is nothing else."""
+    if isinstance(error, ExceptionGroup):
+        of_database, others = error.split(StoreError)
+        if others is not None or of_database is None:
+            return None
+        return _outage(of_database.exceptions[0])
+    return error if isinstance(error, StoreError) else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Awaitable
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
@@ -22,6 +22,7 @@ from connectors.store.errors import StoreError
 log = logging.getLogger(__name__)
 
 _TICK_SECONDS, _MINUTE_SECONDS = 1, 5
+_PAUSE_SECONDS = 0.05
 _MINUTES = "minutes of the cluster"
 
 
@@ -45,6 +46,8 @@ class ClusterScheduler:
         if self._ticks:
             self._scheduler.add_job(self.tick, "interval", seconds=_TICK_SECONDS, id="tick")
             self._scheduler.add_job(self._minute, "interval", seconds=_MINUTE_SECONDS, id="minute")
+        # each member's own counts, which nobody else can write down
+        self._scheduler.add_job(self._count, "interval", seconds=60, id="counts")
         self._scheduler.start()
         self._wake(set(Wakeup))
 
@@ -75,6 +78,11 @@ class ClusterScheduler:
         while self._due:
             due, self._due = self._due, set()
             await self._jobs.put_due(due)
+            # what is due is looked for among all that waits: a busy member does not do so after each commit
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def _count(self) -> None:
+        await _unless_unreachable(self._parts.counts())
 
     async def _minute(self) -> None:
         await _unless_unreachable(self._put_minute())
@@ -85,7 +93,7 @@ class ClusterScheduler:
             await self._jobs.put_of_minute()
 
 
-async def _unless_unreachable(work: Coroutine[object, object, None]) -> None:
+async def _unless_unreachable(work: Awaitable[None]) -> None:
     """Do work; a database that cannot be reached is logged, for the next tick does it again."""
     try:
         await work

@@ -9,8 +9,8 @@ of its own, and returns them to the queue.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import procrastinate
@@ -22,7 +22,7 @@ from connectors.runtime.cluster_jobs import ClusterJobs
 from connectors.store import job_queue
 from connectors.store.engine import Store
 from connectors.store.errors import StoreError
-from connectors.store.job_queue import QUEUE, TASK
+from connectors.store.job_queue import TASK, Queue
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ _POOL = 6
 
 
 class ClusterWorker:
-    """Does jobs until it is stopped; `at_once` of them at a time. `dead_after` and `grace` are seconds."""
+    """Does jobs until it is stopped; `at_once` of each queue at a time. `dead_after` and `grace` are seconds."""
 
     def __init__(self, store: Store, jobs: ClusterJobs, *, at_once: int, dead_after: float, grace: float) -> None:
         self._store = store
@@ -46,7 +46,7 @@ class ClusterWorker:
         self._grace = grace
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
-        self._worker: Worker | None = None
+        self._workers: list[Worker] = []
         self._doing: set[int] = set()
         """The jobs that are being done here."""
         # it says of every outage, with its traceback, what is said here in one line
@@ -62,10 +62,10 @@ class ClusterWorker:
         ]
 
     async def stop(self) -> None:
-        """Take no more jobs, wait for those under way, and return those to the queue that take too long."""
+        """Take no more jobs, wait for those under way, and end those that take too long: their work is due again."""
         self._stopping = True
-        if self._worker is not None:
-            self._worker.stop()  # type: ignore[no-untyped-call]
+        for worker in self._workers:
+            worker.stop()  # type: ignore[no-untyped-call]
         if self._tasks:
             running, looking = self._tasks
             looking.cancel()
@@ -82,21 +82,32 @@ class ClusterWorker:
                 await asyncio.sleep(_AGAIN_SECONDS)
 
     async def _run_until_trouble(self) -> None:
+        """Run a worker for each queue, until one of them ends."""
         app = self._app()
         async with app.open_async():
-            self._worker = Worker(
-                app,
-                queues=[QUEUE],
-                concurrency=self._at_once,
-                delete_jobs=DeleteJobCondition.ALWAYS,
-                install_signal_handlers=False,
-                fetch_job_polling_interval=_LOOK_SECONDS,
-                update_heartbeat_interval=self._dead_after / _BEATS,
-                stalled_worker_timeout=self._dead_after,
-                shutdown_graceful_timeout=self._grace,
-            )
-            if not self._stopping:
-                await self._worker.run()  # type: ignore[no-untyped-call]
+            self._workers = [self._worker_of(app, queue) for queue in Queue]
+            if self._stopping:
+                return
+            running = [asyncio.create_task(worker.run()) for worker in self._workers]  # type: ignore[no-untyped-call]
+            await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            for worker in self._workers:
+                worker.stop()  # type: ignore[no-untyped-call]
+            for outcome in await asyncio.gather(*running, return_exceptions=True):
+                if isinstance(outcome, Exception):
+                    raise outcome
+
+    def _worker_of(self, app: procrastinate.App, queue: Queue) -> Worker:
+        return Worker(
+            app,
+            queues=[queue.value],
+            concurrency=self._at_once,
+            delete_jobs=DeleteJobCondition.ALWAYS,
+            install_signal_handlers=False,
+            fetch_job_polling_interval=_LOOK_SECONDS,
+            update_heartbeat_interval=self._dead_after / _BEATS,
+            stalled_worker_timeout=self._dead_after,
+            shutdown_graceful_timeout=self._grace,
+        )
 
     def _app(self) -> procrastinate.App:
         connector = procrastinate.PsycopgConnector(
@@ -106,7 +117,7 @@ class ClusterWorker:
         )
         app = procrastinate.App(connector=connector)
 
-        @app.task(name=TASK, queue=QUEUE, pass_context=True)
+        @app.task(name=TASK, pass_context=True)
         async def do(context: procrastinate.JobContext, /, **arguments: Any) -> None:
             job_id = context.job.id or 0
             self._doing.add(job_id)
@@ -124,16 +135,17 @@ class ClusterWorker:
         suspects: set[int] = set()
         while True:
             await asyncio.sleep(self._dead_after / _BEATS)
-            worker_id = self._worker.worker_id if self._worker is not None else None
-            if worker_id is None:
-                continue
-            # the next look does it, where the database cannot be reached now
-            with contextlib.suppress(StoreError):
-                suspects = await self._return_lost(worker_id, suspects)
+            worker_ids = [worker.worker_id for worker in self._workers if worker.worker_id is not None]
+            try:
+                suspects = await self._return_lost(worker_ids, suspects)
+            except StoreError:
+                continue  # the next look does it
+            except Exception as error:
+                log.exception("looking for lost jobs raised %s", type(error).__name__)
 
-    async def _return_lost(self, worker_id: int, suspects: set[int]) -> set[int]:
+    async def _return_lost(self, worker_ids: Sequence[int], suspects: set[int]) -> set[int]:
         """Return those of the suspects that are still not done here; return the suspects of this look."""
-        found = await self._store.read(lambda tx: job_queue.running_of(tx, worker_id)) - self._doing
+        found = await self._store.read(lambda tx: job_queue.running_of(tx, worker_ids)) - self._doing
         lost = found & suspects
         if lost:
             log.warning("%d jobs were lost on the way to or from the queue: they are done again", len(lost))

@@ -331,6 +331,7 @@ class Host:
             self.reconciler,
             self.services.commands,
             self.maintenance.run,
+            self.maintenance.write_counts,
         )
 
     async def _start_member(

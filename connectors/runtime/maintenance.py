@@ -46,11 +46,15 @@ class Maintenance:
     async def run(self) -> None:
         """Do all of it once; a host calls it every minute."""
         # Counts and events first: what is asked about an attack should be there although a mail server hangs.
-        await self.count_refused()
-        await self._security_events.flush()
+        await self.write_counts()
         await self._store.write(connections.drafts.sweep)
         await self._sweep_hourly()
         await self._notices.round()
+
+    async def write_counts(self) -> None:
+        """Write down what this process has refused, and its security events."""
+        await self.count_refused()
+        await self._security_events.flush()
 
     async def _sweep_hourly(self) -> None:
         """Delete what is kept too long: once an hour, and every minute as long as some of it is left."""

@@ -14,9 +14,9 @@ from importlib.metadata import version
 from connectors.domain.clock import SECOND
 from connectors.runtime.clock_follower import follow_clock
 from connectors.store import job_queue, members
-from connectors.store.engine import Store, Transaction
+from connectors.store.engine import Store
 from connectors.store.errors import StoreError
-from connectors.store.members import Member, MemberRole
+from connectors.store.members import MemberRole
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +33,8 @@ class Membership:
         self._beating: asyncio.Task[None] | None = None
         self._role = MemberRole.host
         self._works = False
+        self._patient_until = 0.0
+        """Until when nobody is taken for dead, in seconds of the event loop's clock."""
 
     @property
     def silent_for(self) -> int:
@@ -66,24 +68,31 @@ class Membership:
         while True:
             await asyncio.sleep(self._dead_after / _BEATS)
             try:
-                await follow_clock(self._store)
-                member_id = self._store.member or ""
-                if not await self._store.write(lambda tx, name=member_id: members.beat(tx, name)):  # type: ignore[misc]
-                    # what was on the wire is in doubt now, and is looked up; what comes next has a new sender
-                    log.warning("this process was silent so long that others took it for dead: it joins anew")
-                    await self._enter()
-                await self._look_after_others()
+                await self._beat_once()
             except StoreError as error:
+                self._be_patient()
                 log.warning("the cluster's database cannot be written: %s", error)
+            except Exception as error:
+                log.exception("a heartbeat raised %s", type(error).__name__)
+
+    async def _beat_once(self) -> None:
+        if await follow_clock(self._store):
+            self._be_patient()
+        member_id = self._store.member or ""
+        if not await self._store.write(lambda tx: members.beat(tx, member_id)):
+            # what was on the wire is in doubt now, and is looked up; what comes next has a new sender
+            log.warning("this process was silent so long that others took it for dead: it joins anew")
+            await self._enter()
+        if asyncio.get_running_loop().time() >= self._patient_until:
+            await self._look_after_others()
+
+    def _be_patient(self) -> None:
+        """Take nobody for dead for a while: the database was away, or its clock jumped, and others must beat first."""
+        self._patient_until = asyncio.get_running_loop().time() + self._dead_after
 
     async def _look_after_others(self) -> None:
         """Take over from members that are silent, and give their jobs to others."""
-
-        def work(tx: Transaction) -> tuple[list[Member], int]:
-            return members.take_over(tx, self.silent_for), job_queue.return_stalled(tx, self._dead_after)
-
-        dead, returned = await self._store.write(work)
-        for member in dead:
+        for member in await self._store.write(lambda tx: members.take_over(tx, self.silent_for)):
             log.warning("a %s of version %s is dead: what it was sending is looked up", member.role, member.version)
-        if returned:
+        if returned := await self._store.write(lambda tx: job_queue.return_stalled(tx, self._dead_after)):
             log.warning("%d jobs of dead workers are done by others", returned)

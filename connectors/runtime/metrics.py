@@ -6,6 +6,7 @@ when somebody looks, at most once in a few seconds however often that is.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator, Mapping
 
@@ -15,9 +16,10 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from connectors.runtime.counter_names import CLOCK_JUMPS, REFUSED
 from connectors.store import queries
 from connectors.store.engine import Store
+from connectors.store.errors import StoreError
 from connectors.store.queries.load import Load
 
-_LOOK_SECONDS = 5.0
+_REFRESH_SECONDS = 5.0
 _LATENCIES = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300, 1800)
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -28,7 +30,7 @@ class Metrics:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._registry = CollectorRegistry()
-        self._looked_at = 0.0
+        self._read_at = -_REFRESH_SECONDS
         self._load: Load | None = None
         self._late = self._histogram("read_lateness_seconds", "How long after it was due a read of a till began")
         self._till = self._histogram("till_call_seconds", "How long a till took", "connector", "call")
@@ -74,16 +76,16 @@ class Metrics:
     # --- what waits --------------------------------------------------------------------------------------------
 
     async def text(self) -> bytes:
-        """Return all metrics in Prometheus' text format. Raises `StoreError`."""
-        now = time.monotonic()
-        if self._load is None or now - self._looked_at > _LOOK_SECONDS:
-            self._looked_at = now
-            embedded = self._store.embedded
-            self._load = await self._store.read(lambda tx: queries.load.load(tx, embedded=embedded))
+        """Return all metrics in Prometheus' text format; without a database those of this process alone."""
+        now, embedded = time.monotonic(), self._store.embedded
+        if now - self._read_at > _REFRESH_SECONDS:
+            self._read_at, self._load = now, None
+            with contextlib.suppress(StoreError):
+                self._load = await self._store.read(lambda tx: queries.load.load(tx, embedded=embedded))
         return generate_latest(self._registry)
 
     def collect(self) -> Iterator[Metric]:
-        """Yield what waits, as of the last look."""
+        """Yield what waits, as it was last read."""
         load = self._load
         if load is None:
             return

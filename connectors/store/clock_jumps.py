@@ -9,7 +9,7 @@ from __future__ import annotations
 from connectors.store.connections import schedule
 from connectors.store.engine import Transaction
 from connectors.store.inbox import hints, loyalty_events
-from connectors.store.ledger import card_searches, operations
+from connectors.store.ledger import card_searches, operations, voucher_requests
 
 
 def shift(tx: Transaction, before: int, jump: int) -> None:
@@ -22,3 +22,4 @@ def shift(tx: Transaction, before: int, jump: int) -> None:
     hints.shift_times(tx, before, jump)
     card_searches.shift_times(tx, before, jump)
     loyalty_events.shift_times(tx, before, jump)
+    voucher_requests.shift_times(tx, before, jump)

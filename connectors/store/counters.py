@@ -35,11 +35,13 @@ def raise_counter(tx: Transaction, name: str, by: int = 1) -> None:
 
 
 def pass_on(tx: Transaction, name: str, value: int) -> bool:
-    """Raise a counter to a value; `False` where it has that already: of several that do, one is told `True`."""
+    """Bring a counter that goes up by one to a value; `False` where somebody else has.
+
+    One that is further ahead than one was brought there by a clock that was wrong: it is put back.
+    """
     insert = tx.insert(counter_table).values(name=name, value=value)
-    raised = insert.on_conflict_do_update(
-        index_elements=[counter_table.c.name], set_={"value": value}, where=counter_table.c.value < value
-    )
+    differs = (counter_table.c.value < value) | (counter_table.c.value > value + 1)
+    raised = insert.on_conflict_do_update(index_elements=[counter_table.c.name], set_={"value": value}, where=differs)
     return bool(tx.run(raised).rowcount)
 
 

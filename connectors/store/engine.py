@@ -34,7 +34,7 @@ from connectors.domain.quotas import Quotas
 from connectors.store import keyring, migrate, stored_settings
 from connectors.store.dialect import Insert, insert_into
 from connectors.store.engines import BUSY_MILLISECONDS, create_engine, plain_errors
-from connectors.store.errors import Conflict, Moved, StoreBusy, StoreError, Unusable
+from connectors.store.errors import Conflict, Moved, Moving, StoreBusy, StoreError, Unusable
 from connectors.store.vault import Vault
 
 log = logging.getLogger(__name__)
@@ -237,6 +237,8 @@ class Store:
             with self._engine.begin() as session:
                 if (moved_to := stored_settings.find(session, stored_settings.MOVED_TO)) is not None:
                     raise Moved(moved_to)
+                if stored_settings.find(session, stored_settings.MOVING) is not None:
+                    raise Moving()
                 keyring.establish(session, self.vault)
                 rewrite = migrate.needs_rewriting(session)
         if rewrite:

@@ -46,6 +46,16 @@ class Moved(StoreError):
         )
 
 
+class Moving(StoreError):
+    """An installation is being moved into this database, and not all of it is there."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "an installation is being moved into this database: run `connectors move` again where it is moved from, "
+            "until it says that it is done"
+        )
+
+
 class NotFound(StoreError):
     """No row of that name."""
 

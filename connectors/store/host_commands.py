@@ -106,6 +106,13 @@ def asked(tx: Transaction, limit: int) -> list[str]:
     )
 
 
+def unfinished_ids(tx: Transaction, limit: int) -> list[str]:
+    """List the ids of commands that have not ended, oldest first; of some the worker may have ended."""
+    is_open = errand_table.c.state.in_([CommandState.asked, CommandState.running])
+    query = select(errand_table.c.id).where(is_open).order_by(errand_table.c.created_at)
+    return list(tx.run(query.limit(limit)).scalars())
+
+
 def begin(tx: Transaction, command_id: str) -> HostCommand | None:
     """Mark a command as running, also one whose worker died while it did it; `None` where it has ended, or is gone."""
     is_open = (errand_table.c.id == command_id) & errand_table.c.state.in_([CommandState.asked, CommandState.running])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 from sqlalchemy import BigInteger, Column, MetaData, Table, Text, select, text
 from sqlalchemy.dialects.postgresql import ENUM, JSONB, insert
@@ -17,7 +18,6 @@ from connectors.store.engine import Transaction
 
 TASK = "connectors.job"
 """The name of the one task by which Procrastinate runs our jobs."""
-QUEUE = "connectors"
 _STATUS = ENUM("todo", "doing", name="procrastinate_job_status", create_type=False)
 _procrastinate = MetaData()
 _procrastinate_jobs = Table(
@@ -34,6 +34,15 @@ _procrastinate_jobs = Table(
 )
 
 
+class Queue(StrEnum):
+    """A queue of jobs; each has places of its own at every worker."""
+
+    urgent = "connectors"
+    """What stamps wait for."""
+    waiting = "connectors waiting"
+    """What may wait for others: tills, subscribers, long commands."""
+
+
 @dataclass(frozen=True, slots=True)
 class QueuedJob:
     """A job: of its `kind` and `subject` at most one waits; of its `lock` at most one runs, the oldest first."""
@@ -41,6 +50,7 @@ class QueuedJob:
     kind: str
     subject: str
     lock: str
+    queue: Queue
     priority: int = 0
 
 
@@ -51,7 +61,7 @@ def put(tx: Transaction, jobs: Sequence[QueuedJob]) -> int:
     """
     rows = [
         {
-            "queue_name": QUEUE,
+            "queue_name": job.queue,
             "task_name": TASK,
             "priority": job.priority,
             "lock": job.lock,
@@ -68,10 +78,11 @@ def put(tx: Transaction, jobs: Sequence[QueuedJob]) -> int:
     return tx.run(statement.on_conflict_do_nothing(index_elements=["queueing_lock"], index_where=waits)).rowcount
 
 
-def running_of(tx: Transaction, worker_id: int) -> set[int]:
-    """Return the ids of the jobs that a worker of Procrastinate is said to do."""
-    is_its = text("worker_id = :worker AND status = 'doing'::procrastinate_job_status").bindparams(worker=worker_id)
-    return set(tx.run(select(_procrastinate_jobs.c.id).where(is_its)).scalars())
+def running_of(tx: Transaction, worker_ids: Sequence[int]) -> set[int]:
+    """Return the ids of the jobs that workers of Procrastinate are said to do."""
+    is_theirs = text("worker_id = ANY(:workers) AND status = 'doing'::procrastinate_job_status")
+    query = select(_procrastinate_jobs.c.id).where(is_theirs.bindparams(workers=list(worker_ids)))
+    return set(tx.run(query).scalars())
 
 
 _STALLED = """

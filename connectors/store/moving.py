@@ -1,4 +1,4 @@
-"""Moving: takes an embedded database along to a database server, and proves that both hold the same.
+"""Moving: copies an embedded database to a database server, and proves that both hold the same.
 
 Owns the copying, which goes on where it was interrupted: how far a table has come is written down in the transaction
 that brought it there. Rows are copied as they are, encrypted values too, so the key stays the same. What is compared is
@@ -13,9 +13,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection as Session
-from sqlalchemy import Engine, Select, Table, func, select, text, tuple_
+from sqlalchemy import Select, Table, func, select, text, tuple_
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DataError
 
 from connectors.store import migrate, stored_settings
 from connectors.store.engines import create_engine, plain_errors
@@ -62,6 +61,7 @@ class Move:
 
     def __init__(self, source: str, target: str, vault: Vault) -> None:
         self._source = create_engine(source, "BEGIN")
+        self._locked_source = create_engine(source, "BEGIN IMMEDIATE")
         self._target = create_engine(target, "BEGIN")
         self._vault = vault
         if self._source.dialect.name != "sqlite" or self._target.dialect.name == "sqlite":
@@ -69,8 +69,8 @@ class Move:
 
     def close(self) -> None:
         """Close all connections."""
-        self._source.dispose()
-        self._target.dispose()
+        for engine in (self._source, self._locked_source, self._target):
+            engine.dispose()
 
     def prepare(self) -> None:
         """Make the tables on the server. Raises `StoreError` where another installation is there."""
@@ -152,35 +152,45 @@ class Move:
                 ).scalar_one()
                 session.execute(text("SELECT setval(:name, :last)"), {"name": name, "last": max(last or 0, 1)})
 
-    # --- proving ------------------------------------------------------------------------------------------------
+    # --- proving and switching ------------------------------------------------------------------------------------
 
-    def compare(self, progress: Progress) -> list[Compared]:
-        """Read both sides whole and compare them, table by table."""
+    def switch(self, progress: Progress, shown: str) -> list[Compared]:
+        """Compare both sides whole, and where they agree have the file say that it was moved (to `shown`).
+
+        The file is locked from before the comparison until it says so: what a command writes meanwhile would be lost.
+        The server's database may be used only after that, so that at no moment both may. Whoever is interrupted between
+        the two goes on with `finish`.
+        """
         compared: list[Compared] = []
-        with plain_errors():
+        with plain_errors(), self._locked_source.begin() as here, self._target.connect() as there:
             total = 2 * sum(self._count(table) for table in metadata.sorted_tables)
             done = 0
             for table in metadata.sorted_tables:
-                here, there = (_content(engine, table) for engine in (self._source, self._target))
-                done += here.rows + there.rows
+                both = Compared(table.name, _content(here, table), _content(there, table))
+                done += both.here.rows + both.there.rows
                 progress(done, total)
-                compared.append(Compared(table.name, here, there))
+                compared.append(both)
+            if all(table.agrees for table in compared):
+                stored_settings.put(here, MOVED_TO, shown)
+        if all(table.agrees for table in compared):
+            self.finish()
         return compared
 
-    def finish(self, shown: str) -> None:
-        """Switch: from now on the file says that it was moved (to `shown`), and the server's database is in use."""
-        with plain_errors():
-            with self._target.begin() as session:
-                stored_settings.delete(session, MOVING)
-                for table in metadata.sorted_tables:
-                    stored_settings.delete(session, _name_of_position(table))
-            with self._source.begin() as session:
-                stored_settings.put(session, MOVED_TO, shown)
+    def finish(self) -> bool:
+        """Have the server's database be used; say whether it was this installation's, and waited for that."""
+        with plain_errors(), self._target.begin() as session:
+            if stored_settings.find(session, MOVING) != self._mark():
+                return False
+            stored_settings.delete(session, MOVING)
+            for table in metadata.sorted_tables:
+                stored_settings.delete(session, _name_of_position(table))
+            return True
 
 
 def shown_address(url: str) -> str:
-    """Return the address of a database without its password."""
-    return make_url(url).set(drivername="postgresql").render_as_string(hide_password=True)
+    """Return the server and the name of a database: user, password and options may be secrets."""
+    parts = make_url(url)
+    return f"{parts.host or 'the server'}{f':{parts.port}' if parts.port else ''}/{parts.database or ''}"
 
 
 def take_back(source: str) -> bool:
@@ -235,18 +245,18 @@ def _insert(session: Session, table: Table, rows: Sequence[Mapping[str, AnyValue
     """Copy rows by COPY, several times as fast as inserts. Raises `StoreError` for what a server cannot hold."""
     names = [column.name for column in table.columns]
     columns = ", ".join(f'"{name}"' for name in names)
+    import psycopg  # of the extra `cluster`
+
     cursor = session.connection.cursor()
     try:
         with cursor.copy(f'COPY "{table.name}" ({columns}) FROM STDIN') as copy:
             for row in rows:
                 copy.write_row([row[name] for name in names])
-    except (DataError, ValueError) as error:
-        raise _unfit(table, rows) or StoreError(f"table {table.name}: {type(error).__name__}") from None
-    except Exception as error:
-        unfit = _unfit(table, rows)
-        if unfit is None:
-            raise
-        raise unfit from error
+    except (psycopg.Error, ValueError) as error:
+        # the driver's own errors, which quote rows
+        raise _unfit(table, rows) or StoreError(
+            f"table {table.name} could not be copied ({type(error).__name__}): run the command again, and it goes on"
+        ) from None
     finally:
         cursor.close()
 
@@ -261,17 +271,16 @@ def _unfit(table: Table, rows: Sequence[Mapping[str, AnyValue]]) -> StoreError |
     return None
 
 
-def _content(engine: Engine, table: Table) -> Content:
+def _content(session: Session, table: Table) -> Content:
     """Read a table whole."""
     names = [column.name for column in table.columns]
     rows = hashes = 0
     query = select(table)
     if table is setting_table:
         query = query.where(setting_table.c.name.not_in(_OWN_SETTINGS), setting_table.c.name.not_like(f"{MOVING}: %"))
-    with engine.connect() as session:
-        for row in session.execution_options(yield_per=_ROWS).execute(query):
-            values = row._mapping
-            line = json.dumps([values[name] for name in names], ensure_ascii=False).encode("utf-8", "surrogatepass")
-            hashes = (hashes + int.from_bytes(hashlib.blake2b(line, digest_size=16).digest())) % _BITS
-            rows += 1
+    for row in session.execute(query, execution_options={"yield_per": _ROWS}):
+        values = row._mapping
+        line = json.dumps([values[name] for name in names], ensure_ascii=False).encode("utf-8", "surrogatepass")
+        hashes = (hashes + int.from_bytes(hashlib.blake2b(line, digest_size=16).digest())) % _BITS
+        rows += 1
     return Content(rows, hashes)

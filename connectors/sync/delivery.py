@@ -83,6 +83,8 @@ class _InProgress:
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     candidates: deque[Candidate] = field(default_factory=deque)
     answers: list[Answer] = field(default_factory=list)
+    unsure: set[str] = field(default_factory=set)
+    """Operations whose claim may or may not have been committed: they were surely not sent."""
 
 
 class Deliverer:
@@ -275,13 +277,16 @@ class Deliverer:
         """
         flight = self._flight
         answers, flight.answers = flight.answers, []
-        if not answers and not chosen:
+        if not answers and not chosen and not flight.unsure:
             return []
+        unsure = sorted(flight.unsure)
         try:
-            claimed = await self._store.write(lambda tx: self._settle_and_claim_in(tx, answers, chosen))
+            claimed = await self._store.write(lambda tx: self._settle_and_claim_in(tx, unsure, answers, chosen))
+            flight.unsure.clear()
         except BaseException as error:
             flight.lanes -= {candidate.lane for candidate in chosen}
             flight.candidates.clear()
+            flight.unsure |= {candidate.id for candidate in chosen}
             if not isinstance(error, Exception) or isinstance(error, StoreError):
                 flight.answers = answers + flight.answers
                 raise
@@ -297,10 +302,11 @@ class Deliverer:
 
         That one stays in doubt, and its card's history is asked.
         """
-        for answer in answers:
+        for number, answer in enumerate(answers):
             try:
                 await self._store.write(partial(settle, answers=[answer]))
             except StoreError:
+                self._flight.answers = [*answers[number:], *self._flight.answers]
                 raise
             except Exception as error:
                 log.exception("operation %s: settling raised %s", answer.operation.id, type(error).__name__)
@@ -310,8 +316,10 @@ class Deliverer:
     # In a transaction
 
     def _settle_and_claim_in(
-        self, tx: Transaction, answers: Sequence[Answer], chosen: Sequence[Candidate]
+        self, tx: Transaction, unsure: Sequence[str], answers: Sequence[Answer], chosen: Sequence[Candidate]
     ) -> list[Operation]:
+        # the connection was lost at a commit: what it claimed, if it did, is let go
+        ledger.operations.unclaim(tx, unsure)
         # answers first: an answer may free the lane of what is claimed next
         settle(tx, answers)
         claimed = ledger.operations.claim(tx, [candidate.id for candidate in chosen])
@@ -376,11 +384,14 @@ class Deliverer:
         pace = self._paces.get(key_hash)
         if pace is not None and loop.time() < pace.not_before:
             return NotSent("the key was asked to wait meanwhile")
-        left = self.timing.deadline - (self._store.clock.now() - (operation.sent_at or 0)) / SECOND
-        if left < self.timing.deadline / 2:
+        waited = (self._store.clock.now() - (operation.sent_at or 0)) / SECOND
+        left = self.timing.deadline - waited
+        if waited < -1 or left < self.timing.deadline / 2:  # the clock may have been put back meanwhile
             return NotSent("the turn came too late")
         client, began = self._sevenstamp.with_key(sender.key), loop.time()
-        outcome = await client.write(_path(operation), operation.request, operation.key, left)
+        outcome = await client.write(
+            _path(operation), operation.request, operation.key, min(left, self.timing.deadline)
+        )
         self._measure(operation, outcome, loop.time() - began)
         if isinstance(outcome, Limited):
             self._paces.setdefault(key_hash, Pace()).limited(loop.time(), outcome.retry_after)

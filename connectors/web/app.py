@@ -5,6 +5,7 @@ Owns bounds on what is read; what a hook means is `connectors.sync.hooks`'s, and
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,6 +17,7 @@ from starlette.requests import ClientDisconnect
 
 from connector_sdk.hooks import Answer, HookRequest
 from connectors.runtime.host import Host
+from connectors.store.errors import StoreError
 from connectors.web.api.application import PATH as API_PATH
 from connectors.web.api.application import build_api
 from connectors.web.api.problems import problem_of
@@ -100,8 +102,9 @@ def _add_probes(app: FastAPI, host: Host) -> None:
 
     @app.get("/readyz")
     async def readyz(response: Response) -> dict[str, str]:
-        if await host.ready():
-            return {"status": "ready"}
+        with contextlib.suppress(StoreError):
+            if await host.ready():
+                return {"status": "ready"}
         response.status_code = 503
         return {"status": "not ready"}
 

@@ -178,7 +178,9 @@ class Cafe:
 
     def act(self) -> Receipt:
         """Do what a cashier does next: mostly a sale, sometimes a change to a former one."""
-        changeable = [one for one in list(self.receipts.values())[-40:] if not one.refunded and not one.voided]
+        recent = list(self.receipts.values())[-40:]
+        # one with a code stays: what becomes of a voucher whose receipt is taken back is for a person
+        changeable = [receipt for receipt in recent if not receipt.refunded and not receipt.code]
         if not changeable or self.chance.random() < 0.65:
             return self._sell()
         receipt, does = self.chance.choice(changeable), self.chance.random()

@@ -80,8 +80,24 @@ def _not_stuck(seen: Seen) -> Iterable[str]:
     yield from (f"connection {name} is {health}" for name, health in seen.rows(unwell))
 
 
+def _vouchers(seen: Seen) -> Iterable[str]:
+    """Every voucher whose code is on a receipt that counts was redeemed for it, and no other was."""
+    redeemed = Counter(
+        str(operation["code"]).rpartition(":")[0]
+        for operation in seen.sevenstamp.state.operations
+        if operation["kind"] == "voucher_redeemed"
+    )
+    for cafe in seen.cafes:
+        for receipt in cafe.receipts.values():
+            code = f"{cafe.till.connector}:{cafe.account_id}:{receipt.id}"
+            times = redeemed.pop(code, 0)
+            if times != (1 if receipt.code else 0):
+                yield f"{code} has {'a' if receipt.code else 'no'} redeem code and redeemed {times} vouchers"
+    yield from (f"{code} is no receipt of any till" for code in redeemed)
+
+
 def _in_order(seen: Seen) -> Iterable[str]:
-    """A card's operations are applied in the order in which they were planned, receipt by receipt."""
+    """What a receipt gives a card and takes back is applied in the order in which it was planned."""
     last: dict[tuple[str, str], int] = {}
     for operation in seen.sevenstamp.state.operations:
         if operation["kind"] not in _SIGNS:
@@ -102,6 +118,9 @@ def _told(seen: Seen) -> Iterable[str]:
     sent: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for subscription, event, lane in seen.rows(query):
         sent[str(subscription)].append((str(event), str(lane)))
+    for cafe in seen.cafes:
+        if cafe.receipts and not seen.received[cafe.connection_id]:
+            yield f"the subscriber of {cafe.key} was told of nothing"
     for subscription, events in sent.items():
         first_seen = list(dict.fromkeys(event for event, _card in seen.received[subscription]))
         missing = [event for event, _lane in events if event not in set(first_seen)]
@@ -120,7 +139,8 @@ LAWS: Mapping[str, Callable[[Seen], Iterable[str]]] = {
     "no operation is applied twice": _once,
     "every acknowledged hook is accounted for": _acknowledged,
     "nothing is stuck without a reason": _not_stuck,
-    "no card's operations are out of order": _in_order,
+    "every voucher on a receipt is redeemed for it, once": _vouchers,
+    "no receipt's operations on a card are out of order": _in_order,
     "every subscriber got everything, in order": _told,
 }
 

@@ -103,12 +103,13 @@ class Storm:
             ]
             await asyncio.wait(tasks, timeout=self.profile.seconds, return_when=asyncio.FIRST_EXCEPTION)
             self.stormy = False
+            self.posting = tasks[1]
             for task in tasks:
                 if task.get_name() != "_post_hooks":
                     await task
             began = time.monotonic()
             found = await self._settle()
-            tasks[1].cancel()
+            self.posting.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             return Report(self.counts, found, self.cluster.logs(), time.monotonic() - began)
         raise AssertionError("the block returns")
@@ -343,25 +344,42 @@ class Storm:
     # --- quiet --------------------------------------------------------------------------------------------------
 
     async def _settle(self) -> dict[str, list[str]]:
-        """Have every till read once more, and wait until the laws hold, or for so long that they never will."""
+        """Wait until the laws hold, or for so long that they never will; the members do all of the work.
+
+        Every till is due to be read whole once more, since some hooks were lost.
+        """
+        with psycopg.connect(self.url) as session:
+            session.execute("UPDATE connection SET next_poll_at = 0, next_lookback_at = 0")
         until = time.monotonic() + _QUIET_SECONDS
-        found: dict[str, list[str]] = {law: [] for law in LAWS}
+        found = {law: ["was never looked at"] for law in LAWS}
         while time.monotonic() < until:
             await asyncio.sleep(1)
+            if self.posting.done():
+                await self.posting  # raises what ended it
             if self.hooks:
                 continue
-            for cafe in self.cafes:
-                with contextlib.suppress(Exception):
-                    await self.host.services.sync.run(cafe.connection_id)
             await self._name_subscriptions()
             found = await asyncio.to_thread(broken, self.seen)
             if not any(found.values()):
-                return found
+                break
+        if self.hooks:
+            found[next(iter(LAWS))].append(f"{len(self.hooks)} hooks were never taken")
+        found["every member lives and is ready"] = await asyncio.to_thread(self._members_that_fail)
         return found
+
+    def _members_that_fail(self) -> list[str]:
+        """Name the members that ended, and the hosts that are not ready."""
+        failing = [
+            member.log.name for member in (*self.hosts, *self.cluster.workers) if member.process.poll() is not None
+        ]
+        for host in self.hosts:
+            if httpx.get(f"{host.origin}/readyz", trust_env=False).status_code != 200:
+                failing.append(f"{host.log.name} is not ready")
+        return failing
 
     async def _name_subscriptions(self) -> None:
         """Know what subscribers got by the ids of their subscriptions."""
         for cafe in self.cafes:
             connection = await self.host.services.connections.get(cafe.connection_id)
-            for one in await self.host.services.subscriptions.list_all(connection.business_id):
-                self.seen.received[one.id] = self.seen.received[cafe.connection_id]
+            for subscription in await self.host.services.subscriptions.list_all(connection.business_id):
+                self.seen.received[subscription.id] = self.seen.received[cafe.connection_id]

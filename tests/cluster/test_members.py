@@ -116,7 +116,7 @@ async def test_a_job_waits_once_however_many_put_it_and_again_while_it_is_done(u
     execute(url, "INSERT INTO procrastinate_workers DEFAULT VALUES")
     execute(url, "UPDATE procrastinate_jobs SET status = 'doing', worker_id = 1 WHERE queueing_lock = 'poll:till-9'")
     assert await stores[0].write(lambda tx: job_queue.return_stalled(tx, 30)) == 0
-    lost = await stores[0].read(lambda tx: job_queue.running_of(tx, 1))
+    lost = await stores[0].read(lambda tx: job_queue.running_of(tx, [1]))
     assert [await store.write(lambda tx: job_queue.give_back(tx, lost)) for store in stores] == [1, 0, 0]
     state = await stores[0].read(job_queue.state)
     assert (state.waiting, state.running) == (50, 0)

@@ -120,12 +120,15 @@ async def test_a_file_that_was_moved_is_not_used_by_mistake_and_can_be_used_agai
 ) -> None:
     await filled(tmp_path, monkeypatch, 10)
     env = env_of(tmp_path)
-    moved = run(["move", "--to", server], env)
+    address = tmp_path / "address"
+    address.write_text(f"{server.replace('tests@', 'tests:hidden-1@')}?application_name=hidden-2\n")
+    moved = run(["move", "--to", f"@{address}"], env)
     assert "tables agree in number and content" in moved.stdout, moved.stderr
-    assert "tests" not in moved.stdout.replace("tests@", "")
+    for secret in ("tests@", "hidden-1", "hidden-2"):
+        assert secret not in moved.stdout + moved.stderr
     refused = run(["connection", "list"], env)
     assert refused.returncode == 1
-    assert "this installation was moved to postgresql://" in refused.stderr
+    assert "this installation was moved to 127.0.0.1:" in refused.stderr
     assert "nothing to undo" not in run(["move", "--back", "--yes"], env).stdout
     assert run(["connection", "list"], env).returncode == 0
     again = run(["move", "--to", server], env)
@@ -159,3 +162,43 @@ def test_a_move_goes_from_a_file_to_a_server(tmp_path: Path, server: str) -> Non
     assert "on a database server already" in run(["move", "--to", server], on_server).stderr
     other = run(["move", "--to", f"sqlite:///{tmp_path / 'y.db'}"], env_of(tmp_path))
     assert "a move goes from a database in a file to a database server" in other.stderr
+
+
+async def test_a_move_that_ends_between_its_last_two_steps_leaves_no_side_in_use_and_is_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: str
+) -> None:
+    await filled(tmp_path, monkeypatch, 10)
+    env, mover = env_of(tmp_path), _mover(tmp_path, server)
+    on_server = {"CONNECTORS_DATABASE_URL": server, "CONNECTORS_SECRET_KEY": SECRET}
+    mover.prepare()
+    mover.copy(lambda _done, _total: None)
+    assert "is being moved into this database" in run(["connection", "list"], on_server).stderr
+    monkeypatch.setattr(mover, "finish", lambda: None)
+    assert all(table.agrees for table in mover.switch(lambda _done, _total: None, "elsewhere"))
+    assert "is being moved into this database" in run(["connection", "list"], on_server).stderr
+    assert "was moved to elsewhere" in run(["connection", "list"], env).stderr
+    finished = run(["move", "--to", server], env)
+    assert finished.returncode == 0, finished.stderr
+    assert run(["connection", "list"], on_server).returncode == 0
+    assert "was moved to elsewhere" in run(["connection", "list"], env).stderr
+    mover.close()
+
+
+async def test_nothing_is_written_to_the_file_while_both_sides_are_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: str
+) -> None:
+    await filled(tmp_path, monkeypatch, 10)
+    mover, refused = _mover(tmp_path, server), []
+    mover.prepare()
+    mover.copy(lambda _done, _total: None)
+
+    def write(_done: int, _total: int) -> None:
+        with sqlite3.connect(tmp_path / "ledger.db", timeout=0) as database:
+            try:
+                database.execute("UPDATE connection SET title = 'changed'")
+            except sqlite3.OperationalError as error:
+                refused.append(str(error))
+
+    mover.switch(write, "elsewhere")
+    assert set(refused) == {"database is locked"}
+    mover.close()

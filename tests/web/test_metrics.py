@@ -7,9 +7,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+import sqlalchemy
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
+from connectors.store import queries
+from connectors.store.engine import Transaction
+from connectors.store.errors import StoreError
 from connectors.web.app import application, probes
 from tests.installation import ANNA, Installation, build
 from tests.postgresql import shared_postgresql
@@ -81,3 +85,39 @@ async def test_the_page_and_the_dashboard_name_what_there_is(tmp_path: Path, mon
     assert set(re.findall(r"^\| `(connectors_\w+)` \|", PAGE.read_text(), re.MULTILINE)) == names  # noqa: ASYNC240 - a test
     shown = set(re.findall(r"connectors_\w+", DASHBOARD.read_text()))  # noqa: ASYNC240 - a test
     assert {name.removesuffix("_bucket") for name in shown} <= names
+
+
+async def test_a_look_goes_by_the_index_over_what_is_open(installation: Installation) -> None:
+    def plans(tx: Transaction) -> str:
+        statements: list[str] = []
+        listen = sqlalchemy.event.listens_for(tx.session, "before_cursor_execute")
+        listen(lambda _c, _k, statement, parameters, *_: statements.append((statement, parameters)))  # type: ignore[arg-type]
+        queries.load.load(tx, embedded=True)
+        rows = [
+            str(row)
+            for statement, parameters in list(statements)
+            for row in tx.session.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+        ]
+        return "\n".join(rows)
+
+    found = await installation.host.store.read(plans)
+    assert "ix_operation_open" in found
+    assert "SCAN operation'" not in found
+
+
+async def test_without_a_database_a_host_is_not_ready_and_tells_its_own_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with build(tmp_path, monkeypatch, metrics_token=SecretStr(TOKEN)) as installation:
+        app = application(installation.host)
+
+        async def fail(_query: object) -> object:
+            raise StoreError("the database server cannot be reached")
+
+        monkeypatch.setattr(installation.host.store, "read", fail)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://host") as client:
+            metrics = await client.get("/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
+            assert (await client.get("/readyz")).status_code == 503
+        assert metrics.status_code == 200
+        assert "connectors_read_lateness_seconds_count" in metrics.text
+        assert "connectors_open_operations" not in metrics.text

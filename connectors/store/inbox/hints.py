@@ -133,7 +133,8 @@ def due_connections(tx: Transaction, limit: int) -> list[str]:
         select(hint_table.c.connection_id)
         .join(connection_table, connection_table.c.id == hint_table.c.connection_id)
         .where(connection_table.c.health.in_(WORKING), hint_table.c.next_at <= tx.now)
-        .distinct()
+        .group_by(hint_table.c.connection_id)
+        .order_by(func.min(hint_table.c.next_at))
     )
     return list(tx.run(query.limit(limit)).scalars())
 

@@ -96,7 +96,8 @@ def due_connections(tx: Transaction, limit: int) -> list[str]:
         .join(connection_table, connection_table.c.id == identify_table.c.connection_id)
         .where(connection_table.c.health.in_(WORKING), connection_table.c.send_after <= tx.now)
         .where(identify_table.c.next_at <= tx.now)
-        .distinct()
+        .group_by(identify_table.c.connection_id)
+        .order_by(func.min(identify_table.c.next_at))
     )
     return list(tx.run(query.limit(limit)).scalars())
 

@@ -106,7 +106,7 @@ def due(
 
 
 def due_businesses(tx: Transaction, limit: int) -> list[str]:
-    """List businesses for which something may be sent now."""
+    """List businesses for which something may be sent now, who has waited longest first."""
     query = (
         select(operation_table.c.business_id)
         .join(connection_table, connection_table.c.id == operation_table.c.connection_id)
@@ -118,7 +118,8 @@ def due_businesses(tx: Transaction, limit: int) -> list[str]:
             connection_table.c.send_after <= tx.now,
             business_table.c.paused_until <= tx.now,
         )
-        .distinct()
+        .group_by(operation_table.c.business_id)
+        .order_by(func.min(operation_table.c.seq))
     )
     return list(tx.run(query.limit(limit)).scalars())
 

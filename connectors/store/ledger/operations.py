@@ -372,13 +372,17 @@ def claim(tx: Transaction, ids: Sequence[str]) -> list[Operation]:
 
 
 def unclaim(tx: Transaction, ids: Sequence[str]) -> None:
-    """Undo a claim in the transaction that made it."""
+    """Undo claims of this process for what it surely has not sent: in the transaction that made them, or later."""
     # each turn of the delivery asks, and seldom has any to give back
     if not ids:
         return
     tx.run(
         operation_table.update()
-        .where(operation_table.c.id.in_(list(ids)), operation_table.c.state == State.sending)
+        .where(
+            operation_table.c.id.in_(list(ids)),
+            operation_table.c.state == State.sending,
+            operation_table.c.sender.is_not_distinct_from(tx.member),
+        )
         # the try did not happen: its number must not be skipped, or `settle` would not know the next one
         .values(state=State.pending, tries=operation_table.c.tries - 1)
     )

@@ -124,6 +124,14 @@ def due(tx: Transaction, limit: int = 50) -> list[VoucherRequest]:
     return [_request(tx, row) for row in tx.run(query.order_by(voucher_request_table.c.next_at).limit(limit)).all()]
 
 
+def shift_times(tx: Transaction, before: int, jump: int) -> None:
+    """Move the times to come of open requests, and when they were sent, with a clock that jumped."""
+    unsettled = voucher_request_table.update().where(is_open)
+    later = unsettled.where(voucher_request_table.c.next_at > before)
+    tx.run(later.values(next_at=voucher_request_table.c.next_at + jump))
+    tx.run(unsettled.values(sent_at=voucher_request_table.c.sent_at + jump))
+
+
 def take(tx: Transaction, request: VoucherRequest, state: RequestState, next_at: int) -> bool:
     """Take a request for a look or a try (then with state `sending`); say whether nobody else did meanwhile."""
     is_it = (

@@ -1,15 +1,14 @@
-"""What waits and how it goes, over the whole installation, for whoever watches it.
+"""The load of the whole installation: open operations, due hints, connections and jobs, for `/metrics`.
 
-Owns the counts of a look from outside: each by an index over what is open, so that a look costs what waits and not what
-is stored.
+Owns the counts, each by an index over what is open, so that they cost what waits and not what is stored.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, Select, func, select, text
 
 from connectors.domain.connection import Health
 from connectors.domain.operation import UNSETTLED, State
@@ -38,8 +37,9 @@ class Load:
 def load(tx: Transaction, *, embedded: bool) -> Load:
     """Count what waits now."""
     pending_since = select(func.min(operation_table.c.next_at)).where(
-        operation_table.c.state == State.pending, operation_table.c.next_at <= tx.now
+        _IS_OPEN, operation_table.c.state == State.pending, operation_table.c.next_at <= tx.now
     )
+    states = select(operation_table.c.state, func.count().label("number")).where(_IS_OPEN)
     due_hints = hint_table.c.next_at <= tx.now
     hints = tx.run(
         select(func.count().label("number"), func.min(hint_table.c.next_at).label("oldest")).where(due_hints)
@@ -47,12 +47,12 @@ def load(tx: Transaction, *, embedded: bool) -> Load:
     searches = tx.run(select(func.count()).where(identify_table.c.next_at <= tx.now)).scalar_one()
     paused = tx.run(select(func.count()).where(business_table.c.paused_until > tx.now)).scalar_one()
     return Load(
-        operations={state.value: 0 for state in UNSETTLED} | _counts(tx, operation_table.c.state, UNSETTLED),
+        operations={state.value: 0 for state in UNSETTLED} | _counts(tx, states, operation_table.c.state),
         oldest_pending=_age(tx, tx.run(pending_since).scalar()),
         hints=hints.number,
         oldest_hint=_age(tx, hints.oldest),
         searches=searches,
-        connections={health.value: 0 for health in Health} | _counts(tx, connection_table.c.health, Health),
+        connections={health.value: 0 for health in Health} | _counts(tx, _HEALTHS, connection_table.c.health),
         paused_businesses=paused,
         counters=counters.read_counters(tx),
         queue=None if embedded else job_queue.state(tx),
@@ -60,9 +60,13 @@ def load(tx: Transaction, *, embedded: bool) -> Load:
     )
 
 
-def _counts(tx: Transaction, column: ColumnElement[str], values: Iterable[str]) -> dict[str, int]:
-    query = select(column, func.count().label("number")).where(column.in_(list(values))).group_by(column)
-    return {row[0]: row.number for row in tx.run(query)}
+# in the words of the index over what is open: SQLite uses it for no other spelling
+_IS_OPEN = text("operation.state IN ('pending', 'sending', 'uncertain', 'held')")
+_HEALTHS = select(connection_table.c.health, func.count().label("number"))
+
+
+def _counts(tx: Transaction, query: Select[tuple[str, int]], column: ColumnElement[str]) -> dict[str, int]:
+    return {row[0]: row.number for row in tx.run(query.group_by(column))}
 
 
 def _age(tx: Transaction, since: int | None) -> float:
