@@ -125,8 +125,12 @@ class Deliverer:
         while not self._stopping:
             try:
                 was_busy = await self._pump(None)
-            except Exception:  # delivery outlives a full disk or a lock: everything is still in the database
-                log.exception("delivery: the database could not be written; trying again in a second")
+            except StoreError as error:  # delivery outlives a full disk or a lock: everything is still in the database
+                log.error("delivery: %s; trying again in a second", error)
+                await asyncio.sleep(1)
+                continue
+            except Exception as error:
+                log.exception("delivery raised %s; trying again in a second", type(error).__name__)
                 await asyncio.sleep(1)
                 continue
             if not was_busy:

@@ -6,6 +6,7 @@ Owns bounds on what is read; what a hook means is `connectors.sync.hooks`'s, and
 from __future__ import annotations
 
 import contextlib
+import logging
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,7 +18,7 @@ from starlette.requests import ClientDisconnect
 
 from connector_sdk.hooks import Answer, HookRequest
 from connectors.runtime.host import Host
-from connectors.store.errors import StoreError
+from connectors.store.errors import StoreError, Unusable
 from connectors.web.api.application import PATH as API_PATH
 from connectors.web.api.application import build_api
 from connectors.web.api.problems import problem_of
@@ -27,7 +28,10 @@ from connectors.web.console.state import build_console
 from connectors.web.request_input import read_body
 from connectors.web.untrusted_proxies import UntrustedProxyCounter
 
+log = logging.getLogger(__name__)
+
 MOST_BODY = 256 * 1024
+_OUTAGE_SECONDS = 5
 # some tills ask the address with GET or HEAD before they post to it
 _METHODS = ["GET", "HEAD", "POST"]
 
@@ -52,6 +56,7 @@ def application(host: Host, *, works: bool = True) -> FastAPI:
     _add_probes(app, host)
     _add_metrics(app, host)
     app.add_exception_handler(HTTPException, _answer_missing)
+    app.add_exception_handler(Unusable, _answer_outage)
     # before the console, which answers every address that nobody else has
     app.mount(API_PATH, build_api(host))
     mount(app, build_console(host), *ROUTERS)
@@ -65,6 +70,13 @@ def probes(host: Host) -> FastAPI:
     _add_probes(app, host)
     _add_metrics(app, host)
     return app
+
+
+async def _answer_outage(_request: Request, error: Exception) -> Response:
+    """Answer while the database cannot be used: tills and 7stamp post again what was not taken."""
+    log.warning("a request could not be answered: %s", error)
+    headers = {"Retry-After": str(_OUTAGE_SECONDS)}
+    return Response(b'{"error":"try again in a moment"}', 503, headers, media_type="application/json")
 
 
 async def _answer_missing(request: Request, error: Exception) -> Response:

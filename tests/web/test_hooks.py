@@ -14,6 +14,7 @@ from connectors.domain.clock import SECOND, SteadyClock
 from connectors.domain.connection import Health
 from connectors.store import connections, counters, inbox
 from connectors.store.connections.registry import ConnectionChange
+from connectors.store.errors import Conflict
 from connectors.sync import health as health_records
 from connectors.sync import lifecycle
 from connectors.web.app import MOST_BODY
@@ -335,3 +336,20 @@ def test_the_samples_are_signed_with_the_documented_secret() -> None:
     for file in sorted((Path(__file__).parents[1] / "samples" / "poster").glob("webhook.transaction.*.json")):
         whose = PosterConnector.route(app, HookRequest("POST", {}, {}, file.read_bytes()))
         assert getattr(whose, "id", None) == "203941", file
+
+
+async def test_while_the_database_is_away_a_hook_is_asked_for_again(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    await installation.connect()
+    receipt = installation.cafe.sell(installation.cafe.client(ANNA))
+
+    async def fail(*_work: object) -> object:
+        raise Conflict("the database server cannot be reached")
+
+    with monkeypatch.context() as away:
+        away.setattr(installation.host.store, "gather", fail)
+        answer = await installation.hook(installation.cafe.hook(receipt, "closed"))
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert "Traceback" not in caplog.text
+    assert (await installation.hook(installation.cafe.hook(receipt, "closed"))).status_code == 200
