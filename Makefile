@@ -19,11 +19,10 @@ $(READY): requirements-dev.lock pyproject.toml
 demo: $(READY)
 	@$(BIN)/connectors demo
 
-# Three workers more than cores: many tests wait for sockets, retries and browsers. KILLS=20 kills hosts longer.
+# Two workers more than cores: many tests wait for sockets, retries and browsers. KILLS=20 kills hosts longer.
 # Then what the ledger promises once more, on PostgreSQL; `make test-postgresql` runs everything there.
-PYTEST := $(BIN)/pytest -n $$(( $$(getconf _NPROCESSORS_ONLN) + 3 )) --dist loadgroup
-ON_BOTH := tests/relay/test_delivering.py tests/sync/test_sale_to_stamps.py tests/sync/test_ledger_invariants.py \
-	tests/sync/test_loyalty_events.py tests/sync/test_vouchers_at_the_till.py
+PYTEST := $(BIN)/pytest -n $$(( $$(getconf _NPROCESSORS_ONLN) + 2 )) --dist loadgroup
+ON_BOTH := tests/sync/test_sale_to_stamps.py tests/sync/test_ledger_invariants.py tests/sync/test_loyalty_events.py
 test: $(READY)
 	$(PYTEST)
 	DATABASE=postgresql $(PYTEST) $(ON_BOTH)
