@@ -83,6 +83,8 @@ lock:
 		-o requirements.lock pyproject.toml
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --group dev \
 		-c requirements.lock -o requirements-dev.lock pyproject.toml
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --extra cluster \
+		-c requirements.lock -o requirements-cluster.lock pyproject.toml
 
 clean:
 	rm -rf $(VENV) screenshots .mypy_cache .ruff_cache .pytest_cache .hypothesis dist site

@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -97,13 +97,13 @@ class PostgresServer:
     def new_database(self, *, empty: bool = False) -> str:
         """Make a database and return its address: at the newest schema, or `empty`."""
         name = f"test_{next(self._numbers)}"
-        template = sql.Identifier("template1" if empty else self._template())
+        template = sql.Identifier("template1" if empty else self._template)
         self.execute(
             sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(sql.Identifier(name), template)
         )
         return self.url(name)
 
-    @cache  # noqa: B019 - one server a process
+    @cached_property
     def _template(self) -> str:
         """Make the database that others are copies of; return its name."""
         self.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(_TEMPLATE)))
@@ -117,9 +117,6 @@ class PostgresServer:
         """Delete a database, whoever still uses it."""
         name = sql.Identifier(url.rpartition("/")[2])
         self.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
-
-    def __hash__(self) -> int:
-        return id(self)
 
 
 @contextmanager

@@ -189,8 +189,13 @@ async def _morning(installation: _Installation, connection: Connection, client: 
     installation.till.post_to(hook_url)
 
     async def post(body: bytes, headers: Mapping[str, str]) -> None:
-        # shielded: a morning that ends between a sale and its hook would leave the sale to a poll minutes later
-        await asyncio.shield(asyncio.create_task(client.post(hook_url, content=body, headers=dict(headers))))
+        # a morning that ends between a sale and its hook would leave the sale to a poll minutes later: so the hook is
+        # sent to its end even then, and waited for, as long as the client is open
+        sending = asyncio.create_task(client.post(hook_url, content=body, headers=dict(headers)))
+        try:
+            await asyncio.shield(sending)
+        finally:
+            await asyncio.gather(sending, return_exceptions=True)
 
     async def pause() -> None:
         await asyncio.sleep(_PAUSE_SECONDS)

@@ -122,7 +122,6 @@ async def _copy_and_switch(host: Host, to: str) -> Sequence[Compared]:
 
 def _run(host: Host, to: str, interrupted: threading.Event) -> Sequence[Compared]:
     move = Move(host.settings.database_url, to, host.store.vault)
-
     try:
         move.prepare()
         with _bar("copying", interrupted) as progress:

@@ -36,15 +36,9 @@ class SteadyClock:
         """Return the microseconds since 1970 (UTC)."""
         return _elapsed() + self._offset
 
-    def jump_to(self, reading: int) -> int:
-        """Follow a reading of the right time (UTC microseconds); return by how much the clock jumped."""
-        jump = reading - self.now()
-        self._offset += jump
-        return jump
-
-    def difference(self, reading: int) -> int:
-        """Return how many microseconds a reading is ahead of this clock."""
-        return reading - self.now()
+    def put_forward(self, by: int) -> None:
+        """Put the clock forward by so many microseconds, or back."""
+        self._offset += by
 
 
 def _elapsed() -> int:

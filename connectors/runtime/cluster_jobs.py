@@ -10,6 +10,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
+from functools import partial
 
 from connector_sdk.errors import ConnectorError
 from connectors.domain.clock import SECOND
@@ -17,6 +18,7 @@ from connectors.domain.connection import Connection
 from connectors.domain.events import Wakeup
 from connectors.runtime.background import BackgroundParts
 from connectors.store import connections, host_commands, inbox, job_queue, ledger, relay
+from connectors.store.connections.schedule import DueRead
 from connectors.store.engine import Transaction
 from connectors.store.errors import StoreError
 from connectors.store.job_queue import Queue, QueuedJob
@@ -26,7 +28,6 @@ log = logging.getLogger(__name__)
 _READS_AT_ONCE = 1000
 _SUBJECTS_AT_ONCE = 1000
 _HINTS_AT_ONCE = 200
-_RENEWALS_AT_ONCE = 100
 _URGENT, _USUAL, _PATIENT = 10, 0, -10
 
 
@@ -95,11 +96,8 @@ _WAITING = frozenset(
 def job(kind: JobKind, subject: str = "") -> QueuedJob:
     """Build a job; the two kinds of read of one till share a lock."""
     lock = f"{JobKind.poll}:{subject}" if kind is JobKind.look_back else f"{kind}:{subject}"
-    return QueuedJob(kind.value, subject, lock, Queue.waiting if kind in _WAITING else Queue.urgent, _priority(kind))
-
-
-def _priority(kind: JobKind) -> int:
-    return _PRIORITIES.get(kind, _USUAL)
+    queue = Queue.waiting if kind in _WAITING else Queue.urgent
+    return QueuedJob(kind.value, subject, lock, queue, _PRIORITIES.get(kind, _USUAL))
 
 
 class ClusterJobs:
@@ -107,21 +105,21 @@ class ClusterJobs:
 
     def __init__(self, parts: BackgroundParts) -> None:
         self._parts = parts
-        self._work: dict[JobKind, Callable[[str], Awaitable[None]]] = {
-            JobKind.poll: self._poll,
-            JobKind.look_back: self._look_back,
+        self._work: dict[JobKind, Callable[[str], Awaitable[object]]] = {
+            JobKind.poll: partial(self._read, parts.reader.poll),
+            JobKind.look_back: partial(self._read, parts.reader.look_back),
             JobKind.hints: self._follow_hints,
-            JobKind.identify: self._identify,
+            JobKind.identify: lambda connection_id: _repeat(partial(parts.identifier.due_round, connection_id)),
             JobKind.deliver: parts.deliverer.deliver,
-            JobKind.resolve: self._resolve,
+            JobKind.resolve: lambda _: parts.deliverer.resolve(),
             JobKind.renew: self._renew,
-            JobKind.take_effect: self._take_effect,
-            JobKind.tell: self._tell,
+            JobKind.take_effect: lambda _: _repeat(parts.loyalty.round),
+            JobKind.tell: lambda _: _repeat(parts.loyalty.tell_round),
             JobKind.relay: parts.relay.deliver,
-            JobKind.vouchers: self._look_after_vouchers,
-            JobKind.gifts: self._find_gift_vouchers,
-            JobKind.subscribe: self._subscribe,
-            JobKind.plans: self._check_plans,
+            JobKind.vouchers: lambda _: parts.vouchers.round(),
+            JobKind.gifts: lambda _: parts.gifts.round(),
+            JobKind.subscribe: lambda _: parts.loyalty_subscriber.round(),
+            JobKind.plans: lambda _: parts.deliverer.check_plans(),
             JobKind.agreement: self._compare,
             JobKind.command: self._execute,
             JobKind.maintenance: self._maintain,
@@ -178,26 +176,18 @@ class ClusterJobs:
                 store.measures.read_late((store.clock.now() - connection.next_poll_at) / SECOND)
 
     async def put_of_minute(self) -> None:
-        """Put what is looked after every minute."""
+        """Put what is looked after every minute; with the commands also those that a worker has not ended."""
         jobs = [job(kind) for kind in (JobKind.subscribe, JobKind.plans, JobKind.maintenance)]
         due = await self._parts.store.read(lambda tx: ledger.agreements.due(tx, _SUBJECTS_AT_ONCE, ()))
-        # also those that were being done: a worker that was stopped has not ended them. Where one does, this one finds
-        # nothing to do when its turn comes
-        commands = await self._parts.store.read(lambda tx: host_commands.unfinished_ids(tx, _SUBJECTS_AT_ONCE))
-        jobs += [job(JobKind.command, command_id) for command_id in commands]
         await self.put([*jobs, *(job(JobKind.agreement, connection_id) for connection_id in due)])
+        await self.put_due({Wakeup.commands})
 
     # --- doing --------------------------------------------------------------------------------------------------
 
-    async def _poll(self, connection_id: str) -> None:
+    async def _read(self, read: Callable[[DueRead], Awaitable[object]], connection_id: str) -> None:
         store = self._parts.store
         for due in await store.write(lambda tx: connections.schedule.begin_read(tx, connection_id)):
-            await self._parts.reader.poll(due)
-
-    async def _look_back(self, connection_id: str) -> None:
-        store = self._parts.store
-        for due in await store.write(lambda tx: connections.schedule.begin_read(tx, connection_id)):
-            await self._parts.reader.look_back(due)
+            await read(due)
 
     async def _follow_hints(self, connection_id: str) -> None:
         store = self._parts.store
@@ -205,36 +195,9 @@ class ClusterJobs:
             connection = (await store.read(lambda tx: connections.registry.by_ids(tx, [connection_id])))[connection_id]
             await self._parts.reader.follow_hints(connection, hints)
 
-    async def _identify(self, connection_id: str) -> None:
-        while await self._parts.identifier.due_round(connection_id):
-            pass
-
-    async def _resolve(self, _subject: str) -> None:
-        await self._parts.deliverer.resolve()
-
     async def _renew(self, connection_id: str) -> None:
         with contextlib.suppress(ConnectorError):  # the journal says what went wrong, and the next try is set
             await self._parts.reader.renew(connection_id)
-
-    async def _take_effect(self, _subject: str) -> None:
-        while await self._parts.loyalty.round():
-            pass
-
-    async def _tell(self, _subject: str) -> None:
-        while await self._parts.loyalty.tell_round():
-            pass
-
-    async def _look_after_vouchers(self, _subject: str) -> None:
-        await self._parts.vouchers.round()
-
-    async def _find_gift_vouchers(self, _subject: str) -> None:
-        await self._parts.gifts.round()
-
-    async def _subscribe(self, _subject: str) -> None:
-        await self._parts.loyalty_subscriber.round()
-
-    async def _check_plans(self, _subject: str) -> None:
-        await self._parts.deliverer.check_plans()
 
     async def _compare(self, connection_id: str) -> None:
         connection = await self._parts.reconciler.lease(connection_id)
@@ -266,7 +229,7 @@ _SUBJECTS: dict[Wakeup, tuple[JobKind, Callable[[Transaction, int], Sequence[str
     Wakeup.deliver: (JobKind.deliver, ledger.delivery_queue.due_businesses),
     Wakeup.renew: (JobKind.renew, connections.renewals.due),
     Wakeup.relay: (JobKind.relay, relay.deliveries.due_subscription_ids),
-    Wakeup.commands: (JobKind.command, host_commands.asked),
+    Wakeup.commands: (JobKind.command, host_commands.unfinished_ids),
 }
 """Kinds of work that are a job for each of their subjects, and how those that have something due are found."""
 
@@ -278,6 +241,12 @@ def _due_jobs(tx: Transaction, kinds: Sequence[Wakeup]) -> list[QueuedJob]:
         for kind, due in (_SUBJECTS[wakeup] for wakeup in kinds)
         for subject in due(tx, _SUBJECTS_AT_ONCE)
     ]
+
+
+async def _repeat(work: Callable[[], Awaitable[int]]) -> None:
+    """Do rounds of work until one finds nothing to do."""
+    while await work():
+        pass
 
 
 def _outage(error: Exception) -> StoreError | None:

@@ -19,6 +19,7 @@ from procrastinate.worker import Worker
 from psycopg.conninfo import make_conninfo
 
 from connectors.runtime.cluster_jobs import ClusterJobs
+from connectors.runtime.membership import BEATS
 from connectors.store import job_queue
 from connectors.store.engine import Store
 from connectors.store.errors import StoreError
@@ -29,8 +30,6 @@ log = logging.getLogger(__name__)
 _AGAIN_SECONDS = 1.0
 _LOOK_SECONDS = 2.0
 """How often it looks for jobs though nobody told it: the database's notice may be lost."""
-_BEATS = 6
-"""Heartbeats within the time after which a silent worker counts as dead."""
 _POOL = 6
 
 
@@ -104,7 +103,7 @@ class ClusterWorker:
             delete_jobs=DeleteJobCondition.ALWAYS,
             install_signal_handlers=False,
             fetch_job_polling_interval=_LOOK_SECONDS,
-            update_heartbeat_interval=self._dead_after / _BEATS,
+            update_heartbeat_interval=self._dead_after / BEATS,
             stalled_worker_timeout=self._dead_after,
             shutdown_graceful_timeout=self._grace,
         )
@@ -134,7 +133,7 @@ class ClusterWorker:
         """Return jobs that the queue says are done here, and are not: they are seen so twice."""
         suspects: set[int] = set()
         while True:
-            await asyncio.sleep(self._dead_after / _BEATS)
+            await asyncio.sleep(self._dead_after / BEATS)
             worker_ids = [worker.worker_id for worker in self._workers if worker.worker_id is not None]
             try:
                 suspects = await self._return_lost(worker_ids, suspects)

@@ -388,12 +388,10 @@ class Host:
         # wake it
         if self._scheduler is not None:
             self._scheduler.stop()
-            self._scheduler = None
-            with contextlib.suppress(StoreError):
-                await self.maintenance.count_refused()
         if self._cluster_scheduler is not None:
             await self._cluster_scheduler.stop()
-            self._cluster_scheduler = None
+        if self._scheduler is not None or self._cluster_scheduler is not None:
+            self._scheduler = self._cluster_scheduler = None
             with contextlib.suppress(StoreError):
                 await self.maintenance.count_refused()
         if self._rotation is not None:

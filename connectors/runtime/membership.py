@@ -20,7 +20,7 @@ from connectors.store.members import MemberRole
 
 log = logging.getLogger(__name__)
 
-_BEATS = 6
+BEATS = 6
 """Heartbeats within the time after which a silent member counts as dead."""
 
 
@@ -66,7 +66,7 @@ class Membership:
 
     async def _beat(self) -> None:
         while True:
-            await asyncio.sleep(self._dead_after / _BEATS)
+            await asyncio.sleep(self._dead_after / BEATS)
             try:
                 await self._beat_once()
             except StoreError as error:

@@ -351,17 +351,17 @@ class Store:
             log.warning("former texts may still be in the database's write-ahead log: it empties when nobody reads it")
 
     async def follow_clock(self) -> int:
-        """Follow the machine's clock, or the server's where the database has one; return by how much ours jumped.
+        """Follow the machine's clock, or the server's where the database has one; return by how much that jumped.
 
-        All members of a cluster go by the server's clock, so that theirs need not agree. Less than a second is no jump:
-        such a difference is taken over without a word.
+        All members of a cluster go by the server's clock, so that theirs need not agree. Less than a second is no jump
+        and is followed here; a jump is followed by whoever moves what is stored with it.
         """
         clock = self.clock
         if not isinstance(clock, SteadyClock):  # a test brings its own time
             return 0
-        difference = clock.difference(await self._right_time())
+        difference = await self._right_time() - clock.now()
         if abs(difference) < SECOND:
-            clock.jump_to(clock.now() + difference)
+            clock.put_forward(difference)
             return 0
         return difference
 

@@ -33,7 +33,7 @@ def create_engine(url: str, begin: str) -> Engine:
     if make_url(url).get_backend_name() != "sqlite":
         if any(find_spec(package) is None for package in ("psycopg", "procrastinate")):
             raise StoreError(
-                "a database server needs psycopg and procrastinate: install our wheel with its extra [cluster]"
+                "a database server needs psycopg and procrastinate: install what requirements-cluster.lock names"
             )
         return sqlalchemy.create_engine(
             url,

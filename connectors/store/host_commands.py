@@ -98,16 +98,12 @@ def claim(tx: Transaction) -> list[HostCommand]:
     return [_command_of(row) for row in rows]
 
 
-def asked(tx: Transaction, limit: int) -> list[str]:
-    """List the ids of commands that nobody has begun, oldest first."""
-    is_asked = errand_table.c.state == CommandState.asked
-    return list(
-        tx.run(select(errand_table.c.id).where(is_asked).order_by(errand_table.c.created_at).limit(limit)).scalars()
-    )
-
-
 def unfinished_ids(tx: Transaction, limit: int) -> list[str]:
-    """List the ids of commands that have not ended, oldest first; of some the worker may have ended."""
+    """List the ids of commands that have not ended, oldest first.
+
+    Also of those that are being done: the worker that did one may have been stopped. Whoever does one whose worker is
+    still there waits for it, and then finds it ended.
+    """
     is_open = errand_table.c.state.in_([CommandState.asked, CommandState.running])
     query = select(errand_table.c.id).where(is_open).order_by(errand_table.c.created_at)
     return list(tx.run(query.limit(limit)).scalars())

@@ -243,10 +243,10 @@ def _rows_after(session: Session, table: Table, after: Sequence[AnyValue] | None
 
 def _insert(session: Session, table: Table, rows: Sequence[Mapping[str, AnyValue]]) -> None:
     """Copy rows by COPY, several times as fast as inserts. Raises `StoreError` for what a server cannot hold."""
-    names = [column.name for column in table.columns]
-    columns = ", ".join(f'"{name}"' for name in names)
     import psycopg  # of the extra `cluster`
 
+    names = [column.name for column in table.columns]
+    columns = ", ".join(f'"{name}"' for name in names)
     cursor = session.connection.cursor()
     try:
         with cursor.copy(f'COPY "{table.name}" ({columns}) FROM STDIN') as copy:

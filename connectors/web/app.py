@@ -130,9 +130,8 @@ def _add_metrics(app: FastAPI, host: Host) -> None:
 
     @app.get("/metrics")
     async def read_metrics(request: Request) -> Response:
-        token = host.settings.metrics_token
-        given = request.headers.get("authorization", "").removeprefix("Bearer ")
-        if token is None or not secrets.compare_digest(given.encode(), token.get_secret_value().encode()):
+        token, given = host.settings.metrics_token, request.headers.get("authorization", "")
+        if token is None or not secrets.compare_digest(given.encode(), f"Bearer {token.get_secret_value()}".encode()):
             raise HTTPException(404)  # whoever may not know is not told that there is something
         return Response(await metrics.text(), media_type=CONTENT_TYPE)
 

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.chaos.storm import Profile, Storm
+from tests.chaos.fault_run import FaultRun, Profile
 
 
 def main() -> int:
@@ -26,7 +26,7 @@ def main() -> int:
     logs = chosen.pop("logs")
     profile = Profile(**chosen)
     with tempfile.TemporaryDirectory() as folder:
-        report = asyncio.run(Storm(profile, Path(folder)).run())
+        report = asyncio.run(FaultRun(profile, Path(folder)).run())
     if logs:
         logs.write_text(report.logs)
     print(f"seed {profile.seed}: " + ", ".join(f"{number:,} {what}" for what, number in sorted(report.counts.items())))

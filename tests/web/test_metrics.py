@@ -30,7 +30,7 @@ async def _get(
         return await client.get("/metrics", headers={"Authorization": authorization})
 
 
-@pytest.mark.parametrize("authorization", ["", "Bearer ", "Bearer wrong", TOKEN[:-1], f"Basic {TOKEN}"])
+@pytest.mark.parametrize("authorization", ["", "Bearer ", "Bearer wrong", TOKEN, TOKEN[:-1], f"Basic {TOKEN}"])
 async def test_without_the_token_there_is_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, authorization: str
 ) -> None:

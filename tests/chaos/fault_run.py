@@ -81,7 +81,7 @@ class Report:
 
 
 @dataclass
-class Storm:
+class FaultRun:
     """One run."""
 
     profile: Profile
@@ -89,7 +89,7 @@ class Storm:
     counts: Counter[str] = field(default_factory=Counter)
     hooks: list[tuple[float, Cafe, HookPost]] = field(default_factory=list)
     """Hooks that tills have yet to post, and when."""
-    stormy: bool = True
+    failing: bool = True
 
     def __post_init__(self) -> None:
         self.chance = random.Random(self.profile.seed)
@@ -103,7 +103,7 @@ class Storm:
                 for work in (self._sell, self._post_hooks, self._vary_faults, self._kill, self._break_database)
             ]
             await asyncio.wait(tasks, timeout=self.profile.seconds, return_when=asyncio.FIRST_EXCEPTION)
-            self.stormy = False
+            self.failing = False
             self.posting = tasks[1]
             for task in tasks:
                 if task.get_name() != "_post_hooks":
@@ -221,7 +221,7 @@ class Storm:
 
     async def _balance(self, request: Request) -> Response:
         """Hand what 7stamp posts to some host, as a load balancer does; some of it is lost on the way."""
-        if self.client.is_closed or not self.hosts or (self.stormy and self.chance.random() < 0.1):
+        if self.client.is_closed or not self.hosts or (self.failing and self.chance.random() < 0.1):
             return Response(status_code=503)
         host = self.chance.choice(self.hosts)
         headers = {name: value for name, value in request.headers.items() if name not in ("host", "content-length")}
@@ -235,7 +235,7 @@ class Storm:
 
     async def _take_event(self, request: Request) -> Response:
         """Take an event of a subscription, or fail."""
-        if self.stormy and self.chance.random() < 0.1:
+        if self.failing and self.chance.random() < 0.1:
             return Response(status_code=500)
         body = json.loads(await request.body())
         name = next(cafe for cafe in self.cafes if cafe.key == request.path_params["name"])
@@ -245,7 +245,7 @@ class Storm:
     # --- what happens -------------------------------------------------------------------------------------------
 
     async def _sell(self) -> None:
-        while self.stormy and self.counts["sales and changes"] < self.profile.sales:
+        while self.failing and self.counts["sales and changes"] < self.profile.sales:
             cafe = self.chance.choice(self.cafes)
             receipt = cafe.act()
             self.counts["sales and changes"] += 1
@@ -293,7 +293,7 @@ class Storm:
             {"status_429": 0.1},
             {"latency_ms": (300, 900), "webhook_repeat": 0.3, "webhook_delay_ms": (0, 2000)},
         ]
-        while self.stormy:
+        while self.failing:
             chosen = self.chance.choice(profiles)
             self.sevenstamp.faults = Faults(
                 **{**chosen, "ignore_idempotency_keys": True, "seed": self.chance.randint(0, 9)}  # type: ignore[arg-type]
@@ -304,14 +304,14 @@ class Storm:
         self.sevenstamp.faults = Faults(ignore_idempotency_keys=True)
 
     async def _pause(self, seconds: float) -> None:
-        """Wait, but no longer than the storm lasts."""
+        """Wait, but no longer than things fail."""
         until = time.monotonic() + self.chance.uniform(0.5, 1.5) * seconds
-        while self.stormy and time.monotonic() < until:
+        while self.failing and time.monotonic() < until:
             await asyncio.sleep(0.05)
 
     async def _kill(self) -> None:
         cluster = self.cluster
-        while self.stormy and self.counts["members killed"] < self.profile.kills:
+        while self.failing and self.counts["members killed"] < self.profile.kills:
             await self._pause(1.0)
             kills_host = self.chance.random() < 0.4
             members: list[Member] = cluster.hosts if kills_host else cluster.workers
@@ -320,9 +320,9 @@ class Storm:
             await asyncio.to_thread(cluster.start_host if kills_host else cluster.start_worker)
 
     async def _break_database(self) -> None:
-        while self.stormy:
+        while self.failing:
             await self._pause(6.0)
-            if not self.stormy:
+            if not self.failing:
                 return
             if self.chance.random() < 0.5:
                 await asyncio.to_thread(self._cut_connections)
