@@ -26,6 +26,7 @@ from pydantic import SecretStr
 from bench.sandboxes import token
 from connector_sdk import HookRequest
 from connector_sdk.rule import StampRule, UnknownCustomer
+from connectors.runtime.garbage import collect_rarely
 from connectors.runtime.host import Host
 from connectors.services import ConnectOptions
 from connectors.settings import Settings
@@ -148,6 +149,7 @@ async def measure(origin: str, folder: Path) -> None:
             )
         warm = (await control.post("/_bench/sell", content=json.dumps({"each": WARM}))).json()
         await delivered(host, control, await hooks(host, warm))  # cards are issued, caches filled, code compiled
+        collect_rarely()
         cards: dict[str, list[str]] = {}
         for account in warm:
             client = host.sevenstamp.with_key(key(account))  # type: ignore[union-attr]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -20,35 +20,17 @@ if TYPE_CHECKING:  # a command that calls nobody does not wait for it
 
 MAX_ANSWER_BYTES = 16 * 1024 * 1024  # a page of a busy till is a few hundred KiB; the rest is room for odd ones
 _HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "7stamp-connectors"}
+_OF_THE_WIRE = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 _parsed_url = lru_cache(maxsize=4096)(httpx.URL)
 
 
 def production_transport(connections: int = 100) -> httpx.AsyncBaseTransport:
-    """Build a transport over aiohttp's connection pool: httpx's own collapses under concurrency (see `bench/`)."""
-    import aiohttp
-    from httpx_aiohttp import AiohttpTransport
-
-    # a function, because aiohttp wants its session made inside the running event loop
-    def session() -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=connections, ssl=ssl.create_default_context(), keepalive_timeout=30),
-            cookie_jar=aiohttp.DummyCookieJar(),  # a cookie of one account must never reach another
-        )
-
-    return AiohttpTransport(client=session)
+    """Build the transport for calls over the network, with at most so many connections at once."""
+    return ConnectionPool(connections)
 
 
 def never_sent(error: BaseException) -> bool:
-    """Tell whether a failed request surely never left this machine.
-
-    httpx-aiohttp names a connection cut *after* the request `ConnectTimeout` too, so that name
-    proves nothing: only aiohttp's own "could not connect" as its cause does.
-    """
-    import aiohttp
-
-    cause = error.__cause__
-    if isinstance(cause, aiohttp.ClientError | TimeoutError):
-        return isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
+    """Tell whether a failed request surely never left this machine."""
     return isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout | httpx.UnsupportedProtocol)
 
 
@@ -70,6 +52,65 @@ class Reply:
         return 200 <= self.status_code < 300
 
 
+class ConnectionPool(httpx.AsyncBaseTransport):
+    """aiohttp's connections as an httpx transport: httpx's own pool collapses under concurrency (see `bench/`).
+
+    `send` calls `exchange`: httpx's requests and answers, which other transports need, cost as much as the call.
+    """
+
+    def __init__(self, connections: int) -> None:
+        self._connections = connections
+        self._session: aiohttp.ClientSession | None = None
+
+    async def exchange(
+        self, method: str, url: str, headers: Mapping[str, str] | Sequence[tuple[str, str]], content: bytes | None
+    ) -> Reply:
+        """Send one request to an address that is encoded already, and read its whole answer.
+
+        Raises `httpx.ConnectError` for what never left this machine, `httpx.RemoteProtocolError` for every other
+        failure of the connection, and `TooLarge`. Their texts do not hold the address.
+        """
+        import aiohttp
+        from yarl import URL
+
+        session = self._session = self._session or self._open()
+        try:
+            async with session.request(
+                method, URL(url, encoded=True), headers=headers, data=content, allow_redirects=False
+            ) as answer:
+                body = await _bounded(answer.content.iter_any())
+                return Reply(answer.status, httpx.Headers(answer.raw_headers), body)
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise httpx.ConnectError(type(error).__name__) from None
+        except (aiohttp.ClientError, ValueError) as error:
+            raise httpx.RemoteProtocolError(type(error).__name__) from None
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request for whoever stands before the pool, and return its whole answer."""
+        content = await request.aread()
+        reply = await self.exchange(request.method, str(request.url), request.headers.multi_items(), content or None)
+        headers = [(name, value) for name, value in reply.headers.multi_items() if name not in _OF_THE_WIRE]
+        return httpx.Response(reply.status_code, headers=headers, content=reply.content)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    def _open(self) -> aiohttp.ClientSession:
+        """Make the session: at the first call, for aiohttp wants it made inside the running event loop."""
+        import aiohttp
+
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=self._connections, ssl=ssl.create_default_context(), keepalive_timeout=30
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),  # a cookie of one account must never reach another
+            timeout=aiohttp.ClientTimeout(total=None),  # whoever calls has a deadline of its own
+            skip_auto_headers=("Content-Type",),
+        )
+
+
 async def send(
     transport: httpx.AsyncBaseTransport,
     method: str,
@@ -87,21 +128,23 @@ async def send(
     logged addresses, which none of our peers may have, and half the work. Raises `httpx.TransportError` or
     `TimeoutError`; `never_sent` tells which of them are harmless.
     """
-    import aiohttp
-
     # an address with parameters may hold a token, so only addresses without any stay in the cache
-    target = f"{url}?{urlencode(params)}" if params else _parsed_url(url)
-    request = httpx.Request(method, target, headers={**_HEADERS, **(headers or {})}, content=content, data=data)
-    try:
-        async with asyncio.timeout(deadline):
-            response = await transport.handle_async_request(request)
-            try:
-                body = await bounded_body(response)
-            finally:
-                await response.aclose()
-    except (aiohttp.ClientError, ValueError) as error:
-        # an error that httpx-aiohttp does not translate (an answer that is no HTTP, say) has the whole URL in its text
-        raise httpx.RemoteProtocolError(type(error).__name__) from None
+    target = str(_parsed_url(url))
+    if params:
+        target = f"{target}?{urlencode(params)}"
+    all_headers = {**_HEADERS, **(headers or {})}
+    if data is not None:
+        all_headers["Content-Type"] = "application/x-www-form-urlencoded"
+        content = urlencode(data).encode()
+    async with asyncio.timeout(deadline):
+        if isinstance(transport, ConnectionPool):
+            return await transport.exchange(method, target, all_headers, content)
+        request = httpx.Request(method, target, headers=all_headers, content=content)
+        response = await transport.handle_async_request(request)
+        try:
+            body = await bounded_body(response)
+        finally:
+            await response.aclose()
     return Reply(response.status_code, response.headers, body)
 
 
@@ -110,8 +153,12 @@ async def bounded_body(response: httpx.Response) -> bytes:
     # a body without encoding is read from the raw stream: `aiter_bytes` would copy every chunk through its decoders
     encoded = response.headers.get("content-encoding", "identity") != "identity"
     chunks = response.aiter_bytes() if encoded else response.stream
+    return await _bounded(chunks)  # type: ignore[arg-type]
+
+
+async def _bounded(chunks: AsyncIterable[bytes]) -> bytes:
     body = bytearray()
-    async for chunk in chunks:  # type: ignore[union-attr]
+    async for chunk in chunks:
         body += chunk
         if len(body) > MAX_ANSWER_BYTES:
             raise TooLarge(f"the answer is over {MAX_ANSWER_BYTES} bytes")

@@ -37,7 +37,7 @@ def environment(more: Mapping[str, str]) -> dict[str, str]:
 def forking() -> ForkServerContext:
     """Processes that share what is imported: one server forks all of a run, so it imports what any of them needs."""
     processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["tests.store.rotating", "tests.sync.renewing", "aiohttp", "httpx_aiohttp"])
+    processes.set_forkserver_preload(["tests.store.rotating", "tests.sync.renewing", "aiohttp"])
     return processes
 
 

@@ -18,6 +18,7 @@ from connectors.cli.options import ListenHost, ListenPort
 from connectors.cli.output import log_to_stderr, run, say, the_host
 from connectors.cli.servers import limits_of, listening, serving
 from connectors.cli.servers import serve as serve_application
+from connectors.runtime.garbage import collect_rarely
 from connectors.runtime.host import Host
 from connectors.runtime.operator_password import ensure_operator_password
 from connectors.services import Refusal
@@ -54,6 +55,7 @@ async def _serve(address: str, port: int, works: bool) -> None:
         # before anything is shown: links in messages begin with it where no public address is set
         host.listens_on(origin)
         await _announce(host, origin)
+        collect_rarely()
         if not await serve_application(application(host, works=works), sock, limits_of(host)):
             raise Refusal("the host could not start: see the log above")
 
@@ -96,6 +98,7 @@ async def _work(address: str, port: int | None) -> None:
         if port is not None:
             origin = await stack.enter_async_context(serving(probes(host), address, port, protocol=limits_of(host)))
             say(f"✓ Listening on {origin} for probes and metrics.")
+        collect_rarely()
         say("✓ Working; Ctrl-C ends it, after the calls that are under way.")
         try:
             await _wait_for_stop()

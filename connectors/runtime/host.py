@@ -46,8 +46,9 @@ from connectors.store.errors import Conflict, StoreError
 from connectors.store.members import MemberRole
 from connectors.sync.account_checks import AccountChecker
 from connectors.sync.agreement import Reconciler
+from connectors.sync.call_window import LEAST
 from connectors.sync.card_lookups import CardLookups
-from connectors.sync.delivery import LANES, Deliverer
+from connectors.sync.delivery import Deliverer
 from connectors.sync.doubt_resolution import Timing
 from connectors.sync.gift_vouchers import GiftVouchers
 from connectors.sync.hooks import HookReceiver
@@ -223,7 +224,7 @@ class Host:
     def _stamps_wait(self) -> bool:
         """Say whether more sales are on their way to cards than have a place."""
         hinted = self._scheduler.hints_under_way() if self._scheduler is not None else 0
-        return hinted > LANES or (self.deliverer is not None and self.deliverer.is_behind())
+        return hinted > LEAST or (self.deliverer is not None and self.deliverer.is_behind())
 
     def _public_url(self) -> str:
         return self.public_url  # known for good only once the host listens

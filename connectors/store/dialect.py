@@ -5,7 +5,6 @@ Owns the choice by dialect; callers build the rest of the statement, which reads
 
 from __future__ import annotations
 
-from sqlalchemy import Connection as Session
 from sqlalchemy import Table
 from sqlalchemy.dialects import postgresql, sqlite
 
@@ -13,9 +12,9 @@ Insert = postgresql.Insert | sqlite.Insert
 """An insert that has `on_conflict_do_nothing` and `on_conflict_do_update`."""
 
 
-def insert_into(session: Session, table: Table) -> Insert:
-    """Return an insert that can name what to do where the row exists."""
+def insert_into(dialect: str, table: Table) -> Insert:
+    """Return an insert that can name what to do where the row exists, for a database whose dialect has this name."""
     # SQLAlchemy's own `insert` has no ON CONFLICT: only the two dialects' have, each its own class
-    if session.dialect.name == "postgresql":
+    if dialect == "postgresql":
         return postgresql.insert(table)
     return sqlite.insert(table)

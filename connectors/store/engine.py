@@ -32,6 +32,7 @@ from connectors.domain.events import DomainEvent, Wakeup
 from connectors.domain.measures import Measures, NoMeasures
 from connectors.domain.quotas import Quotas
 from connectors.store import keyring, migrate, stored_settings
+from connectors.store.compiled import Row, Statement, execute_each
 from connectors.store.dialect import Insert, insert_into
 from connectors.store.engines import BUSY_MILLISECONDS, create_engine, plain_errors
 from connectors.store.errors import Conflict, Moved, Moving, StoreBusy, StoreError, Unusable
@@ -98,7 +99,7 @@ class Transaction:
 
     def insert(self, table: Table) -> Insert:
         """Return an insert that can name what to do where the row exists, as this database spells it."""
-        return insert_into(self.session, table)
+        return insert_into(self.session.dialect.name, table)
 
     def alone(self, *names: str) -> None:
         """Wait until no other transaction is here with the same names, and keep others out until this one ends.
@@ -113,6 +114,13 @@ class Transaction:
     def run(self, statement: Executable, values: Values | None = None) -> sqlalchemy.CursorResult[Any]:
         """Execute a statement, once for each row of values."""
         return self.session.execute(statement, values)
+
+    def run_each(self, statement: Statement, rows: Sequence[Row]) -> int:
+        """Execute a statement for each row, as fast as the driver does; return how many rows of the table changed.
+
+        The statement is a constant of its module, and all rows have the same columns; there may be none.
+        """
+        return execute_each(self.session, statement, rows) if rows else 0
 
 
 @dataclass(slots=True)

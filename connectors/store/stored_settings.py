@@ -61,13 +61,13 @@ def find_canary_and_lock(session: Session) -> str | None:
 def add_missing(session: Session, values: Mapping[str, str]) -> None:
     """Write values under names that have none; another process may have been as quick."""
     rows = [{"name": name, "value": value} for name, value in values.items()]
-    session.execute(insert_into(session, setting_table).on_conflict_do_nothing(), rows)
+    session.execute(insert_into(session.dialect.name, setting_table).on_conflict_do_nothing(), rows)
 
 
 def put(session: Session, name: str, value: str) -> None:
     """Write a value, in place of one that is there."""
     session.execute(
-        insert_into(session, setting_table)
+        insert_into(session.dialect.name, setting_table)
         .values(name=name, value=value)
         .on_conflict_do_update(index_elements=[setting_table.c.name], set_={"value": value})
     )

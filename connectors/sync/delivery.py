@@ -51,14 +51,13 @@ from connectors.store.errors import StoreError
 from connectors.store.ledger.delivery_queue import Candidate, Lane
 from connectors.store.ledger.operations import Operation
 from connectors.sync import plans
+from connectors.sync.call_window import CallWindow
 from connectors.sync.doubt_resolution import Resolver, Timing
 from connectors.sync.key_pacing import Pace
 from connectors.sync.settlement import Answer, settle
 
 log = logging.getLogger(__name__)
 
-LANES = 16
-"""Calls on the wire at once."""
 _AHEAD = 3
 """Claims on disk for each call on the wire."""
 _LOOK_AHEAD = 1000
@@ -88,17 +87,14 @@ class _InProgress:
 
 
 class Deliverer:
-    """Sends what is pending, `lanes` cards at once."""
+    """Sends what is pending, of each card one operation at a time."""
 
-    def __init__(
-        self, store: Store, sevenstamp: SevenStamp, timing: Timing | None = None, *, lanes: int = LANES
-    ) -> None:
+    def __init__(self, store: Store, sevenstamp: SevenStamp, timing: Timing | None = None) -> None:
         self._store = store
         self._sevenstamp = sevenstamp
         self.timing = timing or Timing()
         self._resolver = Resolver(store, sevenstamp, self.timing, self.wake)
-        self._lanes = lanes
-        self._slots = asyncio.Semaphore(lanes)
+        self._window = CallWindow()
         self._senders: dict[str, _Sender] = {}
         self._paces: dict[str, Pace] = {}
         self._flight = _InProgress()
@@ -185,7 +181,7 @@ class Deliverer:
 
     def is_behind(self) -> bool:
         """Say whether there is more to send than may be on the wire."""
-        return bool(self._flight.candidates) or len(self._flight.lanes) >= self._lanes
+        return bool(self._flight.candidates) or len(self._flight.lanes) >= self._window.size
 
     def on_the_wire(self) -> set[asyncio.Task[None]]:
         """Return the calls that are under way."""
@@ -214,7 +210,7 @@ class Deliverer:
             self._woken.clear()
             flight = self._flight
             had_answers = bool(flight.answers)
-            chosen = await self._choose(self._lanes * _AHEAD - len(flight.lanes), only)
+            chosen = await self._choose(self._window.size * _AHEAD - len(flight.lanes), only)
             for operation in await self._settle_and_claim(chosen):
                 task = asyncio.create_task(self._send(operation))
                 flight.tasks.add(task)
@@ -375,7 +371,7 @@ class Deliverer:
         sender = self._senders[operation.connection_id]
         outcome: Outcome = InDoubt("the sender failed")
         try:
-            async with self._slots:
+            async with self._window:
                 outcome = await self._post(sender, operation)
         except Exception as error:
             log.exception("operation %s: sending raised %s", operation.id, type(error).__name__)
@@ -396,7 +392,9 @@ class Deliverer:
         outcome = await client.write(
             _path(operation), operation.request, operation.key, min(left, self.timing.deadline)
         )
-        self._measure(operation, outcome, loop.time() - began)
+        took = loop.time() - began
+        self._window.answered(took, failed=isinstance(outcome, InDoubt | NotSent))
+        self._measure(operation, outcome, took)
         if isinstance(outcome, Limited):
             self._paces.setdefault(key_hash, Pace()).limited(loop.time(), outcome.retry_after)
             self._flight.candidates.clear()  # chosen without knowing of it

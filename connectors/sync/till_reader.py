@@ -280,12 +280,11 @@ class TillReader:
         Whose a receipt is, is looked up here and not before: as it is when the receipt is taken in, and once for all
         receipts of a connection that came together.
         """
-        readers: dict[str, list[Connection]] = {}
+        found_for = {receipt.connection.id: receipt.connection for receipt in fetched if receipt.sale is not None}
+        readers = connections.schedule.told_alike(tx, list(found_for.values()))
         batches: list[list[Snapshot]] = []
         for receipt in fetched:
             connection = receipt.connection
-            if receipt.sale is not None and connection.id not in readers:
-                readers[connection.id] = connections.schedule.told_alike(tx, connection)
             targets = _targets_of(tx, connection, receipt.sale, readers.get(connection.id))
             if targets.uncovered:
                 venues.note_uncovered(tx, connection, targets.uncovered)
@@ -362,7 +361,8 @@ def _targets_of(
     """Choose who takes in a receipt that was fetched for a connection, of all that are told alike."""
     if sale is None:
         return venues.Targets()
-    return venues.targets(tx, readers or connections.schedule.told_alike(tx, connection), [sale])
+    readers = readers or connections.schedule.told_alike(tx, [connection])[connection.id]
+    return venues.targets(tx, readers, [sale])
 
 
 def _snapshots_of(targets: venues.Targets, hint: DueHint) -> list[Snapshot]:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -50,10 +51,7 @@ class Compared:
         self.calls.clear()
 
     async def reconcile(self) -> ReconcileResult:
-        zone = self.installation.connection.account.zone
-        first = self.installation.host.store.clock.now() - DAY
-        since = datetime.fromtimestamp(first / 1_000_000, UTC).date().isoformat()
-        assert zone
+        since, _ = _yesterday_and_today(self)
         return await self.installation.host.services.agreement.reconcile(self.installation.connection.id, since, ignore)
 
     def change_database(self, statement: str, *values: object) -> None:
@@ -337,7 +335,8 @@ async def test_an_interrupted_comparison_goes_on_where_it_was(compared: Compared
 
 
 def _yesterday_and_today(compared: Compared) -> tuple[str, str]:
-    today = datetime.fromtimestamp(compared.installation.host.store.clock.now() / 1_000_000, UTC).date()
+    zone = ZoneInfo(compared.installation.connection.account.zone)
+    today = datetime.fromtimestamp(compared.installation.host.store.clock.now() / 1_000_000, zone).date()
     return (today - timedelta(days=1)).isoformat(), today.isoformat()
 
 

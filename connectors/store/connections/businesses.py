@@ -151,5 +151,4 @@ _COUNT = (
 def count_operations(tx: Transaction, applied: Mapping[str, int]) -> None:
     """Add operations that 7stamp applied to what is used, by business."""
     rows = [{"business": business_id, "count": count} for business_id, count in sorted(applied.items())]
-    if rows:
-        tx.run(_COUNT, rows)
+    tx.run_each(_COUNT, rows)

@@ -186,20 +186,22 @@ def by_hook_token(tx: Transaction, connector: str, token: str) -> Connection | N
     return connection_of(row) if row else None
 
 
+_SENDABLE = (
+    select(connection_table.c.id, connection_table.c.generation)
+    # both pauses count: of a key that was told to wait, and of a business whose plan is used up
+    .join(business_table, business_table.c.id == connection_table.c.business_id)
+    .where(
+        connection_table.c.id.in_(bindparam("ids", expanding=True)),
+        connection_table.c.health.in_(WORKING),
+        connection_table.c.send_after <= bindparam("now"),
+        business_table.c.paused_until <= bindparam("now"),
+    )
+)
+
+
 def sendable(tx: Transaction, ids: Collection[str]) -> dict[str, int]:
     """Map those of these connections for which something may be sent now to their generations."""
-    rows = tx.run(
-        select(connection_table.c.id, connection_table.c.generation)
-        # both pauses count: of a key that was told to wait, and of a business whose plan is used up
-        .join(business_table, business_table.c.id == connection_table.c.business_id)
-        .where(
-            connection_table.c.id.in_(sorted(ids)),
-            connection_table.c.health.in_(WORKING),
-            connection_table.c.send_after <= tx.now,
-            business_table.c.paused_until <= tx.now,
-        )
-    )
-    return {row.id: row.generation for row in rows}
+    return {row.id: row.generation for row in tx.run(_SENDABLE, {"ids": sorted(ids), "now": tx.now})}
 
 
 # Writing

@@ -6,6 +6,7 @@ Owns what is due and the claims of it; how long the pauses are is `connectors.do
 from __future__ import annotations
 
 import random
+from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
@@ -145,7 +146,13 @@ def _others_alike(
     tx: Transaction, claimed: Sequence[Connection], among: Collection[Health] = WORKING
 ) -> list[Connection]:
     """List the connections (the working ones) that are read with one of these, and are none of them."""
-    shared = {_group(connection): connection.id for connection in claimed if connection.read_key is not None}
+    shared = {_group(connection): connection.id for connection in claimed}
+    return [other for other in _members(tx, shared, among) if shared[_group(other)] != other.id]
+
+
+def _members(tx: Transaction, groups: Collection[tuple[str, ...]], among: Collection[Health]) -> list[Connection]:
+    """List the connections of groups that one read serves."""
+    shared = [group for group in groups if len(group) > 1]
     if not shared:
         return []
     query = select(connection_table).where(
@@ -154,8 +161,7 @@ def _others_alike(
         connection_table.c.read_key.is_not(None),
         connection_table.c.health.in_(sorted(among)),
     )
-    others = [connection_of(row) for row in tx.run(query)]
-    return [other for other in others if shared.get(_group(other), other.id) != other.id]
+    return [member for row in tx.run(query) if _group(member := connection_of(row)) in groups]
 
 
 def readers_alike(tx: Transaction, connection: Connection) -> list[Connection]:
@@ -164,13 +170,22 @@ def readers_alike(tx: Transaction, connection: Connection) -> list[Connection]:
     return [current, *_others_alike(tx, [current])]
 
 
-def told_alike(tx: Transaction, connection: Connection) -> list[Connection]:
-    """List the connections to which a receipt that this one fetches may belong: itself first, also stopped ones.
+def told_alike(tx: Transaction, fetched_for: Sequence[Connection]) -> dict[str, list[Connection]]:
+    """Map connection id to the connections to which a receipt that it fetches may belong: itself first.
 
-    A hook is taken for a connection that is paused, or waits for a consent: its receipts must not be lost.
+    Stopped ones too: a hook is taken for a connection that is paused, or waits for a consent, and its receipts must not
+    be lost.
     """
-    current = registry.by_ids(tx, [connection.id]).get(connection.id, connection)
-    return [current, *_others_alike(tx, [current], [health for health in Health if health is not Health.removed])]
+    found = registry.by_ids(tx, [connection.id for connection in fetched_for])
+    current = [found.get(connection.id, connection) for connection in fetched_for]
+    alike = defaultdict[tuple[str, ...], list[Connection]](list)
+    not_removed = [health for health in Health if health is not Health.removed]
+    for member in _members(tx, {_group(connection) for connection in current}, not_removed):
+        alike[_group(member)].append(member)
+    return {
+        connection.id: [connection, *(one for one in alike[_group(connection)] if one.id != connection.id)]
+        for connection in current
+    }
 
 
 def hand_over_hints(tx: Transaction, connection: Connection) -> None:

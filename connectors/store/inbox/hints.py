@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from sqlalchemy import ColumnElement, bindparam, case, func, select
 
@@ -16,6 +17,7 @@ from connectors.domain.connection import WORKING
 from connectors.domain.events import Wakeup
 from connectors.domain.retry_pauses import HINT_ENDS_AFTER, hint_pause
 from connectors.store.counters import issue_tickets
+from connectors.store.dialect import Insert, insert_into
 from connectors.store.engine import Transaction
 from connectors.store.query_parts import claiming
 from connectors.store.schema import connection_table, hint_table
@@ -54,20 +56,26 @@ class DueHint:
 def leave(tx: Transaction, hints: Sequence[NewHint]) -> None:
     """Leave hints, or raise the generation of those that are there."""
     # one row for each receipt, however often it is named: thousands of hooks of one receipt cost one fetch
-    insert = tx.insert(hint_table)
-    raised = {
+    # a till's word first: where both name a receipt, the doubt only raises the generation once more
+    for said in (True, False):
+        rows = _rows(tx, [hint for hint in hints if hint.said is said])
+        if rows:
+            tx.run_each(_leaving(tx.session.dialect.name, said=said), rows)
+            tx.wakeups.add(Wakeup.hints)
+
+
+@cache
+def _leaving(dialect: str, *, said: bool) -> Insert:
+    """Build the insert of hints that a till `said`, which begin anew where they are there, or of doubts."""
+    insert = insert_into(dialect, hint_table)
+    changes: dict[str, ColumnElement[int] | int] = {
         "generation": hint_table.c.generation + 1,
         "closed": case((insert.excluded.closed == 1, 1), else_=hint_table.c.closed),
     }
-    begun_anew = {"next_at": insert.excluded.next_at, "attempts": 0, "created_at": insert.excluded.created_at}
+    if said:
+        changes |= {"next_at": insert.excluded.next_at, "attempts": 0, "created_at": insert.excluded.created_at}
     keys = [hint_table.c.connection_id, hint_table.c.receipt_id]
-    of_tills = _rows(tx, [hint for hint in hints if hint.said])
-    of_doubts = _rows(tx, [hint for hint in hints if not hint.said])
-    # a till's word first: where both name a receipt, the doubt only raises the generation once more
-    for rows, changes in ((of_tills, raised | begun_anew), (of_doubts, raised)):
-        if rows:
-            tx.run(insert.on_conflict_do_update(index_elements=keys, set_=changes), rows)
-            tx.wakeups.add(Wakeup.hints)
+    return insert.on_conflict_do_update(index_elements=keys, set_=changes)
 
 
 def _rows(tx: Transaction, hints: Sequence[NewHint]) -> list[dict[str, object]]:
@@ -91,6 +99,8 @@ def _rows(tx: Transaction, hints: Sequence[NewHint]) -> list[dict[str, object]]:
 
 
 _IS_KEY = (hint_table.c.connection_id == bindparam("connection")) & (hint_table.c.receipt_id == bindparam("receipt"))
+_LEASED = hint_table.update().where(_IS_KEY).values(next_at=bindparam("until"))
+_FINISHED = hint_table.delete().where(_IS_KEY, hint_table.c.generation == bindparam("claimed"))
 
 
 def lease(tx: Transaction, limit: int, only: str | None = None, *, without: Collection[str] = ()) -> list[DueHint]:
@@ -110,8 +120,9 @@ def lease(tx: Transaction, limit: int, only: str | None = None, *, without: Coll
     rows = tx.run(claiming(query, hint_table)).all()
     if not rows:
         return []
-    keys = [{"connection": row.connection_id, "receipt": row.receipt_id} for row in rows]
-    tx.run(hint_table.update().where(_IS_KEY).values(next_at=tx.now + _LEASE), keys)
+    until = tx.now + _LEASE
+    leases = [{"connection": row.connection_id, "receipt": row.receipt_id, "until": until} for row in rows]
+    tx.run_each(_LEASED, leases)
     first = issue_tickets(tx, len(rows))
     return [
         DueHint(
@@ -146,9 +157,9 @@ def finish(tx: Transaction, hints: Sequence[DueHint]) -> None:
     keys = [
         {"connection": hint.connection_id, "receipt": hint.receipt_id, "claimed": hint.generation} for hint in hints
     ]
-    deleted = tx.run(hint_table.delete().where(_IS_KEY, hint_table.c.generation == bindparam("claimed")), keys)
+    deleted = tx.run_each(_FINISHED, keys)
     # a hook came during the fetch: what was fetched may be older than what it told of
-    if deleted.rowcount != len(hints):
+    if deleted != len(hints):
         raised = hint_table.update().where(_IS_KEY, hint_table.c.generation != bindparam("claimed"))
         tx.run(raised.values(next_at=tx.now), keys)
         tx.wakeups.add(Wakeup.hints)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 from sqlalchemy import func, select
 
 from connectors.domain.operation import Kind, State
+from connectors.store.dialect import Insert, insert_into
 from connectors.store.engine import Transaction
 from connectors.store.schema import operation_table, sale_table, tally_table
 
@@ -69,11 +71,14 @@ def add(tx: Transaction, changes: Changes) -> None:
         for (connection_id, day), totals in sorted(changes.items(), key=lambda item: item[0])
         if totals != DayTotals()
     ]
-    if rows:
-        insert = tx.insert(tally_table)
-        sums = {name: tally_table.c[name] + insert.excluded[name] for name in ("receipts", "stamps", "redemptions")}
-        keys = [tally_table.c.connection_id, tally_table.c.day]
-        tx.run(insert.on_conflict_do_update(index_elements=keys, set_=sums), rows)
+    tx.run_each(_adding(tx.session.dialect.name), rows)
+
+
+@cache
+def _adding(dialect: str) -> Insert:
+    insert = insert_into(dialect, tally_table)
+    sums = {name: tally_table.c[name] + insert.excluded[name] for name in ("receipts", "stamps", "redemptions")}
+    return insert.on_conflict_do_update(index_elements=[tally_table.c.connection_id, tally_table.c.day], set_=sums)
 
 
 def move(tx: Transaction, moves: Mapping[str, Move]) -> None:

@@ -17,6 +17,8 @@ from connectors.store.engine import Transaction
 from connectors.store.query_parts import AnyRow, in_parts
 from connectors.store.schema import journal_table
 
+_INSERT = journal_table.insert()
+
 
 @dataclass(frozen=True, slots=True)
 class JournalLine:
@@ -55,7 +57,7 @@ def write_lines(tx: Transaction, lines: Sequence[NewLine]) -> None:
         }
         for line in lines
     ]
-    tx.run(journal_table.insert(), rows)
+    tx.run_each(_INSERT, rows)
     tx.wakeups.add(Wakeup.journal)
 
 

@@ -174,6 +174,7 @@ _OF_SALES = (
     .order_by(operation_table.c.sale_id, operation_table.c.n)
     .with_for_update()
 )
+_INSERT = operation_table.insert()
 # not IN: an expanding list cannot be executed for many rows at once
 _IS_MOVABLE = or_(*(operation_table.c.state == state for state in sorted(MOVABLE)))
 _IS_IN_DOUBT = or_(*(operation_table.c.state == state for state in sorted(IN_DOUBT)))
@@ -193,8 +194,7 @@ def are_on_their_way(tx: Transaction, sale_id: str) -> bool:
 
 def insert(tx: Transaction, operations: Sequence[NewOperation]) -> None:
     """Store planned operations."""
-    if operations:
-        tx.run(operation_table.insert(), [_new_row(tx, operation) for operation in operations])
+    tx.run_each(_INSERT, [_new_row(tx, operation) for operation in operations])
     tx.events += [_held_event(operation) for operation in operations if operation.planned.state == State.held]
     # held ones wake nobody: there is nothing to send yet
     if any(operation.planned.state == State.pending for operation in operations):
@@ -255,8 +255,7 @@ _CANCEL = (
 
 def cancel(tx: Transaction, ids: Iterable[str]) -> None:
     """Cancel operations that are pending or held, each by a conditional update of its own."""
-    if rows := [{"id_": operation_id, "now": tx.now} for operation_id in ids]:
-        tx.run(_CANCEL, rows)
+    tx.run_each(_CANCEL, [{"id_": operation_id, "now": tx.now} for operation_id in ids])
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,7 +305,7 @@ def release_to_cards(tx: Transaction, releases: Sequence[CardRelease]) -> None:
         for release in releases
     ]
     if rows:
-        tx.run(_RELEASE_TO_CARD, rows)
+        tx.run_each(_RELEASE_TO_CARD, rows)
         tx.wakeups.add(Wakeup.deliver)
 
 
@@ -449,7 +448,7 @@ def settle(tx: Transaction, verdicts: Sequence[Verdict]) -> list[Verdict]:
     verdicts = _still_open(tx, verdicts)
     if not verdicts:
         return []
-    tx.run(_SETTLE, [_settled_values(tx, verdict) for verdict in verdicts])
+    tx.run_each(_SETTLE, [_settled_values(tx, verdict) for verdict in verdicts])
     _renew_keys(tx, [verdict.operation.id for verdict in verdicts if verdict.new_attempt])
     _record_attempts(tx, verdicts)
     _add_to_daily_totals(tx, verdicts)
@@ -482,9 +481,12 @@ def _still_open(tx: Transaction, verdicts: Sequence[Verdict]) -> list[Verdict]:
     for verdict in verdicts:
         operation = verdict.operation
         row = open_tries.get((operation.id, operation.tries))
-        if row is not None:
+        if row is None:
+            continue
+        if (row.connection_id, row.card_hint) != (operation.connection_id, operation.card_hint):
             operation = replace(operation, connection_id=row.connection_id, card_hint=row.card_hint)
-            still_open.append(replace(verdict, operation=operation))
+            verdict = replace(verdict, operation=operation)
+        still_open.append(verdict)
     return still_open
 
 
@@ -505,8 +507,7 @@ def _settled_values(tx: Transaction, verdict: Verdict) -> dict[str, object]:
 
 
 def _renew_keys(tx: Transaction, ids: Sequence[str]) -> None:
-    if ids:
-        tx.run(_RENEW_KEY, [{"id_": operation_id} for operation_id in ids])
+    tx.run_each(_RENEW_KEY, [{"id_": operation_id} for operation_id in ids])
 
 
 def _record_attempts(tx: Transaction, verdicts: Sequence[Verdict]) -> None:

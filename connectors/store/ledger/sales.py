@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
+from operator import attrgetter
 from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Select, bindparam, func, or_, select, text, true
@@ -212,6 +213,10 @@ def stamps_earned(tx: Transaction, connection_id: str) -> int:
 
 # Writing: a batch hands over what it changed
 
+_COLUMNS = tuple(column.name for column in fields(SaleRow))
+_values_of = attrgetter(*_COLUMNS)
+_INSERT = sale_table.insert()
+_INSERT_VERSION = sale_version_table.insert()
 _UPDATE = (
     sale_table.update()
     .where(sale_table.c.id == bindparam("id_"))
@@ -221,15 +226,18 @@ _UPDATE = (
 
 def insert(tx: Transaction, rows: Sequence[SaleRow]) -> None:
     """Store new sales."""
-    if rows:
-        tx.run(sale_table.insert(), [asdict(row) for row in rows])
+    tx.run_each(_INSERT, [_columns_of(row) for row in rows])
 
 
 def update(tx: Transaction, rows: Sequence[SaleRow]) -> None:
     """Store changed sales, each in its place."""
-    if rows:
-        values = [asdict(row) for row in rows]
-        tx.run(_UPDATE, [{**columns, "id_": columns.pop("id")} for columns in values])
+    values = [_columns_of(row) for row in rows]
+    tx.run_each(_UPDATE, [{**columns, "id_": columns.pop("id")} for columns in values])
+
+
+def _columns_of(row: SaleRow) -> dict[str, object]:
+    """Return a sale's columns; `asdict` would copy each value."""
+    return dict(zip(_COLUMNS, _values_of(row), strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,8 +273,7 @@ def insert_versions(tx: Transaction, versions: Sequence[NewVersion]) -> None:
         }
         for version in versions
     ]
-    if rows:
-        tx.run(sale_version_table.insert(), rows)
+    tx.run_each(_INSERT_VERSION, rows)
 
 
 def lowest_number(tx: Transaction, sale_id: str) -> int:
