@@ -36,7 +36,7 @@ FAST_DISK = "/dev/shm" if Path("/dev/shm").is_dir() else None
 def binaries() -> Path:
     """Return the folder of PostgreSQL's programs."""
     if initdb := shutil.which("initdb"):
-        return Path(initdb).parent
+        return Path(initdb).resolve().parent  # where the server's other programs are
     if installed := sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), reverse=True):
         return installed[0].parent
     # found without importing it: it would look for a folder of the user's

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import gc
 from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
 from connectors.cli.command_table import OUR_DISTRIBUTION, CommandEntry, LazyGroup
-from connectors.cli.output import fail, log_to_stderr, say
+from connectors.cli.output import LogFormat, Logging, fail, say
 
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
@@ -148,6 +149,10 @@ def _common(
     log_level: str | None = typer.Option(
         None, envvar="CONNECTORS_LOG_LEVEL", help="DEBUG, INFO, WARNING or ERROR; secrets are masked."
     ),
+    log_format: Annotated[
+        LogFormat,
+        typer.Option(envvar="CONNECTORS_LOG_FORMAT", help="Log lines as text, or as JSON with what each is about."),
+    ] = LogFormat.text,
     version_: bool = typer.Option(
         False, "--version", is_eager=True, callback=_print_version, help="Print the version and end."
     ),
@@ -156,8 +161,8 @@ def _common(
     if log_level is not None and log_level.upper() not in _LEVELS:
         fail(f"there is no log level {log_level!r}; known: {', '.join(_LEVELS)}")
     # kept as typed, for a command with another level by default (`serve`) to see whether one was named
-    ctx.obj = log_level
-    log_to_stderr(log_level or "WARNING")
+    ctx.obj = Logging(log_level, log_format is LogFormat.json)
+    ctx.obj.begin("WARNING")
 
 
 def main() -> None:

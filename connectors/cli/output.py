@@ -12,6 +12,8 @@ import logging
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
@@ -36,16 +38,42 @@ _INTERRUPTED = 130
 """The exit code of a process that Ctrl-C ended: 128 and the signal's number."""
 
 
-def log_to_stderr(level: str = "WARNING") -> None:
+def log_to_stderr(level: str = "WARNING", *, as_json: bool = False) -> None:
     """Write every log line of this process to stderr, redacted; libraries only from WARNING up."""
     # stderr, because stdout belongs to what a script parses
     handler = logging.StreamHandler()
-    handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    if as_json:
+        from connectors.log_lines import JsonFormatter
+
+        handler.setFormatter(JsonFormatter())
+    else:
+        handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     # `force`, because `serve` calls this a second time, with a level of its own
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # below WARNING these libraries log each request and statement, which drowns the lines about sales
     for name in _NOISY_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+class LogFormat(StrEnum):
+    """How log lines are written."""
+
+    text = "text"
+    """A line for people."""
+    json = "json"
+    """An object for machines, with the connection and the receipt that the line is about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Logging:
+    """How the command line says that this process logs; `level` is `None` where it says nothing."""
+
+    level: str | None
+    as_json: bool
+
+    def begin(self, usual: str) -> None:
+        """Log from here on, with the `usual` level of the command where no other was named."""
+        log_to_stderr(self.level or usual, as_json=self.as_json)
 
 
 def run(work: Callable[[], Coroutine[object, object, Result]], *, interrupted: int = _INTERRUPTED) -> Result:

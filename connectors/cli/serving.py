@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from connectors.cli.options import ListenHost, ListenPort
-from connectors.cli.output import log_to_stderr, run, say, the_host
+from connectors.cli.output import run, say, the_host
 from connectors.cli.servers import limits_of, listening, serving
 from connectors.cli.servers import serve as serve_application
 from connectors.runtime.garbage import collect_rarely
@@ -39,7 +39,7 @@ def serve(
     On a database server any number of hosts run side by side, and workers beside them.
     """
     # what happens in a host is worth a log by default; other commands log only what is wrong
-    log_to_stderr(ctx.obj or "INFO")
+    ctx.obj.begin("INFO")
     # Ctrl-C, or a service's stop, is how a host is meant to end: that is success
     run(partial(_serve, address=host, port=port, works=work), interrupted=0)
 
@@ -85,7 +85,7 @@ def worker(
 
     It needs a database server (`CONNECTORS_DATABASE_URL`) and the same secret key as the hosts.
     """
-    log_to_stderr(ctx.obj or "INFO")
+    ctx.obj.begin("INFO")
     run(partial(_work, address=host, port=port), interrupted=0)
 
 

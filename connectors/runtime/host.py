@@ -107,6 +107,7 @@ class Host:
     ) -> None:
         self.settings = settings
         self.public_url = settings.public_url or _USUAL_URL
+        self._listens = False
         self.started = secrets.randbits(62)
         """A number by which this host is told from another that answers at the same address."""
         self.refused: Counter[str] = Counter()
@@ -126,7 +127,7 @@ class Host:
         self.vouchers, self.gifts, self.lookups = senders.vouchers, senders.gifts, senders.lookups
         self.runner = self._plugin_runner(direct=inline or not settings.plugin_workers)
         self.ingestor = Ingestor(self.store, self.plugins.stamps_for_sale)
-        self.subscriber = Subscriber(self.store, self.tills, self._public_url)
+        self.subscriber = Subscriber(self.store, self.tills, self._reachable_url)
         accounts = AccountChecker(self.store, self.tills, self.subscriber)
         self.reader = TillReader(self.store, self.tills, self.ingestor, accounts)
         self.reconciler = self._reconciler()
@@ -165,7 +166,7 @@ class Host:
             Identifier(self.store, self.tills, sevenstamp),
             Deliverer(self.store, sevenstamp, timing),
             LoyaltyEffects(self.store, self.tills, sevenstamp, self.plugin_calls.tell_of_loyalty_event),
-            LoyaltySubscriber(self.store, sevenstamp, self._public_url),
+            LoyaltySubscriber(self.store, sevenstamp, self._reachable_url),
             Vouchers(self.store, sevenstamp, timing),
             GiftVouchers(self.store, sevenstamp),
             CardLookups(self.store, sevenstamp),
@@ -229,8 +230,14 @@ class Host:
     def _public_url(self) -> str:
         return self.public_url  # known for good only once the host listens
 
+    def _reachable_url(self) -> str:
+        """Return where tills and 7stamp reach us; "" for a cluster's worker that nobody told: it listens nowhere."""
+        is_known = self.settings.public_url or self._listens or self.membership is None
+        return self.public_url if is_known else ""
+
     def listens_on(self, origin: str) -> None:
         """Set where the world reaches this host, unless the operator has set that."""
+        self._listens = True
         if not self.settings.public_url:
             self.public_url = origin
 
@@ -343,6 +350,8 @@ class Host:
         from connectors.runtime.cluster_scheduler import ClusterScheduler
         from connectors.runtime.cluster_worker import ClusterWorker
 
+        if not self.settings.public_url:
+            log.warning("CONNECTORS_PUBLIC_URL is not set: the members of a cluster are reached by one address")
         await _once_reachable(lambda: membership.join(role, works=works))
         jobs, settings = ClusterJobs(parts), self.settings
         self._cluster_scheduler = ClusterScheduler(parts, jobs, ticks=role is MemberRole.host)

@@ -34,6 +34,7 @@ from connectors.domain.clock import SECOND
 from connectors.domain.connection import Connection
 from connectors.domain.holds import HOLDS
 from connectors.domain.operation import Hold, Kind
+from connectors.log_lines import about
 from connectors.sevenstamp.client import (
     Applied,
     InDoubt,
@@ -368,11 +369,16 @@ class Deliverer:
 
     async def _send(self, operation: Operation) -> None:
         """Send one operation; whatever happens, its answer joins the next turn."""
+        with about(operation.connection_id, operation.receipt_id, operation=operation.id):
+            await self._send_and_answer(operation)
+
+    async def _send_and_answer(self, operation: Operation) -> None:
         sender = self._senders[operation.connection_id]
         outcome: Outcome = InDoubt("the sender failed")
         try:
             async with self._window:
                 outcome = await self._post(sender, operation)
+            log.debug("sent to 7stamp: %s", _OUTCOMES.get(type(outcome), "other"))
         except Exception as error:
             log.exception("operation %s: sending raised %s", operation.id, type(error).__name__)
         finally:

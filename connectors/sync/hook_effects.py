@@ -18,6 +18,7 @@ from connector_sdk.sale import Sale
 from connectors.domain.clock import DAY, HOUR, MINUTE, SECOND, micros
 from connectors.domain.connection import Connection, Health
 from connectors.isolation import UnreadableHook
+from connectors.log_lines import about
 from connectors.store import connections, inbox, ledger
 from connectors.store.engine import Store, Transaction
 from connectors.store.inbox.hints import NewHint
@@ -73,8 +74,10 @@ class HookEffects:
         match received:
             case Hints(hints):
                 await self._store.gather(_leave_hints, [_new_hint(connection, hint) for hint in hints])
+                _log_taken(connection, [hint.receipt_id for hint in hints])
             case Sales():
                 await self._take_sales(connection, received, hook)
+                _log_taken(connection, [sale.receipt_id for sale in received.sales])
             case AccountChanged():
                 await self._store.write(partial(self._change_account, connection=connection, change=received))
             case Ignored(why):
@@ -167,6 +170,12 @@ class HookEffects:
 
 def _new_hint(connection: Connection, hint: Hint) -> NewHint:
     return NewHint(connection.id, hint.receipt_id, hint.closed)
+
+
+def _log_taken(connection: Connection, receipt_ids: Sequence[str]) -> None:
+    for receipt_id in receipt_ids if log.isEnabledFor(logging.DEBUG) else ():
+        with about(connection.id, receipt_id):
+            log.debug("a hook told of it, and is stored")
 
 
 def _leave_hints(tx: Transaction, batches: Sequence[Sequence[NewHint]]) -> list[None]:

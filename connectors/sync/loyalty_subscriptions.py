@@ -21,7 +21,7 @@ _AT_ONCE = 20
 
 
 class LoyaltySubscriber:
-    """Tells 7stamp where to post; `public_url` returns where the world reaches this host."""
+    """Tells 7stamp where to post; `public_url` returns where the world reaches us, or "" where that is not known."""
 
     def __init__(self, store: Store, sevenstamp: SevenStamp, public_url: Callable[[], str]) -> None:
         self._store = store
@@ -31,6 +31,8 @@ class LoyaltySubscriber:
     async def round(self) -> None:
         """Tell 7stamp of every business of which it is to be told, some of them a round."""
         origin = self._public_url()
+        if not origin:
+            return
         for due in await self._store.read(lambda tx: connections.loyalty_sources.due(tx, origin, _AT_ONCE)):
             await self.subscribe(due.business_id, due.connection_id)
 
@@ -39,6 +41,8 @@ class LoyaltySubscriber:
 
         What goes wrong is tried again later: nothing here depends on events, they are only quicker than asking.
         """
+        if not self._public_url():
+            return False
         source = await self._store.write(lambda tx: connections.loyalty_sources.get_or_make(tx, business_id))
         owners = await self._store.read(lambda tx: connections.registry.by_ids(tx, [connection_id]))
         origin, key = self._public_url(), self._store.vault.decrypt(owners[connection_id].sevenstamp_key)

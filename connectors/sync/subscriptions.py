@@ -23,7 +23,7 @@ _LONGEST_KEY = 4096
 
 
 class Subscriber:
-    """Tells tills the addresses of their connections; `public_url` returns where the world reaches this host."""
+    """Tells tills the addresses of their connections; `public_url` returns where the world reaches us, if known."""
 
     def __init__(self, store: Store, tills: Tills, public_url: Callable[[], str]) -> None:
         self._store = store
@@ -36,7 +36,7 @@ class Subscriber:
         # before anything is decrypted: every read of a till asks, and few tills are told
         if connector_class is None or not connector_class.can("subscribe"):
             return None
-        if connector_class.info.hook_address is not HookAddress.connection:
+        if connector_class.info.hook_address is not HookAddress.connection or not self._public_url():
             return None
         token = self._store.vault.decrypt(connection.hook_token)
         return f"{self._public_url()}/hooks/tills/{connection.connector}/{token}"

@@ -22,6 +22,7 @@ from connector_sdk.messages import Message
 from connector_sdk.sale import Sale, SalePage, SaleStatus, Unreadable
 from connectors.domain.clock import DAY, SECOND, micros, moment
 from connectors.domain.connection import Connection, Health
+from connectors.log_lines import about
 from connectors.store import connections, inbox, ledger
 from connectors.store.connections.schedule import DueRead
 from connectors.store.engine import Store, Transaction
@@ -233,7 +234,8 @@ class TillReader:
 
         async def follow(hint: DueHint) -> None:
             async with slots:
-                await self._follow_hint(connection, hint, result)
+                with about(connection.id, hint.receipt_id):
+                    await self._follow_hint(connection, hint, result)
 
         async with asyncio.TaskGroup() as group:
             for hint in due:
@@ -258,6 +260,7 @@ class TillReader:
         if sale is not None:
             result.receipts.add(sale.receipt_id)
         outcome = await self._ingest_fetched(connection, hint, sale)
+        log.debug("fetched from the till: %s", outcome or "nothing to take in")
         result.stored += int(outcome is Outcome.stored)
         if outcome is Outcome.stored and not hint.attempts:
             self._store.measures.hook_to_sale((self._store.clock.now() - hint.created_at) / SECOND)

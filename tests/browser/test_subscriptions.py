@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -69,17 +70,17 @@ async def test_a_cafe_subscribes_an_address_mends_it_and_replays(
         await page.get_by_role("button", name=re.compile("Send again")).first.click()
         await expect(page.get_by_text(re.compile("1 event goes out again"))).to_be_visible()
 
+        # on a slow machine the first test, which failed, is tried again meanwhile and taken too
         async def is_taken_twice() -> bool:
-            return len(subscriber.taken) == 2
+            return 2 in Counter(one.headers["webhook-id"] for one in subscriber.taken).values()
 
         await until(is_taken_twice)
         await page.reload()
-        await expect(page.get_by_role("listitem").filter(has_text="A test: taken")).to_have_count(2)
+        await expect(page.get_by_role("listitem").filter(has_text="A test: taken").nth(1)).to_be_visible()
         width = await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         assert width <= 0
         taken = subscriber.taken
-        assert [one.json["type"] for one in taken] == ["test", "test"]
-        assert taken[0].headers["webhook-id"] == taken[1].headers["webhook-id"]
+        assert {one.json["type"] for one in taken} == {"test"}
         assert Webhook(secret).verify(taken[0].body, taken[0].headers)
 
         # stopped and gone

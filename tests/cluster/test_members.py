@@ -144,6 +144,21 @@ async def test_a_host_without_a_worker_is_not_ready_and_says_so(url: str, tmp_pa
         await host.stop()
 
 
+async def test_a_worker_that_knows_no_public_address_tells_none_to_7stamp(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with build(tmp_path, monkeypatch, database_url=url) as installation:
+        await installation.connect()
+        webhooks, host = installation.sevenstamp.webhooks, installation.host
+        assert host.loyalty_subscriber is not None
+        await host.loyalty_subscriber.round()
+        assert webhooks.subscriptions == {}
+        host.settings.public_url = host.public_url = "https://stamps.example.com"
+        await host.loyalty_subscriber.round()
+        (webhook,) = webhooks.subscriptions.values()
+        assert webhook.url.startswith("https://stamps.example.com/hooks/7stamp/")
+
+
 def test_a_worker_needs_a_database_server(tmp_path: Path) -> None:
     env = {
         "CONNECTORS_DATABASE_URL": f"sqlite:///{tmp_path / 'x.db'}",
