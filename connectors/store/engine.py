@@ -222,6 +222,9 @@ class Store:
         self._readers = ThreadPoolExecutor(_READERS, "store-reader")
         self._writers: list[threading.Thread] = []
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._asked: dict[GroupWork[object, object], list[_QueuedJob]] = {}
+        """Queries that `read_together` is running, each with who waits for the next one."""
+        self._asking: set[asyncio.Task[None]] = set()
 
     @property
     def embedded(self) -> bool:
@@ -334,6 +337,42 @@ class Store:
         if self.inline:
             return self._read(query)
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, query)
+
+    async def read_together(self, query: GroupWork[ItemT, ResultT], item: ItemT) -> ResultT:
+        """Run a query on a snapshot for this item, and for those of others that come while an earlier one runs.
+
+        A query that fails for several is run once more for each, so that a fault stays its own.
+        """
+        future: asyncio.Future[ResultT] = asyncio.get_running_loop().create_future()
+        question = cast("_QueuedJob", _Job(query, item, future))
+        waiting = self._asked.get(question.work)
+        if waiting is not None:
+            waiting.append(question)
+        else:
+            self._asked[question.work] = [question]
+            asking = asyncio.create_task(self._ask(question.work))
+            self._asking.add(asking)
+            asking.add_done_callback(self._asking.discard)
+        return await future
+
+    async def _ask(self, query: GroupWork[object, object]) -> None:
+        """Run a query for all that wait for it, again for those that came meanwhile, until nobody waits."""
+        try:
+            while questions := self._asked[query]:
+                self._asked[query] = []
+                _settle_all(await self._answers(query, questions))
+        finally:
+            for question in self._asked.pop(query):  # none, unless this was cancelled
+                question.future.cancel()
+
+    async def _answers(self, query: GroupWork[object, object], questions: Sequence[_QueuedJob]) -> list[_Outcome]:
+        try:
+            results = await self.read(lambda tx: query(tx, [question.item for question in questions]))
+        except Exception as error:  # noqa: BLE001 - whoever waits gets it
+            if len(questions) == 1 or isinstance(error, StoreError):
+                return [_Outcome(question, error=_settable(error)) for question in questions]
+            return [outcome for question in questions for outcome in await self._answers(query, [question])]
+        return [_Outcome(question, result) for question, result in zip(questions, results, strict=True)]
 
     def _read(self, query: Callable[[Transaction], ResultT]) -> ResultT:
         for tried in range(_TRIES):

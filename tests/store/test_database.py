@@ -6,7 +6,7 @@ import asyncio
 import json
 import re
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -451,3 +451,27 @@ async def test_a_connection_gets_an_id_that_none_had(
     await installation.host.services.connections.remove(first.id)
     monkeypatch.setattr("connectors.store.connections.registry.secrets.token_hex", lambda _size: next(drawn, "00" * 16))
     assert (await installation.connect()).id == "poster-abcdef"
+
+
+async def test_questions_that_come_together_are_asked_together_and_a_fault_stays_its_own(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path / 'x.db'}", VAULT)
+    await store.open()
+    asked: list[list[int]] = []
+
+    def double(tx: Transaction, numbers: Sequence[int]) -> list[int]:
+        asked.append(list(numbers))
+        if 7 in numbers:
+            raise ValueError("seven")
+        return [2 * number for number in numbers]
+
+    async def ask(number: int) -> int:
+        return await store.read_together(double, number)
+
+    assert await asyncio.gather(*(ask(number) for number in range(5))) == [0, 2, 4, 6, 8]
+    # the task that asks begins after all of them have queued
+    assert asked == [[0, 1, 2, 3, 4]]
+    answers = await asyncio.gather(*(ask(number) for number in (6, 7, 8)), return_exceptions=True)
+    assert (answers[0], str(answers[1]), answers[2]) == (12, "seven", 16)
+    assert await ask(1) == 2
+    assert store._asked == {}
+    await store.close()

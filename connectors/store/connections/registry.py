@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, and_, bindparam, func, or_, select
 
@@ -142,14 +144,32 @@ def by_ids(tx: Transaction, ids: Sequence[str]) -> dict[str, Connection]:
     return {row.id: connection_of(row) for row in tx.run(_OF_IDS, {"ids": list(ids)})}
 
 
+class AccountKey(NamedTuple):
+    """What names a till account."""
+
+    connector: str
+    id: str
+
+
+_OF_ACCOUNTS = select(connection_table).where(
+    connection_table.c.connector.in_(bindparam("connectors", expanding=True)),
+    connection_table.c.account_id.in_(bindparam("ids", expanding=True)),
+    _NOT_REMOVED,
+)
+
+
 def of_account(tx: Transaction, connector: str, account_id: str) -> list[Connection]:
     """List the connections of a till account that are not removed."""
-    rows = tx.run(
-        select(connection_table).where(
-            connection_table.c.connector == connector, connection_table.c.account_id == account_id, _NOT_REMOVED
-        )
-    )
-    return [connection_of(row) for row in rows]
+    return of_accounts(tx, [AccountKey(connector, account_id)])[0]
+
+
+def of_accounts(tx: Transaction, accounts: Sequence[AccountKey]) -> list[list[Connection]]:
+    """List the connections of each of several till accounts that are not removed."""
+    ids, names = {account.id for account in accounts}, {account.connector for account in accounts}
+    found = defaultdict[AccountKey, list[Connection]](list)
+    for row in tx.run(_OF_ACCOUNTS, {"ids": sorted(ids), "connectors": sorted(names)}):
+        found[AccountKey(row.connector, row.account_id)].append(connection_of(row))
+    return [list(found[account]) for account in accounts]
 
 
 def removed_of_account(tx: Transaction, connector: str, account_id: str, business_id: str) -> list[Connection]:
