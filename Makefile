@@ -59,15 +59,9 @@ docs: $(READY)
 chaos: $(READY)
 	@$(BIN)/python -m tests.chaos $(CHAOS)
 
+# Half an hour; the figures as a table and a picture in bench/results/. BENCH="delivery ingest" for some of them.
 bench: $(READY)
-	@$(BIN)/python -m bench.startup
-	@$(BIN)/python -m bench.idle
-	@$(BIN)/python -m bench.on_time
-	@$(BIN)/python -m bench.pages
-	@$(BIN)/python -m bench.delivery
-	@$(BIN)/python -m bench.relay
-	@$(BIN)/python -m bench.counter
-	@$(BIN)/python -m bench.attacks --quick
+	@$(BIN)/python -m bench $(BENCH)
 
 # What others notice while one client does its worst, as a table: ten minutes. ATTACKS=--quick for two.
 attacks: $(READY)

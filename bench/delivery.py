@@ -16,16 +16,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import uvloop
 from pydantic import SecretStr
 
+from bench.figures import Figure, report
 from bench.sandboxes import token
 from connector_sdk import HookRequest
 from connector_sdk.rule import StampRule, UnknownCustomer
+from connectors.domain.connection import Connection
 from connectors.runtime.garbage import collect_rarely
 from connectors.runtime.host import Host
 from connectors.services import ConnectOptions
@@ -115,10 +119,12 @@ def key(account: str) -> str:
     return f"7loc_sc_{account[:6]}"
 
 
-async def beside_sandboxes(accounts: int, measure: Callable[[str, Path], Awaitable[None]]) -> None:
-    """Start the sandboxes as another process, measure against their address, and end them."""
+async def beside_sandboxes(
+    accounts: int, measure: Callable[[str, Path], Awaitable[None]], *, seconds: float = 0.0
+) -> None:
+    """Start the sandboxes, so many seconds away, as another process, measure against their address, and end them."""
     sandboxes = subprocess.Popen(
-        [sys.executable, "-m", "bench.sandboxes", str(accounts)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "bench.sandboxes", str(accounts), str(seconds)], stdout=subprocess.PIPE, text=True
     )
     try:
         assert sandboxes.stdout is not None
@@ -130,16 +136,36 @@ async def beside_sandboxes(accounts: int, measure: Callable[[str, Path], Awaitab
         sandboxes.wait(10)
 
 
-async def measure(origin: str, folder: Path) -> None:
-    """Connect the accounts, warm everything up, measure in rounds and print the medians and their ratios."""
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A host over a database in the bench's folder, with warm connections; its scheduler runs only in `delivered`."""
+
+    host: Host
+    control: httpx.AsyncClient
+    connections: list[Connection]
+    warm: dict[str, list[int]]
+    """The receipts of each account that are stamped already."""
+
+    async def sell(self, each: int) -> dict[str, list[int]]:
+        """Close so many receipts in each account; return their numbers by account."""
+        return dict((await self.control.post("/_bench/sell", content=json.dumps({"each": each}))).json())
+
+    async def stamped(self, each: int) -> float:
+        """Sell, store the hooks, and return the sales per second from there to applied stamps."""
+        return await delivered(self.host, self.control, await hooks(self.host, await self.sell(each)))
+
+
+@asynccontextmanager
+async def opened(origin: str, folder: Path, accounts: int = ACCOUNTS) -> AsyncIterator[Opened]:
+    """Connect accounts and warm everything up: cards are issued, caches filled, code compiled."""
     os.environ.update(POSTER_API_URL=f"{origin}/api", POSTER_APPLICATION_SECRET=SECRET)
     settings = Settings(
         database_url=f"sqlite:///{folder / 'ledger.db'}",
         sevenstamp_url=origin,
         secret_key=SecretStr("a key for the bench only"),
     )
-    async with Host(settings) as host, httpx.AsyncClient(base_url=origin, trust_env=False, timeout=60) as control:
-        for number in range(ACCOUNTS):
+    async with Host(settings) as host, httpx.AsyncClient(base_url=origin, trust_env=False, timeout=600) as control:
+        connections = [
             await host.services.onboarding.connect(
                 "poster",
                 {"access_token": token(number)},
@@ -147,12 +173,20 @@ async def measure(origin: str, folder: Path) -> None:
                 lambda _account: StampRule(unknown_customer=UnknownCustomer.issue),
                 ConnectOptions(poll_seconds=86_400),
             )
+            for number in range(accounts)
+        ]
         warm = (await control.post("/_bench/sell", content=json.dumps({"each": WARM}))).json()
-        await delivered(host, control, await hooks(host, warm))  # cards are issued, caches filled, code compiled
+        await delivered(host, control, await hooks(host, warm))
         collect_rarely()
+        yield Opened(host, control, connections, warm)
+
+
+async def measure(origin: str, folder: Path) -> None:
+    """Measure in rounds and report the medians."""
+    async with opened(origin, folder) as bench:
         cards: dict[str, list[str]] = {}
-        for account in warm:
-            client = host.sevenstamp.with_key(key(account))  # type: ignore[union-attr]
+        for account in bench.warm:
+            client = bench.host.sevenstamp.with_key(key(account))  # type: ignore[union-attr]
             cards[account] = [
                 (await client.cards(phone=f"+3806{account[:6]}{person:02d}"))[0].id for person in range(WARM)
             ]
@@ -160,18 +194,22 @@ async def measure(origin: str, folder: Path) -> None:
         posts: list[float] = []
         all_requests: list[float] = []
         for run in range(ROUNDS):
-            receipts = (await control.post("/_bench/sell", content=json.dumps({"each": EACH}))).json()
-            ours.append(await delivered(host, control, await hooks(host, receipts)))
+            receipts = await bench.sell(EACH)
+            ours.append(await delivered(bench.host, bench.control, await hooks(bench.host, receipts)))
             posts.append(await plain(origin, receipts, cards, fetch=False, run=f"p{run}"))
             all_requests.append(await plain(origin, receipts, cards, fetch=True, run=f"a{run}"))
     host_rate, post_rate, all_rate = (statistics.median(rates) for rates in (ours, posts, all_requests))
-    print(
-        f"stored hook to applied stamp: {host_rate:.0f} sales/s (rounds: {', '.join(f'{rate:.0f}' for rate in ours)})"
+    print(f"plain httpx, the same stamp requests only: {post_rate:.0f}/s; against these {host_rate / post_rate:.2f}")
+    report(
+        Figure(
+            "stored hook to applied stamp",
+            "sales/s",
+            host_rate,
+            all_rate,
+            "plain httpx, the same requests, nothing stored",
+            2.0,
+        )
     )
-    print(f"plain httpx, the same stamp requests only: {post_rate:.0f}/s")
-    print(f"plain httpx, all requests the host makes (receipt and stamp): {all_rate:.0f}/s")
-    print(f"against the stamp requests only: {host_rate / post_rate:.2f}")
-    print(f"delivery_ratio: {host_rate / all_rate:.2f}")
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
+from bench.figures import Figure, report
 from bench.idle import cpu_seconds, resident_mib
 from bench.sandboxes import token
 from connector_sdk.rule import StampRule
@@ -59,12 +60,17 @@ async def fill(settings: Settings, number: int, hanging: int) -> None:
     """Store connections that are due at all moments of the next minute; the tills of some of them hang."""
     chance = random.Random(1)
     async with Host(settings) as host:
-        first = await host.services.onboarding.connect(
-            "poster",
-            {"access_token": token(0)},
-            "7loc_sc_bench0",
-            lambda _account: StampRule(),
-            ConnectOptions(poll_seconds=60),
+        of_account = await host.store.read(lambda tx: connections.registry.of_account(tx, "poster", token(0)[:6]))
+        first = (
+            of_account[0]
+            if of_account
+            else await host.services.onboarding.connect(
+                "poster",
+                {"access_token": token(0)},
+                "7loc_sc_bench0",
+                lambda _account: StampRule(),
+                ConnectOptions(poll_seconds=60),
+            )
         )
 
         def store(tx: Transaction, start: int) -> None:
@@ -159,7 +165,11 @@ def main() -> None:
             f"{figures.connections:,} connections every 60 s{label}: {figures.polls:,} polls, "
             f"{figures.core_percent:.1f} % of a core, {figures.mib:.0f} MiB, 99 of 100 begin within {figures.p99:g} s"
         )
-    print(f"on_time_cpu_ratio: {many.core_percent / few.core_percent:.1f}")
+    against = f"{FEW:,} connections"
+    name = f"{MANY:,} connections every 60 s"
+    report(Figure(f"{name}, processor", "% of a core", many.core_percent, few.core_percent, against, 11, at_most=True))
+    report(Figure(f"{name}, memory", "MiB", many.mib, 238, "what is allowed", 1, at_most=True))
+    report(Figure(f"{name}, 99 of 100 begin within", "s", many.p99, 2, "what is allowed", 1, at_most=True))
 
 
 if __name__ == "__main__":

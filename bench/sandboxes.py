@@ -1,6 +1,6 @@
 """Both sandboxes in a process of their own, with many Poster accounts, for other benchmarks.
 
-Tills answer after the seconds that a second argument says. `POST /_bench/sell` closes receipts in every account;
+Both answer after the seconds that a second argument says. `POST /_bench/sell` closes receipts in every account;
 `POST /_bench/applied` answers once so many more stamps were applied; `POST /_bench/taken` is a subscriber that takes
 everything.
 """
@@ -31,8 +31,8 @@ def token(number: int) -> str:
 class Both:
     """7stamp and Poster behind one address, as fast as they go."""
 
-    def __init__(self, accounts: int, till_seconds: float = 0.0) -> None:
-        self.till_seconds = till_seconds
+    def __init__(self, accounts: int, seconds: float = 0.0) -> None:
+        self.seconds = seconds
         self.sevenstamp = Sandbox(goal=10**9)
         self.cafes = [Account(token=token(number)) for number in range(accounts)]
         self.counted = self.looked = 0
@@ -42,12 +42,14 @@ class Both:
         if scope["type"] == "http" and scope["path"].startswith("/_bench/"):
             await self._control(scope, receive, send)
         elif scope["type"] == "http" and scope["path"].startswith("/api/"):
-            if self.till_seconds:
-                await asyncio.sleep(_HANG_SECONDS if _HANGING in scope["query_string"] else self.till_seconds)
+            if self.seconds:
+                await asyncio.sleep(_HANG_SECONDS if _HANGING in scope["query_string"] else self.seconds)
             await self.poster(scope, receive, send)
         elif scope["type"] == "lifespan":
             await _live(receive, send)
         else:
+            if self.seconds:
+                await asyncio.sleep(self.seconds)
             await self.sevenstamp(scope, receive, send)
 
     async def _control(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -406,7 +406,12 @@ class Store:
         clock = self.clock
         if not isinstance(clock, SteadyClock):  # a test brings its own time
             return 0
-        difference = await self._right_time() - clock.now()
+        # The reading is of some moment while it was asked for, however long that took: only what lies outside differs.
+        # A slow answer, of a busy machine or a server that restarts, must not look like a clock that was put back.
+        asked = clock.now()
+        right_time = await self._right_time()
+        answered = clock.now()
+        difference = right_time - min(max(right_time, asked), answered)
         if abs(difference) < SECOND:
             clock.put_forward(difference)
             return 0

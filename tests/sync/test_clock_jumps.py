@@ -69,3 +69,21 @@ async def test_after_a_jump_reads_are_due_when_they_were_and_doubt_lasts_as_long
     while installation.stamps(ANNA) != 1 or (await installation.operations())[0].state != "applied":
         await installation.sync()
     assert len(installation.applied()) == 1
+
+
+async def test_an_answer_that_comes_late_does_not_look_like_a_clock_that_was_put_back(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = installation.host.store
+    clock = store.clock
+    assert isinstance(clock, SteadyClock)
+
+    async def late() -> int:
+        reading = clock.now()
+        clock.put_forward(5 * SECOND)  # so long it takes until the reading is here
+        return reading
+
+    monkeypatch.setattr(store, "_right_time", late)
+    before = clock.now()
+    assert await store.follow_clock() == 0
+    assert clock.now() >= before + 5 * SECOND
