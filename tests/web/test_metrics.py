@@ -7,12 +7,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-import sqlalchemy
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
-from connectors.store import queries
-from connectors.store.engine import Transaction
 from connectors.store.errors import StoreError
 from connectors.web.app import application, probes
 from tests.installation import ANNA, Installation, build
@@ -85,24 +82,6 @@ async def test_the_page_and_the_dashboard_name_what_there_is(tmp_path: Path, mon
     assert set(re.findall(r"^\| `(connectors_\w+)` \|", PAGE.read_text(), re.MULTILINE)) == names  # noqa: ASYNC240 - a test
     shown = set(re.findall(r"connectors_\w+", DASHBOARD.read_text()))  # noqa: ASYNC240 - a test
     assert {name.removesuffix("_bucket") for name in shown} <= names
-
-
-async def test_a_look_goes_by_the_index_over_what_is_open(installation: Installation) -> None:
-    def plans(tx: Transaction) -> str:
-        statements: list[str] = []
-        listen = sqlalchemy.event.listens_for(tx.session, "before_cursor_execute")
-        listen(lambda _c, _k, statement, parameters, *_: statements.append((statement, parameters)))  # type: ignore[arg-type]
-        queries.load.load(tx, embedded=True)
-        rows = [
-            str(row)
-            for statement, parameters in list(statements)
-            for row in tx.session.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
-        ]
-        return "\n".join(rows)
-
-    found = await installation.host.store.read(plans)
-    assert "ix_operation_open" in found
-    assert "SCAN operation'" not in found
 
 
 async def test_without_a_database_a_host_is_not_ready_and_tells_its_own_times(

@@ -14,6 +14,7 @@ from sqlalchemy import bindparam, case, func, not_, select
 from connectors.domain.connection import WORKING
 from connectors.domain.operation import UNSETTLED, Kind, State
 from connectors.store.engine import Transaction
+from connectors.store.ledger.operation_conditions import is_open
 from connectors.store.ledger.operations import Operation
 from connectors.store.schema import (
     business_table,
@@ -32,6 +33,7 @@ _DUE = (
     .join(connection_table, connection_table.c.id == operation_table.c.connection_id)
     .join(business_table, business_table.c.id == operation_table.c.business_id)
     .where(
+        is_open,
         operation_table.c.state == State.pending,
         operation_table.c.next_at <= bindparam("now"),
         connection_table.c.health.in_(WORKING),
@@ -112,6 +114,7 @@ def due_businesses(tx: Transaction, limit: int) -> list[str]:
         .join(connection_table, connection_table.c.id == operation_table.c.connection_id)
         .join(business_table, business_table.c.id == operation_table.c.business_id)
         .where(
+            is_open,
             operation_table.c.state == State.pending,
             operation_table.c.next_at <= tx.now,
             connection_table.c.health.in_(WORKING),

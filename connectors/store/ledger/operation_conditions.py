@@ -48,3 +48,7 @@ on_the_way = operation_table.c.state.in_(
     [literal(state.value, literal_execute=True) for state in (State.pending, State.sending, State.uncertain)]
 )
 """Not settled yet, and not held: to be sent, on the wire, or in doubt."""
+
+_OPEN = (State.pending, State.sending, State.uncertain, State.held)
+is_open = operation_table.c.state.in_([literal(state.value, literal_execute=True) for state in _OPEN])
+"""Not settled yet. Whoever asks for one of these states asks for this too: SQLite does not see that it follows."""

@@ -29,7 +29,7 @@ from connectors.store.errors import NotFound
 from connectors.store.ledger import card_searches, daily_totals, journal
 from connectors.store.ledger.daily_totals import DayTotals
 from connectors.store.ledger.journal import NewLine
-from connectors.store.ledger.operation_conditions import finds_voucher, is_gift
+from connectors.store.ledger.operation_conditions import finds_voucher, is_gift, is_open
 from connectors.store.ledger.sales import cardless_lane, lock
 from connectors.store.query_parts import AnyRow, claiming, in_parts
 from connectors.store.schema import attempt_table, connection_table, operation_table, sale_table
@@ -433,6 +433,7 @@ _IN_DOUBT_NOW = (
 
 
 _BY_CODE = select(operation_table).where(
+    is_open,
     operation_table.c.state.in_(sorted(IN_DOUBT)),
     operation_table.c.business_id == bindparam("business"),
     operation_table.c.code == bindparam("code_"),
@@ -611,6 +612,7 @@ def lease_uncertain(tx: Transaction, limit: int, only: str | None = None) -> lis
         select(operation_table)
         .join(connection_table, connection_table.c.id == operation_table.c.connection_id)
         .where(
+            is_open,
             operation_table.c.state == State.uncertain,
             operation_table.c.next_at <= tx.now,
             connection_table.c.health.in_(WORKING),

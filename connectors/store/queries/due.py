@@ -14,6 +14,7 @@ from connectors.domain.relay import SubscriptionState
 from connectors.store.engine import Transaction
 from connectors.store.inbox.loyalty_events import Stage
 from connectors.store.ledger.operation_conditions import finds_voucher
+from connectors.store.ledger.operation_conditions import is_open as is_open_operation
 from connectors.store.ledger.voucher_requests import is_open
 from connectors.store.schema import (
     connection_table,
@@ -35,8 +36,12 @@ _LOOK = select(
     exists().where(_is_working, _read_is_due).label(Wakeup.poll),
     exists().where(hint_table.c.next_at <= _now).label(Wakeup.hints),
     exists().where(identify_table.c.next_at <= _now).label(Wakeup.identify),
-    exists().where(operation_table.c.state == State.pending, operation_table.c.next_at <= _now).label(Wakeup.deliver),
-    exists().where(operation_table.c.state == State.uncertain, operation_table.c.next_at <= _now).label(Wakeup.resolve),
+    exists()
+    .where(is_open_operation, operation_table.c.state == State.pending, operation_table.c.next_at <= _now)
+    .label(Wakeup.deliver),
+    exists()
+    .where(is_open_operation, operation_table.c.state == State.uncertain, operation_table.c.next_at <= _now)
+    .label(Wakeup.resolve),
     exists()
     .where(
         connection_table.c.renew_at <= _now,

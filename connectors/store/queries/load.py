@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sqlalchemy import ColumnElement, Select, func, select, text
+from sqlalchemy import ColumnElement, Select, func, select
 
 from connectors.domain.connection import Health
 from connectors.domain.operation import UNSETTLED, State
 from connectors.store import counters, job_queue, members
 from connectors.store.engine import Transaction
 from connectors.store.job_queue import QueueState
+from connectors.store.ledger.operation_conditions import is_open
 from connectors.store.schema import business_table, connection_table, hint_table, identify_table, operation_table
 
 
@@ -37,9 +38,9 @@ class Load:
 def load(tx: Transaction, *, embedded: bool) -> Load:
     """Count what waits now."""
     pending_since = select(func.min(operation_table.c.next_at)).where(
-        _IS_OPEN, operation_table.c.state == State.pending, operation_table.c.next_at <= tx.now
+        is_open, operation_table.c.state == State.pending, operation_table.c.next_at <= tx.now
     )
-    states = select(operation_table.c.state, func.count().label("number")).where(_IS_OPEN)
+    states = select(operation_table.c.state, func.count().label("number")).where(is_open)
     due_hints = hint_table.c.next_at <= tx.now
     hints = tx.run(
         select(func.count().label("number"), func.min(hint_table.c.next_at).label("oldest")).where(due_hints)
@@ -60,8 +61,6 @@ def load(tx: Transaction, *, embedded: bool) -> Load:
     )
 
 
-# in the words of the index over what is open: SQLite uses it for no other spelling
-_IS_OPEN = text("operation.state IN ('pending', 'sending', 'uncertain', 'held')")
 _HEALTHS = select(connection_table.c.health, func.count().label("number"))
 
 

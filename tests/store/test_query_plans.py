@@ -1,0 +1,43 @@
+"""What is asked again and again goes by the index over what is open: it costs what waits, not what is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import sqlalchemy
+
+from connectors.store import ledger, queries
+from connectors.store.engine import Transaction
+from tests.installation import Installation
+
+pytestmark = pytest.mark.embedded
+
+QUERIES: dict[str, Callable[[Transaction], object]] = {
+    "the load": lambda tx: queries.load.load(tx, embedded=True),
+    "what is due": queries.due.kinds,
+    "what to send": lambda tx: ledger.delivery_queue.due(tx, 1000),
+    "whose is to be sent": lambda tx: ledger.delivery_queue.due_businesses(tx, 1000),
+    "whether there is something to send": lambda tx: ledger.delivery_queue.is_busy(tx, None),
+    "what is in doubt": lambda tx: ledger.operations.lease_uncertain(tx, 200),
+}
+
+
+@pytest.mark.parametrize("query", QUERIES.values(), ids=QUERIES)
+async def test_no_look_reads_all_operations(installation: Installation, query: Callable[[Transaction], object]) -> None:
+    def plans(tx: Transaction) -> list[str]:
+        statements: list[tuple[str, object]] = []
+        listen = sqlalchemy.event.listens_for(tx.session, "before_cursor_execute")
+        listen(lambda _c, _k, statement, parameters, *_: statements.append((statement, parameters)))
+        query(tx)
+        return [
+            str(row[3])
+            for statement, parameters in list(statements)
+            for row in tx.session.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)  # type: ignore[arg-type]
+        ]
+
+    plan = await installation.host.store.read(plans)
+    assert any("ix_operation_open" in step for step in plan)
+    # a scan of a partial index reads what it holds; one of all operations of a connection reads what is stored
+    assert "SCAN operation" not in plan
+    assert [step for step in plan if "ix_operation_connection" in step] == []
