@@ -39,6 +39,7 @@ from poster_connector.sandbox import SECRET, Account
 ACCOUNTS, EACH, ROUNDS = 60, 30, 3
 CALLERS = (2, 4, 8, 16)
 WARM = 10
+KEY = "a key for the bench only"
 
 
 async def hooks(host: Host, receipts: dict[str, list[int]]) -> int:
@@ -136,6 +137,30 @@ async def beside_sandboxes(
         sandboxes.wait(10)
 
 
+async def connect(host: Host, number: int) -> Connection:
+    """Connect an account; its customers get cards, and it is read by hooks alone."""
+    return await host.services.onboarding.connect(
+        "poster",
+        {"access_token": token(number)},
+        key(token(number)),
+        lambda _account: StampRule(unknown_customer=UnknownCustomer.issue),
+        ConnectOptions(poll_seconds=86_400),
+    )
+
+
+def environment(origin: str, folder: Path) -> dict[str, str]:
+    """Return the settings of a host that is a process of its own; this process takes them too."""
+    settings = {
+        "CONNECTORS_DATABASE_URL": f"sqlite:///{folder / 'ledger.db'}",
+        "CONNECTORS_SEVENSTAMP_URL": origin,
+        "CONNECTORS_SECRET_KEY": KEY,
+        "POSTER_API_URL": f"{origin}/api",
+        "POSTER_APPLICATION_SECRET": SECRET,
+    }
+    os.environ.update(settings)
+    return settings
+
+
 @dataclass(frozen=True, slots=True)
 class Opened:
     """A host over a database in the bench's folder, with warm connections; its scheduler runs only in `delivered`."""
@@ -162,19 +187,10 @@ async def opened(origin: str, folder: Path, accounts: int = ACCOUNTS) -> AsyncIt
     settings = Settings(
         database_url=f"sqlite:///{folder / 'ledger.db'}",
         sevenstamp_url=origin,
-        secret_key=SecretStr("a key for the bench only"),
+        secret_key=SecretStr(KEY),
     )
     async with Host(settings) as host, httpx.AsyncClient(base_url=origin, trust_env=False, timeout=600) as control:
-        connections = [
-            await host.services.onboarding.connect(
-                "poster",
-                {"access_token": token(number)},
-                key(token(number)),
-                lambda _account: StampRule(unknown_customer=UnknownCustomer.issue),
-                ConnectOptions(poll_seconds=86_400),
-            )
-            for number in range(accounts)
-        ]
+        connections = [await connect(host, number) for number in range(accounts)]
         warm = (await control.post("/_bench/sell", content=json.dumps({"each": WARM}))).json()
         await delivered(host, control, await hooks(host, warm))
         collect_rarely()

@@ -18,14 +18,12 @@ from pathlib import Path
 import aiohttp
 import uvloop
 
-from bench.delivery import beside_sandboxes, key
+from bench.delivery import beside_sandboxes, connect, environment
 from bench.figures import Figure, report
 from bench.sandboxes import token
-from connector_sdk.rule import StampRule
 from connectors.runtime.host import Host
-from connectors.services import ConnectOptions
 from connectors.settings import Settings
-from poster_connector.sandbox import SECRET, Account
+from poster_connector.sandbox import Account
 from tests.processes import origin_in, started, wait_ready
 
 ACCOUNTS, HOOKS, CALLERS, ROUNDS = 20, 4_000, 64, 3
@@ -51,33 +49,17 @@ async def acknowledged(origin: str, run: int) -> list[float]:
         return [*took, time.perf_counter() - began]
 
 
-async def connect(settings: Settings) -> None:
+async def connect_paused(settings: Settings) -> None:
     """Store connections that are paused."""
     async with Host(settings) as host:
         for number in range(ACCOUNTS):
-            connection = await host.services.onboarding.connect(
-                "poster",
-                {"access_token": token(number)},
-                key(token(number)),
-                lambda _account: StampRule(),
-                ConnectOptions(poll_seconds=86_400),
-            )
-            await host.services.connections.pause(connection.id)
+            await host.services.connections.pause((await connect(host, number)).id)
 
 
 async def measure(origin: str, folder: Path) -> None:
     """Measure both in turns, and report the medians of the rounds."""
-    env = {
-        "CONNECTORS_DATABASE_URL": f"sqlite:///{folder / 'ledger.db'}",
-        "CONNECTORS_SEVENSTAMP_URL": origin,
-        "CONNECTORS_SECRET_KEY": "a key for the bench only",
-        "POSTER_API_URL": f"{origin}/api",
-        "POSTER_APPLICATION_SECRET": SECRET,
-    }
-    import os
-
-    os.environ.update(env)
-    await connect(Settings())
+    env = environment(origin, folder)
+    await connect_paused(Settings())
     with ExitStack() as stack:
         bare = stack.enter_context(
             subprocess.Popen([sys.executable, "-m", "bench.bare"], stdout=subprocess.PIPE, text=True)

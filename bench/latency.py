@@ -6,7 +6,6 @@ The sandboxes run here, so that the moment a stamp is applied is known; the host
 from __future__ import annotations
 
 import asyncio
-import os
 import statistics
 import tempfile
 import time
@@ -17,15 +16,13 @@ import httpx
 import uvloop
 from starlette.types import Message, Receive, Scope, Send
 
-from bench.delivery import key
+from bench.delivery import connect, environment, key
 from bench.figures import Figure, report
 from bench.sandboxes import Both, token
-from connector_sdk.rule import StampRule, UnknownCustomer
 from connectors.cli.servers import serving
 from connectors.runtime.host import Host
-from connectors.services import ConnectOptions
 from connectors.settings import Settings
-from poster_connector.sandbox import SECRET, Account
+from poster_connector.sandbox import Account
 from tests.processes import origin_in, started, wait_ready
 
 AWAY, SALES, WARM = 0.05, 100, 20
@@ -87,22 +84,9 @@ async def main() -> None:
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         origin = await stack.enter_async_context(serving(away))
-        env = {
-            "CONNECTORS_DATABASE_URL": f"sqlite:///{folder / 'ledger.db'}",
-            "CONNECTORS_SEVENSTAMP_URL": origin,
-            "CONNECTORS_SECRET_KEY": "a key for the bench only",
-            "POSTER_API_URL": f"{origin}/api",
-            "POSTER_APPLICATION_SECRET": SECRET,
-        }
-        os.environ.update(env)
+        env = environment(origin, folder)
         async with Host(Settings()) as host:
-            await host.services.onboarding.connect(
-                "poster",
-                {"access_token": token(0)},
-                key(token(0)),
-                lambda _account: StampRule(unknown_customer=UnknownCustomer.issue),
-                ConnectOptions(poll_seconds=86_400),
-            )
+            await connect(host, 0)
         stack.enter_context(started(["serve", "--port", "0"], env, folder / "host.log"))
         address = await asyncio.to_thread(origin_in, folder / "host.log")
         await asyncio.to_thread(wait_ready, address)

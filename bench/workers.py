@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import signal
 import time
 from pathlib import Path
@@ -17,43 +16,20 @@ import httpx
 import uvloop
 from pydantic import SecretStr
 
-from bench.delivery import WARM, beside_sandboxes, delivered, hooks, key
+from bench.delivery import KEY, WARM, beside_sandboxes, connect, delivered, environment, hooks
 from bench.figures import Figure, report
-from bench.on_time import KEY
-from bench.sandboxes import token
-from connector_sdk.rule import StampRule, UnknownCustomer
 from connectors.runtime.host import Host
-from connectors.services import ConnectOptions
 from connectors.settings import Settings
-from poster_connector.sandbox import SECRET
 from tests.cluster.members import Cluster
 from tests.postgresql import running_postgresql
 
 ACCOUNTS, EACH, AWAY, MANY = 60, 30, 0.1, 4
 
 
-async def connect(host: Host, number: int) -> None:
-    """Connect an account."""
-    await host.services.onboarding.connect(
-        "poster",
-        {"access_token": token(number)},
-        key(token(number)),
-        lambda _account: StampRule(unknown_customer=UnknownCustomer.issue),
-        ConnectOptions(poll_seconds=86_400),
-    )
-
-
 async def measure(workers: int, each: int, origin: str, folder: Path) -> float:
     """Return the sales per second that so many workers stamp."""
     with running_postgresql(durable=True) as server:
-        env = {
-            "CONNECTORS_DATABASE_URL": server.new_database(),
-            "CONNECTORS_SEVENSTAMP_URL": origin,
-            "CONNECTORS_SECRET_KEY": KEY,
-            "POSTER_API_URL": f"{origin}/api",
-            "POSTER_APPLICATION_SECRET": SECRET,
-        }
-        os.environ.update(env)
+        env = environment(origin, folder) | {"CONNECTORS_DATABASE_URL": server.new_database()}
         settings = Settings(
             database_url=env["CONNECTORS_DATABASE_URL"], sevenstamp_url=origin, secret_key=SecretStr(KEY)
         )

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 
-from connector_sdk.redaction import RedactingFormatter
+from connector_sdk.redaction import RedactingFormatter, printable, redact
 
 _subject: ContextVar[Mapping[str, str] | None] = ContextVar("subject", default=None)
 
@@ -43,6 +43,7 @@ class JsonFormatter(RedactingFormatter):
             "level": record.levelname,
             "logger": record.name,
             "message": super().format(record),
-            **(_subject.get() or {}),
+            # a till names its receipts as it likes: such a name may be a person's
+            **{name: printable(redact(value)) for name, value in (_subject.get() or {}).items()},
         }
         return json.dumps(line, ensure_ascii=False)

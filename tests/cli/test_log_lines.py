@@ -53,6 +53,8 @@ def test_a_line_of_json_is_redacted_and_stays_one_line() -> None:
     assert "\n" not in text
     assert json.loads(text)["sale"] == "con_1/r1"
     assert "sale" not in json.loads(formatter.format(record))
+    with about("con_1", "somebody@example.com"):
+        assert "somebody@" not in formatter.format(record)
 
 
 def test_commands_log_as_json_where_that_is_asked(tmp_path: Path) -> None:

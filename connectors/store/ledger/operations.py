@@ -433,7 +433,6 @@ _IN_DOUBT_NOW = (
 
 
 _BY_CODE = select(operation_table).where(
-    is_open,
     operation_table.c.state.in_(sorted(IN_DOUBT)),
     operation_table.c.business_id == bindparam("business"),
     operation_table.c.code == bindparam("code_"),
