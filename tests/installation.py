@@ -134,7 +134,7 @@ async def build(
             "sevenstamp_url": sevenstamp_url,
             "secret_key": SecretStr("a key that only tests use"),
             "settle_seconds": 0.5,
-            "call_deadline_seconds": 2.0,
+            "call_deadline_seconds": 5.0,
             "plugin_workers": 0,  # a process for each of hundreds of hosts: those about isolation ask for it
         }
         values |= settings

@@ -171,7 +171,8 @@ class Disguise:
             return character
         for characters in _CHARACTER_CLASSES:
             if character in characters:
-                return self._random.choice(characters)
+                # never the same: a short name that is drawn as itself would not be hidden
+                return self._random.choice(characters.replace(character, ""))
         if character.isalpha():  # of another script
             return self._random.choice(string.ascii_uppercase if character.isupper() else string.ascii_lowercase)
         return character

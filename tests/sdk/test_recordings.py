@@ -165,6 +165,11 @@ def test_secrets_and_people_are_hidden_however_they_are_written(sent: dict[str, 
     json.loads(disguised)
 
 
+def test_a_short_name_is_never_replaced_by_itself() -> None:
+    drawn = [Disguise().body(b'{"name": "Bo"}') for _ in range(2000)]
+    assert not [disguised for disguised in drawn if b"Bo" in disguised]
+
+
 def test_forms_are_looked_through_and_what_cannot_be_is_not_kept() -> None:
     form = b"phone=600111222&total=12.50&token=861052%3A0239abcdef0239abcdef"
     disguised = Disguise([TOKEN]).body(form).decode()
