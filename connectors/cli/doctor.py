@@ -111,7 +111,7 @@ async def _examine_host(host: Host) -> AsyncIterator[Finding]:
     counted = await host.store.read(counters.read_counters)
     running = host.lock.is_held_by_host()
     yield _database(host)
-    for finding in (*await host.key_findings(), _running(running), *_counted(counted)):
+    for finding in (*await host.database_findings(), _running(running), *_counted(counted)):
         yield finding
     async for finding in _examine_services(host):
         yield finding

@@ -40,8 +40,8 @@ from connectors.runtime.recovery import recover_unfinished
 from connectors.services import ProgressReport, ServiceContext, Services
 from connectors.settings import Settings
 from connectors.sevenstamp.client import SevenStamp
-from connectors.store import connections, counters, keyring, members, rotation
-from connectors.store.engine import Store
+from connectors.store import connections, counters, durability, keyring, members, rotation
+from connectors.store.engine import Store, Transaction
 from connectors.store.errors import Conflict, StoreError
 from connectors.store.members import MemberRole
 from connectors.sync.account_checks import AccountChecker
@@ -310,7 +310,7 @@ class Host:
             await self._start_member(self.membership, parts, role, works=works)
         else:
             await self._start_alone(parts)
-        for finding in await self.key_findings():
+        for finding in await self.database_findings():
             if finding.ok is False:
                 log.warning("%s", finding.text)
         self._rotation = asyncio.create_task(self._finish_rotation(), name="rotation")
@@ -378,9 +378,13 @@ class Host:
         self._delivery = asyncio.create_task(parts.deliverer.run(), name="delivery")
         self._scheduler.start()
 
-    async def key_findings(self) -> list[Finding]:
-        """List what an operator should know about the secret keys."""
-        return await self.store.read(lambda tx: keyring.find_problems(tx.session, tx.vault))
+    async def database_findings(self) -> list[Finding]:
+        """List what an operator should know about the secret keys, and about what the database server may lose."""
+
+        def look(tx: Transaction) -> list[Finding]:
+            return [*keyring.find_problems(tx.session, tx.vault), *durability.find_problems(tx.session)]
+
+        return await self.store.read(look)
 
     async def _finish_rotation(self) -> None:
         """Go on with a rotation of the secret key that was begun and not ended."""

@@ -15,6 +15,7 @@ from sqlalchemy import Connection as Session
 from sqlalchemy import Engine, event
 from sqlalchemy.engine import make_url
 
+from connectors.store.durability import keep_commits
 from connectors.store.errors import Conflict, StoreBusy, StoreError, Unusable
 
 BUSY_MILLISECONDS = 15_000
@@ -35,7 +36,7 @@ def create_engine(url: str, begin: str) -> Engine:
             raise StoreError(
                 "a database server needs psycopg and procrastinate: install what requirements-cluster.lock names"
             )
-        return sqlalchemy.create_engine(
+        engine = sqlalchemy.create_engine(
             url,
             hide_parameters=True,
             # an insert that meets a row says so by its count, which the driver drops without this
@@ -53,6 +54,8 @@ def create_engine(url: str, begin: str) -> Engine:
                 "tcp_user_timeout": 10_000,
             },
         )
+        event.listen(engine, "connect", lambda connection, _record: keep_commits(connection))
+        return engine
     engine = sqlalchemy.create_engine(
         url, hide_parameters=True, connect_args={"timeout": BUSY_MILLISECONDS / 1000, "check_same_thread": False}
     )

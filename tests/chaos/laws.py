@@ -57,8 +57,11 @@ def _entitlement(seen: Seen) -> Iterable[str]:
 
 def _once(seen: Seen) -> Iterable[str]:
     """No operation is applied twice, and no voucher redeemed twice."""
-    codes = Counter(str(operation["code"]) for operation in seen.sevenstamp.state.operations if operation["code"])
-    yield from (f"{code} was applied {times} times" for code, times in codes.items() if times > 1)
+    times: dict[str, list[str]] = defaultdict(list)
+    for operation in seen.sevenstamp.state.operations:
+        if operation["code"]:
+            times[str(operation["code"])].append(operation["at"])
+    yield from (f"{code} was applied at {' and at '.join(at)}" for code, at in times.items() if len(at) > 1)
 
 
 def _acknowledged(seen: Seen) -> Iterable[str]:

@@ -313,15 +313,15 @@ async def test_keys_of_the_environment_are_changed_by_naming_the_former_one(
             await installation.host.commands.run(rotate_command(), _ignore_progress)
     both = _settings_of(installation.settings, OTHER, STRONG)
     async with Host(both) as host:
-        (finding,) = await host.key_findings()
+        (finding,) = await host.database_findings()
         assert (finding.ok, "connectors keys rotate" in finding.text) == (None, True)
         assert clear_texts(tmp_path / "ledger.db", host.store.vault) == texts
         result = await host.commands.run(rotate_command(), _ignore_progress)
         assert result.former_keys == "yours to remove"
-        (finding,) = await host.key_findings()
+        (finding,) = await host.database_findings()
         assert "CONNECTORS_SECRET_KEYS_OLD may be removed" in finding.text
     async with Host(_settings_of(installation.settings, OTHER)) as host:
-        assert await host.key_findings() == []
+        assert await host.database_findings() == []
         assert len(await host.store.read(connections.registry.list_all)) == 1
         assert clear_texts(tmp_path / "ledger.db", host.store.vault) == texts
     with pytest.raises(WrongKey, match="CONNECTORS_SECRET_KEYS_OLD"):
@@ -372,11 +372,11 @@ async def test_an_installation_whose_secret_is_weak_starts_with_a_warning_and_a_
             await host.stop()
         assert "connectors keys rotate" in caplog.text
         assert weak not in caplog.text
-        (finding,) = await host.key_findings()
+        (finding,) = await host.database_findings()
         assert finding.ok is False
         assert clear_texts(tmp_path / "ledger.db", host.store.vault) == texts
     async with Host(_settings_of(installation.settings, STRONG, weak)) as host:
         await host.commands.run(rotate_command(), _ignore_progress)
     async with Host(_settings_of(installation.settings, STRONG)) as host:
-        assert await host.key_findings() == []
+        assert await host.database_findings() == []
         assert clear_texts(tmp_path / "ledger.db", host.store.vault) == texts

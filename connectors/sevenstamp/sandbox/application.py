@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import math
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -38,7 +39,9 @@ class Sandbox:
     """The ASGI application.
 
     With a `key` only that one is accepted, without one every key that looks like one. `state` is the file that keeps
-    what happened. `now` gives UTC seconds; pauses go through asyncio, so a test's loop may bend time.
+    what happened. `now` gives UTC seconds; pauses go through asyncio, so a test's loop may bend time. `settled_within`
+    bounds what faults do together: so many seconds after a request arrived it has taken effect and shows in the
+    history, or never will.
     """
 
     def __init__(
@@ -49,8 +52,10 @@ class Sandbox:
         goal: int = 8,
         allowed: int | None = None,
         now: Callable[[], float] | None = None,
+        settled_within: float = math.inf,
     ) -> None:
         self.key = key
+        self.settled_within = settled_within
         self.state = State(goal=goal, allowed=allowed, file=state)
         self.state.load()
         self.faults = Faults()
@@ -103,7 +108,7 @@ class Sandbox:
         Each fault draws its chance in this order whether or not it is likely, so that a seed gives the same faults
         again: the pause, the cut before, 429, 500, the cut after (of writes only), and garbage in the answer's place.
         """
-        faults, draw = self.faults, self._random.random
+        faults, draw, arrived = self.faults, self._random.random, asyncio.get_running_loop().time()
         await asyncio.sleep(self._random.uniform(*faults.latency_ms) / 1000)
         if draw() < faults.drop_before:
             raise ConnectionCut
@@ -112,45 +117,49 @@ class Sandbox:
         if draw() < faults.status_500:
             # an error says nothing of whether the write took effect, and a host must not believe that it does
             if draw() < 0.5:
-                self._handle(scope, body)
+                self._handle(scope, body, arrived)
             return Answer(500, {"title": "internal error", "status": 500, "code": "internal"})
         if scope["method"] == "POST" and draw() < faults.drop_after:
-            self._apply_unanswered(scope, body)
+            self._apply_unanswered(scope, body, arrived)
             raise ConnectionCut
-        answer = self._handle(scope, body)
+        answer = self._handle(scope, body, arrived)
         if draw() < faults.garbage:
             return replace(answer, body=b"<html>bad gateway")
         return answer
 
-    def _apply_unanswered(self, scope: Scope, body: bytes) -> None:
+    def _apply_unanswered(self, scope: Scope, body: bytes, arrived: float) -> None:
         """Let a write take effect whose caller will not hear of it, at once or a while later."""
         late_ms = self._random.uniform(*self.faults.apply_late_ms)
         if not late_ms:
-            self._handle(scope, body)
+            self._handle(scope, body, arrived)
             return
-        task = asyncio.get_running_loop().create_task(self._apply_later(scope, body, late_ms))
+        task = asyncio.get_running_loop().create_task(self._apply_later(scope, body, arrived, late_ms))
         # the loop itself holds a task only weakly
         self._late_writes.add(task)
         task.add_done_callback(self._late_writes.discard)
 
-    async def _apply_later(self, scope: Scope, body: bytes, late_ms: float) -> None:
+    async def _apply_later(self, scope: Scope, body: bytes, arrived: float, late_ms: float) -> None:
         await asyncio.sleep(late_ms / 1000)
         # nobody is there to hear of a refusal
-        with contextlib.suppress(Refusal):
-            self._handle(scope, body, late_ms)
+        with contextlib.suppress(Refusal, ConnectionCut):
+            self._handle(scope, body, arrived, late_ms)
 
-    def _history_lag(self, late_ms: float) -> float:
+    def _history_lag(self, call: Call) -> float:
         # what is applied late is visible late, but never later than `settle` after the caller gave up
-        return min(self._random.uniform(*self.faults.history_lag_ms), max(0.0, SETTLE_MS - late_ms))
+        most = min(SETTLE_MS - call.late_ms, (self.settled_within - call.took) * 1000)
+        return min(self._random.uniform(*self.faults.history_lag_ms), max(0.0, most))
 
     # --- the call -----------------------------------------------------------------------------------------------
 
-    def _handle(self, scope: Scope, body: bytes, late_ms: float = 0.0) -> Answer:
-        """Carry a request out. Raises `Refusal`.
+    def _handle(self, scope: Scope, body: bytes, arrived: float, late_ms: float = 0.0) -> Answer:
+        """Carry a request out. Raises `Refusal`, and `ConnectionCut` where it is too late for it to take effect.
 
         The order is 7stamp's: the key, the path, the body, and then the idempotency key, so that a request which is
         none is not answered from before.
         """
+        took = asyncio.get_running_loop().time() - arrived
+        if took > self.settled_within:
+            raise ConnectionCut
         headers = _headers(scope)
         authorization = headers.get("authorization", "")
         business = self._authenticate(authorization)
@@ -165,6 +174,7 @@ class Sandbox:
             idempotency_key=headers.get("idempotency-key"),
             digest=hashlib.sha256(scope["path"].encode() + body).hexdigest(),
             late_ms=late_ms,
+            took=took,
         )
         return self._answer_from_before(call) or handler(call)
 

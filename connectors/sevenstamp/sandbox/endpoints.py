@@ -64,6 +64,8 @@ class Call:
     """Of path and body."""
     late_ms: float = 0.0
     """How long before now its caller gave up; 0 where the caller still waits."""
+    took: float = 0.0
+    """Seconds since it arrived."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +93,12 @@ class _Request(TypedDict):
 class Endpoints:
     """All endpoints over one state.
 
-    `now` gives seconds since 1970. `history_lag` gives, for a change that took effect so many milliseconds after its
-    caller gave up, how many milliseconds it stays out of the card's history.
+    `now` gives seconds since 1970. `history_lag` gives for a call how many milliseconds its change stays out of the
+    card's history.
     """
 
     def __init__(
-        self, state: State, webhooks: Webhooks, now: Callable[[], float], history_lag: Callable[[float], float]
+        self, state: State, webhooks: Webhooks, now: Callable[[], float], history_lag: Callable[[Call], float]
     ) -> None:
         self._state = state
         self._webhooks = webhooks
@@ -381,7 +383,7 @@ class Endpoints:
             idempotency_key=call.idempotency_key,
             digest=call.digest,
             at=datetime.fromtimestamp(now, UTC).isoformat(),
-            visible_at=now * 1000 + self._history_lag(call.late_ms),
+            visible_at=now * 1000 + self._history_lag(call),
         )
 
 

@@ -1,0 +1,48 @@
+"""What a database server said is committed is there after it failed, also where its settings promise less."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from connectors.store import counters
+from connectors.store.engine import Store
+from connectors.store.vault import Vault
+from tests.installation import build
+from tests.postgresql import PostgresServer, running_postgresql
+
+
+@pytest.fixture
+def server() -> Iterator[PostgresServer]:
+    with running_postgresql() as server:
+        yield server
+
+
+async def test_what_was_committed_outlives_a_server_that_acknowledges_commits_too_early(server: PostgresServer) -> None:
+    url = server.new_database()
+    with psycopg.connect(url) as session:
+        assert session.execute("SHOW synchronous_commit").fetchone() == ("off",)
+    store = Store(url, Vault("a key that only tests use"))
+    await store.open()
+    await store.write(lambda tx: counters.set_counters(tx, {"committed": 7}))
+    server.stop("immediate")
+    server.start()
+    await store.close()
+    again = Store(url, Vault("a key that only tests use"))
+    await again.open()
+    assert (await again.read(counters.read_counters))["committed"] == 7
+    await again.close()
+
+
+async def test_settings_of_the_server_that_lose_data_are_named(
+    server: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with build(tmp_path, monkeypatch, database_url=server.new_database()) as installation:
+        findings = await installation.host.database_findings()
+    assert [finding.text.partition(":")[0] for finding in findings] == [
+        "the database server runs with fsync = off",
+        "the database server runs with full_page_writes = off",
+    ]
