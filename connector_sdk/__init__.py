@@ -30,8 +30,9 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time `__getattr__` fi
     from connector_sdk.loyalty import LoyaltyEvent
     from connector_sdk.money import Money
     from connector_sdk.numbers import decimal_of, quantity_of
+    from connector_sdk.rate_limit import RateLimit
     from connector_sdk.sale import Customer, Line, Sale, SalePage, SaleStatus, Unreadable
-    from connector_sdk.till_client import Cursor, Link, RateLimit, TillClient
+    from connector_sdk.till_client import Cursor, Link, TillClient
 
 __version__ = "1.0"
 """The SDK's version: what is public here changes only as `docs/reference.md` promises."""

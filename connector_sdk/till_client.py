@@ -1,4 +1,4 @@
-"""The HTTP client of a connector: one deadline, a bounded retry, a shared rate limit, nothing secret in errors.
+"""The HTTP client of a connector: one deadline, a bounded retry, nothing secret in errors.
 
 Owns how a till is called, paged through and shown its grant; the paths and the meaning of their answers are the
 connector's.
@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import ClassVar, Literal, TypeAlias
+from typing import Literal, TypeAlias
 from urllib.parse import parse_qsl, urljoin, urlsplit
-from weakref import WeakValueDictionary
 
 import httpx
 
@@ -33,6 +31,7 @@ from connector_sdk.errors import (
 )
 from connector_sdk.http import Reply, never_sent, production_transport, retry_after, send
 from connector_sdk.json_text import Json, parse_json
+from connector_sdk.rate_limit import RateLimit, is_paced, unpaced
 from connector_sdk.redaction import redact
 
 Judge: TypeAlias = Callable[[int, Json], None]
@@ -42,22 +41,10 @@ Authenticate: TypeAlias = Callable[[Grant], Mapping[str, str]]
 """Make the request headers that show a grant to the till."""
 
 _LONGEST_CURSOR = 4000
-_LONGEST_PAUSE = 300.0  # seconds
 _MOST_PAGES = 10_000  # a read that goes on for ever must end
 _BACKOFF_SECONDS = 0.4  # before the second attempt; doubled before each further one
 
-_is_paced: ContextVar[bool] = ContextVar("is_paced", default=True)
 _retries: ContextVar[bool] = ContextVar("retries", default=True)
-
-
-@contextmanager
-def unpaced() -> Iterator[None]:
-    """Suspend rate limits and pauses before retries in this context, for stand-in tills; retries go on."""
-    token = _is_paced.set(False)
-    try:
-        yield
-    finally:
-        _is_paced.reset(token)
 
 
 @contextmanager
@@ -74,62 +61,6 @@ def replaying() -> Iterator[None]:
 def bearer(grant: Grant) -> Mapping[str, str]:
     """Show a grant's `access_token` as most tills want it: `Authorization: Bearer …`."""
     return {"Authorization": f"Bearer {grant.secret('access_token')}"}
-
-
-class RateLimit:
-    """Allow at most `per_second` calls, evenly paced after a burst of `burst`; a 429 pauses everybody who shares it.
-
-    `shared` returns the same limit for the same key.
-    """
-
-    # weak, so that the limit of an account which nobody calls any more goes with its last client
-    _shared: ClassVar[WeakValueDictionary[str, RateLimit]] = WeakValueDictionary()
-
-    def __init__(self, per_second: float, burst: int = 10) -> None:
-        self.per_second = per_second
-        self.burst = burst
-        self._next = 0.0
-        self._paused_until = 0.0
-
-    @classmethod
-    def shared(cls, key: str, per_second: float) -> RateLimit:
-        """Return the limit of that key, shared by everything that calls it in this process.
-
-        The key is what the till counts by: an account (`kettle:861052`), or a whole application (`kettle`). Never a
-        token, which changes with every renewal.
-        """
-        limit = cls._shared.get(key)
-        if limit is None:
-            limit = cls._shared[key] = cls(per_second)
-        return limit
-
-    async def turn(self, most: float = math.inf) -> float:
-        """Wait for this call's turn and return the seconds waited.
-
-        Raises `RateLimited` at once, without taking the turn, where the wait would be `most` seconds or longer.
-        """
-        if not _is_paced.get():
-            return 0.0
-        now = time.monotonic()
-        # Turns are evenly spaced moments. An idle limit may lag behind now by a whole burst and no further: so many
-        # turns are already due, and are given without waiting.
-        turn = max(self._next, now - self.burst / self.per_second) + 1 / self.per_second
-        wait = max(0.0, turn - now, self._paused_until - now)
-        if wait >= most:
-            raise RateLimited(wait)
-        # taken before the sleep, so that concurrent callers queue up one behind the other
-        self._next = turn
-        if wait:
-            await asyncio.sleep(wait)
-        return wait
-
-    def pause(self, seconds: float) -> None:
-        """Give nobody a turn for so long, and at most five minutes: the till has asked for it.
-
-        Whoever was asked to wait longer does so by itself: one answer must not stop all who share the limit for an
-        hour.
-        """
-        self._paused_until = max(self._paused_until, time.monotonic() + min(seconds, _LONGEST_PAUSE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -407,7 +338,7 @@ def _member(content: Json, path: str) -> Json:
 
 def _retry_pause(error: TillUnavailable | RateLimited, attempt: int) -> float:
     """Return the seconds to wait after a failed attempt, at random up to half longer than they must be."""
-    if not _is_paced.get():
+    if not is_paced():
         return 0.0
     seconds = error.retry_after if isinstance(error, RateLimited) else _BACKOFF_SECONDS * 2 ** (attempt - 1)
     return seconds * random.uniform(1.0, 1.5)  # noqa: S311 - jitter, so that clients do not return all at once

@@ -12,7 +12,8 @@ from datetime import date
 import httpx
 
 from connector_sdk.errors import MissingRight
-from connector_sdk.till_client import RateLimit, TillClient
+from connector_sdk.rate_limit import RateLimit
+from connector_sdk.till_client import TillClient
 from poster_connector.wire import JsonObject, NoRecord, judge, read_text, response_list, response_object
 
 # Poster publishes no limit. One reading goes one request after the other, so a slow Poster is asked less; this bounds

@@ -12,7 +12,8 @@ from urllib.parse import quote
 import httpx
 
 from connector_sdk.errors import NotFound
-from connector_sdk.till_client import Cursor, RateLimit, TillClient
+from connector_sdk.rate_limit import RateLimit
+from connector_sdk.till_client import Cursor, TillClient
 from serve_connector.wire import MOST_PER_PAGE, records_of
 
 CALLS_PER_SECOND = 10.0  # Serve names no limit: what a patient till bears, and 429 says the rest

@@ -14,7 +14,8 @@ import httpx
 
 from connector_sdk.authorisation import Credentials
 from connector_sdk.errors import MissingRight, NotFound
-from connector_sdk.till_client import Cursor, RateLimit, TillClient
+from connector_sdk.rate_limit import RateLimit
+from connector_sdk.till_client import Cursor, TillClient
 from square_connector.settings import SquareApp
 from square_connector.wire import (
     MOST_LOCATIONS,

@@ -12,8 +12,8 @@ from pydantic import SecretStr
 from starlette.types import Receive, Scope, Send
 
 from connector_sdk.money import Money
+from connector_sdk.rate_limit import unpaced
 from connector_sdk.rule import StampRule, UnknownCustomer
-from connector_sdk.till_client import unpaced
 from connectors.cli.servers import serving
 from connectors.runtime.host import Host
 from connectors.settings import Settings

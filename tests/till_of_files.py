@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,9 +27,9 @@ SETTINGS = {
 
 
 @asynccontextmanager
-async def till_of_files(folder: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Installation]:
+async def till_of_files(folder: Path, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> AsyncIterator[Installation]:
     """Connect such a till, whose unknown customers get cards."""
-    async with build(folder, monkeypatch) as installation:
+    async with build(folder, monkeypatch, **settings) as installation:
         rule = StampRule(unknown_customer=UnknownCustomer.issue)
         installation.connection = await installation.host.services.onboarding.connect(
             "webhook", SETTINGS, KEY, lambda _account: rule

@@ -16,11 +16,11 @@ from pydantic import BaseModel
 
 from connector_sdk.connector import Connector
 from connector_sdk.errors import ConnectorError
+from connector_sdk.rate_limit import unpaced
 from connector_sdk.testing.behaviour_trial import Behaviour, Broken, Level, NotAsked, Trial
 from connector_sdk.testing.behaviours import BEHAVIOURS
 from connector_sdk.testing.recording import load_recordings
 from connector_sdk.testing.stub import CannotShow, TillStub
-from connector_sdk.till_client import unpaced
 
 SUITE = 3
 """The suite's version: raised whenever it demands something new."""

@@ -23,6 +23,7 @@ from connector_sdk.errors import Forged, NotConfigured, NotSupported
 from connector_sdk.hooks import HookRequest
 from connector_sdk.http import production_transport
 from connector_sdk.money import Money
+from connector_sdk.rate_limit import unpaced
 from connector_sdk.sale import Customer, Sale, Unreadable
 from connector_sdk.testing import CannotShow, Sold, TillStub
 from connector_sdk.testing.disguise import Undisguisable
@@ -37,7 +38,6 @@ from connector_sdk.testing.recording import (
     read_once,
     write_recording,
 )
-from connector_sdk.till_client import unpaced
 from connectors.cli.output import say
 from connectors.cli.targets import connector_at, stub_of
 from connectors.plugins import ConnectorClass

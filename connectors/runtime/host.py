@@ -18,6 +18,7 @@ import httpx
 from pydantic import JsonValue
 
 from connector_sdk.messages import Catalogue
+from connector_sdk.rate_limit import RateLimit
 from connectors.domain.clock import Clock
 from connectors.domain.finding import Finding
 from connectors.isolation import Limits, PluginRunner
@@ -37,6 +38,7 @@ from connectors.runtime.maintenance import Maintenance
 from connectors.runtime.membership import Membership
 from connectors.runtime.plugin_notifications import PluginCalls
 from connectors.runtime.recovery import recover_unfinished
+from connectors.runtime.shared_rates import SharedRates
 from connectors.services import ProgressReport, ServiceContext, Services
 from connectors.settings import Settings
 from connectors.sevenstamp.client import SevenStamp
@@ -145,6 +147,7 @@ class Host:
         self.notices = Notices(self.store, self.words, settings.smtp_url, self._public_url)
         self.services = Services(self._service_context())
         self.membership = None if self.store.embedded else Membership(self.store, settings.dead_after_seconds)
+        self._shared_rates = None if self.store.embedded else SharedRates(self.store)
         self.commands = CommandClient(self.store, self.lock, self.services, self.membership)
         self.maintenance = self._maintenance()
         self._dispatcher = InProcess()
@@ -252,6 +255,8 @@ class Host:
         if self.lock.holder().role == Role.upgrade:
             self.lock.release()
         self.store.listeners.append(self.plugin_calls.on_commit)
+        if self._shared_rates is not None:
+            RateLimit.lender = self._shared_rates
         return self
 
     def _require_upgrade(self) -> None:
@@ -280,6 +285,8 @@ class Host:
             await self.sevenstamp.aclose()
         if self.membership is not None:
             await self.membership.leave()
+        if RateLimit.lender is self._shared_rates:
+            RateLimit.lender = None
         await self.store.close()
         self.lock.release()
 

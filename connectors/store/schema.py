@@ -609,6 +609,28 @@ member_table = Table(
     Column("seen_at", BigInteger, nullable=False),
 )
 
+# Up to when turns to call a till are given away, by what the till counts by. Written by `call_rates`.
+call_rate_table = Table(
+    "call_rate",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("given_until", BigInteger, nullable=False),
+)
+
+# What somebody has begun in the console and another host must find: forms and files. Written by `console_items`.
+console_item_table = Table(
+    "console_item",
+    metadata,
+    Column("kind", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("subject", Text, nullable=False),
+    Column("content", Text, nullable=False, info=_ENCRYPTED),
+    Column("size", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Index("ix_console_item_kind", "kind", "created_at"),
+)
+
 # Work that a command leaves to the running host, and its result. Written by `host_commands`.
 errand_table = Table(
     "errand",

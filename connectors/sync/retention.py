@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from connectors.domain.clock import DAY
-from connectors.store import inbox, ledger, relay
+from connectors.store import call_rates, console_items, inbox, ledger, relay
 from connectors.store.engine import Store, Transaction
 from connectors.store.inbox.loyalty_events import Stage
 
@@ -77,6 +77,8 @@ class Retention:
             await self._sweep(lambda tx: ledger.claims.sweep(tx, journal_since, ROWS_AT_ONCE)),
             await self._sweep(lambda tx: relay.deliveries.sweep(tx, bodies_since, ROWS_AT_ONCE)),
         ]
+        await self._sweep(lambda tx: console_items.sweep(tx, ROWS_AT_ONCE))
+        await self._sweep(lambda tx: call_rates.sweep(tx, now - DAY, ROWS_AT_ONCE))
         return SweptRows(
             bodies=bodies.number,
             lines=lines.number,

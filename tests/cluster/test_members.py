@@ -171,7 +171,8 @@ def test_a_worker_needs_a_database_server(tmp_path: Path) -> None:
 
 async def test_a_server_is_upgraded_when_somebody_says_so_and_older_code_goes_on(url: str, tmp_path: Path) -> None:
     execute(url, "UPDATE alembic_version SET version_num = '0017'")
-    execute(url, "DROP TABLE member")
+    for table in ("member", "call_rate", "console_item"):
+        execute(url, f"DROP TABLE {table}")
     execute(url, "ALTER TABLE operation DROP COLUMN sender")
     settings = Settings(database_url=url, secret_key=SecretStr(SECRET))
     with pytest.raises(StoreError, match="run `connectors db upgrade`"):

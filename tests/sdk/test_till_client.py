@@ -157,6 +157,9 @@ async def test_a_redirect_is_an_answer_and_not_followed() -> None:
     await server.wait_closed()
 
 
+_SLEEP = asyncio.sleep
+
+
 @dataclass
 class PauseRecorder:
     """A clock on which only pauses take time; it records them, in seconds."""
@@ -174,8 +177,8 @@ class PauseRecorder:
 
 async def test_the_rate_limit_is_the_accounts_whoever_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = PauseRecorder()
-    monkeypatch.setattr("connector_sdk.till_client.time", clock)
-    monkeypatch.setattr("connector_sdk.till_client.asyncio", clock)
+    monkeypatch.setattr("connector_sdk.rate_limit.time", clock)
+    monkeypatch.setattr("connector_sdk.rate_limit.asyncio.sleep", clock.sleep)
     first, second = RateLimit.shared("account-1", 4), RateLimit.shared("account-1", 4)
     assert first is second
     assert RateLimit.shared("account-2", 4) is not first
@@ -183,6 +186,81 @@ async def test_the_rate_limit_is_the_accounts_whoever_calls(monkeypatch: pytest.
         await limit.turn()
     # fourteen calls at four a second: ten in a burst, and each further call a quarter of a second after the last
     assert clock.pauses == [0.25] * 4
+
+
+@dataclass
+class LenderOfOne:
+    """Lends turns as the database of a cluster does, and notes what it is asked; without `given_until` it is down."""
+
+    clock: PauseRecorder
+    asked: list[int] = field(default_factory=list)
+    paused: list[float] = field(default_factory=list)
+    given_until: float | None = 0.0
+
+    async def __call__(self, name: str, per_second: float, burst: int, turns: int, paused: float) -> float | None:
+        self.asked.append(turns)
+        self.paused.append(paused)
+        await _SLEEP(0)  # as a database takes its time
+        if self.given_until is None:
+            return None
+        begin = max(self.given_until, self.clock.now + (paused or -burst / per_second))
+        self.given_until = begin + turns / per_second
+        return begin + 1 / per_second - self.clock.now
+
+
+@pytest.fixture
+def lent(monkeypatch: pytest.MonkeyPatch) -> LenderOfOne:
+    clock = PauseRecorder()
+    monkeypatch.setattr("connector_sdk.rate_limit.time", clock)
+    monkeypatch.setattr("connector_sdk.rate_limit.asyncio.sleep", clock.sleep)
+    lender = LenderOfOne(clock)
+    monkeypatch.setattr(RateLimit, "lender", lender)
+    return lender
+
+
+async def test_turns_that_are_lent_in_slices_are_as_far_apart_as_others(lent: LenderOfOne) -> None:
+    limit = RateLimit.shared("lent-1", 4)
+    for _ in range(30):
+        await limit.turn()
+    assert sum(lent.clock.pauses) == pytest.approx(20 * 0.25)
+    # one, two, then a second's worth at a time
+    assert lent.asked[:3] == [1, 2, 4]
+    assert set(lent.asked[3:]) == {4}
+
+
+async def test_who_calls_seldom_keeps_no_turns_from_others(lent: LenderOfOne) -> None:
+    limit = RateLimit.shared("lent-2", 4)
+    for _ in range(6):
+        await limit.turn()
+        lent.clock.now += 60
+    assert lent.asked == [1] * 6
+    assert lent.clock.pauses == []
+
+
+async def test_callers_at_once_borrow_their_turns_together(lent: LenderOfOne) -> None:
+    limit = RateLimit.shared("lent-3", 20)
+    await asyncio.gather(*(limit.turn() for _ in range(15)))
+    assert lent.asked == [1, 14]
+
+
+async def test_a_pause_that_the_till_asked_for_is_told_with_what_is_lent_next(lent: LenderOfOne) -> None:
+    limit = RateLimit.shared("lent-4", 4)
+    await limit.turn()
+    limit.pause(30)
+    with pytest.raises(RateLimited):
+        await limit.turn(most=10)
+    assert lent.paused == [0.0, 30.0]
+    lent.clock.now += 31
+    await limit.turn()
+    assert lent.clock.pauses == []
+
+
+async def test_a_lender_that_is_down_leaves_the_pace_of_one_process(lent: LenderOfOne) -> None:
+    limit = RateLimit.shared("lent-5", 4)
+    lent.given_until = None
+    for _ in range(14):
+        await limit.turn()
+    assert lent.clock.pauses == [0.25] * 4
 
 
 # --- pages ------------------------------------------------------------------------------------------------------------

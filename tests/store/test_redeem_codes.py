@@ -132,6 +132,8 @@ def as_before(file: Path, vault: Vault) -> None:
         database.execute("ALTER TABLE identify DROP COLUMN woken_at")
         database.execute("DROP TABLE till_index")
         database.execute("DROP TABLE member")
+        database.execute("DROP TABLE call_rate")
+        database.execute("DROP TABLE console_item")
         database.execute("ALTER TABLE operation DROP COLUMN sender")
         database.execute("DROP INDEX ix_business_plan_next")
         for column in "operations_used operations_allowed operations_until plan_next_at".split():

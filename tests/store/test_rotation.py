@@ -24,8 +24,9 @@ from connectors.relay import bodies
 from connectors.runtime.host import Host
 from connectors.services import rotate_command
 from connectors.settings import Settings
-from connectors.store import access, connections, inbox, ledger, relay, rotation, vault
+from connectors.store import access, connections, console_items, inbox, ledger, relay, rotation, vault
 from connectors.store.connections.subscriptions import Subscription
+from connectors.store.console_items import ItemKind
 from connectors.store.engine import Store, Transaction
 from connectors.store.errors import StoreError, WrongKey
 from connectors.store.schema import metadata
@@ -91,6 +92,7 @@ async def _fill(installation: Installation) -> None:
         )
     )
     await store.write(lambda tx: inbox.captured.keep(tx, connection_id, HookRequest("POST", {"x": "y"}, {}, b"{}")))
+    await store.write(lambda tx: console_items.put(tx, ItemKind.form, "n", "/settings", "typed"))
     cafe = access.sessions.Principal(installation.connection.business_id, "Cafe", "Europe/Kyiv", "till", KEY)
     await keep_passkey(installation.host, cafe, "phone")
 

@@ -6,6 +6,7 @@ import asyncio
 import html
 import io
 import re
+import sqlite3
 import zipfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,8 +16,8 @@ import httpx
 import pytest
 from openpyxl import Workbook
 
-from connectors.domain.clock import HOUR
-from connectors.web.console.uploads import MOST_BYTES, MOST_UNPACKED_BYTES, Upload, Uploads
+from connectors.web.console.import_progress import Imports
+from connectors.web.console.uploads import MOST_BYTES, MOST_UNPACKED_BYTES, Upload
 from tests.installation import ANNA, BORYS, Installation
 from tests.till_of_files import till_of_files
 from tests.web.browser import Browser, open_browsers
@@ -191,21 +192,24 @@ async def test_a_till_that_is_asked_has_no_such_page(installation: Installation)
         assert (await mine.get(f"/connections/{installation.connection.id}/import")).status_code == 404
 
 
-def test_uploads_are_one_for_each_connection_kept_for_a_while_and_bounded() -> None:
-    uploads = Uploads()
-    first = uploads.keep(Upload("a", "1.csv", b"x", 0))
-    second = uploads.keep(Upload("a", "2.csv", b"x", 0))
-    assert uploads.find(first, "a", 0) is None
-    assert uploads.find(second, "b", 0) is None
-    assert uploads.find(second, "a", HOUR) is None
-    for number in range(20):
-        uploads.keep(Upload(f"c{number}", "3.csv", b"x" * MOST_BYTES, 0))
-    assert uploads.find(second, "a", 0) is None
-    assert sum(len(kept.content) for kept in uploads._uploads.values()) <= 16 * MOST_BYTES
+async def test_an_import_whose_host_was_killed_says_so_and_can_be_begun_again(
+    corner: Installation, browser: Browser
+) -> None:
+    name = await uploaded(corner, browser, FILE)
+    await Imports(corner.host.store).begin(corner.connection, name)
+    assert "<progress" in (await browser.get(base(corner))).text
+    again = await uploaded(corner, browser, FILE)
+    answer = await browser.post(f"{base(corner)}/run", file=again, **COLUMNS)
+    assert (answer.status_code, "Another file is being taken in" in words(answer)) == (422, True)
+    with sqlite3.connect(str(corner.settings.database_file)) as database:
+        database.execute("UPDATE console_item SET created_at = created_at - 31000000 WHERE kind = 'import'")
+    assert "The import stopped. Start it again: what was taken in stays." in words(await browser.get(base(corner)))
+    await browser.post(f"{base(corner)}/run", file=again, **COLUMNS)
+    assert "3 receipts were read" in await finished(corner, browser)
 
 
 def test_what_is_uploaded_is_shown_in_no_log() -> None:
-    assert "x" * 8 not in repr(Upload("a", "1.csv", b"x" * 8, 0))
+    assert "x" * 8 not in repr(Upload("a", "1.csv", b"x" * 8))
 
 
 SHEET = '<worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"><sheetData>{rows}</sheetData></worksheet>'

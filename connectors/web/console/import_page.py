@@ -21,10 +21,11 @@ from connectors.domain.connection import Connection
 from connectors.services import ImportWish, ProgressReport, Refusal
 from connectors.services.import_files import ImportFile, open_import_file
 from connectors.services.imports import ImportPreview
+from connectors.web.console.import_progress import ImportProgress, UploadGone
 from connectors.web.console.routing import Router
 from connectors.web.console.settings_form import Field as SettingField
 from connectors.web.console.settings_form import build_fields
-from connectors.web.console.uploads import MOST_BYTES, MOST_UNPACKED_BYTES, ImportProgress, Upload
+from connectors.web.console.uploads import MOST_BYTES, MOST_UNPACKED_BYTES, Upload
 from connectors.web.console.visit import PageNotFound, Visit
 
 router = Router()
@@ -64,7 +65,7 @@ class _Trial(ImportPreview):
 async def import_page(visit: Visit) -> Response:
     """Show the form for a file, its columns where one is uploaded, or how far the import has come."""
     connection = await _importing_connection(visit)
-    progress = visit.console.imports.get(connection.id)
+    progress = await visit.console.imports.of(connection)
     if visit.request.query_params.get("part") == "progress":
         return visit.render("_import_progress.html", connection=connection, progress=progress)
     name = visit.request.query_params.get("file", "")
@@ -83,7 +84,7 @@ async def _importing_connection(visit: Visit) -> Connection:
 async def _page(
     visit: Visit, connection: Connection, errors: Mapping[str, str], *, name: str = "", trial: _Trial | None = None
 ) -> Response:
-    upload = visit.console.uploads.find(name, connection.id, visit.localizer.now) if name else None
+    upload = await visit.console.uploads.find(name, connection.id) if name else None
     # in a thread, as all reading of files: what somebody uploads takes what it takes, and others are served meanwhile
     columns, rows = await asyncio.to_thread(_head, upload) if upload is not None else ([], [])
     return visit.render(
@@ -97,7 +98,7 @@ async def _page(
         fields=_columns_to_choose(visit, connection, columns) if upload is not None else [],
         often=len(_LIKELY),
         others=_other_settings(visit, connection) if upload is not None else [],
-        progress=visit.console.imports.get(connection.id),
+        progress=await visit.console.imports.of(connection),
         trial=trial,
         errors=errors,
         form=visit.form,
@@ -181,15 +182,13 @@ async def upload(visit: Visit) -> Response:
     if file is None or not file.content:
         return await _page(visit, connection, {"file": visit.localizer.text("Choose a file.")})
     encoding = visit.form.get("encoding") or None
-    kept = Upload(connection.id, file.name[-120:], file.content, visit.localizer.now, encoding)
+    kept = Upload(connection.id, file.name[-120:], file.content, encoding)
     try:
         await asyncio.to_thread(_check, kept)
     except Refusal as error:
         return await _page(visit, connection, {"file": visit.localizer.sentence(error.message)})
-    name = visit.console.uploads.keep(kept)
-    former = visit.console.imports.get(connection.id)
-    if former is not None and former.has_ended:
-        del visit.console.imports[connection.id]
+    name = await visit.console.uploads.keep(kept)
+    await visit.console.imports.forget(connection)
     return visit.redirect(f"/connections/{connection.id}/import?file={name}")
 
 
@@ -198,7 +197,7 @@ async def try_out(visit: Visit) -> Response:
     """Show what the file would come to; nothing is stored or sent."""
     connection = await _importing_connection(visit)
     name = visit.form.get("file")
-    kept = visit.console.uploads.find(name, connection.id, visit.localizer.now)
+    kept = await visit.console.uploads.find(name, connection.id)
     if kept is None:
         return await _page(visit, connection, {"file": visit.localizer.text("Choose the file once more.")})
     trial = _Trial()
@@ -233,16 +232,16 @@ async def run(visit: Visit) -> Response:
     """Take the receipts in; the page shows how far that has come, also to whoever comes back."""
     connection = await _importing_connection(visit)
     name = visit.form.get("file")
-    kept = visit.console.uploads.find(name, connection.id, visit.localizer.now)
-    if kept is None:
+    try:
+        kept, progress = await visit.console.imports.begin(connection, name)
+    except UploadGone:
         return await _page(visit, connection, {"file": visit.localizer.text("Choose the file once more.")})
-    # one of a business at a time: a file of thousands of receipts has the database write for minutes
-    if any(one.business_id == connection.business_id and not one.has_ended for one in visit.console.imports.values()):
-        error = visit.localizer.text("Another file is being taken in: wait until that has ended.")
-        return await _page(visit, connection, {"columns": error}, name=name)
-    progress = visit.console.imports[connection.id] = ImportProgress(kept.name, connection.business_id)
-    progress.task = asyncio.create_task(_take_in(visit, connection, kept, progress), name="import")
-    visit.console.uploads.drop(name)
+    except Refusal as error:
+        return await _page(visit, connection, {"columns": visit.localizer.sentence(error.message)}, name=name)
+    tasks = visit.console.import_tasks
+    task = asyncio.create_task(_take_in(visit, connection, kept, progress), name="import")
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)
     return visit.redirect(f"/connections/{connection.id}/import")
 
 
@@ -253,11 +252,14 @@ async def _take_in(visit: Visit, connection: Connection, kept: Upload, progress:
     def name(line: int, why: Message) -> None:
         progress.named.append((line, why))
 
-    try:
-        with _on_disk(kept) as path:
-            progress.result = await visit.services.imports.run(connection.id, _wish(visit, kept, path), report, name)
-    except Refusal as error:
-        progress.error = visit.localizer.sentence(error.message)
-    except Exception:  # whoever waits is told; what was taken in stays
-        progress.error = visit.localizer.text("The import stopped. Start it again: what was taken in stays.")
-        raise
+    async with visit.console.imports.telling(connection, progress):
+        try:
+            with _on_disk(kept) as path:
+                progress.result = await visit.services.imports.run(
+                    connection.id, _wish(visit, kept, path), report, name
+                )
+        except Refusal as error:
+            progress.error = error.message
+        except Exception:  # whoever waits is told; what was taken in stays
+            progress.stop()
+            raise

@@ -28,7 +28,7 @@ async def key_page(visit: Visit) -> Response:
     # a step that is gone to before its turn sends on to the one whose turn it is
     if onboarding.content.account is None:
         return visit.redirect(onboarding.address)
-    visit.form = restored_form(visit)
+    visit.form = await restored_form(visit)
     return await _key_page(visit, onboarding)
 
 

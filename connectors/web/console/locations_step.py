@@ -73,7 +73,7 @@ async def locations_page(visit: Visit) -> Response:
     choice = await _load_choice(visit)
     if isinstance(choice, Response):
         return choice
-    visit.form = restored_form(visit)
+    visit.form = await restored_form(visit)
     # an account without places, or with one that is free, leaves nothing to choose
     if len(choice.account.locations) < 2 and not choice.taken:
         return await _save_scope(visit, choice.onboarding, ())

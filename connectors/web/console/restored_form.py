@@ -9,8 +9,8 @@ from connectors.web.console.posted_form import PostedForm
 from connectors.web.console.visit import Visit
 
 
-def restored_form(visit: Visit) -> PostedForm:
+async def restored_form(visit: Visit) -> PostedForm:
     """Return the form saved under the address's `kept` for this very page; an empty one where there is none."""
     # the name is bound to the page: a form saved for another page is not shown here
     saved_name = visit.request.query_params.get("kept", "")
-    return PostedForm(visit.console.saved_forms.take(saved_name, visit.request.url.path))
+    return PostedForm(await visit.console.saved_forms.take(saved_name, visit.request.url.path))

@@ -201,18 +201,18 @@ def _localizer(console: Console, request: Request, session: Session | None) -> L
 async def _call_handler(visit: Visit, route: Route) -> Response:
     """Call a route's handler for somebody who may, and turn what it raises into a page."""
     try:
-        return _reject(visit, route) or await route.handler(visit)
+        return await _reject(visit, route) or await route.handler(visit)
     except Exception as error:  # noqa: BLE001 - whatever a handler raises, a person gets a page
         return _error_page(visit, route, error)
 
 
-def _reject(visit: Visit, route: Route) -> Response | None:
+async def _reject(visit: Visit, route: Route) -> Response | None:
     """Return the answer to a request that must not reach its handler; `None` to one that may.
 
     Raises `PageNotFound` where not even the existence of the page is the sender's to know.
     """
     if route.role is not Role.anyone and visit.session is None:
-        return _sign_in_first(visit, route)
+        return await _sign_in_first(visit, route)
     if route.role is Role.operator and not visit.signed_in_session.operator:
         raise PageNotFound
     if route.method == "POST" and not _has_csrf_token(visit):
@@ -224,7 +224,7 @@ def _has_csrf_token(visit: Visit) -> bool:
     return visit.console.csrf.is_valid(visit.request, visit.form.get(CSRF_FIELD))
 
 
-def _sign_in_first(visit: Visit, route: Route) -> Response:
+async def _sign_in_first(visit: Visit, route: Route) -> Response:
     """Send somebody who is not signed in (any more) to sign in, and from there back to this page.
 
     A form that was posted is saved, so that the page shows it again with what was typed.
@@ -240,7 +240,7 @@ def _sign_in_first(visit: Visit, route: Route) -> Response:
         typed = {
             name: values for name, values in visit.form.values.items() if name not in (CSRF_FIELD, SAVED_FORM_FIELD)
         }
-        saved_form = visit.console.saved_forms.save(page, typed)
+        saved_form = await visit.save_form(page, typed)
     return visit.render("sign_in.html", 401, next=page, saved_form=saved_form, errors={}, expired=True)
 
 

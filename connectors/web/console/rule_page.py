@@ -30,7 +30,7 @@ router = Router()
 async def rule_page(visit: Visit) -> Response:
     """Show the rule in force, or the one that was being chosen before signing in again."""
     overview = await visit.load_overview()
-    restored = restored_form(visit)
+    restored = await restored_form(visit)
     visit.form = restored if restored.values else PostedForm(rule_values(overview.rule))
     return await _rule_page(visit, overview, {})
 

@@ -58,7 +58,7 @@ async def rule_page(visit: Visit) -> Response:
     if draft is None:
         return visit.redirect(f"/connect/{visit.path_params['draft']}")
     first = rule_values(StampRule(unknown_customer=UnknownCustomer.issue))
-    restored = restored_form(visit)
+    restored = await restored_form(visit)
     visit.form = restored if restored.values else PostedForm(draft.onboarding.content.rule or first)
     return await _rule_page(visit, draft)
 

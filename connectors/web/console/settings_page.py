@@ -53,7 +53,7 @@ async def _settings_page(visit: Visit, errors: Mapping[str, str]) -> Response:
     overview = await visit.load_overview()
     connection = overview.connection
     # a form that was posted and refused is shown as it was typed; one saved before signing in takes its place
-    restored = restored_form(visit)
+    restored = await restored_form(visit)
     if restored.values:
         visit.form = restored
     connector_class = visit.services.connector_class(connection.connector)

@@ -20,6 +20,7 @@ from connectors.web.console.concurrency_limit import ConcurrencyLimit
 from connectors.web.console.cookies import Cookies
 from connectors.web.console.credential_checks import CredentialChecks
 from connectors.web.console.csrf import CsrfTokens
+from connectors.web.console.import_progress import Imports
 from connectors.web.console.key_rechecks import KeyRechecks
 from connectors.web.console.known_browsers import KnownBrowsers
 from connectors.web.console.relying_party import RelyingParty
@@ -28,7 +29,7 @@ from connectors.web.console.saved_forms import SavedForms
 from connectors.web.console.security_events import SecurityEvents
 from connectors.web.console.sign_in_limits import RateLimits
 from connectors.web.console.till_cache import TillCache
-from connectors.web.console.uploads import ImportProgress, Uploads
+from connectors.web.console.uploads import Uploads
 
 _CARD_SEARCHES_PER_SECOND, _CARD_SEARCHES_AT_ONCE = 0.5, 20
 _PLAN_CHECKS_PER_SECOND, _PLAN_CHECKS_AT_ONCE = 0.1, 5
@@ -49,7 +50,10 @@ class Console:
     static_files: StaticFiles
     form_action: str
     """Where forms may lead, as the content security policy lists it."""
-    saved_forms: SavedForms = field(default_factory=SavedForms)
+    saved_forms: SavedForms
+    uploads: Uploads
+    """Files whose columns are being named."""
+    imports: Imports
     till_cache: TillCache = field(default_factory=TillCache)
     concurrency: ConcurrencyLimit = field(default_factory=ConcurrencyLimit)
     """Requests that are being answered, by who asked."""
@@ -65,10 +69,8 @@ class Console:
     """How many live streams are open, by session, by business and in all."""
     sync_tasks: dict[str, asyncio.Task[SyncResult]] = field(default_factory=dict)
     """Syncs that are under way, by connection."""
-    uploads: Uploads = field(default_factory=Uploads)
-    """Files whose columns are being named."""
-    imports: dict[str, ImportProgress] = field(default_factory=dict)
-    """The last import of each connection, under way or ended."""
+    import_tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    """Imports that this host does."""
     erasure_tasks: dict[str, asyncio.Task[PersonCount]] = field(default_factory=dict)
     """Customers that are being looked for or erased, by business."""
 
@@ -92,4 +94,7 @@ def build_console(host: Host) -> Console:
         templates=load_templates(),
         static_files=load_static_files(),
         form_action=form_action_sources(host),
+        saved_forms=SavedForms(host.store),
+        uploads=Uploads(host.store),
+        imports=Imports(host.store),
     )

@@ -46,7 +46,7 @@ async def authorise_page(visit: Visit) -> Response:
     if visit.request.query_params.get("part") == "arrived":
         teaching = await teaching_view(visit, onboarding, onboarding.content.values)
         return visit.render("_arrived.html", draft=onboarding.draft, teaching=teaching)
-    visit.form = restored_form(visit)
+    visit.form = await restored_form(visit)
     return await _settings_page(visit, onboarding)
 
 
@@ -63,7 +63,7 @@ async def _settings_page(visit: Visit, onboarding: Onboarding, errors: Mapping[s
         oauth=offers_consent(visit, onboarding.draft.connector),
         tokens=token_fields(connector_class),
         # secrets never come back to the browser: what was typed stays here, under a name that the form sends again
-        kept=visit.save_form() if errors or visit.form.values else "",
+        kept=await visit.save_form(visit.request.url.path, visit.form.values) if errors or visit.form.values else "",
         ready_made=connector_class.ready_made,
         ready=ready,
         reads=connector_class.can("poll") or connector_class.can("fetch"),
@@ -110,7 +110,7 @@ async def business_defaults(visit: Visit, connector_class: ConnectorClass) -> di
 async def authorise(visit: Visit) -> Response:
     """Try the settings as typed, or save them as they are and go on to teaching."""
     onboarding = await load_onboarding(visit)
-    values = _typed_values(visit, onboarding)
+    values = await _typed_values(visit, onboarding)
     if visit.form.get("then") == "teach" and onboarding.connector_class.teaching is not None:
         await visit.services.drafts.save(onboarding.draft, onboarding.content.with_values(values))
         return visit.redirect(f"{onboarding.address}/teach")
@@ -121,10 +121,10 @@ async def authorise(visit: Visit) -> Response:
     return await join_account(visit, onboarding, values)
 
 
-def _typed_values(visit: Visit, onboarding: Onboarding) -> SettingValues:
+async def _typed_values(visit: Visit, onboarding: Onboarding) -> SettingValues:
     """Return the settings as typed now, over those typed before an error, over those of the draft."""
     # the page after an error shows no secrets, so the browser does not send them again: they lie in the form saved then
-    parked = PostedForm(visit.console.saved_forms.take(visit.form.get("kept"), visit.request.url.path))
+    parked = PostedForm(await visit.console.saved_forms.take(visit.form.get("kept"), visit.request.url.path))
     before = {**onboarding.content.values, **settings_from(parked, onboarding.connector_class, {})}
     return {**before, **settings_from(visit.form, onboarding.connector_class, before)}
 

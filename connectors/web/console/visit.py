@@ -26,7 +26,7 @@ from connectors.store.errors import StoreError
 from connectors.store.queries.overviews import Overview
 from connectors.web.console.localization import Localizer, zone_of
 from connectors.web.console.posted_form import PostedForm
-from connectors.web.console.sign_in_limits import TooManyAttempts
+from connectors.web.console.sign_in_limits import TooManyAttempts, network_of
 from connectors.web.console.state import Console
 from connectors.web.request_input import read_cookie
 
@@ -187,9 +187,10 @@ class Visit:
         except (StoreError, ValueError):
             return _Notice("", "")
 
-    def save_form(self) -> str:
-        """Save what was typed for this page, secrets too, and return the name it is saved under."""
-        return self.console.saved_forms.save(self.request.url.path, self.form.values)
+    async def save_form(self, page: str, values: Mapping[str, list[str]]) -> str:
+        """Save what was typed for a page, secrets too, and return the name it is saved under; "" where it is not."""
+        network = network_of(self.console.clients.address(self.request))
+        return await self.console.saved_forms.save(page, values, network)
 
     def explain(self, error: Refusal | TooManyAttempts) -> str:
         """Return why something is refused, as a sentence in the reader's language."""
