@@ -124,8 +124,10 @@ def _deliver_to(tx: Transaction, deliveries: Sequence[tuple[str, int, str]]) -> 
         for subscription_id, event_seq, lane in deliveries
     ]
     if rows:
-        tx.run(relay_delivery_table.insert(), rows)
+        # Counted first, which locks the subscriptions until the commit: on a server a delivery that got its number
+        # before another and is committed after it would be overtaken.
         subscriptions.count_pending(tx, Counter(subscription_id for subscription_id, _, _ in deliveries))
+        tx.run(relay_delivery_table.insert(), rows)
         tx.wakeups.add(Wakeup.relay)
 
 

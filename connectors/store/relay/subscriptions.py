@@ -225,9 +225,10 @@ def delete(tx: Transaction, subscription_id: str) -> None:
 
 
 def count_pending(tx: Transaction, changes: dict[str, int]) -> None:
-    """Subscription id → how many more (or fewer) deliveries wait for it."""
+    """Change how many deliveries wait, by subscription; each is locked until the commit."""
     columns = relay_subscription_table.c
-    rows = [{"id_": subscription_id, "by": by} for subscription_id, by in changes.items() if by]
+    # in order, so that two transactions do not wait for each other in turn
+    rows = [{"id_": subscription_id, "by": by} for subscription_id, by in sorted(changes.items()) if by]
     if rows:
         update = relay_subscription_table.update().where(columns.id == bindparam("id_"))
         tx.run(update.values(pending=columns.pending + bindparam("by")), rows)
