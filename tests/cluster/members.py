@@ -72,7 +72,11 @@ class Cluster:
                 member = self._start(arguments)
             return says in member.log.read_text()
 
-        wait_for(is_up, f"{arguments[0]} to be up, as {member.log} says", seconds=60)
+        try:
+            wait_for(is_up, f"{arguments[0]} to be up", seconds=120)
+        except AssertionError as error:
+            error.add_note(member.log.read_text()[-2000:])
+            raise
         return member
 
     def kill(self, member: Member) -> None:
