@@ -383,6 +383,17 @@ async def _resume(host: Host, connection_id: str) -> None:
 
 
 @app.command()
+def recheck(connection_id: str) -> None:
+    """Ask till and 7stamp whether a connection that was refused is let in again; it works again then."""
+    run_with_host(partial(_recheck, connection_id=connection_id))
+
+
+async def _recheck(host: Host, connection_id: str) -> None:
+    await host.services.connections.recheck(connection_id)
+    say("✓ Working again.")
+
+
+@app.command()
 def remove(connection_id: str, yes: Yes = False) -> None:
     """Forget a connection and its secrets; its ledger stays, and a new connection to the account takes it over."""
     # looked up before the question: an unknown id is refused at once, and whoever answers sees what is given up; the

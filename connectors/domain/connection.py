@@ -36,6 +36,10 @@ WORKING = (Health.active, Health.failing)
 """The states in which tills are read and operations sent."""
 
 
+UNWELL = (Health.needs_authorisation, Health.failing)
+"""The states that a recheck of till and key can end."""
+
+
 class Stretch(NamedTuple):
     """A stretch of time, from `start` to just before `end` (UTC microseconds)."""
 

@@ -5,7 +5,7 @@ Owns the numbers, as pure functions; whoever waits adds a spread, so that many d
 
 from __future__ import annotations
 
-from connectors.domain.clock import DAY, HOUR, SECOND
+from connectors.domain.clock import DAY, HOUR, MINUTE, SECOND
 
 POLL_WITHOUT_HOOKS = 60
 """Seconds between polls of a till that tells nothing by itself."""
@@ -32,6 +32,7 @@ FORMER_ADDRESS_LIVES = 24 * HOUR
 _HINT_PAUSES = (2, 5, 15, 60, 300, 900, 3600)
 _LARGEST_BACKOFF = 64
 _LONGEST_BACKOFF = 3600
+_SHORTEST_RECHECK = 5 * MINUTE
 
 
 def poll_pause(poll_seconds: int | None, failures: int, *, hooks_arrive: bool) -> int:
@@ -40,6 +41,14 @@ def poll_pause(poll_seconds: int | None, failures: int, *, hooks_arrive: bool) -
     # a till that is polled rarely by choice is not polled more often because it fails: hence the inner maximum
     backoff: int = min(2**failures, _LARGEST_BACKOFF)
     return min(seconds * backoff, max(seconds, _LONGEST_BACKOFF)) * SECOND
+
+
+def recheck_pause(refused_for: int) -> int:
+    """Return the microseconds until a connection that was refused is tried again: as long as it has been refused.
+
+    At least five minutes and at most a day.
+    """
+    return min(max(refused_for, _SHORTEST_RECHECK), DAY)
 
 
 def hint_pause(attempts: int) -> int:

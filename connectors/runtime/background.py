@@ -18,6 +18,7 @@ from connectors.sync.gift_vouchers import GiftVouchers
 from connectors.sync.identification import Identifier
 from connectors.sync.loyalty_effects import LoyaltyEffects
 from connectors.sync.loyalty_subscriptions import LoyaltySubscriber
+from connectors.sync.rechecks import Rechecker
 from connectors.sync.till_reader import TillReader
 from connectors.sync.vouchers import Vouchers
 
@@ -51,6 +52,7 @@ class BackgroundParts:
     gifts: GiftVouchers
     relay: RelayDeliverer
     reconciler: Reconciler
+    rechecker: Rechecker
     commands: CommandRunner
     maintenance: Work
     counts: Work

@@ -62,6 +62,8 @@ class JobKind(StrEnum):
     """Have 7stamp post the events of businesses here."""
     plans = "plans"
     """Ask 7stamp about the plans of businesses."""
+    recheck = "rechecks"
+    """Ask whether tills and keys that were refused are accepted again."""
     agreement = "agreement"
     """Compare a connection's till, ledger and cards."""
     command = "command"
@@ -85,6 +87,7 @@ _WAITING = frozenset(
         JobKind.relay,
         JobKind.subscribe,
         JobKind.plans,
+        JobKind.recheck,
         JobKind.agreement,
         JobKind.command,
         JobKind.maintenance,
@@ -120,6 +123,7 @@ class ClusterJobs:
             JobKind.gifts: lambda _: parts.gifts.round(),
             JobKind.subscribe: lambda _: parts.loyalty_subscriber.round(),
             JobKind.plans: lambda _: parts.deliverer.check_plans(),
+            JobKind.recheck: lambda _: parts.rechecker.round(),
             JobKind.agreement: self._compare,
             JobKind.command: self._execute,
             JobKind.maintenance: self._maintain,
@@ -177,7 +181,7 @@ class ClusterJobs:
 
     async def put_of_minute(self) -> None:
         """Put what is looked after every minute; with the commands also those that a worker has not ended."""
-        jobs = [job(kind) for kind in (JobKind.subscribe, JobKind.plans, JobKind.maintenance)]
+        jobs = [job(kind) for kind in (JobKind.subscribe, JobKind.plans, JobKind.recheck, JobKind.maintenance)]
         due = await self._parts.store.read(lambda tx: ledger.agreements.due(tx, _SUBJECTS_AT_ONCE, ()))
         await self.put([*jobs, *(job(JobKind.agreement, connection_id) for connection_id in due)])
         await self.put_due({Wakeup.commands})

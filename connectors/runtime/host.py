@@ -59,6 +59,7 @@ from connectors.sync.ingest import Ingestor
 from connectors.sync.loyalty_effects import LoyaltyEffects
 from connectors.sync.loyalty_hooks import LoyaltyReceiver
 from connectors.sync.loyalty_subscriptions import LoyaltySubscriber
+from connectors.sync.rechecks import Rechecker
 from connectors.sync.retention import Retention
 from connectors.sync.sampled_events import SampledEvents
 from connectors.sync.subscriptions import Subscriber
@@ -133,6 +134,7 @@ class Host:
         accounts = AccountChecker(self.store, self.tills, self.subscriber)
         self.reader = TillReader(self.store, self.tills, self.ingestor, accounts)
         self.reconciler = self._reconciler()
+        self.rechecker = Rechecker(self.store, self.tills, self.sevenstamp) if self.sevenstamp is not None else None
         self.security_events = SampledEvents(self.store)
         self.hooks = HookReceiver(self.store, self.tills, self.ingestor, self.runner, self.security_events)
         addresses = AddressPolicy(parse_hosts(settings.relay_hosts))
@@ -214,6 +216,7 @@ class Host:
             gifts=self.gifts,
             lookups=self.lookups,
             reconciler=self.reconciler,
+            rechecker=self.rechecker,
             addresses=self._addresses,
             relay=self.relay,
             runner=self.runner,
@@ -331,6 +334,7 @@ class Host:
             or self.vouchers is None
             or self.gifts is None
             or self.reconciler is None
+            or self.rechecker is None
         ):
             raise RuntimeError("without 7stamp nothing runs in the background: take_over refuses before")
         return BackgroundParts(
@@ -344,6 +348,7 @@ class Host:
             self.gifts,
             self.relay,
             self.reconciler,
+            self.rechecker,
             self.services.commands,
             self.maintenance.run,
             self.maintenance.write_counts,

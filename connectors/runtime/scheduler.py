@@ -270,6 +270,7 @@ class Scheduler:
             await self._store.write(ledger.operations.expire_holds)
             # apart: a 7stamp that hangs must not keep alerts and sweeps from their minute
             self._submit("plans", self._parts.deliverer.check_plans)
+            self._submit("rechecks", self._parts.rechecker.round)
             await self._parts.maintenance()
         except Exception as error:
             log.exception("maintenance: raised %s; it comes again in a minute", type(error).__name__)

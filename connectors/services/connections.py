@@ -16,12 +16,12 @@ from connector_sdk.messages import Message
 from connector_sdk.rule import StampRule
 from connectors.diagnostics import bundle
 from connectors.domain.clock import moment
-from connectors.domain.connection import Connection, Health
+from connectors.domain.connection import UNWELL, Connection, Health
 from connectors.domain.operation import MOVABLE, State
 from connectors.domain.stamps import RuleVersion
 from connectors.services.checks import ConnectionChecks, require_known_fields, scope_from, secret_field, title_from
 from connectors.services.context import EMAIL, ServiceContext, SettingValues
-from connectors.services.refusal import ENGLISH, Refusal
+from connectors.services.refusal import ENGLISH, Refusal, StillRefused
 from connectors.services.results import ConnectionDetails, JsonObject
 from connectors.sevenstamp.models import Me
 from connectors.store import connections, inbox, ledger, queries
@@ -299,6 +299,20 @@ class ConnectionService:
 
         if not await self._context.write(work):
             raise Refusal("this connection is not paused")
+
+    async def recheck(self, connection_id: str) -> None:
+        """Ask till and 7stamp whether a connection that was refused works again; it does then.
+
+        Raises `Refusal` with why it does not, and where nothing is wrong with it.
+        """
+        connection = await self._context.connection(connection_id)
+        if self._context.rechecker is None:
+            raise self._context.refusal_without_sevenstamp()
+        if connection.health not in UNWELL:
+            raise Refusal("nothing is wrong with this connection")
+        reason = await self._context.rechecker.recheck(connection)
+        if reason is not None:
+            raise StillRefused(reason)
 
     async def remove(self, connection_id: str) -> None:
         """Remove a connection; its receipts, operations and journal stay. Raises `NotFound`.

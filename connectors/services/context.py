@@ -35,6 +35,7 @@ from connectors.sync.identification import Identifier
 from connectors.sync.ingest import Ingestor
 from connectors.sync.loyalty_subscriptions import LoyaltySubscriber
 from connectors.sync.operator_settings import app_settings
+from connectors.sync.rechecks import Rechecker
 from connectors.sync.subscriptions import Subscriber
 from connectors.sync.till_reader import TillReader
 from connectors.sync.tills import Tills
@@ -72,6 +73,7 @@ class ServiceContext:
     gifts: GiftVouchers | None
     lookups: CardLookups | None
     reconciler: Reconciler | None
+    rechecker: Rechecker | None
     addresses: AddressPolicy
     relay: RelayDeliverer
     runner: PluginRunner

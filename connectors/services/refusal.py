@@ -30,6 +30,14 @@ class Refusal(Exception):
         super().__init__(ENGLISH.word(self.message))
 
 
+class StillRefused(Refusal):
+    """A till or 7stamp does not let a connection in, for a reason that is a message of its own."""
+
+    def __init__(self, reason: Message) -> None:
+        self.message, self.field = reason, None
+        Exception.__init__(self, ENGLISH.word(reason))
+
+
 class KeyRefused(Refusal):
     """7stamp knows no such key, or does not any more."""
 

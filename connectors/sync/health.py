@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from connector_sdk.errors import MissingRight, NotAuthorised
 from connector_sdk.messages import Message
 from connectors.domain.clock import SECOND
 from connectors.domain.connection import WORKING, Connection, Health
@@ -25,6 +26,13 @@ def report_unwell(tx: Transaction, seen: Connection, health: Health, reason: Mes
         connections.registry.set_health(tx, seen.id, health, reason)
         if health not in WORKING:
             connections.schedule.hand_over_hints(tx, current)
+
+
+def why_refused(error: NotAuthorised) -> Message:
+    """Return what a cafe is told where its till lets us in no more."""
+    if isinstance(error, MissingRight):
+        return Message("why.missing_right", {"right": error.right})
+    return Message("why.till_refuses")
 
 
 def report_key_failure(tx: Transaction, key_hash: str, failure: object) -> None:

@@ -12,7 +12,7 @@ from connector_sdk.authorisation import Grant
 from connector_sdk.connector import Location, TillAccount
 from connector_sdk.messages import Message
 from connector_sdk.rule import StampRule
-from connectors.domain.connection import Connection, Health, describe_scope, share_location
+from connectors.domain.connection import UNWELL, Connection, Health, describe_scope, share_location
 from connectors.domain.events import Wakeup
 from connectors.store import connections, inbox, ledger
 from connectors.store.connections.registry import ConnectionChange, NewConnection
@@ -109,7 +109,7 @@ def edit(tx: Transaction, connection_id: str, change: ConnectionChange, rule: St
         ledger.journal.write(tx, connection_id, Message(message_id))
     # the way out of both states is a new token or key: there is nothing else to press
     has_new_secrets = any(part is not None for part in (change.settings, change.grant, change.sevenstamp_key))
-    if has_new_secrets and before.health in (Health.needs_authorisation, Health.failing):
+    if has_new_secrets and before.health in UNWELL:
         connections.registry.set_health(tx, connection_id, Health.active, None)
     tx.wakeups.update({Wakeup.poll, Wakeup.deliver})
     return connections.registry.get(tx, connection_id)

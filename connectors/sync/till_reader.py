@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel
 
 from connector_sdk.connector import Connector
-from connector_sdk.errors import BadPayload, ConnectorError, MissingRight, NotAuthorised, NotSupported, RateLimited
+from connector_sdk.errors import BadPayload, ConnectorError, NotAuthorised, NotSupported, RateLimited
 from connector_sdk.messages import Message
 from connector_sdk.sale import Sale, SalePage, SaleStatus, Unreadable
 from connectors.domain.clock import DAY, SECOND, micros, moment
@@ -210,9 +210,7 @@ class TillReader:
         )
 
     async def _report_refused(self, connection: Connection, error: NotAuthorised) -> None:
-        reason = Message("why.till_refuses")
-        if isinstance(error, MissingRight):
-            reason = Message("why.missing_right", {"right": error.right})
+        reason = health.why_refused(error)
         await self._store.write(lambda tx: health.report_unwell(tx, connection, Health.needs_authorisation, reason))
 
     # Access

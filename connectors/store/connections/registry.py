@@ -427,6 +427,11 @@ def set_health(tx: Transaction, connection_id: str, health: Health, reason: Mess
         tx.wakeups.update({Wakeup.poll, Wakeup.deliver})
 
 
+def set_reason(tx: Transaction, connection_id: str, reason: Message) -> None:
+    """Change why a connection is not well, without a change of its health."""
+    update(tx, connection_table.c.id == connection_id, {"reason": reason.stored()})
+
+
 def set_health_of_key(tx: Transaction, key_hash: str, health: Health, reason: Message) -> None:
     """Change the health of every working connection that uses a 7stamp key."""
     users = select(connection_table.c.id).where(

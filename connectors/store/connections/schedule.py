@@ -15,7 +15,15 @@ from sqlalchemy import ColumnElement, case, func, select
 from connectors.domain.clock import DAY
 from connectors.domain.connection import WORKING, Connection, Health
 from connectors.domain.events import Wakeup
-from connectors.domain.retry_pauses import HOOKS_ARRIVE_FOR, LOOKBACK_EVERY, RECHECK, SOON, YOUNG_FOR, poll_pause
+from connectors.domain.retry_pauses import (
+    HOOKS_ARRIVE_FOR,
+    LOOKBACK_EVERY,
+    RECHECK,
+    SOON,
+    YOUNG_FOR,
+    poll_pause,
+    recheck_pause,
+)
 from connectors.store import inbox
 from connectors.store.connections import registry
 from connectors.store.connections.registry import connection_of
@@ -58,6 +66,22 @@ def _pause_of_lookback(daily: Collection[str]) -> Callable[[Connection, int], in
         return DAY if connection.connector in daily else LOOKBACK_EVERY
 
     return pause
+
+
+def lease_rechecks(tx: Transaction, limit: int) -> list[Connection]:
+    """Lease refused connections of which it is time to ask whether they may work again, and set when that is next.
+
+    Pauses grow with the time that they have been refused: from five minutes to a day.
+    """
+    refused = (connection_table.c.health == Health.needs_authorisation) & (connection_table.c.next_poll_at <= tx.now)
+    query = select(connection_table).where(refused).order_by(connection_table.c.next_poll_at).limit(limit)
+    leased = [connection_of(row) for row in tx.run(claiming(query, connection_table))]
+    if leased:
+        times = {
+            connection.id: tx.now + _spread(recheck_pause(tx.now - connection.health_since)) for connection in leased
+        }
+        registry.set_times(tx, "next_poll_at", times)
+    return leased
 
 
 def pass_on_polls(tx: Transaction, limit: int) -> list[Connection]:

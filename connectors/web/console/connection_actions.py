@@ -87,6 +87,18 @@ async def resume(visit: Visit) -> Response:
     return visit.redirect(page, Message("Working again."))
 
 
+@router.post("/connections/{connection}/recheck", page="/connections/{connection}")
+async def recheck(visit: Visit) -> Response:
+    """Ask till and 7stamp whether a connection that was refused works again."""
+    connection = (await visit.load_overview()).connection
+    page = f"/connections/{connection.id}"
+    try:
+        await visit.services.connections.recheck(connection.id)
+    except Refusal as error:
+        return visit.redirect(page, error.message, "bad")
+    return visit.redirect(page, Message("Working again."))
+
+
 @router.post("/connections/{connection}/consent", page="/connections/{connection}")
 async def authorise_again(visit: Visit) -> Response:
     """Go to the till's consent page, to let an existing connection in again."""

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from starlette.responses import Response
 
 from connector_sdk.messages import Message
-from connectors.domain.connection import Connection
+from connectors.domain.connection import UNWELL, Connection
 from connectors.services import ConnectorClass, Refusal, SettingValues, WrongFields
 from connectors.store import connections
 from connectors.store.errors import AlreadyConnected
@@ -33,6 +33,7 @@ router = Router()
 
 _SAVED = Message("Saved.")
 _NOTHING_CHANGED = Message("Nothing was changed.")
+_WORKING_AGAIN = Message("Working again.")
 
 
 class _Rejected(Exception):
@@ -159,7 +160,11 @@ async def _save_till(visit: Visit, connection: Connection) -> Message:
     # secrets are not handed over as previous values: one that was left empty stays out of the edit
     typed = settings_from(visit.form, connector_class, without_secrets(connector_class, stored))
     if _all_same(stored, typed):
-        return _NOTHING_CHANGED
+        if connection.health not in UNWELL:
+            return _NOTHING_CHANGED
+        # the same token once more: a till that refused it by mistake may accept it now
+        await visit.services.connections.recheck(connection.id)
+        return _WORKING_AGAIN
     await visit.services.connections.edit(connection.id, typed)
     return _SAVED
 

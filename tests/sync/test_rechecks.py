@@ -1,0 +1,126 @@
+"""A connection that a till or 7stamp refused: it is tried again by itself, and whenever somebody wishes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from connectors.domain.clock import DAY, HOUR, MINUTE
+from connectors.domain.connection import Connection, Health
+from connectors.services import Refusal
+from tests.installation import ANNA, KEY, Installation, build
+from tests.web.browser import Browser, open_browsers
+from tests.web.clock import MovableClock
+from tests.web.test_voucher_at_a_till import words
+
+CLOCK = MovableClock()
+REFUSED = 11  # Poster's code for a token that is none
+
+
+@pytest.fixture
+async def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Installation]:
+    """A connection whose till has refused its right token, once."""
+    monkeypatch.setattr(CLOCK, "ahead", 0)
+    async with build(tmp_path, monkeypatch, time=CLOCK) as installation:
+        await installation.connect()
+        installation.cafe.fail_next = [REFUSED]
+        await installation.sync_quietly()
+        installation.cafe.sell(installation.cafe.client(ANNA))
+        assert (await as_it_is(installation)).health is Health.needs_authorisation
+        yield installation
+
+
+@pytest.fixture
+async def browser(refused: Installation) -> AsyncIterator[Browser]:
+    async with open_browsers(refused) as browsers:
+        yield await browsers.new().sign_in()
+
+
+async def as_it_is(installation: Installation) -> Connection:
+    return await installation.host.services.connections.get(installation.connection.id)
+
+
+async def round_after(installation: Installation, pause: int) -> int:
+    """Let time pass, and recheck what is due; return how many calls the till got."""
+    CLOCK.ahead += pause
+    calls = installation.cafe.calls
+    assert installation.host.rechecker is not None
+    await installation.host.rechecker.round()
+    return installation.cafe.calls - calls
+
+
+async def test_a_till_that_accepts_its_token_again_is_read_again_and_no_sale_is_lost(refused: Installation) -> None:
+    assert await round_after(refused, 2 * MINUTE) > 0
+    assert (await as_it_is(refused)).health is Health.active
+    await refused.sync()
+    assert refused.stamps(ANNA) == 1
+
+
+async def test_a_till_that_goes_on_refusing_is_asked_less_and_less_often(refused: Installation) -> None:
+    gaps, waited = [], 0
+    while len(gaps) < 10:
+        refused.cafe.fail_next = [REFUSED] * 9
+        waited += 10 * MINUTE
+        if await round_after(refused, 10 * MINUTE):
+            gaps.append(waited)
+            waited = 0
+    # each about as long as all before it, spread by a tenth
+    assert all(later >= earlier * 0.8 for earlier, later in pairwise(gaps))
+    assert gaps[-1] > 20 * HOUR
+    assert gaps[-1] < 1.2 * DAY
+    assert (await as_it_is(refused)).health is Health.needs_authorisation
+
+
+async def test_a_key_that_is_refused_as_well_is_what_is_told_next(refused: Installation) -> None:
+    refused.sevenstamp.revoked.add(KEY)
+    with pytest.raises(Refusal, match="7stamp refuses the key"):
+        await refused.host.services.connections.recheck(refused.connection.id)
+    reason = (await as_it_is(refused)).reason
+    assert reason is not None
+    assert reason.id == "why.key_refused"
+
+
+async def test_a_till_that_does_not_answer_leaves_everything_as_it_is(refused: Installation) -> None:
+    refused.cafe.fail_next = ["503"] * 9
+    before = await as_it_is(refused)
+    with pytest.raises(Refusal, match="did not answer"):
+        await refused.host.services.connections.recheck(refused.connection.id)
+    after = await as_it_is(refused)
+    assert (after.health, after.reason) == (before.health, before.reason)
+
+
+async def test_a_connection_that_was_paused_meanwhile_stays_paused(refused: Installation) -> None:
+    asked = await as_it_is(refused)
+    await refused.host.services.connections.pause(refused.connection.id)
+    assert refused.host.rechecker is not None
+    await refused.host.rechecker.recheck(asked)
+    assert (await as_it_is(refused)).health is Health.paused
+    with pytest.raises(Refusal, match="nothing is wrong"):
+        await refused.host.services.connections.recheck(refused.connection.id)
+
+
+async def test_the_page_offers_to_try_again(refused: Installation, browser: Browser) -> None:
+    page = f"/connections/{refused.connection.id}"
+    assert "Try again" in words(await browser.get(page))
+    refused.cafe.fail_next = [REFUSED] * 9
+    await browser.post(f"{page}/recheck")
+    assert "The till refuses the token." in words(await browser.get(page))
+    refused.cafe.fail_next = []
+    await browser.post(f"{page}/recheck")
+    shown = words(await browser.get(page))
+    assert "Working again." in shown
+    assert "Try again" not in shown
+    assert "Sync now" in shown
+
+
+async def test_the_same_token_pasted_once_more_is_tried_at_the_till(refused: Installation, browser: Browser) -> None:
+    page = f"/connections/{refused.connection.id}/settings"
+    saved = await browser.post(f"{page}/till", **{"set.access_token": refused.cafe.token})
+    assert saved.status_code == 303
+    assert "Working again." in words(await browser.get(page))
+    assert (await as_it_is(refused)).health is Health.active
+    saved = await browser.post(f"{page}/till", **{"set.access_token": refused.cafe.token})
+    assert "Nothing was changed." in words(await browser.get(page))
