@@ -11,7 +11,7 @@ from datetime import datetime
 
 from connector_sdk.teaching import Values
 from webhook_connector.places import first_receipt, follow, is_allowed, parse_request
-from webhook_connector.questions import LOOKED_AT, SIGN, UNITS, ask_of_doubt
+from webhook_connector.questions import LOOKED_AT, SIGN, UNITS, ask_of_doubt, may_answer
 from webhook_connector.settings import Dates, DecimalSign, Units
 
 _COMMA = re.compile(r"-?[0-9. ]*,[0-9]{1,3}")
@@ -39,8 +39,11 @@ def add_answer(values: Values, body: bytes, field: str, path: str) -> dict[str, 
     receipt = first_receipt(answered, parse_request(body)).value
     if _is_of_other_requests(values.get(field, ""), path, receipt):
         answered[field] = f"{values[field]} || {path}"
+    text = _first_text(follow(path, receipt))
+    if not may_answer(field, text):
+        return dict(values)
     see_format = _FORMATS.get(field)
-    return see_format(answered, _first_text(follow(path, receipt))) if see_format is not None else answered
+    return see_format(answered, text) if see_format is not None else answered
 
 
 def _is_of_other_requests(before: str, path: str, receipt: object) -> bool:

@@ -67,6 +67,8 @@ _LOOKS: Mapping[str, re.Pattern[str]] = {
     "map_email": re.compile(r"[^@\s]{1,60}@[^@\s]{1,60}"),
 }
 """How a value is written that may be the answer."""
+_DIGITS_OF_NO_STATUS = 4
+_DECIMAL = re.compile(r"-?[0-9]+[.,][0-9]+")
 _MOST_LEAVES = 400
 LOOKED_AT = 60  # characters of a value or a name: more say nothing about what it is
 
@@ -153,8 +155,21 @@ def _text_leaves(values: Values, request: object, field: str) -> Iterator[Leaf]:
     # more of them than a person looks at, and few enough for a page
     for text in islice(find_texts(receipt.value), _MOST_LEAVES):
         path = writer.path_to(text.place)
-        if is_allowed(path):
+        if is_allowed(path) and may_answer(field, text.text):
             yield Leaf((*receipt.place, *text.place), path, text.text, _is_likely(field, text))
+
+
+def may_answer(field: str, text: str) -> bool:
+    """Say whether a value can be the answer at all: a status is a word or a short code.
+
+    An amount, a time, an id or a phone number is another one in the next receipt: taken for the word that means
+    "paid", it would have that receipt not read.
+    """
+    if field != "map_status":
+        return True
+    shown = text.strip()[:LOOKED_AT]
+    digits = sum(character.isdigit() for character in shown)
+    return digits < _DIGITS_OF_NO_STATUS and "@" not in shown and not _DECIMAL.fullmatch(shown)
 
 
 def _is_likely(field: str, text: Text) -> bool:

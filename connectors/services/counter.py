@@ -93,6 +93,13 @@ class CounterService:
             raise self._context.refusal_without_sevenstamp()
         return await self._context.lookups.find(connection, reference)
 
+    async def make_card(self, connection: Connection, reference: Reference) -> Card:
+        """Make a card for a phone or an email; whoever has one gets the same again. Raises `Refusal`."""
+        if reference.kind not in ("phone", "email"):
+            raise Refusal("a card is made for a phone or an email", field="who")
+        phone, email = (reference.value if reference.kind == kind else None for kind in ("phone", "email"))
+        return await self._cards.issue_card(connection.business_id, phone=phone, email=email)
+
     async def receipts(self, connection: Connection) -> Sequence[CounterReceipt]:
         """List the receipts that are open or were closed in the last three hours, at most a dozen."""
         since = self._context.store.clock.now() - _SHOWN_SINCE

@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import httpx
@@ -415,6 +415,10 @@ class FaultRun:
                 yield from (f"{line.at} {line.message}" for line in ledger.journal.of_sale(tx, sale_id))
                 yield from (str(history) for history in queries.operations.of_sale(tx, sale_id))
                 yield from (str(one) for one in self.sevenstamp.state.operations if code in str(one["code"]))
+                yield str(replace(connection, sevenstamp_key="", settings=""))
+                yield from (
+                    str(row) for row in self.seen.rows("SELECT * FROM procrastinate_jobs WHERE status <> 'succeeded'")
+                )
 
     def _end_pauses(self) -> None:
         """Have everything due now; what somebody else is changing is so the next time."""

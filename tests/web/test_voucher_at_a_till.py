@@ -184,6 +184,20 @@ async def test_who_is_not_found_and_who_is_several(cafe: Installation, browser: 
     assert "Anna 2" in words(await browser.get(html.unescape(links[1])))
 
 
+async def test_a_card_is_made_for_who_has_none(cafe: Installation, browser: Browser) -> None:
+    page = await at_the_counter(cafe, browser, ANNA)
+    assert f"7stamp sends the card to {ANNA}." in words(page)
+    for _ in range(2):  # pressed twice, it is the same card
+        made = await browser.post(f"/till/{cafe.connection.id}/card", who=ANNA)
+        page = await browser.get(made.headers["location"])
+        assert "The card is made, and on its way to the guest." in words(page)
+        assert "0 of 2 stamps" in words(page)
+    assert [card.phone for card in cafe.sevenstamp.state.cards.values()] == [ANNA]
+    assert "Make a card" not in words(await at_the_counter(cafe, browser, "123456"))
+    refused = await browser.post(f"/till/{cafe.connection.id}/card", who="123456")
+    assert "A card is made for a phone or an email" in words(refused)
+
+
 async def test_an_old_address_begins_anew_and_shows_nobodys_card(cafe: Installation, browser: Browser) -> None:
     page = await browser.get(f"/till/{cafe.connection.id}?card=nonsense")
     assert page.status_code == 200

@@ -47,7 +47,7 @@ def test_a_tap_becomes_a_path_that_leads_to_what_was_tapped() -> None:
     assert path_to("24.11.2026 09:15:30", "map_closed_at") == 'order."done on"'
     assert path_to("1,00", "map_refunded") == "order.refunds[].value"  # a list of amounts is added up
     assert path_to("anna@example.com", "map_email") == "order.attributes[?key=='mail'].value"
-    assert path_to("12,50", "map_status", {"payments": [{"sum": "12,50"}]}) == "payments[0].sum"
+    assert path_to("done", "map_status", {"payments": [{"state": "done"}]}) == "payments[0].state"
     for leaf in TEACHING.leaves({}, sent(BODY), "map_phone"):
         value = follow_path(leaf.path, parse_json(sent(BODY)))
         assert leaf.value in (value if isinstance(value, list) else [value])
@@ -120,6 +120,18 @@ def test_odd_texts_are_read_within_bounds() -> None:
 def test_formats_are_seen_from_what_was_tapped(field: str, value: str, formats: dict[str, str]) -> None:
     made = TEACHING.taken({}, sent({"x": value}), field, "x")
     assert {name: made[name] for name in formats} == formats
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["12.50", "9,5", "1250", "2026-11-24T09:15:30Z", "24.11.2026", "R-10422", "+34600111222", "anna@example.org"],
+)
+def test_what_every_receipt_has_of_its_own_cannot_be_the_status(value: str) -> None:
+    body = {"x": value, "state": "paid", "code": 2}
+    assert [leaf.path for leaf in TEACHING.leaves({}, sent(body), "map_status")] == ["state", "code"]
+    assert TEACHING.taken({"zone": "UTC"}, sent(body), "map_status", "x") == {"zone": "UTC"}
+    # of other questions it may be the answer
+    assert "x" in [leaf.path for leaf in TEACHING.leaves({}, sent(body), "map_receipt_id")]
 
 
 def taught() -> dict[str, str]:

@@ -6,9 +6,10 @@ Owns what that page shows and what changes on it while somebody looks; its butto
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
+from itertools import groupby, islice
 
 from starlette.responses import Response
 
@@ -36,6 +37,8 @@ router = Router()
 
 _DAYS = 14
 _LINES = 20
+_LINES_READ = 120
+"""More than are shown: some are left out, and many are told in one."""
 _QUIET = frozenset({"sale.identifying"})
 """Messages that only say that work goes on: the journal keeps them, the page leaves them out."""
 
@@ -175,7 +178,7 @@ async def _read_journal(visit: Visit) -> list[JournalLine]:
     """Read the newest lines, or those before the one that the address names; enough to leave out the quiet ones."""
     connection_id, before = visit.path_params["connection"], _before(visit)
     return await visit.host.store.read(
-        lambda tx: ledger.journal.of_connection(tx, connection_id, before=before, limit=_LINES * 2)
+        lambda tx: ledger.journal.of_connection(tx, connection_id, before=before, limit=_LINES_READ)
     )
 
 
@@ -188,7 +191,8 @@ def _before(visit: Visit) -> int | None:
 def _journal_part(visit: Visit, lines: Sequence[JournalLine]) -> JournalPart:
     """Take the lines to show out of those read, which are oldest first."""
     before = _before(visit)
-    shown = [line for line in reversed(lines) if line.message.id not in _QUIET][:_LINES]
+    newest_first = [line for line in reversed(lines) if line.message.id not in _QUIET]
+    shown = list(islice(_with_older_receipts_as_one(newest_first), _LINES))
     return JournalPart(
         tuple(shown),
         before,
@@ -196,6 +200,28 @@ def _journal_part(visit: Visit, lines: Sequence[JournalLine]) -> JournalPart:
         # a page of older lines is not told of news: 0 stands for that
         newest=lines[-1].seq if lines and before is None else 0,
     )
+
+
+def _with_older_receipts_as_one(lines: Sequence[JournalLine]) -> Iterator[JournalLine]:
+    """Yield lines, with one in place of several in a row that tell of receipts from before the connection."""
+    for is_older, run in groupby(lines, _is_of_older_receipt):
+        together = list(run)
+        if is_older and len(together) > 1:
+            # the oldest of them: from it the page goes on
+            message = Message("journal.older_receipts", {"count": len(together)})
+            yield replace(together[-1], message=message, receipt_id=None, sale_id=None)
+        else:
+            yield from together
+
+
+def _is_of_older_receipt(line: JournalLine) -> bool:
+    return line.message.id == "sale.none" and _gives_reason(line.message, "why.before")
+
+
+def _gives_reason(message: Message, reason: str) -> bool:
+    """Say whether a message has a reason among its parameters, or among those of its reasons."""
+    nested = [value for value in message.params.values() if isinstance(value, Message)]
+    return any(value.id == reason or _gives_reason(value, reason) for value in nested)
 
 
 # --- what changes ---------------------------------------------------------------------------------------------------
@@ -207,7 +233,7 @@ async def _read_status(visit: Visit, overview: Overview, lines: Sequence[Journal
     return ConnectionStatus(
         overview,
         title=connector_class.info.title if connector_class is not None else connection.connector,
-        state=_state(visit, overview),
+        state=_state(visit, overview, lines),
         installed=connector_class is not None,
         missing_settings=_missing_settings(visit, connection),
         can_consent=offers_consent(visit, connection.connector),
@@ -268,7 +294,7 @@ def _missing_settings(visit: Visit, connection: Connection) -> tuple[str, ...]:
     return tuple(setting_title(connector_class, name, default=name) for name in wrong)
 
 
-def _state(visit: Visit, overview: Overview) -> str:
+def _state(visit: Visit, overview: Overview, lines: Sequence[JournalLine]) -> str:
     """Return the state that matters most: what stops everything first, then what delays, then what goes on."""
     connection = overview.connection
     # a person has to act, or has acted: nothing else is true before that
@@ -280,12 +306,21 @@ def _state(visit: Visit, overview: Overview) -> str:
     # one failure is told of, though it becomes a health of its own only after several
     if connection.failures:
         return "unanswered"
+    # what came last could not be read: that everything works is not what somebody should hear then
+    if overview.unread and _newest_is_unread(lines):
+        return "unread"
     # a till that only sends is never read: there is no last look to tell of
     if not _is_polled(visit, connection):
         return "pushed"
     if overview.hints or _awaits_first_poll(connection):
         return "reading"
     return "sending" if overview.on_its_way else "well"
+
+
+def _newest_is_unread(lines: Sequence[JournalLine]) -> bool:
+    """Say whether the last receipt that the journal tells of is one that could not be read."""
+    of_receipts = (line.message.id for line in reversed(lines) if line.message.id.startswith(("sale.", "operation.")))
+    return next(of_receipts, "") == "sale.unreadable"
 
 
 def _is_polled(visit: Visit, connection: Connection) -> bool:

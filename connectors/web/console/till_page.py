@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import quote
 
 from pydantic import JsonValue
@@ -32,6 +32,8 @@ from connectors.web.console.visit import PageNotFound, Visit
 router = Router()
 
 _PURPOSE = "till card"
+_GETS_CARD = ("phone", "email")
+"""By which names a card can be made: 7stamp sends it there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,8 @@ class _Shown:
     chosen: _ChosenCard | None = None
     matches: Sequence[_ChosenCard] = ()
     is_unanswered: bool = False
+    may_get_card: str = ""
+    """The phone or email that nobody's card has, as it was typed: a card can be made for it."""
 
 
 @router.get("/till")
@@ -152,7 +156,23 @@ async def find(visit: Visit) -> Response:
     text = visit.localizer.sentence(Message("no card has this number, phone or email"))
     if shown.is_unanswered:
         text = unanswered(visit.localizer)
+    elif reference.kind in _GETS_CARD:
+        shown = replace(shown, may_get_card=visit.form.get("who").strip())
     return await _till_page(visit, connection, shown, {"who": text})
+
+
+@router.post("/till/{connection}/card", page="/till/{connection}")
+async def make_card(visit: Visit) -> Response:
+    """Make a card for a phone or an email that none has; whoever has one gets the same again."""
+    connection = (await visit.load_overview()).connection
+    try:
+        visit.limit_card_search()
+        reference = visit.services.counter.read(connection, visit.form.get("who"))
+        card = await visit.services.counter.make_card(connection, reference)
+    except (Refusal, TooManyAttempts) as error:
+        return await _till_page(visit, connection, _Shown(), {"who": visit.explain(error)})
+    token = seal_token(visit, _PURPOSE, connection, [*reference, card.id])
+    return _back(visit, connection, token, Message("The card is made, and on its way to the guest."))
 
 
 def _back(

@@ -1,0 +1,65 @@
+"""A connection's page says what is true of the newest sale, and tells of many old receipts in one line."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from connectors.store import inbox
+from tests.installation import ANNA, Installation
+from tests.web.browser import Browser, open_browsers
+from tests.web.test_voucher_at_a_till import words
+
+
+@pytest.fixture
+async def browser(installation: Installation) -> AsyncIterator[Browser]:
+    async with open_browsers(installation) as browsers:
+        yield await browsers.new().sign_in()
+
+
+async def page(installation: Installation, browser: Browser) -> str:
+    return words(await browser.get(f"/connections/{installation.connection.id}"))
+
+
+async def test_receipts_from_before_the_connection_are_one_line(installation: Installation, browser: Browser) -> None:
+    cafe = installation.cafe
+    for _ in range(5):
+        cafe.sell(cafe.client(ANNA))
+    await installation.connect()
+    cafe.sell(cafe.client(ANNA))
+    await installation.sync()
+    shown = await page(installation, browser)
+    assert "5 older receipts were left alone: they are from before this connection began." in shown
+    assert "earned no stamps" not in shown
+    assert "earned 1 stamp" in shown
+
+
+async def test_the_heading_names_a_newest_sale_that_could_not_be_read(
+    installation: Installation, browser: Browser
+) -> None:
+    await installation.connect()
+    receipt = installation.cafe.sell(installation.cafe.client(ANNA))
+    installation.cafe.receipts[receipt]["payed_sum"] = "a lot"
+    await installation.sync()
+    shown = await page(installation, browser)
+    assert "The last sale could not be read" in shown
+    assert "Every sale has arrived" not in shown
+    installation.cafe.sell(installation.cafe.client(ANNA))
+    await installation.sync()
+    shown = await page(installation, browser)
+    assert "The last sale could not be read" not in shown
+    assert "1 request could not be read Look at it" in shown
+
+
+async def test_the_heading_says_how_the_last_sale_came(installation: Installation, browser: Browser) -> None:
+    await installation.connect()
+    await installation.sync()
+    assert "Every sale has arrived. Last look:" in await page(installation, browser)
+    receipt = installation.cafe.sell(installation.cafe.client(ANNA))
+    await installation.hook(installation.cafe.hook(receipt, "closed"))
+    connection = installation.connection
+    hints = await installation.host.store.write(lambda tx: inbox.hints.lease(tx, 10, connection.id))
+    await installation.host.reader.follow_hints(connection, hints)
+    await installation.host.services.sync.deliver(connection.id, 0)
+    assert "Every sale has arrived. The till told us of the last one" in await page(installation, browser)
