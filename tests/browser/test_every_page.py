@@ -74,6 +74,10 @@ _TEXTS = """() => {
   return found;
 }"""
 
+_SIDEWAYS = """() => [...document.querySelectorAll('.scroll:not(.wide)')]
+  .filter((one) => one.scrollWidth > one.clientWidth + 1)
+  .map((one) => `${one.getAttribute('aria-label')} ${one.scrollWidth - one.clientWidth} px`)"""
+
 _LOOKS = (("wide and light", WIDE, "light"), ("narrow and dark", NARROW, "dark"))
 _SMALLEST = {"width": 320, "height": 640}
 _RULES = ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa", "best-practice"]
@@ -129,7 +133,8 @@ async def barriers(page: Page, *, keys: bool = True) -> list[str]:
 
 async def too_wide(page: Page) -> list[str]:
     pixels = await page.evaluate("document.documentElement.scrollWidth - innerWidth")
-    return [f"{pixels} px wider than the screen"] if pixels > 0 else []
+    problems = [f"{pixels} px wider than the screen"] if pixels > 0 else []
+    return problems + [f"sideways: {what}" for what in await page.evaluate(_SIDEWAYS)]
 
 
 async def untranslated(page: Page) -> list[str]:

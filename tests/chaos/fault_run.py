@@ -54,7 +54,7 @@ _SETTLED_WITHIN = 2.0
 _MARGIN = 2.0
 """Seconds that a request may need to arrive, and that any process may stand still, on a machine that is busy."""
 _DEADLINE = 1.0
-_QUIET_SECONDS = 90.0
+_QUIET_SECONDS = 240.0
 """How long everything may take to settle once nothing fails any more."""
 
 
@@ -427,6 +427,8 @@ class FaultRun:
         statements.append(
             sql.SQL("UPDATE {} SET next_poll_at = 0, next_lookback_at = 0").format(sql.Identifier("connection"))
         )
+        # not those in doubt: until when an absence proves nothing is no pause
+        statements.append(sql.SQL("UPDATE operation SET next_at = 0 WHERE state = 'pending'"))
         with psycopg.connect(self.url, autocommit=True) as session:
             for statement in statements:
                 with contextlib.suppress(psycopg.Error):
