@@ -139,6 +139,7 @@ def test_no_command_lets_a_title_a_receipt_or_a_place_steer_the_terminal(termina
         (("connection", "renew-address"), [one, "--yes"]),
         (("connection", "pause"), [one]),
         (("connection", "resume"), [one]),
+        (("connection", "recheck"), [one]),
         (("connection", "add"), [EVIL, "--sevenstamp-key", "7loc_sc_x"]),
         (("operations", "list"), [one]),
         (("operations", "list"), [one, "--state", EVIL]),

@@ -70,7 +70,7 @@ async def _connect_with_history(installation: Installation) -> dict[str, str]:
 
 
 async def _dump(
-    installation: Installation, *, without: tuple[str, ...] = ("console_session", "counter", "draft")
+    installation: Installation, *, without: tuple[str, ...] = ("console_item", "console_session", "counter", "draft")
 ) -> str:
     def read(tx: Any) -> str:
         digest = hashlib.sha256()
