@@ -15,6 +15,7 @@ from connectors.domain.connection import UNWELL, Connection, Health
 from connectors.sevenstamp.client import InvalidKey, SevenStamp, SevenStampError
 from connectors.store import connections
 from connectors.store.engine import Store, Transaction
+from connectors.store.errors import NotFound, StoreError
 from connectors.sync.health import why_refused
 from connectors.sync.tills import Tills
 
@@ -22,6 +23,8 @@ log = logging.getLogger(__name__)
 
 _AT_A_TIME = 100
 _CALLS_AT_ONCE = 8
+_PATIENCE = 60.0
+"""Seconds; a connector that hangs keeps its place among those that are asked at once no longer."""
 _KEY_REFUSED = Message("why.key_refused")
 _OTHER_ACCOUNT = Message("This token opens another account of the till than this connection's.")
 _NOT_KNOWN = Message("The till or 7stamp did not answer: try again in a minute.")
@@ -42,7 +45,10 @@ class Rechecker:
 
         async def recheck(connection: Connection) -> None:
             async with places:
-                await self.recheck(connection)
+                try:
+                    await self.recheck(connection)
+                except (StoreError, NotFound) as error:
+                    log.warning("connection %s: could not be tried again: %s", connection.id, error)
 
         await asyncio.gather(*map(recheck, due))
 
@@ -54,7 +60,8 @@ class Rechecker:
 
     async def _refusal_of_till(self, connection: Connection) -> Message | None:
         try:
-            account = await self._tills.of(connection).check()
+            async with asyncio.timeout(_PATIENCE):
+                account = await self._tills.of(connection).check()
         except NotAuthorised as error:
             return why_refused(error)
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything

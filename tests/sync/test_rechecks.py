@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from connector_sdk.connector import TillAccount
+from connector_sdk.messages import Message
+from connector_sdk.rule import StampRule
 from connectors.domain.clock import DAY, HOUR, MINUTE
 from connectors.domain.connection import Connection, Health
 from connectors.services import Refusal
+from connectors.store.schema import connection_table
+from connectors.sync import health, rechecks
+from poster_connector.connector import PosterConnector
+from poster_connector.sandbox import Account
 from tests.installation import ANNA, KEY, Installation, build
 from tests.web.browser import Browser, open_browsers
 from tests.web.clock import MovableClock
 from tests.web.test_voucher_at_a_till import words
 
 CLOCK = MovableClock()
+OTHER_TOKEN = "861053:02391570ff9af128e93c5a771055ba99"
 REFUSED = 11  # Poster's code for a token that is none
 
 
@@ -41,6 +50,19 @@ async def browser(refused: Installation) -> AsyncIterator[Browser]:
 
 async def as_it_is(installation: Installation) -> Connection:
     return await installation.host.services.connections.get(installation.connection.id)
+
+
+async def second_connection(refused: Installation) -> Connection:
+    """Another till's connection that was refused as well, and whose till accepts it again."""
+    account = Account(token=OTHER_TOKEN, name="other")
+    refused.till.accounts[account.token] = account
+    connection = await refused.host.services.onboarding.connect(
+        "poster", {"access_token": account.token}, KEY, lambda _account: StampRule()
+    )
+    await refused.host.store.write(
+        lambda tx: health.report_unwell(tx, connection, Health.needs_authorisation, Message("why.till_refuses"))
+    )
+    return connection
 
 
 async def round_after(installation: Installation, pause: int) -> int:
@@ -98,6 +120,44 @@ async def test_a_till_that_does_not_answer_leaves_everything_as_it_is(refused: I
         await refused.host.services.connections.recheck(refused.connection.id)
     after = await as_it_is(refused)
     assert (after.health, after.reason) == (before.health, before.reason)
+
+
+async def test_a_connector_that_hangs_keeps_no_other_from_being_tried(
+    refused: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = await second_connection(refused)
+    check = PosterConnector.check
+
+    async def hangs_for_one(till: PosterConnector) -> TillAccount:
+        if till.account is not None and till.account.id != other.account.id:
+            await asyncio.Event().wait()
+        return await check(till)
+
+    monkeypatch.setattr(PosterConnector, "check", hangs_for_one)
+    monkeypatch.setattr(rechecks, "_CALLS_AT_ONCE", 1)
+    monkeypatch.setattr(rechecks, "_PATIENCE", 2.0)
+    await round_after(refused, 10 * MINUTE)
+    assert (await as_it_is(refused)).health is Health.needs_authorisation
+    assert (await refused.host.services.connections.get(other.id)).health is Health.active
+
+
+async def test_a_connection_whose_key_cannot_be_read_keeps_no_other_from_being_tried(refused: Installation) -> None:
+    other = await second_connection(refused)
+    lost = connection_table.update().where(connection_table.c.id == other.id).values(sevenstamp_key="00000000:gAAAAA")
+    await refused.host.store.write(lambda tx: tx.run(lost))
+    await round_after(refused, 10 * MINUTE)
+    assert (await as_it_is(refused)).health is Health.active
+
+
+async def test_whoever_presses_again_and_again_is_asked_to_wait(refused: Installation, browser: Browser) -> None:
+    page = f"/connections/{refused.connection.id}"
+    refused.cafe.fail_next = [REFUSED] * 100
+    before = calls_of(refused)
+    answers = [(await browser.post(f"{page}/recheck")).status_code for _ in range(15)]
+    assert 4 <= answers.count(429) <= 5
+    pasted = await browser.post(f"{page}/settings/till", **{"set.access_token": refused.cafe.token})
+    assert (pasted.status_code, "Too many tries" in words(pasted)) == (422, True)
+    assert calls_of(refused) - before <= 11
 
 
 async def test_a_connection_that_was_paused_meanwhile_stays_paused(refused: Installation) -> None:

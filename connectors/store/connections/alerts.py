@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import exists, func, literal, or_, select
 
 from connectors.domain.alert_timing import PATIENCE, AlertState, next_step
-from connectors.domain.connection import Health
+from connectors.domain.connection import UNWELL, Health
 from connectors.domain.operation import Hold
 from connectors.domain.plan import Plan
 from connectors.domain.relay import SubscriptionState
@@ -27,7 +27,6 @@ from connectors.store.schema import (
     watch_table,
 )
 
-_UNWELL = (Health.needs_authorisation, Health.failing)
 _other = connection_table.alias("other")
 _other_watch = watch_table.alias("other_watch")
 # subscriptions are the business': of several tills that are watched, one tells of them
@@ -116,7 +115,7 @@ def _changed(tx: Transaction, limit: int) -> list[AnyRow]:
         for condition in worth_an_email
     ]
     consent_ends = func.coalesce(connection_table.c.consent_trouble_at <= tx.now, literal(False))
-    is_unwell = connection_table.c.health.in_(_UNWELL)
+    is_unwell = connection_table.c.health.in_(UNWELL)
     trouble = or_(is_unwell, consent_ends, _HAS_SILENCED & _TELLS_FOR_BUSINESS, *stopped)
     watched = select(
         watch_table, connection_table.c.title, connection_table.c.business_id, trouble.label("trouble")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, ScalarSelect, Select, func, or_, select
 
 from connector_sdk.rule import StampRule
-from connectors.domain.connection import Business, Connection, Health
+from connectors.domain.connection import UNWELL, Business, Connection, Health
 from connectors.domain.operation import Hold
 from connectors.domain.plan import Plan
 from connectors.domain.relay import SubscriptionState
@@ -177,7 +177,7 @@ def overviews(tx: Transaction, business_id: str | None, *, search: str = "", lim
         names = (connection_table.c.title, business_table.c.name)
         conditions.append(or_(*(func.lower(name).like(pattern) for name in names)))
     # on the operator's page only some fit: those that need somebody must be among them
-    is_unwell = connection_table.c.health.in_([Health.needs_authorisation, Health.failing])
+    is_unwell = connection_table.c.health.in_(UNWELL)
     in_order = (is_unwell.desc(), connection_table.c.began_at, connection_table.c.id)
     return [_overview(row, tx.now) for row in tx.run(_overviews(*conditions).order_by(*in_order).limit(limit))]
 

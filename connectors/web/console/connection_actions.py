@@ -92,6 +92,7 @@ async def recheck(visit: Visit) -> Response:
     """Ask till and 7stamp whether a connection that was refused works again."""
     connection = (await visit.load_overview()).connection
     page = f"/connections/{connection.id}"
+    visit.limit_recheck()
     try:
         await visit.services.connections.recheck(connection.id)
     except Refusal as error:

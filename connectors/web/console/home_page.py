@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from connector_sdk.connector import ConnectorInfo
 from connectors.domain.clock import moment
-from connectors.domain.connection import Connection, Health
+from connectors.domain.connection import UNWELL, Connection
 from connectors.plugins import ConformanceResult, checked
 from connectors.store import ledger, queries
 from connectors.store.ledger.daily_totals import DayTotals
@@ -88,8 +88,7 @@ def _connector_tiles(visit: Visit, connected_names: Collection[str]) -> list[Con
 
 
 def _needs_person(overview: Overview) -> bool:
-    health = overview.connection.health
-    return bool(overview.stopped) or health in (Health.needs_authorisation, Health.failing)
+    return bool(overview.stopped) or overview.connection.health in UNWELL
 
 
 def _key_refused(overview: Overview) -> bool:

@@ -142,7 +142,7 @@ def _part_errors(
     if isinstance(error, Refusal):
         return {error.field or part: visit.localizer.sentence(error.message)}
     if isinstance(error, TooManyAttempts):
-        return {"key": visit.explain(error)}
+        return {part: visit.explain(error)}
     return {"location": location_taken(visit)}
 
 
@@ -163,6 +163,7 @@ async def _save_till(visit: Visit, connection: Connection) -> Message:
         if connection.health not in UNWELL:
             return _NOTHING_CHANGED
         # the same token once more: a till that refused it by mistake may accept it now
+        visit.limit_recheck()
         await visit.services.connections.recheck(connection.id)
         return _WORKING_AGAIN
     await visit.services.connections.edit(connection.id, typed)

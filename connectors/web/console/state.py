@@ -33,6 +33,7 @@ from connectors.web.console.uploads import Uploads
 
 _CARD_SEARCHES_PER_SECOND, _CARD_SEARCHES_AT_ONCE = 0.5, 20
 _PLAN_CHECKS_PER_SECOND, _PLAN_CHECKS_AT_ONCE = 0.1, 5
+_RECHECKS_PER_SECOND, _RECHECKS_AT_ONCE = 0.1, 10
 
 
 @dataclass
@@ -65,6 +66,8 @@ class Console:
     """Receipts that strangers claim."""
     plan_checks: RateLimits = field(default_factory=lambda: RateLimits(_PLAN_CHECKS_PER_SECOND, _PLAN_CHECKS_AT_ONCE))
     """Questions to 7stamp about plans, by business."""
+    rechecks: RateLimits = field(default_factory=lambda: RateLimits(_RECHECKS_PER_SECOND, _RECHECKS_AT_ONCE))
+    """Refused connections that are tried again at till and 7stamp, by business."""
     open_streams: Counter[str] = field(default_factory=Counter)
     """How many live streams are open, by session, by business and in all."""
     sync_tasks: dict[str, asyncio.Task[SyncResult]] = field(default_factory=dict)

@@ -130,6 +130,10 @@ class Visit:
         """Count a question to 7stamp about a plan. Raises `TooManyAttempts` where this business asks too often."""
         self.console.plan_checks.take(self.owner_id)
 
+    def limit_recheck(self) -> None:
+        """Count a try of a refused connection. Raises `TooManyAttempts` where this business makes too many."""
+        self.console.rechecks.take(self.owner_id)
+
     def record_event(self, tx: Transaction, kind: EventKind, message: Message) -> None:
         """Record in the security log, in a transaction, what the business or operator that is signed in has done."""
         business_id = self.principal.business_id
