@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 
 import pytest
@@ -35,6 +36,21 @@ async def test_receipts_from_before_the_connection_are_one_line(installation: In
     assert "earned 1 stamp" in shown
 
 
+async def test_older_lines_are_reached_behind_many_that_became_one(
+    installation: Installation, browser: Browser
+) -> None:
+    for _ in range(150):
+        installation.cafe.sell(installation.cafe.client(ANNA))
+    await installation.connect()
+    await installation.sync()
+    address = f"/connections/{installation.connection.id}"
+    first = await browser.get(address)
+    assert "older receipts were left alone" in words(first)
+    older = re.search(r"\?before=\d+", first.text)
+    assert older
+    assert "Connected" in words(await browser.get(f"{address}{older[0]}"))
+
+
 async def test_the_heading_names_a_newest_sale_that_could_not_be_read(
     installation: Installation, browser: Browser
 ) -> None:
@@ -50,6 +66,23 @@ async def test_the_heading_names_a_newest_sale_that_could_not_be_read(
     shown = await page(installation, browser)
     assert "The last sale could not be read" not in shown
     assert "1 request could not be read Look at it" in shown
+
+
+async def test_the_heading_is_the_same_whatever_lines_are_shown_beneath_it(
+    installation: Installation, browser: Browser
+) -> None:
+    await installation.connect()
+    for _ in range(25):
+        installation.cafe.sell(installation.cafe.client(ANNA))
+    await installation.sync()
+    installation.cafe.receipts[installation.cafe.sell(installation.cafe.client(ANNA))]["payed_sum"] = "a lot"
+    await installation.sync()
+    newest = await browser.get(f"/connections/{installation.connection.id}")
+    older = re.search(r"\?before=\d+", newest.text)
+    assert older
+    for query in ("", older[0]):
+        shown = words(await browser.get(f"/connections/{installation.connection.id}{query}"))
+        assert "The last sale could not be read" in shown, query
 
 
 async def test_the_heading_says_how_the_last_sale_came(installation: Installation, browser: Browser) -> None:

@@ -196,10 +196,17 @@ def _journal_part(visit: Visit, lines: Sequence[JournalLine]) -> JournalPart:
     return JournalPart(
         tuple(shown),
         before,
-        older=shown[-1].seq if len(shown) == _LINES else None,
+        older=_older_than(shown, lines),
         # a page of older lines is not told of news: 0 stands for that
         newest=lines[-1].seq if lines and before is None else 0,
     )
+
+
+def _older_than(shown: Sequence[JournalLine], lines: Sequence[JournalLine]) -> int | None:
+    """Return the line to go on from: the last that is shown, or the last that was read where many became one."""
+    if len(shown) == _LINES:
+        return shown[-1].seq
+    return lines[0].seq if len(lines) == _LINES_READ else None
 
 
 def _with_older_receipts_as_one(lines: Sequence[JournalLine]) -> Iterator[JournalLine]:
@@ -233,7 +240,7 @@ async def _read_status(visit: Visit, overview: Overview, lines: Sequence[Journal
     return ConnectionStatus(
         overview,
         title=connector_class.info.title if connector_class is not None else connection.connector,
-        state=_state(visit, overview, lines),
+        state=_state(visit, overview, newest_is_unread=await _newest_is_unread(visit, overview)),
         installed=connector_class is not None,
         missing_settings=_missing_settings(visit, connection),
         can_consent=offers_consent(visit, connection.connector),
@@ -294,7 +301,7 @@ def _missing_settings(visit: Visit, connection: Connection) -> tuple[str, ...]:
     return tuple(setting_title(connector_class, name, default=name) for name in wrong)
 
 
-def _state(visit: Visit, overview: Overview, lines: Sequence[JournalLine]) -> str:
+def _state(visit: Visit, overview: Overview, *, newest_is_unread: bool) -> str:
     """Return the state that matters most: what stops everything first, then what delays, then what goes on."""
     connection = overview.connection
     # a person has to act, or has acted: nothing else is true before that
@@ -307,7 +314,7 @@ def _state(visit: Visit, overview: Overview, lines: Sequence[JournalLine]) -> st
     if connection.failures:
         return "unanswered"
     # what came last could not be read: that everything works is not what somebody should hear then
-    if overview.unread and _newest_is_unread(lines):
+    if newest_is_unread:
         return "unread"
     # a till that only sends is never read: there is no last look to tell of
     if not _is_polled(visit, connection):
@@ -317,8 +324,13 @@ def _state(visit: Visit, overview: Overview, lines: Sequence[JournalLine]) -> st
     return "sending" if overview.on_its_way else "well"
 
 
-def _newest_is_unread(lines: Sequence[JournalLine]) -> bool:
-    """Say whether the last receipt that the journal tells of is one that could not be read."""
+async def _newest_is_unread(visit: Visit, overview: Overview) -> bool:
+    """Say whether the last receipt that the journal tells of is one that could not be read, and still is."""
+    if not overview.unread:  # most have none, and are spared the query
+        return False
+    # not the lines of the page: somebody may look at older ones, or at what a search found
+    connection_id = overview.connection.id
+    lines = await visit.host.store.read(lambda tx: ledger.journal.of_connection(tx, connection_id, limit=_LINES))
     of_receipts = (line.message.id for line in reversed(lines) if line.message.id.startswith(("sale.", "operation.")))
     return next(of_receipts, "") == "sale.unreadable"
 
