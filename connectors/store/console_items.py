@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sqlalchemy import ColumnElement, delete, select
+from sqlalchemy import ColumnElement, delete, func, select
 
 from connectors.domain.clock import DAY, MINUTE
 from connectors.store.engine import Transaction
 from connectors.store.errors import WrongKey
-from connectors.store.query_parts import AnyRow
+from connectors.store.query_parts import AnyRow, in_parts
 from connectors.store.schema import console_item_table
 
 _MIB = 1024 * 1024
@@ -77,14 +77,19 @@ def put(tx: Transaction, kind: ItemKind, name: str, subject: str, content: str) 
 def _make_room(tx: Transaction, kind: ItemKind) -> None:
     bounds, columns = _BOUNDS[kind], console_item_table.c
     tx.run(delete(console_item_table).where(columns.kind == kind, columns.expires_at <= tx.now))
+    # the sums first: how far an import has come is written every second
+    sums = select(func.count().label("items"), func.sum(columns.size).label("characters"))
+    total = tx.run(sums.where(columns.kind == kind)).one()
+    if total.items <= bounds.items and total.characters <= bounds.characters:
+        return
     newest_first = select(columns.name, columns.size).where(columns.kind == kind).order_by(columns.created_at.desc())
     size, surplus = 0, []
     for place, item in enumerate(tx.run(newest_first)):
         size += item.size
         if place >= bounds.items or size > bounds.characters:
             surplus.append(item.name)
-    if surplus:
-        tx.run(delete(console_item_table).where(columns.kind == kind, columns.name.in_(surplus)))
+    for part in in_parts(surplus):
+        tx.run(delete(console_item_table).where(columns.kind == kind, columns.name.in_(part)))
 
 
 def find(tx: Transaction, kind: ItemKind, name: str) -> ConsoleItem | None:
@@ -98,10 +103,10 @@ def of_subject(tx: Transaction, kind: ItemKind, subject: str) -> Sequence[Consol
     return _read(tx, kind, console_item_table.c.subject == subject)
 
 
-def drop(tx: Transaction, kind: ItemKind, name: str) -> bool:
-    """Delete an item; say whether it was there."""
+def drop(tx: Transaction, kind: ItemKind, name: str) -> None:
+    """Delete an item, if it is there."""
     columns = console_item_table.c
-    return bool(tx.run(delete(console_item_table).where(columns.kind == kind, columns.name == name)).rowcount)
+    tx.run(delete(console_item_table).where(columns.kind == kind, columns.name == name))
 
 
 def drop_of_subject(tx: Transaction, kind: ItemKind, subject: str) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import html
 import io
 import re
-import sqlite3
 import zipfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -16,6 +15,8 @@ import httpx
 import pytest
 from openpyxl import Workbook
 
+from connectors.domain.clock import SECOND
+from connectors.store.schema import console_item_table
 from connectors.web.console.import_progress import Imports
 from connectors.web.console.uploads import MOST_BYTES, MOST_UNPACKED_BYTES, Upload
 from tests.installation import ANNA, BORYS, Installation
@@ -192,6 +193,26 @@ async def test_a_till_that_is_asked_has_no_such_page(installation: Installation)
         assert (await mine.get(f"/connections/{installation.connection.id}/import")).status_code == 404
 
 
+async def test_a_host_that_ends_does_not_wait_for_an_import_that_goes_on(
+    corner: Installation, browser: Browser
+) -> None:
+    _, progress = await Imports(corner.host.store).begin(corner.connection, await uploaded(corner, browser, FILE))
+    goes_on = asyncio.Event()
+
+    async def take_in() -> None:
+        async with Imports(corner.host.store).telling(corner.connection, progress):
+            goes_on.set()
+            await asyncio.Event().wait()
+
+    importing = asyncio.create_task(take_in())
+    await goes_on.wait()
+    await corner.host.store.close()
+    importing.cancel()
+    async with asyncio.timeout(10):
+        await asyncio.gather(importing, return_exceptions=True)
+    await corner.host.store.open()
+
+
 async def test_an_import_whose_host_was_killed_says_so_and_can_be_begun_again(
     corner: Installation, browser: Browser
 ) -> None:
@@ -201,8 +222,9 @@ async def test_an_import_whose_host_was_killed_says_so_and_can_be_begun_again(
     again = await uploaded(corner, browser, FILE)
     answer = await browser.post(f"{base(corner)}/run", file=again, **COLUMNS)
     assert (answer.status_code, "Another file is being taken in" in words(answer)) == (422, True)
-    with sqlite3.connect(str(corner.settings.database_file)) as database:
-        database.execute("UPDATE console_item SET created_at = created_at - 31000000 WHERE kind = 'import'")
+    silent = console_item_table.update().where(console_item_table.c.kind == "import")
+    earlier = console_item_table.c.created_at - 31 * SECOND
+    await corner.host.store.write(lambda tx: tx.run(silent.values(created_at=earlier)))
     assert "The import stopped. Start it again: what was taken in stays." in words(await browser.get(base(corner)))
     await browser.post(f"{base(corner)}/run", file=again, **COLUMNS)
     assert "3 receipts were read" in await finished(corner, browser)

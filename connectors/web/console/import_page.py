@@ -6,6 +6,7 @@ Owns these pages and the work's progress; rows are read and taken in by `connect
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,6 +28,8 @@ from connectors.web.console.settings_form import Field as SettingField
 from connectors.web.console.settings_form import build_fields
 from connectors.web.console.uploads import MOST_BYTES, MOST_UNPACKED_BYTES, Upload
 from connectors.web.console.visit import PageNotFound, Visit
+
+log = logging.getLogger(__name__)
 
 router = Router()
 
@@ -260,6 +263,6 @@ async def _take_in(visit: Visit, connection: Connection, kept: Upload, progress:
                 )
         except Refusal as error:
             progress.error = error.message
-        except Exception:  # whoever waits is told; what was taken in stays
+        except Exception as error:  # whoever waits is told; what was taken in stays
+            log.exception("connection %s: an import raised %s", connection.id, type(error).__name__)
             progress.stop()
-            raise

@@ -117,7 +117,7 @@ class Imports:
                 raise Refusal(_IS_BUSY)
             console_items.drop(tx, ItemKind.upload, upload_name)
             progress = ImportProgress(upload.name)
-            _put(tx, connection, progress)
+            _put(tx, connection, progress.stored())
             return upload, progress
 
         return await self._store.write(work)
@@ -140,8 +140,8 @@ class Imports:
             yield
         finally:
             writing.cancel()
-            await asyncio.gather(writing, return_exceptions=True)
-            await self._write(connection, progress)
+        # not of one that is cancelled: its host ends, whose database is closed already
+        await self._write(connection, progress)
 
     async def _keep_writing(self, connection: Connection, progress: ImportProgress) -> None:
         while True:
@@ -149,14 +149,15 @@ class Imports:
             await self._write(connection, progress)
 
     async def _write(self, connection: Connection, progress: ImportProgress) -> None:
+        stored = progress.stored()  # here and not in the writer's thread: it is changed meanwhile
         try:
-            await self._store.write(lambda tx: _put(tx, connection, progress))
+            await self._store.write(lambda tx: _put(tx, connection, stored))
         except StoreError as error:
             log.warning("how far an import has come could not be written: %s", error)
 
 
-def _put(tx: Transaction, connection: Connection, progress: ImportProgress) -> None:
-    console_items.put(tx, ItemKind.import_progress, connection.id, connection.business_id, progress.stored())
+def _put(tx: Transaction, connection: Connection, stored: str) -> None:
+    console_items.put(tx, ItemKind.import_progress, connection.id, connection.business_id, stored)
 
 
 def _find(tx: Transaction, connection_id: str) -> ImportProgress | None:
