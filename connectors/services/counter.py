@@ -35,6 +35,7 @@ _TOKEN = re.compile(r"(?=\S*[0-9])[!-~]{6,400}")
 _LONGEST_NAME = 100
 _SHOWN_SINCE = 3 * HOUR
 _MOST_SHOWN = 12
+_GETS_CARD = ("phone", "email")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +94,15 @@ class CounterService:
             raise self._context.refusal_without_sevenstamp()
         return await self._context.lookups.find(connection, reference)
 
+    def may_get_card(self, reference: Reference) -> bool:
+        """Say whether a card can be made for a name: 7stamp sends it there."""
+        return reference.kind in _GETS_CARD
+
     async def make_card(self, connection: Connection, reference: Reference) -> Card:
         """Make a card for a phone or an email; whoever has one gets the same again. Raises `Refusal`."""
-        if reference.kind not in ("phone", "email"):
+        if not self.may_get_card(reference):
             raise Refusal("a card is made for a phone or an email", field="who")
-        phone, email = (reference.value if reference.kind == kind else None for kind in ("phone", "email"))
+        phone, email = (reference.value if reference.kind == kind else None for kind in _GETS_CARD)
         return await self._cards.issue_card(connection.business_id, phone=phone, email=email)
 
     async def receipts(self, connection: Connection) -> Sequence[CounterReceipt]:

@@ -32,8 +32,6 @@ from connectors.web.console.visit import PageNotFound, Visit
 router = Router()
 
 _PURPOSE = "till card"
-_GETS_CARD = ("phone", "email")
-"""By which names a card can be made: 7stamp sends it there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +154,7 @@ async def find(visit: Visit) -> Response:
     text = visit.localizer.sentence(Message("no card has this number, phone or email"))
     if shown.is_unanswered:
         text = unanswered(visit.localizer)
-    elif reference.kind in _GETS_CARD:
+    elif visit.services.counter.may_get_card(reference):
         shown = replace(shown, may_get_card=visit.form.get("who").strip())
     return await _till_page(visit, connection, shown, {"who": text})
 
