@@ -15,6 +15,8 @@ HOOKS_ARRIVE_FOR = 24 * HOUR
 """Hooks count as arriving while the last one is no older than this."""
 LOOKBACK_EVERY = HOUR
 """Between look-backs, in microseconds as all that follows."""
+LOOKBACK_ENDS_WITHIN = 15 * MINUTE
+"""A look-back that nobody ended in this time is made again: its host died, or its database was away."""
 FAILURES_UNTIL_FAILING = 3
 """So many reads in a row must fail before a connection is said to fail: a till may be restarted."""
 YOUNG_FOR = HOUR

@@ -164,11 +164,11 @@ class ClusterJobs:
 
     async def _put_reads(self) -> None:
         """Put the reads that are due, and set when each is next, in one transaction."""
-        daily, store = self._parts.reader.tills_read_daily(), self._parts.store
+        store = self._parts.store
 
         def work(tx: Transaction) -> tuple[list[Connection], int]:
             polls = connections.schedule.pass_on_polls(tx, _READS_AT_ONCE)
-            second = connections.schedule.pass_on_lookbacks(tx, _READS_AT_ONCE, daily=daily)
+            second = connections.schedule.pass_on_lookbacks(tx, _READS_AT_ONCE)
             jobs = [job(JobKind.poll, one.id) for one in polls] + [job(JobKind.look_back, one.id) for one in second]
             job_queue.put(tx, jobs)
             return polls, max(len(polls), len(second))

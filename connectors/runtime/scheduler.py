@@ -123,7 +123,6 @@ class Scheduler:
 
     async def _claim_reads(self) -> None:
         """Claim polls and look-backs that are due, no more than have a place, and hand them over."""
-        daily = self._parts.reader.tills_read_daily()
         # polls first: they bring what is new. A full claim says that more may be due
         while most := self._reads.free():
             polls = await self._store.write(lambda tx, most=most: connections.schedule.lease_polls(tx, most))  # type: ignore[misc]
@@ -134,7 +133,7 @@ class Scheduler:
             if len(polls) < most:
                 break
         if most := self._reads.free():
-            again = await self._store.write(lambda tx: connections.schedule.lease_lookbacks(tx, most, daily=daily))
+            again = await self._store.write(lambda tx: connections.schedule.lease_lookbacks(tx, most))
             for due in again:
                 self._submit(f"look-back {due.connection.id}", self._reading(due, self._parts.reader.look_back))
 

@@ -86,13 +86,10 @@ class SyncService:
     async def _read_till(self, connection_id: str) -> ReadResult:
         """Poll, look back and follow every hint that is due."""
         store, reader, seen = self._context.store, self._context.reader, ReadResult()
-        daily = self._context.tills.with_complete_polls()
         # A claim, due or not, moves the next read on: the scheduler does not read the same once more right after.
         for due in await store.write(lambda tx: connections.schedule.lease_polls(tx, 1, connection_id)):
             seen.add(await reader.poll(due))
-        for due in await store.write(
-            lambda tx: connections.schedule.lease_lookbacks(tx, 1, connection_id, daily=daily)
-        ):
+        for due in await store.write(lambda tx: connections.schedule.lease_lookbacks(tx, 1, connection_id)):
             seen.add(await reader.look_back(due))
         # hints last: what polls have brought answers some of them
         followed = set[str]()

@@ -22,6 +22,7 @@ from connector_sdk.messages import Message
 from connector_sdk.sale import Sale, SalePage, SaleStatus, Unreadable
 from connectors.domain.clock import DAY, SECOND, micros, moment
 from connectors.domain.connection import Connection, Health
+from connectors.domain.retry_pauses import LOOKBACK_ENDS_WITHIN, LOOKBACK_EVERY
 from connectors.log_lines import about
 from connectors.store import connections, inbox, ledger
 from connectors.store.connections.schedule import DueRead
@@ -43,6 +44,8 @@ _LOOKBACK_DAYS = 3
 _LOOKBACK_MOST_DAYS = 60
 """However long no look-back was made; older days are a backfill's."""
 _FETCHES_AT_ONCE = 8
+_LEASE_EXTENDED_EVERY = 300.0
+"""Seconds after which a long second look says that it goes on, so that no other begins beside it."""
 
 
 @dataclass(slots=True)
@@ -132,13 +135,17 @@ class TillReader:
         look is not ordered by when receipts changed.
         """
         connection, result = turn.connection, ReadResult()
-        began = time.monotonic()
+        is_lookback = source is Source.lookback
+        began = extended = time.monotonic()
         # Those that were there for every page: one that stops, or joins, during the read has missed some of it, and
         # its own checkpoint says from where it is read again.
         served = {reader.id for reader in readers}
         checkpoint_at: int | None = None
         try:
             async for page in pages(self._tills.of(connection)):
+                if is_lookback and time.monotonic() - extended > _LEASE_EXTENDED_EVERY:
+                    await self._look_back_after([connection.id, *served], LOOKBACK_ENDS_WITHIN)
+                    extended = time.monotonic()
                 if page.sales or page.unreadable:  # most polls bring nothing, and then there is nothing to look up
                     present = await self._readers(connection)
                     served &= {reader.id for reader in present}
@@ -148,6 +155,8 @@ class TillReader:
                 if source is Source.poll and page.complete_until is not None:
                     checkpoint_at = micros(page.complete_until)
         except NotSupported:
+            if is_lookback:
+                await self._look_back_after([connection.id, *served], DAY)
             return result
         except StoreError:
             raise  # nothing the till could help: it is read again when the database is well
@@ -155,13 +164,16 @@ class TillReader:
             if checkpoint_at is not None:
                 await self._set_checkpoint(sorted(served), checkpoint_at)
             await self._report_failure(connection, error, sorted(served - {connection.id}))
-            if source is Source.lookback:
-                await self._store.write(lambda tx: connections.schedule.look_back_again(tx, [connection.id, *served]))
+            if is_lookback:
+                await self._look_back_after([connection.id, *served], LOOKBACK_EVERY)
             return result
-        is_lookback = source is Source.lookback
         self._store.measures.till_call(connection.connector, source.value, time.monotonic() - began)
-        await self._store.gather(_end_reads, _EndedRead(connection, frozenset(served), is_lookback, checkpoint_at))
+        pause = self._tills.lookback_pause(connection.connector) if is_lookback else None
+        await self._store.gather(_end_reads, _EndedRead(connection, frozenset(served), pause, checkpoint_at))
         return result
+
+    async def _look_back_after(self, ids: Sequence[str], pause: int) -> None:
+        await self._store.write(lambda tx: connections.schedule.look_back_after(tx, ids, pause))
 
     async def _set_checkpoint(self, ids: Sequence[str], at: int) -> None:
         """Move the checkpoint of connections to a moment (UTC microseconds)."""
@@ -214,10 +226,6 @@ class TillReader:
         await self._store.write(lambda tx: health.report_unwell(tx, connection, Health.needs_authorisation, reason))
 
     # Access
-
-    def tills_read_daily(self) -> list[str]:
-        """List the connectors whose polls see every change: their second look is one a day."""
-        return self._tills.with_complete_polls()
 
     async def renew(self, connection_id: str) -> None:
         """Renew what the till's consent gave a connection, if that is due. Raises what `Renewer.renew` does."""
@@ -337,7 +345,8 @@ class _EndedRead:
 
     connection: Connection
     served: frozenset[str]
-    lookback: bool
+    lookback_pause: int | None
+    """How long until the next second look, where this was one."""
     checkpoint_at: int | None
 
 
@@ -347,7 +356,10 @@ def _end_reads(tx: Transaction, reads: Sequence[_EndedRead]) -> list[None]:
         served = read.served
         if served != {read.connection.id}:
             served &= {reader.id for reader in connections.schedule.readers_alike(tx, read.connection)}
-        health.record_read(tx, sorted(served), lookback=read.lookback, checkpoint_at=read.checkpoint_at)
+        is_lookback = read.lookback_pause is not None
+        health.record_read(tx, sorted(served), lookback=is_lookback, checkpoint_at=read.checkpoint_at)
+        if read.lookback_pause is not None:
+            connections.schedule.look_back_after(tx, sorted(served), read.lookback_pause)
     return [None] * len(reads)
 
 

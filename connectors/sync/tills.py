@@ -19,7 +19,9 @@ from connector_sdk.connector import Connector, TillAccount
 from connector_sdk.errors import ConnectorError
 from connector_sdk.http import production_transport
 from connector_sdk.index import Index, require_short
+from connectors.domain.clock import DAY
 from connectors.domain.connection import Connection
+from connectors.domain.retry_pauses import LOOKBACK_EVERY
 from connectors.store import connections
 from connectors.store.connections.till_index import IndexOwner
 from connectors.store.engine import Store
@@ -74,9 +76,9 @@ class Tills:
         self._instances: dict[str, _Instance] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
-    def with_complete_polls(self) -> list[str]:
-        """List the connectors whose polls see every change: their second look is one a day."""
-        return [name for name, connector_class in self.classes.items() if connector_class.poll_sees_every_change]
+    def lookback_pause(self, connector: str) -> int:
+        """Return the microseconds between second looks: a day where polls see every change, else an hour."""
+        return DAY if self.classes[connector].poll_sees_every_change else LOOKBACK_EVERY
 
     def read_key(self, connection: Connection, account: TillAccount) -> str:
         """Return what is the same for connections that read an account in the same way."""

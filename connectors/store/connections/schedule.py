@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, case, func, select
 
-from connectors.domain.clock import DAY
 from connectors.domain.connection import WORKING, Connection, Health
 from connectors.domain.events import Wakeup
 from connectors.domain.retry_pauses import (
     HOOKS_ARRIVE_FOR,
+    LOOKBACK_ENDS_WITHIN,
     LOOKBACK_EVERY,
     RECHECK,
     SOON,
@@ -50,22 +50,13 @@ def lease_polls(tx: Transaction, limit: int, only: str | None = None) -> list[Du
     return _lease(tx, connection_table.c.next_poll_at, limit, only, _pause_of_poll)
 
 
-def lease_lookbacks(
-    tx: Transaction, limit: int, only: str | None = None, *, daily: Collection[str] = ()
-) -> list[DueRead]:
-    """Lease the second looks that are due (or one connection's, due or not), and set when each is next.
-
-    `daily` names the connectors whose polls see every change: their second look is one a day.
-    """
-
-    return _lease(tx, connection_table.c.next_lookback_at, limit, only, _pause_of_lookback(daily))
+def lease_lookbacks(tx: Transaction, limit: int, only: str | None = None) -> list[DueRead]:
+    """Lease the second looks that are due (or one connection's, due or not); how each ends says when it is next."""
+    return _lease(tx, connection_table.c.next_lookback_at, limit, only, _until_lookback_ends)
 
 
-def _pause_of_lookback(daily: Collection[str]) -> Callable[[Connection, int], int]:
-    def pause(connection: Connection, _now: int) -> int:
-        return DAY if connection.connector in daily else LOOKBACK_EVERY
-
-    return pause
+def _until_lookback_ends(_connection: Connection, _now: int) -> int:
+    return LOOKBACK_ENDS_WITHIN
 
 
 def lease_rechecks(tx: Transaction, limit: int) -> list[Connection]:
@@ -89,10 +80,10 @@ def pass_on_polls(tx: Transaction, limit: int) -> list[Connection]:
     return [group[0] for group in _claim(tx, connection_table.c.next_poll_at, limit, None, _pause_of_poll)]
 
 
-def pass_on_lookbacks(tx: Transaction, limit: int, *, daily: Collection[str] = ()) -> list[Connection]:
-    """Set when each second look that is due is next, and list their connections."""
+def pass_on_lookbacks(tx: Transaction, limit: int) -> list[Connection]:
+    """Lease each second look that is due, and list their connections."""
     column = connection_table.c.next_lookback_at
-    return [group[0] for group in _claim(tx, column, limit, None, _pause_of_lookback(daily))]
+    return [group[0] for group in _claim(tx, column, limit, None, _until_lookback_ends)]
 
 
 def begin_read(tx: Transaction, connection_id: str) -> list[DueRead]:
@@ -224,11 +215,10 @@ def _spread(pause: int) -> int:
     return int(pause * random.uniform(0.9, 1.1))  # noqa: S311 - spreads load
 
 
-def look_back_again(tx: Transaction, ids: Sequence[str]) -> None:
-    """Have a second look that failed made again within the hour, however rarely it is made otherwise."""
-    again_at = tx.now + LOOKBACK_EVERY
-    later = connection_table.c.id.in_(sorted(ids)) & (connection_table.c.next_lookback_at > again_at)
-    registry.update(tx, later, {"next_lookback_at": again_at})
+def look_back_after(tx: Transaction, ids: Sequence[str], pause: int = LOOKBACK_EVERY) -> None:
+    """Have the next second look made after a pause, unless somebody asked for one meanwhile."""
+    not_asked_for = connection_table.c.id.in_(sorted(ids)) & (connection_table.c.next_lookback_at > tx.now)
+    registry.update(tx, not_asked_for, {"next_lookback_at": tx.now + _spread(pause)})
 
 
 def read_back_now(tx: Transaction, connection_id: str) -> None:
