@@ -5,7 +5,8 @@ Owns the fields of a rule and which of them belong together; `connectors.domain`
 
 from __future__ import annotations
 
-from datetime import time
+import operator
+from datetime import date, time
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
@@ -67,13 +68,24 @@ class DeadCodes(StrEnum):
 class Multiplier(Frozen):
     """Give `times` as many stamps on these weekdays (0 = Monday) between two times of the venue's zone.
 
-    A window whose end is not after its start runs past midnight.
+    A window whose end is not after its start runs past midnight. `locations` are ids, all where it is empty;
+    `first_day` and `last_day`, both included, are days on which a window may begin.
     """
 
     times: Annotated[int, Field(ge=2, le=10)]
     days: frozenset[Annotated[int, Field(ge=0, le=6)]] = frozenset(range(7))
     start: time = time(0)
     end: time = time(0)
+    # left out of what is stored where they say nothing: a host of the version before reads such a rule too
+    locations: Annotated[frozenset[Key], Field(exclude_if=operator.not_)] = frozenset()
+    first_day: Annotated[date | None, Field(exclude_if=operator.not_)] = None
+    last_day: Annotated[date | None, Field(exclude_if=operator.not_)] = None
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.first_day is not None and self.last_day is not None and self.last_day < self.first_day:
+            raise ValueError("last_day: a window ends on its first day or later")
+        return self
 
 
 class StampRule(Frozen):

@@ -43,6 +43,12 @@ class RuleWindow(Output):
     """Local time at which the window begins; absent for midnight."""
     end: str = ""
     """Local time at which the window ends; absent for midnight."""
+    locations: list[str] = []
+    """Ids of the locations that it is for; absent for all."""
+    first_day: str = ""
+    """The first day on which it may begin; absent for no bound."""
+    last_day: str = ""
+    """The last day on which it may begin; absent for no bound."""
 
 
 class Rule(Output):

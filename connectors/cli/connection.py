@@ -41,7 +41,12 @@ PollSeconds = Annotated[int | None, typer.Option(min=10, max=86400, help="How of
 Rule = Annotated[str | None, typer.Option(help=SPELLING)]
 Minimum = Annotated[str | None, typer.Option(metavar="AMOUNT", help="Receipts below this earn nothing.")]
 Multiply = Annotated[
-    list[str] | None, typer.Option(metavar="WINDOW", help="'2 sat,sun 08:00-11:00': twice as many stamps then.")
+    list[str] | None,
+    typer.Option(
+        metavar="WINDOW",
+        help="'2 sat,sun 08:00-11:00': twice as many stamps then; 'from 2026-12-01', 'until 2026-12-24' and 'at"
+        " LOCATION,LOCATION' may follow, and 'none' takes back what was set.",
+    ),
 ]
 MaxPerSale = Annotated[int | None, typer.Option(min=1, help="At most so many stamps for a receipt.")]
 MaxPerDay = Annotated[int | None, typer.Option("--max-per-card-per-day", min=1, help="More is held for a person.")]

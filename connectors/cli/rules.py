@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import time
+from datetime import date, time
 
 from pydantic import ValidationError
 
@@ -18,8 +18,15 @@ from connector_sdk.rule import Multiplier, StampRule
 from connectors.services import Refusal
 from connectors.sync.field_errors import describe_field_errors
 
+_MOST_LOCATIONS_NAMED = 20
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-_WINDOW = re.compile(r"(\d+)x?(?:\s+([a-z,-]+))?(?:\s+(\d\d?:\d\d)-(\d\d?:\d\d))?")
+_WINDOW = re.compile(
+    r"(?P<times>\d+)x?(?:\s+(?P<days>(?!from\b|until\b|at\b)[a-z,-]+))?"
+    r"(?:\s+(?P<start>\d\d?:\d\d)-(?P<end>\d\d?:\d\d))?"
+    r"(?:\s+from\s+(?P<first>[\d-]+))?(?:\s+until\s+(?P<last>[\d-]+))?(?:\s+at\s+(?P<locations>\S+))?",
+    re.IGNORECASE,
+)
+WINDOW_SPELLING = "'2 sat,sun 08:00-11:00 from 2026-12-01 until 2026-12-24 at LOCATION,LOCATION'"
 SPELLING = "per-order, amount:10.00, or items:Cappuccino,162 (names or ids), with categories as category:Coffee"
 
 
@@ -51,15 +58,16 @@ class RuleOptions:
     def change(self, account: TillAccount, current: StampRule) -> StampRule:
         """Return the rule with what the options say changed, amounts in the account's currency. Raises `Refusal`."""
         before: dict[str, object] = {name: getattr(current, name) for name in StampRule.model_fields}
-        values = before | self._parsed(account.currency) | self._plain()
+        values = before | self._parsed(account) | self._plain()
         # validated as a whole, not copied with an update: what was typed must fit what stays
         try:
             return StampRule.model_validate(values)
         except ValidationError as error:
             raise Refusal(f"the rule is not understood: {describe_field_errors(error)}") from None
 
-    def _parsed(self, currency: str) -> dict[str, object]:
+    def _parsed(self, account: TillAccount) -> dict[str, object]:
         """Read the options that have a spelling of their own. Raises `Refusal`."""
+        currency = account.currency
         values: dict[str, object] = {}
         if self.rule is not None:
             values |= _kind(self.rule, currency)
@@ -68,7 +76,9 @@ class RuleOptions:
         if self.gift_products:  # "none" takes back what an earlier edit named
             values["gift_products"] = frozenset(self.gift_products) - {"none"}
         if self.multiply:
-            values["multipliers"] = tuple(_window(text) for text in self.multiply)
+            # "none" takes back what an earlier edit named
+            typed = [text for text in self.multiply if text.strip().lower() != "none"]
+            values["multipliers"] = tuple(_window(text, account) for text in typed)
         return values
 
     def _plain(self) -> dict[str, object]:
@@ -121,21 +131,40 @@ def _money(text: str, currency: str) -> Money:
     return amount
 
 
-def _window(text: str) -> Multiplier:
-    """Read a window such as `2 sat,sun 08:00-11:00`; days and times may be left out. Raises `Refusal`."""
-    match = _WINDOW.fullmatch(text.strip().lower())
+def _window(text: str, account: TillAccount) -> Multiplier:
+    """Read a window such as `2 sat,sun 08:00-11:00`; all but the number may be left out. Raises `Refusal`."""
+    match = _WINDOW.fullmatch(text.strip())
     if match is None:
-        raise Refusal(f"{text!r} is not understood; write a multiplier as '2 sat,sun 08:00-11:00'")
-    times, days, start, end = match.groups()
+        raise Refusal(f"{text!r} is not understood; write a multiplier as {WINDOW_SPELLING}")
+    locations = frozenset((match["locations"] or "").split(",")) - {""}
+    if unknown := locations - {location.id for location in account.locations}:
+        names = ", ".join(f"{location.id} ({location.name})" for location in account.locations[:_MOST_LOCATIONS_NAMED])
+        raise Refusal(f"the till has no location {', '.join(sorted(unknown))}; it has {names or 'none'}")
     try:
-        return Multiplier(times=int(times), days=_days(days), start=_time(start), end=_time(end))
-    except (ValueError, ValidationError):
-        raise Refusal(f"{text!r} is not understood; days are {', '.join(_DAYS)}, times 00:00 to 23:59") from None
+        return Multiplier(
+            times=int(match["times"]),
+            days=_days(match["days"]),
+            start=_time(match["start"]),
+            end=_time(match["end"]),
+            first_day=_date(match["first"]),
+            last_day=_date(match["last"]),
+            locations=locations,
+        )
+    except ValidationError as error:
+        raise Refusal(f"{text!r} is not understood: {describe_field_errors(error)}") from None
+    except ValueError:
+        raise Refusal(
+            f"{text!r} is not understood; days are {', '.join(_DAYS)}, times 00:00 to 23:59, dates 2026-12-24"
+        ) from None
+
+
+def _date(text: str | None) -> date | None:
+    return date.fromisoformat(text) if text else None
 
 
 def _days(text: str | None) -> frozenset[int]:
     """Read days as their numbers, Monday 0; every day where none is named. Raises `ValueError`."""
-    return frozenset(map(_DAYS.index, text.split(","))) if text else frozenset(range(7))
+    return frozenset(map(_DAYS.index, text.lower().split(","))) if text else frozenset(range(7))
 
 
 def _time(text: str | None) -> time:

@@ -15,6 +15,7 @@ from connector_sdk.messages import Message
 from connector_sdk.money import Money
 from connector_sdk.rule import Multiplier, Refunds, StampRule
 from connector_sdk.sale import Line, Sale, SaleStatus
+from connectors.domain.rule_windows import covers
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,7 @@ def _multiplied(earned: Earned, sale: Sale, rule: StampRule, zone: str) -> Earne
     """Multiply what was earned, where the sale was closed in the window of a multiplier."""
     if sale.closed_at is None or not earned.stamps:
         return earned
-    times = _multiplier(rule.multipliers, sale.closed_at.astimezone(ZoneInfo(zone)))
+    times = _multiplier(rule.multipliers, sale.closed_at.astimezone(ZoneInfo(zone)), sale.location_id)
     if times <= 1:
         return earned
     stamps = earned.stamps * times
@@ -170,17 +171,7 @@ def _remaining_quantity(line: Line, rule: StampRule) -> Decimal:
     return line.quantity if rule.refunds is Refunds.keep else line.quantity - line.refunded_quantity
 
 
-def _multiplier(windows: Sequence[Multiplier], closed: datetime) -> int:
-    """Return the largest multiplier whose window holds the local time, 1 where none does."""
+def _multiplier(windows: Sequence[Multiplier], closed: datetime, location_id: str | None) -> int:
+    """Return the largest multiplier whose window holds the local time at the location, 1 where none does."""
     # windows may overlap: the customer gets the better one, not both
-    return max((window.times for window in windows if _covers(window, closed)), default=1)
-
-
-def _covers(window: Multiplier, closed: datetime) -> bool:
-    """Say whether a window holds a local time; one that ends before it begins goes on after midnight."""
-    now, today = closed.time().replace(tzinfo=None), closed.weekday()
-    if window.start < window.end:
-        return today in window.days and window.start <= now < window.end
-    # its days are those on which it begins, so after midnight it is yesterday's window
-    yesterday = (today - 1) % 7
-    return (today in window.days and now >= window.start) or (yesterday in window.days and now < window.end)
+    return max((window.times for window in windows if covers(window, closed, location_id)), default=1)

@@ -86,10 +86,12 @@ _RULES = ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa", "best-practice"]
 async def by_keyboard(page: Page) -> list[str]:
     """What cannot be reached with the Tab key, or does not show that it is."""
     number = await page.evaluate(_INTERACTIVE)
+    # a field of a time or a day has a stop for each of its parts, and one for its picker
+    more_stops = 4 * await page.locator("input:is([type=time], [type=date]):visible").count()
     await page.evaluate("document.activeElement.blur(); window.getSelection().removeAllRanges(); window.scrollTo(0, 0)")
     await page.locator("body").press("Control+Home")
     await page.evaluate(_NOTE_FOCUS)
-    for _ in range(number + 3):
+    for _ in range(number + more_stops + 3):
         await page.keyboard.press("Tab")
     focused = await page.evaluate("window.__note({key: 'Tab'}), window.__focused")  # after the last key too
     wrong = [f"no visible focus: {each['what']}" for each in focused if not each["shown"]]

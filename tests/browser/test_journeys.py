@@ -86,7 +86,7 @@ async def test_a_cafe_connects_by_oauth_and_keeps_its_till(
     await expect(page.get_by_role("heading", name="would have earned 3 stamps")).to_be_visible()
     await page.get_by_label(re.compile(r"One stamp for every \(")).fill("15")
     await expect(page.get_by_role("heading", name="would have earned 6 stamps")).to_be_visible()
-    await page.get_by_text("Minimum, refunds, customers without a card").click()
+    await page.get_by_text("Limits, refunds, customers without a card").click()
     await page.get_by_label("Ask me each time").check()
     await page.get_by_label("Keep their stamps until they have one").check()
     await page.get_by_role("button", name=re.compile("Looks right")).click()

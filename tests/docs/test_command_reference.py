@@ -183,7 +183,14 @@ def _run_connection_commands(runner: JsonRunner, poster: PosterSandbox) -> None:
     added = runner.run(
         "connection add",
         *("poster", "--sevenstamp-key", "7loc_sc_docs", *settings, "--rule", "amount:10.00", "--minimum", "1.00"),
-        *("--multiply", "2 sat,sun 08:00-11:00", "--max-per-sale", "9", "--unknown-customer", "issue"),
+        *(
+            "--multiply",
+            "2 sat,sun 08:00-11:00 from 2026-12-01 at 1",
+            "--max-per-sale",
+            "9",
+            "--unknown-customer",
+            "issue",
+        ),
         *("--refunds", "flag"),
     )
     assert isinstance(added, Mapping)

@@ -8,11 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
+from typing import Literal
 from zoneinfo import ZoneInfo
 
 from babel import Locale, negotiate_locale
-from babel.dates import format_date, format_datetime, format_skeleton, format_time, format_timedelta
+from babel.dates import format_date, format_datetime, format_skeleton, format_time, format_timedelta, get_day_names
 from babel.numbers import format_decimal
 
 from connector_sdk.messages import Catalogue, Message, locale_of, money_in
@@ -153,6 +154,16 @@ class Localizer:
     def short_date(self, day: str) -> str:
         """Format a day of the venue without its year."""
         return self._formatted(format_skeleton("MMMd", date.fromisoformat(day), locale=self.locale))
+
+    def weekdays(self, width: Literal["wide", "abbreviated"] = "wide") -> dict[int, str]:
+        """Map each weekday (0 is Monday) to its name, in the order of the reader's week."""
+        names = get_day_names(width, context="stand-alone", locale=self.locale)
+        first = self.locale.first_week_day
+        return {(first + number) % 7: self._formatted(names[(first + number) % 7]) for number in range(7)}
+
+    def time_of_day(self, minutes: int) -> str:
+        """Format a time of the day, given as minutes from midnight."""
+        return self._formatted(format_time(time(minutes // 60 % 24, minutes % 60), "short", locale=self.locale))
 
     def iso(self, at: int) -> str:
         """Format a moment for machines, in UTC to the second."""

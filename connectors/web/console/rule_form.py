@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
+from connector_sdk.connector import TillAccount
 from connector_sdk.messages import Message
 from connector_sdk.money import Money
 from connector_sdk.rule import DeadCodes, Mode, Refunds, StampRule, UnknownCustomer
@@ -17,9 +18,11 @@ from connectors.sync.field_errors import reason_of
 from connectors.web.console.posted_form import PostedForm
 from connectors.web.console.search_terms import parse_amount
 from connectors.web.console.visit import Visit
+from connectors.web.console.window_form import WindowReader, window_values
 
 _KINDS = ("per_order", "by_amount", "per_item")
 _MOST_HOLD_DAYS, _MOST_CLAIM_DAYS = 365, 90
+_MOST_STAMPS = 1000
 _ID_LENGTH = 128
 
 
@@ -37,7 +40,7 @@ class RuleChoice:
 
 def rule_values(rule: StampRule) -> dict[str, list[str]]:
     """Return a rule as the form's values."""
-    return {
+    values: dict[str, list[str]] = {
         "kind": [rule.kind],
         "amount": [rule.amount.decimal if rule.amount else ""],
         "minimum": [rule.minimum.decimal if rule.minimum else ""],
@@ -50,7 +53,10 @@ def rule_values(rule: StampRule) -> dict[str, list[str]]:
         "claim_days": [str(rule.claim_days)],
         "gift_products": sorted(rule.gift_products),
         "dead_codes": [rule.dead_codes.value],
+        "max_per_sale": [str(rule.max_per_sale or "")],
+        "max_per_card_per_day": [str(rule.max_per_card_per_day or "")],
     }
+    return values | window_values(rule.multipliers)
 
 
 def chosen_values(form: PostedForm) -> dict[str, list[str]]:
@@ -58,9 +64,9 @@ def chosen_values(form: PostedForm) -> dict[str, list[str]]:
     return {name: values for name, values in form.values.items() if name not in ("proof", "kept")}
 
 
-def rule_from(form: PostedForm, currency: str, current: StampRule) -> RuleChoice:
+def rule_from(form: PostedForm, account: TillAccount, current: StampRule) -> RuleChoice:
     """Read the rule that a form chose; parts that the form does not show stay as they are in `current`."""
-    return _RuleReader(form, currency, current).read()
+    return _RuleReader(form, account, current).read()
 
 
 @dataclass(slots=True)
@@ -68,7 +74,7 @@ class _RuleReader:
     """Reads one form field by field, and gathers what is wrong."""
 
     form: PostedForm
-    currency: str
+    account: TillAccount
     current: StampRule
     errors: dict[str, Message] = field(default_factory=dict)
 
@@ -87,6 +93,12 @@ class _RuleReader:
         values |= self._policies()
         values["hold_days"] = self._days("hold_days", self.current.hold_days, _MOST_HOLD_DAYS)
         values["claim_days"] = self._days("claim_days", self.current.claim_days, _MOST_CLAIM_DAYS)
+        for name in ("max_per_sale", "max_per_card_per_day"):
+            values[name] = self._most(name)
+        if "windows" in self.form.values:
+            windows = WindowReader(self.form, [location.id for location in self.account.locations])
+            values["multipliers"] = windows.read()
+            self.errors |= windows.errors
         if "mode" in self.form.values:  # a form without this part leaves the gifts as they are
             values["gift_products"] = self._ids("gift_products")
         # with the first errors told, the model is not asked: its reasons would be about the same fields
@@ -103,11 +115,11 @@ class _RuleReader:
         if not text.strip():
             return None
         # read as people write amounts, as in the search: 12,50 and 12.50 are one
-        minor = parse_amount(text, self.currency)
+        minor = parse_amount(text, self.account.currency)
         if minor is None or minor <= 0:
             self.errors[name] = Message("this is no amount: write it as 10.00")
             return None
-        return Money(minor, self.currency)
+        return Money(minor, self.account.currency)
 
     def _ids(self, name: str) -> frozenset[str]:
         return frozenset(item_id[:_ID_LENGTH] for item_id in self.form.all(name) if item_id)
@@ -129,6 +141,21 @@ class _RuleReader:
         if (unknown_customer := self.form.get("unknown_customer")) in set(UnknownCustomer):
             policies["unknown_customer"] = UnknownCustomer(unknown_customer)
         return policies
+
+    def _most(self, name: str) -> int | None:
+        """Read the most stamps of something: no bound where the field is empty, as it is where the form lacks it."""
+        if name not in self.form.values:
+            current: int | None = getattr(self.current, name)
+            return current
+        most = self.form.get(name).strip()
+        if not most:
+            return None
+        if most.isascii() and most.isdigit() and len(most) <= 6 and 1 <= int(most) <= _MOST_STAMPS:
+            return int(most)
+        self.errors[name] = Message(
+            "write a number of stamps from 1 to {most}, or leave it empty", {"most": _MOST_STAMPS}
+        )
+        return None
 
     def _days(self, name: str, current: int, most: int) -> int:
         days = self.form.get(name, str(current)).strip()

@@ -19,9 +19,10 @@ from connectors.web.console.posted_form import PostedForm
 from connectors.web.console.restored_form import restored_form
 from connectors.web.console.routing import Router
 from connectors.web.console.rule_form import RuleChoice, rule_from, rule_values
-from connectors.web.console.rule_preview import PlanLimit, RulePreview, menu_by_category, preview_page
+from connectors.web.console.rule_preview import PlanLimit, RulePreview, menu_by_category, preview_page, week_of
 from connectors.web.console.till_cache import TillReading
 from connectors.web.console.visit import Visit
+from connectors.web.console.window_form import window_rows
 
 router = Router()
 
@@ -49,12 +50,13 @@ async def _rule_page(visit: Visit, overview: Overview, errors: Mapping[str, str]
         account=connection.account,
         errors=errors,
         action=f"/connections/{connection.id}/preview",
-        preview=_preview(visit, connection, reading, _choose_rule(visit, overview), plan),
+        window_rows=window_rows(visit.form),
+        preview=_preview(visit, overview, reading, _choose_rule(visit, overview), plan),
     )
 
 
 def _choose_rule(visit: Visit, overview: Overview) -> RuleChoice:
-    return rule_from(visit.form, overview.connection.account.currency, overview.rule)
+    return rule_from(visit.form, overview.connection.account, overview.rule)
 
 
 async def _plan_limit(visit: Visit, connection: Connection) -> PlanLimit | None:
@@ -63,10 +65,14 @@ async def _plan_limit(visit: Visit, connection: Connection) -> PlanLimit | None:
 
 
 def _preview(
-    visit: Visit, connection: Connection, reading: TillReading, choice: RuleChoice, plan: PlanLimit | None
+    visit: Visit, overview: Overview, reading: TillReading, choice: RuleChoice, plan: PlanLimit | None
 ) -> RulePreview:
+    connection = overview.connection
+    changes = choice.rule != overview.rule
     return RulePreview(
         forecast(reading.recent, choice.rule, connection.account, connection.scope),
+        before=forecast(reading.recent, overview.rule, connection.account, connection.scope) if changes else None,
+        week=week_of(visit, choice.rule.multipliers, connection.account, connection.scope),
         unfinished=bool(choice.errors),
         attach=visit.services.connector_class(connection.connector).info.attach_customer,
         plan=plan,
@@ -79,7 +85,7 @@ async def preview(visit: Visit) -> Response:
     overview = await visit.load_overview()
     connection = overview.connection
     reading = await visit.console.till_cache.of_connection(visit.services, connection)
-    return preview_page(visit, _preview(visit, connection, reading, _choose_rule(visit, overview), None))
+    return preview_page(visit, _preview(visit, overview, reading, _choose_rule(visit, overview), None))
 
 
 @router.post("/connections/{connection}/rule")

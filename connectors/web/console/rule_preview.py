@@ -6,13 +6,21 @@ Owns what the preview and the menu show; the forecast is `connectors.sync.previe
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import date
 
 from starlette.responses import Response
 
-from connector_sdk.connector import MenuItem
+from connector_sdk.connector import MenuItem, TillAccount
+from connector_sdk.messages import Message
+from connector_sdk.rule import Multiplier
+from connectors.domain.rule_windows import Overlap, WindowOfDay, in_week, overlaps, why_never
 from connectors.sync.previews import Forecast
+from connectors.web.console.localization import zone_of
 from connectors.web.console.visit import Visit
+
+_MOST_OVERLAPS = 3
+"""Overlaps that are told: one mistake makes many of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +28,38 @@ class PlanLimit:
     """How many card operations a month a 7stamp plan has; `None` for no limit."""
 
     allowed: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class NeverApplies:
+    """A window that applies to no receipt: the number of its row from 1, and why."""
+
+    row: int
+    why: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Week:
+    """A rule's windows as a picture of the week, from Monday; none where the rule has none that applies."""
+
+    days: tuple[tuple[WindowOfDay, ...], ...]
+    overlaps: tuple[Overlap, ...]
+    unused: tuple[NeverApplies, ...]
+
+
+def week_of(visit: Visit, windows: Sequence[Multiplier], account: TillAccount, scope: Sequence[str]) -> Week:
+    """Draw the windows that apply at the locations of a scope, and tell of those that overlap or never apply."""
+    today = date.fromisoformat(visit.localizer.in_zone(zone_of(account.zone)).today())
+    reasons = [why_never(window, today, scope) for window in windows]
+    applying = [window for window, reason in zip(windows, reasons, strict=True) if reason is None]
+    parts = [part for window in applying for part in in_week(window)]
+    days = tuple(tuple(sorted((part for part in parts if part.weekday == day), key=_start)) for day in range(7))
+    unused = (NeverApplies(number, reason) for number, reason in enumerate(reasons, start=1) if reason is not None)
+    return Week(days if parts else (), tuple(overlaps(applying)[:_MOST_OVERLAPS]), tuple(unused))
+
+
+def _start(part: WindowOfDay) -> tuple[int, int]:
+    return part.start, part.end
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +72,9 @@ class RulePreview:
     attach: str
     plan: PlanLimit | None
     """The plan's limit; `None` where 7stamp has not said it yet."""
+    before: Forecast | None = None
+    """The same receipts by the rule in force, where the chosen rule is another one."""
+    week: Week = field(default_factory=lambda: Week((), (), ()))
 
 
 @dataclass(frozen=True, slots=True)

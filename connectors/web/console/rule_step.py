@@ -24,9 +24,10 @@ from connectors.web.console.posted_form import PostedForm
 from connectors.web.console.restored_form import restored_form
 from connectors.web.console.routing import Router
 from connectors.web.console.rule_form import RuleChoice, chosen_values, rule_from, rule_values
-from connectors.web.console.rule_preview import PlanLimit, RulePreview, menu_by_category, preview_page
+from connectors.web.console.rule_preview import PlanLimit, RulePreview, menu_by_category, preview_page, week_of
 from connectors.web.console.till_cache import TillReading
 from connectors.web.console.visit import PageNotFound, Visit
+from connectors.web.console.window_form import window_rows
 
 router = Router()
 
@@ -73,19 +74,21 @@ async def _rule_page(visit: Visit, draft: _FinishedDraft, errors: Mapping[str, s
         menu=menu_by_category(reading.menu),
         account=draft.account,
         action=f"{draft.onboarding.address}/preview",
-        preview=_preview(draft, reading, choice),
+        window_rows=window_rows(visit.form),
+        preview=_preview(visit, draft, reading, choice),
     )
 
 
 def _choose_rule(visit: Visit, draft: _FinishedDraft) -> RuleChoice:
-    return rule_from(visit.form, draft.account.currency, StampRule())
+    return rule_from(visit.form, draft.account, StampRule())
 
 
-def _preview(draft: _FinishedDraft, reading: TillReading, choice: RuleChoice) -> RulePreview:
+def _preview(visit: Visit, draft: _FinishedDraft, reading: TillReading, choice: RuleChoice) -> RulePreview:
     return RulePreview(
         forecast(reading.recent, choice.rule, draft.account, draft.scope),
         unfinished=bool(choice.errors),
         attach=draft.onboarding.info.attach_customer,
+        week=week_of(visit, choice.rule.multipliers, draft.account, draft.scope),
         plan=PlanLimit(draft.key_holder.operations.allowed),
     )
 
@@ -115,7 +118,7 @@ async def preview(visit: Visit) -> Response:
     # saved while it is being chosen: whoever comes back tomorrow finds the rule as it was
     await _save_choice(visit, draft.onboarding)
     reading = await _read_till(visit, draft)
-    return preview_page(visit, _preview(draft, reading, _choose_rule(visit, draft)))
+    return preview_page(visit, _preview(visit, draft, reading, _choose_rule(visit, draft)))
 
 
 async def _save_choice(visit: Visit, onboarding: Onboarding) -> None:

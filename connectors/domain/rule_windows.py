@@ -1,0 +1,124 @@
+"""The windows of a rule's multipliers: which receipts they cover, where two overlap, and why one never applies.
+
+Owns the arithmetic of days and hours, as pure functions on the venue's clock; what a sale earns is `stamps`'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from itertools import combinations
+
+from connector_sdk.messages import Message
+from connector_sdk.rule import Multiplier
+
+MINUTES_A_DAY = 24 * 60
+_WEEK = 7
+
+
+@dataclass(frozen=True, slots=True)
+class WindowOfDay:
+    """The part of a window that lies within one day: minutes from midnight, the end not included."""
+
+    weekday: int
+    """0 is Monday."""
+    start: int
+    end: int
+    times: int
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """A time of the week at which two windows apply; `times` is the larger one, which counts."""
+
+    weekday: int
+    start: int
+    end: int
+    times: int
+
+
+def covers(window: Multiplier, closed: datetime, location_id: str | None) -> bool:
+    """Say whether a window holds a receipt that was closed at a local time at a location."""
+    if window.locations and location_id not in window.locations:
+        return False
+    return any(day.weekday() in window.days and _is_between(window, day) for day in _possible_days(window, closed))
+
+
+def _possible_days(window: Multiplier, closed: datetime) -> Iterator[date]:
+    """Yield the days on which the window would have begun that holds this time of the day."""
+    now, today = closed.time().replace(tzinfo=None), closed.date()
+    if window.start < window.end:
+        if window.start <= now < window.end:
+            yield today
+        return
+    # it goes on after midnight, and its days are those on which it begins
+    if now >= window.start:
+        yield today
+    if now < window.end:
+        yield today - timedelta(days=1)
+
+
+def _is_between(window: Multiplier, day: date) -> bool:
+    """Say whether a day lies between the window's first and last, both included."""
+    return (window.first_day is None or day >= window.first_day) and (window.last_day is None or day <= window.last_day)
+
+
+def in_week(window: Multiplier) -> list[WindowOfDay]:
+    """Return a window as parts of the days of a week, parted at midnight."""
+    start, end = (moment.hour * 60 + moment.minute for moment in (window.start, window.end))
+    parts: list[WindowOfDay] = []
+    for day in sorted(window.days):
+        if start < end:
+            parts.append(WindowOfDay(day, start, end, window.times))
+            continue
+        parts.append(WindowOfDay(day, start, MINUTES_A_DAY, window.times))
+        if end:
+            parts.append(WindowOfDay((day + 1) % _WEEK, 0, end, window.times))
+    return sorted(parts, key=lambda part: (part.weekday, part.start, part.end))
+
+
+def overlaps(windows: Sequence[Multiplier]) -> list[Overlap]:
+    """List the times of the week at which two windows apply to the same location in the same weeks."""
+    found: list[Overlap] = []
+    for one, other in combinations(windows, 2):
+        if not (_share_a_location(one, other) and _share_a_day(one, other)):
+            continue
+        for part in in_week(one):
+            for another in in_week(other):
+                start, end = max(part.start, another.start), min(part.end, another.end)
+                if part.weekday == another.weekday and start < end:
+                    found.append(Overlap(part.weekday, start, end, max(part.times, another.times)))
+    return found
+
+
+def _share_a_location(one: Multiplier, other: Multiplier) -> bool:
+    return not one.locations or not other.locations or bool(one.locations & other.locations)
+
+
+def _share_a_day(one: Multiplier, other: Multiplier) -> bool:
+    first = max(one.first_day or date.min, other.first_day or date.min)
+    last = min(one.last_day or date.max, other.last_day or date.max)
+    return first <= last
+
+
+def why_never(window: Multiplier, today: date, scope: Collection[str]) -> Message | None:
+    """Say why a window applies to no receipt any more, at the locations of a scope (all, where it is empty)."""
+    if window.last_day is not None and window.last_day < today:
+        return Message("ended on {day}", {"day": window.last_day})
+    if scope and window.locations and not window.locations & set(scope):
+        return Message("none of its locations is connected")
+    if window.first_day is not None and window.last_day is not None and not _has_a_weekday(window):
+        return Message(
+            "none of its days is between {first} and {last}",
+            {"first": window.first_day, "last": window.last_day},
+        )
+    return None
+
+
+def _has_a_weekday(window: Multiplier) -> bool:
+    """Say whether one of the window's weekdays lies between its first and last day."""
+    if window.first_day is None or window.last_day is None:
+        return True
+    length = min((window.last_day - window.first_day).days + 1, _WEEK)
+    return any((window.first_day + timedelta(days=number)).weekday() in window.days for number in range(length))
