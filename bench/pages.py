@@ -99,6 +99,8 @@ async def compare(browser: httpx.AsyncClient, small: str, large: str) -> float:
         ("search: amount and card", "?q=27.50+4821"),
         ("receipt", "receipt"),
         ("settings", "/settings"),
+        ("numbers", "/numbers"),
+        ("numbers of a month", "/numbers?period=month"),
     ):
         took: dict[str, list[float]] = {small: [], large: []}
         for _ in range(_ROUNDS):

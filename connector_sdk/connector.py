@@ -68,6 +68,8 @@ class ConnectorInfo:
     """Import path `module:Class` of a `connector_sdk.testing.TillStub`, on which the conformance suite runs."""
     caution: str = ""
     """A warning that a cafe reads before it relies on this connector, in a sentence; empty where there is none."""
+    named_by_account: bool = False
+    """Whether the account's name alone names a connection: this connector's title would say nothing of the till."""
 
 
 def _known_zone(zone: str) -> str:

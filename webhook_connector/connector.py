@@ -34,6 +34,7 @@ class WebhookConnector(Connector[WebhookSettings]):
         hook_address=HookAddress.connection,
         stub="webhook_connector.stub:WebhookStub",
         attach_customer="Add the customer's phone or email to the sale, as your till offers it.",
+        named_by_account=True,
         hook_steps=("In your till's settings, make a webhook for sales and give it this address.",),
     )
     app_model = WebhookApp

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from connector_sdk.authorisation import Consent, Credentials, Grant, Returned
-from connector_sdk.connector import TillAccount
+from connector_sdk.connector import ConnectorInfo, TillAccount
 from connector_sdk.errors import ConnectorError, NotAuthorised, NotConfigured
 from connector_sdk.hooks import HookRequest
 from connector_sdk.rule import StampRule
@@ -81,7 +81,7 @@ class OnboardingService:
             connector=name,
             account=account,
             business=_business_of(me),
-            title=title_from(options.title or f"{connector_class.info.title} · {account.name}"),
+            title=title_from(options.title or _usual_title(connector_class.info, account)),
             scope=scope_from(account, options.locations),
             settings=settings,
             sevenstamp_key=key,
@@ -146,6 +146,10 @@ class OnboardingService:
             raise Refusal(text, title=title, error=str(error)) from None
         # its age counts from now, however long the rest of the form takes
         return connections.stored_grants.completed(grant, self._context.store.clock.now())
+
+
+def _usual_title(info: ConnectorInfo, account: TillAccount) -> str:
+    return account.name if info.named_by_account else f"{info.title} · {account.name}"
 
 
 def _business_of(me: Me) -> Business:

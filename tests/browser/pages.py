@@ -68,6 +68,7 @@ async def every_page(served: ServedInstallation, page: Page, operator: Page) -> 
         "connection-subscriptions": "/subscriptions",
         "connection-tokens": "/tokens",
         "connection-vouchers": "/vouchers",
+        "connection-numbers": "/numbers",
     }.items():
         await page.goto(f"/connections/{one}{path}")
         yield name, page

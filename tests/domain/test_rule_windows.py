@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 
 import pytest
 from hypothesis import given
@@ -10,8 +10,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from connector_sdk.messages import Message
-from connector_sdk.rule import Multiplier
+from connector_sdk.money import Money
+from connector_sdk.rule import Multiplier, StampRule
+from connector_sdk.sale import Sale, SaleStatus
 from connectors.domain.rule_windows import Overlap, covers, in_week, overlaps, why_never
+from connectors.domain.stamps import stamps_for
 
 TUESDAY = frozenset({1})
 MONDAY_MIDNIGHT = datetime(2026, 11, 23)
@@ -98,3 +101,18 @@ def test_a_window_does_not_end_before_its_first_day() -> None:
 
 def test_a_window_is_stored_as_a_host_of_the_version_before_reads_it() -> None:
     assert set(Multiplier(times=2).model_dump(mode="json")) == {"times", "days", "start", "end"}
+
+
+def test_a_sale_at_another_location_earns_no_more_stamps() -> None:
+    rule = StampRule(multipliers=(Multiplier(times=2, locations=frozenset({"1"})),))
+    sale = Sale(
+        receipt_id="1",
+        status=SaleStatus.closed,
+        closed_at=MONDAY_MIDNIGHT.replace(tzinfo=UTC),
+        paid=Money(500, "EUR"),
+        refunded=Money.zero("EUR"),
+    )
+    earned = [
+        stamps_for(sale.model_copy(update={"location_id": location}), rule, "UTC").stamps for location in ("1", "2")
+    ]
+    assert earned == [2, 1]

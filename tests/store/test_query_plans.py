@@ -23,8 +23,9 @@ QUERIES: dict[str, Callable[[Transaction], object]] = {
 }
 
 
-@pytest.mark.parametrize("query", QUERIES.values(), ids=QUERIES)
-async def test_no_look_reads_all_operations(installation: Installation, query: Callable[[Transaction], object]) -> None:
+async def plan_of(installation: Installation, query: Callable[[Transaction], object]) -> list[str]:
+    """The steps by which SQLite would run the statements of a query."""
+
     def plans(tx: Transaction) -> list[str]:
         statements: list[tuple[str, object]] = []
         listen = sqlalchemy.event.listens_for(tx.session, "before_cursor_execute")
@@ -36,7 +37,17 @@ async def test_no_look_reads_all_operations(installation: Installation, query: C
             for row in tx.session.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)  # type: ignore[arg-type]
         ]
 
-    plan = await installation.host.store.read(plans)
+    return await installation.host.store.read(plans)
+
+
+async def test_numbers_read_the_receipts_of_their_days_and_no_others(installation: Installation) -> None:
+    plan = await plan_of(installation, lambda tx: queries.numbers.quarter_hours(tx, "c", "2026-11-01", "2026-11-27"))
+    assert any("ix_sale_connection_closed (connection_id=? AND closed_at>? AND closed_at<?)" in step for step in plan)
+
+
+@pytest.mark.parametrize("query", QUERIES.values(), ids=QUERIES)
+async def test_no_look_reads_all_operations(installation: Installation, query: Callable[[Transaction], object]) -> None:
+    plan = await plan_of(installation, query)
     assert any("ix_operation_open" in step for step in plan)
     # a scan of a partial index reads what it holds; one of all operations of a connection reads what is stored
     assert "SCAN operation" not in plan

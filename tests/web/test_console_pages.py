@@ -136,6 +136,8 @@ async def test_no_page_makes_more_than_five_queries(installation: Installation, 
                 "tokens",
                 "vouchers",
                 "table-card",
+                "numbers?period=month",
+                "numbers.csv",
             )
         ]
         + ["/till", f"/till/{installation.connection.id}", card]

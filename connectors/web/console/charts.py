@@ -8,74 +8,65 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-# in units of the view box, from the top left; one day is a step wide
-_STEP, _HEIGHT, _TOP, _FLOOR = 40, 140, 12, 116
-_BAR_WIDTH, _MARK_BELOW_FLOOR = 24, 14
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """A place in the chart, in units of its view box."""
-
-    x: float
-    y: float
+# in units of the view box, from the top left; one day is a step wide, and has two bars beside each other
+_STEP, _HEIGHT, _TOP, _FLOOR = 80, 240, 36, 204
+_BAR_WIDTH, _GAP = 32, 4
+_ABOVE = 8
+"""From a bar's top to the number above it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A column of the chart, from its top left corner."""
+    """A column of the chart from its top left corner, and where its number stands: above the middle of its top."""
 
     x: float
     y: float
     height: float
+    number: int
+
+    @property
+    def middle(self) -> float:
+        """The middle of the bar, from the left."""
+        return self.x + _BAR_WIDTH / 2
+
+    @property
+    def above(self) -> float:
+        """The line on which its number stands."""
+        return self.y - _ABOVE
 
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Some days side by side: a bar of stamps, a point of receipts on a line, and a mark where vouchers were used."""
+    """Some days side by side: a bar of receipts and one of stamps each, on one scale, with their numbers."""
 
     width: int
     height: int
-    bar_width: float
+    floor: int
+    bar_width: int
+    receipts: tuple[Bar, ...]
     stamps: tuple[Bar, ...]
-    receipt_line: str
-    """The points of receipts, as a polyline takes them."""
-    receipt_points: tuple[Point, ...]
-    voucher_marks: tuple[Point, ...]
-    maximum: int
-    """The number that the chart's full height stands for."""
+    middles: tuple[float, ...]
+    """The middle of each day, from the left."""
 
 
-def chart_of_days(receipts: Sequence[int], stamps: Sequence[int], redemptions: Sequence[int]) -> Chart:
-    """Draw three numbers a day, each against the largest of all stamps and receipts."""
+def chart_of_days(receipts: Sequence[int], stamps: Sequence[int]) -> Chart:
+    """Draw two numbers a day, each against the largest of all."""
     maximum = max([1, *receipts, *stamps])  # at least 1, so that days without anything are drawn too
-    points = tuple(Point(_middle(day), _top(number, maximum)) for day, number in enumerate(receipts))
+    left = (_STEP - 2 * _BAR_WIDTH - _GAP) // 2
     return Chart(
         width=len(receipts) * _STEP,
         height=_HEIGHT,
+        floor=_FLOOR,
         bar_width=_BAR_WIDTH,
-        stamps=tuple(_bar(day, number, maximum) for day, number in enumerate(stamps)),
-        receipt_line=" ".join(f"{point.x:.1f},{point.y:.1f}" for point in points),
-        receipt_points=points,
-        voucher_marks=tuple(_voucher_mark(day) for day, number in enumerate(redemptions) if number),
-        maximum=maximum,
+        receipts=tuple(_bar(day * _STEP + left, number, maximum) for day, number in enumerate(receipts)),
+        stamps=tuple(
+            _bar(day * _STEP + left + _BAR_WIDTH + _GAP, number, maximum) for day, number in enumerate(stamps)
+        ),
+        middles=tuple(day * _STEP + _STEP / 2 for day in range(len(receipts))),
     )
 
 
-def _middle(day: int) -> float:
-    return day * _STEP + _STEP / 2
-
-
-def _top(number: int, maximum: int) -> float:
-    """Return how far from the chart's top a number is drawn; the maximum is drawn at `_TOP`."""
-    return round(_FLOOR - number * (_FLOOR - _TOP) / maximum, 1)
-
-
-def _bar(day: int, number: int, maximum: int) -> Bar:
+def _bar(x: float, number: int, maximum: int) -> Bar:
     # a day on which more stamps were taken back than given has a bar without height
-    top = _top(max(0, number), maximum)
-    return Bar(day * _STEP + (_STEP - _BAR_WIDTH) // 2, top, round(_FLOOR - top, 1))
-
-
-def _voucher_mark(day: int) -> Point:
-    return Point(_middle(day), _FLOOR + _MARK_BELOW_FLOOR)
+    top = round(_FLOOR - max(0, number) * (_FLOOR - _TOP) / maximum, 1)
+    return Bar(x, top, round(_FLOOR - top, 1), number)

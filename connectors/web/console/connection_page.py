@@ -6,7 +6,7 @@ Owns what that page shows and what changes on it while somebody looks; its butto
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from itertools import groupby, islice
@@ -35,7 +35,7 @@ from connectors.web.console.visit import Visit
 
 router = Router()
 
-_DAYS = 14
+_DAYS = 7
 _LINES = 20
 _LINES_READ = 120
 """More than are shown: some are left out, and many are told in one."""
@@ -67,7 +67,7 @@ class DayCounts:
 
 
 @dataclass(frozen=True, slots=True)
-class Fortnight:
+class RecentDays:
     """The counts of the last days, oldest first, as table and as chart."""
 
     days: tuple[DayCounts, ...]
@@ -77,16 +77,6 @@ class Fortnight:
     def today(self) -> DayTotals:
         """The counts of today."""
         return self.days[-1].totals
-
-    @property
-    def fewest_stamps(self) -> int:
-        """The stamps of the day with the fewest."""
-        return min(counts.totals.stamps for counts in self.days)
-
-    @property
-    def most_stamps(self) -> int:
-        """The stamps of the day with the most."""
-        return max(counts.totals.stamps for counts in self.days)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +99,7 @@ class ConnectionStatus:
     """Venues that nobody has said yet whose stamps they are."""
     stopped: tuple[StoppedOperation, ...]
     """The operations that need a person."""
-    fortnight: Fortnight
+    recent: RecentDays
     journal: JournalPart
 
     @property
@@ -192,7 +182,7 @@ def _journal_part(visit: Visit, lines: Sequence[JournalLine]) -> JournalPart:
     """Take the lines to show out of those read, which are oldest first."""
     before = _before(visit)
     newest_first = [line for line in reversed(lines) if line.message.id not in _QUIET]
-    shown = list(islice(_with_older_receipts_as_one(newest_first), _LINES))
+    shown = list(islice(_newest_of_each_receipt(_with_older_receipts_as_one(newest_first)), _LINES))
     return JournalPart(
         tuple(shown),
         before,
@@ -221,6 +211,16 @@ def _with_older_receipts_as_one(lines: Sequence[JournalLine]) -> Iterator[Journa
             yield from together
 
 
+def _newest_of_each_receipt(lines: Iterable[JournalLine]) -> Iterator[JournalLine]:
+    """Leave out what happened to a receipt before the line that is shown of it: its own page tells that."""
+    receipts = set[str]()
+    for line in lines:
+        if line.sale_id is None or line.sale_id not in receipts:
+            yield line
+        if line.sale_id is not None:
+            receipts.add(line.sale_id)
+
+
 def _is_of_older_receipt(line: JournalLine) -> bool:
     return line.message.id == "sale.none" and _gives_reason(line.message, "why.before")
 
@@ -247,7 +247,7 @@ async def _read_status(visit: Visit, overview: Overview, lines: Sequence[Journal
         expires_at=_shown_expiry(connection, visit.localizer.now),
         new_venues=await _read_new_venues(visit, connection),
         stopped=await _stopped_operations(visit, overview),
-        fortnight=await _read_fortnight(visit, connection.id),
+        recent=await _read_recent_days(visit, connection.id),
         journal=_journal_part(visit, lines),
     )
 
@@ -277,7 +277,7 @@ async def _stopped_operations(visit: Visit, overview: Overview) -> tuple[Stopped
     return tuple(with_choices(operations))
 
 
-async def _read_fortnight(visit: Visit, connection_id: str) -> Fortnight:
+async def _read_recent_days(visit: Visit, connection_id: str) -> RecentDays:
     # the venue's day: loading the overview has set the zone
     today = date.fromisoformat(visit.localizer.today())
     days = [(today - timedelta(days=ago)).isoformat() for ago in range(_DAYS - 1, -1, -1)]
@@ -286,9 +286,8 @@ async def _read_fortnight(visit: Visit, connection_id: str) -> Fortnight:
     chart = charts.chart_of_days(
         [day.totals.receipts for day in counts],
         [day.totals.stamps for day in counts],
-        [day.totals.redemptions for day in counts],
     )
-    return Fortnight(counts, chart)
+    return RecentDays(counts, chart)
 
 
 def _missing_settings(visit: Visit, connection: Connection) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Giving a receipt's stamps to a card by hand: the card is found, confirmed by its last digits, and then given.
+"""Giving a receipt's stamps to a card by hand: it is found, confirmed where a phone found it, and then given.
 
 Owns the two forms; who may be given what is `connectors.services.review`'s.
 """
@@ -49,7 +49,7 @@ async def find_card(visit: Visit) -> Response:
     token = seal_token(
         visit, _PURPOSE, connection, [visit.path_params["receipt"], card.model_dump(mode="json"), list(name)]
     )
-    return await receipt_page(visit, connection, found_card=FoundCard(card, token))
+    return await receipt_page(visit, connection, found_card=FoundCard(card, token, by_number=name.kind == "number"))
 
 
 def _open_claim(visit: Visit, connection: Connection) -> _Claim:
@@ -71,9 +71,9 @@ async def give_stamps(visit: Visit) -> Response:
         text = visit.localizer.text("That was a while ago: find the card once more.")
         return await receipt_page(visit, connection, errors={"who": text})
     # a phone may be mistyped into somebody else's: the digits are on the card that the customer shows
-    if visit.form.get("digits").strip() != claim.card.hint:
+    if claim.name.kind != "number" and visit.form.get("digits").strip() != claim.card.hint:
         text = visit.localizer.text("These are not the card's last four digits.")
-        found_card = FoundCard(claim.card, visit.form.get("claim"))
+        found_card = FoundCard(claim.card, visit.form.get("claim"), by_number=False)
         return await receipt_page(visit, connection, found_card=found_card, errors={"digits": text})
     return await _give(visit, connection, claim)
 

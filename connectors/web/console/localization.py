@@ -161,6 +161,10 @@ class Localizer:
         first = self.locale.first_week_day
         return {(first + number) % 7: self._formatted(names[(first + number) % 7]) for number in range(7)}
 
+    def weekday_of(self, day: str) -> str:
+        """Name the weekday of a day of the venue, in short."""
+        return self.weekdays("abbreviated")[date.fromisoformat(day).weekday()]
+
     def time_of_day(self, minutes: int) -> str:
         """Format a time of the day, given as minutes from midnight."""
         return self._formatted(format_time(time(minutes // 60 % 24, minutes % 60), "short", locale=self.locale))

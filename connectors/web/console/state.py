@@ -23,6 +23,7 @@ from connectors.web.console.csrf import CsrfTokens
 from connectors.web.console.import_progress import Imports
 from connectors.web.console.key_rechecks import KeyRechecks
 from connectors.web.console.known_browsers import KnownBrowsers
+from connectors.web.console.numbers_cache import NumbersCache
 from connectors.web.console.relying_party import RelyingParty
 from connectors.web.console.rendering import StaticFiles, form_action_sources, load_static_files, load_templates
 from connectors.web.console.saved_forms import SavedForms
@@ -56,6 +57,7 @@ class Console:
     """Files whose columns are being named."""
     imports: Imports
     till_cache: TillCache = field(default_factory=TillCache)
+    numbers: NumbersCache = field(default_factory=NumbersCache)
     concurrency: ConcurrencyLimit = field(default_factory=ConcurrencyLimit)
     """Requests that are being answered, by who asked."""
     card_searches: RateLimits = field(

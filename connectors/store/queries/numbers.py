@@ -1,0 +1,60 @@
+"""Receipts counted by day, time, location and whether a customer was attached: what an owner's numbers are made of.
+
+Owns no state; a query goes by an index over when receipts were closed, and its rows are bounded by the days asked for.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from sqlalchemy import func, literal, or_, select
+
+from connectors.domain.clock import DAY, MINUTE, micros
+from connectors.store.engine import Transaction
+from connectors.store.schema import sale_table
+
+QUARTER = 15 * MINUTE
+"""No time zone is off by less: a quarter of an hour lies within one hour of every venue's clock."""
+
+
+class QuarterHour(NamedTuple):
+    """The closed receipts of a quarter of an hour that are alike; `at` is its beginning (UTC microseconds)."""
+
+    day: str
+    """The venue's day, as `2026-11-23`."""
+    at: int
+    location_id: str | None
+    with_customer: bool
+    receipts: int
+
+
+def quarter_hours(tx: Transaction, connection_id: str, first_day: str, last_day: str) -> list[QuarterHour]:
+    """Count a connection's receipts of some days, both included."""
+    sale = sale_table.c
+    # a card without a customer is that of a guest who scanned the receipt
+    with_customer = or_(sale.customer_hash.is_not(None), sale.card_id.is_not(None)).label("with_customer")
+    quarter = (sale.closed_at // literal(QUARTER)).label("quarter")
+    columns = (sale.day, quarter, sale.location_id, with_customer)
+    query = (
+        select(*columns, func.count().label("receipts"))
+        .where(
+            sale.connection_id == connection_id,
+            # a venue's day begins and ends within a day of that of UTC
+            sale.closed_at >= _midnight(first_day) - DAY,
+            sale.closed_at < _midnight(last_day) + 2 * DAY,
+            sale.day >= first_day,
+            sale.day <= last_day,
+            sale.status == "closed",
+            sale.admitted == 1,
+        )
+        .group_by(*columns)
+    )
+    return [
+        QuarterHour(row.day, row.quarter * QUARTER, row.location_id, bool(row.with_customer), row.receipts)
+        for row in tx.run(query)
+    ]
+
+
+def _midnight(day: str) -> int:
+    return micros(datetime.fromisoformat(day).replace(tzinfo=UTC))

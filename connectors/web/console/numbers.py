@@ -1,0 +1,161 @@
+"""The numbers an owner looks at: a day, a week or a month against the one before, by hour of the week and by location.
+
+Owns the arithmetic, as pure functions; the counts are read by `connectors.store.queries.numbers`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from enum import StrEnum
+from zoneinfo import ZoneInfo
+
+from connector_sdk.connector import TillAccount
+from connectors.domain.clock import moment
+from connectors.store.ledger.daily_totals import DayTotals
+from connectors.store.queries.numbers import QuarterHour
+
+_SHADES = 4
+
+
+class Period(StrEnum):
+    """Which days are counted, and against which."""
+
+    # so far, against the same day of the week before, which is whole
+    day = "day"
+    # the last seven whole days, against the seven before them
+    week = "week"
+    # the last thirty whole days, against the thirty before them
+    month = "month"
+
+    def days(self, today: date) -> list[str]:
+        """List the days that are counted, oldest first."""
+        return _days_before(today, self._length) if self is not Period.day else [today.isoformat()]
+
+    def days_before(self, today: date) -> list[str]:
+        """List the days that they are compared with, oldest first."""
+        if self is Period.day:
+            return [(today - timedelta(days=7)).isoformat()]
+        return _days_before(today - timedelta(days=self._length), self._length)
+
+    @property
+    def _length(self) -> int:
+        return 7 if self is Period.week else 30
+
+
+def _days_before(day: date, number: int) -> list[str]:
+    return [(day - timedelta(days=ago)).isoformat() for ago in range(number, 0, -1)]
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What was counted on some days; `stamps` are those on cards less those taken back."""
+
+    receipts: int = 0
+    with_customer: int = 0
+    stamps: int = 0
+    vouchers: int = 0
+
+    @property
+    def without_customer(self) -> int:
+        """Receipts on which nobody was attached: they gave no stamps."""
+        return self.receipts - self.with_customer
+
+    @property
+    def share_with_customer(self) -> int | None:
+        """Of a hundred receipts, those with a customer; `None` where there was no receipt."""
+        return round(100 * self.with_customer / self.receipts) if self.receipts else None
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(
+            self.receipts + other.receipts,
+            self.with_customer + other.with_customer,
+            self.stamps + other.stamps,
+            self.vouchers + other.vouchers,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class HourOfWeek:
+    """How many receipts were closed in an hour of the week, and how dark it is drawn, from 0 to 4."""
+
+    hour: int
+    receipts: int
+    shade: int
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """What a page of numbers shows."""
+
+    period: Period
+    by_day: Mapping[str, Counts]
+    """The days that are counted, oldest first."""
+    total: Counts
+    before: Counts
+    heat: Sequence[Sequence[HourOfWeek]]
+    """For each weekday from Monday its 24 hours, on the venue's clock."""
+    by_location: Mapping[str, Counts]
+    """Location id to what was counted there, the most receipts first."""
+
+    def busiest(self, weekday: int) -> HourOfWeek | None:
+        """Return the hour of a weekday with the most receipts; `None` where it has none."""
+        hour = max(self.heat[weekday], key=lambda hour: hour.receipts)
+        return hour if hour.receipts else None
+
+
+def numbers_of(
+    period: Period,
+    today: date,
+    receipts: Sequence[QuarterHour],
+    totals: Mapping[str, DayTotals],
+    account: TillAccount,
+) -> Numbers:
+    """Add up what was read for a period and the one before."""
+    days = _by_day(receipts, totals)
+    by_day = {day: days.get(day, Counts()) for day in period.days(today)}
+    counted = [quarter for quarter in receipts if quarter.day in by_day]
+    return Numbers(
+        period,
+        by_day,
+        total=sum(by_day.values(), Counts()),
+        before=sum((days.get(day, Counts()) for day in period.days_before(today)), Counts()),
+        heat=_heat(counted, account),
+        by_location=_by_location(counted),
+    )
+
+
+def _by_day(receipts: Sequence[QuarterHour], totals: Mapping[str, DayTotals]) -> dict[str, Counts]:
+    days = {day: Counts(stamps=one.stamps, vouchers=one.redemptions) for day, one in totals.items()}
+    for quarter in receipts:
+        days[quarter.day] = days.get(quarter.day, Counts()) + _counts_of(quarter)
+    return days
+
+
+def _counts_of(quarter: QuarterHour) -> Counts:
+    return Counts(quarter.receipts, quarter.receipts if quarter.with_customer else 0)
+
+
+def _by_location(receipts: Sequence[QuarterHour]) -> dict[str, Counts]:
+    places: dict[str, Counts] = {}
+    for quarter in receipts:
+        if quarter.location_id is not None:
+            places[quarter.location_id] = places.get(quarter.location_id, Counts()) + _counts_of(quarter)
+    return dict(sorted(places.items(), key=lambda place: -place[1].receipts))
+
+
+def _heat(receipts: Sequence[QuarterHour], account: TillAccount) -> list[list[HourOfWeek]]:
+    zones = {location: ZoneInfo(account.zone_of(location)) for location in {one.location_id for one in receipts}}
+    hours = Counter[tuple[int, int]]()
+    for quarter in receipts:
+        local = moment(quarter.at).astimezone(zones[quarter.location_id])
+        hours[local.weekday(), local.hour] += quarter.receipts
+    most = max(hours.values(), default=0)
+    return [[_hour(hour, hours[weekday, hour], most) for hour in range(24)] for weekday in range(7)]
+
+
+def _hour(hour: int, receipts: int, most: int) -> HourOfWeek:
+    # rounded up: an hour with one receipt is not drawn as one with none
+    return HourOfWeek(hour, receipts, -(-receipts * _SHADES // most) if most else 0)

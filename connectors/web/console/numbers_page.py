@@ -1,0 +1,79 @@
+"""The page of an owner's numbers, and the same as a file for a spreadsheet.
+
+Owns both; what is counted is `numbers`'.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from datetime import date
+
+from starlette.responses import Response
+
+from connectors.domain.connection import Connection
+from connectors.store import ledger, queries
+from connectors.store.queries.overviews import Overview
+from connectors.web.console.numbers import Numbers, Period, numbers_of
+from connectors.web.console.numbers_cache import NumbersKey
+from connectors.web.console.routing import Router
+from connectors.web.console.visit import Visit
+
+router = Router()
+
+_FEW_WITH_CUSTOMER = 70
+"""Below this share of receipts with a customer the page says how a cashier attaches one."""
+
+
+@router.get("/connections/{connection}/numbers")
+async def numbers_page(visit: Visit) -> Response:
+    """Show a day, a week or a month against the one before."""
+    overview = await visit.load_overview()
+    connection = overview.connection
+    numbers = await _read_numbers(visit, overview)
+    connector_class = visit.host.plugins.classes.get(connection.connector)
+    share = numbers.total.share_with_customer
+    return visit.render(
+        "numbers.html",
+        connection=connection,
+        numbers=numbers,
+        periods=list(Period),
+        places={location.id: location.name for location in connection.account.locations},
+        attach=connector_class.info.attach_customer if connector_class is not None else "",
+        few_with_customer=share is not None and share < _FEW_WITH_CUSTOMER,
+    )
+
+
+@router.get("/connections/{connection}/numbers.csv")
+async def numbers_file(visit: Visit) -> Response:
+    """Answer with the days of the page as a file, at most a month of them."""
+    overview = await visit.load_overview()
+    numbers = await _read_numbers(visit, overview)
+    text = io.StringIO()
+    rows = csv.writer(text)
+    rows.writerow(("day", "receipts", "with_customer", "without_customer", "stamps", "vouchers_used"))
+    for day, counts in numbers.by_day.items():
+        rows.writerow(
+            (day, counts.receipts, counts.with_customer, counts.without_customer, counts.stamps, counts.vouchers)
+        )
+    name = f"7stamp-{overview.connection.id}-{numbers.period}.csv"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return Response(text.getvalue(), media_type="text/csv; charset=utf-8", headers=headers)
+
+
+async def _read_numbers(visit: Visit, overview: Overview) -> Numbers:
+    connection = overview.connection
+    asked = visit.request.query_params.get("period")
+    period = Period(asked) if asked in set(Period) else Period.week
+    # the venue's day: loading the overview has set the zone
+    today = date.fromisoformat(visit.localizer.today())
+    key = NumbersKey(connection.id, period, today.isoformat())
+    return await visit.console.numbers.numbers(key, lambda: _count(visit, connection, period, today))
+
+
+async def _count(visit: Visit, connection: Connection, period: Period, today: date) -> Numbers:
+    first, last = period.days_before(today)[0], period.days(today)[-1]
+    store = visit.host.store
+    receipts = await store.read(lambda tx: queries.numbers.quarter_hours(tx, connection.id, first, last))
+    totals = await store.read(lambda tx: ledger.daily_totals.of_days(tx, [connection.id], first))
+    return numbers_of(period, today, receipts, totals[connection.id], connection.account)

@@ -1,0 +1,171 @@
+"""An owner's numbers: a day, a week or a month against the one before, and the same for a spreadsheet."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import AsyncIterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from connector_sdk.connector import Location, TillAccount
+from connectors.domain.clock import DAY, micros
+from connectors.store import queries
+from connectors.store.engine import Transaction
+from connectors.store.ledger.daily_totals import DayTotals
+from connectors.store.queries.numbers import QuarterHour
+from connectors.web.console.numbers import Counts, Period, numbers_of
+from tests.installation import ANNA, Installation, build
+from tests.web.browser import Browser, open_browsers
+from tests.web.clock import MovableClock
+from tests.web.test_voucher_at_a_till import words
+
+CLOCK = MovableClock()
+KYIV = ZoneInfo("Europe/Kyiv")
+FRIDAY = date(2026, 11, 27)
+ACCOUNT = TillAccount(
+    id="1",
+    name="Cafe",
+    currency="EUR",
+    zone="Europe/Rome",
+    locations=(Location(id="1", name="Bar"), Location(id="2", name="Kathmandu", zone="Asia/Kathmandu")),
+)
+
+
+def closed(day: str, time: str, receipts: int = 1, *, customer: bool = True, location: str = "1") -> QuarterHour:
+    return QuarterHour(
+        day, micros(datetime.fromisoformat(f"{day}T{time}").replace(tzinfo=UTC)), location, customer, receipts
+    )
+
+
+def test_each_period_is_compared_with_as_many_days_before_it() -> None:
+    assert (Period.day.days(FRIDAY), Period.day.days_before(FRIDAY)) == (["2026-11-27"], ["2026-11-20"])
+    for period, number in ((Period.week, 7), (Period.month, 30)):
+        days, before = period.days(FRIDAY), period.days_before(FRIDAY)
+        # whole days only, in one row, none twice
+        expected = [(FRIDAY - timedelta(days=ago)).isoformat() for ago in range(2 * number, 0, -1)]
+        assert before + days == expected
+
+
+def test_receipts_stamps_and_vouchers_are_added_up_for_the_period_and_the_one_before() -> None:
+    receipts = [
+        closed("2026-11-26", "09:00", 3),
+        closed("2026-11-26", "09:15", 2, customer=False),
+        closed("2026-11-15", "09:00", 4),
+        closed("2026-11-27", "09:00", 100),  # today is not over yet
+    ]
+    totals = {"2026-11-26": DayTotals(5, 7, 1), "2026-11-15": DayTotals(4, 2, 0), "2026-11-27": DayTotals(1, 1, 1)}
+    numbers = numbers_of(Period.week, FRIDAY, receipts, totals, ACCOUNT)
+    assert numbers.total == Counts(receipts=5, with_customer=3, stamps=7, vouchers=1)
+    assert (numbers.total.share_with_customer, numbers.total.without_customer) == (60, 2)
+    assert numbers.before == Counts(receipts=4, with_customer=4, stamps=2)
+    assert [day for day, counts in numbers.by_day.items() if counts.receipts] == ["2026-11-26"]
+
+
+def test_hours_are_those_of_each_venues_clock() -> None:
+    receipts = [
+        closed("2026-11-26", "08:30", 4),  # 9.30 in Rome, on a Thursday
+        closed("2026-11-26", "18:15", 1, location="2"),  # midnight in Kathmandu, on a Friday
+    ]
+    numbers = numbers_of(Period.week, FRIDAY, receipts, {}, ACCOUNT)
+    drawn = {
+        (weekday, hour.hour): (hour.receipts, hour.shade)
+        for weekday, hours in enumerate(numbers.heat)
+        for hour in hours
+        if hour.receipts
+    }
+    assert drawn == {(3, 9): (4, 4), (4, 0): (1, 1)}
+    busiest = numbers.busiest(3)
+    assert busiest is not None
+    assert busiest.hour == 9
+    assert numbers.busiest(0) is None
+    assert list(numbers.by_location) == ["1", "2"]
+
+
+@pytest.fixture
+async def sold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Installation]:
+    """A till that sold two receipts yesterday, one of them to nobody."""
+    monkeypatch.setattr(CLOCK, "ahead", 0)
+    async with build(tmp_path, monkeypatch, time=CLOCK) as installation:
+        await installation.connect()
+        installation.cafe.sell(installation.cafe.client(ANNA))
+        installation.cafe.sell(0)
+        await installation.sync()
+        CLOCK.ahead = DAY
+        yield installation
+
+
+@pytest.fixture
+async def browser(sold: Installation) -> AsyncIterator[Browser]:
+    async with open_browsers(sold) as browsers:
+        yield await browsers.new().sign_in()
+
+
+async def test_the_page_says_what_to_tell_the_cashier_and_opens_the_receipts_of_a_day(
+    sold: Installation, browser: Browser
+) -> None:
+    address = f"/connections/{sold.connection.id}"
+    page = await browser.get(f"{address}/numbers")
+    shown = words(page)
+    assert "1 receipt had no customer attached, and gave no stamps." in shown
+    assert "With a customer 50 %" in shown
+    assert "none before" in shown
+    (day,) = {
+        line for line in page.text.split('"') if line.startswith(f"{address}?q=") and line.endswith(yesterday(sold))
+    }
+    found = words(await browser.get(day))
+    assert "2 receipts fit" in found
+
+
+def yesterday(installation: Installation) -> str:
+    zone = installation.host.store.clock.now() - DAY
+    return datetime.fromtimestamp(zone / 1e6, UTC).astimezone(KYIV).date().isoformat()
+
+
+async def test_the_days_are_saved_for_a_spreadsheet(sold: Installation, browser: Browser) -> None:
+    answer = await browser.get(f"/connections/{sold.connection.id}/numbers.csv?period=month")
+    rows = list(csv.DictReader(io.StringIO(answer.text)))
+    assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+    assert len(rows) == 30
+    assert rows[-1] == {
+        "day": yesterday(sold),
+        "receipts": "2",
+        "with_customer": "1",
+        "without_customer": "1",
+        "stamps": "1",
+        "vouchers_used": "0",
+    }
+
+
+async def test_whole_days_are_counted_once_in_some_minutes_and_today_each_time(
+    sold: Installation, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[str] = []
+    count = queries.numbers.quarter_hours
+
+    def counting(tx: Transaction, connection_id: str, first: str, last: str) -> list[QuarterHour]:
+        counted.append(last)
+        return count(tx, connection_id, first, last)
+
+    monkeypatch.setattr(queries.numbers, "quarter_hours", counting)
+    address = f"/connections/{sold.connection.id}/numbers"
+    for _ in range(2):
+        for period in ("day", "week", "month"):
+            await browser.get(f"{address}?period={period}")
+    assert len(counted) == 2 + 1 + 1
+    # the next day is counted anew
+    CLOCK.ahead += DAY
+    await browser.sign_in()
+    await browser.get(f"{address}?period=week")
+    assert len(counted) == 5
+
+
+async def test_a_till_without_receipts_says_so_and_another_period_is_a_week(
+    sold: Installation, browser: Browser
+) -> None:
+    address = f"/connections/{sold.connection.id}/numbers"
+    assert "No receipts in these days yet." in words(await browser.get(f"{address}?period=day"))
+    assert "The last 7 days" in words(await browser.get(f"{address}?period=year"))
