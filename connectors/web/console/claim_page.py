@@ -23,8 +23,8 @@ from connectors.sevenstamp.models import Card
 from connectors.web.console.localization import zone_of
 from connectors.web.console.routing import Role, Router
 from connectors.web.console.sealed_token import open_token, seal_token
-from connectors.web.console.search_terms import parse_amount
 from connectors.web.console.sign_in_limits import TooManyAttempts
+from connectors.web.console.typed_amounts import parse_amount
 from connectors.web.console.visit import PageNotFound, Visit
 from connectors.web.qr import qr_png, qr_svg
 

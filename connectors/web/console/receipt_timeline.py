@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from connector_sdk.messages import Message
 from connector_sdk.sale import Sale
 from connectors.domain.operation import State
 from connectors.store.ledger.claims import Claim
@@ -73,8 +74,7 @@ def _till_entries(localizer: Localizer, details: ReceiptDetails) -> Iterator[His
 
 def _till_entry(localizer: Localizer, version: Version, before: Sale | None) -> HistoryEntry:
     text = f"{_status(localizer, version.content)} {_customer(localizer, version.content, before)}".strip()
-    source = localizer.text(_SOURCES.get(version.source, version.source))
-    detail = localizer.text("Version {number}: {how}.", number=version.number, how=source)
+    detail = localizer.sentence(Message(_SOURCES.get(version.source, version.source)))
     return HistoryEntry(version.seen_at, _OF_TILL, text, detail)
 
 

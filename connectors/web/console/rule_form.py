@@ -16,7 +16,7 @@ from connector_sdk.money import Money
 from connector_sdk.rule import DeadCodes, Mode, Refunds, StampRule, UnknownCustomer
 from connectors.sync.field_errors import reason_of
 from connectors.web.console.posted_form import PostedForm
-from connectors.web.console.search_terms import parse_amount
+from connectors.web.console.typed_amounts import parse_amount
 from connectors.web.console.visit import Visit
 from connectors.web.console.window_form import WindowReader, window_values
 

@@ -7,6 +7,7 @@ Finding the receipts is `connectors.store.queries.receipts`'.
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
@@ -14,10 +15,10 @@ from zoneinfo import ZoneInfo
 from babel import Locale
 from babel.numbers import get_currency_symbol
 
-from connector_sdk.money import Money
 from connectors.domain.clock import SECOND, micros, moment
 from connectors.domain.person import Reference, parse_phone
 from connectors.store.queries.receipts import SearchTerm
+from connectors.web.console.typed_amounts import parse_amount
 
 Span = tuple[int, int]
 """From a moment up to another, in UTC microseconds."""
@@ -31,7 +32,8 @@ _PHONE = re.compile(r"\+?[\d\s()-]{7,24}", re.ASCII)
 _HALF_DAY = re.compile(r"\b(\d{1,2}):([0-5]\d)(?::[0-5]\d)?\s*(am|pm|pg|ptg)\b", re.ASCII | re.IGNORECASE)
 _DAY_MONTH = re.compile(r"\b(\d{1,2})\s+([^\W\d_]{3,12})\.?(?:,?\s+(\d{4})\b)?")
 _MONTH_DAY = re.compile(r"\b([^\W\d_]{3,12})\.?\s+(\d{1,2})\b(?:,?\s+(\d{4})\b)?")
-_GROUPED = re.compile(r"\d{1,3}(?: \d{3})+", re.ASCII)
+_GROUPED = re.compile(r"\d{1,3}(?: \d{3})+(?:[.,]\d{1,3})?", re.ASCII)
+_BY_POINTS = re.compile(r"\d{1,3}(?:\.\d{3})+", re.ASCII)
 _RECEIPT_WORD = re.compile(r"#|\b(?:receipt|resit)\b", re.IGNORECASE)
 _TODAY, _YESTERDAY = ("today", "hari ini"), ("yesterday", "semalam")
 
@@ -82,7 +84,8 @@ def _normalise(text: str, context: SearchContext) -> str:
 
 
 def _without_currency(text: str, context: SearchContext) -> str:
-    # signs stand before an amount or behind it, with a space or without
+    # signs stand before an amount or behind it, with a space or without; € and its like are no word of anything else
+    text = "".join(" " if unicodedata.category(sign) == "Sc" else sign for sign in text)
     symbol = get_currency_symbol(context.currency, context.locale)
     for sign in (context.currency, symbol) if symbol else (context.currency,):
         text = re.sub(rf"(?<![\w]){re.escape(sign)}(?=[\s\d-])|(?<=\d)\s?{re.escape(sign)}(?!\w)", " ", text)
@@ -125,11 +128,20 @@ def _parse_word(word: str, context: SearchContext) -> SearchTerm:
     return SearchTerm(
         # 330660 may be a receipt, the digits on a card, or an amount: whatever it fits is found
         receipt=word,
-        paid=parse_amount(word, context.currency),
+        paid=_parse_paid(word, context.currency),
         card_ending=word if re.fullmatch(r"\d{4}", word, re.ASCII) else None,
         names=tuple(_customer_names(word, context.country)),
         between=(*_minutes(word, context), *_whole_day(word, context)),
     )
+
+
+def _parse_paid(word: str, currency: str) -> int | None:
+    """Read a word as an amount; 1.234 as thousands where that is no amount of the currency."""
+    amount = parse_amount(word, currency)
+    # a search may guess: a form that read 10.005 as ten thousand would not be forgiven
+    if amount is None and _BY_POINTS.fullmatch(word):
+        return parse_amount(word.replace(".", ""), currency)
+    return amount
 
 
 def _customer_names(word: str, country: str | None) -> list[Reference]:
@@ -142,22 +154,6 @@ def _customer_names(word: str, country: str | None) -> list[Reference]:
     if "@" in word:
         names.append(Reference("email", word.lower()))
     return names
-
-
-def parse_amount(text: str, currency: str) -> int | None:
-    """Read an amount as people write it (127.50, 127,50 or 1 250) in minor units; `None` where it is none."""
-    plain = text.strip().replace("\xa0", "").replace(" ", "")
-    # of a comma and a point the last one is the decimal sign; groups of three alone are thousands
-    if re.fullmatch(r"\d{1,3}(,\d{3})+(\.\d+)?", plain):
-        plain = plain.replace(",", "")
-    elif re.fullmatch(r"\d{1,3}(\.\d{3})+,\d+", plain):
-        plain = plain.replace(".", "").replace(",", ".")
-    else:
-        plain = plain.replace(",", ".")
-    try:
-        return Money.from_decimal(plain, currency).minor
-    except ValueError:
-        return None
 
 
 def _minutes(word: str, context: SearchContext) -> tuple[Span, ...]:
