@@ -123,6 +123,22 @@ async def test_windows_that_overlap_or_never_apply_are_told_with_their_hours(
     assert (await rule_of(served)).multipliers == ()
 
 
+async def test_windows_that_the_form_cannot_show_stay_as_they_are(served: ServedInstallation, till: str) -> None:
+    installation = served.installation
+    # of a location that is closed by now, and more of them than the form has rows
+    closed = Multiplier(times=2, locations=frozenset({"99"}))
+    many = (closed, *(Multiplier(times=3, days=TUESDAY, start=time(hour)) for hour in range(24)))
+    await installation.host.services.connections.edit(
+        installation.connection.id, {}, rule=lambda _account, rule: rule.model_copy(update={"multipliers": many})
+    )
+    page = await signed_in(await served.page())
+    await page.goto(f"{till}/rule")
+    await expect(page.get_by_text("none of its locations is connected")).to_be_visible()
+    await page.get_by_role("button", name="Save").click()
+    await expect(page.get_by_role("status")).to_be_visible()
+    assert (await rule_of(served)).multipliers == many
+
+
 async def test_the_most_for_a_receipt_and_for_a_card_and_day_are_set_and_lifted(
     served: ServedInstallation, till: str
 ) -> None:

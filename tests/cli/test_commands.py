@@ -346,7 +346,7 @@ def test_the_demo_shows_receipts_becoming_stamps_and_opens_the_console(tmp_path:
         page = browser.get(re.findall(r'href="(/connections/[\w-]+)"', browser.get("/").text)[0]).text
         browser.close()
         days = re.findall(r'<td class="end">(\d+)</td>', page)
-        assert sum(number != "0" for number in days[: 3 * 14]) > 24  # two weeks with receipts and stamps
+        assert sum(number != "0" for number in days[: 3 * 7]) > 12  # a week with receipts and stamps
         assert process.wait(40) == 0
     said = log.read_text()
     assert "earned" in said

@@ -96,7 +96,7 @@ class _RuleReader:
         for name in ("max_per_sale", "max_per_card_per_day"):
             values[name] = self._most(name)
         if "windows" in self.form.values:
-            windows = WindowReader(self.form, [location.id for location in self.account.locations])
+            windows = WindowReader(self.form, self.current.multipliers)
             values["multipliers"] = windows.read()
             self.errors |= windows.errors
         if "mode" in self.form.values:  # a form without this part leaves the gifts as they are

@@ -50,7 +50,8 @@ class Week:
 def week_of(visit: Visit, windows: Sequence[Multiplier], account: TillAccount, scope: Sequence[str]) -> Week:
     """Draw the windows that apply at the locations of a scope, and tell of those that overlap or never apply."""
     today = date.fromisoformat(visit.localizer.in_zone(zone_of(account.zone)).today())
-    reasons = [why_never(window, today, scope) for window in windows]
+    places = scope or [location.id for location in account.locations]
+    reasons = [why_never(window, today, places) for window in windows]
     applying = [window for window, reason in zip(windows, reasons, strict=True) if reason is None]
     parts = [part for window in applying for part in in_week(window)]
     days = tuple(tuple(sorted((part for part in parts if part.weekday == day), key=_start)) for day in range(7))

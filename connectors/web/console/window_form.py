@@ -5,7 +5,7 @@ Owns the fields of a row and their checks; when a window applies is `connectors.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, time
 
@@ -17,7 +17,9 @@ from connectors.web.console.posted_form import PostedForm
 
 TIMES = range(2, 11)
 _BLANK_ROWS = 2
-_MOST_ROWS = 20
+MOST_ROWS = 20
+"""Rows that a form has; a rule that a command made may have more windows."""
+_ID_LENGTH = 128
 _DAYS = {str(day): day for day in range(7)}
 
 
@@ -65,7 +67,7 @@ def window_rows(form: PostedForm) -> list[WindowRow]:
     """Return the rows of a form, within a bound: as many as it says it has, or a few to fill in."""
     count = form.get("windows")
     rows = int(count) if count.isascii() and count.isdigit() and len(count) < 4 else _BLANK_ROWS
-    return [_row(form, number) for number in range(min(rows, _MOST_ROWS))]
+    return [_row(form, number) for number in range(min(rows, MOST_ROWS))]
 
 
 def _row(form: PostedForm, number: int) -> WindowRow:
@@ -86,13 +88,15 @@ class WindowReader:
     """Reads the rows of a form one by one, and gathers what is wrong by the names of their fields."""
 
     form: PostedForm
-    location_ids: Collection[str]
+    current: Sequence[Multiplier]
+    """The windows in force: those for which the form has no row stay."""
     errors: dict[str, Message] = field(default_factory=dict)
 
     def read(self) -> tuple[Multiplier, ...]:
         """Return the windows of the rows that have a day; none of a row with an error."""
         rows = [row for row in window_rows(self.form) if row.is_used]
-        return tuple(window for row in rows if (window := self._window(row)) is not None)
+        windows = tuple(window for row in rows if (window := self._window(row)) is not None)
+        return windows + tuple(self.current[MOST_ROWS:])
 
     def _window(self, row: WindowRow) -> Multiplier | None:
         before = len(self.errors)
@@ -103,8 +107,8 @@ class WindowReader:
             "end": self._time(f"end_{row.number}", row.end),
             "first_day": self._date(f"first_day_{row.number}", row.first_day),
             "last_day": self._date(f"last_day_{row.number}", row.last_day),
-            # a location that is not among the choices, for it was closed meanwhile, is left out
-            "locations": frozenset(row.locations) & frozenset(self.location_ids),
+            # also of a location that is not there any more: without it the window would be for all of them
+            "locations": frozenset(location_id[:_ID_LENGTH] for location_id in row.locations if location_id),
         }
         if len(self.errors) > before:
             return None
