@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from itertools import combinations
+from itertools import combinations, product
 
 from connector_sdk.messages import Message
 from connector_sdk.rule import Multiplier
@@ -23,16 +23,6 @@ class WindowOfDay:
 
     weekday: int
     """0 is Monday."""
-    start: int
-    end: int
-    times: int
-
-
-@dataclass(frozen=True, slots=True)
-class Overlap:
-    """A time of the week at which two windows apply; `times` is the larger one, which counts."""
-
-    weekday: int
     start: int
     end: int
     times: int
@@ -78,28 +68,29 @@ def in_week(window: Multiplier) -> list[WindowOfDay]:
     return sorted(parts, key=lambda part: (part.weekday, part.start, part.end))
 
 
-def overlaps(windows: Sequence[Multiplier]) -> list[Overlap]:
-    """List the times of the week at which two windows apply to the same location in the same weeks."""
-    found: list[Overlap] = []
-    for one, other in combinations(windows, 2):
-        if not (_share_a_location(one, other) and _share_a_day(one, other)):
+def overlaps(windows: Sequence[Multiplier]) -> Iterator[WindowOfDay]:
+    """Yield the times of the week at which two windows apply to the same location in the same weeks.
+
+    `times` of each is the larger one's, which counts.
+    """
+    # the week of a window once, not for every other: a form asks this at every key that is pressed
+    for (first, parts), (second, others) in combinations([(window, in_week(window)) for window in windows], 2):
+        if not (_share_a_location(first, second) and _share_a_day(first, second)):
             continue
-        for part in in_week(one):
-            for another in in_week(other):
-                start, end = max(part.start, another.start), min(part.end, another.end)
-                if part.weekday == another.weekday and start < end:
-                    found.append(Overlap(part.weekday, start, end, max(part.times, another.times)))
-    return found
+        for part, other in product(parts, others):
+            start, end = max(part.start, other.start), min(part.end, other.end)
+            if part.weekday == other.weekday and start < end:
+                yield WindowOfDay(part.weekday, start, end, max(part.times, other.times))
 
 
-def _share_a_location(one: Multiplier, other: Multiplier) -> bool:
-    return not one.locations or not other.locations or bool(one.locations & other.locations)
+def _share_a_location(first: Multiplier, second: Multiplier) -> bool:
+    return not first.locations or not second.locations or bool(first.locations & second.locations)
 
 
-def _share_a_day(one: Multiplier, other: Multiplier) -> bool:
-    first = max(one.first_day or date.min, other.first_day or date.min)
-    last = min(one.last_day or date.max, other.last_day or date.max)
-    return first <= last
+def _share_a_day(first: Multiplier, second: Multiplier) -> bool:
+    begins = max(first.first_day or date.min, second.first_day or date.min)
+    ends = min(first.last_day or date.max, second.last_day or date.max)
+    return begins <= ends
 
 
 def why_never(window: Multiplier, today: date, scope: Collection[str]) -> Message | None:

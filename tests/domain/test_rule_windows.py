@@ -13,7 +13,7 @@ from connector_sdk.messages import Message
 from connector_sdk.money import Money
 from connector_sdk.rule import Multiplier, StampRule
 from connector_sdk.sale import Sale, SaleStatus
-from connectors.domain.rule_windows import Overlap, covers, in_week, overlaps, why_never
+from connectors.domain.rule_windows import WindowOfDay, covers, in_week, overlaps, why_never
 from connectors.domain.stamps import stamps_for
 
 TUESDAY = frozenset({1})
@@ -35,7 +35,7 @@ def test_a_window_covers_what_its_picture_of_the_week_shows(window: Multiplier, 
 
 @given(windows, windows)
 def test_two_windows_overlap_where_both_cover_a_receipt(one: Multiplier, other: Multiplier) -> None:
-    found = overlaps([one, other])
+    found = list(overlaps([one, other]))
     for minute in range(0, 7 * 24 * 60, 7):
         closed = MONDAY_MIDNIGHT + timedelta(minutes=minute)
         of_day = closed.hour * 60 + closed.minute
@@ -62,14 +62,14 @@ def test_windows_at_different_locations_or_in_different_weeks_do_not_overlap() -
     november, december = (
         Multiplier(times=3, first_day=date(2026, month, 1), last_day=date(2026, month, 28)) for month in (11, 12)
     )
-    assert overlaps([here, there]) == overlaps([november, december]) == []
-    assert len(overlaps([here, december])) == 7
+    assert list(overlaps([here, there])) == list(overlaps([november, december])) == []
+    assert len(list(overlaps([here, december]))) == 7
 
 
 def test_of_an_overlap_the_larger_counts() -> None:
     morning = Multiplier(times=2, days=TUESDAY, start=time(8), end=time(12))
     noon = Multiplier(times=3, days=TUESDAY, start=time(11), end=time(14))
-    assert overlaps([morning, noon]) == [Overlap(1, 11 * 60, 12 * 60, 3)]
+    assert list(overlaps([morning, noon])) == [WindowOfDay(1, 11 * 60, 12 * 60, 3)]
 
 
 @pytest.mark.parametrize(

@@ -325,13 +325,23 @@ async def test_a_rule_that_is_none_is_told_beside_the_field_and_kept(
         ({"kind": "per_item"}, "Choose at least one drink"),
         ({"kind": "per_order", "minimum": "x"}, "This is no amount"),
         ({"kind": "per_order", "hold_days": "0"}, "Write a number of days"),
+        ({"windows": "1", "days_0": "1", "locations_0": "elsewhere"}, "Choose a location that the till has"),
+        ({"windows": "1", "days_0": "1", "start_0": "14:00 or so"}, "Write a time as 14:00"),
+        ({"windows": "1", "days_0": "1", "times_0": "11"}, "Choose how many times as many"),
+        ({"max_per_sale": "1001"}, "Write a number of stamps from 1 to 1000"),
     ):
         answer = await mine.post(path, **values)
         assert (answer.status_code, text in answer.text) == (422, True), values
-        assert all(f'value="{value}"' in answer.text for value in values.values() if value)
+        kept = [value for name, value in values.items() if value and name != "times_0"]
+        assert all(f'value="{value}"' in answer.text for value in kept)
     assert (await mine.post(path, kind="by_amount", amount="12,50")).status_code == 303
     rule = await installation.host.services.connections.current_rule(installation.connection)
     assert rule.amount == Money(1250, "UAH")
+    # a limit that a command set is no mistake of whoever changes something else
+    await installation.host.services.connections.edit(
+        installation.connection.id, {}, rule=lambda _account, rule: rule.model_copy(update={"max_per_sale": 5000})
+    )
+    assert (await mine.post(path, kind="per_order", max_per_sale="5000")).status_code == 303
 
 
 async def test_a_setting_that_a_newer_connector_needs_is_shown_as_missing(

@@ -17,7 +17,6 @@ from connectors.domain.events import Wakeup
 from connectors.domain.retry_pauses import (
     HOOKS_ARRIVE_FOR,
     LOOKBACK_ENDS_WITHIN,
-    LOOKBACK_EVERY,
     RECHECK,
     SOON,
     YOUNG_FOR,
@@ -215,7 +214,7 @@ def _spread(pause: int) -> int:
     return int(pause * random.uniform(0.9, 1.1))  # noqa: S311 - spreads load
 
 
-def look_back_after(tx: Transaction, ids: Sequence[str], pause: int = LOOKBACK_EVERY) -> None:
+def look_back_after(tx: Transaction, ids: Sequence[str], pause: int) -> None:
     """Have the next second look made after a pause, unless somebody asked for one meanwhile."""
     not_asked_for = connection_table.c.id.in_(sorted(ids)) & (connection_table.c.next_lookback_at > tx.now)
     registry.update(tx, not_asked_for, {"next_lookback_at": tx.now + _spread(pause)})

@@ -128,7 +128,7 @@ def numbers_of(
 
 
 def _by_day(receipts: Sequence[QuarterHour], totals: Mapping[str, DayTotals]) -> dict[str, Counts]:
-    days = {day: Counts(stamps=one.stamps, vouchers=one.redemptions) for day, one in totals.items()}
+    days = {day: Counts(stamps=of_day.stamps, vouchers=of_day.redemptions) for day, of_day in totals.items()}
     for quarter in receipts:
         days[quarter.day] = days.get(quarter.day, Counts()) + _counts_of(quarter)
     return days
@@ -147,7 +147,8 @@ def _by_location(receipts: Sequence[QuarterHour]) -> dict[str, Counts]:
 
 
 def _heat(receipts: Sequence[QuarterHour], account: TillAccount) -> list[list[HourOfWeek]]:
-    zones = {location: ZoneInfo(account.zone_of(location)) for location in {one.location_id for one in receipts}}
+    locations = {quarter.location_id for quarter in receipts}
+    zones = {location: ZoneInfo(account.zone_of(location)) for location in locations}
     hours = Counter[tuple[int, int]]()
     for quarter in receipts:
         local = moment(quarter.at).astimezone(zones[quarter.location_id])

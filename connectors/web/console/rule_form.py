@@ -96,7 +96,7 @@ class _RuleReader:
         for name in ("max_per_sale", "max_per_card_per_day"):
             values[name] = self._most(name)
         if "windows" in self.form.values:
-            windows = WindowReader(self.form, self.current.multipliers)
+            windows = WindowReader(self.form, self.account, self.current.multipliers)
             values["multipliers"] = windows.read()
             self.errors |= windows.errors
         if "mode" in self.form.values:  # a form without this part leaves the gifts as they are
@@ -143,11 +143,12 @@ class _RuleReader:
         return policies
 
     def _most(self, name: str) -> int | None:
-        """Read the most stamps of something: no bound where the field is empty, as it is where the form lacks it."""
-        if name not in self.form.values:
-            current: int | None = getattr(self.current, name)
+        """Read the most stamps of something: none where the field is empty, as it is where the form lacks it."""
+        current: int | None = getattr(self.current, name)
+        typed = str(current or "")
+        most = self.form.get(name, typed).strip()
+        if most == typed:  # also one that a command set, and that is more than the form takes
             return current
-        most = self.form.get(name).strip()
         if not most:
             return None
         if most.isascii() and most.isdigit() and len(most) <= 6 and 1 <= int(most) <= _MOST_STAMPS:

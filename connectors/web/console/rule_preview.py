@@ -6,15 +6,16 @@ Owns what the preview and the menu show; the forecast is `connectors.sync.previe
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
+from itertools import islice
 
 from starlette.responses import Response
 
 from connector_sdk.connector import MenuItem, TillAccount
 from connector_sdk.messages import Message
 from connector_sdk.rule import Multiplier
-from connectors.domain.rule_windows import Overlap, WindowOfDay, in_week, overlaps, why_never
+from connectors.domain.rule_windows import WindowOfDay, in_week, overlaps, why_never
 from connectors.sync.previews import Forecast
 from connectors.web.console.localization import zone_of
 from connectors.web.console.visit import Visit
@@ -43,7 +44,7 @@ class Week:
     """A rule's windows as a picture of the week, from Monday; none where the rule has none that applies."""
 
     days: tuple[tuple[WindowOfDay, ...], ...]
-    overlaps: tuple[Overlap, ...]
+    overlaps: tuple[WindowOfDay, ...]
     unused: tuple[NeverApplies, ...]
 
 
@@ -56,7 +57,7 @@ def week_of(visit: Visit, windows: Sequence[Multiplier], account: TillAccount, s
     parts = [part for window in applying for part in in_week(window)]
     days = tuple(tuple(sorted((part for part in parts if part.weekday == day), key=_start)) for day in range(7))
     unused = (NeverApplies(number, reason) for number, reason in enumerate(reasons, start=1) if reason is not None)
-    return Week(days if parts else (), tuple(overlaps(applying)[:_MOST_OVERLAPS]), tuple(unused))
+    return Week(days if parts else (), tuple(islice(overlaps(applying), _MOST_OVERLAPS)), tuple(unused))
 
 
 def _start(part: WindowOfDay) -> tuple[int, int]:
@@ -73,9 +74,9 @@ class RulePreview:
     attach: str
     plan: PlanLimit | None
     """The plan's limit; `None` where 7stamp has not said it yet."""
+    week: Week
     before: Forecast | None = None
     """The same receipts by the rule in force, where the chosen rule is another one."""
-    week: Week = field(default_factory=lambda: Week((), (), ()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from datetime import date, time
 
 from pydantic import ValidationError
 
+from connector_sdk.connector import TillAccount
 from connector_sdk.messages import Message
 from connector_sdk.rule import Multiplier
 from connectors.web.console.posted_form import PostedForm
@@ -19,7 +20,6 @@ TIMES = range(2, 11)
 _BLANK_ROWS = 2
 MOST_ROWS = 20
 """Rows that a form has; a rule that a command made may have more windows."""
-_ID_LENGTH = 128
 _DAYS = {str(day): day for day in range(7)}
 
 
@@ -88,6 +88,7 @@ class WindowReader:
     """Reads the rows of a form one by one, and gathers what is wrong by the names of their fields."""
 
     form: PostedForm
+    account: TillAccount
     current: Sequence[Multiplier]
     """The windows in force: those for which the form has no row stay."""
     errors: dict[str, Message] = field(default_factory=dict)
@@ -107,8 +108,7 @@ class WindowReader:
             "end": self._time(f"end_{row.number}", row.end),
             "first_day": self._date(f"first_day_{row.number}", row.first_day),
             "last_day": self._date(f"last_day_{row.number}", row.last_day),
-            # also of a location that is not there any more: without it the window would be for all of them
-            "locations": frozenset(location_id[:_ID_LENGTH] for location_id in row.locations if location_id),
+            "locations": self._locations(row),
         }
         if len(self.errors) > before:
             return None
@@ -125,10 +125,21 @@ class WindowReader:
         self.errors[f"times_{row.number}"] = Message("choose how many times as many stamps")
         return TIMES.start
 
+    def _locations(self, row: WindowRow) -> frozenset[str]:
+        """Return the chosen locations: of the till, or of the rule in force though the till has them no more."""
+        known = {location.id for location in self.account.locations}
+        known.update(*(window.locations for window in self.current))
+        locations = known.intersection(row.locations)
+        if row.locations and not locations:
+            # without any the window would be for all of them
+            self.errors[f"locations_{row.number}"] = Message("choose a location that the till has")
+        return frozenset(locations)
+
     def _time(self, name: str, text: str) -> time:
         try:
             # 8:00 is 08:00; seconds and zones are no time of the day here
-            return time.fromisoformat(text.zfill(5)[:5]) if text else time(0)
+            typed = time.fromisoformat(text.zfill(5)) if text else time(0)
+            return typed.replace(second=0, microsecond=0, tzinfo=None)
         except ValueError:
             self.errors[name] = Message("write a time as 14:00")
             return time(0)
