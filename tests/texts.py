@@ -18,11 +18,12 @@ from jinja2 import Environment, nodes
 ROOT = Path(__file__).parents[1]
 HOST = ROOT / "connectors"
 TILLS = tuple(ROOT / name for name in ("poster_connector", "serve_connector", "square_connector", "webhook_connector"))
-_TEXT_CALLS = {"text", "Refusal", "KeyRefused", "Message"}
+_TEXT_CALLS = {"text", "Refusal", "Refused", "KeyRefused", "Message", "_ids_on_menu"}
 _ENGLISH_ONLY = {"cli", "store", "sevenstamp", "runtime", "plugins.py"}  # the command line, and what logs say
 _FOR_PROGRAMS = ("web/api/", "services/shapes.py", "relay/bodies.py")
 _TABLES = {"_SOURCES", "_SIGNS", "CONTENTS", "_PROOF_WORDS", "_ENCODING_WORDS", "UNIT_WORDS", "DATE_WORDS"}
 _TABLES |= {"_NOT_ADDED", "_NOT_USED"}
+_CONSTANTS = {"text", "NEEDED", "STRANGE", "_IS_BUSY", "COSTLY"}
 _FACTS = {"summary", "needs", "attach_customer", "title", "description", "caution"}
 
 
@@ -70,14 +71,26 @@ def of_code(folder: Path) -> Iterator[str]:
                                 yield from _strings(getattr(keyword.value, "elts", []))
                     if name == "ValueError" and file.name == "settings.py" and folder in TILLS:
                         # "field: why": the field is where it is shown, the rest is worded
-                        yield from (re.sub(r"^[a-z_]+: ", "", one) for one in _strings(args[:1]))
-                case ast.Assign(targets=[ast.Name(id="text" | "NEEDED" | "STRANGE")], value=value):
+                        plain = (arg.values[-1] if isinstance(arg, ast.JoinedStr) else arg for arg in args[:1])
+                        yield from (re.sub(r"^[a-z_]*: ", "", one) for one in _strings(list(plain)))
+                case ast.Assign(targets=[ast.Name(id=name)], value=value) if name in _CONSTANTS:
                     yield from _strings([value])
                 case (
                     ast.Assign(targets=[ast.Name(id=name)], value=ast.Dict(values=values))
                     | ast.AnnAssign(target=ast.Name(id=name), value=ast.Dict(values=values))
                 ) if name in _TABLES:
                     yield from _strings(values)
+
+
+def of_sdk() -> Iterator[str]:
+    """What the SDK itself says of a till's answer, and of a question that cannot be answered; the host words it."""
+    for file in sorted((ROOT / "connector_sdk").rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            match node:
+                case ast.Call(func=ast.Name(id="BadPayload"), args=[_, ast.Constant(value=str(text)), *_]):
+                    yield text
+                case ast.AnnAssign(target=ast.Name(id="skip"), value=ast.Constant(value=str(text))) if text:
+                    yield text
 
 
 def _strings(values: list[ast.expr]) -> Iterator[str]:
@@ -87,6 +100,8 @@ def _strings(values: list[ast.expr]) -> Iterator[str]:
                 yield text
             case ast.IfExp(body=body, orelse=orelse):
                 yield from _strings([body, orelse])
+            case ast.BoolOp(values=either):
+                yield from _strings(either)
 
 
 def catalogue(folder: Path, language: str) -> Catalog:
@@ -106,7 +121,13 @@ def of_english(folder: Path) -> Iterator[str]:
 
 def wanted(folder: Path) -> set[str]:
     """Every id that a language must word in a package; ids put together at run time stand in the English catalogue."""
-    return {*of_code(folder), *of_english(folder), *(of_templates() if folder == HOST else ())} - {""}
+    return {*of_code(folder), *of_english(folder), *_hosts(folder)} - {""}
+
+
+def _hosts(folder: Path) -> Iterator[str]:
+    if folder == HOST:
+        yield from of_templates()
+        yield from of_sdk()
 
 
 def lacking(folder: Path, language: str) -> list[str]:

@@ -14,6 +14,7 @@ from connector_sdk.authorisation import Credentials, Token
 from connector_sdk.connector import MenuItem, TillAccount
 from connector_sdk.errors import ConnectorError, MissingRight, NotAuthorised
 from connector_sdk.forms import CHOSEN, TAUGHT, marked
+from connector_sdk.messages import Message
 from connector_sdk.rule import StampRule
 from connector_sdk.teaching import Sketch, as_texts
 from connectors.domain.connection import Connection
@@ -283,7 +284,7 @@ def _ids_on_menu(
         if item_id is None:
             text = "there is no {what} '{name}' on the menu; nearest: {near}"
             near = items.nearest(choice, _NEAREST_PRODUCTS)
-            raise Refusal(text, field=field, what=what, name=choice, near=near)
+            raise Refusal(text, field=field, what=Message(what), name=choice, near=near)
         ids.add(item_id)
     return frozenset(ids)
 

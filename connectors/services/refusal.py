@@ -23,7 +23,7 @@ class Refusal(Exception):
     `message` is the same for a reader's language, `field` the form field it is about.
     """
 
-    def __init__(self, text: str, /, *, field: str | None = None, **params: str | int | date | None) -> None:
+    def __init__(self, text: str, /, *, field: str | None = None, **params: str | int | date | Message | None) -> None:
         # the English sentence is the message id: catalogues of other languages translate it
         self.message = Message(text, params)
         self.field = field

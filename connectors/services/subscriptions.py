@@ -291,7 +291,7 @@ class SubscriptionService:
         try:
             target = await self._context.addresses.check(request.url.strip())
         except Refused as refusal:
-            raise Refusal("this address cannot be used: it {why}", field="url", why=str(refusal)) from None
+            raise Refusal("this address cannot be used: it {why}", field="url", why=Message(str(refusal))) from None
         title = " ".join(request.title.split())[:_LONGEST_TITLE]
         return SubscriptionContent(
             url=request.url.strip(),

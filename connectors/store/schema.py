@@ -759,11 +759,37 @@ console_session_table = Table(
     Column("by_operator", Integer, nullable=False, server_default="0"),
     Column("confirmed", Integer, nullable=False, server_default="0"),
     Column("passkey_id", Text),
+    Column("role", Text, nullable=False, server_default="owner"),
+    Column("colleague_id", Text),
 )
 Index("ix_console_session_business", console_session_table.c.business_id)
 Index("ix_console_session_key", console_session_table.c.key_hash)
 
 Index("ix_console_session_passkey", console_session_table.c.passkey_id)
+Index("ix_console_session_colleague", console_session_table.c.colleague_id)
+
+# Colleagues of a business by name and role, each with the invitation that nobody has used yet.
+# Written by `access.colleagues`.
+colleague_table = Table(
+    "colleague",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("business_id", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("invited_by", Text, nullable=False),
+    Column("made_at", BigInteger, nullable=False),
+    Column("joined_at", BigInteger),
+    Column("token_hash", Text),
+    Column("invited_until", BigInteger),
+    Column("business_name", Text),
+    Column("zone", Text),
+    Column("key", Text, info=_ENCRYPTED),
+    Column("key_hash", Text),
+)
+Index("ix_colleague_business", colleague_table.c.business_id)
+Index("ix_colleague_token", colleague_table.c.token_hash, unique=True)
+Index("ix_colleague_key", colleague_table.c.key_hash)
 
 # The public keys by which the operator and cafes sign in. Written by `access.passkeys`.
 passkey_table = Table(

@@ -40,7 +40,8 @@ def add(tx: Transaction, new: NewConnection, rule: StampRule) -> Connection:
     if former:
         _adopt(tx, connection_id, former, new.scope)
     ledger.agreements.schedule(tx, connection_id, 0)  # the next look plans its night
-    params = {"account": new.account.name, "where": describe_scope(new.scope, new.account.locations)}
+    where = describe_scope(new.scope, new.account.locations) if new.scope else Message("all locations")
+    params = {"account": new.account.name, "where": where}
     ledger.journal.write(tx, connection_id, Message("connection.added", params))
     tx.wakeups.update({Wakeup.poll, Wakeup.deliver})
     return connections.registry.get(tx, connection_id)

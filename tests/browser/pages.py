@@ -47,6 +47,16 @@ async def every_page(served: ServedInstallation, page: Page, operator: Page) -> 
     yield "devices", page
     await page.goto(f"/link/{token}")
     yield "link-replaces", page
+    await page.goto("/people")
+    yield "people-nobody", page
+    await page.locator("#name").fill("")
+    await press(page, "form[action='/people'] button.go")
+    yield "people-wrong", page
+    await page.locator("#name").fill("Wolfeschlegelsteinhausenbergerdorff Olena")
+    await press(page, "form[action='/people'] button.go")
+    yield "people", page
+    await page.goto("/join/none")
+    yield "join-used", page
     await page.goto("/security")
     yield "security", page
     async for shown in _passkeys(served, page):
@@ -111,6 +121,21 @@ async def every_page(served: ServedInstallation, page: Page, operator: Page) -> 
     yield "operator-security", operator
     await operator.goto("/operator/quotas")
     yield "operator-quotas", operator
+    async for shown in _colleague(served, page, operator):
+        yield shown
+
+
+async def _colleague(served: ServedInstallation, owner: Page, other: Page) -> AsyncIterator[tuple[str, Page]]:
+    """What a colleague sees: the invitation, in place of another session; the counter; and what is not for them."""
+    await owner.goto("/people")
+    await owner.locator("#name").fill("Borys")
+    await press(owner, "form[action='/people'] button.go")
+    await other.goto(await owner.locator("#invitation").input_value())
+    yield "join", other
+    await press(other, "form[action^='/join'] button.go")
+    yield "till-of-counter", other
+    await other.goto(f"/connections/{served.installation.connection.id}/settings")
+    yield "not-allowed", other
 
 
 async def _counter(served: ServedInstallation, page: Page) -> AsyncIterator[tuple[str, Page]]:

@@ -71,6 +71,25 @@ async def test_a_refused_token_is_replaced_with_two(served: ServedInstallation, 
     assert clicks.count == 2
 
 
+async def test_a_colleague_is_let_in_at_the_counter_with_three(served: ServedInstallation, till: str) -> None:
+    page, clicks = await signed_in(await served.page(viewport=NARROW)), Clicks()
+    await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    await clicks.on(page.get_by_role("link", name="People"))
+    await page.get_by_label("Their name").fill("Olena")
+    await clicks.on(page.get_by_role("button", name="Make an invitation"))
+    await clicks.on(page.get_by_role("button", name="Copy"))
+    invitation = await page.evaluate("navigator.clipboard.readText()")
+    assert clicks.count == 3
+    colleague = await served.page(viewport=NARROW)
+    await colleague.goto(invitation)
+    await colleague.get_by_role("button", name="Come in on this device").click()
+    await expect(colleague.get_by_role("heading", name="At the counter")).to_be_visible()
+    await expect(colleague.get_by_role("link", name="Devices")).to_have_count(0)
+    await page.goto("/people")
+    await expect(page.get_by_role("heading", name="1 colleague may come in")).to_be_visible()
+    await expect(page.get_by_text(re.compile("Last used"))).to_be_visible()
+
+
 async def test_of_a_receipt_only_what_happened_last_stands_among_what_happened(
     served: ServedInstallation, till: str
 ) -> None:

@@ -171,9 +171,11 @@ def test_a_worker_needs_a_database_server(tmp_path: Path) -> None:
 
 async def test_a_server_is_upgraded_when_somebody_says_so_and_older_code_goes_on(url: str, tmp_path: Path) -> None:
     execute(url, "UPDATE alembic_version SET version_num = '0017'")
-    for table in ("member", "call_rate", "console_item"):
+    for table in ("member", "call_rate", "console_item", "colleague"):
         execute(url, f"DROP TABLE {table}")
     execute(url, "ALTER TABLE operation DROP COLUMN sender")
+    for column in ("role", "colleague_id"):  # its index goes with it
+        execute(url, f"ALTER TABLE console_session DROP COLUMN {column}")
     settings = Settings(database_url=url, secret_key=SecretStr(SECRET))
     with pytest.raises(StoreError, match="run `connectors db upgrade`"):
         async with Host(settings):

@@ -134,6 +134,10 @@ def as_before(file: Path, vault: Vault) -> None:
         database.execute("DROP TABLE member")
         database.execute("DROP TABLE call_rate")
         database.execute("DROP TABLE console_item")
+        database.execute("DROP TABLE colleague")
+        database.execute("DROP INDEX ix_console_session_colleague")
+        database.execute("ALTER TABLE console_session DROP COLUMN role")
+        database.execute("ALTER TABLE console_session DROP COLUMN colleague_id")
         database.execute("ALTER TABLE operation DROP COLUMN sender")
         database.execute("DROP INDEX ix_business_plan_next")
         for column in "operations_used operations_allowed operations_until plan_next_at".split():

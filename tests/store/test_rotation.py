@@ -95,6 +95,12 @@ async def _fill(installation: Installation) -> None:
     await store.write(lambda tx: console_items.put(tx, ItemKind.form, "n", "/settings", "typed"))
     cafe = access.sessions.Principal(installation.connection.business_id, "Cafe", "Europe/Kyiv", "till", KEY)
     await keep_passkey(installation.host, cafe, "phone")
+    await store.write(lambda tx: _invite(tx, cafe))
+
+
+def _invite(tx: Transaction, cafe: access.sessions.Principal) -> None:
+    colleague = access.colleagues.add(tx, str(cafe.business_id), "Dana", access.sessions.StaffRole.counter, cafe.login)
+    access.colleagues.invite(tx, _there(colleague), cafe)
 
 
 def _relay(tx: Transaction, business_id: str) -> None:

@@ -19,6 +19,7 @@ from connectors.domain.connection import Health
 from connectors.services import SubscriptionRequest
 from connectors.sevenstamp.sandbox import Faults
 from connectors.store import access, ledger, queries
+from connectors.store.access.sessions import StaffRole
 from connectors.store.schema import metadata
 from connectors.web.console import key_rechecks
 from connectors.web.console.clients import Clients
@@ -30,7 +31,7 @@ from tests.served_installation import keep_passkey
 from tests.web.browser import Browsers, open_browsers
 from tests.web.clock import MovableClock
 
-THEIRS = "7loc_sc_another_business_77aa"
+OTHER_BUSINESS_KEY = "7loc_sc_another_business_77aa"
 OTHER_TOKEN = "861053:5a9e1570ff9af128e93c5a771055bb21"
 ROUTES = [route for router in ROUTERS for route in router.routes]
 
@@ -41,7 +42,7 @@ async def browsers(installation: Installation) -> AsyncIterator[Browsers]:
         yield browsers
 
 
-async def _connect_with_history(installation: Installation) -> dict[str, str]:
+async def connect_with_history(installation: Installation) -> dict[str, str]:
     """Make a connection with a receipt, a rejected operation and a passkey; return their ids as routes name them."""
     await installation.connect()
     installation.cafe.sell(installation.cafe.client(ANNA), comment="FREECOFFEE9")
@@ -55,6 +56,10 @@ async def _connect_with_history(installation: Installation) -> dict[str, str]:
     rejected = next(o.id for o in await installation.operations() if o.state == "rejected")
     principal = access.sessions.Principal(connection.business_id, "Cafe Lviv", "UTC", "till", KEY)
     passkey = await keep_passkey(installation.host, principal, "Cafe Lviv's")
+    colleague = await installation.host.store.write(
+        lambda tx: access.colleagues.add(tx, connection.business_id, "Dana", StaffRole.counter, "till")
+    )
+    assert colleague is not None
     request = SubscriptionRequest("https://93.184.216.34/hook")
     made = await installation.host.services.subscriptions.create(connection.business_id, request)
     return {
@@ -64,12 +69,13 @@ async def _connect_with_history(installation: Installation) -> dict[str, str]:
         "receipt": receipt,
         "operation": rejected,
         "act": "acknowledge",
+        "colleague": colleague.id,
         "part": "title",
         "passkey": passkey,
     }
 
 
-async def _dump(
+async def dump(
     installation: Installation, *, without: tuple[str, ...] = ("console_item", "console_session", "counter", "draft")
 ) -> str:
     def read(tx: Any) -> str:
@@ -86,14 +92,14 @@ async def _dump(
 async def test_every_route_of_another_business_is_404_and_changes_nothing(
     installation: Installation, browsers: Browsers
 ) -> None:
-    ids = await _connect_with_history(installation)
-    mine, theirs = await browsers.new().sign_in(), await browsers.new().sign_in(THEIRS)
+    ids = await connect_with_history(installation)
+    mine, theirs = await browsers.new().sign_in(), await browsers.new().sign_in(OTHER_BUSINESS_KEY)
     drafted = await mine.post("/connect/poster")
     ids["draft"] = drafted.headers["location"].split("/")[2]
     device = (
         await installation.host.store.read(lambda tx: access.sessions.devices(tx, installation.connection.business_id))
     )[0].id_hash
-    before, tried = await _dump(installation), 0
+    before, tried = await dump(installation), 0
     for route in ROUTES:
         if route.role is Role.anyone or "{" not in route.path or route.path == "/connect/{connector}":
             continue
@@ -101,13 +107,15 @@ async def test_every_route_of_another_business_is_404_and_changes_nothing(
         if route.method == "GET":
             answer = await theirs.get(path)
         else:
-            answer = await theirs.post(path, title="stolen", email="thief@example.com", key=THEIRS, secret=THEIRS)
+            answer = await theirs.post(
+                path, title="stolen", email="thief@example.com", key=OTHER_BUSINESS_KEY, secret=OTHER_BUSINESS_KEY
+            )
         assert answer.status_code == 404, (route.method, path, answer.status_code)
         assert "Cafe Lviv" not in answer.text
         assert "330660" not in answer.text
         tried += 1
     assert tried >= 25
-    assert await _dump(installation) == before
+    assert await dump(installation) == before
     for path in ("/", "/devices", "/security"):
         assert installation.connection.id not in (await theirs.get(path)).text
     # one's own security log names one's own sign-in only, and signing out everywhere ends nobody else's session
@@ -122,12 +130,12 @@ async def test_ids_of_one_business_do_not_open_parts_of_another(
     installation: Installation, browsers: Browsers, tmp_path: Any
 ) -> None:
     """A connection of one's own in the address does not let in the receipt or operation of somebody else's."""
-    ids = await _connect_with_history(installation)
-    theirs = await browsers.new().sign_in(THEIRS)
+    ids = await connect_with_history(installation)
+    theirs = await browsers.new().sign_in(OTHER_BUSINESS_KEY)
     second = Account(token=OTHER_TOKEN, name="other")
     installation.till.accounts[second.token] = second
     own = await installation.host.services.onboarding.connect(
-        "poster", {"access_token": second.token}, THEIRS, lambda _account: StampRule()
+        "poster", {"access_token": second.token}, OTHER_BUSINESS_KEY, lambda _account: StampRule()
     )
     base = f"/connections/{own.id}"
     assert (await theirs.get(base)).status_code == 200
@@ -143,9 +151,9 @@ async def test_ids_of_one_business_do_not_open_parts_of_another(
 
 
 async def test_without_a_session_everything_leads_to_signing_in(installation: Installation, browsers: Browsers) -> None:
-    ids = await _connect_with_history(installation)
+    ids = await connect_with_history(installation)
     nobody = browsers.new()
-    before = await _dump(installation)
+    before = await dump(installation)
     for route in ROUTES:
         if route.role is Role.anyone:
             continue
@@ -156,11 +164,11 @@ async def test_without_a_session_everything_leads_to_signing_in(installation: In
         assert answer.status_code in (303, 401), (route.method, path)
         assert route.method == "POST" or path.endswith("/events") or answer.headers["location"].startswith("/sign-in")
         assert "Cafe Lviv" not in answer.text
-    assert await _dump(installation) == before
+    assert await dump(installation) == before
 
 
 async def test_the_operators_pages_are_the_operators(installation: Installation, browsers: Browsers) -> None:
-    ids = await _connect_with_history(installation)
+    ids = await connect_with_history(installation)
     mine, operator = await browsers.new().sign_in(), await browsers.new().as_operator()
     assert (await mine.get("/operator")).status_code == 404
     assert (await mine.post(f"/operator/link/{ids['connection']}")).status_code == 404
@@ -170,7 +178,7 @@ async def test_the_operators_pages_are_the_operators(installation: Installation,
 
 @pytest.mark.parametrize("cookie", ["", "x", "A" * 43, "0" * 4000, "'; DROP TABLE console_session; --", "\x7f"])
 async def test_a_forged_cookie_is_nobody(installation: Installation, browsers: Browsers, cookie: str) -> None:
-    await _connect_with_history(installation)
+    await connect_with_history(installation)
     nobody = browsers.new()
     nobody.client.headers["cookie"] = f"console={cookie}"
     assert (await nobody.get("/")).headers["location"].startswith("/sign-in")
@@ -192,10 +200,10 @@ async def test_the_database_alone_opens_no_session(installation: Installation, b
 async def test_every_change_needs_the_csrf_token_of_this_browsers_own_pages(
     installation: Installation, browsers: Browsers
 ) -> None:
-    ids = await _connect_with_history(installation)
-    mine, theirs = await browsers.new().sign_in(), await browsers.new().sign_in(THEIRS)
+    ids = await connect_with_history(installation)
+    mine, theirs = await browsers.new().sign_in(), await browsers.new().sign_in(OTHER_BUSINESS_KEY)
     foreign = await theirs.csrf_token()
-    before = await _dump(installation)
+    before = await dump(installation)
     for route in ROUTES:
         if route.method != "POST" or route.role is Role.operator:
             continue
@@ -215,7 +223,7 @@ async def test_every_change_needs_the_csrf_token_of_this_browsers_own_pages(
             f"/connections/{ids['connection']}/pause", data={"proof": token}, headers=headers
         )
         assert forged.status_code == 403, origin
-    assert await _dump(installation) == before
+    assert await dump(installation) == before
     assert (await mine.post(f"/connections/{ids['connection']}/pause", csrf_token=token)).status_code == 303
 
 
@@ -323,7 +331,7 @@ def _business(tx: Any) -> str:
 
 
 async def test_a_new_key_takes_the_place_of_a_dead_one(installation: Installation, browsers: Browsers) -> None:
-    await _connect_with_history(installation)
+    await connect_with_history(installation)
     connection_id = installation.connection.id
     installation.sevenstamp.revoked.add(KEY)
     installation.cafe.sell(installation.cafe.client(ANNA))
@@ -341,7 +349,7 @@ async def test_a_new_key_takes_the_place_of_a_dead_one(installation: Installatio
 async def test_disconnecting_and_diagnostics_ask_for_a_key_of_this_business(
     installation: Installation, browsers: Browsers
 ) -> None:
-    ids = await _connect_with_history(installation)
+    ids = await connect_with_history(installation)
     mine = await browsers.new().sign_in()
     for path in ("disconnect", "diagnostics"):
         for secret in ("", "7loc_sc_somebody_elses_key"):
@@ -381,7 +389,7 @@ def test_no_form_leads_to_another_site(address: str) -> None:
 async def test_what_cafes_and_tills_call_things_is_shown_as_text(
     installation: Installation, browsers: Browsers
 ) -> None:
-    await _connect_with_history(installation)
+    await connect_with_history(installation)
     await installation.host.services.connections.edit(installation.connection.id, {}, title="<script>alert(1)</script>")
     mine = await browsers.new().sign_in()
     for path in (
@@ -395,7 +403,7 @@ async def test_what_cafes_and_tills_call_things_is_shown_as_text(
 
 
 async def test_a_key_is_never_shown_again(installation: Installation, browsers: Browsers) -> None:
-    ids = await _connect_with_history(installation)
+    ids = await connect_with_history(installation)
     mine = await browsers.new().sign_in()
     draft = (await mine.post("/connect/poster")).headers["location"].split("/")[2]
     text = (await mine.post(f"/connect/{draft}/authorise", **{"set.access_token": installation.cafe.token + "0"})).text
@@ -441,7 +449,7 @@ async def test_a_link_ends_with_whatever_allowed_it(
 async def test_what_a_page_asks_by_itself_does_not_keep_a_session_alive(
     installation: Installation, browsers: Browsers
 ) -> None:
-    await _connect_with_history(installation)
+    await connect_with_history(installation)
     installation.host.store.clock = clock = MovableClock()
     mine = await browsers.new().sign_in()
     for _ in range(9):
@@ -462,7 +470,7 @@ async def test_forms_of_strangers_are_not_saved(installation: Installation, brow
 async def test_sessions_links_and_searches_are_bounded(
     installation: Installation, browsers: Browsers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await _connect_with_history(installation)
+    await connect_with_history(installation)
     browser = await browsers.new().sign_in()
     sessions = await installation.host.store.read(
         lambda tx: access.sessions.devices(tx, installation.connection.business_id)

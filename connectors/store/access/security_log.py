@@ -53,6 +53,8 @@ class EventKind(StrEnum):
     """Events of a business go to another address, or no more: a subscription was made, changed or removed."""
     token_changed = "token_changed"  # noqa: S105 - the name of an event
     """An API token of a business was made or revoked."""
+    people_changed = "people_changed"
+    """A colleague was invited or removed, or has another role."""
     signed_out_everywhere = "signed_out_everywhere"
     """A business, or the operator, ended all its sessions and links at once."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -32,21 +32,47 @@ _DELETED_AT_ONCE = 1000
 _LONGEST_DEVICE = 120
 
 
+class StaffRole(StrEnum):
+    """What somebody of a business may do in the console; each may do what those before may, and more."""
+
+    counter = "counter"
+    """Gives stamps and redeems vouchers beside the till; sees receipts, and no settings."""
+    manager = "manager"
+    """Runs the days: receipts, numbers, rules, imports, and what a person must decide."""
+    owner = "owner"
+    """Everything: tills, keys, programs, people. Whoever has a 7stamp key of the business is one."""
+
+    def may_act_as(self, role: StaffRole) -> bool:
+        """Tell whether whoever has this role may do what needs `role`."""
+        order = list(StaffRole)
+        return order.index(self) >= order.index(role)
+
+
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who a session or link is for: a business (`key` where it signed in with one), or the operator (no business)."""
+    """Who a session or link is for: a business (`key` where it signed in with one), or the operator (no business).
+
+    Of a colleague who was invited, `login` is the name that the owner gave them.
+    """
 
     business_id: str | None
     business_name: str
     zone: str
     login: str
     key: str | None = field(default=None, repr=False)
+    role: StaffRole = StaffRole.owner
+    colleague_id: str | None = None
+    """The invited colleague whose session it is; `None` of whoever signed in with a key."""
 
 
 def principal_of(tx: Transaction, row: AnyRow) -> Principal:
     """Return who a session's or passkey's row is for, the key decrypted."""
     key = tx.vault.decrypt(row.key) if row.key else None
     return Principal(row.business_id, row.business_name, row.zone, row.login, key)
+
+
+def _principal_of_session(tx: Transaction, row: AnyRow) -> Principal:
+    return replace(principal_of(tx, row), role=StaffRole(row.role), colleague_id=row.colleague_id)
 
 
 def principal_columns(tx: Transaction, principal: Principal) -> dict[str, object]:
@@ -99,7 +125,7 @@ class Session:
 def _session(tx: Transaction, row: AnyRow) -> Session:
     return Session(
         row.id_hash,
-        principal_of(tx, row),
+        _principal_of_session(tx, row),
         row.key_hash,
         bool(row.remembered),
         row.device,
@@ -112,9 +138,12 @@ def _session(tx: Transaction, row: AnyRow) -> Session:
     )
 
 
-def hashed(tx: Transaction, session_id: str) -> str:
-    """Return the keyed hash under which a session is stored."""
-    return tx.vault.hash("console session", session_id)
+def _hashed(tx: Transaction, session_id: str, *, of_colleague: bool) -> str:
+    """Return the keyed hash under which a session is stored.
+
+    A colleague's is another: a host of a version that knows no roles finds no such session, and gives it no rights.
+    """
+    return tx.vault.hash("colleague session" if of_colleague else "console session", session_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +182,10 @@ def begin(
         console_session_table.insert(),
         [
             {
-                "id_hash": hashed(tx, session_id),
+                "id_hash": _hashed(tx, session_id, of_colleague=principal.colleague_id is not None),
                 **principal_columns(tx, principal),
+                "role": principal.role.value,
+                "colleague_id": principal.colleague_id,
                 "remembered": int(remembered),
                 "device": device[:_LONGEST_DEVICE],
                 "made_at": tx.now,
@@ -202,7 +233,9 @@ def find(tx: Transaction, session_id: str, idle: int) -> Session | None:
     """Return the session of an id; `None` where it has ended, or is not a remembered one and was unused for `idle`."""
     row = tx.run(
         select(console_session_table).where(
-            console_session_table.c.id_hash == hashed(tx, session_id),
+            console_session_table.c.id_hash.in_(
+                [_hashed(tx, session_id, of_colleague=of_colleague) for of_colleague in (False, True)]
+            ),
             console_session_table.c.expires_at > tx.now,
             or_(console_session_table.c.remembered == 1, console_session_table.c.seen_at > tx.now - idle),
         )
@@ -260,6 +293,22 @@ def end_of_passkey(tx: Transaction, passkey_id: str) -> None:
     _delete_links_of(tx, list(ended.scalars()))
 
 
+def end_of_colleague(tx: Transaction, colleague_id: str) -> None:
+    """End the sessions of an invited colleague, and the links they made."""
+    ended = tx.run(
+        console_session_table.delete()
+        .where(console_session_table.c.colleague_id == colleague_id)
+        .returning(console_session_table.c.id_hash)
+    )
+    _delete_links_of(tx, list(ended.scalars()))
+
+
+def delete_links_of_colleague(tx: Transaction, colleague_id: str) -> None:
+    """Delete the links that the devices of an invited colleague made."""
+    owned = select(console_session_table.c.id_hash).where(console_session_table.c.colleague_id == colleague_id)
+    _delete_links_of(tx, list(tx.run(owned).scalars()))
+
+
 def end_operators(tx: Transaction) -> None:
     """End everything the operator opened: sessions, links for any business, and the sessions of such links."""
     # Rows without a business are the operator's own; rows of a business that the operator let somebody into must end,
@@ -300,7 +349,7 @@ def make_link(tx: Transaction, principal: Principal, maker: Session | None = Non
     token = secrets.token_urlsafe(24)
     _make_room_for_link(tx, principal.business_id)
     content = {
-        "visitor": asdict(principal),
+        "visitor": _visitor(principal),
         "until": maker.expires_at if maker is not None and principal.key is None else None,
         "confirmed": maker is None,
     }
@@ -319,6 +368,14 @@ def make_link(tx: Transaction, principal: Principal, maker: Session | None = Non
         ],
     )
     return token
+
+
+def _visitor(principal: Principal) -> dict[str, object]:
+    """Return a principal as JSON; what is as ever is left out, as hosts of a version before read it."""
+    content = asdict(principal)
+    if principal.colleague_id is None:
+        del content["role"], content["colleague_id"]
+    return content
 
 
 def _make_room_for_link(tx: Transaction, business_id: str | None) -> None:
@@ -359,9 +416,9 @@ def _is_live_link(tx: Transaction, token: str) -> ColumnElement[bool]:
 
 def _opened(tx: Transaction, row: AnyRow) -> Opened:
     content = json.loads(tx.vault.decrypt(row.content))
-    return Opened(
-        Principal(**content["visitor"]), content["until"], bool(row.by_operator), content.get("confirmed", False)
-    )
+    visitor = content["visitor"]
+    principal = Principal(**{**visitor, "role": StaffRole(visitor.get("role", StaffRole.owner))})
+    return Opened(principal, content["until"], bool(row.by_operator), content.get("confirmed", False))
 
 
 # --- consents --------------------------------------------------------------------------------------------------

@@ -149,6 +149,25 @@ class Auth:
         response = RedirectResponse("/operator" if opening.principal.business_id is None else "/", 303)
         return self._set_session(request, response, opening, session_id)
 
+    async def begin_session_by_invitation(self, request: HTTPConnection, token: str) -> Response | None:
+        """Spend an invitation and begin its session, both or neither; return `None` where it opens nothing."""
+
+        def work(tx: Transaction) -> tuple[_Opening, str] | None:
+            principal = access.colleagues.join(tx, token)
+            if principal is None:
+                return None
+            message = Message("security.sign_in.invitation", {"name": principal.login})
+            self._security_events.record(tx, request, EventKind.sign_in, message, business_id=principal.business_id)
+            # as with a link: the key was good when the invitation was made, and is looked at before anything is shown
+            opening = _Opening(principal, remember=True, link=Opened(principal, None, by_operator=False))
+            return opening, self._store_session(tx, request, opening)
+
+        begun = await self._store.write(work)
+        if begun is None:
+            return None
+        opening, session_id = begun
+        return self._set_session(request, RedirectResponse("/", 303), opening, session_id)
+
     def _store_session(self, tx: Transaction, request: HTTPConnection, opening: _Opening) -> str:
         """Store a new session in place of the one that this browser has, and return its id."""
         previous_id = self._cookies.read(request, _SESSION_COOKIE)

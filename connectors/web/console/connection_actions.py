@@ -14,7 +14,7 @@ from connectors.domain.connection import Connection, Health
 from connectors.services import Refusal, SyncResult
 from connectors.services.consents import ConsentTarget
 from connectors.web.console.consent import leave_for_consent
-from connectors.web.console.routing import Router
+from connectors.web.console.routing import Role, Router
 from connectors.web.console.visit import Visit
 
 router = Router()
@@ -23,7 +23,7 @@ _SYNC_PATIENCE = 20.0
 """Seconds after which a sync goes on without anybody waiting for its page."""
 
 
-@router.post("/connections/{connection}/sync", page="/connections/{connection}")
+@router.post("/connections/{connection}/sync", Role.manager, page="/connections/{connection}")
 async def sync(visit: Visit) -> Response:
     """Read the till and send what waits, now; a sync that takes long goes on without the page."""
     connection = (await visit.load_overview()).connection
@@ -55,7 +55,7 @@ def _start_sync(visit: Visit, connection: Connection) -> asyncio.Task[SyncResult
     return syncs[connection.id]
 
 
-@router.post("/connections/{connection}/pause", page="/connections/{connection}")
+@router.post("/connections/{connection}/pause", Role.manager, page="/connections/{connection}")
 async def pause(visit: Visit) -> Response:
     """Stop reading and sending."""
     connection = (await visit.load_overview()).connection
@@ -63,7 +63,7 @@ async def pause(visit: Visit) -> Response:
     return visit.redirect(f"/connections/{connection.id}", Message("Paused. Nothing is read and nothing is sent."))
 
 
-@router.get("/connections/{connection}/resume")
+@router.get("/connections/{connection}/resume", Role.manager)
 async def resume_page(visit: Visit) -> Response:
     """Ask whether the receipts of the pause shall earn stamps, with how many there are and what the plan has left."""
     connection = (await visit.load_overview()).connection
@@ -75,7 +75,7 @@ async def resume_page(visit: Visit) -> Response:
     return visit.render("resume.html", connection=connection, missed=missed, plan=plan)
 
 
-@router.post("/connections/{connection}/resume")
+@router.post("/connections/{connection}/resume", Role.manager)
 async def resume(visit: Visit) -> Response:
     """Work again, with the receipts of the pause or without them."""
     connection = (await visit.load_overview()).connection
@@ -87,7 +87,7 @@ async def resume(visit: Visit) -> Response:
     return visit.redirect(page, Message("Working again."))
 
 
-@router.post("/connections/{connection}/recheck", page="/connections/{connection}")
+@router.post("/connections/{connection}/recheck", Role.manager, page="/connections/{connection}")
 async def recheck(visit: Visit) -> Response:
     """Ask till and 7stamp whether a connection that was refused works again."""
     connection = (await visit.load_overview()).connection
@@ -107,7 +107,7 @@ async def authorise_again(visit: Visit) -> Response:
     return await leave_for_consent(visit, ConsentTarget(connection.connector, connection=connection.id))
 
 
-@router.post("/connections/{connection}/plan", page="/connections/{connection}")
+@router.post("/connections/{connection}/plan", Role.manager, page="/connections/{connection}")
 async def check_plan(visit: Visit) -> Response:
     """Ask 7stamp how much of the plan is used: somebody who has bought a larger one waits for the stamps."""
     connection = (await visit.load_overview()).connection

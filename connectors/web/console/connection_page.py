@@ -27,7 +27,7 @@ from connectors.web.console import charts
 from connectors.web.console.charts import Chart
 from connectors.web.console.onboarding import offers_consent
 from connectors.web.console.operation_review import StoppedOperation, with_choices
-from connectors.web.console.routing import Router
+from connectors.web.console.routing import Role, Router
 from connectors.web.console.sample_view import setting_title
 from connectors.web.console.search_terms import SearchContext, parse_terms
 from connectors.web.console.settings_form import find_wrong_settings
@@ -125,7 +125,7 @@ class ConnectionStatus:
         return self.overview.connection
 
 
-@router.get("/connections/{connection}")
+@router.get("/connections/{connection}", Role.manager)
 async def connection_page(visit: Visit) -> Response:
     """Show a connection, or a part of it: what changes, the receipts found, the receipts without a card."""
     query = visit.request.query_params.get("q", "").strip()[:120]

@@ -15,7 +15,7 @@ from connectors.domain.person import Reference
 from connectors.services import Refusal
 from connectors.sevenstamp.models import Card
 from connectors.web.console.receipt_page import FoundCard, receipt_page
-from connectors.web.console.routing import Router
+from connectors.web.console.routing import Role, Router
 from connectors.web.console.sealed_token import open_token, seal_token
 from connectors.web.console.sign_in_limits import TooManyAttempts
 from connectors.web.console.visit import PageNotFound, Visit
@@ -35,7 +35,9 @@ class _Claim:
 
 
 @router.post(
-    "/connections/{connection}/receipts/{receipt}/find-card", page="/connections/{connection}/receipts/{receipt}"
+    "/connections/{connection}/receipts/{receipt}/find-card",
+    Role.counter,
+    page="/connections/{connection}/receipts/{receipt}",
 )
 async def find_card(visit: Visit) -> Response:
     """Find whose card that is, to be confirmed by its last digits."""
@@ -62,7 +64,11 @@ def _open_claim(visit: Visit, connection: Connection) -> _Claim:
     raise PageNotFound
 
 
-@router.post("/connections/{connection}/receipts/{receipt}/give", page="/connections/{connection}/receipts/{receipt}")
+@router.post(
+    "/connections/{connection}/receipts/{receipt}/give",
+    Role.counter,
+    page="/connections/{connection}/receipts/{receipt}",
+)
 async def give_stamps(visit: Visit) -> Response:
     """Give the stamps to the card that was found and confirmed."""
     connection = (await visit.load_overview()).connection

@@ -54,11 +54,13 @@ class DraftTile:
     updated_at: int
 
 
-@router.get("/")
+@router.get("/", Role.counter)
 async def catalogue(visit: Visit) -> Response:
     """Show what is connected and what can be; the operator has a page of its own instead."""
     if visit.signed_in_session.operator:
         return visit.redirect("/operator")
+    if not visit.may("manager"):
+        return visit.redirect("/till")
     business_id = visit.principal.business_id
     # one query however many connections there are: this is the page that is loaded most
     overviews = await visit.host.store.read(lambda tx: queries.overviews.overviews(tx, business_id))
@@ -121,7 +123,7 @@ async def _draft_tiles(visit: Visit) -> list[DraftTile]:
     return [DraftTile(draft.id, classes[name].info, draft.updated_at) for name, draft in newest.items()]
 
 
-@router.get("/my-till", Role.signed_in)
+@router.get("/my-till", Role.manager)
 async def my_till(visit: Visit) -> Response:
     """Tell whoever has a till that is not in the catalogue what can be done."""
     return visit.render("my_till.html")

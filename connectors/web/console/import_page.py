@@ -23,7 +23,7 @@ from connectors.services import ImportWish, ProgressReport, Refusal
 from connectors.services.import_files import ImportFile, open_import_file
 from connectors.services.imports import ImportPreview
 from connectors.web.console.import_progress import ImportProgress, UploadGone
-from connectors.web.console.routing import Router
+from connectors.web.console.routing import Role, Router
 from connectors.web.console.settings_form import Field as SettingField
 from connectors.web.console.settings_form import build_fields
 from connectors.web.console.uploads import MOST_BYTES, MOST_UNPACKED_BYTES, Upload
@@ -64,7 +64,7 @@ class _Trial(ImportPreview):
     """Whether the time was over before the file was."""
 
 
-@router.get(_PAGE)
+@router.get(_PAGE, Role.manager)
 async def import_page(visit: Visit) -> Response:
     """Show the form for a file, its columns where one is uploaded, or how far the import has come."""
     connection = await _importing_connection(visit)
@@ -177,7 +177,7 @@ def _other_settings(visit: Visit, connection: Connection) -> list[SettingField]:
     return [one for one in fields if one.taught and not one.name.startswith("map_")]
 
 
-@router.post(f"{_PAGE}/file", page=_PAGE, max_bytes=MOST_BYTES + 64 * 1024, takes_file=True)
+@router.post(f"{_PAGE}/file", Role.manager, page=_PAGE, max_bytes=MOST_BYTES + 64 * 1024, takes_file=True)
 async def upload(visit: Visit) -> Response:
     """Keep a file while its columns are named."""
     connection = await _importing_connection(visit)
@@ -195,7 +195,7 @@ async def upload(visit: Visit) -> Response:
     return visit.redirect(f"/connections/{connection.id}/import?file={name}")
 
 
-@router.post(f"{_PAGE}/try", page=_PAGE)
+@router.post(f"{_PAGE}/try", Role.manager, page=_PAGE)
 async def try_out(visit: Visit) -> Response:
     """Show what the file would come to; nothing is stored or sent."""
     connection = await _importing_connection(visit)
@@ -230,7 +230,7 @@ def _wish(visit: Visit, kept: Upload, path: Path) -> ImportWish:
     )
 
 
-@router.post(f"{_PAGE}/run", page=_PAGE)
+@router.post(f"{_PAGE}/run", Role.manager, page=_PAGE)
 async def run(visit: Visit) -> Response:
     """Take the receipts in; the page shows how far that has come, also to whoever comes back."""
     connection = await _importing_connection(visit)

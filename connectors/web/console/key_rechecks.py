@@ -84,6 +84,7 @@ class KeyRechecks:
         def work(tx: Transaction) -> None:
             passkeys_ended = access.passkeys.end_of_key(tx, key_hash)
             sessions_ended = access.sessions.end_of_key(tx, key_hash)
+            access.colleagues.end_invitations_of_key(tx, key_hash)
             # several requests may learn of it at once: the first of them ends something, and tells the log
             if passkeys_ended or sessions_ended:
                 access.security_log.record(tx, EventKind.key_refused, business_id=business_id)

@@ -14,7 +14,7 @@ from starlette.responses import Response, StreamingResponse
 from connectors.domain.events import Wakeup
 from connectors.store import ledger
 from connectors.store.engine import Store
-from connectors.web.console.routing import Router
+from connectors.web.console.routing import Role, Router
 from connectors.web.console.visit import Visit
 
 router = Router()
@@ -27,7 +27,7 @@ _MAX_OF_SESSION, _MAX_OF_BUSINESS, _MAX_OF_ALL = 10, 50, 2000
 _ALL = ""  # the key under which all streams are counted
 
 
-@router.get("/connections/{connection}/events")
+@router.get("/connections/{connection}/events", Role.counter)
 async def events(visit: Visit) -> Response:
     """Open the stream of a connection."""
     connection = (await visit.load_overview()).connection

@@ -219,6 +219,8 @@ async def sign_out_everywhere(visit: Visit) -> Response:
 
     def work(tx: Transaction) -> None:
         access.sessions.end_everywhere(tx, principal.business_id)
+        if principal.business_id is not None:
+            access.colleagues.end_invitations(tx, principal.business_id)
         visit.record_event(tx, EventKind.signed_out_everywhere, message)
 
     await visit.host.store.write(work)

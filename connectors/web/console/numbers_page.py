@@ -16,7 +16,7 @@ from connectors.store import ledger, queries
 from connectors.store.queries.overviews import Overview
 from connectors.web.console.numbers import Numbers, Period, numbers_of
 from connectors.web.console.numbers_cache import NumbersKey
-from connectors.web.console.routing import Router
+from connectors.web.console.routing import Role, Router
 from connectors.web.console.visit import Visit
 
 router = Router()
@@ -25,7 +25,7 @@ _FEW_WITH_CUSTOMER = 70
 """Below this share of receipts with a customer the page says how a cashier attaches one."""
 
 
-@router.get("/connections/{connection}/numbers")
+@router.get("/connections/{connection}/numbers", Role.manager)
 async def numbers_page(visit: Visit) -> Response:
     """Show a day, a week or a month against the one before."""
     overview = await visit.load_overview()
@@ -44,7 +44,7 @@ async def numbers_page(visit: Visit) -> Response:
     )
 
 
-@router.get("/connections/{connection}/numbers.csv")
+@router.get("/connections/{connection}/numbers.csv", Role.manager)
 async def numbers_file(visit: Visit) -> Response:
     """Answer with the days of the page as a file, at most a month of them."""
     overview = await visit.load_overview()

@@ -16,7 +16,7 @@ from connectors.domain.holds import choices_for
 from connectors.services import Refusal
 from connectors.services.review import ReviewService
 from connectors.store.ledger.operations import Operation
-from connectors.web.console.routing import Router
+from connectors.web.console.routing import Role, Router
 from connectors.web.console.visit import PageNotFound, Visit
 
 router = Router()
@@ -61,7 +61,7 @@ def choices_of(operation: Operation) -> tuple[Choice, ...]:
     return tuple(Choice(choice.action, choice.label, first=choice is choices[0]) for choice in choices)
 
 
-@router.post("/connections/{connection}/operations/{operation}/{act}", page="/connections/{connection}")
+@router.post("/connections/{connection}/operations/{operation}/{act}", Role.manager, page="/connections/{connection}")
 async def resolve(visit: Visit) -> Response:
     """Do what a button says, and go back to the page it was on: the connection's, or a receipt's."""
     connection = (await visit.load_overview()).connection

@@ -21,7 +21,7 @@ from connectors.store.queries.operations import OperationHistory
 from connectors.store.queries.receipts import ReceiptDetails
 from connectors.web.console.operation_review import with_choices
 from connectors.web.console.receipt_timeline import HistoryEntry, build_history
-from connectors.web.console.routing import Router
+from connectors.web.console.routing import Role, Router
 from connectors.web.console.visit import PageNotFound, Visit
 
 router = Router()
@@ -58,7 +58,7 @@ class FoundCard:
     """Whether it was found by its number: who types that has the card, or has seen it."""
 
 
-@router.get("/connections/{connection}/receipts/{receipt}")
+@router.get("/connections/{connection}/receipts/{receipt}", Role.counter)
 async def receipt(visit: Visit) -> Response:
     """Show a receipt."""
     connection = (await visit.load_overview()).connection

@@ -26,6 +26,7 @@ from connectors.web.console import (
     operation_review,
     operator_page,
     passkeys,
+    people_page,
     quotas_page,
     receipt_page,
     reteaching_page,
@@ -49,6 +50,7 @@ from connectors.web.console import (
 ROUTERS = (
     claim_page.router,
     login.router,
+    people_page.router,
     passkeys.router,
     security_log.router,
     home_page.router,

@@ -18,7 +18,8 @@ from starlette.responses import Response
 
 from connectors.isolation import CallFailed
 from connectors.services import Refusal
-from connectors.store.access.sessions import Session
+from connectors.store import access
+from connectors.store.access.sessions import Principal, Session, StaffRole
 from connectors.store.errors import NotFound, StoreError
 from connectors.web.console.localization import Localizer, language_for, zone_of
 from connectors.web.console.posted_form import MAX_FORM_BYTES, PostedForm, read_form
@@ -39,10 +40,20 @@ class Role(StrEnum):
 
     anyone = "anyone"
     """Everybody, signed in or not: the pages of signing in and out, and the choice of a language."""
-    signed_in = "signed in"
-    """Whoever has a session, a business or the operator; others are sent to sign in first."""
+    counter = "counter"
+    """Whoever has a session; others are sent to sign in first."""
+    manager = "manager"
+    """Managers and owners of a business, and the operator; a colleague at the counter is told whom to ask."""
+    owner = "owner"
+    """Owners of a business, and the operator; other colleagues are told whom to ask."""
     operator = "operator"
     """Whoever has a session of the operator; for a business there is no such page."""
+
+    def lets_in(self, principal: Principal) -> bool:
+        """Tell whether somebody who is signed in may call a handler of this role."""
+        if self in (Role.anyone, Role.operator):
+            return self is Role.anyone or principal.business_id is None
+        return principal.role.may_act_as(StaffRole(self))
 
 
 Handler = Callable[[Visit], Awaitable[Response]]
@@ -67,19 +78,22 @@ class Route:
 
 
 class Router:
-    """The routes of one module of pages, declared by decorators over their handlers."""
+    """The routes of one module of pages, declared by decorators over their handlers.
+
+    A route is an owner's unless it says otherwise.
+    """
 
     def __init__(self) -> None:
         self.routes: list[Route] = []
 
-    def get(self, path: str, role: Role = Role.signed_in, *, camera: bool = False) -> Callable[[Handler], Handler]:
+    def get(self, path: str, role: Role = Role.owner, *, camera: bool = False) -> Callable[[Handler], Handler]:
         """Declare the handler of a page."""
         return self._declare("GET", path, role, path, camera=camera)
 
     def post(
         self,
         path: str,
-        role: Role = Role.signed_in,
+        role: Role = Role.owner,
         *,
         page: str | None = None,
         max_bytes: int = MAX_FORM_BYTES,
@@ -213,11 +227,23 @@ async def _reject(visit: Visit, route: Route) -> Response | None:
     """
     if route.role is not Role.anyone and visit.session is None:
         return await _sign_in_first(visit, route)
-    if route.role is Role.operator and not visit.signed_in_session.operator:
-        raise PageNotFound
+    if visit.session is not None and not route.role.lets_in(visit.principal):
+        if route.role is Role.operator:
+            raise PageNotFound
+        return await _not_allowed(visit, route)
     if route.method == "POST" and not _has_csrf_token(visit):
         return visit.render("stale.html", 403)
     return None
+
+
+async def _not_allowed(visit: Visit, route: Route) -> Response:
+    """Tell a colleague that their role may not do this, and whom to ask."""
+    if _is_background(visit.request):
+        return Response(status_code=403)
+    business_id, colleague_id = visit.principal.business_id, visit.principal.colleague_id or ""
+    colleague = await visit.host.store.read(lambda tx: access.colleagues.get(tx, colleague_id, business_id))
+    asks = colleague.invited_by if colleague is not None else ""
+    return visit.render("not_allowed.html", 403, needs=route.role.value, asks=asks)
 
 
 def _has_csrf_token(visit: Visit) -> bool:

@@ -17,7 +17,7 @@ from connectors.store.queries.overviews import Overview
 from connectors.sync.previews import forecast
 from connectors.web.console.posted_form import PostedForm
 from connectors.web.console.restored_form import restored_form
-from connectors.web.console.routing import Router
+from connectors.web.console.routing import Role, Router
 from connectors.web.console.rule_form import RuleChoice, rule_from, rule_values
 from connectors.web.console.rule_preview import PlanLimit, RulePreview, menu_by_category, preview_page, week_of
 from connectors.web.console.till_cache import TillReading
@@ -27,7 +27,7 @@ from connectors.web.console.window_form import window_rows
 router = Router()
 
 
-@router.get("/connections/{connection}/rule")
+@router.get("/connections/{connection}/rule", Role.manager)
 async def rule_page(visit: Visit) -> Response:
     """Show the rule in force, or the one that was being chosen before signing in again."""
     overview = await visit.load_overview()
@@ -79,7 +79,7 @@ def _preview(
     )
 
 
-@router.post("/connections/{connection}/preview", page="/connections/{connection}/rule")
+@router.post("/connections/{connection}/preview", Role.manager, page="/connections/{connection}/rule")
 async def preview(visit: Visit) -> Response:
     """Show the preview alone, for the rule as it is being chosen; the plan is not asked for at every key pressed."""
     overview = await visit.load_overview()
@@ -88,7 +88,7 @@ async def preview(visit: Visit) -> Response:
     return preview_page(visit, _preview(visit, overview, reading, _choose_rule(visit, overview), None))
 
 
-@router.post("/connections/{connection}/rule")
+@router.post("/connections/{connection}/rule", Role.manager)
 async def save_rule(visit: Visit) -> Response:
     """Put the chosen rule in force for receipts closed from now on."""
     overview = await visit.load_overview()

@@ -24,7 +24,7 @@ from connectors.store import queries
 from connectors.store.errors import NotFound
 from connectors.sync.card_lookups import CardLookup
 from connectors.web.console.greetings import unanswered
-from connectors.web.console.routing import Router
+from connectors.web.console.routing import Role, Router
 from connectors.web.console.sealed_token import open_token, seal_token
 from connectors.web.console.sign_in_limits import TooManyAttempts
 from connectors.web.console.visit import PageNotFound, Visit
@@ -60,7 +60,7 @@ class _Shown:
     """The phone or email that nobody's card has, as it was typed: a card can be made for it."""
 
 
-@router.get("/till")
+@router.get("/till", Role.counter)
 async def tills(visit: Visit) -> Response:
     """Go to the till of whoever has one; show which there are where there are several."""
     mine = await visit.host.store.read(
@@ -71,7 +71,7 @@ async def tills(visit: Visit) -> Response:
     return visit.render("tills.html", tills=[overview.connection for overview in mine])
 
 
-@router.get("/till/{connection}", camera=True)
+@router.get("/till/{connection}", Role.counter, camera=True)
 async def till_page(visit: Visit) -> Response:
     """Show the counter; with a card where the address names one, or only the receipts."""
     connection = (await visit.load_overview()).connection
@@ -136,7 +136,7 @@ def _shown(
     return _Shown(chosen(cards[0]))
 
 
-@router.post("/till/{connection}/find", page="/till/{connection}")
+@router.post("/till/{connection}/find", Role.counter, page="/till/{connection}")
 async def find(visit: Visit) -> Response:
     """Look a card up by what was typed or scanned."""
     connection = (await visit.load_overview()).connection
@@ -159,7 +159,7 @@ async def find(visit: Visit) -> Response:
     return await _till_page(visit, connection, shown, {"who": text})
 
 
-@router.post("/till/{connection}/card", page="/till/{connection}")
+@router.post("/till/{connection}/card", Role.counter, page="/till/{connection}")
 async def make_card(visit: Visit) -> Response:
     """Make a card for a phone or an email that none has; whoever has one gets the same again."""
     connection = (await visit.load_overview()).connection
@@ -189,7 +189,7 @@ async def _chosen_card(visit: Visit, connection: Connection) -> _ChosenCard:
     return chosen
 
 
-@router.post("/till/{connection}/give", page="/till/{connection}")
+@router.post("/till/{connection}/give", Role.counter, page="/till/{connection}")
 async def give(visit: Visit) -> Response:
     """Give a receipt to the card."""
     connection = (await visit.load_overview()).connection
@@ -203,7 +203,7 @@ async def give(visit: Visit) -> Response:
     return _back(visit, connection, chosen.token, notice)
 
 
-@router.post("/till/{connection}/redeem", page="/till/{connection}")
+@router.post("/till/{connection}/redeem", Role.counter, page="/till/{connection}")
 async def redeem(visit: Visit) -> Response:
     """Redeem a voucher of the card."""
     connection = (await visit.load_overview()).connection

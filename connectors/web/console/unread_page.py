@@ -11,14 +11,14 @@ from connector_sdk.messages import Message
 from connectors.domain.connection import Connection
 from connectors.services import Refusal
 from connectors.store import queries
-from connectors.web.console.routing import Router
+from connectors.web.console.routing import Role, Router
 from connectors.web.console.sample_view import setting_title
 from connectors.web.console.visit import Visit
 
 router = Router()
 
 
-@router.get("/connections/{connection}/unread")
+@router.get("/connections/{connection}/unread", Role.manager)
 async def unread_page(visit: Visit) -> Response:
     """List what could not be read, newest first, each with the setting that the reason is about."""
     overview = await visit.load_overview()
@@ -45,7 +45,7 @@ def _setting_title(visit: Visit, connection: Connection, where: str) -> str:
     return setting_title(connector_class, connector_class.teaching.named(where), default="")
 
 
-@router.post("/connections/{connection}/unread")
+@router.post("/connections/{connection}/unread", Role.manager)
 async def retry_unread(visit: Visit) -> Response:
     """Read one of them once more, or all, with the settings as they are now; or delete one that is no sale."""
     connection = (await visit.load_overview()).connection

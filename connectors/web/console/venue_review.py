@@ -11,13 +11,13 @@ from connector_sdk.messages import Message
 from connectors.services import Refusal
 from connectors.store.errors import AlreadyConnected
 from connectors.web.console.onboarding import location_taken
-from connectors.web.console.routing import Router
+from connectors.web.console.routing import Role, Router
 from connectors.web.console.visit import Visit
 
 router = Router()
 
 
-@router.post("/connections/{connection}/venues/{venue}/take", page="/connections/{connection}")
+@router.post("/connections/{connection}/venues/{venue}/take", Role.manager, page="/connections/{connection}")
 async def take_venue(visit: Visit) -> Response:
     """Have a venue's receipts give stamps here from now on."""
     connection = (await visit.load_overview()).connection
@@ -31,7 +31,7 @@ async def take_venue(visit: Visit) -> Response:
     return visit.redirect(page, Message("Its sales give stamps here from now on."))
 
 
-@router.post("/connections/{connection}/venues/{venue}/leave", page="/connections/{connection}")
+@router.post("/connections/{connection}/venues/{venue}/leave", Role.manager, page="/connections/{connection}")
 async def leave_venue(visit: Visit) -> Response:
     """Leave a venue out, and ask no more."""
     connection = (await visit.load_overview()).connection

@@ -20,7 +20,7 @@ from connectors.runtime.host import Host
 from connectors.services import Refusal, Services
 from connectors.store import queries
 from connectors.store.access.security_log import EventKind
-from connectors.store.access.sessions import OPERATOR, Principal, Session
+from connectors.store.access.sessions import OPERATOR, Principal, Session, StaffRole
 from connectors.store.engine import Transaction
 from connectors.store.errors import StoreError
 from connectors.store.queries.overviews import Overview
@@ -122,6 +122,10 @@ class Visit:
         self.localizer = self.localizer.in_zone(zone_of(overview.connection.account.zone))
         return overview
 
+    def may(self, role: str) -> bool:
+        """Tell whether whoever is signed in may do what needs a role of a business: `counter`, `manager`, `owner`."""
+        return self.session is not None and self.principal.role.may_act_as(StaffRole(role))
+
     def limit_card_search(self) -> None:
         """Count a look-up of a customer's card. Raises `TooManyAttempts` where this session makes too many."""
         self.console.card_searches.take(self.signed_in_session.id_hash)
@@ -149,6 +153,7 @@ class Visit:
             ngettext=self.localizer.count,
             localizer=self.localizer,
             session=self.session,
+            may=self.may,
             csrf_token=self.csrf_token,
             notice=notice.text,
             notice_kind=notice.kind,

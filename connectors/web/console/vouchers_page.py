@@ -19,7 +19,7 @@ from connectors.services.cards import ShownVoucher
 from connectors.store.errors import NotFound
 from connectors.store.ledger.voucher_requests import VoucherRequest
 from connectors.sync.vouchers import WantedVoucher
-from connectors.web.console.routing import Router
+from connectors.web.console.routing import Role, Router
 from connectors.web.console.sealed_token import open_token, seal_token
 from connectors.web.console.sign_in_limits import TooManyAttempts
 from connectors.web.console.visit import PageNotFound, Visit
@@ -32,7 +32,7 @@ _LONGEST_TITLE = 120
 _UNKNOWN = Message("7stamp knows no voucher of this code")
 
 
-@router.get(_PAGE)
+@router.get(_PAGE, Role.manager)
 async def vouchers(visit: Visit) -> Response:
     """Show the forms, and the voucher that the address names."""
     connection = (await visit.load_overview()).connection
@@ -81,7 +81,7 @@ def _code(visit: Visit, connection: Connection, token: str) -> str:
     raise PageNotFound
 
 
-@router.post(f"{_PAGE}/issue", page=_PAGE)
+@router.post(f"{_PAGE}/issue", Role.manager, page=_PAGE)
 async def issue(visit: Visit) -> Response:
     """Issue a voucher, for a card or for whoever has its code."""
     connection, form = (await visit.load_overview()).connection, visit.form
@@ -104,7 +104,7 @@ async def issue(visit: Visit) -> Response:
     return _done(visit, connection, request, Message("Voucher {code} is issued.", {"code": request.redeem_code}))
 
 
-@router.post(f"{_PAGE}/show", page=_PAGE)
+@router.post(f"{_PAGE}/show", Role.manager, page=_PAGE)
 async def show(visit: Visit) -> Response:
     """Look a voucher up by its code."""
     connection, code = (await visit.load_overview()).connection, visit.form.get("code").strip()
@@ -118,7 +118,7 @@ async def show(visit: Visit) -> Response:
     return _back(visit, connection, shown.voucher.redeem_code)
 
 
-@router.post(f"{_PAGE}/redeem", page=_PAGE)
+@router.post(f"{_PAGE}/redeem", Role.manager, page=_PAGE)
 async def redeem(visit: Visit) -> Response:
     """Redeem the voucher that is shown."""
     connection = (await visit.load_overview()).connection
