@@ -26,7 +26,7 @@ from connectors.store.ledger.batch import SaleBatch
 from connectors.store.ledger.cards import KnownCard
 from connectors.store.ledger.operations import Operation, PlannedOperation
 from connectors.store.ledger.sales import SaleRow
-from connectors.sync.manual_card_assignment import CannotAssign, assign_card
+from connectors.sync.manual_card_assignment import CannotAssign, assign_card, take_card_back
 from connectors.sync.tills import NoConnector
 
 _PROGRESS_PATIENCE = 2.0
@@ -111,6 +111,13 @@ class ReviewService:
         except CannotAssign as error:
             raise Refusal(error.why, field="who") from None
         return row.stamps
+
+    async def take_stamps_back(self, connection: Connection, sale_id: str) -> None:
+        """Undo that a receipt's stamps were given by hand, within ten minutes. Raises `Refusal`."""
+        try:
+            await self._context.write(lambda tx: take_card_back(tx, connection, sale_id))
+        except CannotAssign as error:
+            raise Refusal(error.why) from None
 
     async def card_progress(self, connection: Connection, card_id: str) -> Card | None:
         """Return a card as it is now; `None` where 7stamp does not say so within two seconds."""

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from connector_sdk.messages import Message
 from connector_sdk.money import Money
-from connector_sdk.rule import Refunds, StampRule
+from connector_sdk.rule import Mode, Refunds, StampRule
 from connector_sdk.sale import Sale, SaleStatus
 from connectors.domain import planning
 from connectors.domain.clock import moment
@@ -21,6 +21,7 @@ from connectors.domain.events import Wakeup
 from connectors.domain.holds import HOLDS, WAITS_FOR_CARD
 from connectors.domain.operation import IN_DOUBT, MOVABLE, Flag, Hold, Kind, State
 from connectors.domain.stamps import Earned, RuleVersion, gifts_in, rule_in_force, stamps_for
+from connectors.store import ledger
 from connectors.store.ledger.batch import SaleBatch
 from connectors.store.ledger.cards import KnownCard
 from connectors.store.ledger.operations import PlannedOperation
@@ -172,7 +173,7 @@ def _bring_to_target(sale: _Planning, owner: _Owner, why: Message) -> bool:
 
 def _write_change(sale: _Planning, owner: _Owner, remainder: int, why: Message, *, is_held: bool) -> None:
     """Say in the journal what a change of plan comes to: `remainder` stamps more, or fewer where negative."""
-    params: dict[str, object] = {"card": _hint_of(sale.row, owner.card_id) or "", "why": why}
+    params: dict[str, object] = {"card": _hint_of(sale, owner.card_id) or "", "why": why}
     if remainder > 0 and owner.card_id is not None:
         message_id = "sale.earned_more" if _has_stamps(owner.operations) else "sale.earned"
         sale.write_line(message_id, **params, count=remainder)
@@ -191,9 +192,11 @@ def _has_stamps(operations: Sequence[PlannedOperation]) -> bool:
     return any(operation.planned().signed > 0 and operation.state not in ended for operation in operations)
 
 
-def _hint_of(row: SaleRow, card_id: str | None) -> str | None:
-    """Return the last digits of a card's number, where it is the one that the sale has now."""
-    return row.card_hint if card_id == row.card_id else None
+def _hint_of(sale: _Planning, card_id: str | None) -> str | None:
+    """Return the last digits of the number of a card that the sale has now, or had for an earlier customer."""
+    if card_id == sale.row.card_id:
+        return sale.row.card_hint
+    return sale.batch.hint_of_former_card(sale.row, card_id) if card_id is not None else None
 
 
 def _plan_stamps(sale: _Planning, card_id: str | None, signed: int) -> Hold | None:
@@ -210,7 +213,7 @@ def _plan_stamps(sale: _Planning, card_id: str | None, signed: int) -> Hold | No
         Kind.stamps_added if signed > 0 else Kind.stamps_reversed,
         count=abs(signed),
         card_id=card_id,
-        card_hint=_hint_of(row, card_id),
+        card_hint=_hint_of(sale, card_id),
         body=body,
         day=day_of(row, sale.connection),
         hold=hold,
@@ -373,6 +376,27 @@ def undo_assignment(batch: SaleBatch, row: SaleRow) -> None:
     row.customer_hash = row.bound_hash = row.card_id = row.card_hint = row.wait = None
     batch.mark_changed(row)
     batch.write_line(row, Message("sale.unclaimed", {"receipt": row.receipt_id, "amount": amount(row)}))
+
+
+def take_back_assignment(batch: SaleBatch, row: SaleRow, connection: Connection, rule: StampRule) -> None:
+    """Undo that a person named a card for this receipt: the card gives back what it got. It can be named again.
+
+    What the till says of its customer counts again; without one, the receipt is nobody's.
+    """
+    batch.write_line(
+        row, Message("sale.given_back", {"receipt": row.receipt_id, "amount": amount(row), "card": row.card_hint or ""})
+    )
+    batch.remember_binding(row)
+    row.claimed = 0
+    row.customer_hash = row.bound_hash = row.card_id = row.card_hint = row.wait = None
+    batch.mark_changed(row)
+    if row.status == SaleStatus.closed:
+        # nobody's now: whoever has stamps of it is brought to none, as when a till takes its customer away
+        plan_sale(batch, row, connection, rule, Message("why.given_by_mistake"))
+    customer = ledger.sales.newest_content(batch.tx, row).customer
+    if customer is not None and rule.mode is not Mode.receipt_qr:
+        row.customer_hash = ledger.cards.customer_hash(batch.tx, connection.connector, connection.account.id, customer)
+        batch.search_card(row, customer, batch.tx.now)
 
 
 def conclude_without_card(batch: SaleBatch, row: SaleRow, wait: str) -> None:

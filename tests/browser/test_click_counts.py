@@ -54,6 +54,11 @@ async def test_a_missing_stamp_is_given_with_three(served: ServedInstallation, t
     await clicks.on(page.get_by_role("button", name="Give 1 stamp"))
     await expect(page.get_by_text(f"1 stamp goes to the card ending {card[-4:]}.")).to_be_visible()
     assert clicks.count == 3
+    # the wrong card: taken back with one more, and it can be given again
+    await clicks.on(page.get_by_role("button", name="Take them back"))
+    await expect(page.get_by_role("status")).to_contain_text("Taken back.")
+    await expect(page.get_by_label("Phone or six-digit number")).to_be_visible()
+    assert clicks.count == 4
 
 
 async def test_a_refused_token_is_replaced_with_two(served: ServedInstallation, till: str) -> None:

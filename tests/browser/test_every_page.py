@@ -119,7 +119,8 @@ _OWN = re.compile(
     r"Flat white|Croissant|Cheesecake|Coffee|Pastry|UAH|Python|till|operator|Chrome · \w+|HeadlessChrome|README|"
     r"[\w-]+\.(json|txt)|Any till with a webhook|webhook(_connector)?|Serve|serve(_connector)?|"
     r"Square|square(_connector)?|WooCommerce|Shopify|"
-    r"loc_1|Wolfeschlegelsteinhausenbergerdorff Olena|Borys|I agree that the cafe keeps my phone for its stamp card\.|/[\w/.-]*ledger\.db|FREECOFFEE9"
+    r"Wolfeschlegelsteinhausenbergerdorff Olena|Borys|loc_1|"
+    r"I agree that the cafe keeps my phone for its stamp card\.|/[\w/.-]*ledger\.db|FREECOFFEE9"
 )
 
 

@@ -1,4 +1,4 @@
-"""Receipts that are identified at the till, claimed by customers and imported: in any order, again and again."""
+"""Receipts that are identified at the till, claimed, imported, and given by hand and taken back: in any order."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from connector_sdk.rule import Mode, StampRule, UnknownCustomer
+from connectors.domain.connection import Connection
+from connectors.domain.person import Reference
 from connectors.domain.receipt_links import ReceiptTarget
 from connectors.services import Refusal
 from connectors.store import ledger
@@ -27,6 +29,9 @@ steps = st.lists(
         st.tuples(st.just("import"), receipts, st.booleans()),
         st.tuples(st.just("refund"), receipts, st.booleans()),
         st.tuples(st.just("claim"), receipts, st.sampled_from(CLAIMERS)),
+        # a person in the console gives it to a card, and takes it back a moment later
+        st.tuples(st.just("give"), receipts, st.sampled_from(CLAIMERS)),
+        st.tuples(st.just("take back"), receipts, st.just(False)),
         st.tuples(st.just("deliver"), receipts, st.just(False)),
     ),
     min_size=4,
@@ -39,6 +44,7 @@ class Told:
     """What was said of a receipt, as the ledger is to understand it."""
 
     claimed_by: str | None = None
+    by_hand: bool = False
     refunded: bool = False
     seen: set[tuple[bool, bool]] = field(default_factory=set)
     named: bool = False
@@ -62,6 +68,7 @@ class Told:
 @example(steps=[("push", 0, False), ("claim", 0, CLAIMERS[0]), ("deliver", 0, False), ("import", 0, True)])
 @example(steps=[("push", 0, True), ("claim", 0, CLAIMERS[0]), ("deliver", 0, False), ("push", 0, False)])
 @example(steps=[("push", 0, True), ("deliver", 0, False), ("claim", 0, CLAIMERS[0]), ("claim", 0, CLAIMERS[1])])
+@example(steps=[("push", 0, True), ("give", 0, CLAIMERS[0]), ("deliver", 0, False), ("take back", 0, False)])
 @example(steps=[("import", 0, False), ("claim", 0, CLAIMERS[0]), ("refund", 0, True), ("import", 0, False)])
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(steps=steps)
@@ -105,6 +112,15 @@ async def _play(installation: VirtualInstallation, steps: list[tuple[str, int, A
                 if await _claim(installation, connection.business_id, number, how):
                     assert told[number].claimed_by is None, "claimed twice"
                     told[number].claimed_by = how
+            case "give":
+                if await _give(installation, connection, number, how):
+                    assert told[number].claimed_by is None, "given twice"
+                    told[number].claimed_by, told[number].by_hand = how, True
+            case "take back":
+                taken = await _take_back(installation, connection, number)
+                assert taken == told[number].by_hand
+                if taken:
+                    told[number].claimed_by, told[number].by_hand = None, False
             case _:
                 await deliver()
     await deliver()
@@ -115,9 +131,35 @@ async def _play(installation: VirtualInstallation, steps: list[tuple[str, int, A
     assert installation.stamps_by_phone() == expected
 
 
+async def _sale_id(installation: VirtualInstallation, business_id: str, number: int) -> str:
+    return await installation.host.store.read(
+        lambda tx: ledger.sales.sale_id_of(tx, business_id, "model", "a1", f"r{number}")
+    )
+
+
+async def _give(installation: VirtualInstallation, connection: Connection, number: int, who: str) -> bool:
+    services = installation.host.services
+    card = await services.cards.issue_card(connection.business_id, phone=who, email=None)
+    sale_id = await _sale_id(installation, connection.business_id, number)
+    try:
+        await services.review.give_stamps(connection, sale_id, card, Reference("phone", who))
+    except Refusal:
+        return False
+    return True
+
+
+async def _take_back(installation: VirtualInstallation, connection: Connection, number: int) -> bool:
+    sale_id = await _sale_id(installation, connection.business_id, number)
+    try:
+        await installation.host.services.review.take_stamps_back(connection, sale_id)
+    except Refusal:
+        return False
+    return True
+
+
 async def _claim(installation: VirtualInstallation, business_id: str, number: int, who: str) -> bool:
     host = installation.host
-    sale_id = await host.store.read(lambda tx: ledger.sales.sale_id_of(tx, business_id, "model", "a1", f"r{number}"))
+    sale_id = await _sale_id(installation, business_id, number)
     try:
         await host.services.claims.claim(ReceiptTarget(sale_id[:16]), who, agreed="", language="en")
     except Refusal:

@@ -27,6 +27,7 @@ C, T = "/connections/{connection}", "/till/{connection}"
 AT_THE_COUNTER = {
     "/", "/till", T, f"{T}/find", f"{T}/card", f"{T}/give", f"{T}/redeem", f"{C}/events",
     f"{C}/receipts/{{receipt}}", f"{C}/receipts/{{receipt}}/find-card", f"{C}/receipts/{{receipt}}/give",
+    f"{C}/receipts/{{receipt}}/take-back",
 }  # fmt: skip
 A_MANAGERS = AT_THE_COUNTER | {
     "/my-till", C, f"{C}/sync", f"{C}/pause", f"{C}/resume", f"{C}/recheck", f"{C}/plan", f"{C}/numbers",

@@ -222,6 +222,13 @@ class SaleBatch:
         if row.bound_hash and row.card_id:
             self._changes.bindings.append(Binding(row.id, row.bound_hash, row.card_id, row.card_hint or ""))
 
+    def hint_of_former_card(self, row: SaleRow, card_id: str) -> str | None:
+        """Return the last digits of a card that the sale had before; `None` where it never had it."""
+        for binding in self._changes.bindings:
+            if binding.sale_id == row.id and binding.card_id == card_id:
+                return binding.card_hint
+        return bindings.hint_of(self.tx, row.id, card_id)
+
     def former_binding(self, row: SaleRow, customer_hash: str) -> Binding | None:
         """Return the card of a sale's former customer: a binding is permanent."""
         for binding in self._changes.bindings:

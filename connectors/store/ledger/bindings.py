@@ -49,6 +49,14 @@ def find(tx: Transaction, sale_id: str, customer_hash: str) -> Binding | None:
     return Binding(row.sale_id, row.customer_hash, row.card_id, row.card_hint) if row else None
 
 
+def hint_of(tx: Transaction, sale_id: str, card_id: str) -> str | None:
+    """Return the last digits of a card that a sale had for an earlier customer; `None` where it never had it."""
+    query = select(binding_table.c.card_hint).where(
+        binding_table.c.sale_id == sale_id, binding_table.c.card_id == card_id
+    )
+    return tx.run(query.limit(1)).scalar()
+
+
 def delete(tx: Transaction, sale_ids: Sequence[str], customer_hashes: Collection[str] | None) -> None:
     """Delete the bindings of some sales: of these customers, or all (`None`)."""
     gone = binding_table.delete().where(binding_table.c.sale_id.in_(sale_ids))

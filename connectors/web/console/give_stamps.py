@@ -1,6 +1,7 @@
 """Giving a receipt's stamps to a card by hand: it is found, confirmed where a phone found it, and then given.
 
-Owns the two forms; who may be given what is `connectors.services.review`'s.
+Owns the two forms, and the one that takes it back a moment later; who may be given what is
+`connectors.services.review`'s.
 """
 
 from __future__ import annotations
@@ -82,6 +83,22 @@ async def give_stamps(visit: Visit) -> Response:
         found_card = FoundCard(claim.card, visit.form.get("claim"), by_number=False)
         return await receipt_page(visit, connection, found_card=found_card, errors={"digits": text})
     return await _give(visit, connection, claim)
+
+
+@router.post(
+    "/connections/{connection}/receipts/{receipt}/take-back",
+    Role.counter,
+    page="/connections/{connection}/receipts/{receipt}",
+)
+async def take_back(visit: Visit) -> Response:
+    """Undo that the receipt's stamps were given by hand a moment ago."""
+    connection, receipt = (await visit.load_overview()).connection, visit.path_params["receipt"]
+    path = f"/connections/{connection.id}/receipts/{receipt}"
+    try:
+        await visit.services.review.take_stamps_back(connection, receipt)
+    except Refusal as error:
+        return visit.redirect(path, error.message, "bad")
+    return visit.redirect(path, Message("Taken back. The receipt can be given to another card."))
 
 
 async def _give(visit: Visit, connection: Connection, claim: _Claim) -> Response:

@@ -19,8 +19,9 @@ from connectors.store import ledger, queries
 from connectors.store.ledger.operations import Operation
 from connectors.store.queries.operations import OperationHistory
 from connectors.store.queries.receipts import ReceiptDetails
+from connectors.sync.manual_card_assignment import given_until
 from connectors.web.console.operation_review import with_choices
-from connectors.web.console.receipt_timeline import HistoryEntry, build_history
+from connectors.web.console.receipt_timeline import build_history
 from connectors.web.console.routing import Role, Router
 from connectors.web.console.visit import PageNotFound, Visit
 
@@ -74,7 +75,10 @@ async def receipt_page(
 ) -> Response:
     """Render the page of the address's receipt; with a card that was found, or with what is wrong with the form."""
     details = await _load_details(visit, connection)
-    tries = await visit.host.store.read(lambda tx: queries.operations.of_sale(tx, details.receipt.id))
+    sale_id = details.receipt.id
+    tries = await visit.host.store.read(lambda tx: queries.operations.of_sale(tx, sale_id))
+    lines = await visit.host.store.read(lambda tx: ledger.journal.of_sale(tx, sale_id))
+    claims = await visit.host.store.read(lambda tx: ledger.claims.of_sale(tx, sale_id)) if details.claimed else []
     operations = [history.operation for history in tries]
     return visit.render(
         "receipt.html",
@@ -84,7 +88,8 @@ async def receipt_page(
         sale=details.versions[-1].content,
         earned=_earned(connection, details),
         place=_location_name(connection, details),
-        history=await _load_history(visit, details, tries),
+        history=build_history(visit.localizer, details, tries, lines, claims),
+        taken_back_until=given_until(lines, claimed=details.claimed),
         vouchers=_used_elsewhere(tries),
         stopped=with_choices([operation for operation in operations if _needs_person(operation)]),
         # not asked for once more where a form comes back: the page is shown at once
@@ -104,13 +109,6 @@ def _earned(connection: Connection, details: ReceiptDetails) -> Earned | None:
     return stamps_for(
         details.versions[-1].content, details.rule, connection.zone_of(details.versions[-1].content.location_id)
     )
-
-
-async def _load_history(visit: Visit, details: ReceiptDetails, tries: Sequence[OperationHistory]) -> list[HistoryEntry]:
-    sale_id = details.receipt.id
-    lines = await visit.host.store.read(lambda tx: ledger.journal.of_sale(tx, sale_id))
-    claims = await visit.host.store.read(lambda tx: ledger.claims.of_sale(tx, sale_id)) if details.claimed else []
-    return build_history(visit.localizer, details, tries, lines, claims)
 
 
 def _used_elsewhere(tries: Sequence[OperationHistory]) -> list[OperationHistory]:
