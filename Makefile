@@ -77,7 +77,7 @@ lock:
 		-o requirements.lock pyproject.toml
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --group dev \
 		-c requirements.lock -o requirements-dev.lock pyproject.toml
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --extra cluster \
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --extra cluster --extra tracing \
 		-c requirements.lock -o requirements-cluster.lock pyproject.toml
 
 clean:

@@ -33,6 +33,11 @@ def about(connection: str, receipt: str | None = None, **more: str) -> Iterator[
         _subject.reset(token)
 
 
+def subject() -> Mapping[str, str] | None:
+    """Return what this block is about, by name; `None` outside of any."""
+    return _subject.get()
+
+
 class JsonFormatter(RedactingFormatter):
     """Formats a record as one line of JSON: `at` (UTC), `level`, `logger`, `message`, and what it is about."""
 
@@ -44,6 +49,6 @@ class JsonFormatter(RedactingFormatter):
             "logger": record.name,
             "message": super().format(record),
             # a till names its receipts as it likes: such a name may be a person's
-            **{name: printable(redact(value)) for name, value in (_subject.get() or {}).items()},
+            **{name: printable(redact(value)) for name, value in (subject() or {}).items()},
         }
         return json.dumps(line, ensure_ascii=False)

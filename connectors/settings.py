@@ -73,6 +73,7 @@ class Settings(BaseSettings):
     kept_requests: Annotated[int, Field(ge=1, le=1_000_000)] = _USUAL.unread
     kept_mib: Annotated[int, Field(ge=1, le=100_000)] = _USUAL.unread_bytes // MIB
     metrics_token: SecretStr | None = None
+    traces_url: str | None = None
     worker_jobs: Annotated[int, Field(ge=1, le=10_000)] = 100
     dead_after_seconds: Annotated[float, Field(ge=1, le=3600)] = 30.0
     keep_bodies_days: Annotated[int, Field(ge=1, le=3650)] = 30
@@ -89,7 +90,7 @@ class Settings(BaseSettings):
             return f"sqlite:///{user_data_path('7stamp-connectors', appauthor=False) / 'connectors.db'}"
         return url.replace("postgresql://", "postgresql+psycopg://", 1)
 
-    @field_validator("sevenstamp_url")
+    @field_validator("sevenstamp_url", "traces_url")
     @classmethod
     def _web_address(cls, url: str | None) -> str | None:
         if url and not url.startswith(("https://", "http://")):

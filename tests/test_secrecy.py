@@ -11,7 +11,9 @@ import httpx
 import pytest
 
 from poster_connector.sandbox import SECRET, Account
+from tests.collector import Collector
 from tests.processes import invoke, origin_in, run, started, wait_for, wait_ready
+from tests.served_sandboxes import served_by_thread
 
 PHONE, EMAIL = "+380671239876", "anna.secret@example.com"
 KEY = "7loc_sc_very_secret_key"
@@ -32,7 +34,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("secrecy")]
 
 
 def test_a_run_with_faults_leaves_no_secret_and_no_customer_in_any_output_or_in_the_database(tmp_path: Path) -> None:
+    collector = Collector()
     with (
+        served_by_thread(collector) as (traces,),
         started(["sandbox", "sevenstamp"], {}, tmp_path / "s.out"),
         started(["sandbox", "poster"], {}, tmp_path / "p.out"),
     ):
@@ -44,6 +48,7 @@ def test_a_run_with_faults_leaves_no_secret_and_no_customer_in_any_output_or_in_
             "CONNECTORS_SETTLE_SECONDS": "0.5",
             "CONNECTORS_CALL_DEADLINE_SECONDS": "0.5",
             "CONNECTORS_LOG_LEVEL": "DEBUG",
+            "CONNECTORS_TRACES_URL": f"{traces}/v1/traces",
             "POSTER_API_URL": f"{till}/api",
             "POSTER_APPLICATION_SECRET": SECRET,
         }
@@ -57,6 +62,8 @@ def test_a_run_with_faults_leaves_no_secret_and_no_customer_in_any_output_or_in_
             # faults have said what they had to say; with nine calls of ten failing, a busy machine takes minutes
             httpx.post(f"{sevenstamp}/_sandbox/faults", json={}, trust_env=False)
             text += _print_everything(env)
+            names = {"take a hook", "take a receipt in", "send to 7stamp"}
+            wait_for(lambda: names <= {span.name for span in collector.spans}, "traces at the collector", seconds=30)
         text += log.read_text()
     assert "applied" in text
     assert len(log.read_text().splitlines()) > 3
@@ -65,6 +72,7 @@ def test_a_run_with_faults_leaves_no_secret_and_no_customer_in_any_output_or_in_
     for secret in [*SECRETS, *CUSTOMER]:
         assert secret not in text, f"{secret} in an output"
         assert secret.encode() not in pages, f"{secret} in the database"
+        assert secret.encode() not in collector.bodies, f"{secret} in a trace"
 
 
 def _connect_with_wrong_and_right_secrets(env: Mapping[str, str]) -> str:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Annotated
 
 import typer
 
+from connectors import tracing
 from connectors.cli.options import ListenHost, ListenPort
 from connectors.cli.output import run, say, the_host
 from connectors.cli.servers import limits_of, listening, serving
@@ -45,7 +47,7 @@ def serve(
 
 
 async def _serve(address: str, port: int, works: bool) -> None:
-    async with the_host() as host:
+    async with the_host() as host, _tracing(host):
         if not works and host.membership is None:
             raise Refusal("a database in a file has no workers: leave --no-work out, or use a database server")
         # first of all: a second host on this database must be refused before it takes a request
@@ -58,6 +60,22 @@ async def _serve(address: str, port: int, works: bool) -> None:
         collect_rarely()
         if not await serve_application(application(host, works=works), sock, limits_of(host)):
             raise Refusal("the host could not start: see the log above")
+
+
+@asynccontextmanager
+async def _tracing(host: Host) -> AsyncIterator[None]:
+    """Send traces meanwhile, where the operator names a collector; what is left goes at the end."""
+    if (collector := host.settings.traces_url) is None:
+        yield
+        return
+    try:
+        tracing.begin(collector)
+    except tracing.TracingUnavailable as error:
+        raise Refusal(str(error)) from None
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(tracing.end)
 
 
 def _origin(address: str, sock: socket.socket) -> str:
@@ -92,6 +110,7 @@ def worker(
 async def _work(address: str, port: int | None) -> None:
     async with AsyncExitStack() as stack:
         host = await stack.enter_async_context(the_host())
+        await stack.enter_async_context(_tracing(host))
         if host.membership is None:
             raise Refusal("a database in a file has one host, which does the work: a worker needs a database server")
         await host.start(MemberRole.worker)

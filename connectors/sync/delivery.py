@@ -56,6 +56,7 @@ from connectors.sync.call_window import CallWindow
 from connectors.sync.doubt_resolution import Resolver, Timing
 from connectors.sync.key_pacing import Pace
 from connectors.sync.settlement import Answer, settle
+from connectors.tracing import Step, step
 
 log = logging.getLogger(__name__)
 
@@ -369,15 +370,19 @@ class Deliverer:
 
     async def _send(self, operation: Operation) -> None:
         """Send one operation; whatever happens, its answer joins the next turn."""
-        with about(operation.connection_id, operation.receipt_id, operation=operation.id):
-            await self._send_and_answer(operation)
+        with (
+            about(operation.connection_id, operation.receipt_id, operation=operation.id),
+            step("send to 7stamp", kind=operation.kind.value) as sending,
+        ):
+            await self._send_and_answer(operation, sending)
 
-    async def _send_and_answer(self, operation: Operation) -> None:
+    async def _send_and_answer(self, operation: Operation, sending: Step) -> None:
         sender = self._senders[operation.connection_id]
         outcome: Outcome = InDoubt("the sender failed")
         try:
             async with self._window:
                 outcome = await self._post(sender, operation)
+            sending.say(outcome=_OUTCOMES.get(type(outcome), "other"))
             log.debug("sent to 7stamp: %s", _OUTCOMES.get(type(outcome), "other"))
         except Exception as error:
             log.exception("operation %s: sending raised %s", operation.id, type(error).__name__)

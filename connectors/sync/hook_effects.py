@@ -28,6 +28,7 @@ from connectors.sync.forgotten import names_forgotten
 from connectors.sync.ingest import Ingestor
 from connectors.sync.snapshots import Snapshot, Source
 from connectors.sync.tills import Tills, without_tokens
+from connectors.tracing import step
 
 log = logging.getLogger(__name__)
 
@@ -58,13 +59,14 @@ class HookEffects:
         `others` are connections that read the same account alike: what a hook only hints at is read once for all, what
         it says is said to each.
         """
-        if isinstance(received, UnreadableHook):
-            log_raised(connection, received)
-            await self._keep_unread(connection, hook, received.reason)
-        else:
-            await self.apply(connection, received, hook)
-            for other in others if isinstance(received, Sales | AccountChanged) else ():
-                await self.apply(other, received, hook)
+        with about(connection.id), step("take a hook", connector=connection.connector):
+            if isinstance(received, UnreadableHook):
+                log_raised(connection, received)
+                await self._keep_unread(connection, hook, received.reason)
+            else:
+                await self.apply(connection, received, hook)
+                for other in others if isinstance(received, Sales | AccountChanged) else ():
+                    await self.apply(other, received, hook)
         if others:
             ids = [other.id for other in others]
             await self._store.write(lambda tx: connections.schedule.record_hooks(tx, ids))

@@ -20,6 +20,7 @@ from connectors.domain.connection import Connection, Health
 from connectors.domain.events import Wakeup
 from connectors.domain.operation import Hold
 from connectors.domain.person import Reference, references
+from connectors.log_lines import about
 from connectors.sevenstamp.client import Limited, Refused, SevenStamp, SevenStampClient, SevenStampError
 from connectors.sevenstamp.models import Card
 from connectors.store import connections, ledger
@@ -31,6 +32,7 @@ from connectors.store.ledger.sales import SaleRow
 from connectors.sync.health import report_key_failure, report_unwell
 from connectors.sync.planner import SKIP, bind_card, conclude_without_card, entitlement, plan_sale, rule_for
 from connectors.sync.tills import Tills
+from connectors.tracing import step
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +96,8 @@ class Identifier:
 
         async def run(search: CardSearch) -> None:
             async with slots:
-                await self._search(owners[search.connection_id], search)
+                with about(search.connection_id), step("find the card"):
+                    await self._search(owners[search.connection_id], search)
 
         # one answer serves every sale of the same customer
         by_customer = {(search.connection_id, search.customer_hash): search for search in reversed(searches)}

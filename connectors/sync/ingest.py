@@ -14,11 +14,13 @@ from connector_sdk.hookspecs import ConnectionFacts
 from connector_sdk.messages import Message
 from connector_sdk.rule import Mode, StampRule
 from connector_sdk.sale import Customer, Sale, SaleStatus, Unreadable
+from connectors import tracing
 from connectors.domain.clock import micros
 from connectors.domain.connection import Connection, Health
 from connectors.domain.events import SaleIngested
 from connectors.domain.holds import WAITS_FOR_CARD
 from connectors.domain.stamps import RuleVersion, gifts_in
+from connectors.log_lines import about
 from connectors.store import connections, inbox, ledger
 from connectors.store.engine import Store, Transaction
 from connectors.store.errors import StoreError
@@ -60,7 +62,9 @@ class Ingestor:
         if await self._all_known(snapshots):
             return [Outcome.unchanged] * len(snapshots)
         try:
-            return await self._store.gather(self.ingest_together, snapshots)
+            outcomes = await self._store.gather(self.ingest_together, snapshots)
+            _trace(snapshots, outcomes)
+            return outcomes
         except StoreError:
             raise
         except Exception as error:  # noqa: BLE001 - kept, logged and named in the journal
@@ -111,6 +115,17 @@ class Ingestor:
             )
 
         return await self._store.write(work)
+
+
+def _trace(snapshots: Sequence[Snapshot], outcomes: Sequence[Outcome]) -> None:
+    """Add to the trace of each receipt that a version of it is stored, or only waits to be fetched."""
+    if not tracing.is_on():
+        return
+    for snapshot, outcome in zip(snapshots, outcomes, strict=True):
+        if outcome in (Outcome.stored, Outcome.hinted):
+            facts = {"source": snapshot.source.value, "outcome": outcome.value}
+            with about(snapshot.connection.id, snapshot.sale.receipt_id), tracing.step("take a receipt in", **facts):
+                pass
 
 
 def _keep_unreadable(

@@ -35,6 +35,7 @@ from connectors.sync.account_checks import AccountChecker
 from connectors.sync.ingest import Ingestor
 from connectors.sync.snapshots import Outcome, Snapshot, Source
 from connectors.sync.tills import Tills
+from connectors.tracing import step
 
 log = logging.getLogger(__name__)
 
@@ -134,6 +135,16 @@ class TillReader:
         the read, in one transaction. A host that dies in between reads the page again. Only polls move it, for a second
         look is not ordered by when receipts changed.
         """
+        with about(turn.connection.id), step("read the till", source=source.value):
+            return await self._read_pages(turn, readers, pages, source)
+
+    async def _read_pages(
+        self,
+        turn: DueRead,
+        readers: Sequence[Connection],
+        pages: Callable[[Connector[BaseModel]], AsyncIterator[SalePage]],
+        source: Source,
+    ) -> ReadResult:
         connection, result = turn.connection, ReadResult()
         is_lookback = source is Source.lookback
         began = extended = time.monotonic()
@@ -240,7 +251,7 @@ class TillReader:
 
         async def follow(hint: DueHint) -> None:
             async with slots:
-                with about(connection.id, hint.receipt_id):
+                with about(connection.id, hint.receipt_id), step("fetch a receipt"):
                     await self._follow_hint(connection, hint, result)
 
         async with asyncio.TaskGroup() as group:
