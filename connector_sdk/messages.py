@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib import resources
 
 from babel import Locale, UnknownLocaleError
@@ -92,7 +92,7 @@ class Catalogue:
     def __init__(self, packages: Iterable[str]) -> None:
         self.packages = tuple(packages)
 
-    @property
+    @cached_property  # asked at every request, and packages do not change under a process that runs
     def languages(self) -> tuple[str, ...]:
         """The languages of the first package's catalogue, English first, then by code."""
         folder = resources.files(self.packages[0]) / "locale"

@@ -9,6 +9,7 @@ import ast
 import re
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from babel.messages.catalog import Catalog
@@ -104,6 +105,7 @@ def _strings(values: list[ast.expr]) -> Iterator[str]:
                 yield from _strings(either)
 
 
+@cache
 def catalogue(folder: Path, language: str) -> Catalog:
     file = folder / "locale" / language / "messages.po"
     with file.open("rb") as source:
@@ -119,6 +121,7 @@ def of_english(folder: Path) -> Iterator[str]:
             yield message.id if isinstance(message.id, str) else message.id[0]
 
 
+@cache
 def wanted(folder: Path) -> set[str]:
     """Every id that a language must word in a package; ids put together at run time stand in the English catalogue."""
     return {*of_code(folder), *of_english(folder), *_hosts(folder)} - {""}

@@ -5,6 +5,7 @@ Owns the refusals; what a decision changes is written by `connectors.sync` and t
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ from connectors.services.people import parse_reference
 from connectors.services.refusal import Refusal
 from connectors.services.results import RetryResult
 from connectors.sevenstamp.client import InvalidKey, SevenStampClient, SevenStampError
-from connectors.sevenstamp.models import Card
+from connectors.sevenstamp.models import Card, HistoryEvent
 from connectors.store import inbox, ledger
 from connectors.store.engine import Transaction
 from connectors.store.inbox.unreadable import UnreadEntry
@@ -124,6 +125,14 @@ class ReviewService:
         try:
             return await self._client_of(connection).card(card_id, deadline=_PROGRESS_PATIENCE)
         except (SevenStampError, Refusal):
+            return None
+
+    async def card_history(self, connection: Connection, card_id: str) -> Sequence[HistoryEvent] | None:
+        """Return what 7stamp has in a card's history; `None` where it does not say so within two seconds."""
+        try:
+            async with asyncio.timeout(_PROGRESS_PATIENCE):
+                return await self._client_of(connection).history(card_id)
+        except (SevenStampError, Refusal, TimeoutError):
             return None
 
     def _client_of(self, connection: Connection) -> SevenStampClient:

@@ -229,6 +229,28 @@ Index(
     sqlite_where=text("status = 'open'"),
     postgresql_where=text("status = 'open'"),
 )
+# what was given by hand or taken back, the newest first: few of many, and a page lists them
+Index(
+    "ix_sale_by_hand",
+    sale_table.c.connection_id,
+    sale_table.c.closed_at,
+    sqlite_where=text("claimed = 1"),
+    postgresql_where=text("claimed = 1"),
+)
+Index(
+    "ix_sale_refunded",
+    sale_table.c.connection_id,
+    sale_table.c.closed_at,
+    sqlite_where=text("refunded > 0"),
+    postgresql_where=text("refunded > 0"),
+)
+Index(
+    "ix_sale_voided",
+    sale_table.c.connection_id,
+    sale_table.c.closed_at,
+    sqlite_where=text("status = 'voided'"),
+    postgresql_where=text("status = 'voided'"),
+)
 # the sales whose customers may still be known, oldest first: what retention goes through
 Index(
     "ix_sale_personal",

@@ -79,6 +79,9 @@ async def every_page(served: ServedInstallation, page: Page, operator: Page) -> 
         "connection-tokens": "/tokens",
         "connection-vouchers": "/vouchers",
         "connection-numbers": "/numbers",
+        "connection-receipts": "/receipts",
+        "connection-receipts-none": "/receipts?kind=by-hand&day=2026-01-01",
+        "connection-customers": "/customers",
     }.items():
         await page.goto(f"/connections/{one}{path}")
         yield name, page
@@ -93,6 +96,13 @@ async def every_page(served: ServedInstallation, page: Page, operator: Page) -> 
         await page.locator("#who").fill(who)
         await press(page, "form[action$='/forget'] button.go")
         yield name, page
+    await page.goto(f"/connections/{one}/customers")
+    await page.locator("#who").fill("12")
+    await press(page, "form[action$='/customers'] button.go")
+    yield "connection-customers-nobody", page
+    await page.locator("#who").fill(next(iter(served.installation.sevenstamp.state.cards.values())).number)
+    await press(page, "form[action$='/customers'] button.go")
+    yield "connection-customer", page
     async for shown in _counter(served, page):
         yield shown
     numbers = sorted(served.installation.cafe.receipts)

@@ -133,8 +133,10 @@ async def too_costly(browser: Browser, place: RouteRequest) -> list[str]:
     bad: list[str] = []
     bodies = BODIES if place.path.startswith("/hooks/") else {name: BODIES[name] for name in OF_FORMS}
     families = [("body", bodies)] if place.method == "POST" else [("address", IN_ADDRESSES)]
-    # cookies are read in one place, before any handler: the pages show it, and their forms need not again
-    for what, texts in [*families, *([("cookie", COOKIES)] if place.method == "GET" else [])]:
+    # cookies are read in one place, before any handler: a page for strangers, one for whoever is signed in and one of
+    # the API show it, and others need not again
+    reads_cookies = place.method == "GET" and place.path in ("/sign-in", "/devices", "/api/v1/me", "/healthz")
+    for what, texts in [*families, *([("cookie", COOKIES)] if reads_cookies else [])]:
         for name, text in texts.items():
             bad += await _steps_too_many(browser, place, what, name, text)
     return bad

@@ -9,6 +9,7 @@ import sqlalchemy
 
 from connectors.store import ledger, queries
 from connectors.store.engine import Transaction
+from connectors.store.queries.receipts import ListedReceipts, ReceiptKind
 from tests.installation import Installation
 
 pytestmark = pytest.mark.embedded
@@ -43,6 +44,26 @@ async def plan_of(installation: Installation, query: Callable[[Transaction], obj
 async def test_numbers_read_the_receipts_of_their_days_and_no_others(installation: Installation) -> None:
     plan = await plan_of(installation, lambda tx: queries.numbers.quarter_hours(tx, "c", "2026-11-01", "2026-11-27"))
     assert any("ix_sale_connection_closed (connection_id=? AND closed_at>? AND closed_at<?)" in step for step in plan)
+
+
+LISTS = {
+    ReceiptKind.all: {"ix_sale_connection_closed"},
+    ReceiptKind.nobody: {"ix_sale_customer"},
+    ReceiptKind.refunded: {"ix_sale_refunded", "ix_sale_voided"},
+    ReceiptKind.by_hand: {"ix_sale_by_hand"},
+}
+
+
+@pytest.mark.parametrize("kind", LISTS)
+async def test_a_list_of_receipts_reads_what_it_shows_and_sorts_nothing_else(
+    installation: Installation, kind: ReceiptKind
+) -> None:
+    asked = ListedReceipts(kind)
+    plan = await plan_of(installation, lambda tx: queries.receipts.listed(tx, "c", asked, 50))
+    assert {index for index in LISTS[kind] if any(f"USING INDEX {index} " in step for step in plan)} == LISTS[kind], (
+        plan
+    )
+    assert not any(step.startswith("SCAN sale") for step in plan), plan
 
 
 @pytest.mark.parametrize("query", QUERIES.values(), ids=QUERIES)

@@ -135,6 +135,8 @@ def as_before(file: Path, vault: Vault) -> None:
         database.execute("DROP TABLE call_rate")
         database.execute("DROP TABLE console_item")
         database.execute("DROP TABLE colleague")
+        for index in ("by_hand", "refunded", "voided"):
+            database.execute(f"DROP INDEX ix_sale_{index}")
         database.execute("DROP INDEX ix_console_session_colleague")
         database.execute("ALTER TABLE console_session DROP COLUMN role")
         database.execute("ALTER TABLE console_session DROP COLUMN colleague_id")

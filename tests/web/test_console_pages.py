@@ -132,6 +132,10 @@ async def test_no_page_makes_more_than_five_queries(installation: Installation, 
                 "table-card",
                 "numbers?period=month",
                 "numbers.csv",
+                "receipts",
+                "receipts?kind=refunded&day=2026-01-15",
+                "receipts?kind=waiting",
+                "customers",
             )
         ]
         + ["/till", f"/till/{installation.connection.id}", card]

@@ -31,7 +31,9 @@ AT_THE_COUNTER = {
 }  # fmt: skip
 A_MANAGERS = AT_THE_COUNTER | {
     "/my-till", C, f"{C}/sync", f"{C}/pause", f"{C}/resume", f"{C}/recheck", f"{C}/plan", f"{C}/numbers",
-    f"{C}/numbers.csv", f"{C}/rule", f"{C}/preview", f"{C}/unread", f"{C}/operations/{{operation}}/{{act}}",
+    f"{C}/numbers.csv",
+    f"{C}/receipts", f"{C}/customers", f"{C}/rule", f"{C}/preview", f"{C}/unread",
+    f"{C}/operations/{{operation}}/{{act}}",
     f"{C}/venues/{{venue}}/take", f"{C}/venues/{{venue}}/leave", f"{C}/vouchers", f"{C}/vouchers/issue",
     f"{C}/vouchers/show", f"{C}/vouchers/redeem", f"{C}/import", f"{C}/import/file", f"{C}/import/try",
     f"{C}/import/run",

@@ -177,13 +177,7 @@ def set_role(tx: Transaction, colleague_id: str, business_id: str, role: StaffRo
     changed = tx.run(colleague_table.update().where(_is(colleague_id, business_id)).values(role=role.value))
     if changed.rowcount == 0:
         return False
-    tx.run(
-        console_session_table.update()
-        .where(console_session_table.c.colleague_id == colleague_id)
-        .values(role=role.value)
-    )
-    # a link made for another device would open it with the role before
-    sessions.delete_links_of_colleague(tx, colleague_id)
+    sessions.set_role_of_colleague(tx, colleague_id, role)
     return True
 
 

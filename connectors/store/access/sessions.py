@@ -303,10 +303,15 @@ def end_of_colleague(tx: Transaction, colleague_id: str) -> None:
     _delete_links_of(tx, list(ended.scalars()))
 
 
-def delete_links_of_colleague(tx: Transaction, colleague_id: str) -> None:
-    """Delete the links that the devices of an invited colleague made."""
-    owned = select(console_session_table.c.id_hash).where(console_session_table.c.colleague_id == colleague_id)
-    _delete_links_of(tx, list(tx.run(owned).scalars()))
+def set_role_of_colleague(tx: Transaction, colleague_id: str, role: StaffRole) -> None:
+    """Give the sessions of an invited colleague another role, and delete the links that they made with the former."""
+    changed = tx.run(
+        console_session_table.update()
+        .where(console_session_table.c.colleague_id == colleague_id)
+        .values(role=role.value)
+        .returning(console_session_table.c.id_hash)
+    )
+    _delete_links_of(tx, list(changed.scalars()))
 
 
 def end_operators(tx: Transaction) -> None:

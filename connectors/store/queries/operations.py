@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, func, or_, select, union_all
 
 from connector_sdk.messages import Message
 from connectors.domain.holds import HOLDS_FOR_PERSON
-from connectors.domain.operation import UNSETTLED, Hold, State, outward
+from connectors.domain.operation import UNSETTLED, State, outward
 from connectors.store.engine import Transaction
 from connectors.store.ledger.operation_conditions import is_flagged, is_held, is_rejected
 from connectors.store.ledger.operations import Operation, operation_of
@@ -33,11 +33,6 @@ _NEEDS_PERSON = [
 def needing_person(tx: Transaction, connection_id: str, limit: int = MOST) -> list[Operation]:
     """List the operations of a connection that need a person, newest first."""
     return _newest(tx, connection_id, _NEEDS_PERSON, limit)
-
-
-def without_card(tx: Transaction, connection_id: str, limit: int = MOST) -> list[Operation]:
-    """List the operations that wait for their customers to have a card, newest first."""
-    return _newest(tx, connection_id, [is_held & (operation_table.c.hold == Hold.no_card)], limit)
 
 
 def _newest(

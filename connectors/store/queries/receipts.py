@@ -5,22 +5,31 @@ Owns no state; every query is bounded and goes by an index.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from enum import StrEnum
 
 from pydantic import ValidationError
-from sqlalchemy import ColumnElement, and_, literal, or_, select, union_all
+from sqlalchemy import ColumnElement, Select, and_, literal, or_, select, text, true, union_all
 
 from connector_sdk.rule import StampRule
 from connector_sdk.sale import Customer, Sale, SaleStatus
 from connectors.domain.connection import Connection
+from connectors.domain.holds import WAITS_FOR_CARD
+from connectors.domain.operation import State
 from connectors.domain.person import Reference
 from connectors.store import ledger
 from connectors.store.connections.rules import parse_rule
 from connectors.store.engine import Transaction
 from connectors.store.query_parts import AnyRow
-from connectors.store.schema import customer_name_table, rule_version_table, sale_table, sale_version_table
+from connectors.store.schema import (
+    customer_name_table,
+    operation_table,
+    rule_version_table,
+    sale_table,
+    sale_version_table,
+)
 
 MOST = 50
 
@@ -152,11 +161,88 @@ def newest(tx: Transaction, connection_id: str, limit: int, after: tuple[int, st
     """List a connection's newest closed receipts, those behind a receipt of this moment (UTC microseconds) and id."""
     mine = (sale_table.c.connection_id == connection_id) & sale_table.c.closed_at.is_not(None)
     if after is not None:
-        moment, sale_id = after
-        # by both: a till that writes minutes only closes several receipts at one moment
-        mine &= (sale_table.c.closed_at < moment) | ((sale_table.c.closed_at == moment) & (sale_table.c.id > sale_id))
+        mine &= _behind(*after)
     in_order = (sale_table.c.closed_at.desc(), sale_table.c.id)
     return [_receipt(row) for row in tx.run(select(sale_table).where(mine).order_by(*in_order).limit(limit))]
+
+
+class ReceiptKind(StrEnum):
+    """Which of a connection's receipts a list shows."""
+
+    all = "all"
+    nobody = "nobody"
+    """Nobody is attached: they give no stamps."""
+    refunded = "refunded"
+    """Refunded, wholly or in part, or removed at the till."""
+    by_hand = "by-hand"
+    """A person, or the customer, said whose they are."""
+    waiting = "waiting"
+    """Their customer has no card yet."""
+
+
+# written out, not bound: a partial index serves a condition that the planner can read
+_CONDITIONS: Mapping[ReceiptKind, Sequence[ColumnElement[bool]]] = {
+    ReceiptKind.all: [true()],
+    ReceiptKind.nobody: [sale_table.c.customer_hash.is_(None)],
+    ReceiptKind.refunded: [text("refunded > 0"), text("status = 'voided'")],  # type: ignore[list-item]
+    ReceiptKind.by_hand: [text("claimed = 1")],  # type: ignore[list-item]
+}
+"""By what each kind is found: any of these, each of which an index serves."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListedReceipts:
+    """Some closed receipts of a connection: of a kind, of a stretch (UTC microseconds), behind a receipt."""
+
+    kind: ReceiptKind = ReceiptKind.all
+    between: tuple[int, int] | None = None
+    behind: tuple[int, str] | None = None
+    """The moment at which a receipt was closed, and its id."""
+
+
+def listed(tx: Transaction, connection_id: str, asked: ListedReceipts, limit: int) -> list[Receipt]:
+    """List a connection's closed receipts of a kind, the newest first."""
+    if asked.kind is ReceiptKind.waiting:
+        of_kind: Sequence[ColumnElement[bool]] = [sale_table.c.id.in_(_waiting_for_card(connection_id))]
+    else:
+        of_kind = _CONDITIONS[asked.kind]
+    mine = (sale_table.c.connection_id == connection_id) & sale_table.c.closed_at.is_not(None)
+    if asked.between is not None:
+        mine &= (sale_table.c.closed_at >= asked.between[0]) & (sale_table.c.closed_at < asked.between[1])
+    if asked.behind is not None:
+        mine &= _behind(*asked.behind)
+    in_order = (sale_table.c.closed_at.desc(), sale_table.c.id)
+    parts = [
+        select(select(sale_table).where(mine, condition).order_by(*in_order).limit(limit).subquery())
+        for condition in of_kind
+    ]
+    # one that was refunded and then removed is found twice
+    rows = {row.id: row for row in tx.run(union_all(*parts) if len(parts) > 1 else parts[0])}
+    newest_first = sorted(rows.values(), key=lambda row: (-row.closed_at, row.id))
+    return [_receipt(row) for row in newest_first[:limit]]
+
+
+def _waiting_for_card(connection_id: str) -> Select[tuple[str]]:
+    held = select(operation_table.c.sale_id).where(
+        operation_table.c.connection_id == connection_id,
+        operation_table.c.state == literal(State.held.value, literal_execute=True),
+        operation_table.c.hold.in_(sorted(WAITS_FOR_CARD)),
+    )
+    return held.limit(1000)
+
+
+def _behind(closed_at: int, sale_id: str) -> ColumnElement[bool]:
+    """Return the condition that a receipt comes behind another, the newest first."""
+    # by both: a till that writes minutes only closes several receipts at one moment
+    return (sale_table.c.closed_at < closed_at) | ((sale_table.c.closed_at == closed_at) & (sale_table.c.id > sale_id))
+
+
+def of_card(tx: Transaction, connection_id: str, card_id: str, card_hint: str, limit: int) -> list[Receipt]:
+    """List a connection's receipts of a card, the newest first."""
+    # the index is of the last four digits, which few cards share
+    mine = (sale_table.c.connection_id == connection_id) & (sale_table.c.card_hint == card_hint)
+    query = select(sale_table).where(mine, sale_table.c.card_id == card_id).order_by(sale_table.c.closed_at.desc())
+    return [_receipt(row) for row in tx.run(query.limit(limit))]
 
 
 def first_closed_since(tx: Transaction, connection_id: str, since: int) -> Receipt | None:

@@ -127,14 +127,14 @@ class ConnectionStatus:
 
 @router.get("/connections/{connection}", Role.manager)
 async def connection_page(visit: Visit) -> Response:
-    """Show a connection, or a part of it: what changes, the receipts found, the receipts without a card."""
+    """Show a connection, or a part of it: what changes, the receipts found."""
     query = visit.request.query_params.get("q", "").strip()[:120]
     # before everything else: whatever is committed while the page is put together is news to it
     lines = await _read_journal(visit) if not query else []
     overview = await visit.load_overview()
     connection = overview.connection
-    if visit.request.query_params.get("show") == "without-card":
-        return await _without_card_page(visit, overview)
+    if visit.request.query_params.get("show") == "without-card":  # where the list stood before it had a page
+        return visit.redirect(f"/connections/{connection.id}/receipts?kind=waiting")
     status = await _read_status(visit, overview, lines)
     if visit.request.query_params.get("part") == "now":
         return visit.render("_now.html", connection=connection, connection_status=status, query="")
@@ -146,12 +146,6 @@ async def connection_page(visit: Visit) -> Response:
         receipts=await _search(visit, connection, query) if query else None,
         most=queries.operations.MOST,
     )
-
-
-async def _without_card_page(visit: Visit, overview: Overview) -> Response:
-    connection = overview.connection
-    waiting = await visit.host.store.read(lambda tx: queries.operations.without_card(tx, connection.id))
-    return visit.render("without_card.html", connection=connection, waiting=waiting, number=overview.without_card)
 
 
 async def _search(visit: Visit, connection: Connection, query: str) -> list[queries.receipts.Receipt]:

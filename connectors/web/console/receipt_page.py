@@ -13,6 +13,7 @@ from starlette.responses import Response
 from connectors.domain.connection import Connection
 from connectors.domain.holds import needs_person
 from connectors.domain.operation import Kind, State, outward
+from connectors.domain.person import Reference
 from connectors.domain.stamps import Earned, stamps_for
 from connectors.sevenstamp.models import Card
 from connectors.store import ledger, queries
@@ -20,6 +21,7 @@ from connectors.store.ledger.operations import Operation
 from connectors.store.queries.operations import OperationHistory
 from connectors.store.queries.receipts import ReceiptDetails
 from connectors.sync.manual_card_assignment import given_until
+from connectors.web.console.card_search import customer_path, customer_tokens
 from connectors.web.console.operation_review import with_choices
 from connectors.web.console.receipt_timeline import build_history
 from connectors.web.console.routing import Role, Router
@@ -80,6 +82,8 @@ async def receipt_page(
     lines = await visit.host.store.read(lambda tx: ledger.journal.of_sale(tx, sale_id))
     claims = await visit.host.store.read(lambda tx: ledger.claims.of_sale(tx, sale_id)) if details.claimed else []
     operations = [history.operation for history in tries]
+    # not asked for once more where a form comes back: the page is shown at once
+    progress = await _card_progress(visit, connection, details) if not errors else None
     return visit.render(
         "receipt.html",
         422 if errors else 200,
@@ -92,8 +96,8 @@ async def receipt_page(
         taken_back_until=given_until(lines, claimed=details.claimed),
         vouchers=_used_elsewhere(tries),
         stopped=with_choices([operation for operation in operations if _needs_person(operation)]),
-        # not asked for once more where a form comes back: the page is shown at once
-        progress=await _card_progress(visit, connection, details) if not errors else None,
+        progress=progress,
+        card_path=_card_path(visit, connection, progress) if progress is not None else "",
         totals=StampTotals.of(operations),
         may_give=_may_give(details),
         found_card=found_card,
@@ -134,6 +138,12 @@ async def _card_progress(visit: Visit, connection: Connection, details: ReceiptD
     if not details.card_id:
         return None
     return await visit.services.review.card_progress(connection, details.card_id)
+
+
+def _card_path(visit: Visit, connection: Connection, card: Card) -> str:
+    """Return the address of the card's own page."""
+    token = customer_tokens(visit, connection).seal(Reference("number", card.number), card.id)
+    return customer_path(connection, token)
 
 
 def _needs_person(operation: Operation) -> bool:

@@ -173,11 +173,14 @@ def _whole_day(word: str, context: SearchContext) -> tuple[Span, ...]:
         day = _parse_day(word, context.today)
         if day is None:
             return ()
-        midnight = time(0)
-        end = _start(day + timedelta(days=1), midnight, context.zone)
-        return ((_start(day, midnight, context.zone), end),)
+        return (span_of_day(day, context.zone),)
     except (ValueError, OverflowError):  # no such day; or the last that there is, after which comes none
         return ()
+
+
+def span_of_day(day: date, zone: ZoneInfo) -> Span:
+    """Return a day of a venue, from midnight to midnight. Raises `ValueError`, `OverflowError` at the end of time."""
+    return _start(day, time(0), zone), _start(day + timedelta(days=1), time(0), zone)
 
 
 def _parse_day(word: str, today: date) -> date | None:

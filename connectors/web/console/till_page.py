@@ -1,63 +1,35 @@
 """The page for the counter: a card is scanned or typed, a receipt given to it, a voucher redeemed, a QR code shown.
 
-Owns that page and its forms; what they do is `connectors.services.counter`'s. A card is carried from one form to the
-next in a sealed token, so that no page's address holds a phone or an email.
+Owns that page and its forms; what they do is `connectors.services.counter`'s, and how a card that was looked up is
+carried from one form to the next is `card_search`'s.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from urllib.parse import quote
 
-from pydantic import JsonValue
 from starlette.responses import Response
 
 from connector_sdk.messages import Message
 from connectors.domain.connection import Connection
-from connectors.domain.person import Reference
 from connectors.domain.vouchers import RequestState
 from connectors.services import Refusal
-from connectors.sevenstamp.models import Card
 from connectors.store import queries
 from connectors.store.errors import NotFound
-from connectors.sync.card_lookups import CardLookup
+from connectors.web.console.card_search import CardTokens, ChosenCard, FoundCards
 from connectors.web.console.greetings import unanswered
 from connectors.web.console.routing import Role, Router
-from connectors.web.console.sealed_token import open_token, seal_token
 from connectors.web.console.sign_in_limits import TooManyAttempts
 from connectors.web.console.visit import PageNotFound, Visit
 
 router = Router()
 
-_PURPOSE = "till card"
 
-
-@dataclass(frozen=True, slots=True)
-class _ChosenCard:
-    """A card that was looked up, with the token by which the next form names it; `stale` where 7stamp is slow."""
-
-    card: Card
-    token: str
-    as_of: int | None
-    stale: bool
-
-    @property
-    def missing(self) -> int:
-        """How many stamps are left to the reward."""
-        return max(0, self.card.goal - self.card.stamps)
-
-
-@dataclass(frozen=True, slots=True)
-class _Shown:
-    """What a look-up shows: one card, or several to choose from, or why there is none."""
-
-    chosen: _ChosenCard | None = None
-    matches: Sequence[_ChosenCard] = ()
-    is_unanswered: bool = False
-    may_get_card: str = ""
-    """The phone or email that nobody's card has, as it was typed: a card can be made for it."""
+def _tokens(visit: Visit, connection: Connection) -> CardTokens:
+    return CardTokens(visit, connection, "till card")
 
 
 @router.get("/till", Role.counter)
@@ -79,7 +51,7 @@ async def till_page(visit: Visit) -> Response:
 
 
 async def _till_page(
-    visit: Visit, connection: Connection, shown: _Shown, errors: Mapping[str, str] | None = None
+    visit: Visit, connection: Connection, shown: FoundCards, errors: Mapping[str, str] | None = None
 ) -> Response:
     is_part = visit.request.query_params.get("part") == "receipts"
     token = shown.chosen.token if shown.chosen is not None else ""
@@ -97,43 +69,14 @@ async def _till_page(
     )
 
 
-async def _from_address(visit: Visit, connection: Connection) -> _Shown:
+async def _from_address(visit: Visit, connection: Connection) -> FoundCards:
     sealed = visit.request.query_params.get("card")
     if not sealed:
-        return _Shown()
+        return FoundCards()
     try:
-        reference, card_id = _open(visit, connection, sealed)
+        return await _tokens(visit, connection).look_up(sealed)
     except (PageNotFound, Refusal):  # an old address: the page begins anew
-        return _Shown()
-    return _shown(visit, connection, await visit.services.counter.find(connection, reference), reference, card_id)
-
-
-def _open(visit: Visit, connection: Connection, sealed: str) -> tuple[Reference, str | None]:
-    """Return whose cards a token names, and which of them. Raises `PageNotFound`, `Refusal` where it is too old."""
-    opened = open_token(visit, _PURPOSE, connection, sealed)
-    if opened.expired:
-        raise Refusal("That was a while ago: find the card once more.", field="who")
-    match opened.content:
-        case [str(kind), str(value), (str() | None) as card_id]:
-            return Reference(kind, value), card_id
-    raise PageNotFound
-
-
-def _shown(
-    visit: Visit, connection: Connection, lookup: CardLookup, reference: Reference, card_id: str | None
-) -> _Shown:
-    """Part what a look-up found: of one customer the oldest card counts, of one name each is somebody's."""
-
-    def chosen(card: Card) -> _ChosenCard:
-        content: list[JsonValue] = [*reference, card.id]
-        return _ChosenCard(card, seal_token(visit, _PURPOSE, connection, content), lookup.as_of, lookup.stale)
-
-    cards = [card for card in lookup.cards if card_id in (None, card.id)]
-    if not cards:
-        return _Shown(is_unanswered=lookup.as_of is None)
-    if len(cards) > 1 and reference.kind == "name":
-        return _Shown(matches=[chosen(card) for card in cards])
-    return _Shown(chosen(cards[0]))
+        return FoundCards()
 
 
 @router.post("/till/{connection}/find", Role.counter, page="/till/{connection}")
@@ -145,8 +88,8 @@ async def find(visit: Visit) -> Response:
         reference = visit.services.counter.read(connection, visit.form.get("who"))
         lookup = await visit.services.counter.find(connection, reference)
     except (Refusal, TooManyAttempts) as error:
-        return await _till_page(visit, connection, _Shown(), {"who": visit.explain(error)})
-    shown = _shown(visit, connection, lookup, reference, None)
+        return await _till_page(visit, connection, FoundCards(), {"who": visit.explain(error)})
+    shown = _tokens(visit, connection).found(lookup, reference, None)
     if shown.chosen is not None:
         return _back(visit, connection, shown.chosen.token)
     if shown.matches:
@@ -168,8 +111,8 @@ async def make_card(visit: Visit) -> Response:
         reference = visit.services.counter.read(connection, visit.form.get("who"))
         card = await visit.services.counter.make_card(connection, reference)
     except (Refusal, TooManyAttempts) as error:
-        return await _till_page(visit, connection, _Shown(), {"who": visit.explain(error)})
-    token = seal_token(visit, _PURPOSE, connection, [*reference, card.id])
+        return await _till_page(visit, connection, FoundCards(), {"who": visit.explain(error)})
+    token = _tokens(visit, connection).seal(reference, card.id)
     return _back(visit, connection, token, Message("The card is made, and on its way to the guest."))
 
 
@@ -179,11 +122,9 @@ def _back(
     return visit.redirect(f"/till/{connection.id}?card={quote(token, safe='')}", notice, kind)
 
 
-async def _chosen_card(visit: Visit, connection: Connection) -> _ChosenCard:
+async def _chosen_card(visit: Visit, connection: Connection) -> ChosenCard:
     """Return the card that a form names, as it was looked up last. Raises `Refusal`, `PageNotFound`."""
-    reference, card_id = _open(visit, connection, visit.form.get("card"))
-    lookup = await visit.services.counter.find(connection, reference)
-    chosen = _shown(visit, connection, lookup, reference, card_id).chosen
+    chosen = (await _tokens(visit, connection).look_up(visit.form.get("card"))).chosen
     if chosen is None:
         raise Refusal("That was a while ago: find the card once more.", field="who")
     return chosen
@@ -210,7 +151,7 @@ async def redeem(visit: Visit) -> Response:
     code, token = visit.form.get("voucher"), visit.form.get("card")
     once = f"till:{visit.signed_in_session.id_hash}:{visit.form.get('nonce')[:40]}"
     try:
-        _open(visit, connection, token)
+        _tokens(visit, connection).open(token)
         request = await visit.services.counter.redeem(connection, code, once)
     except Refusal as error:
         return _back(visit, connection, token, error.message, "bad")

@@ -1,4 +1,4 @@
-"""Colleagues who are invited into the console, each with a role."""
+"""Colleagues of a business, each with a role; and receipts that were given by hand, refunded or removed, as lists."""
 
 from __future__ import annotations
 
@@ -33,3 +33,12 @@ def upgrade() -> None:
     op.add_column("console_session", sa.Column("role", sa.Text, nullable=False, server_default="owner"))
     op.add_column("console_session", sa.Column("colleague_id", sa.Text))
     op.create_index("ix_console_session_colleague", "console_session", ["colleague_id"])
+    lists = {"by_hand": "claimed = 1", "refunded": "refunded > 0", "voided": "status = 'voided'"}
+    for name, condition in lists.items():
+        op.create_index(
+            f"ix_sale_{name}",
+            "sale",
+            ["connection_id", "closed_at"],
+            sqlite_where=sa.text(condition),
+            postgresql_where=sa.text(condition),
+        )

@@ -1,0 +1,104 @@
+"""A customer's card: how full it is, its vouchers, their receipts here, and what 7stamp has in the card's history.
+
+Owns the page and its search; how a card is carried on to the next page is `card_search`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from starlette.responses import Response
+
+from connector_sdk.messages import Message
+from connectors.domain.clock import micros
+from connectors.domain.connection import Connection
+from connectors.services import Refusal
+from connectors.sevenstamp.models import Card, HistoryEvent
+from connectors.store import queries
+from connectors.store.queries.receipts import Receipt
+from connectors.web.console.card_search import FoundCards, customer_path, customer_tokens
+from connectors.web.console.greetings import unanswered
+from connectors.web.console.routing import Role, Router
+from connectors.web.console.sign_in_limits import TooManyAttempts
+from connectors.web.console.subscriptions_page import EVENT_WORDS
+from connectors.web.console.visit import PageNotFound, Visit
+
+router = Router()
+
+_PAGE = "/connections/{connection}/customers"
+_RECEIPTS, _EVENTS = 50, 30
+_HISTORY_WORDS = {**EVENT_WORDS, "stamp_reversed": Message("Stamps were taken back")}
+"""What 7stamp's kinds of event are called; one that we do not know is shown as 7stamp spells it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Story:
+    """What is known of a card here, and at 7stamp; `events` is `None` where 7stamp did not answer in time."""
+
+    receipts: Sequence[Receipt] = ()
+    events: Sequence[HistoryEvent] | None = ()
+
+
+@router.get(_PAGE, Role.manager)
+async def customers(visit: Visit) -> Response:
+    """Show the search, or the card that the address names."""
+    connection = (await visit.load_overview()).connection
+    sealed = visit.request.query_params.get("card")
+    if not sealed:
+        return await _page(visit, connection, FoundCards())
+    try:
+        return await _page(visit, connection, await customer_tokens(visit, connection).look_up(sealed))
+    except PageNotFound:
+        return await _page(visit, connection, FoundCards())
+    except Refusal as error:
+        return await _page(visit, connection, FoundCards(), {"who": visit.explain(error)})
+
+
+async def _page(
+    visit: Visit, connection: Connection, shown: FoundCards, errors: Mapping[str, str] | None = None
+) -> Response:
+    story = await _read_story(visit, connection, shown.chosen.card) if shown.chosen is not None else _Story()
+    return visit.render(
+        "customers.html",
+        422 if errors else 200,
+        connection=connection,
+        shown=shown,
+        story=story,
+        events={kind: visit.localizer.text(words.id) for kind, words in _HISTORY_WORDS.items()},
+        errors=errors or {},
+        form=visit.form,
+        micros=micros,
+    )
+
+
+async def _read_story(visit: Visit, connection: Connection, card: Card) -> _Story:
+    receipts = await visit.host.store.read(
+        lambda tx: queries.receipts.of_card(tx, connection.id, card.id, card.hint, _RECEIPTS)
+    )
+    history = await visit.services.review.card_history(connection, card.id)
+    if history is None:
+        return _Story(receipts, None)
+    return _Story(receipts, sorted(history, key=lambda event: event.at, reverse=True)[:_EVENTS])
+
+
+@router.post(_PAGE, Role.manager)
+async def find(visit: Visit) -> Response:
+    """Look a customer's card up by what was typed."""
+    connection = (await visit.load_overview()).connection
+    tokens = customer_tokens(visit, connection)
+    try:
+        visit.limit_card_search()
+        reference = visit.services.counter.read(connection, visit.form.get("who"))
+        shown = tokens.found(await visit.services.counter.find(connection, reference), reference, None)
+    except (Refusal, TooManyAttempts) as error:
+        return await _page(visit, connection, FoundCards(), {"who": visit.explain(error)})
+    if shown.chosen is not None:
+        # by a redirect, so that Back leads to the search, and a reload asks nothing twice
+        return visit.redirect(customer_path(connection, shown.chosen.token))
+    if shown.matches:
+        return await _page(visit, connection, shown)
+    text = visit.localizer.sentence(Message("no card has this number, phone or email"))
+    if shown.is_unanswered:
+        text = unanswered(visit.localizer)
+    return await _page(visit, connection, shown, {"who": text})

@@ -1,0 +1,77 @@
+"""The list of a till's receipts: all, or those of a kind or a day, the newest first.
+
+Owns the page and what its address says; receipts that somebody types are found by the search of the till's page.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from zoneinfo import ZoneInfo
+
+from starlette.responses import Response
+
+from connector_sdk.messages import Message
+from connectors.store import queries
+from connectors.store.queries.receipts import ListedReceipts, Receipt, ReceiptKind
+from connectors.web.console.localization import zone_of
+from connectors.web.console.routing import Role, Router
+from connectors.web.console.search_terms import span_of_day
+from connectors.web.console.visit import Visit
+
+router = Router()
+
+_PER_PAGE = 50
+_MAX_DIGITS = 16
+KIND_WORDS = {
+    ReceiptKind.all: Message("All"),
+    ReceiptKind.nobody: Message("Without a customer"),
+    ReceiptKind.waiting: Message("Waiting for a card"),
+    ReceiptKind.refunded: Message("Refunded or removed"),
+    ReceiptKind.by_hand: Message("Given by hand"),
+}
+"""What each kind is called, in the order in which they are offered."""
+
+
+@router.get("/connections/{connection}/receipts", Role.manager)
+async def receipts(visit: Visit) -> Response:
+    """List receipts as the address says: `kind`, `day` (2026-11-23), and `behind` the last one of the page before."""
+    connection = (await visit.load_overview()).connection
+    query = visit.request.query_params
+    kind = ReceiptKind(query["kind"]) if query.get("kind") in list(ReceiptKind) else ReceiptKind.all
+    day = _day(query.get("day", ""), zone_of(connection.account.zone))
+    asked = ListedReceipts(kind, day[1] if day is not None else None, _behind(query.get("behind", "")))
+    # one more than is shown tells whether there are older ones
+    found = await visit.host.store.read(
+        lambda tx: queries.receipts.listed(tx, connection.id, asked, _PER_PAGE + 1),
+    )
+    shown = found[:_PER_PAGE]
+    return visit.render(
+        "receipts.html",
+        connection=connection,
+        receipts=shown,
+        kind=kind,
+        kinds={one.value: visit.localizer.text(words.id) for one, words in KIND_WORDS.items()},
+        day=day[0].isoformat() if day is not None else "",
+        is_first=asked.behind is None,
+        older=_last(shown) if len(found) > _PER_PAGE else "",
+    )
+
+
+def _day(text: str, zone: ZoneInfo) -> tuple[date, tuple[int, int]] | None:
+    """Parse a day from an address, with its beginning and end at the venue (UTC microseconds); `None` for no day."""
+    try:
+        day = date.fromisoformat(text)
+        return day, span_of_day(day, zone)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _last(shown: list[Receipt]) -> str:
+    return f"{shown[-1].closed_at}.{shown[-1].id}"
+
+
+def _behind(text: str) -> tuple[int, str] | None:
+    closed_at, _, sale_id = text.partition(".")
+    if not (closed_at.isascii() and closed_at.isdigit()) or len(closed_at) > _MAX_DIGITS:
+        return None
+    return int(closed_at), sale_id[:64]

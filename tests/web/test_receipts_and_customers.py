@@ -1,0 +1,172 @@
+"""Lists of receipts by kind and day, and a customer's card with all that is known of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from connector_sdk.rule import StampRule, UnknownCustomer
+from connectors.domain.person import Reference
+from connectors.sevenstamp.sandbox import Faults
+from tests.installation import ANNA, BORYS, Installation
+from tests.web.browser import Browser, Browsers, open_browsers
+
+
+@pytest.fixture
+async def browsers(installation: Installation) -> AsyncIterator[Browsers]:
+    async with open_browsers(installation) as browsers:
+        yield browsers
+
+
+def numbers_on(text: str) -> list[str]:
+    """The receipts of a list, in its order."""
+    return re.findall(r'<span class="quiet">(\d{6})</span></a>', text)
+
+
+async def ignore(_progress: object) -> None:
+    """Nobody looks."""
+
+
+async def _list(browser: Browser, installation: Installation, query: str = "") -> str:
+    answer = await browser.get(f"/connections/{installation.connection.id}/receipts{query}")
+    assert answer.status_code == 200, answer.text
+    return answer.text
+
+
+# --- receipts -------------------------------------------------------------------------------------------------------
+
+
+async def test_each_kind_of_receipt_has_its_list(installation: Installation, browsers: Browsers) -> None:
+    await installation.connect(StampRule(unknown_customer=UnknownCustomer.hold))
+    cafe, business_id = installation.cafe, installation.connection.business_id
+    card = await installation.host.services.cards.issue_card(business_id, phone=ANNA, email=None)
+    given, waiting, nobody, refunded, removed = (
+        cafe.sell(cafe.client(ANNA)), cafe.sell(cafe.client(BORYS)), cafe.sell(0), cafe.sell(cafe.client(ANNA)),
+        cafe.sell(cafe.client(ANNA)),
+    )  # fmt: skip
+    by_hand = cafe.sell(0)
+    await installation.sync()
+    cafe.refund(refunded)
+    cafe.remove(removed)
+    await installation.sync()
+    browser = await browsers.new().sign_in()
+    sale_id = re.search(
+        rf"/receipts/(\w+)\"><b>[^<]*</b> <span class=\"quiet\">{by_hand}<", await _list(browser, installation)
+    )
+    assert sale_id
+    review = installation.host.services.review
+    await review.give_stamps(installation.connection, sale_id[1], card, Reference("number", card.number))
+    expected = {
+        "": [by_hand, removed, refunded, nobody, waiting, given],
+        "?kind=all": [by_hand, removed, refunded, nobody, waiting, given],
+        "?kind=nobody": [nobody],
+        "?kind=waiting": [waiting],
+        "?kind=refunded": [removed, refunded],
+        "?kind=by-hand": [by_hand],
+        "?kind=what": [by_hand, removed, refunded, nobody, waiting, given],
+    }
+    for query, numbers in expected.items():
+        found = numbers_on(await _list(browser, installation, query))
+        assert sorted(found) == sorted(map(str, numbers)), query
+    assert "There are none." in await _list(browser, installation, "?day=2001-01-01")
+    moved = await browser.get(f"/connections/{installation.connection.id}?show=without-card")
+    assert moved.headers["location"].endswith("/receipts?kind=waiting")
+
+
+async def test_pages_of_a_list_show_each_receipt_once_also_where_many_close_at_once(
+    installation: Installation, browsers: Browsers
+) -> None:
+    await installation.connect()
+    cafe = installation.cafe
+    sold = [cafe.sell(0) for _ in range(120)]
+    for receipt in sold:
+        cafe.receipts[receipt]["date_close"] = cafe.receipts[sold[0]]["date_close"]
+    await installation.sync()
+    browser, seen, query = await browsers.new().sign_in(), [], "?kind=nobody"
+    for _ in range(3):
+        text = await _list(browser, installation, query)
+        seen += numbers_on(text)
+        older = re.search(r'receipts(\?kind=nobody&amp;behind=[^"]+)"', text)
+        query = older[1].replace("&amp;", "&") if older else ""
+    assert query == ""
+    assert sorted(seen) == sorted(map(str, sold))
+
+
+async def test_a_day_is_the_venues(installation: Installation, browsers: Browsers) -> None:
+    await installation.connect()  # in Kyiv, two hours ahead of UTC in winter
+    cafe = installation.cafe
+    midnight = datetime(2026, 11, 20, tzinfo=ZoneInfo("Europe/Kyiv"))
+    before, after = cafe.sell(0), cafe.sell(0)
+    for receipt, at in ((before, midnight - timedelta(minutes=1)), (after, midnight)):
+        cafe.receipts[receipt]["date_close"] = str(int(at.timestamp() * 1000))
+    await installation.host.services.sync.backfill(installation.connection.id, "2026-11-01", ignore)
+    browser = await browsers.new().sign_in()
+    assert numbers_on(await _list(browser, installation, "?day=2026-11-19")) == [str(before)]
+    assert numbers_on(await _list(browser, installation, "?day=2026-11-20")) == [str(after)]
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["day=9999-12-31", "day=0001-01-01", "day=x", "day=2026-02-30", "behind=x.y", "behind=99999999999999999.x",
+     "behind=%D9%A1.x", "behind=5", "kind=all&kind=nobody"],
+)  # fmt: skip
+async def test_no_address_makes_the_list_stumble(installation: Installation, browsers: Browsers, query: str) -> None:
+    await installation.connect()
+    await _list(await browsers.new().sign_in(), installation, f"?{query}")
+
+
+# --- customers ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_card_shows_all_that_is_known_of_it(installation: Installation, browsers: Browsers) -> None:
+    await installation.connect()
+    cafe, business_id = installation.cafe, installation.connection.business_id
+    first, second = cafe.sell(cafe.client(ANNA)), cafe.sell(cafe.client(ANNA))
+    other = cafe.sell(cafe.client(BORYS))
+    await installation.sync()
+    cafe.refund(second)
+    await installation.sync()
+    card = await installation.host.services.cards.find_card(business_id, phone=ANNA, email=None, number=None)
+    browser, base = await browsers.new().sign_in(), f"/connections/{installation.connection.id}/customers"
+    for who in (ANNA, card.number):
+        answer = await browser.post(base, who=who)
+        assert answer.status_code == 303, answer.text
+        assert ANNA.lstrip("+") not in answer.headers["location"]
+        text = (await browser.get(answer.headers["location"])).text
+        assert f"Card ending {card.hint}" in text
+        assert sorted(numbers_on(text)) == [str(first), str(second)]
+        assert str(other) not in text
+        assert text.count("Stamps were added") == 2
+        assert text.count("Stamps were taken back") == 1
+    installation.sevenstamp.faults = Faults(status_500=1.0)
+    text = (await browser.get(answer.headers["location"])).text
+    assert "7stamp does not answer just now." in text
+    assert str(first) in text
+
+
+async def test_what_is_nobodys_card_is_said_at_the_field(installation: Installation, browsers: Browsers) -> None:
+    await installation.connect()
+    browser, base = await browsers.new().sign_in(), f"/connections/{installation.connection.id}/customers"
+    for who, said in (("", "Scan the card"), (BORYS, "No card has this number, phone or email.")):
+        answer = await browser.post(base, who=who)
+        assert answer.status_code == 422
+        assert said in answer.text
+    for token in ("x", ""):
+        assert (await browser.get(f"{base}?card={token}")).status_code == 200
+
+
+async def test_a_card_of_the_counters_page_opens_no_customers_page(
+    installation: Installation, browsers: Browsers
+) -> None:
+    await installation.connect()
+    business_id = installation.connection.business_id
+    await installation.host.services.cards.issue_card(business_id, phone=ANNA, email=None)
+    browser = await browsers.new().sign_in()
+    found = await browser.post(f"/till/{installation.connection.id}/find", who=ANNA)
+    token = found.headers["location"].partition("card=")[2]
+    text = (await browser.get(f"/connections/{installation.connection.id}/customers?card={token}")).text
+    assert "Receipts of this card" not in text
