@@ -1,4 +1,4 @@
-"""Emails to a cafe: when something has needed a person for a quarter of an hour, when it works again, and of its plan.
+"""Emails to a cafe: when something has needed a person for a while, when it works again, of its plan and its week.
 
 Owns wording and sending; what is due, and that it is due once, is `connectors.store.connections.alerts`'.
 """
@@ -11,6 +11,7 @@ import smtplib
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -18,9 +19,10 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from pydantic import SecretStr
 
 from connector_sdk.messages import Catalogue, Message
+from connectors.domain.numbers import Period
 from connectors.domain.plan import local_day
-from connectors.store import connections
-from connectors.store.connections.alerts import Notification, PlanNotification
+from connectors.store import connections, queries
+from connectors.store.connections.alerts import Notification, PlanNotification, WeekNotification
 from connectors.store.engine import Store, Transaction
 
 log = logging.getLogger(__name__)
@@ -48,10 +50,15 @@ class Notices:
         if self._server is None:
             return 0
         # claimed before it is sent: a message that may have gone out is never sent again
-        of_connections, of_plans = await self._store.write(
-            lambda tx: (connections.alerts.take_due(tx), connections.alerts.take_due_plans(tx))
+        of_connections, of_plans, of_weeks = await self._store.write(
+            lambda tx: (
+                connections.alerts.take_due(tx),
+                connections.alerts.take_due_plans(tx),
+                connections.alerts.take_due_weeks(tx),
+            )
         )
         due = [*map(self._of_connection, of_connections), *map(self._of_plan, of_plans)]
+        due += [await self._of_week(notification) for notification in of_weeks]
         return sum([await self._send(self._server, one) for one in due])
 
     async def _send(self, server: _MailServer, letter: _Letter) -> bool:
@@ -101,6 +108,31 @@ class Notices:
             mark_unsent=lambda tx: connections.alerts.mark_plan_unsent(tx, notification),
         )
 
+    async def _of_week(self, notification: WeekNotification) -> _Letter:
+        connection, day = notification.connection, notification.day
+        numbers = await self._store.read(lambda tx: queries.numbers.read(tx, connection, Period.week, day))
+        total, before = numbers.total, numbers.before
+        share = total.share_with_customer
+        without = Message("email.week.without", {"count": total.without_customer})
+        return _Letter(
+            connection_id=connection.id,
+            kind="week",
+            params={
+                "title": _on_one_line(connection.title),
+                "first": day - timedelta(days=7),
+                "last": day - timedelta(days=1),
+                "receipts": total.receipts,
+                "change": _change(total.receipts, before.receipts),
+                "share": "–" if share is None else f"{share} %",
+                "stamps": total.stamps,
+                "vouchers": total.vouchers,
+                "advice": without if total.has_few_customers else "",
+            },
+            language=notification.language,
+            email=notification.email,
+            mark_unsent=lambda tx: connections.alerts.mark_week_unsent(tx, notification),
+        )
+
     def _email(self, letter: _Letter) -> EmailMessage:
         """Write the message in the reader's language."""
         params = {**letter.params, "url": f"{self._console_url()}/connections/{letter.connection_id}"}
@@ -124,6 +156,17 @@ class _Letter:
     language: str
     email: str = field(repr=False)
     mark_unsent: Callable[[Transaction], None]
+
+
+def _change(now: int, before: int) -> Message:
+    """Word how a number compares with that of the week before."""
+    if not before:
+        return Message("none before")
+    percent = round(100 * (now - before) / before)
+    if percent == 0:
+        return Message("the same as before")
+    text = "{percent} % more than {before}" if percent > 0 else "{percent} % fewer than {before}"
+    return Message(text, {"percent": abs(percent), "before": before})
 
 
 def _on_one_line(text: str) -> str:

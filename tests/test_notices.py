@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import datetime
 from email import message_from_bytes
 from email.message import EmailMessage, Message
 from email.policy import default
@@ -16,11 +17,13 @@ from pydantic import SecretStr
 
 from connector_sdk.messages import Message as Words
 from connector_sdk.rule import Refunds, StampRule, UnknownCustomer
-from connectors.domain.clock import MINUTE, SteadyClock
+from connectors.domain.alert_timing import next_monday
+from connectors.domain.clock import DAY, MINUTE, SteadyClock, micros
 from connectors.services import Refusal, SubscriptionRequest
 from connectors.store import connections, relay
 from poster_connector.sandbox import Account
 from tests.installation import ANNA, KEY, Installation, build
+from tests.web.browser import open_browsers
 
 OTHER = "861053:5a9e1570ff9af128e93c5a771055bb21"
 
@@ -201,3 +204,109 @@ async def test_a_subscription_that_was_stopped_is_told_like_other_trouble(
     await cafe.host.services.subscriptions.set_active(business, made.subscription.id, active=True)
     assert await rounds(cafe, 60) == 1
     assert len(mailbox[0].letters) == 2
+
+
+# --- the week -------------------------------------------------------------------------------------------------------
+
+
+async def until(installation: Installation, moment_: int) -> int:
+    """Go on to a moment, with one round of the host's maintenance there, and return how many messages went out."""
+    clock = installation.host.store.clock
+    clock.ahead += moment_ - clock.now()  # type: ignore[attr-defined]
+    return await installation.host.notices.round()
+
+
+async def test_each_monday_at_nine_the_cafe_is_told_of_its_week_once(
+    cafe: Installation, mailbox: tuple[Mailbox, int]
+) -> None:
+    box, _ = mailbox
+    services, connection = cafe.host.services, cafe.connection
+    for number in range(4):
+        cafe.cafe.sell(cafe.cafe.client(ANNA) if number == 0 else 0)
+    await cafe.sync()
+    monday = next_monday(cafe.host.store.clock.now(), "Europe/Kyiv")
+    assert await until(cafe, monday + MINUTE) == 0  # nobody wanted it
+    await services.connections.set_alert_email(connection.id, "anna@cafe.example", "en", weekly=True)
+    second = next_monday(cafe.host.store.clock.now(), "Europe/Kyiv")
+    assert second == monday + 7 * DAY
+    assert await until(cafe, second - MINUTE) == 0
+    assert await until(cafe, second + MINUTE) == 1
+    assert await rounds(cafe, 5) == 0
+    letter = box.letters[0]
+    assert letter["Subject"] == "Poster · Cafe Lviv: the week"
+    text = letter.get_content()
+    assert "Receipts: 0 (100 % fewer than 4)" in text
+    assert f"https://till.example/connections/{connection.id}/numbers" in text
+    assert f"https://till.example/connections/{connection.id}/settings#email-card" in text
+    # a form that says nothing of it leaves it as it is; one that says no ends it
+    await services.connections.set_alert_email(connection.id, "anna@cafe.example", "en")
+    assert await until(cafe, second + 7 * DAY) == 1
+    await services.connections.set_alert_email(connection.id, "anna@cafe.example", "en", weekly=False)
+    assert await until(cafe, second + 14 * DAY) == 0
+
+
+async def test_the_week_names_receipts_without_a_customer_and_no_person(
+    cafe: Installation, mailbox: tuple[Mailbox, int]
+) -> None:
+    services, connection = cafe.host.services, cafe.connection
+    await services.connections.set_alert_email(connection.id, "anna@cafe.example", "en", weekly=True)
+    for number in range(4):
+        cafe.cafe.sell(cafe.cafe.client(ANNA) if number == 0 else 0)
+    await cafe.sync()
+    assert await until(cafe, next_monday(cafe.host.store.clock.now(), "Europe/Kyiv")) == 1
+    text = mailbox[0].letters[0].get_content()
+    assert "Receipts: 4 (none before)" in text
+    assert "With a customer: 25 %" in text
+    assert "3 receipts had no customer attached" in text
+    assert ANNA not in text
+
+
+async def test_a_week_that_could_not_be_told_is_told_later_and_an_old_one_never(
+    cafe: Installation, mailbox: tuple[Mailbox, int]
+) -> None:
+    box, _ = mailbox
+    await cafe.host.services.connections.set_alert_email(cafe.connection.id, "anna@cafe.example", "en", weekly=True)
+    monday = next_monday(cafe.host.store.clock.now(), "Europe/Kyiv")
+    box.answer = "451 later"
+    assert await until(cafe, monday) == 0
+    assert await rounds(cafe, 3) == 0
+    box.answer = "250 OK"
+    assert await rounds(cafe, 3) == 1
+    # the host was off for half a week: the next Monday is soon
+    assert await until(cafe, monday + 10 * DAY) == 0
+    assert await until(cafe, monday + 14 * DAY) == 1
+
+
+@pytest.mark.parametrize(
+    ("now", "zone", "monday"),
+    [
+        ("2026-11-27T12:00:00+00:00", "Europe/Kyiv", "2026-11-30T09:00:00+02:00"),
+        ("2026-11-30T06:59:59+00:00", "Europe/Kyiv", "2026-11-30T09:00:00+02:00"),
+        ("2026-11-30T07:00:00+00:00", "Europe/Kyiv", "2026-12-07T09:00:00+02:00"),
+        ("2026-11-29T23:30:00+00:00", "Asia/Kuala_Lumpur", "2026-11-30T09:00:00+08:00"),
+        ("2026-03-29T12:00:00+00:00", "Europe/Kyiv", "2026-03-30T09:00:00+03:00"),  # the clock was put forward
+        ("2026-10-19T12:00:00+00:00", "Europe/Kyiv", "2026-10-26T09:00:00+02:00"),
+    ],
+)
+def test_nine_on_monday_is_the_venues(now: str, zone: str, monday: str) -> None:
+    assert next_monday(micros(datetime.fromisoformat(now)), zone) == micros(datetime.fromisoformat(monday))
+
+
+async def test_a_cafe_ticks_and_unticks_its_week_in_the_settings(cafe: Installation) -> None:
+    async with open_browsers(cafe) as browsers:
+        browser, page = await browsers.new().sign_in(), f"/connections/{cafe.connection.id}/settings"
+        path = page.replace("settings", "email")
+
+        async def is_ticked() -> bool:
+            return 'name="weekly" value="1" checked' in (await browser.get(page)).text
+
+        assert not await is_ticked()
+        await browser.post(path, email="anna@cafe.example", weekly="1", **{"has.weekly": "1"})
+        assert await is_ticked()
+        # the form of the welcome page has no such box, and leaves it as it is
+        await browser.post(path, email="borys@cafe.example", back="welcome")
+        assert await is_ticked()
+        await browser.post(path, email="borys@cafe.example", **{"has.weekly": "1"})
+        assert not await is_ticked()
+        lines = await cafe.journal()
+        assert lines.count("Whether the cafe is told of each week was changed.") == 2

@@ -339,8 +339,13 @@ class ConnectionService:
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything
             log.warning("connection %s: what was shown at its till may stay: %s", connection.id, type(error).__name__)
 
-    async def set_alert_email(self, connection_id: str, email: str, language: str) -> None:
-        """Set whom to tell when a connection needs a person; nobody with an empty address. Raises `Refusal`."""
+    async def set_alert_email(
+        self, connection_id: str, email: str, language: str, *, weekly: bool | None = None
+    ) -> None:
+        """Set whom to tell when a connection needs a person; nobody with an empty address. Raises `Refusal`.
+
+        `weekly` says whether they are told of each week on its Monday, too; `None` leaves that as it is.
+        """
         address = email.strip() or None
         if address is not None and not EMAIL.fullmatch(address):
             raise Refusal("this is not an email address: write it as anna@example.com", field="email")
@@ -349,6 +354,10 @@ class ConnectionService:
             if connections.alerts.email_of(tx, connection_id) != address:
                 connections.alerts.set_email(tx, connection_id, address, language)
                 ledger.journal.write(tx, connection_id, Message("connection.email"))
+            watch = connections.alerts.watch_of(tx, connection_id)
+            if watch is not None and weekly not in (None, watch.weekly):
+                connections.alerts.set_weekly(tx, connection_id, weekly=bool(weekly))
+                ledger.journal.write(tx, connection_id, Message("connection.email_weekly"))
 
         await self._context.write(work)
 

@@ -967,4 +967,11 @@ watch_table = Table(
     Column("told_at", BigInteger),
     Column("plan_near_told_until", BigInteger, nullable=False, server_default="0"),
     Column("plan_used_told_until", BigInteger, nullable=False, server_default="0"),
+    Column("week_told_next", BigInteger),
+)
+Index(
+    "ix_watch_week",
+    watch_table.c.week_told_next,
+    sqlite_where=text("week_told_next IS NOT NULL"),
+    postgresql_where=text("week_told_next IS NOT NULL"),
 )

@@ -174,6 +174,7 @@ async def test_a_server_is_upgraded_when_somebody_says_so_and_older_code_goes_on
     for table in ("member", "call_rate", "console_item", "colleague"):
         execute(url, f"DROP TABLE {table}")
     execute(url, "ALTER TABLE operation DROP COLUMN sender")
+    execute(url, "ALTER TABLE watch DROP COLUMN week_told_next")
     for index in ("by_hand", "refunded", "voided"):
         execute(url, f"DROP INDEX ix_sale_{index}")
     for column in ("role", "colleague_id"):  # its index goes with it

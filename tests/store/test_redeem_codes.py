@@ -135,6 +135,8 @@ def as_before(file: Path, vault: Vault) -> None:
         database.execute("DROP TABLE call_rate")
         database.execute("DROP TABLE console_item")
         database.execute("DROP TABLE colleague")
+        database.execute("DROP INDEX ix_watch_week")
+        database.execute("ALTER TABLE watch DROP COLUMN week_told_next")
         for index in ("by_hand", "refunded", "voided"):
             database.execute(f"DROP INDEX ix_sale_{index}")
         database.execute("DROP INDEX ix_console_session_colleague")

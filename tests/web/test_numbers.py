@@ -13,11 +13,9 @@ import pytest
 
 from connector_sdk.connector import Location, TillAccount
 from connectors.domain.clock import DAY, micros
+from connectors.domain.numbers import Counts, Period, QuarterHour, numbers_of
 from connectors.store import queries
 from connectors.store.engine import Transaction
-from connectors.store.ledger.daily_totals import DayTotals
-from connectors.store.queries.numbers import QuarterHour
-from connectors.web.console.numbers import Counts, Period, numbers_of
 from tests.installation import ANNA, Installation, build
 from tests.web.browser import Browser, open_browsers
 from tests.web.clock import MovableClock
@@ -57,7 +55,11 @@ def test_receipts_stamps_and_vouchers_are_added_up_for_the_period_and_the_one_be
         closed("2026-11-15", "09:00", 4),
         closed("2026-11-27", "09:00", 100),  # today is not over yet
     ]
-    totals = {"2026-11-26": DayTotals(5, 7, 1), "2026-11-15": DayTotals(4, 2, 0), "2026-11-27": DayTotals(1, 1, 1)}
+    totals = {
+        "2026-11-26": Counts(stamps=7, vouchers=1),
+        "2026-11-15": Counts(stamps=2, vouchers=0),
+        "2026-11-27": Counts(stamps=1, vouchers=1),
+    }
     numbers = numbers_of(Period.week, FRIDAY, receipts, totals, ACCOUNT)
     assert numbers.total == Counts(receipts=5, with_customer=3, stamps=7, vouchers=1)
     assert (numbers.total.share_with_customer, numbers.total.without_customer) == (60, 2)

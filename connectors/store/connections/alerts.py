@@ -7,14 +7,18 @@ message is claimed before it is sent: of several hosts one sends it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import date
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import exists, func, literal, or_, select
 
-from connectors.domain.alert_timing import PATIENCE, AlertState, next_step
-from connectors.domain.connection import UNWELL, Health
+from connectors.domain.alert_timing import PATIENCE, WEEK_IS_NEWS, AlertState, next_monday, next_step
+from connectors.domain.clock import moment
+from connectors.domain.connection import UNWELL, Connection, Health
 from connectors.domain.operation import Hold
 from connectors.domain.plan import Plan
 from connectors.domain.relay import SubscriptionState
+from connectors.store.connections import registry
 from connectors.store.connections.businesses import plan_of
 from connectors.store.engine import Transaction
 from connectors.store.ledger.operation_conditions import worth_an_email
@@ -74,6 +78,25 @@ class PlanNotification:
     email: str = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class WeekNotification:
+    """A message to send of a connection's week: the seven days before `day`, a Monday at its venue."""
+
+    connection: Connection
+    day: date
+    due_at: int
+    language: str
+    email: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Whom a connection tells, and whether each Monday of its week, too."""
+
+    email: str = field(repr=False)
+    weekly: bool
+
+
 def set_email(tx: Transaction, connection_id: str, email: str | None, language: str) -> None:
     """Set whom to tell, and in which language; nobody with `None`."""
     if email is None:
@@ -88,6 +111,45 @@ def email_of(tx: Transaction, connection_id: str) -> str | None:
     """Return whom to tell; `None` where nobody is."""
     email = tx.run(select(watch_table.c.email).where(watch_table.c.connection_id == connection_id)).scalar()
     return tx.vault.decrypt(email) if email else None
+
+
+def watch_of(tx: Transaction, connection_id: str) -> Watch | None:
+    """Return whom a connection tells, and of what; `None` where it tells nobody."""
+    row = tx.run(select(watch_table).where(watch_table.c.connection_id == connection_id)).first()
+    return Watch(tx.vault.decrypt(row.email), row.week_told_next is not None) if row else None
+
+
+def set_weekly(tx: Transaction, connection_id: str, *, weekly: bool) -> None:
+    """Have whom a connection tells be told of its week, from the next Monday on, or no more."""
+    zone = registry.get(tx, connection_id).account.zone
+    at = next_monday(tx.now, zone) if weekly else None
+    tx.run(watch_table.update().where(watch_table.c.connection_id == connection_id).values(week_told_next=at))
+
+
+def take_due_weeks(tx: Transaction, limit: int = 50) -> list[WeekNotification]:
+    """Take the messages about a week to send now; one that is late by days is left out."""
+    due = select(watch_table).where(watch_table.c.week_told_next <= tx.now).order_by(watch_table.c.week_told_next)
+    rows = tx.run(due.limit(limit)).all()
+    known = registry.by_ids(tx, [row.connection_id for row in rows])
+    notifications: list[WeekNotification] = []
+    for row in rows:
+        connection = known.get(row.connection_id)
+        following = next_monday(tx.now, connection.account.zone) if connection is not None else None
+        mine = (watch_table.c.connection_id == row.connection_id) & (watch_table.c.week_told_next == row.week_told_next)
+        if tx.run(watch_table.update().where(mine).values(week_told_next=following)).rowcount == 0:
+            continue  # another host's message
+        is_news = row.week_told_next > tx.now - WEEK_IS_NEWS
+        if connection is not None and connection.health is not Health.removed and is_news:
+            day = moment(row.week_told_next).astimezone(ZoneInfo(connection.account.zone)).date()
+            email = tx.vault.decrypt(row.email)
+            notifications.append(WeekNotification(connection, day, row.week_told_next, row.language, email))
+    return notifications
+
+
+def mark_week_unsent(tx: Transaction, notification: WeekNotification) -> None:
+    """Have a message about a week that surely did not go out sent again."""
+    mine = (watch_table.c.connection_id == notification.connection.id) & watch_table.c.week_told_next.is_not(None)
+    tx.run(watch_table.update().where(mine).values(week_told_next=notification.due_at))
 
 
 def take_due(tx: Transaction, limit: int = 50) -> list[Notification]:

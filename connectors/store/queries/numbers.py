@@ -5,28 +5,27 @@ Owns no state; a query goes by an index over when receipts were closed, and its 
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import NamedTuple
+from datetime import UTC, date, datetime
 
 from sqlalchemy import func, literal, or_, select
 
 from connectors.domain.clock import DAY, MINUTE, micros
+from connectors.domain.connection import Connection
+from connectors.domain.numbers import Counts, Numbers, Period, QuarterHour, numbers_of
 from connectors.store.engine import Transaction
+from connectors.store.ledger import daily_totals
 from connectors.store.schema import sale_table
 
 QUARTER = 15 * MINUTE
 """No time zone is off by less: a quarter of an hour lies within one hour of every venue's clock."""
 
 
-class QuarterHour(NamedTuple):
-    """The closed receipts of a quarter of an hour that are alike; `at` is its beginning (UTC microseconds)."""
-
-    day: str
-    """The venue's day, as `2026-11-23`."""
-    at: int
-    location_id: str | None
-    with_customer: bool
-    receipts: int
+def read(tx: Transaction, connection: Connection, period: Period, today: date) -> Numbers:
+    """Count the receipts of a connection's period and of the one before; `today` is the venue's day."""
+    first, last = period.days_before(today)[0], period.days(today)[-1]
+    totals = daily_totals.of_days(tx, [connection.id], first)[connection.id]
+    given = {day: Counts(stamps=of_day.stamps, vouchers=of_day.redemptions) for day, of_day in totals.items()}
+    return numbers_of(period, today, quarter_hours(tx, connection.id, first, last), given, connection.account)
 
 
 def quarter_hours(tx: Transaction, connection_id: str, first_day: str, last_day: str) -> list[QuarterHour]:

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
-from connectors.web.console.numbers import Numbers, Period
+from connectors.domain.numbers import Numbers, Period
 
 _LIFETIME = 300.0
 _MOST_ENTRIES = 200

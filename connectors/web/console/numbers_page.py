@@ -1,6 +1,6 @@
 """The page of an owner's numbers, and the same as a file for a spreadsheet.
 
-Owns both; what is counted is `numbers`'.
+Owns both; what is counted is `connectors.domain.numbers`'.
 """
 
 from __future__ import annotations
@@ -12,17 +12,14 @@ from datetime import date
 from starlette.responses import Response
 
 from connectors.domain.connection import Connection
-from connectors.store import ledger, queries
+from connectors.domain.numbers import Numbers, Period
+from connectors.store import queries
 from connectors.store.queries.overviews import Overview
-from connectors.web.console.numbers import Numbers, Period, numbers_of
 from connectors.web.console.numbers_cache import NumbersKey
 from connectors.web.console.routing import Role, Router
 from connectors.web.console.visit import Visit
 
 router = Router()
-
-_FEW_WITH_CUSTOMER = 70
-"""Below this share of receipts with a customer the page says how a cashier attaches one."""
 
 
 @router.get("/connections/{connection}/numbers", Role.manager)
@@ -32,7 +29,6 @@ async def numbers_page(visit: Visit) -> Response:
     connection = overview.connection
     numbers = await _read_numbers(visit, overview)
     connector_class = visit.host.plugins.classes.get(connection.connector)
-    share = numbers.total.share_with_customer
     return visit.render(
         "numbers.html",
         connection=connection,
@@ -40,7 +36,7 @@ async def numbers_page(visit: Visit) -> Response:
         periods=list(Period),
         places={location.id: location.name for location in connection.account.locations},
         attach=connector_class.info.attach_customer if connector_class is not None else "",
-        few_with_customer=share is not None and share < _FEW_WITH_CUSTOMER,
+        few_with_customer=numbers.total.has_few_customers,
     )
 
 
@@ -72,8 +68,4 @@ async def _read_numbers(visit: Visit, overview: Overview) -> Numbers:
 
 
 async def _count(visit: Visit, connection: Connection, period: Period, today: date) -> Numbers:
-    first, last = period.days_before(today)[0], period.days(today)[-1]
-    store = visit.host.store
-    receipts = await store.read(lambda tx: queries.numbers.quarter_hours(tx, connection.id, first, last))
-    totals = await store.read(lambda tx: ledger.daily_totals.of_days(tx, [connection.id], first))
-    return numbers_of(period, today, receipts, totals[connection.id], connection.account)
+    return await visit.host.store.read(lambda tx: queries.numbers.read(tx, connection, period, today))

@@ -68,7 +68,7 @@ async def _settings_page(visit: Visit, errors: Mapping[str, str]) -> Response:
         **_till_values(visit, connection, connector_class),
         **await _location_values(visit, connection),
         **_key_endings(visit, connection),
-        email=await visit.host.store.read(lambda tx: connections.alerts.email_of(tx, connection.id)),
+        watch=await visit.host.store.read(lambda tx: connections.alerts.watch_of(tx, connection.id)),
         mail_set=visit.host.settings.smtp_url is not None,
         hook=_own_address(visit, connection, connector_class),
         has_links=overview.rule.mode.has_links,
@@ -215,7 +215,9 @@ async def save_email(visit: Visit) -> Response:
     page = "welcome" if visit.form.get("back") == "welcome" else "settings"
     email = visit.form.get("email")
     try:
-        await visit.services.connections.set_alert_email(connection.id, email, visit.localizer.language)
+        weekly = visit.form.get("weekly") == "1" if visit.form.get("has.weekly") else None
+        services, language = visit.services, visit.localizer.language
+        await services.connections.set_alert_email(connection.id, email, language, weekly=weekly)
     except Refusal as error:
         return await _settings_page(visit, {"email": visit.localizer.sentence(error.message)})
     notice = Message("We will write there.") if email.strip() else Message("Nobody is written to.")

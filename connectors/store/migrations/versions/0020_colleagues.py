@@ -1,4 +1,4 @@
-"""Colleagues of a business, each with a role; and receipts that were given by hand, refunded or removed, as lists."""
+"""Colleagues with roles; receipts given by hand, refunded or removed as lists; and when a cafe is told of its week."""
 
 from __future__ import annotations
 
@@ -42,3 +42,6 @@ def upgrade() -> None:
             sqlite_where=sa.text(condition),
             postgresql_where=sa.text(condition),
         )
+    op.add_column("watch", sa.Column("week_told_next", sa.BigInteger))
+    told = sa.text("week_told_next IS NOT NULL")
+    op.create_index("ix_watch_week", "watch", ["week_told_next"], sqlite_where=told, postgresql_where=told)

@@ -10,14 +10,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from enum import StrEnum
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from connector_sdk.connector import TillAccount
 from connectors.domain.clock import moment
-from connectors.store.ledger.daily_totals import DayTotals
-from connectors.store.queries.numbers import QuarterHour
 
 _SHADES = 4
+_FEW_WITH_CUSTOMER = 70
+"""Of a hundred receipts: fewer with a customer are few."""
+
+
+class QuarterHour(NamedTuple):
+    """The closed receipts of a quarter of an hour that are alike; `at` is its beginning (UTC microseconds)."""
+
+    day: str
+    """The venue's day, as `2026-11-23`."""
+    at: int
+    location_id: str | None
+    with_customer: bool
+    receipts: int
 
 
 class Period(StrEnum):
@@ -68,6 +80,12 @@ class Counts:
         """Of a hundred receipts, those with a customer; `None` where there was no receipt."""
         return round(100 * self.with_customer / self.receipts) if self.receipts else None
 
+    @property
+    def has_few_customers(self) -> bool:
+        """Whether so few receipts have a customer that the owner is told how a cashier attaches one."""
+        share = self.share_with_customer
+        return share is not None and share < _FEW_WITH_CUSTOMER
+
     def __add__(self, other: Counts) -> Counts:
         return Counts(
             self.receipts + other.receipts,
@@ -110,11 +128,11 @@ def numbers_of(
     period: Period,
     today: date,
     receipts: Sequence[QuarterHour],
-    totals: Mapping[str, DayTotals],
+    given: Mapping[str, Counts],
     account: TillAccount,
 ) -> Numbers:
-    """Add up what was read for a period and the one before."""
-    days = _by_day(receipts, totals)
+    """Add up what was read for a period and the one before; `given` are the stamps and vouchers of each day."""
+    days = _by_day(receipts, given)
     by_day = {day: days.get(day, Counts()) for day in period.days(today)}
     counted = [quarter for quarter in receipts if quarter.day in by_day]
     return Numbers(
@@ -127,8 +145,8 @@ def numbers_of(
     )
 
 
-def _by_day(receipts: Sequence[QuarterHour], totals: Mapping[str, DayTotals]) -> dict[str, Counts]:
-    days = {day: Counts(stamps=of_day.stamps, vouchers=of_day.redemptions) for day, of_day in totals.items()}
+def _by_day(receipts: Sequence[QuarterHour], given: Mapping[str, Counts]) -> dict[str, Counts]:
+    days = dict(given)
     for quarter in receipts:
         days[quarter.day] = days.get(quarter.day, Counts()) + _counts_of(quarter)
     return days
