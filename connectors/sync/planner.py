@@ -393,10 +393,13 @@ def take_back_assignment(batch: SaleBatch, row: SaleRow, connection: Connection,
     if row.status == SaleStatus.closed:
         # nobody's now: whoever has stamps of it is brought to none, as when a till takes its customer away
         plan_sale(batch, row, connection, rule, Message("why.given_by_mistake"))
-    customer = ledger.sales.newest_content(batch.tx, row).customer
-    if customer is not None and rule.mode is not Mode.receipt_qr:
-        row.customer_hash = ledger.cards.customer_hash(batch.tx, connection.connector, connection.account.id, customer)
-        batch.search_card(row, customer, batch.tx.now)
+    content = ledger.sales.newest_content(batch.tx, row)
+    if content.customer is not None and rule.mode is not Mode.receipt_qr:
+        account_id = connection.account.id
+        row.customer_hash = ledger.cards.customer_hash(batch.tx, connection.connector, account_id, content.customer)
+        batch.search_card(row, content.customer, batch.tx.now)
+    # a voucher of the wrong card that was not sent yet pays for no gift of this receipt
+    plan_redemptions(batch, row, connection, rule, content)
 
 
 def conclude_without_card(batch: SaleBatch, row: SaleRow, wait: str) -> None:

@@ -11,6 +11,7 @@ from connector_sdk.loyalty import VoucherIssued
 from connector_sdk.rule import DeadCodes, Mode, StampRule, UnknownCustomer
 from connectors.domain.clock import HOUR, moment
 from connectors.domain.operation import Flag, Hold, State
+from connectors.domain.person import Reference
 from connectors.sevenstamp.sandbox import Faults
 from connectors.store import connections, inbox, ledger, queries
 from connectors.store.ledger.operations import Operation
@@ -391,3 +392,29 @@ async def test_a_receipt_of_the_receipt_qr_mode_looks_at_no_customer_of_the_till
     await installation.sync()
     assert await installation.operations() == []
     assert installation.sevenstamp.state.cards == {}
+
+
+async def test_a_gift_uses_no_voucher_of_a_card_that_was_taken_back_from_it(installation: Installation) -> None:
+    rule = RULE.model_copy(update={"unknown_customer": UnknownCustomer.hold})
+    await with_voucher(installation, "ANNAS-GIFT", phone=ANNA, rule=rule)
+    receipt = give(installation, CAKE, phone=BORYS)  # who has no card
+    await installation.sync()
+    host, connection = installation.host, installation.connection
+    term = queries.receipts.SearchTerm(receipt=str(receipt))
+    (sale,) = await host.store.read(lambda tx: queries.receipts.search(tx, connection, [term]))
+    card = await host.services.cards.find_card(connection.business_id, phone=ANNA, email=None, number=None)
+    await host.services.review.give_stamps(connection, sale.id, card, Reference("number", card.number))
+    assert host.gifts is not None
+    await host.gifts.round()
+    assert "ANNAS-GIFT" in [operation.redeem_code for operation in await installation.operations()]
+    await host.services.review.take_stamps_back(connection, sale.id)
+    for _ in range(2):
+        await installation.sync()
+    assert redeemed(installation) == []
+    # the gift waits for the customer that the till named
+    await host.services.cards.issue_card(connection.business_id, phone=BORYS, email=None)
+    await issue_another(installation, "BORYS-GIFT")
+    for _ in range(3):
+        await installation.sync()
+    assert redeemed(installation) == ["BORYS-GIFT"]
+    assert (installation.stamps(ANNA), installation.stamps(BORYS)) == (0, 1)
