@@ -24,6 +24,7 @@ from connectors.domain.plan import local_day
 from connectors.store import connections, queries
 from connectors.store.connections.alerts import Notification, PlanNotification, WeekNotification
 from connectors.store.engine import Store, Transaction
+from connectors.store.errors import StoreError
 
 log = logging.getLogger(__name__)
 
@@ -58,8 +59,20 @@ class Notices:
             )
         )
         due = [*map(self._of_connection, of_connections), *map(self._of_plan, of_plans)]
-        due += [await self._of_week(notification) for notification in of_weeks]
-        return sum([await self._send(self._server, one) for one in due])
+        sent = sum([await self._send(self._server, one) for one in due])
+        for notification in of_weeks:  # last, and each by itself: their numbers are read first
+            sent += await self._send_week(self._server, notification)
+        return sent
+
+    async def _send_week(self, server: _MailServer, notification: WeekNotification) -> bool:
+        """Send a message about a week; where its numbers cannot be read, it goes out later."""
+        try:
+            letter = await self._of_week(notification)
+        except StoreError as error:
+            log.warning("connection %s: its week could not be read: %s", notification.connection.id, error)
+            await self._store.write(lambda tx: connections.alerts.mark_week_unsent(tx, notification))
+            return False
+        return await self._send(server, letter)
 
     async def _send(self, server: _MailServer, letter: _Letter) -> bool:
         """Send one message and return whether it went out; whatever goes wrong, the others are sent all the same."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Thread
 from typing import TYPE_CHECKING, Final
 
 from connector_sdk.redaction import printable, redact
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span, Tracer
 
 _SERVICE: Final = "7stamp-connectors"
+_STOPS_WITHIN: Final = 4.0
+"""Seconds for what is left to go out: a collector that is away does not keep a host from stopping."""
 
 
 class TracingUnavailable(Exception):
@@ -86,7 +89,9 @@ def end() -> None:
     provider = _Tracing.provider
     _Tracing.provider = _Tracing.tracer = None
     if provider is not None:
-        provider.shutdown()
+        stopping = Thread(target=provider.shutdown, name="traces", daemon=True)
+        stopping.start()
+        stopping.join(_STOPS_WITHIN)
 
 
 @contextmanager

@@ -800,6 +800,8 @@ colleague_table = Table(
     Column("name", Text, nullable=False),
     Column("role", Text, nullable=False),
     Column("invited_by", Text, nullable=False),
+    Column("invited_by_session", Text),
+    Column("invited_by_colleague", Text),
     Column("made_at", BigInteger, nullable=False),
     Column("joined_at", BigInteger),
     Column("token_hash", Text),

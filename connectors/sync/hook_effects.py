@@ -65,7 +65,9 @@ class HookEffects:
                 await self._keep_unread(connection, hook, received.reason)
             else:
                 await self.apply(connection, received, hook)
-                for other in others if isinstance(received, Sales | AccountChanged) else ():
+        if isinstance(received, Sales | AccountChanged):
+            for other in others:
+                with about(other.id), step("take a hook", connector=other.connector):
                     await self.apply(other, received, hook)
         if others:
             ids = [other.id for other in others]

@@ -63,8 +63,6 @@ class Ingestor:
             return [Outcome.unchanged] * len(snapshots)
         try:
             outcomes = await self._store.gather(self.ingest_together, snapshots)
-            _trace(snapshots, outcomes)
-            return outcomes
         except StoreError:
             raise
         except Exception as error:  # noqa: BLE001 - kept, logged and named in the journal
@@ -72,6 +70,8 @@ class Ingestor:
                 return [outcome for snapshot in snapshots for outcome in await self.ingest([snapshot])]
             await self._set_aside(snapshots[0], error)
             return [Outcome.kept]
+        _trace(snapshots, outcomes)
+        return outcomes
 
     async def _all_known(self, snapshots: Sequence[Snapshot]) -> bool:
         """Say whether nothing is new, without the write lock: a poll's overlap is mostly known."""

@@ -12,14 +12,16 @@ from connector_sdk.messages import Message
 from connector_sdk.sale import SaleStatus
 from connectors.domain.clock import MINUTE
 from connectors.domain.connection import Connection
+from connectors.domain.operation import IN_DOUBT, Kind, State
 from connectors.domain.person import Reference
 from connectors.store import connections, ledger
 from connectors.store.engine import Transaction
 from connectors.store.ledger.batch import SaleBatch
 from connectors.store.ledger.cards import KnownCard
 from connectors.store.ledger.journal import JournalLine
+from connectors.store.ledger.operations import PlannedOperation
 from connectors.store.ledger.sales import SaleRow
-from connectors.sync.planner import amount, bind_card, entitlement, plan_sale, rule_for, take_back_assignment
+from connectors.sync.planner import STAMPS, amount, bind_card, entitlement, plan_sale, rule_for, take_back_assignment
 
 
 class CannotAssign(Exception):
@@ -44,6 +46,7 @@ def assign_card(
     """
     batch = SaleBatch.load(tx, [sale_id])
     row = _assignable(batch.rows.get(sale_id), connection)
+    _refuse_what_others_have(batch.operations[sale_id], card)
     row.claimed, row.anonymous = 1, 0  # somebody says anew whose it is
     row.customer_hash = tx.vault.hash("claim", connection.business_id, card.id)
     bind_card(batch, row, card)
@@ -68,8 +71,9 @@ def take_card_back(tx: Transaction, connection: Connection, sale_id: str) -> Sal
     row = batch.rows.get(sale_id)
     if row is None or row.connection_id != connection.id:
         raise CannotAssign("give.unknown")
-    if given_until(ledger.journal.of_sale(tx, sale_id), claimed=bool(row.claimed)) <= tx.now:
+    if given_until(ledger.journal.newest_of_sale(tx, sale_id), claimed=bool(row.claimed)) <= tx.now:
         raise CannotAssign("give.too_late")
+    _refuse_what_is_settled(row, batch.operations[sale_id])
     rule = rule_for(row, connections.rules.of_connection(tx, row.rule_of or row.connection_id)).rule
     take_back_assignment(batch, row, connection, rule)
     batch.flush()
@@ -87,6 +91,37 @@ def given_until(lines: Sequence[JournalLine], *, claimed: bool) -> int:
     return said[-1].at + TAKEN_BACK_WITHIN
 
 
+def _refuse_what_others_have(operations: Sequence[PlannedOperation], card: KnownCard) -> None:
+    """Refuse a receipt whose stamps another card has, or may have. Raises `CannotAssign`.
+
+    7stamp takes no stamp back that a reward was given for: a receipt that goes from hand to hand must not fill one
+    card after the other.
+    """
+    others = [one for one in operations if one.kind in STAMPS and one.card_id not in (None, card.id)]
+    for card_id in {one.card_id for one in others}:
+        of_card = [one for one in others if one.card_id == card_id]
+        given = sum(
+            one.count for one in of_card if one.kind == Kind.stamps_added and State(one.state) not in _GIVES_NOTHING
+        )
+        taken = sum(one.count for one in of_card if one.kind == Kind.stamps_reversed and one.state == State.applied)
+        if given <= taken:
+            continue
+        refused = any(one.kind == Kind.stamps_reversed and one.state == State.rejected for one in of_card)
+        raise CannotAssign("give.reward_given" if refused else "give.being_taken_back")
+
+
+def _refuse_what_is_settled(row: SaleRow, operations: Sequence[PlannedOperation]) -> None:
+    """Refuse what cannot be as if nothing had been given: a refund, or a voucher of the card. Raises `CannotAssign`."""
+    of_card = [one for one in operations if one.card_id == row.card_id]
+    if row.status == SaleStatus.voided or any(
+        one.kind == Kind.stamps_reversed and one.state in (State.held, State.rejected) for one in of_card
+    ):
+        raise CannotAssign("give.refunded")
+    if any(one.kind == Kind.voucher_redeemed and one.state in (State.applied, *IN_DOUBT) for one in of_card):
+        raise CannotAssign("give.voucher_used")
+
+
+_GIVES_NOTHING = (State.cancelled, State.rejected)
 _SAID = ("sale.claimed", "sale.claimed_by_link", "sale.unclaimed", "sale.given_back")
 """The lines that say whose a receipt is, or is no more, by somebody's word."""
 

@@ -397,7 +397,8 @@ def take_back_assignment(batch: SaleBatch, row: SaleRow, connection: Connection,
     if content.customer is not None and rule.mode is not Mode.receipt_qr:
         account_id = connection.account.id
         row.customer_hash = ledger.cards.customer_hash(batch.tx, connection.connector, account_id, content.customer)
-        batch.search_card(row, content.customer, batch.tx.now)
+        if row.admitted and (row.stamps or gifts_in(content, rule) > 0):  # as ingest: no card is made for nothing
+            batch.search_card(row, content.customer, batch.tx.now)
     # a voucher of the wrong card that was not sent yet pays for no gift of this receipt
     plan_redemptions(batch, row, connection, rule, content)
 

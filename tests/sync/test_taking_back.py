@@ -63,6 +63,9 @@ async def test_what_went_to_the_wrong_card_is_taken_back_and_goes_to_the_right_o
     assert (installation.stamps(ANNA), installation.stamps(BORYS)) == (0, 1)
     # and once more the first: each step has a code of its own
     await _take_back(installation, sale)
+    with pytest.raises(Refusal, match="still being taken back"):
+        await _give(installation, sale, wrong)
+    await installation.sync()
     await _give(installation, sale, wrong)
     await installation.sync()
     assert (installation.stamps(ANNA), installation.stamps(BORYS)) == (1, 0)
@@ -156,3 +159,39 @@ async def test_it_is_taken_back_for_ten_minutes_once_and_only_what_a_hand_gave(i
         await _take_back(installation, await _sale_id(installation, receipt))
     with pytest.raises(Refusal, match="there is no such receipt here"):
         await _take_back(installation, "x")
+
+
+async def test_a_receipt_fills_no_second_card_after_the_first_got_its_reward(installation: Installation) -> None:
+    await installation.connect()
+    sale, first, second = (
+        await _receipt_of_nobody(installation), await _card(installation, ANNA), await _card(installation, BORYS),
+    )  # fmt: skip
+    installation.sevenstamp.state.goal = 1  # the stamp becomes a reward, and 7stamp takes it back no more
+    await _give(installation, sale, first)
+    await installation.sync()
+    await _take_back(installation, sale)
+    with pytest.raises(Refusal, match="still being taken back"):
+        await _give(installation, sale, second)
+    await installation.sync()
+    assert State.rejected in {one.state for one in await installation.operations()}
+    with pytest.raises(Refusal, match="used for a reward on another card"):
+        await _give(installation, sale, second)
+    await installation.sync()
+    assert (installation.stamps(ANNA), installation.stamps(BORYS)) == (1, 0)
+    # the card that has the stamps may have the receipt
+    await _give(installation, sale, first)
+    await installation.sync()
+    assert installation.stamps(ANNA) == 1
+
+
+async def test_what_a_refund_or_a_voucher_has_settled_is_not_taken_back(installation: Installation) -> None:
+    await installation.connect(StampRule(refunds=Refunds.flag))
+    receipt = installation.cafe.sell(0)
+    await installation.sync()
+    sale, card = await _sale_id(installation, receipt), await _card(installation, ANNA)
+    await _give(installation, sale, card)
+    await installation.sync()
+    installation.cafe.refund(receipt)
+    await installation.sync()
+    with pytest.raises(Refusal, match="was refunded or removed"):
+        await _take_back(installation, sale)

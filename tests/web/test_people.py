@@ -361,3 +361,47 @@ async def test_the_security_log_tells_who_was_invited_and_came_in(
         lambda tx: access.security_log.list_newest(tx, installation.connection.business_id, before=None, limit=20)
     )
     assert [event.kind for event in events].count(EventKind.people_changed) == 3
+
+
+async def test_whoever_may_invite_no_more_comes_back_by_no_invitation(
+    installation: Installation, browsers: Browsers
+) -> None:
+    await installation.connect()
+    owner = await browsers.new().sign_in()
+    olena = await joined(browsers, owner, "Olena", "owner")
+    for end in ("remove", "role"):
+        kept = await invite(olena, f"Zoe {end}", "owner")
+        await owner.post(f"/people/{await _id_of(installation, 'Olena')}/{end}", role="counter")
+        assert (await browsers.new().post(kept)).status_code == 410, end
+        if end == "remove":
+            olena = await joined(browsers, owner, "Olena", "owner")
+    # a device that another signs out, as one does with a stolen one
+    phone = await browsers.new().sign_in()
+    kept = await invite(phone, "Zoe", "owner")
+    sessions = await installation.host.store.read(
+        lambda tx: access.sessions.devices(tx, installation.connection.business_id)
+    )
+    newest = max((one for one in sessions if one.principal.colleague_id is None), key=lambda one: one.made_at)
+    assert (await owner.post(f"/devices/{newest.id_hash}/sign-out")).status_code == 303
+    assert (await browsers.new().post(kept)).status_code == 410
+
+
+async def test_a_session_that_began_while_its_colleague_was_removed_is_none(
+    installation: Installation, browsers: Browsers
+) -> None:
+    await installation.connect()
+    olena = await joined(browsers, await browsers.new().sign_in(), "Olena", "counter")
+    # as if the removal's end of sessions had run just before this one was stored
+    await installation.host.store.write(lambda tx: tx.run(sqlalchemy.text("DELETE FROM colleague")))
+    assert (await olena.get("/till")).headers["location"].startswith("/sign-in")
+
+
+@pytest.mark.parametrize("name", ["till", "TILL", "ｏperator", "API: Zapier", "borys", "Ｂorys"])
+async def test_nobody_is_named_as_somebody_else_is_journalled(
+    installation: Installation, browsers: Browsers, name: str
+) -> None:
+    await installation.connect()
+    owner = await browsers.new().sign_in(f"{KEY}--borys")
+    answer = await owner.post("/people", name=name, role="counter")
+    assert answer.status_code == 422
+    assert "Somebody has this name already" in answer.text

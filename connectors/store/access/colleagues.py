@@ -7,6 +7,7 @@ An invitation stands on the 7stamp key of whoever made it, and what it opens end
 from __future__ import annotations
 
 import secrets
+import unicodedata
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, func, select
@@ -16,7 +17,7 @@ from connectors.store.access import sessions
 from connectors.store.access.sessions import OPERATOR, Principal, StaffRole
 from connectors.store.engine import Transaction
 from connectors.store.query_parts import AnyRow
-from connectors.store.schema import colleague_table, console_session_table
+from connectors.store.schema import colleague_table, console_session_table, passkey_table
 
 MOST = 50
 """How many colleagues a business can have."""
@@ -83,9 +84,20 @@ def _is(colleague_id: str, business_id: str | None) -> ColumnElement[bool]:
 
 
 def is_taken(tx: Transaction, business_id: str, name: str) -> bool:
-    """Tell whether a colleague of the business has this name already, or the operator is journalled by it."""
-    named = [one.name.casefold() for one in of_business(tx, business_id)]
-    return name.casefold() in (OPERATOR, *named)
+    """Tell whether somebody else is journalled by this name: a colleague, a staff login, the operator or a till."""
+    named = [one.name for one in of_business(tx, business_id)]
+    logins = [
+        login
+        for table in (console_session_table, passkey_table)
+        for login in tx.run(select(table.c.login).where(table.c.business_id == business_id).distinct()).scalars()
+    ]
+    folded = _fold(name)
+    return folded.startswith("api:") or folded in {_fold(one) for one in (OPERATOR, "till", *named, *logins)}
+
+
+def _fold(name: str) -> str:
+    """Return a name as names are compared: letters that look alike in another form are the same."""
+    return unicodedata.normalize("NFKC", name).casefold()
 
 
 def add(tx: Transaction, business_id: str, name: str, role: StaffRole, invited_by: str) -> Colleague | None:
@@ -105,11 +117,14 @@ def add(tx: Transaction, business_id: str, name: str, role: StaffRole, invited_b
     return get(tx, str(row["id"]), business_id)
 
 
-def invite(tx: Transaction, colleague: Colleague, owner: Principal) -> str:
+def invite(tx: Transaction, colleague: Colleague, owner: Principal, session: str | None = None) -> str:
     """Make an invitation in place of the one before, and return its token, which opens one session within three days.
 
-    `owner` is the business as whoever invites is signed in to it, with the key that the session will stand on.
+    `owner` is the business as whoever invites is signed in to it, with the key that the session will stand on, and
+    `session` is the hash of their session: the invitation ends where that device is signed out by another.
     """
+    # what nobody used in time leaves no key behind
+    tx.run(colleague_table.update().where(colleague_table.c.invited_until <= tx.now).values(_NO_INVITATION))
     token = secrets.token_urlsafe(24)
     columns = sessions.principal_columns(tx, owner)
     tx.run(
@@ -119,6 +134,8 @@ def invite(tx: Transaction, colleague: Colleague, owner: Principal) -> str:
             token_hash=_hash_of_token(tx, token),
             invited_until=tx.now + INVITATION_FOR,
             invited_by=owner.login,
+            invited_by_session=session,
+            invited_by_colleague=owner.colleague_id,
             business_name=owner.business_name,
             zone=owner.zone,
             key=columns["key"],
@@ -178,6 +195,7 @@ def set_role(tx: Transaction, colleague_id: str, business_id: str, role: StaffRo
     if changed.rowcount == 0:
         return False
     sessions.set_role_of_colleague(tx, colleague_id, role)
+    _end_invitations_by(tx, colleague_id)
     return True
 
 
@@ -186,7 +204,19 @@ def remove(tx: Transaction, colleague_id: str, business_id: str) -> bool:
     if tx.run(colleague_table.delete().where(_is(colleague_id, business_id))).rowcount == 0:
         return False
     sessions.end_of_colleague(tx, colleague_id)
+    _end_invitations_by(tx, colleague_id)
     return True
+
+
+def _end_invitations_by(tx: Transaction, colleague_id: str) -> None:
+    """End the invitations that a colleague made: whoever may invite no more comes back by none."""
+    mine = colleague_table.c.invited_by_colleague == colleague_id
+    tx.run(colleague_table.update().where(mine).values(_NO_INVITATION))
+
+
+def end_invitations_of_session(tx: Transaction, session: str) -> None:
+    """End the invitations that a device made which another signs out."""
+    tx.run(colleague_table.update().where(colleague_table.c.invited_by_session == session).values(_NO_INVITATION))
 
 
 def end_invitations(tx: Transaction, business_id: str) -> None:

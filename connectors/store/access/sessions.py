@@ -18,7 +18,13 @@ from sqlalchemy import ColumnElement, Table, or_, select
 from connectors.domain.clock import SECOND
 from connectors.store.engine import Transaction
 from connectors.store.query_parts import AnyRow
-from connectors.store.schema import connection_table, consent_table, console_link_table, console_session_table
+from connectors.store.schema import (
+    colleague_table,
+    connection_table,
+    consent_table,
+    console_link_table,
+    console_session_table,
+)
 
 OPERATOR = "operator"
 """The name under which the operator's changes are journalled."""
@@ -240,7 +246,16 @@ def find(tx: Transaction, session_id: str, idle: int) -> Session | None:
             or_(console_session_table.c.remembered == 1, console_session_table.c.seen_at > tx.now - idle),
         )
     ).first()
-    return _session(tx, row) if row else None
+    if row is None:
+        return None
+    session = _session(tx, row)
+    if session.principal.colleague_id is None:
+        return session
+    # the colleague's own row decides: what began while they were removed, or given another role, ends here
+    role = tx.run(select(colleague_table.c.role).where(colleague_table.c.id == session.principal.colleague_id)).scalar()
+    if role is None:
+        return None
+    return replace(session, principal=replace(session.principal, role=StaffRole(role)))
 
 
 def record_use(tx: Transaction, session: Session, *, used: bool, checked: bool) -> None:

@@ -101,6 +101,12 @@ def of_sale(tx: Transaction, sale_id: str, limit: int = 200) -> list[JournalLine
     return [_line(tx, row) for row in tx.run(query.limit(limit))]
 
 
+def newest_of_sale(tx: Transaction, sale_id: str, limit: int = 200) -> list[JournalLine]:
+    """Read the last `limit` lines about a sale, oldest first."""
+    query = select(journal_table).where(journal_table.c.sale_id == sale_id).order_by(journal_table.c.seq.desc())
+    return [_line(tx, row) for row in reversed(tx.run(query.limit(limit)).all())]
+
+
 def of_connection(
     tx: Transaction, connection_id: str, *, after: int = 0, before: int | None = None, limit: int = 200
 ) -> list[JournalLine]:

@@ -228,7 +228,8 @@ def _waiting_for_card(connection_id: str) -> Select[tuple[str]]:
         operation_table.c.state == literal(State.held.value, literal_execute=True),
         operation_table.c.hold.in_(sorted(WAITS_FOR_CARD)),
     )
-    return held.limit(1000)
+    # the newest: what a page shows first
+    return held.order_by(operation_table.c.seq.desc()).limit(1000)
 
 
 def _behind(closed_at: int, sale_id: str) -> ColumnElement[bool]:

@@ -203,6 +203,7 @@ async def sign_device_out(visit: Visit) -> Response:
     def work(tx: Transaction) -> bool:
         ended = access.sessions.end(tx, device, principal.business_id)
         if ended:
+            access.colleagues.end_invitations_of_session(tx, device)
             visit.record_event(tx, EventKind.sign_out, message)
         return ended
 

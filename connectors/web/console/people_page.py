@@ -95,7 +95,7 @@ async def _invite(visit: Visit, business_id: str, name: str, role: StaffRole) ->
         colleague = access.colleagues.add(tx, business_id, name, role, principal.login)
         if colleague is None:
             raise Refusal("There are as many people as fit: remove one first.", field="name")
-        token = access.colleagues.invite(tx, colleague, principal)
+        token = access.colleagues.invite(tx, colleague, principal, visit.signed_in_session.id_hash)
         _record(visit, tx, "invited", colleague)
         return colleague, token
 
@@ -147,7 +147,8 @@ async def invite_again(visit: Visit) -> Response:
     def work(tx: Transaction) -> tuple[Colleague, str]:
         colleague = _colleague(visit, tx, business_id)
         _record(visit, tx, "invited", colleague)
-        return colleague, access.colleagues.invite(tx, colleague, visit.principal)
+        token = access.colleagues.invite(tx, colleague, visit.principal, visit.signed_in_session.id_hash)
+        return colleague, token
 
     colleague, token = await visit.host.store.write(work)
     return await _page(visit, {}, address=_address(visit, token), name=colleague.name)

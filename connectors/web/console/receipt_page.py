@@ -17,6 +17,7 @@ from connectors.domain.person import Reference
 from connectors.domain.stamps import Earned, stamps_for
 from connectors.sevenstamp.models import Card
 from connectors.store import ledger, queries
+from connectors.store.ledger.journal import JournalLine
 from connectors.store.ledger.operations import Operation
 from connectors.store.queries.operations import OperationHistory
 from connectors.store.queries.receipts import ReceiptDetails
@@ -93,7 +94,7 @@ async def receipt_page(
         earned=_earned(connection, details),
         place=_location_name(connection, details),
         history=build_history(visit.localizer, details, tries, lines, claims),
-        taken_back_until=given_until(lines, claimed=details.claimed),
+        taken_back_until=_taken_back_until(details, lines),
         vouchers=_used_elsewhere(tries),
         stopped=with_choices([operation for operation in operations if _needs_person(operation)]),
         progress=progress,
@@ -138,6 +139,11 @@ async def _card_progress(visit: Visit, connection: Connection, details: ReceiptD
     if not details.card_id:
         return None
     return await visit.services.review.card_progress(connection, details.card_id)
+
+
+def _taken_back_until(details: ReceiptDetails, lines: Sequence[JournalLine]) -> int:
+    """Return until when what a hand gave can be taken back; of a voided receipt nothing is, and the store decides."""
+    return given_until(lines, claimed=details.claimed) if details.receipt.status != "voided" else 0
 
 
 def _card_path(visit: Visit, connection: Connection, card: Card) -> str:

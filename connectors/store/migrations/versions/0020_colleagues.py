@@ -17,6 +17,8 @@ def upgrade() -> None:
         sa.Column("name", sa.Text, nullable=False),
         sa.Column("role", sa.Text, nullable=False),
         sa.Column("invited_by", sa.Text, nullable=False),
+        sa.Column("invited_by_session", sa.Text),
+        sa.Column("invited_by_colleague", sa.Text),
         sa.Column("made_at", sa.BigInteger, nullable=False),
         sa.Column("joined_at", sa.BigInteger),
         sa.Column("token_hash", sa.Text),
