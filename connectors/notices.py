@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from pydantic import SecretStr
 
 from connector_sdk.messages import Catalogue, Message
-from connectors.domain.numbers import Period
+from connectors.domain.numbers import Period, compared
 from connectors.domain.plan import local_day
 from connectors.store import connections, queries
 from connectors.store.connections.alerts import Notification, PlanNotification, WeekNotification
@@ -135,7 +135,7 @@ class Notices:
                 "first": day - timedelta(days=7),
                 "last": day - timedelta(days=1),
                 "receipts": total.receipts,
-                "change": _change(total.receipts, before.receipts),
+                "change": compared(total.receipts, before.receipts, str(before.receipts)),
                 "share": "–" if share is None else f"{share} %",
                 "stamps": total.stamps,
                 "vouchers": total.vouchers,
@@ -169,17 +169,6 @@ class _Letter:
     language: str
     email: str = field(repr=False)
     mark_unsent: Callable[[Transaction], None]
-
-
-def _change(now: int, before: int) -> Message:
-    """Word how a number compares with that of the week before."""
-    if not before:
-        return Message("none before")
-    percent = round(100 * (now - before) / before)
-    if percent == 0:
-        return Message("the same as before")
-    text = "{percent} % more than {before}" if percent > 0 else "{percent} % fewer than {before}"
-    return Message(text, {"percent": abs(percent), "before": before})
 
 
 def _on_one_line(text: str) -> str:

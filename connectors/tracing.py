@@ -7,8 +7,9 @@ nothing of OpenTelemetry is loaded, and a step costs a comparison.
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from threading import Thread
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +19,8 @@ from connectors.log_lines import subject
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.trace import Span, Tracer
+
+log = logging.getLogger(__name__)
 
 _SERVICE: Final = "7stamp-connectors"
 _STOPS_WITHIN: Final = 4.0
@@ -105,31 +108,49 @@ def step(name: str, **facts: str | float) -> Iterator[Step]:
     if tracer is None:
         yield _NOTHING
         return
+    with ExitStack() as stack:
+        try:
+            span = stack.enter_context(_started(tracer, name, facts))
+        except Exception:
+            # what a trace cannot tell must keep no receipt from its stamps
+            log.exception("a step could not be traced")
+            yield _NOTHING
+            return
+        try:
+            yield Step(span)
+        except BaseException as error:
+            _mark_failed(span, error)
+            raise
+
+
+def _started(tracer: Tracer, name: str, facts: dict[str, str | float]) -> AbstractContextManager[Span]:
+    """Start a span in the trace of what the block is about."""
     from opentelemetry import trace
     from opentelemetry.context import Context
 
     outer, own = trace.get_current_span().get_span_context(), _trace_of_subject()
     is_part = not outer.is_valid or own is None or outer.trace_id == own
-    with tracer.start_as_current_span(
+    return tracer.start_as_current_span(
         name,
         context=None if is_part else Context(),
         links=[] if is_part else [trace.Link(outer)],
         attributes=_masked({**(subject() or {}), **facts}),
         record_exception=False,
         set_status_on_exception=False,
-    ) as span:
-        try:
-            yield Step(span)
-        except BaseException as error:
-            # its kind and no more: an exception's text may hold what a till or a person wrote
-            span.set_status(trace.Status(trace.StatusCode.ERROR, type(error).__name__))
-            raise
+    )
+
+
+def _mark_failed(span: Span, error: BaseException) -> None:
+    """Note an error's kind and no more: its text may hold what a till or a person wrote."""
+    from opentelemetry.trace import Status, StatusCode
+
+    span.set_status(Status(StatusCode.ERROR, type(error).__name__))
 
 
 def _trace_of_subject() -> int | None:
     """Return the trace id of the receipt that this is about; `None` where it is about none."""
     sale = (subject() or {}).get("sale")
-    return int.from_bytes(hashlib.sha256(sale.encode()).digest()[:16]) if sale is not None else None
+    return int.from_bytes(hashlib.sha256(sale.encode("utf-8", "replace")).digest()[:16]) if sale is not None else None
 
 
 def _masked(facts: dict[str, str | float]) -> dict[str, str | float]:

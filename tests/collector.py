@@ -28,7 +28,7 @@ class Collector:
             self.spans += [span for scoped in resource.scope_spans for span in scoped.spans]
         await Response(b"", media_type="application/x-protobuf")(scope, receive, send)
 
-    def of_receipt(self, connection: str, receipt: int) -> list[Span]:
+    def of_receipt(self, connection: str, receipt: int | str) -> list[Span]:
         """The spans in the trace of a receipt, as the docs say how to find it."""
         wanted = hashlib.sha256(f"{connection}/{receipt}".encode()).digest()[:16]
         return sorted(

@@ -76,6 +76,21 @@ async def test_no_span_holds_a_secret_or_a_person(installation: Installation, co
         assert secret.encode() not in collector.bodies, secret
 
 
+async def test_what_a_trace_cannot_tell_keeps_nothing_from_being_done(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = []
+    with about("con_1", "receipt \ud800"), tracing.step("a till names its receipts as it likes", why="\ud800"):
+        done.append("named oddly")
+    monkeypatch.setattr(tracing, "_started", lambda *_: 1 / 0)
+    with tracing.step("broken") as step:
+        step.say(outcome="applied")
+        done.append("broken")
+    assert done == ["named oddly", "broken"]
+    await asyncio.to_thread(tracing.end)
+    assert collector.of_receipt("con_1", "receipt ?")
+
+
 async def test_a_step_costs_nothing_and_sends_nothing_without_a_collector(installation: Installation) -> None:
     assert not tracing.is_on()
     await installation.connect()

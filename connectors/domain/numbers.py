@@ -14,6 +14,7 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from connector_sdk.connector import TillAccount
+from connector_sdk.messages import Message
 from connectors.domain.clock import moment
 
 _SHADES = 4
@@ -93,6 +94,17 @@ class Counts:
             self.stamps + other.stamps,
             self.vouchers + other.vouchers,
         )
+
+
+def compared(now: int, before: int, written: str) -> Message:
+    """Word how a number of a period compares with that of the one before, `written` as its reader writes numbers."""
+    if not before:
+        return Message("none before")
+    percent = round(100 * (now - before) / before)
+    if percent == 0:
+        return Message("the same as before")
+    text = "{percent} % more than {before}" if percent > 0 else "{percent} % fewer than {before}"
+    return Message(text, {"percent": abs(percent), "before": written})
 
 
 @dataclass(frozen=True, slots=True)

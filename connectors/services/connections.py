@@ -351,12 +351,13 @@ class ConnectionService:
             raise Refusal("this is not an email address: write it as anna@example.com", field="email")
 
         def work(tx: Transaction) -> None:
-            if connections.alerts.email_of(tx, connection_id) != address:
+            former = connections.alerts.watch_of(tx, connection_id)
+            if address != (former.email if former is not None else None):
                 connections.alerts.set_email(tx, connection_id, address, language)
                 ledger.journal.write(tx, connection_id, Message("connection.email"))
-            watch = connections.alerts.watch_of(tx, connection_id)
-            if watch is not None and weekly not in (None, watch.weekly):
-                connections.alerts.set_weekly(tx, connection_id, weekly=bool(weekly))
+            was_weekly = former is not None and former.weekly
+            if address is not None and weekly is not None and weekly != was_weekly:
+                connections.alerts.set_weekly(tx, connection_id, weekly=weekly)
                 ledger.journal.write(tx, connection_id, Message("connection.email_weekly"))
 
         await self._context.write(work)

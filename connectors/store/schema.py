@@ -781,7 +781,6 @@ console_session_table = Table(
     Column("by_operator", Integer, nullable=False, server_default="0"),
     Column("confirmed", Integer, nullable=False, server_default="0"),
     Column("passkey_id", Text),
-    Column("role", Text, nullable=False, server_default="owner"),
     Column("colleague_id", Text),
 )
 Index("ix_console_session_business", console_session_table.c.business_id)

@@ -12,14 +12,14 @@ from dataclasses import replace
 
 from connector_sdk.hookspecs import ConnectionFacts
 from connector_sdk.messages import Message
-from connector_sdk.rule import Mode, StampRule
+from connector_sdk.rule import StampRule
 from connector_sdk.sale import Customer, Sale, SaleStatus, Unreadable
 from connectors import tracing
 from connectors.domain.clock import micros
 from connectors.domain.connection import Connection, Health
 from connectors.domain.events import SaleIngested
 from connectors.domain.holds import WAITS_FOR_CARD
-from connectors.domain.stamps import RuleVersion, gifts_in
+from connectors.domain.stamps import RuleVersion
 from connectors.log_lines import about
 from connectors.store import connections, inbox, ledger
 from connectors.store.engine import Store, Transaction
@@ -31,7 +31,16 @@ from connectors.store.ledger.cards import KnownCard, LearnedCard
 from connectors.store.ledger.sales import SaleRow
 from connectors.sync.code_matching import with_matched_codes
 from connectors.sync.forgotten import sale_id_of, strip_forgotten
-from connectors.sync.planner import bind_card, day_of, entitlement, plan_redemptions, plan_sale, rule_for
+from connectors.sync.planner import (
+    bind_card,
+    day_of,
+    entitlement,
+    named_customer,
+    needs_card,
+    plan_redemptions,
+    plan_sale,
+    rule_for,
+)
 from connectors.sync.snapshots import Outcome, Snapshot, Source, are_ordered, is_newer, undoes
 
 log = logging.getLogger(__name__)
@@ -316,8 +325,8 @@ class _IngestTransaction:
         self._admit(row, snapshot)
         # said by a person, or erased: no till's snapshot undoes that
         if not (row.claimed or row.anonymous):
-            is_named = sale.customer is not None and self._rule(row).rule.mode is not Mode.receipt_qr
-            row.customer_hash = self._customer_hash(snapshot, sale.customer) if sale.customer and is_named else None
+            customer = named_customer(sale, self._rule(row).rule)
+            row.customer_hash = self._customer_hash(snapshot, customer) if customer is not None else None
         row.stamps_by_plugin = self._stamps_by_plugin(connection.facts(sale.location_id), sale, self._rule(row).rule)
         self._batch.mark_changed(row)
         self._batch.add_version(row, sale, snapshot.ticket, snapshot.source, self._arrival(snapshot))
@@ -336,9 +345,8 @@ class _IngestTransaction:
         earned = entitlement(row, snapshot.sale, version.rule, connection.zone_of(row.location_id))
         row.stamps, row.rule_number = earned.stamps, version.number
         self._batch.mark_changed(row)
-        # a gift earns nothing, but its voucher is on its customer's card
-        needs_card = bool(row.stamps) or gifts_in(snapshot.sale, version.rule) > 0
-        self._bind_or_search(row, snapshot.sale.customer, needs_card=needs_card)
+        is_needed = needs_card(row, snapshot.sale, version.rule)
+        self._bind_or_search(row, snapshot.sale.customer, needs_card=is_needed)
         was_never_closed = row.status != SaleStatus.closed and row.versions == 1
         if not was_never_closed:
             plan_sale(self._batch, row, connection, version.rule, earned.why)

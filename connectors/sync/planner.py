@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 from connector_sdk.messages import Message
 from connector_sdk.money import Money
 from connector_sdk.rule import Mode, Refunds, StampRule
-from connector_sdk.sale import Sale, SaleStatus
+from connector_sdk.sale import Customer, Sale, SaleStatus
 from connectors.domain import planning
 from connectors.domain.clock import moment
 from connectors.domain.connection import Connection
@@ -378,6 +378,16 @@ def undo_assignment(batch: SaleBatch, row: SaleRow) -> None:
     batch.write_line(row, Message("sale.unclaimed", {"receipt": row.receipt_id, "amount": amount(row)}))
 
 
+def named_customer(sale: Sale, rule: StampRule) -> Customer | None:
+    """Return the customer that a till names, where the rule goes by it."""
+    return sale.customer if rule.mode is not Mode.receipt_qr else None
+
+
+def needs_card(row: SaleRow, sale: Sale, rule: StampRule) -> bool:
+    """Say whether there is something to find the customer's card for, or to make one: stamps, or a gift's voucher."""
+    return bool(row.stamps) or gifts_in(sale, rule) > 0
+
+
 def take_back_assignment(batch: SaleBatch, row: SaleRow, connection: Connection, rule: StampRule) -> None:
     """Undo that a person named a card for this receipt: the card gives back what it got. It can be named again.
 
@@ -394,11 +404,11 @@ def take_back_assignment(batch: SaleBatch, row: SaleRow, connection: Connection,
         # nobody's now: whoever has stamps of it is brought to none, as when a till takes its customer away
         plan_sale(batch, row, connection, rule, Message("why.given_by_mistake"))
     content = ledger.sales.newest_content(batch.tx, row)
-    if content.customer is not None and rule.mode is not Mode.receipt_qr:
+    if (customer := named_customer(content, rule)) is not None:
         account_id = connection.account.id
-        row.customer_hash = ledger.cards.customer_hash(batch.tx, connection.connector, account_id, content.customer)
-        if row.admitted and (row.stamps or gifts_in(content, rule) > 0):  # as ingest: no card is made for nothing
-            batch.search_card(row, content.customer, batch.tx.now)
+        row.customer_hash = ledger.cards.customer_hash(batch.tx, connection.connector, account_id, customer)
+        if row.admitted and needs_card(row, content, rule):
+            batch.search_card(row, customer, batch.tx.now)
     # a voucher of the wrong card that was not sent yet pays for no gift of this receipt
     plan_redemptions(batch, row, connection, rule, content)
 

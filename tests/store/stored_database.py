@@ -473,7 +473,7 @@ def _of_connection(tx: Transaction, connection: Connection) -> dict[str, Any]:
         "receipts": sorted(_receipt(tx, connection, sale_id) for sale_id in sale_ids),
         "unread": [(item.where, item.why.id, item.origin) for item in inbox.unreadable.waiting(tx, connection, 200)],
         "days": {day: [sums.receipts, sums.stamps, sums.redemptions] for day, sums in days.items()},
-        "email": connections.alerts.email_of(tx, connection.id),
+        "email": watch.email if (watch := connections.alerts.watch_of(tx, connection.id)) is not None else None,
         "hints": inbox.hints.count_of(tx, connection.id),
         "unsettled": queries.operations.count_unsettled(tx, connection.id),
     }

@@ -140,7 +140,6 @@ def as_before(file: Path, vault: Vault) -> None:
         for index in ("by_hand", "refunded", "voided"):
             database.execute(f"DROP INDEX ix_sale_{index}")
         database.execute("DROP INDEX ix_console_session_colleague")
-        database.execute("ALTER TABLE console_session DROP COLUMN role")
         database.execute("ALTER TABLE console_session DROP COLUMN colleague_id")
         database.execute("ALTER TABLE operation DROP COLUMN sender")
         database.execute("DROP INDEX ix_business_plan_next")

@@ -279,8 +279,9 @@ async def test_a_process_that_knows_only_the_former_key_reads_and_writes_with_th
         await older.store.write(
             lambda tx: connections.alerts.set_email(tx, installation.connection.id, "borys@example.com", "en")
         )
-        email = await older.store.read(lambda tx: connections.alerts.email_of(tx, installation.connection.id))
-        assert email == "borys@example.com"
+        watch = await older.store.read(lambda tx: connections.alerts.watch_of(tx, installation.connection.id))
+        assert watch is not None
+        assert watch.email == "borys@example.com"
     assert keys_in_use(tmp_path / "ledger.db") == {installation.host.store.vault.key_id}
 
 

@@ -190,11 +190,10 @@ def join(tx: Transaction, token: str) -> Principal | None:
 
 
 def set_role(tx: Transaction, colleague_id: str, business_id: str, role: StaffRole) -> bool:
-    """Give a colleague another role, on the devices that are signed in too; return whether there is one."""
+    """Give a colleague another role, which counts at once; return whether there is one."""
     changed = tx.run(colleague_table.update().where(_is(colleague_id, business_id)).values(role=role.value))
     if changed.rowcount == 0:
         return False
-    sessions.set_role_of_colleague(tx, colleague_id, role)
     _end_invitations_by(tx, colleague_id)
     return True
 

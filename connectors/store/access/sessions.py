@@ -77,10 +77,6 @@ def principal_of(tx: Transaction, row: AnyRow) -> Principal:
     return Principal(row.business_id, row.business_name, row.zone, row.login, key)
 
 
-def _principal_of_session(tx: Transaction, row: AnyRow) -> Principal:
-    return replace(principal_of(tx, row), role=StaffRole(row.role), colleague_id=row.colleague_id)
-
-
 def principal_columns(tx: Transaction, principal: Principal) -> dict[str, object]:
     """Return the columns in which sessions and passkeys hold who they are for."""
     return {
@@ -128,10 +124,16 @@ class Session:
         return self.principal.business_id is None
 
 
+# what a colleague may do stands in their own row alone: another role counts at once, on each of their devices
+_WITH_ROLE = select(console_session_table, colleague_table.c.role).outerjoin(
+    colleague_table, colleague_table.c.id == console_session_table.c.colleague_id
+)
+
+
 def _session(tx: Transaction, row: AnyRow) -> Session:
     return Session(
         row.id_hash,
-        _principal_of_session(tx, row),
+        replace(principal_of(tx, row), role=StaffRole(row.role or StaffRole.owner), colleague_id=row.colleague_id),
         row.key_hash,
         bool(row.remembered),
         row.device,
@@ -190,7 +192,6 @@ def begin(
             {
                 "id_hash": _hashed(tx, session_id, of_colleague=principal.colleague_id is not None),
                 **principal_columns(tx, principal),
-                "role": principal.role.value,
                 "colleague_id": principal.colleague_id,
                 "remembered": int(remembered),
                 "device": device[:_LONGEST_DEVICE],
@@ -238,7 +239,7 @@ def _oldest(tx: Transaction, table: Table, owned: ColumnElement[bool], age: str,
 def find(tx: Transaction, session_id: str, idle: int) -> Session | None:
     """Return the session of an id; `None` where it has ended, or is not a remembered one and was unused for `idle`."""
     row = tx.run(
-        select(console_session_table).where(
+        _WITH_ROLE.where(
             console_session_table.c.id_hash.in_(
                 [_hashed(tx, session_id, of_colleague=of_colleague) for of_colleague in (False, True)]
             ),
@@ -246,16 +247,10 @@ def find(tx: Transaction, session_id: str, idle: int) -> Session | None:
             or_(console_session_table.c.remembered == 1, console_session_table.c.seen_at > tx.now - idle),
         )
     ).first()
-    if row is None:
+    # one that began in the instant in which its colleague was removed is none
+    if row is None or (row.colleague_id is not None and row.role is None):
         return None
-    session = _session(tx, row)
-    if session.principal.colleague_id is None:
-        return session
-    # the colleague's own row decides: what began while they were removed, or given another role, ends here
-    role = tx.run(select(colleague_table.c.role).where(colleague_table.c.id == session.principal.colleague_id)).scalar()
-    if role is None:
-        return None
-    return replace(session, principal=replace(session.principal, role=StaffRole(role)))
+    return _session(tx, row)
 
 
 def record_use(tx: Transaction, session: Session, *, used: bool, checked: bool) -> None:
@@ -268,8 +263,9 @@ def record_use(tx: Transaction, session: Session, *, used: bool, checked: bool) 
 def devices(tx: Transaction, business_id: str | None) -> list[Session]:
     """Return the sessions of a business (or of the operator), last used first."""
     rows = tx.run(
-        select(console_session_table)
-        .where(console_session_table.c.business_id == business_id, console_session_table.c.expires_at > tx.now)
+        _WITH_ROLE.where(
+            console_session_table.c.business_id == business_id, console_session_table.c.expires_at > tx.now
+        )
         .order_by(console_session_table.c.seen_at.desc())
         .limit(_SESSIONS_AT_MOST)
     ).all()
@@ -316,17 +312,6 @@ def end_of_colleague(tx: Transaction, colleague_id: str) -> None:
         .returning(console_session_table.c.id_hash)
     )
     _delete_links_of(tx, list(ended.scalars()))
-
-
-def set_role_of_colleague(tx: Transaction, colleague_id: str, role: StaffRole) -> None:
-    """Give the sessions of an invited colleague another role, and delete the links that they made with the former."""
-    changed = tx.run(
-        console_session_table.update()
-        .where(console_session_table.c.colleague_id == colleague_id)
-        .values(role=role.value)
-        .returning(console_session_table.c.id_hash)
-    )
-    _delete_links_of(tx, list(changed.scalars()))
 
 
 def end_operators(tx: Transaction) -> None:
@@ -393,8 +378,9 @@ def make_link(tx: Transaction, principal: Principal, maker: Session | None = Non
 def _visitor(principal: Principal) -> dict[str, object]:
     """Return a principal as JSON; what is as ever is left out, as hosts of a version before read it."""
     content = asdict(principal)
+    del content["role"]  # the colleague's row has it
     if principal.colleague_id is None:
-        del content["role"], content["colleague_id"]
+        del content["colleague_id"]
     return content
 
 
@@ -436,9 +422,9 @@ def _is_live_link(tx: Transaction, token: str) -> ColumnElement[bool]:
 
 def _opened(tx: Transaction, row: AnyRow) -> Opened:
     content = json.loads(tx.vault.decrypt(row.content))
-    visitor = content["visitor"]
-    principal = Principal(**{**visitor, "role": StaffRole(visitor.get("role", StaffRole.owner))})
-    return Opened(principal, content["until"], bool(row.by_operator), content.get("confirmed", False))
+    return Opened(
+        Principal(**content["visitor"]), content["until"], bool(row.by_operator), content.get("confirmed", False)
+    )
 
 
 # --- consents --------------------------------------------------------------------------------------------------

@@ -107,12 +107,6 @@ def set_email(tx: Transaction, connection_id: str, email: str | None, language: 
     tx.run(insert.on_conflict_do_update(index_elements=[watch_table.c.connection_id], set_=columns))
 
 
-def email_of(tx: Transaction, connection_id: str) -> str | None:
-    """Return whom to tell; `None` where nobody is."""
-    email = tx.run(select(watch_table.c.email).where(watch_table.c.connection_id == connection_id)).scalar()
-    return tx.vault.decrypt(email) if email else None
-
-
 def watch_of(tx: Transaction, connection_id: str) -> Watch | None:
     """Return whom a connection tells, and of what; `None` where it tells nobody."""
     row = tx.run(select(watch_table).where(watch_table.c.connection_id == connection_id)).first()

@@ -11,17 +11,17 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from pydantic import ValidationError
-from sqlalchemy import ColumnElement, Select, and_, literal, or_, select, text, true, union_all
+from sqlalchemy import ColumnElement, Select, and_, literal, or_, select, true, union_all
 
 from connector_sdk.rule import StampRule
 from connector_sdk.sale import Customer, Sale, SaleStatus
 from connectors.domain.connection import Connection
 from connectors.domain.holds import WAITS_FOR_CARD
-from connectors.domain.operation import State
 from connectors.domain.person import Reference
 from connectors.store import ledger
 from connectors.store.connections.rules import parse_rule
 from connectors.store.engine import Transaction
+from connectors.store.ledger.operation_conditions import is_held
 from connectors.store.query_parts import AnyRow
 from connectors.store.schema import (
     customer_name_table,
@@ -157,15 +157,6 @@ def _conditions_of_name(tx: Transaction, connection: Connection, name: Reference
     return conditions
 
 
-def newest(tx: Transaction, connection_id: str, limit: int, after: tuple[int, str] | None = None) -> list[Receipt]:
-    """List a connection's newest closed receipts, those behind a receipt of this moment (UTC microseconds) and id."""
-    mine = (sale_table.c.connection_id == connection_id) & sale_table.c.closed_at.is_not(None)
-    if after is not None:
-        mine &= _behind(*after)
-    in_order = (sale_table.c.closed_at.desc(), sale_table.c.id)
-    return [_receipt(row) for row in tx.run(select(sale_table).where(mine).order_by(*in_order).limit(limit))]
-
-
 class ReceiptKind(StrEnum):
     """Which of a connection's receipts a list shows."""
 
@@ -184,8 +175,11 @@ class ReceiptKind(StrEnum):
 _CONDITIONS: Mapping[ReceiptKind, Sequence[ColumnElement[bool]]] = {
     ReceiptKind.all: [true()],
     ReceiptKind.nobody: [sale_table.c.customer_hash.is_(None)],
-    ReceiptKind.refunded: [text("refunded > 0"), text("status = 'voided'")],  # type: ignore[list-item]
-    ReceiptKind.by_hand: [text("claimed = 1")],  # type: ignore[list-item]
+    ReceiptKind.refunded: [
+        sale_table.c.refunded > literal(0, literal_execute=True),
+        sale_table.c.status == literal(SaleStatus.voided.value, literal_execute=True),
+    ],
+    ReceiptKind.by_hand: [sale_table.c.claimed == literal(1, literal_execute=True)],
 }
 """By what each kind is found: any of these, each of which an index serves."""
 
@@ -225,7 +219,7 @@ def listed(tx: Transaction, connection_id: str, asked: ListedReceipts, limit: in
 def _waiting_for_card(connection_id: str) -> Select[tuple[str]]:
     held = select(operation_table.c.sale_id).where(
         operation_table.c.connection_id == connection_id,
-        operation_table.c.state == literal(State.held.value, literal_execute=True),
+        is_held,
         operation_table.c.hold.in_(sorted(WAITS_FOR_CARD)),
     )
     # the newest: what a page shows first

@@ -24,7 +24,7 @@ from connectors.services.shapes import LoyaltyEventShape, OperationShape, iso, i
 from connectors.services.sync import PreviewedReceipt
 from connectors.store import host_commands, inbox, ledger, queries
 from connectors.store.errors import NotFound
-from connectors.store.queries.receipts import Receipt
+from connectors.store.queries.receipts import ListedReceipts, Receipt
 from connectors.sync.snapshots import Snapshot, Source
 from connectors.web.api.access import Actor, AnyCaller, Caller, IdempotencyKey, Reader, Seller, once
 from connectors.web.api.bodies import (
@@ -214,7 +214,7 @@ async def receipts(
         terms = parse_terms(q, context)
         found = await store.read(lambda tx: queries.receipts.search(tx, shown, terms, min(limit, 50)))
         return Page(items=[_receipt(one) for one in found], next=None)
-    page = await store.read(lambda tx: queries.receipts.newest(tx, shown.id, limit, after))
+    page = await store.read(lambda tx: queries.receipts.listed(tx, shown.id, ListedReceipts(behind=after), limit))
     last = page[-1] if len(page) == limit else None
     more = cursor_of(last.closed_at, last.id) if last is not None and last.closed_at is not None else None
     return Page(items=[_receipt(one) for one in page], next=more)

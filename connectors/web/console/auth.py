@@ -6,6 +6,7 @@ Owns the session's cookie and how long a session lives; what somebody proves bef
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from starlette.requests import HTTPConnection
@@ -131,16 +132,38 @@ class Auth:
     async def begin_session_by_link(self, request: HTTPConnection, token: str, *, remember: bool) -> Response | None:
         """Spend a link and begin its session, both or neither; return `None` where the link opens nothing."""
 
-        def work(tx: Transaction) -> tuple[_Opening, str] | None:
+        def spend(tx: Transaction) -> _Opening | None:
             link = access.sessions.spend_link(tx, token)
             if link is None:
                 return None
-            principal = link.principal
-            message = link_message("used", principal.login)
-            business_id = principal.business_id
+            message, business_id = link_message("used", link.principal.login), link.principal.business_id
             self._security_events.record(tx, request, EventKind.link_used, message, business_id=business_id)
-            opening = _Opening(principal, remember, link=link)
-            return opening, self._store_session(tx, request, opening)
+            return _Opening(link.principal, remember, link=link)
+
+        return await self._begin_by(request, spend)
+
+    async def begin_session_by_invitation(self, request: HTTPConnection, token: str) -> Response | None:
+        """Spend an invitation and begin its session, both or neither; return `None` where it opens nothing."""
+
+        def spend(tx: Transaction) -> _Opening | None:
+            principal = access.colleagues.join(tx, token)
+            if principal is None:
+                return None
+            message = Message("security.sign_in.invitation", {"name": principal.login})
+            self._security_events.record(tx, request, EventKind.sign_in, message, business_id=principal.business_id)
+            # as with a link: the key was good when the invitation was made, and is looked at before anything is shown
+            return _Opening(principal, remember=True, link=Opened(principal, None, by_operator=False))
+
+        return await self._begin_by(request, spend)
+
+    async def _begin_by(
+        self, request: HTTPConnection, spend: Callable[[Transaction], _Opening | None]
+    ) -> Response | None:
+        """Begin the session of what is spent in the same transaction; return `None` where that opens nothing."""
+
+        def work(tx: Transaction) -> tuple[_Opening, str] | None:
+            opening = spend(tx)
+            return (opening, self._store_session(tx, request, opening)) if opening is not None else None
 
         begun = await self._store.write(work)
         if begun is None:
@@ -148,25 +171,6 @@ class Auth:
         opening, session_id = begun
         response = RedirectResponse("/operator" if opening.principal.business_id is None else "/", 303)
         return self._set_session(request, response, opening, session_id)
-
-    async def begin_session_by_invitation(self, request: HTTPConnection, token: str) -> Response | None:
-        """Spend an invitation and begin its session, both or neither; return `None` where it opens nothing."""
-
-        def work(tx: Transaction) -> tuple[_Opening, str] | None:
-            principal = access.colleagues.join(tx, token)
-            if principal is None:
-                return None
-            message = Message("security.sign_in.invitation", {"name": principal.login})
-            self._security_events.record(tx, request, EventKind.sign_in, message, business_id=principal.business_id)
-            # as with a link: the key was good when the invitation was made, and is looked at before anything is shown
-            opening = _Opening(principal, remember=True, link=Opened(principal, None, by_operator=False))
-            return opening, self._store_session(tx, request, opening)
-
-        begun = await self._store.write(work)
-        if begun is None:
-            return None
-        opening, session_id = begun
-        return self._set_session(request, RedirectResponse("/", 303), opening, session_id)
 
     def _store_session(self, tx: Transaction, request: HTTPConnection, opening: _Opening) -> str:
         """Store a new session in place of the one that this browser has, and return its id."""

@@ -11,11 +11,13 @@ from urllib.parse import quote
 
 from pydantic import JsonValue
 
+from connector_sdk.messages import Message
 from connectors.domain.connection import Connection
 from connectors.domain.person import Reference
 from connectors.services import Refusal
 from connectors.sevenstamp.models import Card
 from connectors.sync.card_lookups import CardLookup
+from connectors.web.console.greetings import unanswered
 from connectors.web.console.sealed_token import open_token, seal_token
 from connectors.web.console.visit import PageNotFound, Visit
 
@@ -81,6 +83,20 @@ class CardTokens:
         if len(cards) > 1 and reference.kind == "name":
             return FoundCards(matches=cards)
         return FoundCards(cards[0])
+
+    async def find(self, typed: str) -> tuple[FoundCards, Reference]:
+        """Look up what was typed or scanned; return whose it is, too. Raises `Refusal`, `TooManyAttempts`."""
+        self.visit.limit_card_search()
+        reference = self.visit.services.counter.read(self.connection, typed)
+        return self.found(
+            await self.visit.services.counter.find(self.connection, reference), reference, None
+        ), reference
+
+    def why_none(self, shown: FoundCards) -> str:
+        """Return why a look-up shows no card, as a sentence in the reader's language."""
+        if shown.is_unanswered:
+            return unanswered(self.visit.localizer)
+        return self.visit.localizer.sentence(Message("no card has this number, phone or email"))
 
     async def look_up(self, sealed: str) -> FoundCards:
         """Look the card of a token up once more. Raises `PageNotFound`, `Refusal` for one too old."""

@@ -18,7 +18,6 @@ from connectors.sevenstamp.models import Card, HistoryEvent
 from connectors.store import queries
 from connectors.store.queries.receipts import Receipt
 from connectors.web.console.card_search import FoundCards, customer_path, customer_tokens
-from connectors.web.console.greetings import unanswered
 from connectors.web.console.routing import Role, Router
 from connectors.web.console.sign_in_limits import TooManyAttempts
 from connectors.web.console.subscriptions_page import EVENT_WORDS
@@ -47,6 +46,7 @@ async def customers(visit: Visit) -> Response:
     sealed = visit.request.query_params.get("card")
     if not sealed:
         return await _page(visit, connection, FoundCards())
+    visit.limit_card_search()  # 7stamp is asked for the card and its history, at each look
     try:
         return await _page(visit, connection, await customer_tokens(visit, connection).look_up(sealed))
     except PageNotFound:
@@ -88,9 +88,7 @@ async def find(visit: Visit) -> Response:
     connection = (await visit.load_overview()).connection
     tokens = customer_tokens(visit, connection)
     try:
-        visit.limit_card_search()
-        reference = visit.services.counter.read(connection, visit.form.get("who"))
-        shown = tokens.found(await visit.services.counter.find(connection, reference), reference, None)
+        shown, _ = await tokens.find(visit.form.get("who"))
     except (Refusal, TooManyAttempts) as error:
         return await _page(visit, connection, FoundCards(), {"who": visit.explain(error)})
     if shown.chosen is not None:
@@ -98,7 +96,4 @@ async def find(visit: Visit) -> Response:
         return visit.redirect(customer_path(connection, shown.chosen.token))
     if shown.matches:
         return await _page(visit, connection, shown)
-    text = visit.localizer.sentence(Message("no card has this number, phone or email"))
-    if shown.is_unanswered:
-        text = unanswered(visit.localizer)
-    return await _page(visit, connection, shown, {"who": text})
+    return await _page(visit, connection, shown, {"who": tokens.why_none(shown)})

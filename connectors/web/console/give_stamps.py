@@ -98,7 +98,7 @@ async def take_back(visit: Visit) -> Response:
         await visit.services.review.take_stamps_back(connection, receipt)
     except Refusal as error:
         return visit.redirect(path, error.message, "bad")
-    return visit.redirect(path, Message("Taken back. The receipt can be given to another card."))
+    return visit.redirect(path, Message("Taken back. In a moment the receipt can be given to another card."))
 
 
 async def _give(visit: Visit, connection: Connection, claim: _Claim) -> Response:

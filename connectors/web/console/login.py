@@ -143,19 +143,23 @@ async def _render_link(visit: Visit, status: int) -> Response:
     link = await visit.host.store.read(lambda tx: access.sessions.link_of(tx, token))
     if link is None:
         return _render_dead_link(visit)
-    replaces = visit.session.id_hash if visit.session is not None else ""
-    return visit.render("link.html", status, token=token, principal=link.principal, replaces=replaces)
+    return visit.render("link.html", status, token=token, principal=link.principal)
 
 
 def _render_dead_link(visit: Visit) -> Response:
     return visit.render("link.html", 410, principal=None)
 
 
+def ends_another_session(visit: Visit) -> bool:
+    """Tell whether this browser has a session to end that the page that was shown did not name."""
+    return visit.session is not None and visit.form.get("replaces") != visit.session.id_hash
+
+
 @router.post("/link/{token}", Role.anyone)
 async def use_link(visit: Visit) -> Response:
     """Sign this browser in by a link, in place of the session that its page named."""
-    if visit.session is not None and visit.form.get("replaces") != visit.session.id_hash:
-        return await _render_link(visit, 409)  # the page that was shown named no session to end, or another
+    if ends_another_session(visit):
+        return await _render_link(visit, 409)
     token, remember = visit.path_params["token"], wants_remembering(visit)
     response = await visit.console.auth.begin_session_by_link(visit.request, token, remember=remember)
     return response or _render_dead_link(visit)

@@ -12,7 +12,7 @@ from datetime import date
 from starlette.responses import Response
 
 from connectors.domain.connection import Connection
-from connectors.domain.numbers import Numbers, Period
+from connectors.domain.numbers import Numbers, Period, compared
 from connectors.store import queries
 from connectors.store.queries.overviews import Overview
 from connectors.web.console.numbers_cache import NumbersKey
@@ -36,6 +36,7 @@ async def numbers_page(visit: Visit) -> Response:
         periods=list(Period),
         places={location.id: location.name for location in connection.account.locations},
         attach=connector_class.info.attach_customer if connector_class is not None else "",
+        compared=compared,
         few_with_customer=numbers.total.has_few_customers,
     )
 

@@ -17,6 +17,7 @@ from connectors.store.access.colleagues import LONGEST_NAME, MOST, Colleague
 from connectors.store.access.security_log import EventKind
 from connectors.store.access.sessions import StaffRole
 from connectors.store.engine import Transaction
+from connectors.web.console.login import ends_another_session
 from connectors.web.console.posted_form import PostedForm
 from connectors.web.console.routing import Role, Router
 from connectors.web.console.visit import PageNotFound, Visit
@@ -44,20 +45,20 @@ async def people(visit: Visit) -> Response:
     return await _page(visit, {})
 
 
-async def _page(visit: Visit, errors: Mapping[str, str], status: int = 200, **invitation: str) -> Response:
+async def _page(visit: Visit, errors: Mapping[str, str], *, invitation: str = "", invited: str = "") -> Response:
     business_id = _business_id(visit)
     colleagues = await visit.host.store.read(lambda tx: access.colleagues.of_business(tx, business_id))
     return visit.render(
         "people.html",
-        422 if errors else status,
+        422 if errors else 200,
         colleagues=colleagues,
         roles={role: _capitalised(visit.localizer.message(words)) for role, words in _ROLE_WORDS.items()},
         form=visit.form,
         errors=errors,
         full=len(colleagues) >= MOST,
         can_invite=_can_invite(visit),
-        invitation=invitation.get("address", ""),
-        invited=invitation.get("name", ""),
+        invitation=invitation,
+        invited=invited,
         now=visit.localizer.now,
     )
 
@@ -83,7 +84,7 @@ async def invite(visit: Visit) -> Response:
     except Refusal as error:
         return await _page(visit, {error.field or "name": visit.localizer.sentence(error.message)})
     visit.form = PostedForm()  # the next one begins empty
-    return await _page(visit, {}, address=address, name=colleague.name)
+    return await _page(visit, {}, invitation=address, invited=colleague.name)
 
 
 async def _invite(visit: Visit, business_id: str, name: str, role: StaffRole) -> tuple[Colleague, str]:
@@ -151,7 +152,7 @@ async def invite_again(visit: Visit) -> Response:
         return colleague, token
 
     colleague, token = await visit.host.store.write(work)
-    return await _page(visit, {}, address=_address(visit, token), name=colleague.name)
+    return await _page(visit, {}, invitation=_address(visit, token), invited=colleague.name)
 
 
 def _colleague(visit: Visit, tx: Transaction, business_id: str) -> Colleague:
@@ -215,20 +216,13 @@ async def _render_invitation(visit: Visit, status: int) -> Response:
     if found is None:
         return visit.render("join.html", 410, colleague=None)
     colleague, principal = found
-    return visit.render(
-        "join.html",
-        status,
-        token=token,
-        colleague=colleague,
-        business=principal.business_name,
-        replaces=visit.session.id_hash if visit.session is not None else "",
-    )
+    return visit.render("join.html", status, token=token, colleague=colleague, business=principal.business_name)
 
 
 @router.post("/join/{token}", Role.anyone)
 async def join(visit: Visit) -> Response:
     """Sign this browser in as the colleague, in place of the session that its page named."""
-    if visit.session is not None and visit.form.get("replaces") != visit.session.id_hash:
-        return await _render_invitation(visit, 409)  # the page that was shown named no session to end, or another
+    if ends_another_session(visit):
+        return await _render_invitation(visit, 409)
     response = await visit.console.auth.begin_session_by_invitation(visit.request, visit.path_params["token"])
     return response or visit.render("join.html", 410, colleague=None)

@@ -22,7 +22,7 @@ router = Router()
 
 _PER_PAGE = 50
 _MAX_DIGITS = 16
-KIND_WORDS = {
+_KIND_WORDS = {
     ReceiptKind.all: Message("All"),
     ReceiptKind.nobody: Message("Without a customer"),
     ReceiptKind.waiting: Message("Waiting for a card"),
@@ -50,7 +50,7 @@ async def receipts(visit: Visit) -> Response:
         connection=connection,
         receipts=shown,
         kind=kind,
-        kinds={one.value: visit.localizer.text(words.id) for one, words in KIND_WORDS.items()},
+        kinds={one.value: visit.localizer.text(words.id) for one, words in _KIND_WORDS.items()},
         day=day[0].isoformat() if day is not None else "",
         is_first=asked.behind is None,
         older=_last(shown) if len(found) > _PER_PAGE else "",

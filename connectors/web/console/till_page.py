@@ -20,7 +20,6 @@ from connectors.services import Refusal
 from connectors.store import queries
 from connectors.store.errors import NotFound
 from connectors.web.console.card_search import CardTokens, ChosenCard, FoundCards
-from connectors.web.console.greetings import unanswered
 from connectors.web.console.routing import Role, Router
 from connectors.web.console.sign_in_limits import TooManyAttempts
 from connectors.web.console.visit import PageNotFound, Visit
@@ -83,23 +82,18 @@ async def _from_address(visit: Visit, connection: Connection) -> FoundCards:
 async def find(visit: Visit) -> Response:
     """Look a card up by what was typed or scanned."""
     connection = (await visit.load_overview()).connection
+    tokens = _tokens(visit, connection)
     try:
-        visit.limit_card_search()
-        reference = visit.services.counter.read(connection, visit.form.get("who"))
-        lookup = await visit.services.counter.find(connection, reference)
+        shown, reference = await tokens.find(visit.form.get("who"))
     except (Refusal, TooManyAttempts) as error:
         return await _till_page(visit, connection, FoundCards(), {"who": visit.explain(error)})
-    shown = _tokens(visit, connection).found(lookup, reference, None)
     if shown.chosen is not None:
         return _back(visit, connection, shown.chosen.token)
     if shown.matches:
         return await _till_page(visit, connection, shown)
-    text = visit.localizer.sentence(Message("no card has this number, phone or email"))
-    if shown.is_unanswered:
-        text = unanswered(visit.localizer)
-    elif visit.services.counter.may_get_card(reference):
+    if not shown.is_unanswered and visit.services.counter.may_get_card(reference):
         shown = replace(shown, may_get_card=visit.form.get("who").strip())
-    return await _till_page(visit, connection, shown, {"who": text})
+    return await _till_page(visit, connection, shown, {"who": tokens.why_none(shown)})
 
 
 @router.post("/till/{connection}/card", Role.counter, page="/till/{connection}")

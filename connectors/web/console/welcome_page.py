@@ -47,7 +47,7 @@ async def welcome(visit: Visit) -> Response:
         attach=info.attach_customer,
         hook=visit.services.connections.hook_url(connection) if own_address else None,
         steps=info.hook_steps if own_address else (),
-        email=await visit.host.store.read(lambda tx: connections.alerts.email_of(tx, connection.id)),
+        watch=await visit.host.store.read(lambda tx: connections.alerts.watch_of(tx, connection.id)),
         mail_set=visit.host.settings.smtp_url is not None,
         errors={},
     )

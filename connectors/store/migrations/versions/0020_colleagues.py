@@ -32,7 +32,6 @@ def upgrade() -> None:
     op.create_index("ix_colleague_business", "colleague", ["business_id"])
     op.create_index("ix_colleague_token", "colleague", ["token_hash"], unique=True)
     op.create_index("ix_colleague_key", "colleague", ["key_hash"])
-    op.add_column("console_session", sa.Column("role", sa.Text, nullable=False, server_default="owner"))
     op.add_column("console_session", sa.Column("colleague_id", sa.Text))
     op.create_index("ix_console_session_colleague", "console_session", ["colleague_id"])
     lists = {"by_hand": "claimed = 1", "refunded": "refunded > 0", "voided": "status = 'voided'"}
