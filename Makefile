@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# what is compiled is kept, also where a machine says otherwise: hundreds of processes would compile it again
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: install demo test test-postgresql check fuzz lint metrics docs bench chaos attacks screenshots lock clean
 

@@ -67,7 +67,7 @@ async def measure(origin: str, folder: Path) -> None:
         stack.callback(bare.terminate)
         assert bare.stdout is not None
         bare_origin = bare.stdout.readline().strip()
-        stack.enter_context(started(["serve", "--port", "0"], env, folder / "host.log"))
+        stack.enter_context(started(["serve", "--port", "0"], env, folder / "host.log", fresh=True))
         address = origin_in(folder / "host.log")
         await asyncio.to_thread(wait_ready, address)
         rounds: dict[str, list[list[float]]] = {address: [], bare_origin: []}

@@ -34,7 +34,7 @@ def main() -> None:
 
         def sandbox(which: str) -> str:
             log = folder / f"{which}.log"
-            stack.enter_context(started(["sandbox", which], {}, log))
+            stack.enter_context(started(["sandbox", which], {}, log, fresh=True))
             return origin_in(log)
 
         env = {
@@ -46,7 +46,7 @@ def main() -> None:
         added = run(["connection", "add", "poster", "--sevenstamp-key", "7loc_sc_idle", "--set", token], env)
         assert added.returncode == 0, added.stderr
         began = time.perf_counter()
-        host = stack.enter_context(started(["serve", "--port", "0"], env, folder / "host.log"))
+        host = stack.enter_context(started(["serve", "--port", "0"], env, folder / "host.log", fresh=True))
         wait_ready(origin_in(folder / "host.log"))
         ready = time.perf_counter() - began
         time.sleep(5)

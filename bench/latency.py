@@ -87,7 +87,7 @@ async def main() -> None:
         env = environment(origin, folder)
         async with Host(Settings()) as host:
             await connect(host, 0)
-        stack.enter_context(started(["serve", "--port", "0"], env, folder / "host.log"))
+        stack.enter_context(started(["serve", "--port", "0"], env, folder / "host.log", fresh=True))
         address = await asyncio.to_thread(origin_in, folder / "host.log")
         await asyncio.to_thread(wait_ready, address)
         client = await stack.enter_async_context(httpx.AsyncClient(trust_env=False, timeout=30))

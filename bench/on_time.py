@@ -121,7 +121,7 @@ def measure(number: int, seconds: float, hanging: int = 0) -> Figures:
             database_url=env["CONNECTORS_DATABASE_URL"], sevenstamp_url=origin, secret_key=SecretStr(KEY)
         )
         asyncio.run(fill(settings, number, hanging))
-        host = stack.enter_context(started(["serve", "--port", "0"], env, folder / "host.log"))
+        host = stack.enter_context(started(["serve", "--port", "0"], env, folder / "host.log", fresh=True))
         address = origin_in(folder / "host.log")
         wait_ready(address)
         time.sleep(20)

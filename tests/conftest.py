@@ -8,9 +8,12 @@ import ssl
 from collections.abc import AsyncIterator, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+from sqlalchemy import ClauseElement, Dialect
+from sqlalchemy.util import LRUCache
 
 from connectors import plugins
 from tests import databases
@@ -23,6 +26,22 @@ settings.load_profile("ordinary")
 ssl.create_default_context = cache(ssl.create_default_context)
 # and so does looking into all installed packages for plugins
 plugins.entry_points = cache(plugins.entry_points)
+
+_compile = ClauseElement._compile_w_cache
+
+
+def _compile_once(self: ClauseElement, dialect: Dialect, **more: Any) -> Any:
+    """Compile a statement once for all engines of a kind of database; each would do it anew, and most tests make one.
+
+    A dialect says nothing of its database that these statements depend on.
+    """
+    more["compiled_cache"] = _compiled.setdefault(dialect.name, LRUCache(2000))
+    return _compile(self, _dialects.setdefault(dialect.name, dialect), **more)
+
+
+_compiled: dict[str, LRUCache[Any, Any]] = {}
+_dialects: dict[str, Dialect] = {}
+ClauseElement._compile_w_cache = _compile_once  # type: ignore[method-assign]
 
 # the longest tests: one that begins last keeps its worker busy when the others have nothing left to do
 _FIRST = (

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+from weakref import WeakKeyDictionary
 
 import httpx
 from pydantic import SecretStr
@@ -95,9 +96,15 @@ class Installation:
 
     async def hook(self, body: bytes, *, path: str = "/hooks/tills/poster", **more: Any) -> httpx.Response:
         """Post a hook to the host's web application."""
-        transport = httpx.ASGITransport(app=application(self.host))
+        if self.host not in _applications:
+            _applications[self.host] = application(self.host)
+        transport = httpx.ASGITransport(app=_applications[self.host])
         async with httpx.AsyncClient(transport=transport, base_url="http://host") as client:
             return await client.post(path, content=body, **more)
+
+
+# making one takes longer than a hook
+_applications: WeakKeyDictionary[Host, ASGIApp] = WeakKeyDictionary()
 
 
 @asynccontextmanager

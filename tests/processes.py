@@ -1,12 +1,15 @@
 """Real processes for tests: started with a clean environment, ended by their id.
 
-Owns starting, waiting and ending them; what they print is left to the tests.
+Owns starting, waiting and ending them; what they print is left to the tests. Most are forked from a process that has
+imported what a command needs, as importing takes longer than most tests; where starting is what a test or a benchmark
+is about, they are fresh.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -14,12 +17,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
-from typing import TypeVar
+from tempfile import TemporaryDirectory
+from typing import Protocol, TypeVar
 
 import httpx
 from typer.testing import CliRunner
 
 from connectors.cli.main import app
+from tests.command_process import be_a_command
 
 Answer = TypeVar("Answer")
 KILLS = int(os.environ.get("KILLS", "3"))
@@ -37,17 +42,79 @@ def environment(more: Mapping[str, str]) -> dict[str, str]:
 def forking() -> ForkServerContext:
     """Processes that share what is imported: one server forks all of a run, so it imports what any of them needs."""
     processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["tests.store.rotating", "tests.sync.renewing", "aiohttp"])
+    processes.set_forkserver_preload(["tests.store.rotating", "tests.sync.renewing", *_BELOW_THE_COMMANDS])
     return processes
 
 
-@contextmanager
-def started(arguments: list[str], env: Mapping[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Start a `connectors …` process whose output goes to a file; it is killed at the end if it still runs."""
-    with log.open("ab") as out:
-        process = subprocess.Popen(
-            [*CONNECTORS, *arguments], env=environment(env), stdout=out, stderr=out, stdin=subprocess.DEVNULL
+# the commands' own modules are not among them: what they read of the environment they read in the process they run in
+_BELOW_THE_COMMANDS = (
+    "aiohttp",
+    "connectors.services",
+    "connectors.web.app",
+    "connectors.sevenstamp.sandbox",
+    "poster_connector.sandbox",
+    "rich.markdown",
+    "rich.progress",
+    "rich.traceback",
+    "uvicorn.protocols.http.h11_impl",
+    "uvicorn.loops.auto",
+)
+
+
+class Process(Protocol):
+    """What tests do with a process, as `subprocess.Popen` has it."""
+
+    @property
+    def pid(self) -> int: ...
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def send_signal(self, number: int) -> None: ...
+    def kill(self) -> None: ...
+    def terminate(self) -> None: ...
+
+
+class ForkedCommand:
+    """A `connectors …` process of its own that was forked: it ends with the command's exit code."""
+
+    def __init__(self, arguments: list[str], env: Mapping[str, str], out: Path, err: Path) -> None:
+        self._process = forking().Process(
+            target=be_a_command, args=(arguments, environment(env), str(Path.cwd()), str(out), str(err))
         )
+        self._process.start()
+        self.pid = self._process.pid or 0
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self, timeout: float | None = None) -> int:
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            raise subprocess.TimeoutExpired(CONNECTORS, timeout or 0)
+        return self._process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+
+@contextmanager
+def started(arguments: list[str], env: Mapping[str, str], log: Path, *, fresh: bool = False) -> Iterator[Process]:
+    """Start a `connectors …` process whose output goes to a file; it is killed at the end if it still runs."""
+    process: Process
+    if fresh:
+        with log.open("ab") as out:
+            process = subprocess.Popen(
+                [*CONNECTORS, *arguments], env=environment(env), stdout=out, stderr=out, stdin=subprocess.DEVNULL
+            )
+    else:
+        log.touch()
+        process = ForkedCommand(arguments, env, log, log)
     try:
         yield process
     finally:
@@ -58,15 +125,14 @@ def started(arguments: list[str], env: Mapping[str, str], log: Path) -> Iterator
 
 def run(arguments: list[str], env: Mapping[str, str], *, timeout: float = 60) -> subprocess.CompletedProcess[str]:
     """Run a `connectors …` command to its end."""
-    return subprocess.run(
-        [*CONNECTORS, *arguments],
-        env=environment(env),
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        stdin=subprocess.DEVNULL,
-        check=False,
-    )
+    with TemporaryDirectory() as folder:
+        out, err = Path(folder, "out"), Path(folder, "err")
+        process = ForkedCommand(arguments, env, out, err)
+        try:
+            code = process.wait(timeout)
+        finally:
+            process.kill()
+        return subprocess.CompletedProcess(arguments, code, out.read_text(), err.read_text())
 
 
 def invoke(arguments: list[str], env: Mapping[str, str], *, typed: str = "") -> subprocess.CompletedProcess[str]:

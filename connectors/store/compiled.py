@@ -26,7 +26,7 @@ def execute_each(session: Session, statement: Statement, rows: Sequence[Row]) ->
     return session.exec_driver_sql(text, [parameters(row) for row in rows]).rowcount
 
 
-# the statements are constants of modules, and of each dialect there is one object for every engine
+# the statements are constants of modules, and each engine has one dialect for as long as it lives
 @lru_cache(maxsize=256)
 def _compile(statement: Statement, dialect: Dialect, columns: frozenset[str]) -> tuple[str, _Parameters]:
     """Return a statement's text, and what makes the driver's parameters of a row.

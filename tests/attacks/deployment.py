@@ -18,7 +18,7 @@ from poster_connector.sandbox import SECRET as POSTER_SECRET
 from tests.attacks.connect_tills import ConnectedTill
 from tests.attacks.plugin import KINDS, install
 from tests.attacks.target import ATTACKER_KEY, PROXY, REVOKED_KEY, STRANGER, Target
-from tests.processes import environment, origin_in, started, wait_ready
+from tests.processes import Process, environment, origin_in, started, wait_ready
 
 
 def can_attack() -> bool:
@@ -38,7 +38,7 @@ class Deployment:
     origin: str
     sevenstamp: str
     poster: str
-    process: subprocess.Popen[bytes]
+    process: Process
     log: Path
     honest_hook: str
     """The hook address (a path) of the honest any-till connection, signed with `HONEST_SECRET`."""

@@ -6,13 +6,12 @@ Owns starting, killing and replacing them; each writes a log of its own.
 from __future__ import annotations
 
 import itertools
-import subprocess
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.processes import origin_in, started, wait_for, wait_ready
+from tests.processes import Process, origin_in, started, wait_for, wait_ready
 
 ALONE = ["serve", "--port", "0"]
 HOST = ["serve", "--port", "0", "--no-work"]
@@ -23,7 +22,7 @@ WORKER = ["worker"]
 class Member:
     """A process of the cluster; `origin` is a host's address."""
 
-    process: subprocess.Popen[bytes]
+    process: Process
     log: Path
     origin: str = ""
 

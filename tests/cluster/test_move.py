@@ -7,7 +7,6 @@ import json
 import os
 import random
 import sqlite3
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +21,7 @@ from connectors.settings import Settings
 from connectors.store import ledger
 from tests.installation import ANNA, Installation, build
 from tests.postgresql import shared_postgresql
-from tests.processes import CONNECTORS, KILLS, environment, run, wait_for
+from tests.processes import KILLS, ForkedCommand, run, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.embedded]
 SECRET = "a key that only tests use"
@@ -86,7 +85,7 @@ async def test_a_move_that_is_killed_again_and_again_ends_with_both_sides_equal(
 def move_and_kill(folder: Path, server: str, seed: int) -> bool:
     """Begin a move, or go on with it, and kill it soon after it has copied something; say whether it still ran."""
     rows, chance = copied(server), random.Random(seed)
-    process = subprocess.Popen([*CONNECTORS, "move", "--to", server], env=environment(env_of(folder)))
+    process = ForkedCommand(["move", "--to", server], env_of(folder), folder / "move.log", folder / "move.log")
     wait_for(lambda: process.poll() is not None or copied(server) > rows, "something to be copied", pause=0.01)
     time.sleep(chance.uniform(0, 0.05))  # the moment is the point: nothing is waited for
     is_running = process.poll() is None
