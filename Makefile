@@ -21,9 +21,9 @@ $(READY): requirements-dev.lock pyproject.toml
 demo: $(READY)
 	@$(BIN)/connectors demo
 
-# Two workers more than cores: many tests wait for sockets, retries and browsers. KILLS=20 kills hosts longer.
+# Four workers more than cores: many tests wait for sockets, retries and browsers. KILLS=20 kills hosts longer.
 # Then what the ledger promises once more, on PostgreSQL; `make test-postgresql` runs everything there.
-PYTEST := $(BIN)/pytest -n $$(( $$(getconf _NPROCESSORS_ONLN) + 2 )) --dist loadgroup
+PYTEST := $(BIN)/pytest -n $$(( $$(getconf _NPROCESSORS_ONLN) + 4 )) --dist loadgroup
 ON_BOTH := tests/sync/test_sale_to_stamps.py tests/sync/test_ledger_invariants.py tests/sync/test_loyalty_events.py
 test: $(READY)
 	$(PYTEST)

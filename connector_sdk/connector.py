@@ -70,6 +70,19 @@ class ConnectorInfo:
     """A warning that a cafe reads before it relies on this connector, in a sentence; empty where there is none."""
     named_by_account: bool = False
     """Whether the account's name alone names a connection: this connector's title would say nothing of the till."""
+    mark: str = ""
+    """What is drawn beside the title: the data of an SVG path (its `d`) in a square of 24 by 24 units, at most 1,000
+    characters. It is drawn as a line in the console's colours; without one the title's first letter stands there.
+    Raises `ValueError` where it is anything else."""
+
+    def __post_init__(self) -> None:
+        """Refuse a mark that is no path's data: pages show it as it is."""
+        if len(self.mark) > _LONGEST_MARK or not set(self.mark) <= _OF_A_PATH:
+            raise ValueError("mark is the data of an SVG path, at most 1,000 characters, and nothing else")
+
+
+_LONGEST_MARK = 1000
+_OF_A_PATH = frozenset("MmZzLlHhVvCcSsQqTtAaEe0123456789+-., ")
 
 
 def _known_zone(zone: str) -> str:

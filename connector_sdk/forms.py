@@ -15,11 +15,20 @@ FIRST: Mapping[str, bool] = {"first": True}
 TAUGHT: Mapping[str, bool] = {"taught": True}
 """Mark a settings field that says where a value is in what the till sends: taught by a request, seldom typed."""
 
+CURRENCY: Mapping[str, str] = {"list": "currency"}
+"""Mark a field that holds a currency (ISO 4217): it is chosen by its name."""
+
+COUNTRY: Mapping[str, str] = {"list": "country"}
+"""Mark a field that holds a country (ISO 3166, two letters): it is chosen by its name."""
+
+ZONE: Mapping[str, str] = {"list": "zone"}
+"""Mark a field that holds a time zone, as IANA has it: it is chosen from all of them."""
+
 CHOSEN: Mapping[str, bool] = {"chosen": True}
 """Mark a secret that the cafe makes up: the host refuses one that is easily guessed."""
 
 
-def marked(info: FieldInfo, mark: Mapping[str, bool]) -> bool:
-    """Tell whether a settings field carries a mark: `FIRST`, `TAUGHT` or `CHOSEN`."""
+def marked(info: FieldInfo, mark: Mapping[str, object]) -> bool:
+    """Tell whether a settings field carries one of the marks of this module."""
     extra = info.json_schema_extra
     return isinstance(extra, dict) and mark.items() <= extra.items()

@@ -62,6 +62,7 @@ class PosterConnector(Connector[PosterSettings]):
         summary="Every receipt closed in Poster becomes stamps.",
         needs="Your Poster sign-in, or a personal integration token.",
         minutes=2,
+        mark="M4 4h16v11H4zM12 15v4M8 20h8M8 8h4M8 11h8",
         hook_address=HookAddress.operator,
         sandbox="poster_connector.sandbox:PosterSandbox",
         stub="poster_connector.stub:PosterStub",

@@ -44,6 +44,7 @@ class ServeConnector(Connector[ServeSettings]):
         summary="Serve tells us of every check the moment it is closed.",
         needs="An access token and a webhook, both from Serve's admin.",
         minutes=4,
+        mark="M3 18h18M5 18a7 7 0 0 1 14 0M12 11V8M10 7a2 2 0 0 1 4 0",
         hook_address=HookAddress.connection,
         sandbox="serve_connector.sandbox:ServeSandbox",
         stub="serve_connector.stub:ServeStub",

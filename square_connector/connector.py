@@ -67,6 +67,7 @@ class SquareConnector(Connector[SquareSettings]):
         summary="Every sale closed in Square becomes stamps, at all your locations.",
         needs="Your Square sign-in, as the owner of the business.",
         minutes=2,
+        mark="M4 10h16v10H4zM7 10V4h10v6M10 7h4M8 14h8M8 17h4",
         hook_address=HookAddress.operator,
         sandbox="square_connector.sandbox:SquareSandbox",
         stub="square_connector.stub:SquareStub",

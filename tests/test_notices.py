@@ -184,13 +184,13 @@ async def test_a_plan_that_is_nearly_used_up_and_one_that_is_are_each_told_once_
     await cafe.sync()
     assert await rounds(cafe, 30) == 1
     name = (await cafe.host.store.read(lambda tx: connections.businesses.get(tx, cafe.connection.business_id))).name
-    assert box.letters[0]["Subject"] == f"{name}: 4 of 5 card operations of this month are used"
+    assert box.letters[0]["Subject"] == f"{name}: 4 of 5 card updates of this month are used"
     assert "stamps wait until" in box.letters[0].get_content()
     for _ in range(2):
         cafe.cafe.sell(cafe.cafe.client(ANNA))
     await cafe.sync()
     assert await rounds(cafe, 30) == 1
-    assert "all card operations of this month are used" in box.letters[1]["Subject"]
+    assert "all card updates of this month are used" in box.letters[1]["Subject"]
     assert "None is lost" in box.letters[1].get_content()
 
 

@@ -31,6 +31,7 @@ class WebhookConnector(Connector[WebhookSettings]):
         summary="Your till or shop can send its sales as JSON: say where the fields are, and they become stamps.",
         needs="Somebody who may change your till's settings. Ready for WooCommerce and Shopify.",
         minutes=10,
+        mark="M3 12h11M10 8l4 4-4 4M14 4h5a1 1 0 0 1 1 1v14a1 1 0 0 1-1 1h-5",
         hook_address=HookAddress.connection,
         stub="webhook_connector.stub:WebhookStub",
         attach_customer="Add the customer's phone or email to the sale, as your till offers it.",

@@ -17,7 +17,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from connector_sdk.errors import NotConfigured
 from connector_sdk.expressions import Budget, compile_path
-from connector_sdk.forms import CHOSEN, FIRST, TAUGHT
+from connector_sdk.forms import CHOSEN, COUNTRY, CURRENCY, FIRST, TAUGHT, ZONE
 from connector_sdk.signatures import StandardWebhooks
 from webhook_connector.time_patterns import is_pattern
 
@@ -119,15 +119,15 @@ class WebhookSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     till_name: Annotated[str, Field(title="Name of this till", min_length=1, max_length=120)]
-    currency: Annotated[str, Field(title="Currency", description="Three letters, as in EUR.", pattern="^[A-Z]{3}$")]
-    zone: Annotated[str, Field(title="Time zone", description="Where the till stands, as in Europe/Madrid.")]
+    currency: Annotated[str, Field(title="Currency", pattern="^[A-Z]{3}$", json_schema_extra=dict(CURRENCY))]
+    zone: Annotated[str, Field(title="Time zone", description="Where the till stands.", json_schema_extra=dict(ZONE))]
     country: Annotated[
         str | None,
         Field(
             title="Country",
-            description="Two letters, as in ES: phones without a country code are read as from there.",
+            description="Phones without a country code are read as from there.",
             pattern="^[A-Z]{2}$",
-            json_schema_extra=dict(FIRST),
+            json_schema_extra={**FIRST, **COUNTRY},
         ),
     ] = None
     till_id: Annotated[
@@ -143,9 +143,8 @@ class WebhookSettings(BaseModel):
     proof: Annotated[
         Proof,
         Field(
-            title="Proof",
-            description="How its requests prove that they are your till's. With only the address, whoever learns it "
-            "can give stamps away.",
+            title="How we know that it is your till",
+            description="What its requests show. With only the address, whoever learns it can give stamps away.",
             json_schema_extra={"words": dict(_PROOF_WORDS)},
         ),
     ]
@@ -170,7 +169,11 @@ class WebhookSettings(BaseModel):
     map_receipts: Annotated[str, _path("Receipts", "Where the receipts are, if one request holds several.")] = ""
     map_receipt_id: Annotated[str, _path("Receipt number", "What no two receipts share.")]
     map_version: Annotated[
-        str, _path("Revision", "A number or time that grows with each change; without one, order cannot be told.")
+        str,
+        _path(
+            "What grows with each change",
+            "A number or time that grows with each change; without one, order cannot be told.",
+        ),
     ] = ""
     map_status: Annotated[str, _path("Status", "Without one, whatever is sent is closed.")] = ""
     map_closed_at: Annotated[str, _path("Closed at", "When it was paid and closed.")]

@@ -26,7 +26,6 @@ from connector_sdk.money import Money
 from connector_sdk.rule import StampRule, UnknownCustomer
 from connector_sdk.sandbox import TillSandbox
 from connectors.cli.output import run, say
-from connectors.cli.progress import ignore
 from connectors.cli.sandbox import load_sandbox
 from connectors.cli.servers import limits_of, serving
 from connectors.domain.clock import DAY, moment
@@ -34,6 +33,7 @@ from connectors.domain.connection import Connection
 from connectors.plugins import Plugins
 from connectors.runtime.host import Host
 from connectors.runtime.operator_password import ensure_operator_password
+from connectors.services.results import ignore
 from connectors.settings import Settings
 from connectors.sevenstamp.sandbox import Operation, Sandbox
 from connectors.store import access, connections, ledger

@@ -12,10 +12,6 @@ from connectors.cli.output import console
 from connectors.services.results import Progress, ProgressReport
 
 
-async def ignore(_report: ProgressReport) -> None:
-    """Show nothing: for work of a moment."""
-
-
 def _receipts(report: ProgressReport) -> str:
     # a replan reads nothing of the till: its sales are those that it planned
     seen = report.sales_seen if report.sales_seen is not None else report.sales

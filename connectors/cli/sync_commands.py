@@ -20,7 +20,7 @@ from connector_sdk.messages import Message
 from connector_sdk.sale import Sale, Unreadable
 from connectors.cli.options import AsJson, DryRun, Since, Yes
 from connectors.cli.output import confirm, run_with_host, say, show_bytes, show_json, show_table
-from connectors.cli.progress import ignore, report_bar
+from connectors.cli.progress import report_bar
 from connectors.domain.clock import moment
 from connectors.domain.stamps import Earned
 from connectors.runtime.host import Host
@@ -34,6 +34,8 @@ from connectors.services import (
     retry_command,
     sync_command,
 )
+from connectors.services.results import ignore
+from connectors.services.sync import HistoryCounts
 from connectors.store import ledger
 from connectors.store.engine import Transaction
 from connectors.store.inbox.unreadable import UnreadEntry
@@ -163,24 +165,6 @@ async def _backfill(host: Host, connection_id: str, since: str, as_json: bool) -
     _show_outcome(result, as_json)
 
 
-@dataclass(slots=True)
-class _BackfillCounts:
-    """What a backfill would take in: stamps are those of receipts with a customer."""
-
-    receipts: int = 0
-    with_customer: int = 0
-    stamps: int = 0
-    unreadable: int = 0
-
-    def add(self, receipt: PreviewedReceipt) -> None:
-        """Count one receipt."""
-        self.receipts += 1
-        self.unreadable += receipt.unreadable is not None
-        if receipt.sale is not None and receipt.earned is not None and receipt.sale.customer:
-            self.with_customer += 1
-            self.stamps += receipt.earned.stamps
-
-
 def _count_backfill(connection_id: str, since: str, as_json: bool) -> None:
     counts = run_with_host(partial(_count_history, connection_id=connection_id, since=since))
     if as_json:
@@ -189,16 +173,16 @@ def _count_backfill(connection_id: str, since: str, as_json: bool) -> None:
         _say_backfill_counts(counts, since)
 
 
-async def _count_history(host: Host, connection_id: str, since: str) -> _BackfillCounts:
+async def _count_history(host: Host, connection_id: str, since: str) -> HistoryCounts:
     """Count receipts one by one as they come: a year of them need not fit into memory."""
-    counts = _BackfillCounts()
+    counts = HistoryCounts()
     with report_bar("backfill, dry run") as tell:
         async for receipt in host.services.sync.preview_history(connection_id, since, tell):
             counts.add(receipt)
     return counts
 
 
-def _say_backfill_counts(counts: _BackfillCounts, since: str) -> None:
+def _say_backfill_counts(counts: HistoryCounts, since: str) -> None:
     # a preview does not look up what the ledger has given, so the sum is an upper bound and says so
     say(
         f"{counts.receipts} receipts since {since}, {counts.with_customer} with a customer: they earn "

@@ -28,7 +28,7 @@ _REASONS = {
     "voucher_expired": "this voucher has expired",
     "voucher_not_found": "7stamp knows no voucher of this code",
     "card_not_found": "7stamp knows no card of this id",
-    "plan_limit": "the 7stamp plan has no card operations left this month",
+    "plan_limit": "the 7stamp plan has no card updates left this month",
     "invalid": "7stamp does not take this: is the redeem code new, and the template one of yours?",
     "invalid_key": "7stamp refuses the key of this business: give a new one in the settings of its connection",
     "no_answer": "7stamp did not answer for too long: nothing was done",

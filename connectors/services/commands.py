@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from enum import StrEnum
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from pydantic import JsonValue
 
+from connector_sdk.messages import Message
 from connector_sdk.redaction import redact
 from connectors.services.agreement import AgreementService
 from connectors.services.context import ServiceContext
@@ -34,7 +36,8 @@ from connectors.services.results import (
 )
 from connectors.services.review import ReviewService
 from connectors.services.sync import SyncService
-from connectors.store import host_commands, rotation
+from connectors.store import host_commands, ledger, rotation
+from connectors.store.engine import Transaction
 from connectors.store.host_commands import CommandState, HostCommand
 
 ResultT = TypeVar("ResultT", bound=Result)
@@ -227,6 +230,24 @@ class CommandService:
             unreadable=rotated.unreadable,
             former_keys="yours to remove" if rotated.by_hand else "removed",
         )
+
+    async def ask_for_history(self, connection_id: str, since: str) -> str | None:
+        """Ask a host to take in a till's history since a day; return the command's id, `None` where one is under way.
+
+        Raises `Refusal` where the connection does not work.
+        """
+        connection = await self._sync.require_working(connection_id)
+        params = CommandParams(since=since).as_json()
+
+        def work(tx: Transaction) -> str | None:
+            asked = host_commands.ask_alone(tx, connection.id, CommandKind.backfill, params)
+            if asked is not None:
+                ledger.journal.write(
+                    tx, connection.id, Message("journal.history_asked", {"since": date.fromisoformat(since)})
+                )
+            return asked
+
+        return await self._context.write(work)
 
     # --- commands of other processes --------------------------------------------------------------------------
 

@@ -157,6 +157,10 @@ Progress = Callable[[ProgressReport], Awaitable[None]]
 """Told again and again how far work has come."""
 
 
+async def ignore(_report: ProgressReport) -> None:
+    """Be told of progress that nobody watches."""
+
+
 @dataclass(frozen=True, slots=True)
 class ConnectionDetails:
     """A connection as scripts read it; moments are ISO 8601 in UTC, `None` for what has not happened."""

@@ -37,6 +37,8 @@ from connectors.sync.previews import RecentReceipts, card_operations, read_recen
 from connectors.sync.till_reader import ReadResult
 from connectors.sync.tills import NoConnector
 
+MOST_DAYS_BACK = 10 * 366
+"""How far back a person may ask for a till's history."""
 _PAUSE_PATIENCE = 30.0
 _HINTS_AT_ONCE = 200
 _REPLANNED_AT_ONCE = 200
@@ -49,6 +51,24 @@ class PreviewedReceipt:
     sale: Sale | None
     earned: Earned | None
     unreadable: Unreadable | None = None
+
+
+@dataclass(slots=True)
+class HistoryCounts:
+    """What a backfill would take in: stamps are those of receipts with a customer."""
+
+    receipts: int = 0
+    with_customer: int = 0
+    stamps: int = 0
+    unreadable: int = 0
+
+    def add(self, receipt: PreviewedReceipt) -> None:
+        """Count one receipt."""
+        self.receipts += 1
+        self.unreadable += receipt.unreadable is not None
+        if receipt.sale is not None and receipt.earned is not None and receipt.sale.customer:
+            self.with_customer += 1
+            self.stamps += receipt.earned.stamps
 
 
 class PauseCounts(NamedTuple):

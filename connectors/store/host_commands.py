@@ -88,6 +88,12 @@ def ask(tx: Transaction, connection_id: str, kind: str, params: JsonObject) -> s
     return command_id
 
 
+def ask_alone(tx: Transaction, connection_id: str, kind: str, params: JsonObject) -> str | None:
+    """Ask for a command as `ask` does; `None` where one of this kind is still to be done for the connection."""
+    tx.alone(f"command {kind}", connection_id)
+    return ask(tx, connection_id, kind, params) if unfinished(tx, connection_id, kind) is None else None
+
+
 def claim(tx: Transaction) -> list[HostCommand]:
     """Take all commands that are asked for, oldest first; they are `running` from now on."""
     asked = errand_table.c.state == CommandState.asked
@@ -137,6 +143,13 @@ def get(tx: Transaction, command_id: str) -> HostCommand:
 def find(tx: Transaction, command_id: str) -> HostCommand | None:
     """Return a command, for a week after it ended; `None` where there is none of that id."""
     row = tx.run(select(errand_table).where(errand_table.c.id == command_id)).first()
+    return _command_of(row) if row is not None else None
+
+
+def newest(tx: Transaction, connection_id: str, kind: str) -> HostCommand | None:
+    """Return the last command of this kind for a connection, for a week after it ended."""
+    mine = (errand_table.c.connection_id == connection_id) & (errand_table.c.kind == kind)
+    row = tx.run(select(errand_table).where(mine).order_by(errand_table.c.created_at.desc()).limit(1)).first()
     return _command_of(row) if row is not None else None
 
 

@@ -82,9 +82,12 @@ async def every_page(served: ServedInstallation, page: Page, operator: Page) -> 
         "connection-receipts": "/receipts",
         "connection-receipts-none": "/receipts?kind=by-hand&day=2026-01-01",
         "connection-customers": "/customers",
+        "connection-history": "/history",
     }.items():
         await page.goto(f"/connections/{one}{path}")
         yield name, page
+    await press(page, "form[action$='/history/count'] button.go")
+    yield "connection-history-counted", page
     await page.goto(f"/connections/{one}/subscriptions")
     await page.locator("#url").fill("https://93.184.216.34/a-very-long-address-of-a-subscriber/hook")
     await page.locator("input[name='event']").first.check()
@@ -220,6 +223,7 @@ async def as_operator_anywhere(page: Page) -> None:
 async def _connecting(served: ServedInstallation, page: Page) -> AsyncIterator[tuple[str, Page]]:
     """The steps of connecting, with the sandbox's second account, which nobody has connected."""
     await page.goto("/")
+    await page.locator("main details > summary").first.click()
     await press(page, "form[action='/connect/poster'] button")
     yield "connect-authorise", page
     await page.locator("input[name='set.access_token']").fill("nonsense")
@@ -250,6 +254,7 @@ SENT = {
 async def _teaching(served: ServedInstallation, page: Page) -> AsyncIterator[tuple[str, Page]]:
     """A till that nobody knows, as it is taught by a request that arrived."""
     await page.goto("/")
+    await page.locator("main details > summary").first.click()
     await press(page, "form[action='/connect/webhook'] button")
     yield "teach-begin", page
     address = await page.locator("#address").input_value()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import expect
 
-from connectors.cli.progress import ignore
+from connectors.services.results import ignore
 from tests.installation import ANNA, BORYS
 from tests.served_installation import NARROW, WIDE, ServedInstallation, serve_installation, signed_in
 

@@ -174,7 +174,7 @@ async def test_every_page_is_for_everybody_and_in_every_language(
             problems += [f"{name}, {look}: {problem}" for problem in found]
         await page.set_viewport_size(_SMALLEST)  # type: ignore[arg-type]
         problems += [f"{name}, on a small phone: {problem}" for problem in await too_wide(page)]
-    assert problems == []
+    assert problems == [], "\n".join(problems)
     assert len(names) > 25
 
 

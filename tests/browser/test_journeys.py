@@ -149,7 +149,7 @@ async def test_a_cafe_connects_by_oauth_and_keeps_its_till(
     served.installation.cafe.sell(served.installation.cafe.client(ANNA), paid=2000)
     await page.get_by_role("link", name="Resume").click()
     await expect(page.get_by_role("heading", name=re.compile("1 receipt was closed in the pause"))).to_be_visible()
-    await expect(page.get_by_text("They would use 1 card operation of your plan.")).to_be_visible()
+    await expect(page.get_by_text("They would use 1 card update of your plan.")).to_be_visible()
     await page.get_by_role("button", name="No, only from now on").click()
     await expect(page.get_by_text("Working again.")).to_be_visible()
     await page.get_by_role("button", name="Sync now").click()
@@ -285,6 +285,7 @@ async def test_a_rule_by_item_is_chosen_by_name_and_a_draft_goes_on_elsewhere(se
     )
     # the till is connected: connecting it once more opens what there is
     await page.goto("/")
+    await page.get_by_text("Connect another till").click()
     await page.get_by_role("button", name="Connect Poster").click()
     await page.get_by_label("Access token").fill(served.installation.cafe.token)
     await page.get_by_role("button", name="Continue").click()

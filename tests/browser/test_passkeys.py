@@ -154,7 +154,7 @@ async def test_a_cafe_signs_in_by_passkey_on_a_device_that_is_remembered(
     await page.goto("/passkeys/add")
     await page.locator("[data-passkey]").click()
     await page.wait_for_url("**/devices")
-    await page.locator("header form button").click()
+    await page.locator("footer form[action='/sign-out'] button").click()
     await page.wait_for_url("**/sign-in")
     await page.goto(f"/sign-in?next=/connections/{served.installation.connection.id}")
     await page.locator("[data-passkey]").click()

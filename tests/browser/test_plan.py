@@ -30,7 +30,7 @@ async def _see(served: ServedInstallation, viewport: dict[str, int]) -> None:
     await installation.sync()
     page = await signed_in(await served.page(viewport=viewport))
     await page.goto(f"/connections/{connection.id}")
-    await expect(page.get_by_text("4 of the 5 card operations of your 7stamp plan are used.")).to_be_visible()
+    await expect(page.get_by_text("4 of the 5 card updates of your 7stamp plan are used.")).to_be_visible()
     await expect(page.get_by_text(re.compile("When all are used, stamps wait until"))).to_be_visible()
     await _look(page, f"plan-near-{viewport['width']}")
     for _ in range(2):

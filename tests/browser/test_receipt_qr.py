@@ -76,7 +76,7 @@ async def _claim(served: ServedInstallation, number: int) -> None:
     await phone.keyboard.press("Tab")
     await phone.get_by_role("button", name="Get my stamp").press("Enter")
     await expect(phone.get_by_role("heading", name="1 stamp is on your card")).to_be_visible()
-    await expect(phone.get_by_role("heading", name="1 of 8 stamps")).to_be_visible()
+    await expect(phone.get_by_text("1 of 8 stamps")).to_be_visible()
     await expect(phone.get_by_text("7 more to your gift.")).to_be_visible()
     wallet = await phone.get_by_role("link", name="Add the card to your wallet").get_attribute("href")
     assert weight.scripts == 0

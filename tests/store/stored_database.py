@@ -29,13 +29,13 @@ from pydantic import SecretStr
 from connector_sdk.loyalty import CardOpened, LoyaltyCard
 from connector_sdk.money import Money
 from connector_sdk.rule import Refunds, StampRule, UnknownCustomer
-from connectors.cli.progress import ignore
 from connectors.cli.servers import serving
 from connectors.domain.clock import SECOND, micros, moment
 from connectors.domain.connection import Connection
 from connectors.domain.events import LoyaltyEventReceived
 from connectors.runtime.host import Host
 from connectors.services import ConnectOptions, SubscriptionRequest
+from connectors.services.results import ignore
 from connectors.settings import Settings
 from connectors.sevenstamp.sandbox import Faults, Sandbox
 from connectors.store import access, connections, inbox, ledger, queries

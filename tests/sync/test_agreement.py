@@ -12,11 +12,11 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from connectors.cli.progress import ignore
 from connectors.domain.agreement import Days, DifferenceKind, next_night
 from connectors.domain.clock import DAY, HOUR, SECOND, micros
 from connectors.domain.events import ReconciliationDiffers
 from connectors.services import ReconcileResult, Refusal
+from connectors.services.results import ignore
 from connectors.sevenstamp.client import SevenStamp
 from connectors.sevenstamp.sandbox import Faults
 from connectors.store import ledger

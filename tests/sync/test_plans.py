@@ -24,7 +24,7 @@ DECEMBER = micros(datetime(2026, 12, 1, tzinfo=UTC))
 
 
 class Planned:
-    """An installation whose clock a test moves, with a plan of ten card operations a month."""
+    """An installation whose clock a test moves, with a plan of ten card updates a month."""
 
     def __init__(self, installation: Installation, clock: MovableClock) -> None:
         self.installation, self.clock = installation, clock
@@ -173,11 +173,11 @@ async def test_a_cafe_sees_what_is_used_and_says_that_it_has_a_larger_plan(plann
     page = f"/connections/{planned.installation.connection.id}"
     async with open_browsers(planned.installation) as browsers:
         browser = await browsers.new().sign_in()
-        assert "0 of the 10 card operations of your 7stamp plan are used" in (await browser.get(page)).text
+        assert "0 of the 10 card updates of your 7stamp plan are used" in (await browser.get(page)).text
         assert "When all are used" not in (await browser.get(page)).text
         await planned.sell(*[ANNA] * 8)
         shown = (await browser.get(page)).text
-        assert "8 of the 10 card operations of your 7stamp plan are used" in shown
+        assert "8 of the 10 card updates of your 7stamp plan are used" in shown
         assert "When all are used, stamps wait until" in shown
         await planned.sell(*[ANNA] * 3)
         assert "I have a larger plan now" in (await browser.get(page)).text

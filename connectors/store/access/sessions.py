@@ -272,6 +272,12 @@ def devices(tx: Transaction, business_id: str | None) -> list[Session]:
     return [_session(tx, row) for row in rows]
 
 
+def name_device(tx: Transaction, id_hash: str, name: str) -> None:
+    """Call the device of a session as its owner does."""
+    session = console_session_table.update().where(console_session_table.c.id_hash == id_hash)
+    tx.run(session.values(device=name[:_LONGEST_DEVICE]))
+
+
 # --- what ends sessions ----------------------------------------------------------------------------------------
 
 

@@ -18,10 +18,10 @@ from connector_sdk.sale import Customer, Line, Sale, SaleStatus
 from connectors.domain.clock import moment
 from connectors.domain.connection import Connection, Health
 from connectors.services import Refusal
-from connectors.services.commands import CommandKind, CommandParams
-from connectors.services.results import ProgressReport
+from connectors.services.commands import CommandKind
+from connectors.services.results import ignore
 from connectors.services.shapes import LoyaltyEventShape, OperationShape, iso, iso_or_none
-from connectors.services.sync import PreviewedReceipt
+from connectors.services.sync import MOST_DAYS_BACK, PreviewedReceipt
 from connectors.store import host_commands, inbox, ledger, queries
 from connectors.store.errors import NotFound
 from connectors.store.queries.receipts import ListedReceipts, Receipt
@@ -63,7 +63,6 @@ router = APIRouter(route_class=ApiRoute)
 ConnectionId = Annotated[str, Path(alias="connection", max_length=128, examples=["poster-1a2b3c"])]
 _PREVIEWED = 200
 _PREVIEW_SECONDS = 20.0
-_MOST_YEARS = 10
 _MOST_DAYS = 400
 
 
@@ -147,9 +146,6 @@ async def preview(
     """Read the till and say what each receipt would earn, the first 200 of them; nothing is stored or sent."""
     shown = await caller.connection(connection_id)
 
-    async def ignore(_report: ProgressReport) -> None:
-        return
-
     _require_recent(caller, since)
     items: list[PreviewedBody] = []
     try:
@@ -166,8 +162,8 @@ async def preview(
 def _require_recent(caller: Caller, since: date) -> None:
     """Refuse a day that no till is read back to. Raises `Problem`."""
     today = moment(caller.host.store.clock.now()).date()
-    if not timedelta(days=-1) <= today - since <= timedelta(days=_MOST_YEARS * 366):
-        raise invalid("since", f"a day of the last {_MOST_YEARS} years")
+    if not timedelta(days=-1) <= today - since <= timedelta(days=MOST_DAYS_BACK):
+        raise invalid("since", f"a day of the last {MOST_DAYS_BACK // 366} years")
 
 
 def _previewed(caller: Caller, previewed: PreviewedReceipt) -> PreviewedBody:
@@ -349,12 +345,11 @@ async def backfill(
     _require_recent(caller, body.since)
 
     async def work() -> JobBody:
-        params = CommandParams(since=body.since.isoformat()).as_json()
-        store = caller.host.store
-        under_way = await store.read(lambda tx: host_commands.unfinished(tx, shown.id, CommandKind.backfill))
-        if under_way is not None:
+        job = await caller.services.commands.ask_for_history(shown.id, body.since.isoformat())
+        if job is None:
+            store = caller.host.store
+            under_way = await store.read(lambda tx: host_commands.unfinished(tx, shown.id, CommandKind.backfill))
             raise Problem("refused", f"a backfill is under way already: job {under_way}")
-        job = await store.write(lambda tx: host_commands.ask(tx, shown.id, CommandKind.backfill, params))
         return await _job(caller, job)
 
     return await once(caller, request, key, 202, work)

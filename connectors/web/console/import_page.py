@@ -173,7 +173,7 @@ def _other_settings(visit: Visit, connection: Connection) -> list[SettingField]:
     typed = {
         name.removeprefix("set."): values[-1] for name, values in visit.form.values.items() if name.startswith("set.")
     }
-    fields = build_fields(connector_class, {**stored, **typed})
+    fields = build_fields(connector_class, {**stored, **typed}, str(visit.localizer.locale))
     return [one for one in fields if one.taught and not one.name.startswith("map_")]
 
 

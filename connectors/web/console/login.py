@@ -13,6 +13,7 @@ from connectors.store import access
 from connectors.store.access.security_log import EventKind
 from connectors.store.engine import Transaction
 from connectors.web.console.auth import operator, principal_of
+from connectors.web.console.clients import device_name
 from connectors.web.console.routing import SAVED_FORM_FIELD, Role, Router, local_path
 from connectors.web.console.security_events import link_message
 from connectors.web.console.sign_in_limits import TooManyAttempts
@@ -194,6 +195,15 @@ async def make_link(visit: Visit) -> Response:
 
     token = await visit.host.store.write(work)
     return await _render_devices(visit, f"{visit.host.public_url}/link/{token}")
+
+
+@router.post("/devices/name", page="/devices")
+async def name_device(visit: Visit) -> Response:
+    """Call this device as its owner does; without a name it is called what its browser says of itself."""
+    name = " ".join(visit.form.get("name").split()) or device_name(visit.request)
+    session_id = visit.signed_in_session.id_hash
+    await visit.host.store.write(lambda tx: access.sessions.name_device(tx, session_id, name))
+    return visit.redirect("/devices", Message("Saved."))
 
 
 @router.post("/devices/{device}/sign-out")

@@ -28,14 +28,13 @@ async def numbers_page(visit: Visit) -> Response:
     overview = await visit.load_overview()
     connection = overview.connection
     numbers = await _read_numbers(visit, overview)
-    connector_class = visit.host.plugins.classes.get(connection.connector)
     return visit.render(
         "numbers.html",
         connection=connection,
         numbers=numbers,
         periods=list(Period),
         places={location.id: location.name for location in connection.account.locations},
-        attach=connector_class.info.attach_customer if connector_class is not None else "",
+        attach=info.attach_customer if (info := visit.info_of(connection)) else "",
         compared=compared,
         few_with_customer=numbers.total.has_few_customers,
     )

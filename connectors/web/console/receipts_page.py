@@ -48,7 +48,9 @@ async def receipts(visit: Visit) -> Response:
     return visit.render(
         "receipts.html",
         connection=connection,
+        attach=info.attach_customer if (info := visit.info_of(connection)) else "",
         receipts=shown,
+        reads_history=visit.has_history(connection),
         kind=kind,
         kinds={one.value: visit.localizer.text(words.id) for one, words in _KIND_WORDS.items()},
         day=day[0].isoformat() if day is not None else "",

@@ -26,6 +26,8 @@ _MOST_HEADERS = 30
 _LONG = 60
 _SHORT, _EXCERPTS = 16, 4
 _KINDS = ("kind", "type", "key", "label")
+_GOODS = frozenset({"items", "lines", "line_items", "lineItems", "order_items", "products", "positions", "goods"})
+_NAMES_OF_GOODS = ("name", "title")
 _PLAIN_FACT = re.compile(r"[0-9]{1,6}|[0-9]+[.,][0-9]{1,3}|true|false|")
 """Values that say nothing of anybody, though they stand within a customer: a count, a balance, yes or no."""
 
@@ -183,10 +185,14 @@ def shown_value(leaf: Leaf) -> str:
     """Return a value as it may be shown: a person's own is masked.
 
     A value is a person's own by its look (a phone, an email), or by standing under a name such as `customer`; there
-    the kinds of things (`type`, `label`) and plain facts (counts, yes or no) are not.
+    the kinds of things (`type`, `label`), what goods are called and plain facts (counts, yes or no) are not.
     """
     text = leaf.value[:_LONG]
-    of_person = any(isinstance(part, str) and personal_name(part) for part in leaf.place)
+    names = [part for part in leaf.place if isinstance(part, str)]
+    # what a thing that was sold is called is nobody's name, unless somebody stands above it
+    if names and names[-1] in _NAMES_OF_GOODS and _GOODS.intersection(names[:-1]):
+        names.pop()
+    of_person = any(map(personal_name, names))
     names_kind = bool(leaf.place) and leaf.place[-1] in _KINDS
     personal = of_person and not names_kind and not _PLAIN_FACT.fullmatch(text)
     return masked(text) if personal or personal_text(leaf.value) else text

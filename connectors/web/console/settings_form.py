@@ -16,10 +16,11 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
 from connector_sdk.authorisation import Token
-from connector_sdk.forms import FIRST, TAUGHT, marked
+from connector_sdk.forms import COUNTRY, CURRENCY, FIRST, TAUGHT, ZONE, marked
 from connector_sdk.messages import Message
 from connectors.services import ConnectorClass, SettingValues
 from connectors.sync.field_errors import field_error
+from connectors.web.console.code_lists import choices_of
 from connectors.web.console.posted_form import PostedForm
 
 _ENDING_SHOWN = 4
@@ -60,18 +61,23 @@ class Field:
     """How the secret ends that stays if nothing is typed; empty where there is none."""
 
 
-def build_fields(connector_class: ConnectorClass, values: SettingValues) -> list[Field]:
-    """Build the inputs of a connector's settings, filled with `values` and with defaults for the rest."""
+def build_fields(connector_class: ConnectorClass, values: SettingValues, language: str) -> list[Field]:
+    """Build the inputs of a connector's settings, filled with `values` and with defaults for the rest.
+
+    What is chosen from a list of all currencies, countries or zones is named in a language such as `ms_MY`.
+    """
     where_to_find = {
         token.field: token.where_to_find for token in connector_class.authorisation if isinstance(token, Token)
     }
     return [
-        _build_field(name, info, values, where_to_find)
+        _build_field(name, info, values, where_to_find, language)
         for name, info in connector_class.settings_model.model_fields.items()
     ]
 
 
-def _build_field(name: str, info: FieldInfo, values: SettingValues, where_to_find: Mapping[str, str]) -> Field:
+def _build_field(
+    name: str, info: FieldInfo, values: SettingValues, where_to_find: Mapping[str, str], language: str
+) -> Field:
     value = values.get(name, _default(info))
     text = "" if value is None else str(value)
     secret = _input_kind(info) is InputKind.secret
@@ -85,7 +91,7 @@ def _build_field(name: str, info: FieldInfo, values: SettingValues, where_to_fin
         needed=info.is_required(),
         first=info.is_required() or name in where_to_find or marked(info, FIRST),
         taught=marked(info, TAUGHT),
-        choices=_choices(info, chosen=bool(text)),
+        choices=_choices(info, text, language),
         ending=_shown_ending(text) if secret else "",
     )
 
@@ -116,7 +122,8 @@ def _input_kind(info: FieldInfo) -> InputKind:
         return InputKind.flag
     if annotation is SecretStr:
         return InputKind.secret
-    return InputKind.choice if _options(annotation) is not None else InputKind.line
+    has_list = _options(annotation) is not None or _list_of(info) is not None
+    return InputKind.choice if has_list else InputKind.line
 
 
 def _options(annotation: object) -> tuple[str, ...] | None:
@@ -128,8 +135,20 @@ def _options(annotation: object) -> tuple[str, ...] | None:
     return None
 
 
-def _choices(info: FieldInfo, *, chosen: bool) -> tuple[tuple[str, str], ...]:
-    options = _options(_annotation(info))
+def _list_of(info: FieldInfo) -> str | None:
+    """Return the list that a setting is chosen from: `currency`, `country` or `zone`; `None` where there is none."""
+    marks = (CURRENCY, COUNTRY, ZONE)
+    return next((mark["list"] for mark in marks if marked(info, mark)), None)
+
+
+def _choices(info: FieldInfo, chosen: str, language: str) -> tuple[tuple[str, str], ...]:
+    options, listed = _options(_annotation(info)), _list_of(info)
+    if listed is not None:
+        choices = choices_of(listed, language)
+        # what was stored before there was a list, or typed elsewhere, stays as it is
+        if chosen and chosen not in dict(choices):
+            choices = ((chosen, chosen), *choices)
+        return choices if chosen and info.is_required() else (("", "–"), *choices)
     if options is None:
         return ()
     words = _choice_words(info)

@@ -59,7 +59,7 @@ async def _settings_page(visit: Visit, onboarding: Onboarding, errors: Mapping[s
         onboarding,
         Step.authorise,
         errors=errors,
-        fields=build_fields(connector_class, values),
+        fields=build_fields(connector_class, values, str(visit.localizer.locale)),
         oauth=offers_consent(visit, onboarding.draft.connector),
         tokens=token_fields(connector_class),
         # secrets never come back to the browser: what was typed stays here, under a name that the form sends again
@@ -165,7 +165,10 @@ async def _already_connected(visit: Visit, onboarding: Onboarding, joined: Seque
     """Go to the connection that the business has of the account; another business's is not shown."""
     own = next((other for other in joined if visit.principal.business_id in (None, other.business_id)), None)
     if own is None:
-        text = visit.localizer.text("This till is connected for another business already.")
+        text = visit.localizer.text(
+            "This till is connected for another business already. Sign in with that business's key and disconnect it "
+            "there, or ask whoever runs this installation."
+        )
         return await _settings_page(visit, onboarding, {"": text})
     await visit.services.drafts.discard(onboarding.draft)
     return visit.redirect(f"/connections/{own.id}", Message("This till is connected already: here it is."))

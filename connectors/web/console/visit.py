@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from connector_sdk.connector import Connector
+from connector_sdk.connector import Connector, ConnectorInfo
 from connector_sdk.messages import Message
+from connectors.domain.connection import Connection
 from connectors.isolation.runner import RemoteTeaching
 from connectors.runtime.host import Host
 from connectors.services import Refusal, Services
@@ -104,6 +105,16 @@ class Visit:
     def teaching(self, connector_class: type[Connector[Any]]) -> RemoteTeaching | None:
         """Return how a connector is taught, in the isolation of this owner; `None` where it cannot be taught."""
         return self.host.runner.teaching(connector_class, tenant=self.owner_id)
+
+    def info_of(self, connection: Connection) -> ConnectorInfo | None:
+        """Return what the connector of a connection says of itself; `None` where it is not installed any more."""
+        connector_class = self.host.plugins.classes.get(connection.connector)
+        return connector_class.info if connector_class is not None else None
+
+    def has_history(self, connection: Connection) -> bool:
+        """Return whether the till of a connection can be read back in time; one that only sends cannot."""
+        connector_class = self.host.plugins.classes.get(connection.connector)
+        return connector_class is not None and connector_class.can("poll")
 
     async def load_overview(self) -> Overview:
         """Load the connection that the path names. Raises `PageNotFound` where it is not the signed-in owner's.
