@@ -48,6 +48,7 @@ async def test_numbers_read_the_receipts_of_their_days_and_no_others(installatio
 
 LISTS = {
     ReceiptKind.all: {"ix_sale_connection_closed"},
+    ReceiptKind.paid: {"ix_sale_connection_closed"},
     ReceiptKind.nobody: {"ix_sale_customer"},
     ReceiptKind.refunded: {"ix_sale_refunded", "ix_sale_voided"},
     ReceiptKind.by_hand: {"ix_sale_by_hand"},

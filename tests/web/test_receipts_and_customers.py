@@ -63,6 +63,7 @@ async def test_each_kind_of_receipt_has_its_list(installation: Installation, bro
     expected = {
         "": [by_hand, removed, refunded, nobody, waiting, given],
         "?kind=all": [by_hand, removed, refunded, nobody, waiting, given],
+        "?kind=paid": [by_hand, nobody, waiting, given],
         "?kind=nobody": [nobody],
         "?kind=waiting": [waiting],
         "?kind=refunded": [removed, refunded],
@@ -75,6 +76,26 @@ async def test_each_kind_of_receipt_has_its_list(installation: Installation, bro
     assert "There are none." in await _list(browser, installation, "?day=2001-01-01")
     moved = await browser.get(f"/connections/{installation.connection.id}?show=without-card")
     assert moved.headers["location"].endswith("/receipts?kind=waiting")
+
+
+async def test_a_number_opens_the_receipts_behind_it(installation: Installation, browsers: Browsers) -> None:
+    installation.till.two_weeks([ANNA, BORYS])
+    await installation.connect()
+    since = datetime.now(ZoneInfo("Europe/Kyiv")).date() - timedelta(days=20)
+    await installation.host.services.sync.backfill(installation.connection.id, since.isoformat(), ignore)
+    browser, one = await browsers.new().sign_in(), f"/connections/{installation.connection.id}"
+    page = (await browser.get(f"{one}/numbers?period=week")).text
+    counted: dict[str, int] = {}
+    for path, number in re.findall(rf'<a href="({one}/receipts\?[^"]*)">(\d+)(?: without)?</a>', page):
+        at, shown = path.replace("&amp;", "&"), list[str]()
+        while at:
+            text = (await browser.get(at)).text
+            shown += numbers_on(text)
+            older = re.search(r'href="([^"]*)">Older<', text)
+            at = older[1].replace("&amp;", "&") if older else ""
+        assert len(shown) == len(set(shown)) == int(number), path
+        counted["nobody" if "nobody" in path else "all"] = len(shown)
+    assert counted["all"] > 50 > counted["nobody"] > 0
 
 
 async def test_pages_of_a_list_show_each_receipt_once_also_where_many_close_at_once(

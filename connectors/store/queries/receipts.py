@@ -161,8 +161,10 @@ class ReceiptKind(StrEnum):
     """Which of a connection's receipts a list shows."""
 
     all = "all"
+    paid = "paid"
+    """Paid, and not taken back as a whole: what numbers count."""
     nobody = "nobody"
-    """Nobody is attached: they give no stamps."""
+    """Paid, and nobody is attached: they give no stamps."""
     refunded = "refunded"
     """Refunded, wholly or in part, or removed at the till."""
     by_hand = "by-hand"
@@ -171,10 +173,12 @@ class ReceiptKind(StrEnum):
     """Their customer has no card yet."""
 
 
+_IS_PAID = sale_table.c.status == literal(SaleStatus.closed.value, literal_execute=True)
 # written out, not bound: a partial index serves a condition that the planner can read
 _CONDITIONS: Mapping[ReceiptKind, Sequence[ColumnElement[bool]]] = {
     ReceiptKind.all: [true()],
-    ReceiptKind.nobody: [sale_table.c.customer_hash.is_(None)],
+    ReceiptKind.paid: [_IS_PAID],
+    ReceiptKind.nobody: [and_(sale_table.c.customer_hash.is_(None), _IS_PAID)],
     ReceiptKind.refunded: [
         sale_table.c.refunded > literal(0, literal_execute=True),
         sale_table.c.status == literal(SaleStatus.voided.value, literal_execute=True),

@@ -24,6 +24,7 @@ _PER_PAGE = 50
 _MAX_DIGITS = 16
 _KIND_WORDS = {
     ReceiptKind.all: Message("All"),
+    ReceiptKind.paid: Message("Paid receipts"),
     ReceiptKind.nobody: Message("Without a customer"),
     ReceiptKind.waiting: Message("Waiting for a card"),
     ReceiptKind.refunded: Message("Refunded or removed"),
@@ -34,12 +35,18 @@ _KIND_WORDS = {
 
 @router.get("/connections/{connection}/receipts", Role.manager)
 async def receipts(visit: Visit) -> Response:
-    """List receipts as the address says: `kind`, `day` (2026-11-23), and `behind` the last one of the page before."""
+    """List receipts as the address says.
+
+    `kind`, `day` (2026-11-23), to the end of the day `until`, and `behind` the last one of the page before.
+    """
     connection = (await visit.load_overview()).connection
     query = visit.request.query_params
     kind = ReceiptKind(query["kind"]) if query.get("kind") in list(ReceiptKind) else ReceiptKind.all
-    day = _day(query.get("day", ""), zone_of(connection.account.zone))
-    asked = ListedReceipts(kind, day[1] if day is not None else None, _behind(query.get("behind", "")))
+    zone = zone_of(connection.account.zone)
+    day = _day(query.get("day", ""), zone)
+    until = _day(query.get("until", ""), zone) if day is not None else None
+    between = (day[1][0], (until or day)[1][1]) if day is not None else None
+    asked = ListedReceipts(kind, between, _behind(query.get("behind", "")))
     # one more than is shown tells whether there are older ones
     found = await visit.host.store.read(
         lambda tx: queries.receipts.listed(tx, connection.id, asked, _PER_PAGE + 1),
@@ -54,6 +61,7 @@ async def receipts(visit: Visit) -> Response:
         kind=kind,
         kinds={one.value: visit.localizer.text(words.id) for one, words in _KIND_WORDS.items()},
         day=day[0].isoformat() if day is not None else "",
+        until=until[0].isoformat() if until is not None and until != day else "",
         is_first=asked.behind is None,
         older=_last(shown) if len(found) > _PER_PAGE else "",
     )
