@@ -134,6 +134,8 @@ async def every_page(served: ServedInstallation, page: Page, operator: Page) -> 
     yield "operator-security", operator
     await operator.goto("/operator/quotas")
     yield "operator-quotas", operator
+    await operator.goto("/operator/design")
+    yield "operator-design", operator
     async for shown in _colleague(served, page, operator):
         yield shown
 

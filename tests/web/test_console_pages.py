@@ -148,6 +148,7 @@ async def test_no_page_makes_more_than_five_queries(installation: Installation, 
             "/security",
             "/security?before=3",
             "/operator/quotas",
+            "/operator/design",
         ],
     }
     for browser, paths in pages.items():

@@ -11,6 +11,7 @@ from connectors.web.console import (
     connection_page,
     consent,
     customer_page,
+    design_page,
     diagnostics_page,
     disconnect_page,
     forget_page,
@@ -92,4 +93,5 @@ ROUTERS = (
     forget_page.router,
     operator_page.router,
     quotas_page.router,
+    design_page.router,
 )
