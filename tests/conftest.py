@@ -35,8 +35,9 @@ def _compile_once(self: ClauseElement, dialect: Dialect, **more: Any) -> Any:
 
     A dialect says nothing of its database that these statements depend on.
     """
-    more["compiled_cache"] = _compiled.setdefault(dialect.name, LRUCache(2000))
-    return _compile(self, _dialects.setdefault(dialect.name, dialect), **more)
+    kind = f"{dialect.name} {dialect.driver}"
+    more["compiled_cache"] = _compiled.setdefault(kind, LRUCache(2000))
+    return _compile(self, _dialects.setdefault(kind, dialect), **more)
 
 
 _compiled: dict[str, LRUCache[Any, Any]] = {}

@@ -132,6 +132,7 @@ def run(arguments: list[str], env: Mapping[str, str], *, timeout: float = 60) ->
             code = process.wait(timeout)
         finally:
             process.kill()
+            process.wait(10)
         return subprocess.CompletedProcess(arguments, code, out.read_text(), err.read_text())
 
 

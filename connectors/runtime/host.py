@@ -39,7 +39,8 @@ from connectors.runtime.membership import Membership
 from connectors.runtime.plugin_notifications import PluginCalls
 from connectors.runtime.recovery import recover_unfinished
 from connectors.runtime.shared_rates import SharedRates
-from connectors.services import ProgressReport, ServiceContext, Services
+from connectors.services import ServiceContext, Services
+from connectors.services.results import ignore
 from connectors.settings import Settings
 from connectors.sevenstamp.client import SevenStamp
 from connectors.store import connections, counters, durability, keyring, members, rotation
@@ -403,7 +404,7 @@ class Host:
         try:
             if await rotation.is_unfinished(self.store):
                 log.warning("a change of keys was not ended: it goes on")
-                result = await self.services.commands.rotate_keys(_ignore_progress)
+                result = await self.services.commands.rotate_keys(ignore)
                 log.warning("the change of keys has ended: everything is encrypted with key %s", result.key)
         except StoreError as error:
             log.error("the change of keys stopped, and goes on at the next start: %s", error)
@@ -465,7 +466,3 @@ async def _once_reachable(work: Callable[[], Awaitable[None]]) -> None:
             log.warning("%s", error)
             await asyncio.sleep(1)
     return await work()
-
-
-async def _ignore_progress(_report: ProgressReport) -> None:
-    """Drop the progress of what goes on by itself: nobody waits for it."""

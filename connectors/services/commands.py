@@ -35,7 +35,7 @@ from connectors.services.results import (
     SyncResult,
 )
 from connectors.services.review import ReviewService
-from connectors.services.sync import SyncService
+from connectors.services.sync import SyncService, start_of_day
 from connectors.store import host_commands, ledger, rotation
 from connectors.store.engine import Transaction
 from connectors.store.host_commands import CommandState, HostCommand
@@ -118,7 +118,8 @@ def sync_command(connection_id: str) -> Command[SyncResult]:
 
 
 def backfill_command(connection_id: str, since: str) -> Command[SyncResult]:
-    """Return the command to take in a till's history since a day."""
+    """Return the command to take in a till's history since a day. Raises `Refusal` for what is no day."""
+    start_of_day(since, "UTC")
     return Command(CommandKind.backfill, SyncResult, connection_id, CommandParams(since=since))
 
 
@@ -231,17 +232,17 @@ class CommandService:
             former_keys="yours to remove" if rotated.by_hand else "removed",
         )
 
-    async def ask_for_history(self, connection_id: str, since: str) -> str | None:
-        """Ask a host to take in a till's history since a day; return the command's id, `None` where one is under way.
+    async def ask_for_history(self, connection_id: str, since: str) -> host_commands.Asked:
+        """Ask a host to take in a till's history since a day, or return the command that is under way.
 
         Raises `Refusal` where the connection does not work.
         """
         connection = await self._sync.require_working(connection_id)
         params = CommandParams(since=since).as_json()
 
-        def work(tx: Transaction) -> str | None:
+        def work(tx: Transaction) -> host_commands.Asked:
             asked = host_commands.ask_alone(tx, connection.id, CommandKind.backfill, params)
-            if asked is not None:
+            if asked.is_new:
                 ledger.journal.write(
                     tx, connection.id, Message("journal.history_asked", {"since": date.fromisoformat(since)})
                 )

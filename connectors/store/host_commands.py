@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from pydantic import JsonValue
 from sqlalchemy import and_, or_, select
@@ -54,6 +55,13 @@ class HostCommand:
     result: JsonObject | None
 
 
+class Asked(NamedTuple):
+    """A command's id, and whether it was asked for just now."""
+
+    id: str
+    is_new: bool
+
+
 def _command_of(row: AnyRow) -> HostCommand:
     return HostCommand(
         row.id,
@@ -88,10 +96,11 @@ def ask(tx: Transaction, connection_id: str, kind: str, params: JsonObject) -> s
     return command_id
 
 
-def ask_alone(tx: Transaction, connection_id: str, kind: str, params: JsonObject) -> str | None:
-    """Ask for a command as `ask` does; `None` where one of this kind is still to be done for the connection."""
+def ask_alone(tx: Transaction, connection_id: str, kind: str, params: JsonObject) -> Asked:
+    """Ask for a command as `ask` does, or return the one of this kind that is still to be done for the connection."""
     tx.alone(f"command {kind}", connection_id)
-    return ask(tx, connection_id, kind, params) if unfinished(tx, connection_id, kind) is None else None
+    under_way = unfinished(tx, connection_id, kind)
+    return Asked(under_way or ask(tx, connection_id, kind, params), is_new=under_way is None)
 
 
 def claim(tx: Transaction) -> list[HostCommand]:
@@ -149,6 +158,8 @@ def find(tx: Transaction, command_id: str) -> HostCommand | None:
 def newest(tx: Transaction, connection_id: str, kind: str) -> HostCommand | None:
     """Return the last command of this kind for a connection, for a week after it ended."""
     mine = (errand_table.c.connection_id == connection_id) & (errand_table.c.kind == kind)
+    # rows go when somebody asks for another command, which may be much later
+    mine &= errand_table.c.updated_at > tx.now - _KEEP_FOR
     row = tx.run(select(errand_table).where(mine).order_by(errand_table.c.created_at.desc()).limit(1)).first()
     return _command_of(row) if row is not None else None
 

@@ -39,7 +39,7 @@ async def test_tuesdays_are_double_with_four_clicks(
     page = await signed_in(await served.page(viewport=viewport))
     await page.goto(till)
     clicks = Clicks()
-    await clicks.on(page.get_by_role("link", name="How stamps are earned"))
+    await clicks.on(page.get_by_role("link", name="Rule"))
     await clicks.on(page.get_by_text("More stamps on some days and hours"))
     await clicks.on(page.get_by_label("Tue").first)
     await expect(page.locator(".week").get_by_text("all day ×2")).to_be_visible()

@@ -133,7 +133,7 @@ async def test_a_cafe_connects_by_oauth_and_keeps_its_till(
     await until(lambda: _stamps(served, 4))
 
     # the rule
-    await page.get_by_role("link", name="How stamps are earned").click()
+    await page.get_by_role("link", name="Rule").click()
     await page.get_by_label("One stamp for every receipt").check()
     await page.get_by_role("button", name="Save").click()
     await expect(page.get_by_text("The rule counts for receipts closed from now on.")).to_be_visible()
@@ -155,6 +155,7 @@ async def test_a_cafe_connects_by_oauth_and_keeps_its_till(
     await page.get_by_role("button", name="Sync now").click()
     await expect(page.get_by_role("status")).to_contain_text("Read ")
     assert await _stamps(served, 4)
+    await page.get_by_role("link", name="Settings").click()
     await page.get_by_role("link", name="Disconnect").click()
     await page.get_by_label("A 7stamp key of your business, once more").fill(KEY)
     await page.get_by_role("button", name="Disconnect").click()

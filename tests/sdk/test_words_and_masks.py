@@ -18,7 +18,7 @@ def test_a_message_survives_being_kept() -> None:
     inner = Message("why.by_amount", {"kept": "27.50", "amount": "10.00 UAH", "stamps": 2})
     outer = Message("sale.earned", {"receipt": "7", "amount": "27.50 UAH", "count": 2, "card": "4821", "why": inner})
     assert WORDS.word(Message.restored(outer.stored())) == (
-        "Receipt 7, 27.50 UAH, earned 2 stamps for the card ending 4821: 27.50 ÷ 10.00 UAH = 2."
+        "Receipt 7, 27.50 UAH, earned 2 stamps for the card ending 4821: 2 × 10.00 UAH in 27.50."
     )
 
 

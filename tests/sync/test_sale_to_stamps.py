@@ -26,7 +26,7 @@ async def test_a_receipt_becomes_stamps_and_the_journal_says_so(installation: In
     lines = await installation.journal()
     assert (
         f"Receipt 330660, UAH\xa027.50, earned 2 stamps for the card ending {card.number[-4:]}: "
-        "UAH\xa027.50 ÷ UAH\xa010.00 = 2." in lines
+        "2 × UAH\xa010.00 in UAH\xa027.50." in lines
     )
     assert not any(ANNA in line for line in lines)
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from connectors.domain.clock import moment
+from connectors.domain.connection import Connection
+from connectors.services import Refusal, backfill_command
+from connectors.services.results import ignore
+from connectors.web.console import history_page
 from tests.installation import ANNA, BORYS, Installation
+from tests.till_of_files import till_of_files
 from tests.web.browser import Browser, open_browsers
 from tests.web.test_voucher_at_a_till import words
 
@@ -50,10 +57,14 @@ async def test_older_receipts_are_counted_then_give_their_stamps_once(
     assert "Nothing has been sent." in said
     assert stamps > 0
     assert installation.applied() == []
-    assert (await browser.post(f"{base}/run", since=since)).headers["location"] == base
+    # other days than those that were counted are counted first
+    other = await browser.post(f"{base}/run", since=_days_ago(installation, 3000), counted=since)
+    assert "Nothing has been sent." in words(other)
+    assert await installation.host.services.commands.claim() == []
+    assert (await browser.post(f"{base}/run", since=since, counted=since)).headers["location"] == base
     assert "It goes on if you leave this page." in words(await browser.get(base))
     # pressed twice, or by two people, it is done once
-    await browser.post(f"{base}/run", since=since)
+    await browser.post(f"{base}/run", since=since, counted=since)
     lines = [line for line in await installation.journal() if "Older receipts are taken in, since" in line]
     assert len(lines) == 1
     await _do_what_was_asked(installation)
@@ -61,8 +72,9 @@ async def test_older_receipts_are_counted_then_give_their_stamps_once(
     assert "receipts were read" in words(done)
     await installation.sync()
     assert sum(one["count"] for one in installation.applied()) == stamps
-    await browser.post(f"{base}/run", since=since)
-    await _do_what_was_asked(installation)
+    await browser.post(f"{base}/run", since=since, counted=since)
+    assert len(await installation.host.services.commands.claim()) == 1, "asked for once more"
+    await installation.host.services.sync.backfill(installation.connection.id, since, ignore)
     await installation.sync()
     assert sum(one["count"] for one in installation.applied()) == stamps
 
@@ -72,7 +84,7 @@ async def test_what_stops_a_backfill_is_said_and_it_can_be_started_again(
 ) -> None:
     base = await _with_history(installation)
     since = _days_ago(installation, 20)
-    await browser.post(f"{base}/run", since=since)
+    await browser.post(f"{base}/run", since=since, counted=since)
     installation.cafe.fail_next.extend(["500"] * 100)
     await _do_what_was_asked(installation)
     installation.cafe.fail_next.clear()
@@ -94,18 +106,72 @@ async def test_a_day_that_is_none_is_refused_beside_its_field(
     installation: Installation, browser: Browser, since: str, said: str, what: str
 ) -> None:
     base = await _with_history(installation)
-    refused = await browser.post(f"{base}/{what}", since=since)
+    refused = await browser.post(f"{base}/{what}", since=since, counted=since)
     assert refused.status_code == 422
     assert said in words(refused)
 
 
-async def test_counting_is_bounded_and_a_paused_till_takes_nothing_in(
-    installation: Installation, browser: Browser
-) -> None:
+async def test_reading_a_tills_history_is_bounded(installation: Installation, browser: Browser) -> None:
     base = await _with_history(installation)
     since = _days_ago(installation, 3)
-    answers = [await browser.post(f"{base}/count", since=since) for _ in range(7)]
-    assert [one.status_code for one in answers] == [200] * 6 + [422]
-    assert "Too many tries" in words(answers[-1])
+    answers = [await browser.post(f"{base}/count", since=since) for _ in range(5)]
+    assert [one.status_code for one in answers] == [200] * 5
+    assert (await browser.post(f"{base}/run", since=since, counted=since)).status_code == 303
+    for what in ("count", "run"):
+        assert (await browser.post(f"{base}/{what}", since=since, counted=since)).status_code == 422
+    for command in await installation.host.services.commands.claim():
+        await installation.host.services.commands.execute(command)
+    assert "Too many tries" in words(await browser.post(f"{base}/count", since=since))
+
+
+async def test_a_paused_till_takes_nothing_in(installation: Installation, browser: Browser) -> None:
+    base = await _with_history(installation)
+    since = _days_ago(installation, 3)
     await installation.host.services.connections.pause(installation.connection.id)
-    assert "resume it first" in words(await browser.post(f"{base}/run", since=since))
+    assert "resume it first" in words(await browser.post(f"{base}/run", since=since, counted=since))
+
+
+async def test_a_till_that_is_slow_or_writes_nonsense_says_so(
+    installation: Installation, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = await _with_history(installation)
+    monkeypatch.setattr(history_page, "_COUNT_SECONDS", 0.0)
+    said = await browser.post(f"{base}/count", since=_days_ago(installation, 3))
+    assert "None could be counted in time: the till is slow." in words(said)
+    assert f'formaction="{base}/run"' in said.text  # it can be taken in all the same
+    assert "pauses that were left out" not in said.text
+    installation.connection = await _with_a_pause_left_out(installation)
+    assert "This counts for pauses that were left out, too." in words(await browser.get(base))
+
+
+async def _with_a_pause_left_out(installation: Installation) -> Connection:
+    services, one = installation.host.services, installation.connection.id
+    await services.connections.pause(one)
+    installation.cafe.sell(0)
+    await services.connections.resume(one, leave_out=True)
+    return await services.connections.get(one)
+
+
+async def test_a_till_that_only_sends_has_no_such_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with till_of_files(tmp_path, monkeypatch) as corner, open_browsers(corner) as browsers:
+        mine = await browsers.new().sign_in()
+        one = f"/connections/{corner.connection.id}"
+        assert (await mine.get(f"{one}/history")).status_code == 404
+        for what in ("count", "run"):
+            assert (
+                await mine.post(f"{one}/history/{what}", since="2026-11-01", counted="2026-11-01")
+            ).status_code == 404
+        assert "history" not in (await mine.get(f"{one}/receipts")).text
+
+
+async def test_of_many_who_ask_at_once_one_has_it_done(installation: Installation) -> None:
+    await installation.connect()
+    commands, one = installation.host.services.commands, installation.connection.id
+    asked = await asyncio.gather(*(commands.ask_for_history(one, "2026-11-01") for _ in range(8)))
+    assert [answer.is_new for answer in asked].count(True) == 1
+    assert len({answer.id for answer in asked}) == len(await commands.claim()) == 1
+
+
+async def test_a_day_that_is_none_is_refused_before_anybody_is_asked(installation: Installation) -> None:
+    with pytest.raises(Refusal, match="is not a day"):
+        backfill_command("poster-1", "yesterday")

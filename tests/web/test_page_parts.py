@@ -9,6 +9,8 @@ import pytest
 
 from connector_sdk.connector import ConnectorInfo
 from connector_sdk.teaching import Leaf
+from connectors.store import access
+from connectors.store.access.sessions import Principal
 from connectors.web.console.code_lists import choices_of
 from connectors.web.console.rendering import load_templates
 from connectors.web.console.sample_view import shown_value
@@ -57,7 +59,7 @@ async def test_the_marks_of_our_tills_stand_on_their_tiles(installation: Install
 def test_a_card_has_a_place_for_each_stamp_and_its_gift_last(stamps: int, goal: int, filled: int, places: int) -> None:
     module = load_templates().get_template("_stamps.html").module
     drawn = module.stamp_card("Cafe", "card ending 1234", stamps, goal, "so many stamps")  # type: ignore[attr-defined]
-    dots = re.findall(r"<span( class=\"on\")?>(<svg)?", drawn.partition('class="dots"')[2].partition("</p>")[0])
+    dots = re.findall(r"<span( class=\"on\")?>(<svg)?", drawn.partition('class="dots')[2].partition("</p>")[0])
     assert (len([on for on, _ in dots if on]), len(dots)) == (filled, places)
     assert [bool(gift) for _, gift in dots] == [False] * (places - 1) + [True] * bool(places)
     assert "so many stamps" in drawn  # for a goal that cannot be drawn, and for whoever does not see it
@@ -70,6 +72,8 @@ def test_codes_are_chosen_by_their_names_in_the_readers_language() -> None:
     assert dict(choices_of("currency", "en"))["MYR"] == "Malaysian Ringgit (MYR)"
     assert dict(choices_of("country", "uk"))["ES"] == "Іспанія"
     assert dict(choices_of("zone", "en"))["America/New_York"] == "America/New York"
+    assert {"ZZ", "EU", "IC"}.isdisjoint(dict(choices_of("country", "en")))
+    assert "UTC" in dict(choices_of("zone", "en"))
     assert "DEM" not in dict(choices_of("currency", "en"))  # no till is paid in it any more
     for kind in ("currency", "country"):
         names = [name.casefold() for _, name in choices_of(kind, "es")]
@@ -93,6 +97,8 @@ def test_a_code_that_no_list_has_stays_as_it_was_stored() -> None:
         (("customer", "items", 0, "name"), "Flat white", False),
         (("items", 0, "customer", "name"), "Anna Smith", False),
         (("items", 0, "waiter", "name"), "Anna Smith", False),
+        (("items", 0, "recipient", "name"), "Anna Smith", False),
+        (("items", "name"), "Anna Smith", False),
         (("name",), "Anna Smith", False),
         (("items", 0, "name"), "+380501112201", False),
     ],
@@ -145,12 +151,12 @@ async def test_a_tile_says_why_its_till_needs_somebody(installation: Installatio
 
 async def test_a_device_is_called_as_its_owner_says(installation: Installation, browsers: Browsers) -> None:
     mine, other = await browsers.new().sign_in(), await browsers.new().sign_in()
-    await mine.post("/devices/name", name="  The tablet\n at the  bar ")
+    await mine.post("/devices/name", name="  The tablet\n\u202e at the  bar ")
     page = await other.get("/devices")
     assert "The tablet at the bar" in page.text
     await mine.post("/devices/name", name="x" * 500)
-    assert "x" * 120 in (await other.get("/devices")).text
-    assert "x" * 121 not in (await other.get("/devices")).text
+    assert "x" * 60 in (await other.get("/devices")).text
+    assert "x" * 61 not in (await other.get("/devices")).text
     await mine.post("/devices/name", name=" ")
     assert "xxx" not in (await other.get("/devices")).text
 
@@ -171,3 +177,27 @@ async def test_any_till_begins_with_one_sale_and_asks_the_rest_after_it(
     assert folded not in (await browser.get(f"{first}?ready=woocommerce")).text
     await browser.post(first.replace("/authorise", "/sample"), pasted='{"number": "A-1", "sum": 12.5}')
     assert folded not in (await browser.get(first)).text
+
+
+async def test_every_page_opens_for_whoever_was_signed_in_by_a_link(
+    installation: Installation, browsers: Browsers
+) -> None:
+    await installation.connect()
+    installation.cafe.sell(installation.cafe.client(ANNA), paid=4500)
+    await installation.sync()
+    # the operator's link brings no key
+    keyless = Principal(installation.connection.business_id, "Cafe Lviv", "UTC", "operator")
+    token = await installation.host.store.write(lambda tx: access.sessions.make_link(tx, keyless))
+    browser = browsers.new()
+    assert (await browser.post(f"/link/{token}")).status_code == 303
+    waiting, seen = ["/"], set[str]()
+    while waiting:
+        path = waiting.pop().partition("#")[0].replace("&amp;", "&")
+        if path in seen:
+            continue
+        seen.add(path)
+        answer = await browser.get(path, follow_redirects=True)
+        assert answer.status_code == 200, path
+        page = answer.text.partition("</head>")[2]
+        waiting += re.findall(r'href="(/[^"]*)"', page) if len(seen) < 80 else []
+    assert {"/people", "/devices", f"/connections/{installation.connection.id}/settings"} <= seen

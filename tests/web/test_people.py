@@ -323,7 +323,7 @@ async def test_only_a_key_of_the_business_lets_others_in(installation: Installat
     assert (await browser.post(f"/link/{token}")).status_code == 303
     answer = await browser.post("/people", name="Olena", role="owner")
     assert answer.status_code == 422
-    assert "Sign in with a 7stamp key first" in answer.text
+    assert "Sign in with a 7stamp key to invite somebody" in answer.text
     assert (await (await browsers.new().as_operator()).get("/people")).status_code == 404
 
 

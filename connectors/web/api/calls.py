@@ -18,7 +18,6 @@ from connector_sdk.sale import Customer, Line, Sale, SaleStatus
 from connectors.domain.clock import moment
 from connectors.domain.connection import Connection, Health
 from connectors.services import Refusal
-from connectors.services.commands import CommandKind
 from connectors.services.results import ignore
 from connectors.services.shapes import LoyaltyEventShape, OperationShape, iso, iso_or_none
 from connectors.services.sync import MOST_DAYS_BACK, PreviewedReceipt
@@ -346,11 +345,9 @@ async def backfill(
 
     async def work() -> JobBody:
         job = await caller.services.commands.ask_for_history(shown.id, body.since.isoformat())
-        if job is None:
-            store = caller.host.store
-            under_way = await store.read(lambda tx: host_commands.unfinished(tx, shown.id, CommandKind.backfill))
-            raise Problem("refused", f"a backfill is under way already: job {under_way}")
-        return await _job(caller, job)
+        if not job.is_new:
+            raise Problem("refused", f"a backfill is under way already: job {job.id}")
+        return await _job(caller, job.id)
 
     return await once(caller, request, key, 202, work)
 

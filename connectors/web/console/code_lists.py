@@ -12,7 +12,9 @@ from zoneinfo import available_timezones
 from babel import Locale
 from babel.core import get_global
 
-_AREAS = ("Africa/", "America/", "Asia/", "Atlantic/", "Australia/", "Europe/", "Indian/", "Pacific/")
+_NO_COUNTRIES = {"AC", "CP", "DG", "EA", "EU", "EZ", "IC", "TA", "UN", "ZZ"}
+"""Codes of two letters that Babel names, and that ISO 3166 gives to no country."""
+_AREAS = ("Africa/", "America/", "Antarctica/", "Asia/", "Atlantic/", "Australia/", "Europe/", "Indian/", "Pacific/")
 Choices = tuple[tuple[str, str], ...]
 """The codes, each with its name, in the order of the names."""
 
@@ -35,12 +37,13 @@ def _currencies(locale: Locale) -> Choices:
 
 
 def _countries(locale: Locale) -> Choices:
-    known = get_global("territory_currencies")
+    known = get_global("territory_currencies").keys() - _NO_COUNTRIES
     return _by_name({code: name for code, name in locale.territories.items() if len(code) == 2 and code in known})
 
 
 def _zones(_locale: Locale) -> Choices:
-    return tuple((zone, zone.replace("_", " ")) for zone in sorted(available_timezones()) if zone.startswith(_AREAS))
+    zones = sorted(zone for zone in available_timezones() if zone.startswith(_AREAS) or zone == "UTC")
+    return tuple((zone, zone.replace("_", " ")) for zone in zones)
 
 
 def _by_name(names: Mapping[str, str]) -> Choices:

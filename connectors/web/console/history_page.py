@@ -77,7 +77,7 @@ async def count(visit: Visit) -> Response:
     connection, counts = await _read_connection(visit), HistoryCounts()
     try:
         since = _first_day(visit)
-        visit.console.history_counts.take(visit.owner_id)  # the till is read for it
+        visit.console.history_reads.take(visit.owner_id)  # the till is read for it
         async with asyncio.timeout(_COUNT_SECONDS):
             async for receipt in visit.services.sync.preview_history(connection.id, since, ignore):
                 counts.add(receipt)
@@ -92,11 +92,15 @@ async def count(visit: Visit) -> Response:
 async def run(visit: Visit) -> Response:
     """Have the receipts since a day taken in, once at a time."""
     connection = await _read_connection(visit)
+    # nobody gives the stamps of other days than those that were counted before their eyes
+    if visit.form.get("since") != visit.form.get("counted"):
+        return await count(visit)
     try:
         since = _first_day(visit)
+        visit.console.history_reads.take(visit.owner_id)
         # one that is under way already is shown as it is
         await visit.services.commands.ask_for_history(connection.id, since)
-    except Refusal as error:
+    except (Refusal, TooManyAttempts) as error:
         return await _page(visit, connection, {"since": visit.explain(error)})
     return visit.redirect(f"/connections/{connection.id}/history")
 

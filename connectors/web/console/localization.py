@@ -14,13 +14,16 @@ from zoneinfo import ZoneInfo
 
 from babel import Locale, negotiate_locale
 from babel.dates import format_date, format_datetime, format_skeleton, format_time, format_timedelta, get_day_names
-from babel.numbers import format_decimal
+from babel.numbers import format_compact_decimal, format_decimal
 
 from connector_sdk.messages import Catalogue, Message, locale_of, money_in
 from connector_sdk.money import Money
 from connectors.domain.clock import micros, moment
 
 _MAX_ACCEPTED = 500  # characters of `Accept-Language`; browsers send some dozens
+
+_SHORTENED = 1000
+"""From here on a number is shortened where there is little room: 1.4K."""
 
 
 def zone_of(name: str) -> ZoneInfo:
@@ -119,6 +122,10 @@ class Localizer:
         """Format a whole number."""
         return format_decimal(value, locale=self.locale)
 
+    def short_number(self, value: int) -> str:
+        """Format a whole number for a place that has room for four signs."""
+        return format_compact_decimal(value, locale=self.locale) if value >= _SHORTENED else self.number(value)
+
     # --- times --------------------------------------------------------------------------------------------------
 
     # moments are UTC microseconds; days are the venue's own, as ISO dates
@@ -128,6 +135,12 @@ class Localizer:
         local = self._in_zone(at)
         if local.date() == self._in_zone(self.now).date():
             return self.text("today {time}", time=format_time(local, style, locale=self.locale))
+        if style == "short" and local.year == self._in_zone(self.now).year:
+            day, time = (
+                format_skeleton("MMMd", local, locale=self.locale),
+                format_time(local, style, locale=self.locale),
+            )
+            return self._formatted(f"{day}, {time}")
         return self._formatted(format_datetime(local, "medium", locale=self.locale))
 
     def exact_time(self, at: int) -> str:

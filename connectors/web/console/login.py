@@ -21,6 +21,8 @@ from connectors.web.console.visit import PageNotFound, Visit
 
 router = Router()
 
+_LONGEST_NAME = 60
+
 _LANGUAGE_COOKIE_LIFETIME = 365 * 24 * 60 * 60  # seconds
 
 
@@ -127,7 +129,9 @@ async def operator_sign_in(visit: Visit) -> Response:
 @router.post("/sign-out", Role.anyone)
 async def sign_out(visit: Visit) -> Response:
     """End the session of this browser."""
-    return await visit.console.auth.end_session(visit.request, visit.redirect("/sign-in"), visit.session)
+    return await visit.console.auth.end_session(
+        visit.request, visit.redirect("/sign-in", Message("You are signed out.")), visit.session
+    )
 
 
 # --- links ----------------------------------------------------------------------------------------------------------
@@ -200,7 +204,8 @@ async def make_link(visit: Visit) -> Response:
 @router.post("/devices/name", page="/devices")
 async def name_device(visit: Visit) -> Response:
     """Call this device as its owner does; without a name it is called what its browser says of itself."""
-    name = " ".join(visit.form.get("name").split()) or device_name(visit.request)
+    typed = "".join(sign if sign.isprintable() else " " for sign in visit.form.get("name"))
+    name = " ".join(typed.split())[:_LONGEST_NAME] or device_name(visit.request)
     session_id = visit.signed_in_session.id_hash
     await visit.host.store.write(lambda tx: access.sessions.name_device(tx, session_id, name))
     return visit.redirect("/devices", Message("Saved."))

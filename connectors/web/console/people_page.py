@@ -127,7 +127,11 @@ def _check_role(text: str) -> StaffRole:
 
 def _check_key(visit: Visit) -> None:
     if not _can_invite(visit):
-        raise Refusal("Sign in with a 7stamp key first: an invitation stands on it.", field="name")
+        raise Refusal(
+            "Sign in with a 7stamp key to invite somebody: an invitation stands on it, and this device was signed in "
+            "by a link.",
+            field="name",
+        )
 
 
 def _record(visit: Visit, tx: Transaction, change: str, colleague: Colleague) -> None:

@@ -189,9 +189,10 @@ def shown_value(leaf: Leaf) -> str:
     """
     text = leaf.value[:_LONG]
     names = [part for part in leaf.place if isinstance(part, str)]
-    # what a thing that was sold is called is nobody's name, unless somebody stands above it
-    if names and names[-1] in _NAMES_OF_GOODS and _GOODS.intersection(names[:-1]):
-        names.pop()
+    # what a line of goods is called is nobody's name: `items[0].name`, and nothing that stands deeper
+    match leaf.place:
+        case (*_, str(goods), int(), str(name)) if goods in _GOODS and name in _NAMES_OF_GOODS:
+            names.pop()
     of_person = any(map(personal_name, names))
     names_kind = bool(leaf.place) and leaf.place[-1] in _KINDS
     personal = of_person and not names_kind and not _PLAIN_FACT.fullmatch(text)

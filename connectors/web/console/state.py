@@ -34,7 +34,7 @@ from connectors.web.console.uploads import Uploads
 
 _CARD_SEARCHES_PER_SECOND, _CARD_SEARCHES_AT_ONCE = 0.5, 20
 _PLAN_CHECKS_PER_SECOND, _PLAN_CHECKS_AT_ONCE = 0.1, 5
-_HISTORY_COUNTS_PER_SECOND, _HISTORY_COUNTS_AT_ONCE = 0.02, 6
+_HISTORY_READS_PER_SECOND, _HISTORY_READS_AT_ONCE = 0.02, 6
 _RECHECKS_PER_SECOND, _RECHECKS_AT_ONCE = 0.1, 10
 
 
@@ -69,10 +69,10 @@ class Console:
     """Receipts that strangers claim."""
     plan_checks: RateLimits = field(default_factory=lambda: RateLimits(_PLAN_CHECKS_PER_SECOND, _PLAN_CHECKS_AT_ONCE))
     """Questions to 7stamp about plans, by business."""
-    history_counts: RateLimits = field(
-        default_factory=lambda: RateLimits(_HISTORY_COUNTS_PER_SECOND, _HISTORY_COUNTS_AT_ONCE)
+    history_reads: RateLimits = field(
+        default_factory=lambda: RateLimits(_HISTORY_READS_PER_SECOND, _HISTORY_READS_AT_ONCE)
     )
-    """Tills whose history is counted before it is taken in, by business."""
+    """Tills whose history is counted or taken in, by business."""
     rechecks: RateLimits = field(default_factory=lambda: RateLimits(_RECHECKS_PER_SECOND, _RECHECKS_AT_ONCE))
     """Refused connections that are tried again at till and 7stamp, by business."""
     open_streams: Counter[str] = field(default_factory=Counter)

@@ -6,6 +6,7 @@ requests look is `sample_view`'s. Saving what was taught to an existing connecti
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -25,6 +26,7 @@ router = Router()
 
 _MOST_PASTED = 200 * 1024
 _PASTE = Message("Paste one request as your till sends it, of at most 200 KiB.")
+_CUT = Message("This is not a whole request: something is missing in it. Copy all of it, to its last bracket.")
 _LIKELY_SHOWN = 3
 
 
@@ -87,6 +89,8 @@ async def choose_sample(visit: Visit) -> Response:
     sample = await _arrived_sample(visit, draft) if visit.form.get("request") else _pasted_sample(visit)
     if sample is None:
         return visit.redirect(f"{draft.onboarding.address}/authorise", _PASTE, "bad")
+    if _is_cut(sample):
+        return visit.redirect(f"{draft.onboarding.address}/authorise", _CUT, "bad")
     # what was typed counts more than what the request seems to prove itself by, and that more than what is usual
     values = {
         **await business_defaults(visit, draft.onboarding.connector_class),
@@ -95,6 +99,18 @@ async def choose_sample(visit: Visit) -> Response:
     }
     await visit.services.drafts.save(draft.onboarding.draft, draft.content.with_sample(sample, values))
     return visit.redirect(draft.address)
+
+
+def _is_cut(sample: Sample) -> bool:
+    """Tell whether a request begins as JSON and is none, as when not all of it was copied."""
+    body = sample.as_request().body.strip()
+    if not body.startswith((b"{", b"[")):
+        return False
+    try:
+        json.loads(body)
+    except (ValueError, RecursionError):
+        return True
+    return False
 
 
 async def _arrived_sample(visit: Visit, draft: TaughtDraft) -> Sample:

@@ -170,6 +170,7 @@ class Visit:
             notice_kind=notice.kind,
             shown_secret=notice.secret,
             current_path=self.request.url.path,
+            info_of=self.info_of,
             version=self.console.static_files.version,
             passkey_site=self.console.passkeys.site,
             **values,

@@ -48,6 +48,7 @@ function put(old, fresh) {
 function follow(part) {
   let waiting = false;
   let again = false;
+  let timer;
   const renew = async () => {
     again = waiting; // news that comes while we ask is asked for afterwards
     if (waiting) return;
@@ -56,6 +57,7 @@ function follow(part) {
       const answer = await fetch(part.dataset.part, { headers: { Accept: "text/html" } });
       if (answer.status === 401) return location.reload();
       if (answer.ok) show(part, await answer.text());
+      if (one("[data-ended]", part)) clearInterval(timer); // there is nothing more to come
       lost(false);
     } catch {
       lost(true);
@@ -84,7 +86,7 @@ function follow(part) {
     });
     addEventListener("pagehide", () => stream.close());
   }
-  if (part.dataset.every) setInterval(renew, Number(part.dataset.every) * 1000);
+  if (part.dataset.every) timer = setInterval(renew, Number(part.dataset.every) * 1000);
   part.addEventListener("focusout", () => setTimeout(renew, 500));
 }
 every("[data-part]").forEach(follow);
