@@ -21,10 +21,11 @@ $(READY): requirements-dev.lock pyproject.toml
 demo: $(READY)
 	@$(BIN)/connectors demo
 
-# Four workers more than cores: many tests wait for sockets, retries and browsers. KILLS=20 kills hosts longer.
-# Then what the ledger promises once more, on PostgreSQL; `make test-postgresql` runs everything there.
-PYTEST := $(BIN)/pytest -n $$(( $$(getconf _NPROCESSORS_ONLN) + 4 )) --dist loadgroup
-ON_BOTH := tests/sync/test_sale_to_stamps.py tests/sync/test_ledger_invariants.py tests/sync/test_loyalty_events.py
+# Two workers more than cores: many tests wait for sockets, retries and browsers. KILLS=20 kills hosts longer.
+# Then what the ledger promises, and what two hosts could do at once, on PostgreSQL; `make test-postgresql` runs everything there.
+PYTEST := $(BIN)/pytest -n $$(( $$(getconf _NPROCESSORS_ONLN) + 2 )) --dist loadgroup
+ON_BOTH := tests/sync/test_sale_to_stamps.py tests/sync/test_ledger_invariants.py tests/sync/test_loyalty_events.py \
+	tests/web/test_history_page.py
 test: $(READY)
 	$(PYTEST)
 	DATABASE=postgresql $(PYTEST) $(ON_BOTH)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from connectors.domain.clock import moment
 from connectors.domain.connection import Connection
 from connectors.services import Refusal, backfill_command
 from connectors.services.results import ignore
+from connectors.store import host_commands
+from connectors.store.engine import Store
 from connectors.web.console import history_page
 from tests.installation import ANNA, BORYS, Installation
 from tests.till_of_files import till_of_files
@@ -164,12 +167,20 @@ async def test_a_till_that_only_sends_has_no_such_page(tmp_path: Path, monkeypat
         assert "history" not in (await mine.get(f"{one}/receipts")).text
 
 
-async def test_of_many_who_ask_at_once_one_has_it_done(installation: Installation) -> None:
+async def test_of_many_who_ask_at_once_at_two_hosts_one_has_it_done(installation: Installation) -> None:
     await installation.connect()
-    commands, one = installation.host.services.commands, installation.connection.id
-    asked = await asyncio.gather(*(commands.ask_for_history(one, "2026-11-01") for _ in range(8)))
-    assert [answer.is_new for answer in asked].count(True) == 1
-    assert len({answer.id for answer in asked}) == len(await commands.claim()) == 1
+    one, mine = installation.connection.id, installation.host.store
+    other = Store(str(installation.settings.database_url), mine.vault)
+    await other.open()
+    ask = partial(host_commands.ask_alone, connection_id=one, kind="backfill", params={"since": "2026-11-01"})
+    finish = partial(host_commands.finish, state=host_commands.CommandState.done, result={})
+    for _ in range(20):
+        asked = await asyncio.gather(*(store.write(ask) for store in (mine, other) * 3))
+        assert [answer.is_new for answer in asked].count(True) == 1
+        (command,) = await mine.write(host_commands.claim)
+        assert {answer.id for answer in asked} == {command.id}
+        await mine.write(partial(finish, command_id=command.id))
+    await other.close()
 
 
 async def test_a_day_that_is_none_is_refused_before_anybody_is_asked(installation: Installation) -> None:
