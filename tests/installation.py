@@ -96,15 +96,20 @@ class Installation:
 
     async def hook(self, body: bytes, *, path: str = "/hooks/tills/poster", **more: Any) -> httpx.Response:
         """Post a hook to the host's web application."""
-        if self.host not in _applications:
-            _applications[self.host] = application(self.host)
-        transport = httpx.ASGITransport(app=_applications[self.host])
-        async with httpx.AsyncClient(transport=transport, base_url="http://host") as client:
-            return await client.post(path, content=body, **more)
+        return await post_hook(self.host, path, body, **more)
 
 
 # making one takes longer than a hook
 _applications: WeakKeyDictionary[Host, ASGIApp] = WeakKeyDictionary()
+
+
+async def post_hook(host: Host, path: str, body: bytes, **more: Any) -> httpx.Response:
+    """Post a hook to a host's web application, without a server between."""
+    if host not in _applications:
+        _applications[host] = application(host)
+    transport = httpx.ASGITransport(app=_applications[host])
+    async with httpx.AsyncClient(transport=transport, base_url="http://host") as client:
+        return await client.post(path, content=body, **more)
 
 
 @asynccontextmanager

@@ -119,8 +119,8 @@ def sync_command(connection_id: str) -> Command[SyncResult]:
 
 def backfill_command(connection_id: str, since: str) -> Command[SyncResult]:
     """Return the command to take in a till's history since a day. Raises `Refusal` for what is no day."""
-    start_of_day(since, "UTC")
-    return Command(CommandKind.backfill, SyncResult, connection_id, CommandParams(since=since))
+    day = start_of_day(since, "UTC").date().isoformat()  # a person may have written 2026-1-5
+    return Command(CommandKind.backfill, SyncResult, connection_id, CommandParams(since=day))
 
 
 def replan_command(connection_id: str, since: str) -> Command[ReplanResult]:

@@ -41,10 +41,9 @@ from connectors.sevenstamp.sandbox import Faults, Sandbox
 from connectors.store import access, connections, inbox, ledger, queries
 from connectors.store.engine import Transaction
 from connectors.sync.vouchers import WantedVoucher
-from connectors.web.app import application
 from poster_connector.sandbox import Account, PosterSandbox
 from serve_connector.sandbox import Cafe, ServeSandbox
-from tests.installation import ANNA, BORYS, CHRYSTYNA
+from tests.installation import ANNA, BORYS, CHRYSTYNA, post_hook
 from tests.served_installation import OTHER, keep_passkey
 from tests.web.browser import Browsers
 
@@ -170,9 +169,7 @@ class Installation:
 
     async def hook(self, path: str, body: bytes) -> httpx.Response:
         """Post what a till sends."""
-        transport = httpx.ASGITransport(app=application(self.host))
-        async with httpx.AsyncClient(transport=transport, base_url="http://host") as client:
-            return await client.post(path, content=body)
+        return await post_hook(self.host, path, body)
 
     async def corner_sale(self, connection: Connection, number: str, total: str, phone: str) -> None:
         """A sale of the till that was taught, as it posts it."""

@@ -135,6 +135,7 @@ async def test_no_page_makes_more_than_five_queries(installation: Installation, 
                 "receipts",
                 "receipts?kind=refunded&day=2026-01-15",
                 "receipts?kind=waiting",
+                "history",
                 "customers",
             )
         ]

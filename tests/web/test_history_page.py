@@ -186,3 +186,5 @@ async def test_of_many_who_ask_at_once_at_two_hosts_one_has_it_done(installation
 async def test_a_day_that_is_none_is_refused_before_anybody_is_asked(installation: Installation) -> None:
     with pytest.raises(Refusal, match="is not a day"):
         backfill_command("poster-1", "yesterday")
+    # the page shows the day of whatever was asked for, also by a command
+    assert backfill_command("poster-1", "2026-1-5").params.since == "2026-01-05"

@@ -146,6 +146,18 @@ async def test_answers_must_be_what_was_asked_and_can_be_tapped(installation: In
     assert "it may be no JSON" in page.text
 
 
+async def test_a_request_of_which_not_all_was_copied_is_said_where_it_was_pasted(
+    installation: Installation, browsers: Browsers
+) -> None:
+    mine = await browsers.new().sign_in()
+    draft, _ = await begun(mine)
+    whole = '{"number": "A-1", "sum": 12.5, "items": [{"name": "Flat white"}]}'
+    for end in (1, 20, len(whole) - 1):
+        assert (await mine.post(f"{draft}/sample", pasted=whole[:end])).headers["location"] == f"{draft}/authorise"
+        assert "Copy all of it, to its last bracket." in (await mine.get(f"{draft}/authorise")).text
+    assert (await mine.post(f"{draft}/sample", pasted=whole)).headers["location"] == f"{draft}/teach"
+
+
 async def test_what_was_never_tried_is_not_saved_and_what_does_not_fit_is_named_with_what_was_found(
     installation: Installation, browsers: Browsers
 ) -> None:

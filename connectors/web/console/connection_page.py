@@ -141,7 +141,6 @@ async def connection_page(visit: Visit) -> Response:
     return visit.render(
         "connection.html",
         connection=connection,
-        info=visit.info_of(connection),
         connection_status=status,
         query=query,
         receipts=await _search(visit, connection, query) if query else None,

@@ -31,8 +31,6 @@ class ConnectedTile:
 
     overview: Overview
     today: DayTotals
-    info: ConnectorInfo | None
-    """`None` where the connector is not installed any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +104,7 @@ async def _connected_tiles(visit: Visit, overviews: Sequence[Overview]) -> list[
     connection_ids = [overview.connection.id for overview in overviews]
     totals = await visit.host.store.read(lambda tx: ledger.daily_totals.of_days(tx, connection_ids, since))
     return [
-        ConnectedTile(
-            overview,
-            totals[overview.connection.id].get(_today(visit, overview.connection), DayTotals()),
-            info=visit.info_of(overview.connection),
-        )
+        ConnectedTile(overview, totals[overview.connection.id].get(_today(visit, overview.connection), DayTotals()))
         for overview in overviews
     ]
 

@@ -136,11 +136,8 @@ class Localizer:
         if local.date() == self._in_zone(self.now).date():
             return self.text("today {time}", time=format_time(local, style, locale=self.locale))
         if style == "short" and local.year == self._in_zone(self.now).year:
-            day, time = (
-                format_skeleton("MMMd", local, locale=self.locale),
-                format_time(local, style, locale=self.locale),
-            )
-            return self._formatted(f"{day}, {time}")
+            day = format_skeleton("MMMd", local, locale=self.locale)
+            return self._formatted(f"{day}, {format_time(local, style, locale=self.locale)}")
         return self._formatted(format_datetime(local, "medium", locale=self.locale))
 
     def exact_time(self, at: int) -> str:

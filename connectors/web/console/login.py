@@ -21,7 +21,7 @@ from connectors.web.console.visit import PageNotFound, Visit
 
 router = Router()
 
-_LONGEST_NAME = 60
+_LONGEST_DEVICE_NAME = 60
 
 _LANGUAGE_COOKIE_LIFETIME = 365 * 24 * 60 * 60  # seconds
 
@@ -205,7 +205,7 @@ async def make_link(visit: Visit) -> Response:
 async def name_device(visit: Visit) -> Response:
     """Call this device as its owner does; without a name it is called what its browser says of itself."""
     typed = "".join(sign if sign.isprintable() else " " for sign in visit.form.get("name"))
-    name = " ".join(typed.split())[:_LONGEST_NAME] or device_name(visit.request)
+    name = " ".join(typed.split())[:_LONGEST_DEVICE_NAME] or device_name(visit.request)
     session_id = visit.signed_in_session.id_hash
     await visit.host.store.write(lambda tx: access.sessions.name_device(tx, session_id, name))
     return visit.redirect("/devices", Message("Saved."))

@@ -34,7 +34,6 @@ async def numbers_page(visit: Visit) -> Response:
         numbers=numbers,
         periods=list(Period),
         places={location.id: location.name for location in connection.account.locations},
-        attach=info.attach_customer if (info := visit.info_of(connection)) else "",
         compared=compared,
         few_with_customer=numbers.total.has_few_customers,
     )

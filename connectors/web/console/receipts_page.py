@@ -55,7 +55,6 @@ async def receipts(visit: Visit) -> Response:
     return visit.render(
         "receipts.html",
         connection=connection,
-        attach=info.attach_customer if (info := visit.info_of(connection)) else "",
         receipts=shown,
         reads_history=visit.has_history(connection),
         kind=kind,

@@ -96,10 +96,8 @@ def _till_values(visit: Visit, connection: Connection, connector_class: Connecto
     typed = without_secrets(connector_class, settings_from(visit.form, connector_class, {}))
     wrong = find_wrong_settings(connector_class.settings_model, stored)
     # who consented need not see where a token would be pasted
-    fields, tokens = (
-        build_fields(connector_class, {**stored, **typed}, str(visit.localizer.locale)),
-        token_fields(connector_class),
-    )
+    tokens = token_fields(connector_class)
+    fields = build_fields(connector_class, {**stored, **typed}, str(visit.localizer.locale))
     return {
         "fields": [field for field in fields if connection.grant is None or field.name not in tokens],
         "lacks": {name: visit.localizer.sentence(message) for name, message in wrong.items()},

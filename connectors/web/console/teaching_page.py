@@ -6,12 +6,13 @@ requests look is `sample_view`'s. Saving what was taught to an existing connecti
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from starlette.responses import Response
 
+from connector_sdk.errors import BadPayload
+from connector_sdk.expressions import parse_json
 from connector_sdk.messages import Message
 from connector_sdk.teaching import Leaf, Question, as_texts
 from connectors.isolation.runner import RemoteTeaching
@@ -89,7 +90,7 @@ async def choose_sample(visit: Visit) -> Response:
     sample = await _arrived_sample(visit, draft) if visit.form.get("request") else _pasted_sample(visit)
     if sample is None:
         return visit.redirect(f"{draft.onboarding.address}/authorise", _PASTE, "bad")
-    if _is_cut(sample):
+    if not sample.id and _is_cut(sample.content):
         return visit.redirect(f"{draft.onboarding.address}/authorise", _CUT, "bad")
     # what was typed counts more than what the request seems to prove itself by, and that more than what is usual
     values = {
@@ -99,18 +100,6 @@ async def choose_sample(visit: Visit) -> Response:
     }
     await visit.services.drafts.save(draft.onboarding.draft, draft.content.with_sample(sample, values))
     return visit.redirect(draft.address)
-
-
-def _is_cut(sample: Sample) -> bool:
-    """Tell whether a request begins as JSON and is none, as when not all of it was copied."""
-    body = sample.as_request().body.strip()
-    if not body.startswith((b"{", b"[")):
-        return False
-    try:
-        json.loads(body)
-    except (ValueError, RecursionError):
-        return True
-    return False
 
 
 async def _arrived_sample(visit: Visit, draft: TaughtDraft) -> Sample:
@@ -129,6 +118,17 @@ def _pasted_sample(visit: Visit) -> Sample | None:
     body = visit.form.get("pasted").strip().encode()
     # what is pasted has no headers, so a proof that stands in them cannot be tried on it
     return Sample.from_request(body, {}) if 0 < len(body) <= _MOST_PASTED else None
+
+
+def _is_cut(body: bytes) -> bool:
+    """Tell whether what was pasted begins as JSON and is none, as when not all of it was copied."""
+    if not body.startswith((b"{", b"[")):
+        return False
+    try:
+        parse_json(body)
+    except BadPayload:
+        return True
+    return False
 
 
 # --- the questions --------------------------------------------------------------------------------------------------
