@@ -95,7 +95,12 @@ def _secrets_of(store: Store, connection: Connection) -> list[str]:
 
 
 def _totals(totals: DayTotals) -> dict[str, JsonValue]:
-    return {"receipts": totals.receipts, "stamps": totals.stamps, "redemptions": totals.redemptions}
+    return {
+        "receipts": totals.receipts,
+        "stamps": totals.stamps,
+        "redemptions": totals.redemptions,
+        "taken_back": totals.taken_back,
+    }
 
 
 def _line(line: JournalLine, words: Catalogue) -> str:

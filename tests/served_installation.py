@@ -56,7 +56,7 @@ class ServedInstallation:
         context = await self.browser.new_context(
             base_url=self.origin, viewport=viewport or WIDE, **{"locale": "en-GB", "reduced_motion": "reduce", **more}
         )
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(30_000)
         self.contexts.append(context)
         return await context.new_page()
 

@@ -203,7 +203,7 @@ class WebhookSettings(BaseModel):
     ] = ""
     voided_statuses: Annotated[str, _path("Voided means", "The statuses of one that counts as never sold.")] = ""
     decimal_sign: Annotated[DecimalSign, _path("Decimal sign", words=SIGN_WORDS)] = DecimalSign.dot
-    units: Annotated[Units, _path("Units", words=UNIT_WORDS)] = Units.major
+    units: Annotated[Units, _path("How amounts are written", words=UNIT_WORDS)] = Units.major
     dates: Annotated[Dates, _path("Times", words=DATE_WORDS)] = Dates.iso
     date_pattern: Annotated[str, _path("Pattern of times", "As in %d.%m.%Y %H:%M.")] = ""
     dates_zone: Annotated[str, _path("Zone of times", "For times written without one; the till's, if empty.")] = ""

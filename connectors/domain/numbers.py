@@ -64,12 +64,13 @@ def _days_before(day: date, number: int) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What was counted on some days; `stamps` are those on cards less those taken back."""
+    """What was counted on some days; `stamps` are those on cards less those `taken_back`."""
 
     receipts: int = 0
     with_customer: int = 0
     stamps: int = 0
     vouchers: int = 0
+    taken_back: int = 0
 
     @property
     def without_customer(self) -> int:
@@ -93,6 +94,7 @@ class Counts:
             self.with_customer + other.with_customer,
             self.stamps + other.stamps,
             self.vouchers + other.vouchers,
+            self.taken_back + other.taken_back,
         )
 
 

@@ -246,14 +246,8 @@ def judge(delivery: Delivery, subscription: Subscription, reply: Reply, now: int
     if is_refusal:
         state = DeliveryState.failed if now - first_at >= LONGEST_OUTAGE else DeliveryState.pending
         return _Judged(state, _spread(retry_pause(delivery.attempts + 1)))
-    pause = max(_spread(retry_pause(subscription.failures + 1)), _asked_pause(reply))
+    pause = max(_spread(retry_pause(subscription.failures + 1)), min(reply.asked_pause, _LONGEST_RETRY_AFTER * SECOND))
     return _Judged(DeliveryState.pending, pause, pause)
-
-
-def _asked_pause(reply: Reply) -> int:
-    """Return the pause that a subscriber asks for, in microseconds; none where it says nothing that can be read."""
-    text = (reply.retry_after or "").strip()
-    return min(int(text), _LONGEST_RETRY_AFTER) * SECOND if text.isascii() and text.isdigit() and len(text) < 9 else 0
 
 
 def _spread(pause: int) -> int:

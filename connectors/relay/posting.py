@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from connectors.domain.clock import SECOND
 from connectors.relay.addresses import AddressPolicy, Refused
 
 if TYPE_CHECKING:  # imported at the first post: most commands post nothing
@@ -18,6 +19,7 @@ if TYPE_CHECKING:  # imported at the first post: most commands post nothing
 _DEADLINE = 10.0
 _MOST_ANSWER = 64 * 1024
 _SHOWN_ANSWER = 1024
+_RETRY_DIGITS = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,12 @@ class Reply:
     text: str
     milliseconds: int
     retry_after: str | None = None
+
+    @property
+    def asked_pause(self) -> int:
+        """The pause that it asks for, in microseconds; none where it says nothing that can be read."""
+        text = (self.retry_after or "").strip()
+        return int(text) * SECOND if text.isascii() and text.isdigit() and len(text) < _RETRY_DIGITS else 0
 
 
 class SubscriberClient:

@@ -22,7 +22,8 @@ from connector_sdk.rate_limit import RateLimit
 from connectors.domain.clock import Clock
 from connectors.domain.finding import Finding
 from connectors.isolation import Limits, PluginRunner
-from connectors.notices import Notices
+from connectors.notices import Emails, Notices, Pushes
+from connectors.notices.web_push import WebPush
 from connectors.plugins import Plugins
 from connectors.relay import recording
 from connectors.relay.addresses import AddressPolicy, parse_hosts
@@ -147,7 +148,10 @@ class Host:
         self.retention = Retention(
             self.store, bodies_days=settings.keep_bodies_days, journal_days=settings.keep_journal_days
         )
-        self.notices = Notices(self.store, self.words, settings.smtp_url, self._public_url)
+        push = WebPush(self.store, self.subscribers, addresses, self._public_url)
+        self.notices = Notices(
+            Emails(self.store, self.words, settings.smtp_url, self._public_url), Pushes(self.store, self.words, push)
+        )
         self.services = Services(self._service_context())
         self.membership = None if self.store.embedded else Membership(self.store, settings.dead_after_seconds)
         self._shared_rates = None if self.store.embedded else SharedRates(self.store)

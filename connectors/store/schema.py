@@ -406,6 +406,7 @@ tally_table = Table(
     Column("receipts", Integer, nullable=False, server_default="0"),
     Column("stamps", Integer, nullable=False, server_default="0"),
     Column("redemptions", Integer, nullable=False, server_default="0"),
+    Column("taken_back", Integer, nullable=False, server_default="0"),
 )
 
 # Sales whose customer's card is still to be found. Written by `ledger.card_searches`.
@@ -975,4 +976,50 @@ Index(
     watch_table.c.week_told_next,
     sqlite_where=text("week_told_next IS NOT NULL"),
     postgresql_where=text("week_told_next IS NOT NULL"),
+)
+
+# Phones and other browsers that are told by Web Push, of what, and when not: quiet hours are minutes of a day in
+# `zone`. `restricted` is set while 7stamp refuses the key it was added with, `paused_until` is the end of quiet hours,
+# or of a pause after a failure. Written by `access.push_devices`.
+push_device_table = Table(
+    "push_device",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("business_id", Text, nullable=False),
+    Column("colleague_id", Text),
+    Column("session_hash", Text, nullable=False),
+    Column("key_hash", Text),
+    Column("restricted", Integer, nullable=False),
+    Column("endpoint", Text, nullable=False, info=_ENCRYPTED),
+    Column("endpoint_hash", Text, nullable=False),
+    Column("public_key", Text, nullable=False),
+    Column("auth", Text, nullable=False, info=_ENCRYPTED),
+    Column("device", Text, nullable=False),
+    Column("language", Text, nullable=False),
+    Column("zone", Text, nullable=False),
+    Column("quiet_begin", Integer),
+    Column("quiet_end", Integer),
+    Column("tells_trouble", Integer, nullable=False),
+    Column("tells_plan", Integer, nullable=False),
+    Column("week_told_next", BigInteger),
+    Column("plan_near_told_until", BigInteger, nullable=False, server_default="0"),
+    Column("plan_used_told_until", BigInteger, nullable=False, server_default="0"),
+    Column("made_at", BigInteger, nullable=False),
+    Column("told_at", BigInteger),
+    Column("failing_since", BigInteger),
+    Column("paused_until", BigInteger, nullable=False, server_default="0"),
+    UniqueConstraint("business_id", "endpoint_hash"),
+)
+Index("ix_push_device_session", push_device_table.c.session_hash)
+Index("ix_push_device_colleague", push_device_table.c.colleague_id)
+Index("ix_push_device_key", push_device_table.c.key_hash)
+
+# What each of them was told of a connection's trouble. Written by `connections.push_alerts`.
+push_alert_table = Table(
+    "push_alert",
+    metadata,
+    Column("device_id", Text, ForeignKey("push_device.id", ondelete="CASCADE"), primary_key=True),
+    Column("connection_id", Text, primary_key=True),
+    Column("since", BigInteger, nullable=False),
+    Column("told_at", BigInteger),
 )

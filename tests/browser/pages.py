@@ -8,9 +8,11 @@ import httpx
 from playwright.async_api import FilePayload, Page
 
 from connector_sdk.rule import Mode, StampRule
+from connectors.domain.quiet_hours import QuietHours
 from connectors.store import access
 from connectors.store.access.passkeys import Challenge
 from connectors.store.access.sessions import OPERATOR, Principal, make_link
+from connectors.store.engine import Transaction
 from tests.installation import ANNA
 from tests.served_installation import KEY, PASSWORD, ServedInstallation, keep_passkey
 
@@ -45,6 +47,8 @@ async def every_page(served: ServedInstallation, page: Page, operator: Page) -> 
     await page.goto("/devices")
     await press(page, "form[action='/devices/link'] button")
     yield "devices", page
+    async for shown in _messages(served, page):
+        yield shown
     await page.goto(f"/link/{token}")
     yield "link-replaces", page
     await page.goto("/people")
@@ -222,6 +226,26 @@ async def as_operator_anywhere(page: Page) -> None:
     await page.wait_for_url("**/operator")
 
 
+async def _messages(served: ServedInstallation, page: Page) -> AsyncIterator[tuple[str, Page]]:
+    """The page of messages, before and after a device is told that has a name of somebody's choice."""
+    await page.goto("/messages")
+    yield "messages-off", page
+    business = str(served.installation.connection.business_id)
+    owner = access.push_devices.PushOwner(business, None, "session", None)
+    address = access.push_devices.PushAddress("https://push.example/1", "public", "auth")
+
+    def add(tx: Transaction) -> None:
+        device = access.push_devices.add(tx, owner, address, "Chrome · Android", language="en", zone="Europe/Kyiv")
+        assert device is not None
+        quiet = QuietHours(22 * 60, 7 * 60)
+        access.push_devices.choose(tx, device, access.push_devices.PushChoices(week=True, quiet=quiet))
+
+    await served.installation.host.store.write(add)
+    await page.goto("/messages")
+    await page.locator("section details > summary").first.click()
+    yield "messages", page
+
+
 async def _connecting(served: ServedInstallation, page: Page) -> AsyncIterator[tuple[str, Page]]:
     """The steps of connecting, with the sandbox's second account, which nobody has connected."""
     await page.goto("/")
@@ -233,9 +257,10 @@ async def _connecting(served: ServedInstallation, page: Page) -> AsyncIterator[t
     yield "connect-authorise-wrong", page
     await page.locator("input[name='set.access_token']").fill(served.other.token)
     await press(page, "form[action$='/authorise'] button")
+    yield "connect-where", page
+    await page.goto(page.url.replace("/where", "/key"))
     yield "connect-key", page
     await press(page, "form[action$='/key'] button.go")
-    yield "connect-where", page
     await press(page, "form[action$='/where'] button.go")
     yield "connect-rule", page
     async for shown in _teaching(served, page):

@@ -135,7 +135,7 @@ async def test_windows_that_the_form_cannot_show_stay_as_they_are(served: Served
     await page.goto(f"{till}/rule")
     await expect(page.get_by_text("none of its locations is connected")).to_be_visible()
     await page.get_by_role("button", name="Save").click()
-    await expect(page.get_by_role("status")).to_be_visible()
+    await expect(page.get_by_text("The rule counts for receipts closed from now on.")).to_be_visible()
     assert (await rule_of(served)).multipliers == many
 
 

@@ -110,8 +110,6 @@ async def test_an_unknown_till_is_taught_by_tapping_and_its_sales_become_stamps(
     await expect(page.locator("#wrong-secret")).to_contain_text("does not prove itself with this")
     await page.get_by_label("Secret", exact=True).fill(SECRET)
     await page.get_by_role("button", name="Continue").click()
-    await expect(page.get_by_text("ending in 9f81")).to_be_visible()
-    await page.get_by_role("button", name="Continue").click()
     await expect(page.get_by_role("heading", name=re.compile("Your last receipt would have earned"))).to_be_visible()
     assert await installation.host.services.connections.list_all() == []
     assert await curl(tmp_path, address, receipt("A-1043")) == 200  # still only collected

@@ -134,7 +134,10 @@ def as_before(file: Path, vault: Vault) -> None:
         database.execute("DROP TABLE member")
         database.execute("DROP TABLE call_rate")
         database.execute("DROP TABLE console_item")
+        database.execute("DROP TABLE push_alert")
+        database.execute("DROP TABLE push_device")
         database.execute("DROP TABLE colleague")
+        database.execute("ALTER TABLE tally DROP COLUMN taken_back")
         database.execute("DROP INDEX ix_watch_week")
         database.execute("ALTER TABLE watch DROP COLUMN week_told_next")
         for index in ("by_hand", "refunded", "voided"):

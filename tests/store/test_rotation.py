@@ -101,6 +101,9 @@ async def _fill(installation: Installation) -> None:
 def _invite(tx: Transaction, cafe: access.sessions.Principal) -> None:
     colleague = access.colleagues.add(tx, str(cafe.business_id), "Dana", access.sessions.StaffRole.counter, cafe.login)
     access.colleagues.invite(tx, _there(colleague), cafe)
+    phone = access.push_devices.PushAddress("https://push.example/1", "public", "auth")
+    owner = access.push_devices.PushOwner(str(cafe.business_id), None, "session", None)
+    access.push_devices.add(tx, owner, phone, "Phone", language="en", zone="UTC")
 
 
 def _relay(tx: Transaction, business_id: str) -> None:

@@ -88,11 +88,13 @@ async def test_the_heading_is_the_same_whatever_lines_are_shown_beneath_it(
 async def test_the_heading_says_how_the_last_sale_came(installation: Installation, browser: Browser) -> None:
     await installation.connect()
     await installation.sync()
-    assert "Every sale has arrived. Last look:" in await page(installation, browser)
+    shown = await page(installation, browser)
+    assert "Every sale has arrived" in shown
+    assert "Last look:" in shown
     receipt = installation.cafe.sell(installation.cafe.client(ANNA))
     await installation.hook(installation.cafe.hook(receipt, "closed"))
     connection = installation.connection
     hints = await installation.host.store.write(lambda tx: inbox.hints.lease(tx, 10, connection.id))
     await installation.host.reader.follow_hints(connection, hints)
     await installation.host.services.sync.deliver(connection.id, 0)
-    assert "Every sale has arrived. The till told us of the last one" in await page(installation, browser)
+    assert "The till told us of a sale" in await page(installation, browser)

@@ -141,7 +141,25 @@ async def test_the_days_are_saved_for_a_spreadsheet(sold: Installation, browser:
         "without_customer": "1",
         "stamps": "1",
         "vouchers_used": "0",
+        "stamps_taken_back": "0",
     }
+
+
+async def test_stamps_that_were_taken_back_are_told_and_lead_to_their_receipts(
+    sold: Installation, browser: Browser
+) -> None:
+    address = f"/connections/{sold.connection.id}"
+    assert "taken back" not in (await browser.get(f"{address}/numbers")).text
+    receipt = min(sold.cafe.receipts)  # the one with a customer
+    sold.cafe.refund(receipt)
+    await sold.sync()
+    assert sold.applied("stamps_reversed")
+    page = await browser.get(f"{address}/numbers?period=month")
+    assert "1 taken back" in words(page)
+    [link] = set(re.findall(rf'href="({address}/receipts\?kind=refunded[^"]*)"', page.text))
+    assert str(receipt) in words(await browser.get(link.replace("&amp;", "&")))
+    rows = list(csv.DictReader(io.StringIO((await browser.get(f"{address}/numbers.csv?period=month")).text)))
+    assert (rows[-1]["stamps"], rows[-1]["stamps_taken_back"]) == ("0", "1")
 
 
 async def test_whole_days_are_counted_once_in_some_minutes_and_today_each_time(

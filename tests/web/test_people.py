@@ -37,6 +37,7 @@ A_MANAGERS = AT_THE_COUNTER | {
     f"{C}/venues/{{venue}}/take", f"{C}/venues/{{venue}}/leave", f"{C}/vouchers", f"{C}/vouchers/issue",
     f"{C}/vouchers/show", f"{C}/vouchers/redeem", f"{C}/import", f"{C}/import/file", f"{C}/import/try",
     f"{C}/import/run", f"{C}/history", f"{C}/history/count", f"{C}/history/run",
+    "/messages", "/messages/{device}/choices", "/messages/{device}/test", "/messages/{device}/remove",
 }  # fmt: skip
 
 

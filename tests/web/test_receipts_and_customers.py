@@ -14,6 +14,7 @@ from connectors.domain.person import Reference
 from connectors.sevenstamp.sandbox import Faults
 from tests.installation import ANNA, BORYS, Installation
 from tests.web.browser import Browser, Browsers, open_browsers
+from tests.web.test_voucher_at_a_till import words
 
 
 @pytest.fixture
@@ -191,3 +192,15 @@ async def test_a_card_of_the_counters_page_opens_no_customers_page(
     token = found.headers["location"].partition("card=")[2]
     text = (await browser.get(f"/connections/{installation.connection.id}/customers?card={token}")).text
     assert "Receipts of this card" not in text
+
+
+async def test_the_end_of_a_cards_number_leads_to_its_receipts(installation: Installation, browsers: Browsers) -> None:
+    await installation.connect()
+    receipt = installation.cafe.sell(installation.cafe.client(ANNA))
+    await installation.sync()
+    [card] = installation.sevenstamp.state.cards.values()
+    browser, base = await browsers.new().sign_in(), f"/connections/{installation.connection.id}"
+    found = await browser.post(f"{base}/customers", who=f" {card.number[-4:]} ")
+    page = words(await browser.get(found.headers["location"]))
+    assert f"Receipts with a card ending {card.number[-4:]}. To open a card, type its six digits." in page
+    assert str(receipt) in page

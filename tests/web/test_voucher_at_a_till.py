@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 import re
 from collections.abc import AsyncIterator
@@ -98,11 +99,12 @@ async def test_lost_answers_and_late_effects_use_a_voucher_once(cafe: Installati
     receipts = [cafe.cafe.sell(cafe.cafe.client(BORYS), comment=voucher.redeem_code) for _ in range(3)]
     await cafe.sync()
     cafe.sevenstamp.faults = Faults(ignore_idempotency_keys=True)
-    for _ in range(20):
+    for _ in range(100):  # that something never happened is known only when its deadline has passed
         await cafe.sync()
         states = [one.state.value for one in await cafe.operations() if one.redeem_code]
         if sorted(states) == ["applied", "rejected", "rejected"]:
             break
+        await asyncio.sleep(0.1)
     assert sorted(states) == ["applied", "rejected", "rejected"]
     assert redemptions(cafe) == 1
     pages = [await receipt_page(cafe, browser, receipt) for receipt in receipts]
@@ -251,3 +253,42 @@ async def test_a_voucher_that_cannot_be_is_refused_beside_its_field(cafe: Instal
     assert "7stamp knows no voucher of this code." in words(answer)
     assert (await browser.post(f"{page}/redeem", voucher="nonsense")).status_code == 404
     assert cafe.sevenstamp.state.vouchers == {}
+
+
+async def test_with_a_card_chosen_the_list_holds_still_and_what_was_given_can_be_taken_back(
+    cafe: Installation, browser: Browser
+) -> None:
+    await cafe.host.services.cards.issue_card(cafe.connection.business_id, phone=ANNA, email=None)
+    cafe.cafe.sell(0)
+    await cafe.sync()
+    till = f"/till/{cafe.connection.id}"
+    assert "data-part" in (await browser.get(till)).text
+    found = (await browser.post(f"{till}/find", who=ANNA)).headers["location"]
+    page = (await browser.get(found)).text
+    assert "data-part" not in page, "a button would move from under a finger"
+    assert "Show newer receipts" in page
+    fields = dict(re.findall(r'name="(card|receipt)" value="([^"]+)"', page.partition(f'action="{till}/give"')[2]))
+    given = await browser.post(f"{till}/give", **{name: html.unescape(value) for name, value in fields.items()})
+    page = (await browser.get(given.headers["location"])).text
+    link = f"/connections/{cafe.connection.id}/receipts/{fields['receipt']}"
+    assert f'href="{link}">Was it the wrong card? Take them back' in page
+    assert "Take them back" in words(await browser.get(link))
+
+
+async def test_a_paused_till_says_so_at_the_counter(cafe: Installation, browser: Browser) -> None:
+    await cafe.host.services.connections.pause(cafe.connection.id)
+    page = words(await browser.get(f"/till/{cafe.connection.id}"))
+    assert "Paused since" in page
+    assert "no stamps are given until you resume" in page
+
+
+async def test_three_vouchers_are_shown_and_more_are_folded(cafe: Installation, browser: Browser) -> None:
+    await cafe.host.services.cards.issue_card(cafe.connection.business_id, phone=ANNA, email=None)
+    card = await cafe.host.services.cards.find_card(cafe.connection.business_id, phone=ANNA, email=None, number=None)
+    for number in range(5):
+        wanted = WantedVoucher(title="Coffee", redeem_code=f"COFFEE-{number}", card_id=card.id)
+        await cafe.host.services.cards.issue_voucher(cafe.connection.business_id, wanted)
+    page = (await at_the_counter(cafe, browser, ANNA)).text
+    shown, folded = page.split("<summary>More</summary>")
+    assert shown.count("/redeem") == 3
+    assert folded.count("/redeem") == 2

@@ -3,6 +3,14 @@
 Owns who is let in and what ends together; what a person may see is the console's.
 """
 
-from connectors.store.access import api_tokens, colleagues, operator_password, passkeys, security_log, sessions
+from connectors.store.access import (
+    api_tokens,
+    colleagues,
+    operator_password,
+    passkeys,
+    push_devices,
+    security_log,
+    sessions,
+)
 
-__all__ = ["api_tokens", "colleagues", "operator_password", "passkeys", "security_log", "sessions"]
+__all__ = ["api_tokens", "colleagues", "operator_password", "passkeys", "push_devices", "security_log", "sessions"]

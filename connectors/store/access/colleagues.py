@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, func, select
 
 from connectors.domain.clock import DAY
-from connectors.store.access import sessions
+from connectors.store.access import push_devices, sessions
 from connectors.store.access.sessions import OPERATOR, Principal, StaffRole
 from connectors.store.engine import Transaction
 from connectors.store.query_parts import AnyRow
@@ -195,6 +195,8 @@ def set_role(tx: Transaction, colleague_id: str, business_id: str, role: StaffRo
     if changed.rowcount == 0:
         return False
     _end_invitations_by(tx, colleague_id)
+    if role is StaffRole.counter:
+        push_devices.remove_of_colleague(tx, colleague_id)  # it would be told what it may not see
     return True
 
 

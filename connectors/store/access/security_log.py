@@ -55,6 +55,8 @@ class EventKind(StrEnum):
     """An API token of a business was made or revoked."""
     people_changed = "people_changed"
     """A colleague was invited or removed, or has another role."""
+    messages_changed = "messages_changed"
+    """A phone or browser is told by Web Push, or not any more."""
     signed_out_everywhere = "signed_out_everywhere"
     """A business, or the operator, ended all its sessions and links at once."""
 

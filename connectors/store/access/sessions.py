@@ -16,6 +16,7 @@ from typing import NamedTuple
 from sqlalchemy import ColumnElement, Table, or_, select
 
 from connectors.domain.clock import SECOND
+from connectors.store.access import push_devices
 from connectors.store.engine import Transaction
 from connectors.store.query_parts import AnyRow
 from connectors.store.schema import (
@@ -224,6 +225,12 @@ def _make_room_for_session(tx: Transaction, business_id: str | None) -> None:
     _delete_links_of(tx, surplus)
 
 
+def _end_with(tx: Transaction, id_hashes: list[str]) -> None:
+    """End what ends with sessions that somebody ended: the links they made, and messages to their devices."""
+    _delete_links_of(tx, id_hashes)
+    push_devices.remove_of_sessions(tx, id_hashes)
+
+
 def _delete_links_of(tx: Transaction, id_hashes: list[str]) -> None:
     """Delete the links that sessions made: a link ends with its maker."""
     tx.run(console_link_table.delete().where(console_link_table.c.made_by.in_(id_hashes)))
@@ -288,7 +295,7 @@ def end(tx: Transaction, id_hash: str, business_id: str | None) -> bool:
     )
     if tx.run(session).rowcount == 0:
         return False
-    _delete_links_of(tx, [id_hash])
+    _end_with(tx, [id_hash])
     return True
 
 
@@ -297,6 +304,7 @@ def end_of_key(tx: Transaction, key_hash: str) -> bool:
     # Found by the key's hash, whoever signed in with it. Passkeys that stand on it are `passkeys.end_of_key`'s.
     sessions = tx.run(console_session_table.delete().where(console_session_table.c.key_hash == key_hash))
     links = tx.run(console_link_table.delete().where(console_link_table.c.key_hash == key_hash))
+    push_devices.restrict_of_key(tx, key_hash)
     return sessions.rowcount + links.rowcount > 0
 
 
@@ -307,7 +315,7 @@ def end_of_passkey(tx: Transaction, passkey_id: str) -> None:
         .where(console_session_table.c.passkey_id == passkey_id)
         .returning(console_session_table.c.id_hash)
     )
-    _delete_links_of(tx, list(ended.scalars()))
+    _end_with(tx, list(ended.scalars()))
 
 
 def end_of_colleague(tx: Transaction, colleague_id: str) -> None:
@@ -318,6 +326,7 @@ def end_of_colleague(tx: Transaction, colleague_id: str) -> None:
         .returning(console_session_table.c.id_hash)
     )
     _delete_links_of(tx, list(ended.scalars()))
+    push_devices.remove_of_colleague(tx, colleague_id)
 
 
 def end_operators(tx: Transaction) -> None:
@@ -325,7 +334,8 @@ def end_operators(tx: Transaction) -> None:
     # Rows without a business are the operator's own; rows of a business that the operator let somebody into must end,
     # too, or a former operator could come back by a link made for any cafe.
     sessions, links = console_session_table.c, console_link_table.c
-    tx.run(console_session_table.delete().where(or_(sessions.business_id.is_(None), sessions.by_operator == 1)))
+    opened = console_session_table.delete().where(or_(sessions.business_id.is_(None), sessions.by_operator == 1))
+    push_devices.remove_of_sessions(tx, list(tx.run(opened.returning(sessions.id_hash)).scalars()))
     tx.run(console_link_table.delete().where(or_(links.business_id.is_(None), links.by_operator == 1)))
 
 
@@ -336,6 +346,7 @@ def end_everywhere(tx: Transaction, business_id: str | None) -> None:
         return
     tx.run(console_session_table.delete().where(console_session_table.c.business_id == business_id))
     tx.run(console_link_table.delete().where(console_link_table.c.business_id == business_id))
+    push_devices.remove_of_business(tx, business_id)
 
 
 def knows_key(tx: Transaction, key_hash: str) -> bool:

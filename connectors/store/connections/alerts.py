@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import exists, func, literal, or_, select
+from sqlalchemy import ColumnElement, Select, Table, exists, func, literal, or_, select
 
 from connectors.domain.alert_timing import PATIENCE, WEEK_IS_NEWS, AlertState, next_monday, next_step
 from connectors.domain.clock import moment
@@ -31,25 +31,43 @@ from connectors.store.schema import (
     watch_table,
 )
 
+# somebody who pauses has seen it: nothing is news until the connection works again
+IS_WATCHED = connection_table.c.health.not_in([Health.removed, Health.paused])
 _other = connection_table.alias("other")
 _other_watch = watch_table.alias("other_watch")
-# subscriptions are the business': of several tills that are watched, one tells of them
-_TELLS_FOR_BUSINESS = (
-    connection_table.c.id
-    == select(func.min(_other.c.id))
-    .join(_other_watch, _other_watch.c.connection_id == _other.c.id)
+# subscriptions are the business': of several of its tills one tells of them, and for emails one that is watched
+FIRST_OF_BUSINESS = (
+    select(func.min(_other.c.id))
     .where(
         _other.c.business_id == connection_table.c.business_id,
         _other.c.health.not_in([Health.removed, Health.paused]),
     )
     .correlate(connection_table)
-    .scalar_subquery()
 )
+_FIRST_WATCHED = FIRST_OF_BUSINESS.join(_other_watch, _other_watch.c.connection_id == _other.c.id)
 _HAS_SILENCED = exists().where(
     relay_subscription_table.c.business_id == connection_table.c.business_id,
     relay_subscription_table.c.state == SubscriptionState.disabled,
     relay_subscription_table.c.reason.is_not(None),  # a person who stopped it need not be told
 )
+
+
+_STOPPED = [
+    # of a plan that is used up there is a message of its own
+    exists().where(
+        operation_table.c.connection_id == connection_table.c.id,
+        condition,
+        func.coalesce(operation_table.c.hold, "") != Hold.plan_limit,
+    )
+    for condition in worth_an_email
+]
+
+
+def trouble_at(now: int, first: Select[str] = FIRST_OF_BUSINESS) -> ColumnElement[bool]:
+    """Return the condition that a connection needs a person; of its business' subscriptions only `first` tells."""
+    tells_for_business = connection_table.c.id == first.scalar_subquery()
+    consent_ends = func.coalesce(connection_table.c.consent_trouble_at <= now, literal(False))
+    return or_(connection_table.c.health.in_(UNWELL), consent_ends, _HAS_SILENCED & tells_for_business, *_STOPPED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +131,15 @@ def watch_of(tx: Transaction, connection_id: str) -> Watch | None:
     return Watch(tx.vault.decrypt(row.email), row.week_told_next is not None) if row else None
 
 
+def emails_of_business(tx: Transaction, business_id: str) -> dict[str, str]:
+    """Return the addresses that a business' connections write to, by connection."""
+    query = select(watch_table.c.connection_id, watch_table.c.email).join(
+        connection_table, connection_table.c.id == watch_table.c.connection_id
+    )
+    rows = tx.run(query.where(connection_table.c.business_id == business_id))
+    return {row.connection_id: tx.vault.decrypt(row.email) for row in rows}
+
+
 def set_weekly(tx: Transaction, connection_id: str, *, weekly: bool) -> None:
     """Have whom a connection tells be told of its week, from the next Monday on, or no more."""
     zone = registry.get(tx, connection_id).account.zone
@@ -161,18 +188,7 @@ def take_due(tx: Transaction, limit: int = 50) -> list[Notification]:
 
 def _changed(tx: Transaction, limit: int) -> list[AnyRow]:
     """Read the watched connections about which something may have to be told, with whether there is trouble."""
-    stopped = [
-        # of a plan that is used up there is a message of its own
-        exists().where(
-            operation_table.c.connection_id == connection_table.c.id,
-            condition,
-            func.coalesce(operation_table.c.hold, "") != Hold.plan_limit,
-        )
-        for condition in worth_an_email
-    ]
-    consent_ends = func.coalesce(connection_table.c.consent_trouble_at <= tx.now, literal(False))
-    is_unwell = connection_table.c.health.in_(UNWELL)
-    trouble = or_(is_unwell, consent_ends, _HAS_SILENCED & _TELLS_FOR_BUSINESS, *stopped)
+    trouble = trouble_at(tx.now, _FIRST_WATCHED)
     watched = select(
         watch_table, connection_table.c.title, connection_table.c.business_id, trouble.label("trouble")
     ).join(connection_table, connection_table.c.id == watch_table.c.connection_id)
@@ -181,9 +197,7 @@ def _changed(tx: Transaction, limit: int) -> list[AnyRow]:
         ~trouble & watch_table.c.since.is_not(None),
         trouble & watch_table.c.told_at.is_(None) & (watch_table.c.since <= tx.now - PATIENCE),
     )
-    # somebody who pauses has seen it: nothing is news until the connection works again
-    is_watched = connection_table.c.health.not_in([Health.removed, Health.paused])
-    return list(tx.run(watched.where(is_watched, is_due).limit(limit)))
+    return list(tx.run(watched.where(IS_WATCHED, is_due).limit(limit)))
 
 
 def _notification(tx: Transaction, row: AnyRow) -> Notification:
@@ -191,14 +205,17 @@ def _notification(tx: Transaction, row: AnyRow) -> Notification:
     return Notification(row.connection_id, row.title, row.business_id, row.language, bool(row.trouble), email)
 
 
+def plan_news_at(now: int, table: Table) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    """Return the conditions that whoever `table` has a row of is told of a plan's end, and that it is near."""
+    until = business_table.c.operations_until
+    is_near = business_table.c.operations_used * 5 >= business_table.c.operations_allowed * 4
+    tells_end = (business_table.c.paused_until > now) & (table.c.plan_used_told_until < until)
+    return tells_end, is_near & (table.c.plan_near_told_until < until)
+
+
 def take_due_plans(tx: Transaction, limit: int = 50) -> list[PlanNotification]:
     """Take the messages about plans to send now: once a month that four fifths are used, once that all are."""
-    tells_end = (business_table.c.paused_until > tx.now) & (
-        watch_table.c.plan_used_told_until < business_table.c.operations_until
-    )
-    tells_near = (business_table.c.operations_used * 5 >= business_table.c.operations_allowed * 4) & (
-        watch_table.c.plan_near_told_until < business_table.c.operations_until
-    )
+    tells_end, tells_near = plan_news_at(tx.now, watch_table)
     query = (
         select(watch_table, business_table, tells_end.label("used_up"))
         .join(connection_table, connection_table.c.id == watch_table.c.connection_id)

@@ -21,19 +21,23 @@ from connectors.store.schema import operation_table, sale_table, tally_table
 
 @dataclass(frozen=True, slots=True)
 class DayTotals:
-    """One day's totals; `stamps` are those on cards, less those taken back."""
+    """One day's totals; `stamps` are those on cards, less those `taken_back`."""
 
     receipts: int = 0
     stamps: int = 0
     redemptions: int = 0
+    taken_back: int = 0
 
     def __add__(self, other: DayTotals) -> DayTotals:
         return DayTotals(
-            self.receipts + other.receipts, self.stamps + other.stamps, self.redemptions + other.redemptions
+            self.receipts + other.receipts,
+            self.stamps + other.stamps,
+            self.redemptions + other.redemptions,
+            self.taken_back + other.taken_back,
         )
 
     def __neg__(self) -> DayTotals:
-        return DayTotals(-self.receipts, -self.stamps, -self.redemptions)
+        return DayTotals(-self.receipts, -self.stamps, -self.redemptions, -self.taken_back)
 
 
 class Move(NamedTuple):
@@ -53,7 +57,7 @@ def of_operation(kind: Kind, count: int) -> DayTotals:
         case Kind.stamps_added:
             return DayTotals(stamps=count)
         case Kind.stamps_reversed:
-            return DayTotals(stamps=-count)
+            return DayTotals(stamps=-count, taken_back=count)
     return DayTotals(redemptions=1)
 
 
@@ -66,6 +70,7 @@ def add(tx: Transaction, changes: Changes) -> None:
             "receipts": totals.receipts,
             "stamps": totals.stamps,
             "redemptions": totals.redemptions,
+            "taken_back": totals.taken_back,
         }
         # in order, so that two writers lock the same rows in the same order on PostgreSQL
         for (connection_id, day), totals in sorted(changes.items(), key=lambda item: item[0])
@@ -77,7 +82,8 @@ def add(tx: Transaction, changes: Changes) -> None:
 @cache
 def _adding(dialect: str) -> Insert:
     insert = insert_into(dialect, tally_table)
-    sums = {name: tally_table.c[name] + insert.excluded[name] for name in ("receipts", "stamps", "redemptions")}
+    added = ("receipts", "stamps", "redemptions", "taken_back")
+    sums = {name: tally_table.c[name] + insert.excluded[name] for name in added}
     return insert.on_conflict_do_update(index_elements=[tally_table.c.connection_id, tally_table.c.day], set_=sums)
 
 
@@ -148,5 +154,5 @@ def of_days(tx: Transaction, connection_ids: Sequence[str], since: str) -> dict[
     totals: dict[str, dict[str, DayTotals]] = {connection_id: {} for connection_id in connection_ids}
     days = select(tally_table).where(tally_table.c.connection_id.in_(connection_ids), tally_table.c.day >= since)
     for row in tx.run(days):
-        totals[row.connection_id][row.day] = DayTotals(row.receipts, row.stamps, row.redemptions)
+        totals[row.connection_id][row.day] = DayTotals(row.receipts, row.stamps, row.redemptions, row.taken_back)
     return totals

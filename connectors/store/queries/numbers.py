@@ -24,7 +24,10 @@ def read(tx: Transaction, connection: Connection, period: Period, today: date) -
     """Count the receipts of a connection's period and of the one before; `today` is the venue's day."""
     first, last = period.days_before(today)[0], period.days(today)[-1]
     totals = daily_totals.of_days(tx, [connection.id], first)[connection.id]
-    given = {day: Counts(stamps=of_day.stamps, vouchers=of_day.redemptions) for day, of_day in totals.items()}
+    given = {
+        day: Counts(stamps=of_day.stamps, vouchers=of_day.redemptions, taken_back=of_day.taken_back)
+        for day, of_day in totals.items()
+    }
     return numbers_of(period, today, quarter_hours(tx, connection.id, first, last), given, connection.account)
 
 

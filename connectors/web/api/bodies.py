@@ -111,6 +111,7 @@ class DayBody(BaseModel):
     day: date
     receipts: int
     stamps: int = Field(description="Put on cards, less those taken back")
+    taken_back: int = Field(description="Stamps taken back, after a refund or by hand")
     redemptions: int
 
 

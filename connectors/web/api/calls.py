@@ -122,7 +122,13 @@ async def totals(
     days = await caller.host.store.read(lambda tx: ledger.daily_totals.of_days(tx, [shown.id], since.isoformat()))
     return Page(
         items=[
-            DayBody(day=date.fromisoformat(day), receipts=one.receipts, stamps=one.stamps, redemptions=one.redemptions)
+            DayBody(
+                day=date.fromisoformat(day),
+                receipts=one.receipts,
+                stamps=one.stamps,
+                taken_back=one.taken_back,
+                redemptions=one.redemptions,
+            )
             for day, one in sorted(days.get(shown.id, {}).items())
             if day <= until.isoformat()
         ],

@@ -18,6 +18,7 @@ from connectors.runtime.host import Host
 from connectors.services import Refusal
 from connectors.sevenstamp.models import Me
 from connectors.store import access
+from connectors.store.access.push_devices import PushOwner
 from connectors.store.access.security_log import EventKind
 from connectors.store.access.sessions import OPERATOR, Opened, Principal, Session
 from connectors.store.engine import Transaction
@@ -28,6 +29,7 @@ from connectors.web.console.known_browsers import KnownBrowsers
 from connectors.web.console.security_events import SecurityEvents, link_message
 
 _SESSION_COOKIE = "console"
+_TOLD_COOKIE = "told"
 _LIFETIME = DAY
 _IDLE = 8 * HOUR  # a session that is not remembered ends when it has not been used so long
 _RECORD_USE_EVERY = 300 * SECOND
@@ -176,9 +178,7 @@ class Auth:
         """Store a new session in place of the one that this browser has, and return its id."""
         previous_id = self._cookies.read(request, _SESSION_COOKIE)
         previous = access.sessions.find(tx, previous_id, _IDLE) if previous_id else None
-        if previous is not None:
-            access.sessions.end(tx, previous.id_hash, previous.principal.business_id)
-        return access.sessions.begin(
+        session_id = access.sessions.begin(
             tx,
             opening.principal,
             device=device_name(request),
@@ -187,12 +187,30 @@ class Auth:
             by=opening.link,
             passkey_id=opening.passkey_id,
         )
+        # messages to this device go on where the same person signs in anew, and end with the session before where not
+        if device_id := self.told_device(request):
+            begun = access.sessions.find(tx, session_id, _IDLE)
+            if begun is not None and not begun.operator:
+                access.push_devices.follow(tx, device_id, push_owner(begun))
+        if previous is not None:
+            access.sessions.end(tx, previous.id_hash, previous.principal.business_id)
+        return session_id
+
+    def told_device(self, request: HTTPConnection) -> str:
+        """Return the id of this browser among the devices that are told by Web Push; empty where it is none."""
+        return self._cookies.read(request, _TOLD_COOKIE)
+
+    def mark_told_device(self, request: HTTPConnection, response: Response, device_id: str) -> None:
+        """Have this browser remember which of the devices it is."""
+        self._cookies.set(request, response, _TOLD_COOKIE, device_id, REMEMBERED_FOR // SECOND)
 
     def _set_session(self, request: HTTPConnection, response: Response, opening: _Opening, session_id: str) -> Response:
         """Give this browser its session, and the mark that somebody signed in with it."""
         max_age = opening.lifetime // SECOND if opening.remember else None
         self._cookies.set(request, response, _SESSION_COOKIE, session_id, max_age)
         self._known_browsers.mark(request, response, opening.principal)
+        if device_id := self.told_device(request):
+            self.mark_told_device(request, response, device_id)  # as long as what is remembered now
         return response
 
     # --- signing out --------------------------------------------------------------------------------------------
@@ -214,6 +232,12 @@ class Auth:
 def principal_of(me: Me, key: str | None) -> Principal:
     """Return the business that 7stamp names as the owner of a key."""
     return Principal(me.business.id, me.business.name, me.business.timezone, me.staff_login, key)
+
+
+def push_owner(session: Session) -> PushOwner:
+    """Return whose a device is that a business' session adds."""
+    principal = session.principal
+    return PushOwner(str(principal.business_id), principal.colleague_id, session.id_hash, session.key_hash)
 
 
 def operator() -> Principal:

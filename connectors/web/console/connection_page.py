@@ -36,7 +36,7 @@ from connectors.web.console.visit import Visit
 router = Router()
 
 _DAYS = 7
-_LINES = 20
+_LINES = 10
 _LINES_READ = 120
 """More than are shown: some are left out, and many are told in one."""
 _QUIET = frozenset({"sale.identifying"})

@@ -27,6 +27,7 @@ router = Router()
 
 _PAGE = "/connections/{connection}/customers"
 _RECEIPTS, _EVENTS = 50, 30
+_HINT_DIGITS = 4
 _HISTORY_WORDS = {**EVENT_WORDS, "stamp_reversed": Message("Stamps were taken back")}
 """What 7stamp's kinds of event are called; one that we do not know is shown as 7stamp spells it."""
 
@@ -86,6 +87,11 @@ async def _read_story(visit: Visit, connection: Connection, card: Card) -> _Stor
 async def find(visit: Visit) -> Response:
     """Look a customer's card up by what was typed."""
     connection = (await visit.load_overview()).connection
+    typed = visit.form.get("who").strip()
+    if len(typed) == _HINT_DIGITS and typed.isascii() and typed.isdigit():
+        # 7stamp finds no card by its end, which is what receipts show: they lead to it
+        notice = Message("Receipts with a card ending {card}. To open a card, type its six digits.", {"card": typed})
+        return visit.redirect(f"/connections/{connection.id}?q={typed}", notice)
     tokens = customer_tokens(visit, connection)
     try:
         shown, _ = await tokens.find(visit.form.get("who"))

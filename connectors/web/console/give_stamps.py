@@ -1,4 +1,4 @@
-"""Giving a receipt's stamps to a card by hand: it is found, confirmed where a phone found it, and then given.
+"""Giving a receipt's stamps to a card by hand: it is found, shown, and then given.
 
 Owns the two forms, and the one that takes it back a moment later; who may be given what is
 `connectors.services.review`'s.
@@ -41,7 +41,7 @@ class _Claim:
     page="/connections/{connection}/receipts/{receipt}",
 )
 async def find_card(visit: Visit) -> Response:
-    """Find whose card that is, to be confirmed by its last digits."""
+    """Find whose card that is, and show it."""
     connection = (await visit.load_overview()).connection
     try:
         # a look-up tells whether somebody has a card: a session has not too many of them
@@ -52,7 +52,7 @@ async def find_card(visit: Visit) -> Response:
     token = seal_token(
         visit, _PURPOSE, connection, [visit.path_params["receipt"], card.model_dump(mode="json"), list(name)]
     )
-    return await receipt_page(visit, connection, found_card=FoundCard(card, token, by_number=name.kind == "number"))
+    return await receipt_page(visit, connection, found_card=FoundCard(card, token))
 
 
 def _open_claim(visit: Visit, connection: Connection) -> _Claim:
@@ -71,17 +71,12 @@ def _open_claim(visit: Visit, connection: Connection) -> _Claim:
     page="/connections/{connection}/receipts/{receipt}",
 )
 async def give_stamps(visit: Visit) -> Response:
-    """Give the stamps to the card that was found and confirmed."""
+    """Give the stamps to the card that was found; for ten minutes they can be taken back."""
     connection = (await visit.load_overview()).connection
     claim = _open_claim(visit, connection)
     if claim.expired:
         text = visit.localizer.text("That was a while ago: find the card once more.")
         return await receipt_page(visit, connection, errors={"who": text})
-    # a phone may be mistyped into somebody else's: the digits are on the card that the customer shows
-    if claim.name.kind != "number" and visit.form.get("digits").strip() != claim.card.hint:
-        text = visit.localizer.text("These are not the card's last four digits.")
-        found_card = FoundCard(claim.card, visit.form.get("claim"), by_number=False)
-        return await receipt_page(visit, connection, found_card=found_card, errors={"digits": text})
     return await _give(visit, connection, claim)
 
 

@@ -23,12 +23,19 @@ router = Router()
 
 @router.get("/connect/{draft}/key")
 async def key_page(visit: Visit) -> Response:
-    """Offer the key of this session, or another of the same business."""
+    """Take the key of this session; whoever comes back to this step chooses another of the same business."""
     onboarding = await load_onboarding(visit)
     # a step that is gone to before its turn sends on to the one whose turn it is
     if onboarding.content.account is None:
         return visit.redirect(onboarding.address)
     visit.form = await restored_form(visit)
+    own_key = visit.principal.key
+    # with one key there is nothing to decide
+    if own_key and onboarding.content.me is None and not visit.form.values:
+        try:
+            return await _save(visit, onboarding, own_key, await _check_key(visit, own_key, own=True))
+        except (Refusal, TooManyAttempts) as error:
+            return await _key_page(visit, onboarding, field_errors(visit, error))
     return await _key_page(visit, onboarding)
 
 
@@ -56,6 +63,10 @@ async def save_key(visit: Visit) -> Response:
         me = await _check_key(visit, key, own=bool(own_key))
     except (Refusal, TooManyAttempts) as error:
         return await _key_page(visit, onboarding, field_errors(visit, error))
+    return await _save(visit, onboarding, key, me)
+
+
+async def _save(visit: Visit, onboarding: Onboarding, key: str, me: Me) -> Response:
     # the whole answer is stored: a version after this one may read more of it
     holder = KeyHolder.model_validate(me.model_dump(mode="json"))
     content = onboarding.content.with_key(key, holder)

@@ -46,10 +46,20 @@ async def numbers_file(visit: Visit) -> Response:
     numbers = await _read_numbers(visit, overview)
     text = io.StringIO()
     rows = csv.writer(text)
-    rows.writerow(("day", "receipts", "with_customer", "without_customer", "stamps", "vouchers_used"))
+    rows.writerow(
+        ("day", "receipts", "with_customer", "without_customer", "stamps", "vouchers_used", "stamps_taken_back")
+    )
     for day, counts in numbers.by_day.items():
         rows.writerow(
-            (day, counts.receipts, counts.with_customer, counts.without_customer, counts.stamps, counts.vouchers)
+            (
+                day,
+                counts.receipts,
+                counts.with_customer,
+                counts.without_customer,
+                counts.stamps,
+                counts.vouchers,
+                counts.taken_back,
+            )
         )
     name = f"7stamp-{overview.connection.id}-{numbers.period}.csv"
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}

@@ -58,8 +58,6 @@ class FoundCard:
 
     card: Card
     token: str
-    by_number: bool
-    """Whether it was found by its number: who types that has the card, or has seen it."""
 
 
 @router.get("/connections/{connection}/receipts/{receipt}", Role.counter)

@@ -18,7 +18,13 @@ from starlette.responses import Response
 from connector_sdk.authorisation import Consent
 from connectors.runtime.host import Host
 
-_MEDIA_TYPES = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8", "svg": "image/svg+xml"}
+_MEDIA_TYPES = {
+    "css": "text/css; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "svg": "image/svg+xml",
+    "png": "image/png",
+    "webmanifest": "application/manifest+json",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +97,7 @@ def set_security_headers(response: Response, form_action: str, *, https: bool, c
     headers.setdefault("Cache-Control", "no-store")
     headers["Content-Security-Policy"] = (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        "manifest-src 'self'; "
         f"form-action {form_action}; frame-ancestors 'none'; base-uri 'none'"
     )
     headers["X-Content-Type-Options"] = "nosniff"

@@ -130,7 +130,14 @@ def mount(app: FastAPI, console: Console, *routers: Router) -> None:
     async def static_file(request: Request) -> Response:
         return console.static_files.response(request.path_params["name"])
 
+    async def worker(_request: Request) -> Response:
+        # at the root, because a worker serves what is below its own path; asked for anew each time
+        response = console.static_files.response("worker.js")
+        response.headers["Cache-Control"] = "no-cache"
+        return response
+
     app.add_route("/static/{name}", static_file, methods=["GET"], include_in_schema=False)
+    app.add_route("/worker.js", worker, methods=["GET"], include_in_schema=False)
     _add_route(app, console, Route("GET", "/{anything:path}", Role.anyone, _not_found, "/"))
 
 

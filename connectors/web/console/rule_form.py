@@ -59,6 +59,18 @@ def rule_values(rule: StampRule) -> dict[str, list[str]]:
     return values | window_values(rule.multipliers)
 
 
+def like_rule(rule: StampRule, account: TillAccount) -> StampRule | None:
+    """Return a rule of another till for this account, without what only that till knows; `None` where nothing is left.
+
+    Products and locations have other ids here, and amounts another meaning in another currency.
+    """
+    amounts = [amount for amount in (rule.amount, rule.minimum) if amount is not None]
+    if rule.kind == "per_item" or any(amount.currency != account.currency for amount in amounts):
+        return None
+    windows = tuple(window for window in rule.multipliers if not window.locations)
+    return rule.model_copy(update={"multipliers": windows, "gift_products": frozenset()})
+
+
 def chosen_values(form: PostedForm) -> dict[str, list[str]]:
     """Return what was chosen of a rule, for coming back to it: all fields but those that are for the console."""
     return {name: values for name, values in form.values.items() if name not in ("proof", "kept")}
@@ -117,7 +129,12 @@ class _RuleReader:
         # read as people write amounts, as in the search: 12,50 and 12.50 are one
         minor = parse_amount(text, self.account.currency)
         if minor is None or minor <= 0:
-            self.errors[name] = Message("this is no amount: write it as 10.00")
+            is_amount = minor is not None or parse_amount(text.strip().lstrip("-−"), self.account.currency) is not None
+            self.errors[name] = Message(
+                "this must be more than nothing: write it as 10.00"
+                if is_amount
+                else "this is no amount: write it as 10.00"
+            )
             return None
         return Money(minor, self.account.currency)
 

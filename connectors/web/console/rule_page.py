@@ -20,6 +20,7 @@ from connectors.web.console.restored_form import restored_form
 from connectors.web.console.routing import Role, Router
 from connectors.web.console.rule_form import RuleChoice, rule_from, rule_values
 from connectors.web.console.rule_preview import PlanLimit, RulePreview, menu_by_category, preview_page, week_of
+from connectors.web.console.rule_words import rule_words
 from connectors.web.console.till_cache import TillReading
 from connectors.web.console.visit import Visit
 from connectors.web.console.window_form import window_rows
@@ -50,6 +51,7 @@ async def _rule_page(visit: Visit, overview: Overview, errors: Mapping[str, str]
         account=connection.account,
         errors=errors,
         action=f"/connections/{connection.id}/preview",
+        in_force=rule_words(visit.localizer, overview.rule, connection.account, reading.menu),
         window_rows=window_rows(visit.form),
         preview=_preview(visit, overview, reading, _choose_rule(visit, overview), plan),
     )
@@ -101,4 +103,5 @@ async def save_rule(visit: Visit) -> Response:
         await visit.services.connections.edit(connection.id, {}, rule=lambda _account, _current: choice.rule)
     except Refusal as error:
         return await _rule_page(visit, overview, {error.field or "": visit.localizer.sentence(error.message)})
-    return visit.redirect(f"/connections/{connection.id}", Message("The rule counts for receipts closed from now on."))
+    notice = Message("The rule counts for receipts closed from now on.")
+    return visit.redirect(f"/connections/{connection.id}/rule", notice)

@@ -15,7 +15,9 @@ from connector_sdk.connector import TillAccount
 from connector_sdk.rule import StampRule, UnknownCustomer
 from connectors.domain.connection import Connection
 from connectors.services import ConnectOptions, Refusal, WrongFields
+from connectors.store import connections
 from connectors.store.connections.drafts import KeyHolder
+from connectors.store.engine import Transaction
 from connectors.store.errors import AlreadyConnected
 from connectors.sync.previews import forecast
 from connectors.web.console.draft_samples import recent_sales
@@ -23,7 +25,7 @@ from connectors.web.console.onboarding import Onboarding, Step, field_errors, lo
 from connectors.web.console.posted_form import PostedForm
 from connectors.web.console.restored_form import restored_form
 from connectors.web.console.routing import Router
-from connectors.web.console.rule_form import RuleChoice, chosen_values, rule_from, rule_values
+from connectors.web.console.rule_form import RuleChoice, chosen_values, like_rule, rule_from, rule_values
 from connectors.web.console.rule_preview import PlanLimit, RulePreview, menu_by_category, preview_page, week_of
 from connectors.web.console.till_cache import TillReading
 from connectors.web.console.visit import PageNotFound, Visit
@@ -58,19 +60,46 @@ async def rule_page(visit: Visit) -> Response:
     draft = await _load_finished(visit)
     if draft is None:
         return visit.redirect(f"/connect/{visit.path_params['draft']}")
-    first = rule_values(StampRule(unknown_customer=UnknownCustomer.issue))
     restored = await restored_form(visit)
-    visit.form = restored if restored.values else PostedForm(draft.onboarding.content.rule or first)
-    return await _rule_page(visit, draft)
+    if restored.values or draft.onboarding.content.rule:
+        visit.form = restored if restored.values else PostedForm(draft.onboarding.content.rule or {})
+        return await _rule_page(visit, draft)
+    like = await _find_other_rule(visit, draft)
+    visit.form = PostedForm(rule_values(like.rule if like else StampRule(unknown_customer=UnknownCustomer.issue)))
+    return await _rule_page(visit, draft, like=like.title if like else "")
 
 
-async def _rule_page(visit: Visit, draft: _FinishedDraft, errors: Mapping[str, str] | None = None) -> Response:
+@dataclass(frozen=True, slots=True)
+class _OtherRule:
+    """The rule of another till of the business, as it can be here, and that till's name."""
+
+    rule: StampRule
+    title: str
+
+
+async def _find_other_rule(visit: Visit, draft: _FinishedDraft) -> _OtherRule | None:
+    """Return the rule of the newest till that the business has connected; `None` where none fits."""
+
+    def read(tx: Transaction) -> list[_OtherRule]:
+        joined = connections.registry.list_all(tx, draft.key_holder.business.id)
+        versions = connections.rules.of_connections(tx, [one.id for one in joined])
+        found = ((one.title, like_rule(versions[one.id][-1].rule, draft.account)) for one in joined if versions[one.id])
+        return [_OtherRule(rule, title) for title, rule in found if rule is not None]
+
+    rules = await visit.host.store.read(read)
+    return rules[-1] if rules else None
+
+
+async def _rule_page(
+    visit: Visit, draft: _FinishedDraft, errors: Mapping[str, str] | None = None, like: str = ""
+) -> Response:
     reading, choice = await _read_till(visit, draft), _choose_rule(visit, draft)
     return step_page(
         visit,
         draft.onboarding,
         Step.rule,
         errors=errors,
+        like=like,
         menu=menu_by_category(reading.menu),
         account=draft.account,
         action=f"{draft.onboarding.address}/preview",

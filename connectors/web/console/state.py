@@ -36,6 +36,7 @@ _CARD_SEARCHES_PER_SECOND, _CARD_SEARCHES_AT_ONCE = 0.5, 20
 _PLAN_CHECKS_PER_SECOND, _PLAN_CHECKS_AT_ONCE = 0.1, 5
 _HISTORY_READS_PER_SECOND, _HISTORY_READS_AT_ONCE = 0.02, 6
 _RECHECKS_PER_SECOND, _RECHECKS_AT_ONCE = 0.1, 10
+_MESSAGES_PER_SECOND, _MESSAGES_AT_ONCE = 0.05, 10
 
 
 @dataclass
@@ -75,6 +76,8 @@ class Console:
     """Tills whose history is counted or taken in, by business."""
     rechecks: RateLimits = field(default_factory=lambda: RateLimits(_RECHECKS_PER_SECOND, _RECHECKS_AT_ONCE))
     """Refused connections that are tried again at till and 7stamp, by business."""
+    messages: RateLimits = field(default_factory=lambda: RateLimits(_MESSAGES_PER_SECOND, _MESSAGES_AT_ONCE))
+    """Messages to phones that somebody asks for, by business."""
     open_streams: Counter[str] = field(default_factory=Counter)
     """How many live streams are open, by session, by business and in all."""
     sync_tasks: dict[str, asyncio.Task[SyncResult]] = field(default_factory=dict)

@@ -26,6 +26,8 @@ from connectors.web.console.visit import PageNotFound, Visit
 
 router = Router()
 
+_ID_LENGTH = 64
+
 
 def _tokens(visit: Visit, connection: Connection) -> CardTokens:
     return CardTokens(visit, connection, "till card")
@@ -63,6 +65,7 @@ async def _till_page(
         receipts=await visit.services.counter.receipts(connection),
         errors=errors or {},
         form=visit.form,
+        given=visit.request.query_params.get("given", "")[:_ID_LENGTH],
         # each page's buttons redeem once: pressed twice, it is the same redemption
         nonce=secrets.token_urlsafe(12),
     )
@@ -111,9 +114,11 @@ async def make_card(visit: Visit) -> Response:
 
 
 def _back(
-    visit: Visit, connection: Connection, token: str, notice: Message | None = None, kind: str = "good"
+    visit: Visit, connection: Connection, token: str, notice: Message | None = None, kind: str = "good", given: str = ""
 ) -> Response:
-    return visit.redirect(f"/till/{connection.id}?card={quote(token, safe='')}", notice, kind)
+    """Go back to the card; `given` is the receipt that it was given just now, and can be taken back from it."""
+    more = f"&given={quote(given, safe='')}" if given else ""
+    return visit.redirect(f"/till/{connection.id}?card={quote(token, safe='')}{more}", notice, kind)
 
 
 async def _chosen_card(visit: Visit, connection: Connection) -> ChosenCard:
@@ -135,7 +140,7 @@ async def give(visit: Visit) -> Response:
         return visit.redirect(f"/till/{connection.id}", error.message, "bad")
     params = {"count": count, "card": chosen.card.hint}
     notice = Message("give.done", params) if count else Message("give.when_closed", params)
-    return _back(visit, connection, chosen.token, notice)
+    return _back(visit, connection, chosen.token, notice, given=visit.form.get("receipt") if count else "")
 
 
 @router.post("/till/{connection}/redeem", Role.counter, page="/till/{connection}")

@@ -149,6 +149,10 @@ class Visit:
         """Count a try of a refused connection. Raises `TooManyAttempts` where this business makes too many."""
         self.console.rechecks.take(self.owner_id)
 
+    def limit_messages(self) -> None:
+        """Count a message that somebody sends to a phone. Raises `TooManyAttempts` where there are too many."""
+        self.console.messages.take(self.owner_id)
+
     def record_event(self, tx: Transaction, kind: EventKind, message: Message) -> None:
         """Record in the security log, in a transaction, what the business or operator that is signed in has done."""
         business_id = self.principal.business_id

@@ -146,14 +146,10 @@ every("[data-narrows]").forEach((input) => {
   });
 });
 
-// choosing something inside a choice chooses that choice, and choosing it opens what is inside
+// what belongs to a choice is shown with it; choosing it opens what is folded there
 every("[data-chooses]").forEach((part) => {
   document.getElementById(part.dataset.chooses).addEventListener("change", () => {
     every("details", part).forEach((details) => (details.open = true));
-  });
-  part.addEventListener("input", () => {
-    const choice = document.getElementById(part.dataset.chooses);
-    if (!choice.checked) choice.checked = true;
   });
 });
 
@@ -271,6 +267,48 @@ function scan(button) {
   addEventListener("pagehide", stop);
 }
 every("[data-scan]").forEach(scan);
+
+// --- messages to this device by Web Push: the browser asks its push service for an address, and the form takes it ----
+
+function messages(button) {
+  if (!("serviceWorker" in navigator) || !("PushManager" in window) || !("Notification" in window)) return;
+  const { form } = button;
+  const said = one("[data-messages-said]", form);
+  const say = (text) => {
+    said.textContent = text;
+    said.hidden = false;
+  };
+  one("[data-messages-none]", form).hidden = true;
+  button.hidden = false;
+  button.addEventListener("click", async (event) => {
+    event.preventDefault();
+    if (button.disabled) return;
+    button.disabled = true;
+    say(button.dataset.waiting);
+    try {
+      if ((await Notification.requestPermission()) !== "granted") say(button.dataset.denied);
+      else {
+        await navigator.serviceWorker.register("/worker.js");
+        const { pushManager } = await navigator.serviceWorker.ready;
+        // an address that another installation's key asked for takes nothing from this one
+        await (await pushManager.getSubscription())?.unsubscribe();
+        const options = { userVisibleOnly: true, applicationServerKey: fromText(button.dataset.messages) };
+        // some browsers wait for ever where their push service cannot be reached
+        const late = new Promise((_, refuse) => setTimeout(refuse, 15000, new Error("late")));
+        const given = (await Promise.race([pushManager.subscribe(options), late])).toJSON();
+        form.endpoint.value = given.endpoint;
+        form.public_key.value = given.keys.p256dh;
+        form.auth.value = given.keys.auth;
+        form.zone.value = Intl.DateTimeFormat().resolvedOptions().timeZone;
+        form.submit();
+      }
+    } catch {
+      say(button.dataset.failed);
+    }
+    button.disabled = false;
+  });
+}
+every("[data-messages]").forEach(messages);
 
 // --- small helps ---------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,6 @@ import smtplib
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -19,9 +18,9 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from pydantic import SecretStr
 
 from connector_sdk.messages import Catalogue, Message
-from connectors.domain.numbers import Period, compared
 from connectors.domain.plan import local_day
-from connectors.store import connections, queries
+from connectors.notices.week import read_week
+from connectors.store import connections
 from connectors.store.connections.alerts import Notification, PlanNotification, WeekNotification
 from connectors.store.engine import Store, Transaction
 from connectors.store.errors import StoreError
@@ -37,7 +36,7 @@ class NotSent(Exception):
     """The message surely did not go out."""
 
 
-class Notices:
+class Emails:
     """Sends the emails that are due; `smtp` is the mail server's address, `console_url` returns the console's."""
 
     def __init__(self, store: Store, words: Catalogue, smtp: SecretStr | None, console_url: Callable[[], str]) -> None:
@@ -123,24 +122,11 @@ class Notices:
 
     async def _of_week(self, notification: WeekNotification) -> _Letter:
         connection, day = notification.connection, notification.day
-        numbers = await self._store.read(lambda tx: queries.numbers.read(tx, connection, Period.week, day))
-        total, before = numbers.total, numbers.before
-        share = total.share_with_customer
-        without = Message("email.week.without", {"count": total.without_customer})
+        params = await read_week(self._store, connection, day)
         return _Letter(
             connection_id=connection.id,
             kind="week",
-            params={
-                "title": _on_one_line(connection.title),
-                "first": day - timedelta(days=7),
-                "last": day - timedelta(days=1),
-                "receipts": total.receipts,
-                "change": compared(total.receipts, before.receipts, str(before.receipts)),
-                "share": "–" if share is None else f"{share} %",
-                "stamps": total.stamps,
-                "vouchers": total.vouchers,
-                "advice": without if total.has_few_customers else "",
-            },
+            params={**params, "title": _on_one_line(connection.title)},
             language=notification.language,
             email=notification.email,
             mark_unsent=lambda tx: connections.alerts.mark_week_unsent(tx, notification),
