@@ -57,8 +57,6 @@ def demo(
     connector: Annotated[str, typer.Option(help="Whose sandbox plays the till.")] = "poster",
 ) -> None:
     """Sandboxes, host and a cafe with live sales: receipts turn into stamps before your eyes."""
-    # whoever ends it with TERM wants it to end as with Ctrl-C: tidily, and with success
-    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
     run(lambda: play(connector, seconds), interrupted=0)
 
 
@@ -83,7 +81,11 @@ class _Installation:
 
 
 async def play(connector: str, seconds: float) -> None:
-    """Run the demo until Ctrl-C, or for some seconds where they are not 0."""
+    """Run the demo until Ctrl-C or SIGTERM, or for some seconds where they are not 0."""
+    playing = asyncio.current_task()
+    with suppress(NotImplementedError):  # Windows has no such signal
+        # as with Ctrl-C it ends tidily and with success, also in the background, where a shell has Ctrl-C ignored
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, playing.cancel if playing else int)
     async with _installed(connector) as installation:
         connection = await _connect(installation, connector)
         say("Two weeks of history become stamps first …")

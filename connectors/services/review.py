@@ -16,7 +16,7 @@ from connectors.domain.operation import Hold, Kind, State
 from connectors.domain.person import Reference
 from connectors.services.context import ServiceContext
 from connectors.services.people import parse_reference
-from connectors.services.refusal import Refusal
+from connectors.services.refusal import NoCard, Refusal
 from connectors.services.results import RetryResult
 from connectors.sevenstamp.client import InvalidKey, SevenStampClient, SevenStampError
 from connectors.sevenstamp.models import Card, HistoryEvent
@@ -99,7 +99,7 @@ class ReviewService:
         # the oldest active one: the client lists a customer's cards oldest first
         card = next((card for card in cards if card.active), None)
         if card is None:
-            raise Refusal("no card has this number, phone or email", field="who")
+            raise NoCard(reference)
         return FoundCard(card, reference)
 
     async def give_stamps(self, connection: Connection, sale_id: str, card: Card, reference: Reference) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import sqlite3
 import subprocess
 import zipfile
@@ -353,6 +354,19 @@ def test_the_demo_shows_receipts_becoming_stamps_and_opens_the_console(tmp_path:
     last = [line for line in said.splitlines() if "7stamp holds" in line][-1]
     assert last.endswith("the same.")
     assert "Traceback" not in said
+
+
+def test_the_demo_ends_when_it_is_told_to_also_in_the_background(tmp_path: Path) -> None:
+    log = tmp_path / "demo.log"
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell starts what ends with `&`
+    try:
+        with started(["demo"], {}, log, fresh=True) as process:
+            _wait_for(log, r"open (http://\S+/link/\S+)")
+            process.terminate()
+            assert process.wait(40) == 0
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert "Traceback" not in log.read_text()
 
 
 def _wait_for(log: Path, pattern: str) -> str:

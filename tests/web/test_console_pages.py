@@ -321,7 +321,8 @@ async def test_a_rule_that_is_none_is_told_beside_the_field_and_kept(
     for values, text in (
         ({"kind": "by_amount", "amount": "lots"}, "This is no amount"),
         ({"kind": "by_amount", "amount": ""}, "Write how much makes one stamp"),
-        ({"kind": "by_amount", "amount": "-5"}, "This is no amount"),
+        ({"kind": "by_amount", "amount": "-5"}, "This must be more than nothing"),
+        ({"kind": "by_amount", "amount": "0"}, "This must be more than nothing"),
         ({"kind": "by_amount", "amount": "10.005"}, "This is no amount"),
         ({"kind": "per_item"}, "Choose at least one drink"),
         ({"kind": "per_order", "minimum": "x"}, "This is no amount"),

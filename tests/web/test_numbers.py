@@ -190,4 +190,4 @@ async def test_a_till_without_receipts_says_so_and_another_period_is_a_week(
 ) -> None:
     address = f"/connections/{sold.connection.id}/numbers"
     assert "No receipts in these days yet." in words(await browser.get(f"{address}?period=day"))
-    assert "The last 7 days" in words(await browser.get(f"{address}?period=year"))
+    assert "The 7 days before today" in words(await browser.get(f"{address}?period=year"))

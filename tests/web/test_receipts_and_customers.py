@@ -204,3 +204,37 @@ async def test_the_end_of_a_cards_number_leads_to_its_receipts(installation: Ins
     page = words(await browser.get(found.headers["location"]))
     assert f"Receipts with a card ending {card.number[-4:]}. To open a card, type its six digits." in page
     assert str(receipt) in page
+
+
+async def test_whoever_has_no_card_gets_one_from_the_receipts_page(
+    installation: Installation, browsers: Browsers
+) -> None:
+    await installation.connect()
+    receipt = installation.cafe.sell(0, paid=4500)
+    await installation.sync()
+    browser = await browsers.new().sign_in()
+    listed = (await browser.get(f"/connections/{installation.connection.id}/receipts")).text
+    [path] = set(re.findall(rf"/connections/{installation.connection.id}/receipts/\w+", listed))
+    assert "It gave no stamps: nobody was attached to it at the till." in words(await browser.get(path))
+    none = await browser.post(f"{path}/find-card", who=ANNA)
+    assert none.status_code == 422
+    assert "No card has this number, phone or email." in words(none)
+    assert f'name="who" value="{ANNA}"' in none.text
+    # a number is nobody's until a card has it
+    assert "make-card" not in (await browser.post(f"{path}/find-card", who="123456")).text
+    refused = await browser.post(f"{path}/make-card", who="somebody")
+    assert refused.status_code == 422
+    assert "A card is made for a phone or an email." in words(refused)
+    made = await browser.post(f"{path}/make-card", who=ANNA)
+    [card] = installation.sevenstamp.state.cards.values()
+    assert card.phone == ANNA
+    assert f"The card ending {card.number[-4:]} was found." in words(made)
+    match = re.search(r'name="claim" value="([^"]+)"', made.text)
+    assert match
+    assert (await browser.post(f"{path}/give", claim=match[1])).status_code == 303
+    await installation.sync()
+    assert installation.stamps(ANNA) > 0
+    assert str(receipt) in words(await browser.get(path))
+    # twice is once: whoever has a card gets the same again
+    await browser.post(f"{path}/make-card", who=ANNA)
+    assert len(installation.sevenstamp.state.cards) == 1

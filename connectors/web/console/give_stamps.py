@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pydantic import JsonValue
 from starlette.responses import Response
 
 from connector_sdk.messages import Message
 from connectors.domain.connection import Connection
 from connectors.domain.person import Reference
-from connectors.services import Refusal
+from connectors.services import NoCard, Refusal
 from connectors.sevenstamp.models import Card
 from connectors.web.console.receipt_page import FoundCard, receipt_page
 from connectors.web.console.routing import Role, Router
@@ -47,12 +48,37 @@ async def find_card(visit: Visit) -> Response:
         # a look-up tells whether somebody has a card: a session has not too many of them
         visit.limit_card_search()
         card, name = await visit.services.review.find_card(connection, visit.form.get("who"))
+    except NoCard as error:
+        may_get_card = visit.form.get("who").strip() if visit.services.counter.may_get_card(error.reference) else ""
+        errors = {"who": visit.explain(error)}
+        return await receipt_page(visit, connection, errors=errors, may_get_card=may_get_card)
     except (Refusal, TooManyAttempts) as error:
         return await receipt_page(visit, connection, errors={"who": visit.explain(error)})
-    token = seal_token(
-        visit, _PURPOSE, connection, [visit.path_params["receipt"], card.model_dump(mode="json"), list(name)]
-    )
+    return await _show(visit, connection, card, name)
+
+
+async def _show(visit: Visit, connection: Connection, card: Card, name: Reference) -> Response:
+    """Show a card with the button that gives it the stamps."""
+    content: list[JsonValue] = [visit.path_params["receipt"], card.model_dump(mode="json"), list(name)]
+    token = seal_token(visit, _PURPOSE, connection, content)
     return await receipt_page(visit, connection, found_card=FoundCard(card, token))
+
+
+@router.post(
+    "/connections/{connection}/receipts/{receipt}/make-card",
+    Role.counter,
+    page="/connections/{connection}/receipts/{receipt}",
+)
+async def make_card(visit: Visit) -> Response:
+    """Make a card for a phone or an email that none has, and show it."""
+    connection = (await visit.load_overview()).connection
+    try:
+        visit.limit_card_search()
+        name = visit.services.counter.read(connection, visit.form.get("who"))
+        card = await visit.services.counter.make_card(connection, name)
+    except (Refusal, TooManyAttempts) as error:
+        return await receipt_page(visit, connection, errors={"who": visit.explain(error)})
+    return await _show(visit, connection, card, name)
 
 
 def _open_claim(visit: Visit, connection: Connection) -> _Claim:

@@ -27,6 +27,9 @@ from connectors.web.console.visit import PageNotFound, Visit
 
 router = Router()
 
+_LET_IN = Message(
+    "Sign in with a 7stamp key or a passkey of yours: this device was let in by a link of the operator's."
+)
 _ANSWERS: Mapping[Outcome, Message] = {
     Outcome.sent: Message("It is on its way: it arrives within a minute."),
     Outcome.gone: Message("This device takes no messages any more. Turn them on there again."),
@@ -96,8 +99,7 @@ async def turn_on(visit: Visit) -> Response:
     visit.limit_messages()
     if visit.signed_in_session.by_operator:
         # what the operator opened ends with the operator's password, and what it is told must end with it
-        why = "Sign in with a 7stamp key or a passkey of yours: this device was let in by a link of the operator's."
-        return await _page(visit, {"here": visit.localizer.text(why)})
+        return await _page(visit, {"here": visit.localizer.message(_LET_IN)})
     try:
         address = await visit.host.notices.pushes.push.check(
             visit.form.get("endpoint"), visit.form.get("public_key"), visit.form.get("auth")

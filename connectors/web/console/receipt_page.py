@@ -73,8 +73,12 @@ async def receipt_page(
     *,
     found_card: FoundCard | None = None,
     errors: Mapping[str, str] | None = None,
+    may_get_card: str = "",
 ) -> Response:
-    """Render the page of the address's receipt; with a card that was found, or with what is wrong with the form."""
+    """Render the page of the address's receipt; with a card that was found, or with what is wrong with the form.
+
+    `may_get_card` is the phone or email that was typed, where nobody's card has it.
+    """
     details = await _load_details(visit, connection)
     sale_id = details.receipt.id
     tries = await visit.host.store.read(lambda tx: queries.operations.of_sale(tx, sale_id))
@@ -100,6 +104,7 @@ async def receipt_page(
         totals=StampTotals.of(operations),
         may_give=_may_give(details),
         found_card=found_card,
+        may_get_card=may_get_card,
         errors=errors or {},
         form=visit.form,
     )
