@@ -82,10 +82,15 @@ class _Installation:
 
 async def play(connector: str, seconds: float) -> None:
     """Run the demo until Ctrl-C or SIGTERM, or for some seconds where they are not 0."""
-    playing = asyncio.current_task()
+    playing = asyncio.ensure_future(_play(connector, seconds))
     with suppress(NotImplementedError):  # Windows has no such signal
-        # as with Ctrl-C it ends tidily and with success, also in the background, where a shell has Ctrl-C ignored
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, playing.cancel if playing else int)
+        # it ends as with Ctrl-C, tidily and with success, also in the background, where a shell has Ctrl-C ignored
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, playing.cancel)
+    with suppress(asyncio.CancelledError):
+        await playing
+
+
+async def _play(connector: str, seconds: float) -> None:
     async with _installed(connector) as installation:
         connection = await _connect(installation, connector)
         say("Two weeks of history become stamps first …")

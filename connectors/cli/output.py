@@ -86,7 +86,7 @@ def run(work: Callable[[], Coroutine[object, object, Result]], *, interrupted: i
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(work())
-    except (KeyboardInterrupt, asyncio.CancelledError):
+    except KeyboardInterrupt:
         # whoever pressed Ctrl-C knows why it ended: no traceback, and the code that a shell expects
         raise typer.Exit(interrupted) from None
     except (typer.Exit, typer.Abort):

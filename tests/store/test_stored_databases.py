@@ -129,6 +129,16 @@ def _as_recorded(read: Any, recorded: Any) -> Any:
     return read
 
 
+async def test_days_are_as_if_they_were_counted_anew(reopened: Reopened) -> None:
+    """What a migration added to the totals of days is what their operations say."""
+    store, ids = reopened.place.host.store, [one.id for one in reopened.connections.values()]
+    upgraded = await store.read(lambda tx: ledger.daily_totals.of_days(tx, ids, ""))
+    for one in ids:
+        await store.write(partial(ledger.daily_totals.recount, connection_id=one))
+    assert await store.read(lambda tx: ledger.daily_totals.of_days(tx, ids, "")) == upgraded
+    assert any(of_day.taken_back for days in upgraded.values() for of_day in days.values())
+
+
 async def test_every_line_of_the_journal_has_words(reopened: Reopened) -> None:
     host = reopened.place.host
     for connection in reopened.connections.values():

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from connector_sdk.rule import Refunds, StampRule, UnknownCustomer
-from connectors.domain.clock import DAY, MINUTE, SteadyClock, micros
+from connectors.domain.clock import DAY, MINUTE, micros
 from connectors.domain.quiet_hours import QuietHours
 from connectors.store import access
 from connectors.store.access.push_devices import MOST, PushAddress, PushDevice, PushOwner
@@ -23,7 +23,9 @@ from connectors.store.engine import Transaction
 from poster_connector.sandbox import Account
 from tests.installation import ANNA, BORYS, KEY, Installation, build
 from tests.phone import Phone, phone
+from tests.test_notices import rounds
 from tests.web.browser import Browser, Browsers, open_browsers
+from tests.web.clock import MovableClock
 from tests.web.test_people import invite, joined
 from tests.web.test_voucher_at_a_till import words
 
@@ -31,22 +33,14 @@ SECOND = "861053:5a9e1570ff9af128e93c5a771055bb21"
 TITLE = "Poster · Cafe Lviv"
 
 
-class MovableClock:
-    """The system's clock, `ahead` microseconds later."""
-
-    ahead = 0
-
-    def now(self) -> int:
-        return SteadyClock().now() + self.ahead
-
-    def move_to(self, hour: int, minute: int = 0, *, weekday: int | None = None) -> None:
-        """Go on to the next time of a day at the cafe."""
-        zone = ZoneInfo("Europe/Kyiv")
-        local = datetime.fromtimestamp(self.now() / 1e6, zone)
-        target = local.replace(hour=hour, minute=minute, second=0, microsecond=0)
-        while target <= local or (weekday is not None and target.weekday() != weekday):
-            target = datetime.fromtimestamp(target.timestamp() + 86400, zone).replace(hour=hour, minute=minute)
-        self.ahead += micros(target) - self.now()
+def move_to(cafe: Installation, hour: int, minute: int = 0, *, weekday: int | None = None) -> None:
+    """Go on to the next time of a day at the cafe."""
+    zone = ZoneInfo("Europe/Kyiv")
+    local = datetime.fromtimestamp(clock(cafe).now() / 1e6, zone)
+    target = local.replace(hour=hour, minute=minute, second=0, microsecond=0)
+    while target <= local or (weekday is not None and target.weekday() != weekday):
+        target = datetime.fromtimestamp(target.timestamp() + 86400, zone).replace(hour=hour, minute=minute)
+    clock(cafe).ahead += micros(target) - clock(cafe).now()
 
 
 @pytest.fixture
@@ -78,15 +72,6 @@ async def owner(browsers: Browsers) -> Browser:
 def clock(cafe: Installation) -> MovableClock:
     assert isinstance(cafe.host.store.clock, MovableClock)
     return cafe.host.store.clock
-
-
-async def rounds(cafe: Installation, minutes: int) -> int:
-    """Let some minutes pass, each with the host's maintenance, and return how many messages went out."""
-    sent = 0
-    for _ in range(minutes):
-        clock(cafe).ahead += MINUTE
-        sent += await cafe.host.notices.round()
-    return sent
 
 
 async def devices(cafe: Installation) -> list[PushDevice]:
@@ -148,24 +133,24 @@ async def test_in_quiet_hours_nothing_comes_and_what_has_passed_by_their_end_nev
 ) -> None:
     device = await switched_on(cafe, owner, told)
     await choose(owner, device, trouble="1", quiet_begin="22:00", quiet_end="07:30")
-    clock(cafe).move_to(23)
+    move_to(cafe, 23)
     await trouble(cafe)
     assert await rounds(cafe, 60) == 0
     await end_trouble(cafe)
     assert await rounds(cafe, 2) == 0
     await trouble(cafe)
     await rounds(cafe, 2)
-    clock(cafe).move_to(7, 28)
+    move_to(cafe, 7, 28)
     assert await rounds(cafe, 1) == 0
     assert len(told.messages) == 1, "only the one that switched it on"
     # what still needs somebody is told at once: its quarter of an hour has passed
     assert await rounds(cafe, 3) == 1
     assert told.titles[-1] == f"{TITLE}: something needs you"
     # its end is not told by night either, but in the morning
-    clock(cafe).move_to(22, 30)
+    move_to(cafe, 22, 30)
     await end_trouble(cafe)
     assert await rounds(cafe, 30) == 0
-    clock(cafe).move_to(7, 31)
+    move_to(cafe, 7, 31)
     assert await rounds(cafe, 2) == 1
     assert told.titles[-1] == f"{TITLE}: all is well again"
 
@@ -183,7 +168,7 @@ async def test_each_phone_hears_what_it_chose(cafe: Installation, browsers: Brow
     await rounds(cafe, 30)
     assert len(told.messages) == 1
     assert other.titles[1:] == [f"{TITLE}: something needs you"]
-    clock(cafe).move_to(9, 1, weekday=0)
+    move_to(cafe, 9, 1, weekday=0)
     await rounds(cafe, 2)
     assert told.titles[1:] == [f"{TITLE}: the week"]
     assert told.messages[-1]["path"] == f"/connections/{cafe.connection.id}/numbers"
@@ -394,6 +379,19 @@ async def test_a_browser_with_a_new_address_keeps_what_was_chosen(
     assert (again.choices.week, again.choices.quiet) == (True, QuietHours(22 * 60, 7 * 60))
 
 
+async def test_who_writes_anothers_id_into_a_cookie_ends_nothing(
+    cafe: Installation, browsers: Browsers, told: Phone
+) -> None:
+    device = await switched_on(cafe, await browsers.new().sign_in(), told)
+    owner = await browsers.new().sign_in()
+    for forged in (device, f"{device}.", f"{device}.{'0' * 32}"):
+        stranger = browsers.new()
+        stranger.client.cookies.set("told", forged)
+        came_in = await stranger.post(await invite(owner, f"Olena {len(forged)}", "counter"))
+        assert came_in.status_code == 303
+        assert [one.id for one in await devices(cafe)] == [device]
+
+
 async def test_what_the_operator_opened_is_told_nothing(cafe: Installation, browsers: Browsers, told: Phone) -> None:
     somebody = Principal(cafe.connection.business_id, "Cafe", "Europe/Kyiv", OPERATOR)
     link = await cafe.host.store.write(lambda tx: access.sessions.make_link(tx, somebody))
@@ -456,7 +454,7 @@ async def test_the_weeks_of_several_tills_are_one_message(cafe: Installation, ow
     other = await cafe.host.services.onboarding.connect(
         "poster", {"access_token": SECOND}, KEY, lambda _account: StampRule()
     )
-    clock(cafe).move_to(9, 1, weekday=0)
+    move_to(cafe, 9, 1, weekday=0)
     assert await rounds(cafe, 2) == 1
     message = told.messages[-1]
     assert message["title"] == f"{TITLE}, {other.title}: the week"
@@ -510,7 +508,7 @@ async def test_a_refused_key_leaves_only_what_says_so(cafe: Installation, owner:
     assert (await owner.get("/messages")).status_code == 303, "the session has ended"
     assert await rounds(cafe, 30) == 1
     assert told.titles[-1] == f"{TITLE}: something needs you"
-    clock(cafe).move_to(9, 1, weekday=0)
+    move_to(cafe, 9, 1, weekday=0)
     assert await rounds(cafe, 2) == 0, "nobody who has only this key learns more"
     # whoever signs in with a good one is told all again
     cafe.sevenstamp.revoked.clear()

@@ -212,9 +212,9 @@ def choose(tx: Transaction, device: PushDevice, choices: PushChoices) -> None:
 # --- what ends them -------------------------------------------------------------------------------------------------
 
 
-def remove(tx: Transaction, device_id: str) -> bool:
-    """Remove a device; return whether it was there."""
-    return tx.run(push_device_table.delete().where(push_device_table.c.id == device_id)).rowcount > 0
+def remove(tx: Transaction, device_id: str) -> None:
+    """Remove a device, where it is still there."""
+    tx.run(push_device_table.delete().where(push_device_table.c.id == device_id))
 
 
 def follow(tx: Transaction, device_id: str, owner: PushOwner) -> None:
@@ -268,8 +268,8 @@ def mark_failed(tx: Transaction, device: PushDevice, wait: int) -> None:
     `wait` is how long its push service asked to wait, in microseconds.
     """
     # failures that lie apart are each one by itself: between them there was nothing to send, and no success to note
-    goes_on = device.failing_since is not None and tx.now - device.paused_until < DAY
-    since = device.failing_since if goes_on and device.failing_since is not None else tx.now
+    goes_on = tx.now - device.paused_until < DAY
+    since = device.failing_since if device.failing_since is not None and goes_on else tx.now
     if tx.now - since > _KEPT_FAILING_FOR:
         log.warning("device %s could not be reached for two weeks: it is told no more", device.id)
         remove(tx, device.id)

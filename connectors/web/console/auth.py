@@ -6,6 +6,7 @@ Owns the session's cookie and how long a session lives; what somebody proves bef
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -198,11 +199,17 @@ class Auth:
 
     def told_device(self, request: HTTPConnection) -> str:
         """Return the id of this browser among the devices that are told by Web Push; empty where it is none."""
-        return self._cookies.read(request, _TOLD_COOKIE)
+        device_id, _, signature = self._cookies.read(request, _TOLD_COOKIE).rpartition(".")
+        # signed: who knows another's id, and writes it into a cookie, must not end its messages by signing in
+        return device_id if hmac.compare_digest(signature.encode(), self._sign(device_id).encode()) else ""
 
     def mark_told_device(self, request: HTTPConnection, response: Response, device_id: str) -> None:
         """Have this browser remember which of the devices it is."""
-        self._cookies.set(request, response, _TOLD_COOKIE, device_id, REMEMBERED_FOR // SECOND)
+        mark = f"{device_id}.{self._sign(device_id)}"
+        self._cookies.set(request, response, _TOLD_COOKIE, mark, REMEMBERED_FOR // SECOND)
+
+    def _sign(self, device_id: str) -> str:
+        return self._store.vault.hash("told device", device_id)
 
     def _set_session(self, request: HTTPConnection, response: Response, opening: _Opening, session_id: str) -> Response:
         """Give this browser its session, and the mark that somebody signed in with it."""

@@ -48,6 +48,13 @@ class FoundCards:
     """The phone or email that nobody's card has, as it was typed: a card can be made for it."""
 
 
+async def make_typed_card(visit: Visit, connection: Connection) -> tuple[Card, Reference]:
+    """Make a card for the phone or email of the form. Raises `Refusal`, `TooManyAttempts`."""
+    visit.limit_card_search()
+    reference = visit.services.counter.read(connection, visit.form.get("who"))
+    return await visit.services.counter.make_card(connection, reference), reference
+
+
 @dataclass(frozen=True, slots=True)
 class CardTokens:
     """Seals the cards of one page's look-ups, for its `purpose`: what another page sealed opens nothing here."""

@@ -16,6 +16,7 @@ from connectors.domain.connection import Connection
 from connectors.domain.person import Reference
 from connectors.services import NoCard, Refusal
 from connectors.sevenstamp.models import Card
+from connectors.web.console.card_search import make_typed_card
 from connectors.web.console.receipt_page import FoundCard, receipt_page
 from connectors.web.console.routing import Role, Router
 from connectors.web.console.sealed_token import open_token, seal_token
@@ -73,9 +74,7 @@ async def make_card(visit: Visit) -> Response:
     """Make a card for a phone or an email that none has, and show it."""
     connection = (await visit.load_overview()).connection
     try:
-        visit.limit_card_search()
-        name = visit.services.counter.read(connection, visit.form.get("who"))
-        card = await visit.services.counter.make_card(connection, name)
+        card, name = await make_typed_card(visit, connection)
     except (Refusal, TooManyAttempts) as error:
         return await receipt_page(visit, connection, errors={"who": visit.explain(error)})
     return await _show(visit, connection, card, name)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import time
-from zoneinfo import available_timezones
 
 from starlette.responses import Response
 
@@ -22,6 +21,7 @@ from connectors.store.access.security_log import EventKind
 from connectors.store.access.sessions import Session, StaffRole
 from connectors.store.engine import Transaction
 from connectors.web.console.auth import push_owner
+from connectors.web.console.localization import zone_of
 from connectors.web.console.routing import Role, Router
 from connectors.web.console.visit import PageNotFound, Visit
 
@@ -124,7 +124,7 @@ async def turn_on(visit: Visit) -> Response:
 
 async def _add(visit: Visit, owner: PushOwner, address: PushAddress) -> PushDevice:
     zone = visit.form.get("zone")
-    if zone not in available_timezones():
+    if zone_of(zone).key != zone:  # the browser says none, or one that this system lacks
         zone = visit.principal.zone
     language, name = visit.localizer.language, visit.signed_in_session.device
 

@@ -19,7 +19,7 @@ from connectors.domain.vouchers import RequestState
 from connectors.services import Refusal
 from connectors.store import queries
 from connectors.store.errors import NotFound
-from connectors.web.console.card_search import CardTokens, ChosenCard, FoundCards
+from connectors.web.console.card_search import CardTokens, ChosenCard, FoundCards, make_typed_card
 from connectors.web.console.routing import Role, Router
 from connectors.web.console.sign_in_limits import TooManyAttempts
 from connectors.web.console.visit import PageNotFound, Visit
@@ -104,9 +104,7 @@ async def make_card(visit: Visit) -> Response:
     """Make a card for a phone or an email that none has; whoever has one gets the same again."""
     connection = (await visit.load_overview()).connection
     try:
-        visit.limit_card_search()
-        reference = visit.services.counter.read(connection, visit.form.get("who"))
-        card = await visit.services.counter.make_card(connection, reference)
+        card, reference = await make_typed_card(visit, connection)
     except (Refusal, TooManyAttempts) as error:
         return await _till_page(visit, connection, FoundCards(), {"who": visit.explain(error)})
     token = _tokens(visit, connection).seal(reference, card.id)
