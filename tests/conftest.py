@@ -62,10 +62,15 @@ _FIRST = (
 )
 
 
+def pytest_collection() -> None:
+    """Look for no garbage among what is imported and collected: it stays, and is most of what there is."""
+    gc.disable()
+
+
 def pytest_collection_finish() -> None:
-    """Look no further for garbage among what is imported and collected: it stays, and is most of what there is."""
     gc.collect()
     gc.freeze()
+    gc.enable()
     gc.set_threshold(10_000, 10, 10)
 
 
