@@ -125,12 +125,22 @@ class Numbers:
     period: Period
     by_day: Mapping[str, Counts]
     """The days that are counted, oldest first."""
-    total: Counts
-    before: Counts
+    by_day_before: Mapping[str, Counts]
+    """The days that they are compared with, oldest first: as many."""
     heat: Sequence[Sequence[HourOfWeek]]
     """For each weekday from Monday its 24 hours, on the venue's clock."""
     by_location: Mapping[str, Counts]
     """Location id to what was counted there, the most receipts first."""
+
+    @property
+    def total(self) -> Counts:
+        """What was counted on all of the days."""
+        return sum(self.by_day.values(), Counts())
+
+    @property
+    def before(self) -> Counts:
+        """What was counted on all of the days before."""
+        return sum(self.by_day_before.values(), Counts())
 
     def busiest(self, weekday: int) -> HourOfWeek | None:
         """Return the hour of a weekday with the most receipts; `None` where it has none."""
@@ -152,8 +162,7 @@ def numbers_of(
     return Numbers(
         period,
         by_day,
-        total=sum(by_day.values(), Counts()),
-        before=sum((days.get(day, Counts()) for day in period.days_before(today)), Counts()),
+        {day: days.get(day, Counts()) for day in period.days_before(today)},
         heat=_heat(counted, account),
         by_location=_by_location(counted),
     )

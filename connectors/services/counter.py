@@ -14,7 +14,7 @@ from datetime import datetime
 from connector_sdk.money import Money
 from connector_sdk.rule import StampRule
 from connector_sdk.sale import Line, Sale, SaleStatus
-from connectors.domain.clock import HOUR, moment
+from connectors.domain.clock import DAY, HOUR, moment
 from connectors.domain.connection import Connection
 from connectors.domain.person import Reference
 from connectors.domain.stamps import Earned, stamps_for
@@ -33,8 +33,8 @@ from connectors.sync.manual_card_assignment import CannotAssign, assign_card
 _TOKEN = re.compile(r"(?=\S*[0-9])[!-~]{6,400}")
 """What a card's QR code holds: one word with a digit in it, which no name has."""
 _LONGEST_NAME = 100
-_SHOWN_SINCE = 3 * HOUR
-_MOST_SHOWN = 12
+_SHOWN_SINCE = {False: 3 * HOUR, True: DAY}
+_MOST_SHOWN = {False: 12, True: 100}
 _GETS_CARD = ("phone", "email")
 
 
@@ -105,12 +105,15 @@ class CounterService:
         phone, email = (reference.value if reference.kind == kind else None for kind in _GETS_CARD)
         return await self._cards.issue_card(connection.business_id, phone=phone, email=email)
 
-    async def receipts(self, connection: Connection) -> Sequence[CounterReceipt]:
-        """List the receipts that are open or were closed in the last three hours, at most a dozen."""
-        since = self._context.store.clock.now() - _SHOWN_SINCE
+    async def receipts(self, connection: Connection, *, whole_day: bool = False) -> Sequence[CounterReceipt]:
+        """List the receipts that are open or were closed in the last three hours, at most a dozen.
+
+        Of a whole day they are at most a hundred.
+        """
+        since = self._context.store.clock.now() - _SHOWN_SINCE[whole_day]
         rule = await self._context.current_rule(connection)
         found = await self._context.store.read(
-            lambda tx: queries.receipts.at_the_counter(tx, connection.id, since, _MOST_SHOWN)
+            lambda tx: queries.receipts.at_the_counter(tx, connection.id, since, _MOST_SHOWN[whole_day])
         )
         return [CounterReceipt(receipt, self._link(receipt, rule)) for receipt in found]
 

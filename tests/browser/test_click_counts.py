@@ -89,6 +89,8 @@ async def test_a_colleague_is_let_in_at_the_counter_with_three(served: ServedIns
     await colleague.goto(invitation)
     await colleague.get_by_role("button", name="Come in on this device").click()
     await expect(colleague.get_by_role("heading", name="At the counter")).to_be_visible()
+    await colleague.get_by_role("button", name="Account").click()
+    await expect(colleague.get_by_role("button", name="Sign out")).to_be_visible()
     await expect(colleague.get_by_role("link", name="Devices")).to_have_count(0)
     await page.goto("/people")
     await expect(page.get_by_role("heading", name="1 colleague may come in")).to_be_visible()

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.base import AXE_SCRIPT
-from playwright.async_api import Page
+from playwright.async_api import Page, expect
 
 from connector_sdk.messages import Catalogue
 from connectors.web.console.localization import Localizer
 from tests.browser.pages import every_page
-from tests.served_installation import NARROW, WIDE, ServedInstallation
+from tests.served_installation import NARROW, WIDE, ServedInstallation, signed_in
 
 _INTERACTIVE = """() => {
   const seen = new Set(), found = [];
@@ -186,3 +186,29 @@ async def test_the_browsers_language_decides_and_the_menu_overrides(served: Serv
     await page.locator("#language").select_option("en")
     await page.wait_for_function("document.documentElement.lang.startsWith('en')")
     assert await page.locator("h1").inner_text() == "Sign in with a 7stamp key" != malay
+
+
+async def test_the_account_opens_and_closes_by_keyboard_and_is_for_everybody(served: ServedInstallation) -> None:
+    page = await signed_in(await served.page(viewport=NARROW))
+    await page.get_by_role("button", name="Account").press("Enter")
+    await expect(page.get_by_role("link", name="Devices")).to_be_visible()
+    await page.evaluate(AXE_SCRIPT)
+    assert await barriers(page, keys=False) == []
+    await page.keyboard.press("Tab")
+    await expect(page.get_by_role("link", name="Messages")).to_be_focused()
+    await page.keyboard.press("Escape")
+    await expect(page.get_by_role("link", name="Devices")).to_be_hidden()
+    await page.get_by_role("button", name="Account").click()
+    await page.get_by_role("button", name="Sign out").click()
+    await expect(page).to_have_url(re.compile("/sign-in"))
+
+
+async def test_a_link_to_a_part_of_the_settings_opens_it(served: ServedInstallation) -> None:
+    await served.installation.connect()
+    page = await signed_in(await served.page(viewport=NARROW))
+    await page.goto("/messages")
+    await page.locator("#by-email").get_by_role("link").click()
+    await expect(page.get_by_label("Email address")).to_be_visible()
+    await expect(page.get_by_label("What you call it")).to_be_hidden()
+    await page.locator("summary", has_text="Name").press("Enter")
+    await expect(page.get_by_label("What you call it")).to_be_visible()

@@ -217,6 +217,7 @@ async def test_a_week_later_the_key_is_not_needed_and_after_ninety_days_it_is(se
     await page.goto("/")
     await expect(page.get_by_role("heading", name="Connect your till")).to_be_visible()
     # a device that is signed in signs another one in
+    await page.get_by_role("button", name="Account").click()
     await page.get_by_role("link", name="Devices").click()
     await page.get_by_role("button", name="Make a link").click()
     link = await page.get_by_label("Sign-in link").input_value()

@@ -46,6 +46,7 @@ async def _open(served: ServedInstallation, told: Phone | None, *, allowed: bool
     if told is not None:
         await page.add_init_script(f"({_PUSH_SERVICE})({json.dumps(told.form)})")
     await signed_in(page)
+    await page.get_by_role("button", name="Account").click()
     await page.get_by_role("link", name="Messages").click()
     return page
 

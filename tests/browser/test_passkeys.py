@@ -76,7 +76,8 @@ class Device:
         await expect(self.page.get_by_text("The passkey was removed.")).to_be_visible()
 
     async def sign_out(self) -> None:
-        await self.page.get_by_role("button", name="Sign out", exact=True).first.click()
+        await self.page.get_by_role("button", name="Account").click()
+        await self.page.get_by_role("button", name="Sign out", exact=True).click()
         await self.page.wait_for_url("**/sign-in")
 
     async def use(self, path: str = "/sign-in") -> None:
@@ -154,7 +155,8 @@ async def test_a_cafe_signs_in_by_passkey_on_a_device_that_is_remembered(
     await page.goto("/passkeys/add")
     await page.locator("[data-passkey]").click()
     await page.wait_for_url("**/devices")
-    await page.locator("footer form[action='/sign-out'] button").click()
+    await page.locator("[popovertarget=account]").click()
+    await page.locator("#account form[action='/sign-out'] button").click()
     await page.wait_for_url("**/sign-in")
     await page.goto(f"/sign-in?next=/connections/{served.installation.connection.id}")
     await page.locator("[data-passkey]").click()

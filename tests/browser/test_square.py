@@ -122,9 +122,9 @@ async def test_a_cafe_in_two_zones_connects_square_opens_a_venue_and_consents_ag
 
     # access ends, and is given again with two clicks; what was sold meanwhile is not lost
     till.end_access()
-    await expect(page.get_by_role("button", name="Let us in again at Square")).to_be_visible()
+    await expect(page.get_by_role("button", name="Allow access at Square again")).to_be_visible()
     meanwhile = till.sell("New York", ANNA)
-    await page.get_by_role("button", name="Let us in again at Square").click()
+    await page.get_by_role("button", name="Allow access at Square again").click()
     await page.get_by_role("button", name="Allow").click()
     await expect(page.get_by_text("The till lets us in again.")).to_be_visible()
     await stamps(page, meanwhile, "1 stamp")

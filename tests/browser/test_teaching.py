@@ -154,7 +154,7 @@ async def test_an_unknown_till_is_taught_by_tapping_and_its_sales_become_stamps(
     await until(lambda: _stamps(served, 1))
 
     # the address is renewed, and the old one goes on for a day
-    await page.goto(f"/connections/{installation.connection.id}/settings")
+    await page.goto(f"/connections/{installation.connection.id}/settings#till")
     await page.get_by_role("link", name="Renew the address").click()
     await page.get_by_role("button", name="Make a new address").click()
     await expect(page.get_by_text("Here is the new address.")).to_be_visible()

@@ -37,6 +37,12 @@ class Browser:
         token = csrf_token if csrf_token is not None else await self.csrf_token()
         return await self.client.post(path, data={"proof": token, **values})
 
+    async def post_and_follow(self, path: str, /, **values: Any) -> str:
+        """Post a form, and return the text of the page that it leads to."""
+        answer = await self.post(path, **values)
+        assert answer.status_code == 303, answer.text
+        return (await self.get(answer.headers["location"])).text
+
     async def sign_in(self, key: str = KEY, **values: str) -> Browser:
         answer = await self.post("/sign-in", key=key, next="/", **values)
         assert answer.status_code == 303, answer.text
@@ -49,9 +55,9 @@ class Browser:
 
     async def make_link(self) -> str:
         """Make a sign-in link for another device, and return its path."""
-        match = re.search(r"/link/[\w-]+", (await self.post("/devices/link")).text)
+        match = re.search(r'(/link/[\w-]+)" readonly', await self.post_and_follow("/devices/link"))
         assert match
-        return match[0]
+        return match[1]
 
     async def is_signed_in(self) -> bool:
         return (await self.get("/devices")).status_code == 200

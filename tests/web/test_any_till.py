@@ -30,7 +30,7 @@ async def test_a_shop_is_connected_by_a_ready_made_mapping_and_its_sale_becomes_
     page = await mine.get("/")
     assert "Any till with a webhook" in page.text
     assert "Serve" not in page.text  # SERVE_API_URL is not set
-    assert "Checked: it passes all" in page.text
+    assert "Checked by us." in page.text
     draft = (await mine.post("/connect/webhook")).headers["location"].rsplit("/", 1)[0]
     page = await mine.get(f"{draft}/authorise?ready=woocommerce")
     assert "Topic: Order updated." in page.text

@@ -93,7 +93,7 @@ async def test_what_was_granted_stays_in_the_draft_while_the_form_asks_for_the_r
     assert connection.grant is not None
     # the settings page offers the consent, and no field for a token
     page_ = html.unescape((await mine.get(f"/connections/{connection.id}/settings")).text)
-    assert "Let us in again at Square" in page_
+    assert "Allow access at Square again" in page_
     assert "set.access_token" not in page_
 
 
@@ -116,7 +116,7 @@ async def test_consenting_again_is_two_clicks_and_a_line_that_names_no_settings(
         lambda tx: health.report_unwell(tx, connection, Health.needs_authorisation, Message("why.till_refuses"))
     )
     mine = await browsers.new().sign_in()
-    assert "Let us in again at Square" in html.unescape((await mine.get(f"/connections/{connection.id}")).text)
+    assert "Allow access at Square again" in html.unescape((await mine.get(f"/connections/{connection.id}")).text)
     page = (await mine.post(f"/connections/{connection.id}/consent")).headers["location"]
     back = await mine.get(_allow(square, page))
     assert back.headers["location"].startswith(f"/connections/{connection.id}")

@@ -124,6 +124,17 @@ async def test_the_page_says_what_to_tell_the_cashier_and_opens_the_receipts_of_
     assert len(re.findall(r'<span class="quiet">\d{6}</span></a>', (await browser.get(day)).text)) == 2
 
 
+async def test_each_day_is_drawn_beside_the_same_day_before(sold: Installation, browser: Browser) -> None:
+    address = f"/connections/{sold.connection.id}/numbers"
+    week = (await browser.get(address)).text
+    assert [week.count(f'<rect class="{of}"') for of in ("first", "second")] == [7 + 1, 7 + 1]  # and one in the legend
+    heights = re.findall(r'<rect class="second" x="[\d.]+" y="[\d.]+" width="32" height="([\d.]+)"', week)
+    assert [float(height) > 0 for height in heights] == [False] * 6 + [True]  # of yesterday, which is the last
+    month = (await browser.get(f"{address}?period=month")).text
+    assert [month.count(f'<rect class="{of}"') for of in ("first", "second")] == [30 + 1, 30 + 1]
+    assert '<svg class="chart"' not in (await browser.get(f"{address}?period=day")).text
+
+
 def yesterday(installation: Installation) -> str:
     zone = installation.host.store.clock.now() - DAY
     return datetime.fromtimestamp(zone / 1e6, UTC).astimezone(KYIV).date().isoformat()

@@ -79,6 +79,67 @@ async def test_each_kind_of_receipt_has_its_list(installation: Installation, bro
     assert moved.headers["location"].endswith("/receipts?kind=waiting")
 
 
+async def test_a_receipts_head_says_how_it_stands_and_whose_it_is(
+    installation: Installation, browsers: Browsers
+) -> None:
+    await installation.connect(StampRule(unknown_customer=UnknownCustomer.hold))
+    cafe, business_id = installation.cafe, installation.connection.business_id
+    card = await installation.host.services.cards.issue_card(business_id, phone=ANNA, email=None)
+    sold = {
+        "Given": cafe.sell(cafe.client(ANNA)),
+        "Waits": cafe.sell(cafe.client(BORYS)),
+        "No stamps": cafe.sell(0),
+        "Refunded or removed": cafe.sell(0),
+    }
+    await installation.sync()
+    cafe.remove(sold["Refunded or removed"])
+    await installation.sync()
+    browser = await browsers.new().sign_in()
+    text = await _list(browser, installation)
+    for state, number in sold.items():
+        link = re.search(rf'href="(/connections/[\w-]+/receipts/\w+)"><b>[^<]*</b> <span class="quiet">{number}<', text)
+        assert link
+        head = words(await browser.get(link[1])).split("What the rule says")[0].split("History")[0]
+        assert f" {state} " in head
+        assert f"Receipt {number} Closed today" in head
+        whose = {"Given": f"Card ending {card.hint}", "Waits": "attached at the till"}
+        assert f"Customer {whose.get(state, 'nobody was attached')}" in head
+
+
+async def test_a_name_that_no_receipt_has_is_looked_for_among_the_customers(
+    installation: Installation, browsers: Browsers
+) -> None:
+    await installation.connect()
+    business_id = installation.connection.business_id
+    card = await installation.host.services.cards.issue_card(business_id, phone=ANNA, email=None)
+    one = f"/connections/{installation.connection.id}"
+    browser = await browsers.new().sign_in()
+    page = await browser.get(one, params={"q": ANNA.replace("+", "p")})
+    assert "among the customers" in words(page)
+    found = await browser.post(f"{one}/customers", who=ANNA)
+    assert card.hint in words(await browser.get(found.headers["location"]))
+
+
+async def test_the_counter_shows_three_hours_and_the_whole_day_when_asked(
+    installation: Installation, browsers: Browsers
+) -> None:
+    await installation.connect()
+    cafe = installation.cafe
+    sold = [cafe.sell(0) for _ in range(15)]
+    cafe.receipts[sold[0]]["date_close"] = str(int(cafe.receipts[sold[0]]["date_close"]) - 5 * 3600 * 1000)
+    await installation.sync()
+    browser, page = await browsers.new().sign_in(), f"/till/{installation.connection.id}"
+
+    async def shown(query: str) -> list[str]:
+        return re.findall(r">Receipt (\d{6})</a>", (await browser.get(f"{page}{query}")).text)
+
+    newest, whole = await shown(""), await shown("?of=day")
+    assert len(newest) == 12
+    assert sorted(whole) == sorted(str(number) for number in sold)
+    assert whole == await shown("?of=day&part=receipts")
+    assert 'href="' + page + '?of=day#last-receipts"' in (await browser.get(page)).text
+
+
 async def test_a_number_opens_the_receipts_behind_it(installation: Installation, browsers: Browsers) -> None:
     installation.till.two_weeks([ANNA, BORYS])
     await installation.connect()

@@ -46,9 +46,9 @@ def at(browsers: Browsers, address: str) -> Browser:
 
 
 def link_in(text: str) -> str:
-    match = re.search(r"/link/[\w-]+", text)
+    match = re.search(r'(/link/[\w-]+)" readonly', text)
     assert match
-    return match[0]
+    return match[1]
 
 
 async def open_link(browser: Browser, path: str) -> Browser:
@@ -65,13 +65,13 @@ async def opened_by_the_operator(installation: Installation, browsers: Browsers)
     await installation.connect()
     operator = await browsers.new().as_operator()
     page = f"/operator/link/{installation.connection.id}"
-    guest = await open_link(browsers.new(), link_in((await operator.post(page)).text))
+    guest = await open_link(browsers.new(), link_in(await operator.post_and_follow(page)))
     guests_guest = await open_link(browsers.new(), await guest.make_link())
     business = Principal(installation.connection.business_id, "Cafe Lviv", "Europe/Kyiv", OPERATOR)
     command = await installation.host.store.write(lambda tx: access.sessions.make_link(tx, business))
     by_command = await open_link(browsers.new(), f"/link/{command}")
     unused = [
-        link_in((await operator.post(page)).text),
+        link_in(await operator.post_and_follow(page)),
         await operator.make_link(),
         await guest.make_link(),
         f"/link/{await installation.host.store.write(lambda tx: access.sessions.make_link(tx, business))}",

@@ -37,32 +37,30 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Some days side by side: a bar of receipts and one of stamps each, on one scale, with their numbers."""
+    """Some days side by side: two bars each, on one scale, with their numbers."""
 
     width: int
     height: int
     floor: int
     bar_width: int
-    receipts: tuple[Bar, ...]
-    stamps: tuple[Bar, ...]
+    left: tuple[Bar, ...]
+    right: tuple[Bar, ...]
     middles: tuple[float, ...]
     """The middle of each day, from the left."""
 
 
-def chart_of_days(receipts: Sequence[int], stamps: Sequence[int]) -> Chart:
+def chart_of_days(left: Sequence[int], right: Sequence[int]) -> Chart:
     """Draw two numbers a day, each against the largest of all."""
-    maximum = max([1, *receipts, *stamps])  # at least 1, so that days without anything are drawn too
-    left = (_STEP - 2 * _BAR_WIDTH - _GAP) // 2
+    maximum = max([1, *left, *right])  # at least 1, so that days without anything are drawn too
+    start = (_STEP - 2 * _BAR_WIDTH - _GAP) // 2
     return Chart(
-        width=len(receipts) * _STEP,
+        width=len(left) * _STEP,
         height=_HEIGHT,
         floor=_FLOOR,
         bar_width=_BAR_WIDTH,
-        receipts=tuple(_bar(day * _STEP + left, number, maximum) for day, number in enumerate(receipts)),
-        stamps=tuple(
-            _bar(day * _STEP + left + _BAR_WIDTH + _GAP, number, maximum) for day, number in enumerate(stamps)
-        ),
-        middles=tuple(day * _STEP + _STEP / 2 for day in range(len(receipts))),
+        left=tuple(_bar(day * _STEP + start, number, maximum) for day, number in enumerate(left)),
+        right=tuple(_bar(day * _STEP + start + _BAR_WIDTH + _GAP, number, maximum) for day, number in enumerate(right)),
+        middles=tuple(day * _STEP + _STEP / 2 for day in range(len(left))),
     )
 
 

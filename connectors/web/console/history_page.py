@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import astuple, dataclass
 from datetime import date, timedelta
+from urllib.parse import quote
 
 from starlette.responses import Response
 
@@ -17,12 +19,14 @@ from connectors.services.results import ignore
 from connectors.services.sync import MOST_DAYS_BACK, HistoryCounts
 from connectors.store import host_commands
 from connectors.web.console.routing import Role, Router
+from connectors.web.console.sealed_token import open_token, seal_token
 from connectors.web.console.sign_in_limits import TooManyAttempts
 from connectors.web.console.visit import PageNotFound, Visit
 
 router = Router()
 
 _PAGE = "/connections/{connection}/history"
+_PURPOSE = "history counted"
 _COUNT_SECONDS = 20.0
 _USUAL_DAYS = 30
 
@@ -34,7 +38,33 @@ async def history_page(visit: Visit) -> Response:
     if visit.request.query_params.get("part") == "progress":
         command = await _last(visit, connection)
         return visit.render("_history_progress.html", connection=connection, command=command)
-    return await _page(visit, connection)
+    sealed = visit.request.query_params.get("counted")
+    return await _page(visit, connection, counted=_open_counts(visit, connection, sealed) if sealed else None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """What was counted from a day on; `is_part` where time ran out."""
+
+    since: str
+    counts: HistoryCounts
+    is_part: bool
+
+
+def _show_counts(visit: Visit, connection: Connection, counted: _Counted) -> Response:
+    """Go back to the page with what was counted in its address: read anew it counts nothing anew."""
+    content = [counted.since, counted.is_part, *astuple(counted.counts)]
+    sealed = quote(seal_token(visit, _PURPOSE, connection, content), safe="")
+    return visit.redirect(f"/connections/{connection.id}/history?counted={sealed}")
+
+
+def _open_counts(visit: Visit, connection: Connection, sealed: str) -> _Counted | None:
+    """Return what the address holds; `None` where that was a while ago: more was sold since."""
+    opened = open_token(visit, _PURPOSE, connection, sealed)
+    match opened.content:
+        case [str(since), bool(is_part), *numbers] if not opened.expired:
+            return _Counted(since, HistoryCounts(*(int(str(number)) for number in numbers)), is_part)
+    return None
 
 
 async def _read_connection(visit: Visit) -> Connection:
@@ -53,9 +83,7 @@ async def _page(
     visit: Visit,
     connection: Connection,
     errors: Mapping[str, str] | None = None,
-    counts: HistoryCounts | None = None,
-    *,
-    is_part: bool = False,
+    counted: _Counted | None = None,
 ) -> Response:
     usual = date.fromisoformat(visit.localizer.today()) - timedelta(days=_USUAL_DAYS)
     return visit.render(
@@ -63,10 +91,10 @@ async def _page(
         422 if errors else 200,
         connection=connection,
         command=await _last(visit, connection),
-        since=visit.form.get("since") or usual.isoformat(),
+        since=visit.form.get("since") or (counted.since if counted is not None else usual.isoformat()),
         today=visit.localizer.today(),
-        counts=counts,
-        is_part=is_part,
+        counts=counted.counts if counted is not None else None,
+        is_part=counted is not None and counted.is_part,
         errors=errors or {},
     )
 
@@ -74,7 +102,7 @@ async def _page(
 @router.post(f"{_PAGE}/count", Role.manager, page=_PAGE)
 async def count(visit: Visit) -> Response:
     """Count what the receipts since a day would come to; nothing is stored or sent."""
-    connection, counts = await _read_connection(visit), HistoryCounts()
+    connection, counts, is_part = await _read_connection(visit), HistoryCounts(), False
     try:
         since = _first_day(visit)
         visit.console.history_reads.take(visit.owner_id)  # the till is read for it
@@ -82,10 +110,10 @@ async def count(visit: Visit) -> Response:
             async for receipt in visit.services.sync.preview_history(connection.id, since, ignore):
                 counts.add(receipt)
     except TimeoutError:
-        return await _page(visit, connection, counts=counts, is_part=True)
+        is_part = True
     except (Refusal, TooManyAttempts) as error:
         return await _page(visit, connection, {"since": visit.explain(error)})
-    return await _page(visit, connection, counts=counts)
+    return _show_counts(visit, connection, _Counted(since, counts, is_part))
 
 
 @router.post(f"{_PAGE}/run", Role.manager, page=_PAGE)

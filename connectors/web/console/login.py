@@ -176,16 +176,11 @@ async def use_link(visit: Visit) -> Response:
 @router.get("/devices")
 async def devices(visit: Visit) -> Response:
     """List the devices that are signed in, and the passkeys."""
-    return await _render_devices(visit, None)
-
-
-async def _render_devices(visit: Visit, link: str | None) -> Response:
-    """Render the page of devices, with the link that was just made for another one."""
     business_id, own_id = visit.principal.business_id, visit.signed_in_session.id_hash
     sessions = await visit.host.store.read(lambda tx: access.sessions.devices(tx, business_id))
     sessions.sort(key=lambda session: session.id_hash != own_id)  # this device first, the others as they are
     passkeys = await visit.host.store.read(lambda tx: access.passkeys.of_owner(tx, business_id))
-    return visit.render("devices.html", devices=sessions, link=link, passkeys=passkeys)
+    return visit.render("devices.html", devices=sessions, passkeys=passkeys)
 
 
 @router.post("/devices/link")
@@ -198,7 +193,8 @@ async def make_link(visit: Visit) -> Response:
         return access.sessions.make_link(tx, principal, visit.signed_in_session)
 
     token = await visit.host.store.write(work)
-    return await _render_devices(visit, f"{visit.host.public_url}/link/{token}")
+    notice = Message("Open this address on the other device within ten minutes. It works once.")
+    return visit.redirect("/devices", notice, secret=f"{visit.host.public_url}/link/{token}")
 
 
 @router.post("/devices/name", page="/devices")

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Mapping
 from datetime import date
 
 from starlette.responses import Response
 
 from connectors.domain.connection import Connection
-from connectors.domain.numbers import Numbers, Period, compared
+from connectors.domain.numbers import Counts, Numbers, Period, compared
 from connectors.store import queries
 from connectors.store.queries.overviews import Overview
+from connectors.web.console.charts import chart_of_days
 from connectors.web.console.numbers_cache import NumbersKey
 from connectors.web.console.routing import Role, Router
 from connectors.web.console.visit import Visit
@@ -36,7 +38,12 @@ async def numbers_page(visit: Visit) -> Response:
         places={location.id: location.name for location in connection.account.locations},
         compared=compared,
         few_with_customer=numbers.total.has_few_customers,
+        chart=chart_of_days(_receipts(numbers.by_day_before), _receipts(numbers.by_day)),
     )
+
+
+def _receipts(days: Mapping[str, Counts]) -> list[int]:
+    return [counts.receipts for counts in days.values()]
 
 
 @router.get("/connections/{connection}/numbers.csv", Role.manager)

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from starlette.responses import Response
 
 from connector_sdk.connector import ConnectorInfo
+from connector_sdk.messages import Message
 from connectors.domain.connection import Health
 from connectors.store import access, connections, queries
 from connectors.store.access.security_log import EventKind
@@ -96,7 +97,7 @@ async def operator(visit: Visit) -> Response:
     return await _page(visit, search=search)
 
 
-async def _page(visit: Visit, *, search: str = "", link: str | None = None) -> Response:
+async def _page(visit: Visit, *, search: str = "") -> Response:
     counts = await visit.host.store.read(InstallationCounts.read)
     # the page of a large installation stays short: whoever looks for more searches
     overviews = await visit.host.store.read(
@@ -112,7 +113,6 @@ async def _page(visit: Visit, *, search: str = "", link: str | None = None) -> R
         plugins=visit.host.plugins.plugins,
         tills=[_till_setup(visit, name, counts) for name in sorted(visit.host.plugins.classes)],
         installation=Installation.of(visit),
-        link=link,
     )
 
 
@@ -138,7 +138,8 @@ async def make_link(visit: Visit) -> Response:
         raise PageNotFound
     # the link and the event that tells of it are committed together: none is made unseen
     token = await visit.host.store.write(lambda tx: _make_link(tx, visit, connection_id))
-    return await _page(visit, link=f"{visit.host.public_url}/link/{token}")
+    notice = Message("Send this address to the cafe. It signs one device in, once, within ten minutes.")
+    return visit.redirect("/operator", notice, secret=f"{visit.host.public_url}/link/{token}")
 
 
 def _make_link(tx: Transaction, visit: Visit, connection_id: str) -> str:

@@ -18,7 +18,6 @@ from connectors.store.access.security_log import EventKind
 from connectors.store.access.sessions import StaffRole
 from connectors.store.engine import Transaction
 from connectors.web.console.login import ends_another_session
-from connectors.web.console.posted_form import PostedForm
 from connectors.web.console.routing import Role, Router
 from connectors.web.console.visit import PageNotFound, Visit
 
@@ -45,7 +44,7 @@ async def people(visit: Visit) -> Response:
     return await _page(visit, {})
 
 
-async def _page(visit: Visit, errors: Mapping[str, str], *, invitation: str = "", invited: str = "") -> Response:
+async def _page(visit: Visit, errors: Mapping[str, str]) -> Response:
     business_id = _business_id(visit)
     colleagues = await visit.host.store.read(lambda tx: access.colleagues.of_business(tx, business_id))
     return visit.render(
@@ -57,8 +56,6 @@ async def _page(visit: Visit, errors: Mapping[str, str], *, invitation: str = ""
         errors=errors,
         full=len(colleagues) >= MOST,
         can_invite=_can_invite(visit),
-        invitation=invitation,
-        invited=invited,
         now=visit.localizer.now,
     )
 
@@ -80,11 +77,10 @@ async def invite(visit: Visit) -> Response:
     try:
         name, role = _check_name(visit.form.get("name")), _check_role(visit.form.get("role"))
         _check_key(visit)
-        colleague, address = await _invite(visit, business_id, name, role)
+        colleague, token = await _invite(visit, business_id, name, role)
     except Refusal as error:
         return await _page(visit, {error.field or "name": visit.localizer.sentence(error.message)})
-    visit.form = PostedForm()  # the next one begins empty
-    return await _page(visit, {}, invitation=address, invited=colleague.name)
+    return _show_invitation(visit, colleague, token)
 
 
 async def _invite(visit: Visit, business_id: str, name: str, role: StaffRole) -> tuple[Colleague, str]:
@@ -100,12 +96,15 @@ async def _invite(visit: Visit, business_id: str, name: str, role: StaffRole) ->
         _record(visit, tx, "invited", colleague)
         return colleague, token
 
-    colleague, token = await visit.host.store.write(work)
-    return colleague, _address(visit, token)
+    return await visit.host.store.write(work)
 
 
-def _address(visit: Visit, token: str) -> str:
-    return f"{visit.host.public_url}/join/{token}"
+def _show_invitation(visit: Visit, colleague: Colleague, token: str) -> Response:
+    """Go back to the page, which shows the address that lets the colleague in, this once."""
+    text = "Send this address to {name}. It opens one device, once, within three days."
+    return visit.redirect(
+        "/people", Message(text, {"name": colleague.name}), secret=f"{visit.host.public_url}/join/{token}"
+    )
 
 
 def _check_name(text: str) -> str:
@@ -156,7 +155,7 @@ async def invite_again(visit: Visit) -> Response:
         return colleague, token
 
     colleague, token = await visit.host.store.write(work)
-    return await _page(visit, {}, invitation=_address(visit, token), invited=colleague.name)
+    return _show_invitation(visit, colleague, token)
 
 
 def _colleague(visit: Visit, tx: Transaction, business_id: str) -> Colleague:

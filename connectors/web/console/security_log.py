@@ -41,7 +41,7 @@ async def security_log(visit: Visit) -> Response:
 def _title(visit: Visit) -> str:
     if visit.signed_in_session.operator:
         return visit.localizer.text("Security log")
-    return visit.localizer.text("Who came in")
+    return visit.localizer.text("Sign-ins and refusals")
 
 
 def _row_number(text: str) -> int | None:

@@ -6,7 +6,8 @@ it replaces the old.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from typing import NamedTuple
 
 from starlette.responses import Response
 
@@ -20,6 +21,7 @@ from connectors.web.console.onboarding import location_taken, offers_consent
 from connectors.web.console.restored_form import restored_form
 from connectors.web.console.routing import Router
 from connectors.web.console.settings_form import (
+    Field,
     build_fields,
     find_wrong_settings,
     same_setting,
@@ -58,6 +60,7 @@ async def _settings_page(visit: Visit, errors: Mapping[str, str]) -> Response:
     if restored.values:
         visit.form = restored
     connector_class = visit.services.connector_class(connection.connector)
+    till_values = _till_values(visit, connection, connector_class)
     return visit.render(
         "settings.html",
         422 if errors else 200,
@@ -65,7 +68,11 @@ async def _settings_page(visit: Visit, errors: Mapping[str, str]) -> Response:
         title=connector_class.info.title,
         errors=errors,
         form=visit.form,
-        **_till_values(visit, connection, connector_class),
+        open_parts=_open_parts(connection, {*errors, *restored.values, *till_values.lacks}),
+        fields=till_values.fields,
+        lacks=till_values.lacks,
+        can_consent=offers_consent(visit, connection.connector),
+        teaches=connector_class.teaching is not None,
         **await _location_values(visit, connection),
         **_key_endings(visit, connection),
         watch=await visit.host.store.read(lambda tx: connections.alerts.watch_of(tx, connection.id)),
@@ -74,6 +81,27 @@ async def _settings_page(visit: Visit, errors: Mapping[str, str]) -> Response:
         has_links=overview.rule.mode.has_links,
         venues=await visit.services.claims.venues(connection),
     )
+
+
+def _open_parts(connection: Connection, named: Collection[str]) -> set[str]:
+    """Return which parts are open: those of the `named` fields; the till's too where it lets us in no more."""
+    parts = {_PARTS.get(name, "till") for name in named if name != "proof"}
+    return parts | {"till"} if connection.health in UNWELL else parts
+
+
+_PARTS = {
+    "title": "name",
+    "key": "key",
+    "use": "key",
+    "location": "places",
+    "places": "places",
+    "consent": "claims",
+    "claims": "claims",
+    "email": "email-card",
+    "weekly": "email-card",
+    "has.weekly": "email-card",
+}
+"""The part of the page that a field, or what is wrong with a whole part, is in; every other is the till's."""
 
 
 def _key_endings(visit: Visit, connection: Connection) -> dict[str, object]:
@@ -89,8 +117,14 @@ def _own_address(visit: Visit, connection: Connection, connector_class: Connecto
     return visit.services.connections.hook_url(connection)
 
 
-def _till_values(visit: Visit, connection: Connection, connector_class: ConnectorClass) -> dict[str, object]:
-    """Return what the template shows of the till's own settings."""
+class _TillValues(NamedTuple):
+    """What the template shows of the till's own settings; `lacks` are sentences about stored ones, by their name."""
+
+    fields: Sequence[Field]
+    lacks: Mapping[str, str]
+
+
+def _till_values(visit: Visit, connection: Connection, connector_class: ConnectorClass) -> _TillValues:
     stored = visit.services.connections.settings_of(connection)
     # a secret that was refused is not the one that is kept: its ending must not be shown
     typed = without_secrets(connector_class, settings_from(visit.form, connector_class, {}))
@@ -98,12 +132,10 @@ def _till_values(visit: Visit, connection: Connection, connector_class: Connecto
     # who consented need not see where a token would be pasted
     tokens = token_fields(connector_class)
     fields = build_fields(connector_class, {**stored, **typed}, str(visit.localizer.locale))
-    return {
-        "fields": [field for field in fields if connection.grant is None or field.name not in tokens],
-        "lacks": {name: visit.localizer.sentence(message) for name, message in wrong.items()},
-        "can_consent": offers_consent(visit, connection.connector),
-        "teaches": connector_class.teaching is not None,
-    }
+    return _TillValues(
+        [field for field in fields if connection.grant is None or field.name not in tokens],
+        {name: visit.localizer.sentence(message) for name, message in wrong.items()},
+    )
 
 
 async def _location_values(visit: Visit, connection: Connection) -> dict[str, object]:

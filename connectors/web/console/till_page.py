@@ -55,6 +55,7 @@ async def _till_page(
     visit: Visit, connection: Connection, shown: FoundCards, errors: Mapping[str, str] | None = None
 ) -> Response:
     is_part = visit.request.query_params.get("part") == "receipts"
+    whole_day = visit.request.query_params.get("of") == "day"
     token = shown.chosen.token if shown.chosen is not None else ""
     return visit.render(
         "_till_receipts.html" if is_part else "till.html",
@@ -62,7 +63,8 @@ async def _till_page(
         connection=connection,
         shown=shown,
         card_token=token,
-        receipts=await visit.services.counter.receipts(connection),
+        receipts=await visit.services.counter.receipts(connection, whole_day=whole_day),
+        whole_day=whole_day,
         errors=errors or {},
         form=visit.form,
         given=visit.request.query_params.get("given", "")[:_ID_LENGTH],
