@@ -64,13 +64,18 @@ def _days_before(day: date, number: int) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What was counted on some days; `stamps` are those on cards less those `taken_back`."""
+    """What was counted on some days; `stamps` are those on cards less those `taken_back`.
+
+    `new_cards` and `rewards` are those of the whole business, of whichever till or of none.
+    """
 
     receipts: int = 0
     with_customer: int = 0
     stamps: int = 0
     vouchers: int = 0
     taken_back: int = 0
+    new_cards: int = 0
+    rewards: int = 0
 
     @property
     def without_customer(self) -> int:
@@ -95,6 +100,8 @@ class Counts:
             self.stamps + other.stamps,
             self.vouchers + other.vouchers,
             self.taken_back + other.taken_back,
+            self.new_cards + other.new_cards,
+            self.rewards + other.rewards,
         )
 
 
@@ -131,6 +138,8 @@ class Numbers:
     """For each weekday from Monday its 24 hours, on the venue's clock."""
     by_location: Mapping[str, Counts]
     """Location id to what was counted there, the most receipts first."""
+    cards_are_told: bool
+    """Whether 7stamp tells of cards: where it does not, none are counted."""
 
     @property
     def total(self) -> Counts:
@@ -141,6 +150,17 @@ class Numbers:
     def before(self) -> Counts:
         """What was counted on all of the days before."""
         return sum(self.by_day_before.values(), Counts())
+
+    @property
+    def hours(self) -> range:
+        """The hours of a day from the first that has a receipt on any weekday to the last, one more on either side."""
+        used = [hour.hour for weekday in self.heat for hour in weekday if hour.receipts]
+        return range(max(0, min(used) - 1), min(24, max(used) + 2)) if used else range(24)
+
+    @property
+    def most_in_an_hour(self) -> int:
+        """The receipts of the hour of the week that has the most: it is drawn darkest."""
+        return max((hour.receipts for weekday in self.heat for hour in weekday), default=0)
 
     def busiest(self, weekday: int) -> HourOfWeek | None:
         """Return the hour of a weekday with the most receipts; `None` where it has none."""
@@ -154,8 +174,10 @@ def numbers_of(
     receipts: Sequence[QuarterHour],
     given: Mapping[str, Counts],
     account: TillAccount,
+    *,
+    cards_are_told: bool = False,
 ) -> Numbers:
-    """Add up what was read for a period and the one before; `given` are the stamps and vouchers of each day."""
+    """Add up what was read for a period and the one before; `given` are the stamps, vouchers and cards of each day."""
     days = _by_day(receipts, given)
     by_day = {day: days.get(day, Counts()) for day in period.days(today)}
     counted = [quarter for quarter in receipts if quarter.day in by_day]
@@ -165,6 +187,7 @@ def numbers_of(
         {day: days.get(day, Counts()) for day in period.days_before(today)},
         heat=_heat(counted, account),
         by_location=_by_location(counted),
+        cards_are_told=cards_are_told,
     )
 
 

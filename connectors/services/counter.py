@@ -117,6 +117,11 @@ class CounterService:
         )
         return [CounterReceipt(receipt, self._link(receipt, rule)) for receipt in found]
 
+    @staticmethod
+    def most_receipts(*, whole_day: bool) -> int:
+        """Return how many receipts are listed at most."""
+        return _MOST_SHOWN[whole_day]
+
     def _link(self, receipt: Receipt, rule: StampRule) -> str | None:
         """Return the token of a receipt's link, where it can be claimed by it."""
         is_free = receipt.card_hint is None or not receipt.customer

@@ -20,7 +20,7 @@ from connectors.services.refusal import NoCard, Refusal
 from connectors.services.results import RetryResult
 from connectors.sevenstamp.client import InvalidKey, SevenStampClient, SevenStampError
 from connectors.sevenstamp.models import Card, HistoryEvent
-from connectors.store import inbox, ledger
+from connectors.store import inbox, ledger, queries
 from connectors.store.engine import Transaction
 from connectors.store.inbox.unreadable import UnreadEntry
 from connectors.store.ledger.batch import SaleBatch
@@ -30,6 +30,7 @@ from connectors.store.ledger.sales import SaleRow
 from connectors.sync.manual_card_assignment import CannotAssign, assign_card, take_card_back
 from connectors.sync.tills import NoConnector
 
+_MOST_ENDING = 5
 _PROGRESS_PATIENCE = 2.0
 
 
@@ -126,6 +127,18 @@ class ReviewService:
             return await self._client_of(connection).card(card_id, deadline=_PROGRESS_PATIENCE)
         except (SevenStampError, Refusal):
             return None
+
+    async def cards_ending(self, connection: Connection, digits: str) -> Sequence[Card]:
+        """Find the cards of the till's receipts that end in four digits.
+
+        7stamp itself finds no card by its end, which is all that receipts and lists show. A card for which it does not
+        answer is left out.
+        """
+        ids = await self._context.store.read(
+            lambda tx: queries.receipts.cards_ending(tx, connection.id, digits, _MOST_ENDING)
+        )
+        cards = await asyncio.gather(*(self.card_progress(connection, card_id) for card_id in ids))
+        return [card for card in cards if card is not None]
 
     async def card_history(self, connection: Connection, card_id: str) -> Sequence[HistoryEvent] | None:
         """Return what 7stamp has in a card's history; `None` where it does not say so within two seconds."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
@@ -17,7 +17,7 @@ from connector_sdk.connector import TillAccount
 from connector_sdk.errors import ConnectorError, NotSupported
 from connector_sdk.messages import Message
 from connector_sdk.sale import Sale, SalePage, Unreadable
-from connectors.domain.clock import micros, moment
+from connectors.domain.clock import DAY, micros, moment
 from connectors.domain.connection import Connection, Health
 from connectors.domain.stamps import Earned, RuleVersion, rule_in_force, stamps_for
 from connectors.services.context import ServiceContext, SettingValues
@@ -44,6 +44,9 @@ _HINTS_AT_ONCE = 200
 _REPLANNED_AT_ONCE = 200
 
 
+_MOST_OF_WEEK = 500
+
+
 @dataclass(frozen=True, slots=True)
 class PreviewedReceipt:
     """A receipt of a preview: what it would earn, or why it cannot be read."""
@@ -51,21 +54,27 @@ class PreviewedReceipt:
     sale: Sale | None
     earned: Earned | None
     unreadable: Unreadable | None = None
+    is_known: bool = False
+    """Whether it counts already: to take it in once more gives nothing."""
 
 
 @dataclass(slots=True)
 class HistoryCounts:
-    """What a backfill would take in: stamps are those of receipts with a customer."""
+    """What a backfill would take in: `with_customer` and `stamps` are those of receipts that do not count already."""
 
     receipts: int = 0
     with_customer: int = 0
     stamps: int = 0
     unreadable: int = 0
+    known: int = 0
 
     def add(self, receipt: PreviewedReceipt) -> None:
         """Count one receipt."""
         self.receipts += 1
         self.unreadable += receipt.unreadable is not None
+        self.known += receipt.is_known
+        if receipt.is_known:
+            return
         if receipt.sale is not None and receipt.earned is not None and receipt.sale.customer:
             self.with_customer += 1
             self.stamps += receipt.earned.stamps
@@ -188,6 +197,13 @@ class SyncService:
         arrived = await self._context.store.read(lambda tx: ledger.sales.newest_closed(tx, connection.id))
         return recent_of(arrived, moment(self._context.store.clock.now()), "hooks")
 
+    async def last_week(self, connection: Connection) -> Sequence[Sale]:
+        """List the receipts of the last seven days that have arrived here, at most the newest five hundred."""
+        since = self._context.store.clock.now() - 7 * DAY
+        return await self._context.store.read(
+            lambda tx: ledger.sales.newest_closed(tx, connection.id, _MOST_OF_WEEK, since)
+        )
+
     async def poll_soon(self, connection_id: str) -> None:
         """Bring a young connection's next read forward: somebody waits for its first receipt."""
         await self._context.store.write(lambda tx: connections.schedule.poll_soon(tx, connection_id))
@@ -227,10 +243,26 @@ class SyncService:
                 if page.complete_until is not None:
                     done = _share(start, page.complete_until, self._context.store.clock.now())
                     await progress(ProgressReport(done=done, sales_seen=seen))
+                known = await self._known_receipts(connection, page.sales)
                 for previewed in _previewed(page, versions, connection):
-                    yield previewed
+                    is_known = previewed.sale is not None and previewed.sale.receipt_id in known
+                    yield replace(previewed, is_known=is_known)
         except ConnectorError as error:
             raise _till_unreadable(error) from None
+
+    async def _known_receipts(self, connection: Connection, sales: Sequence[Sale]) -> set[str]:
+        """Return which receipts count already, by their numbers at the till."""
+        business_id, connector, account_id = connection.business_id, connection.connector, connection.account.id
+
+        def read(tx: Transaction) -> set[str]:
+            numbers = {
+                ledger.sales.sale_id_of(tx, business_id, connector, account_id, sale.receipt_id): sale.receipt_id
+                for sale in sales
+            }
+            parts = in_parts(list(numbers))
+            return {numbers[sale_id] for part in parts for sale_id in queries.receipts.admitted_among(tx, part)}
+
+        return await self._context.store.read(read)
 
     async def previewer(self, connection: Connection) -> Callable[[Sale], PreviewedReceipt]:
         """Return what works out what a receipt of a connection would earn, by the rules as they are now."""

@@ -409,6 +409,16 @@ tally_table = Table(
     Column("taken_back", Integer, nullable=False, server_default="0"),
 )
 
+# What 7stamp told of the cards of a business on each day. Written by `inbox.card_totals`.
+card_tally_table = Table(
+    "card_tally",
+    metadata,
+    Column("business_id", Text, primary_key=True),
+    Column("day", Text, primary_key=True),
+    Column("issued", Integer, nullable=False, server_default="0"),
+    Column("rewards", Integer, nullable=False, server_default="0"),
+)
+
 # Sales whose customer's card is still to be found. Written by `ledger.card_searches`.
 identify_table = Table(
     "identify",

@@ -99,7 +99,16 @@ def _keep(tx: Transaction, events: Sequence[loyalty_events.NewEvent]) -> list[bo
     unreadable = sum(event.event is None for event in events)
     if unreadable:
         counters.raise_counter(tx, UNREADABLE, unreadable)
-    return inbox.loyalty_events.keep(tx, events)
+    are_new = inbox.loyalty_events.keep(tx, events)
+    inbox.card_totals.count(
+        tx,
+        [
+            inbox.card_totals.ToldEvent(new.business_id, new.event)
+            for new, is_new in zip(events, are_new, strict=True)
+            if is_new and new.event is not None
+        ],
+    )
+    return are_new
 
 
 def _refusal(status: int, why: str, retry_after: int | None = None) -> Answer:

@@ -109,6 +109,30 @@ def card_operations(sale: Sale, earned: Earned) -> int:
     return int(bool(sale.customer and earned.stamps)) + len(sale.redeem_codes)
 
 
+class WeekForecast(NamedTuple):
+    """What the receipts of a week would have earned by the rule in force, and by the one that is chosen."""
+
+    receipts: int
+    before: int
+    after: int
+
+
+def forecast_week(
+    sales: Sequence[Sale], in_force: StampRule, chosen: StampRule, account: TillAccount, scope: tuple[str, ...]
+) -> WeekForecast:
+    """Work out what the closed receipts of a week with a customer would have earned by either rule."""
+    counted = [
+        sale
+        for sale in sales
+        if sale.status is SaleStatus.closed and sale.customer and (not scope or sale.location_id in scope)
+    ]
+
+    def stamps(rule: StampRule) -> int:
+        return sum(stamps_for(sale, rule, account.zone_of(sale.location_id)).stamps for sale in counted)
+
+    return WeekForecast(len(counted), stamps(in_force), stamps(chosen))
+
+
 def forecast(recent: RecentReceipts, rule: StampRule, account: TillAccount, scope: tuple[str, ...]) -> Forecast:
     """Work out what the rule would have given, at the locations of a scope (all, where it is empty)."""
     receipts = [

@@ -171,7 +171,7 @@ def test_a_worker_needs_a_database_server(tmp_path: Path) -> None:
 
 async def test_a_server_is_upgraded_when_somebody_says_so_and_older_code_goes_on(url: str, tmp_path: Path) -> None:
     execute(url, "UPDATE alembic_version SET version_num = '0017'")
-    for table in ("member", "call_rate", "console_item", "push_alert", "push_device", "colleague"):
+    for table in ("member", "call_rate", "console_item", "push_alert", "push_device", "colleague", "card_tally"):
         execute(url, f"DROP TABLE {table}")
     execute(url, "ALTER TABLE operation DROP COLUMN sender")
     execute(url, "ALTER TABLE tally DROP COLUMN taken_back")

@@ -134,6 +134,7 @@ def as_before(file: Path, vault: Vault) -> None:
         database.execute("DROP TABLE member")
         database.execute("DROP TABLE call_rate")
         database.execute("DROP TABLE console_item")
+        database.execute("DROP TABLE card_tally")
         database.execute("DROP TABLE push_alert")
         database.execute("DROP TABLE push_device")
         database.execute("DROP TABLE colleague")

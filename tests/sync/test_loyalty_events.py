@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
@@ -160,6 +161,28 @@ async def test_events_that_are_repeated_and_reordered_are_stored_once_each(serve
     assert {event.stage for event in events} == {Stage.done}
     assert all(posted.status == 200 for posted in installation.sevenstamp.webhooks.posted)
     assert installation.stamps(ANNA) == 4  # and nothing was given twice
+
+
+async def test_new_cards_and_rewards_are_counted_once_on_the_day_of_the_cafe(served: ServedInstallation) -> None:
+    installation = served.installation
+    await installation.connect()  # in Kyiv
+    poster, business_id = Poster(served), installation.connection.business_id
+    midnight = datetime.now(ZoneInfo("Europe/Kyiv")).replace(hour=0, minute=0, second=0, microsecond=0)
+    today, before = midnight.date().isoformat(), (midnight - timedelta(hours=1)).date().isoformat()
+    told = {
+        "msg_1": ("card_issued", midnight.isoformat()),
+        "msg_2": ("card_issued", (midnight - timedelta(seconds=1)).isoformat()),
+        "msg_3": ("kad_diterbitkan", midnight.isoformat()),
+        "msg_4": ("reward_issued", midnight.isoformat()),
+        "msg_5": ("card_opened", midnight.isoformat()),
+        "msg_6": ("card_issued", "0001-01-01T00:00:00Z"),  # counted when it was told
+        "msg_7": ("card_issued", "9999-12-31T23:59:59Z"),
+    }
+    for event_id, (name, at) in [*told.items(), *told.items()]:
+        answer = await poster.post({"event": name, "timestamp": at, "card": {"id": "c_1"}}, event_id=event_id)
+        assert answer.status_code == 200, answer.text
+    days = await installation.host.store.read(lambda tx: inbox.card_totals.of_days(tx, business_id, before))
+    assert days == {before: (1, 0), today: (4, 1)}
 
 
 async def test_forged_and_replayed_events_are_refused_and_leave_nothing(served: ServedInstallation) -> None:

@@ -13,9 +13,10 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from connector_sdk.connector import Location, TillAccount
-from connectors.domain.clock import DAY, micros
+from connector_sdk.loyalty import CardIssued, RewardIssued
+from connectors.domain.clock import DAY, micros, moment
 from connectors.domain.numbers import Counts, Period, QuarterHour, numbers_of
-from connectors.store import queries
+from connectors.store import connections, inbox, queries
 from connectors.store.engine import Transaction
 from tests.installation import ANNA, Installation, build
 from tests.web.browser import Browser, open_browsers
@@ -85,6 +86,8 @@ def test_hours_are_those_of_each_venues_clock() -> None:
     assert busiest is not None
     assert busiest.hour == 9
     assert numbers.busiest(0) is None
+    assert numbers.hours == range(11)  # from midnight to the hour after ten
+    assert numbers.most_in_an_hour == 4
     assert list(numbers.by_location) == ["1", "2"]
 
 
@@ -124,14 +127,38 @@ async def test_the_page_says_what_to_tell_the_cashier_and_opens_the_receipts_of_
     assert len(re.findall(r'<span class="quiet">\d{6}</span></a>', (await browser.get(day)).text)) == 2
 
 
+async def test_new_cards_and_rewards_are_shown_once_7stamp_tells_of_cards(sold: Installation, browser: Browser) -> None:
+    address, business_id = f"/connections/{sold.connection.id}/numbers", sold.connection.business_id
+    assert "New cards" not in words(await browser.get(address))
+    at = moment(sold.host.store.clock.now() - DAY)
+    events = [
+        CardIssued(id="msg_1", at=at, business_id=business_id),
+        RewardIssued(id="msg_2", at=at, business_id=business_id),
+        CardIssued(id="msg_3", at=at, business_id=business_id),
+    ]
+
+    def tell(tx: Transaction) -> None:
+        connections.loyalty_sources.get_or_make(tx, business_id)
+        connections.loyalty_sources.record_event(tx, {business_id})
+        inbox.card_totals.count(tx, [inbox.card_totals.ToldEvent(business_id, event) for event in events])
+
+    await sold.host.store.write(tell)
+    shown = words(await browser.get(f"{address}?period=month"))
+    assert "New cards 2 none before" in shown
+    assert "Rewards earned 1 none before" in shown
+    rows = list(csv.DictReader(io.StringIO((await browser.get(f"{address}.csv?period=month")).text)))
+    assert (rows[-1]["new_cards"], rows[-1]["rewards"]) == ("2", "1")
+
+
 async def test_each_day_is_drawn_beside_the_same_day_before(sold: Installation, browser: Browser) -> None:
     address = f"/connections/{sold.connection.id}/numbers"
     week = (await browser.get(address)).text
-    assert [week.count(f'<rect class="{of}"') for of in ("first", "second")] == [7 + 1, 7 + 1]  # and one in the legend
+    assert [week.count(f'<rect class="{of}"') for of in ("first", "second")] == [7, 7]
+    assert 'class="legend"' not in week  # there was nothing the week before
     heights = re.findall(r'<rect class="second" x="[\d.]+" y="[\d.]+" width="32" height="([\d.]+)"', week)
     assert [float(height) > 0 for height in heights] == [False] * 6 + [True]  # of yesterday, which is the last
     month = (await browser.get(f"{address}?period=month")).text
-    assert [month.count(f'<rect class="{of}"') for of in ("first", "second")] == [30 + 1, 30 + 1]
+    assert [month.count(f'<rect class="{of}"') for of in ("first", "second")] == [30, 30]
     assert '<svg class="chart"' not in (await browser.get(f"{address}?period=day")).text
 
 
@@ -153,6 +180,8 @@ async def test_the_days_are_saved_for_a_spreadsheet(sold: Installation, browser:
         "stamps": "1",
         "vouchers_used": "0",
         "stamps_taken_back": "0",
+        "new_cards": "0",
+        "rewards": "0",
     }
 
 

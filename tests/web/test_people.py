@@ -299,6 +299,22 @@ async def test_what_cannot_be_invited_is_said_at_its_field(
     assert (await owner.get("/people")).text.count("New invitation") == 1
 
 
+async def test_an_invitation_is_shown_by_its_page_and_session_alone_whatever_is_opened_meanwhile(
+    installation: Installation, browsers: Browsers
+) -> None:
+    await installation.connect()
+    owner = await browsers.new().sign_in()
+    assert (await owner.post("/people", name="Olena", role="counter")).status_code == 303
+    for path in ("/", "/devices", "/nowhere", f"/connections/{installation.connection.id}/tokens"):
+        assert "/join/" not in (await owner.get(path)).text
+    notice = owner.client.cookies["notice"]
+    other = await browsers.new().sign_in()
+    other.client.cookies.set("notice", notice)
+    assert "/join/" not in (await other.get("/people")).text
+    assert "/join/" in (await owner.get("/people")).text
+    assert "/join/" not in (await owner.get("/people")).text
+
+
 async def test_a_business_has_fifty_colleagues_at_most(installation: Installation, browsers: Browsers) -> None:
     await installation.connect()
     business_id = installation.connection.business_id

@@ -12,6 +12,8 @@ import pytest
 from connector_sdk.rule import StampRule, UnknownCustomer
 from connectors.domain.person import Reference
 from connectors.sevenstamp.sandbox import Faults
+from connectors.store.engine import Transaction
+from connectors.store.schema import sale_table
 from tests.installation import ANNA, BORYS, Installation
 from tests.web.browser import Browser, Browsers, open_browsers
 from tests.web.test_voucher_at_a_till import words
@@ -36,6 +38,13 @@ async def _list(browser: Browser, installation: Installation, query: str = "") -
     answer = await browser.get(f"/connections/{installation.connection.id}/receipts{query}")
     assert answer.status_code == 200, answer.text
     return answer.text
+
+
+async def _path_of(browser: Browser, installation: Installation, number: int) -> str:
+    """The address of a receipt's page, as the list of receipts has it."""
+    row = re.search(rf'href="([^"]*/receipts/\w+)">(?:(?!</a>).)*>{number}<', await _list(browser, installation))
+    assert row
+    return row[1]
 
 
 # --- receipts -------------------------------------------------------------------------------------------------------
@@ -95,15 +104,43 @@ async def test_a_receipts_head_says_how_it_stands_and_whose_it_is(
     cafe.remove(sold["Refunded or removed"])
     await installation.sync()
     browser = await browsers.new().sign_in()
-    text = await _list(browser, installation)
     for state, number in sold.items():
-        link = re.search(rf'href="(/connections/[\w-]+/receipts/\w+)"><b>[^<]*</b> <span class="quiet">{number}<', text)
-        assert link
-        head = words(await browser.get(link[1])).split("What the rule says")[0].split("History")[0]
+        path = await _path_of(browser, installation, number)
+        head = words(await browser.get(path)).split("What the rule says")[0].split("History")[0]
         assert f" {state} " in head
         assert f"Receipt {number} Closed today" in head
         whose = {"Given": f"Card ending {card.hint}", "Waits": "attached at the till"}
         assert f"Customer {whose.get(state, 'nobody was attached')}" in head
+
+
+async def test_a_receipts_page_looks_again_until_its_stamps_have_come_or_gone(
+    installation: Installation, browsers: Browsers
+) -> None:
+    await installation.connect()
+    cafe, business_id = installation.cafe, installation.connection.business_id
+    card = await installation.host.services.cards.issue_card(business_id, phone=ANNA, email=None)
+    number = cafe.sell(0, paid=4500)
+    await installation.sync()
+    browser = await browsers.new().sign_in()
+    path = await _path_of(browser, installation, number)
+    review, sale_id = installation.host.services.review, path.rsplit("/", 1)[1]
+    looks = f'data-part="{path}?part=now" data-every='
+    assert looks not in (await browser.get(path)).text
+    await review.give_stamps(installation.connection, sale_id, card, Reference("number", card.number))
+    page = await browser.get(path)
+    assert looks in page.text
+    assert "On its way" in words(page)
+    assert "data-ended" not in page.text
+    await installation.sync()
+    for state, told in (("Given", "on the card ending"), ("No stamps", "no stamps")):
+        part = await browser.get(f"{path}?part=now")
+        assert "data-ended" in part.text
+        assert state in words(part)
+        assert told in words(part)
+        if state == "Given":
+            await review.take_stamps_back(installation.connection, sale_id)
+            assert "is being taken back" in words(await browser.get(path))
+            await installation.sync()
 
 
 async def test_a_name_that_no_receipt_has_is_looked_for_among_the_customers(
@@ -255,16 +292,57 @@ async def test_a_card_of_the_counters_page_opens_no_customers_page(
     assert "Receipts of this card" not in text
 
 
-async def test_the_end_of_a_cards_number_leads_to_its_receipts(installation: Installation, browsers: Browsers) -> None:
+async def test_the_end_of_a_cards_number_leads_to_the_card_wherever_one_is_asked_for(
+    installation: Installation, browsers: Browsers
+) -> None:
     await installation.connect()
-    receipt = installation.cafe.sell(installation.cafe.client(ANNA))
+    installation.cafe.sell(installation.cafe.client(ANNA))
+    nobodys = installation.cafe.sell(0)
     await installation.sync()
     [card] = installation.sevenstamp.state.cards.values()
+    ending = card.number[-4:]
     browser, base = await browsers.new().sign_in(), f"/connections/{installation.connection.id}"
-    found = await browser.post(f"{base}/customers", who=f" {card.number[-4:]} ")
-    page = words(await browser.get(found.headers["location"]))
-    assert f"Receipts with a card ending {card.number[-4:]}. To open a card, type its six digits." in page
-    assert str(receipt) in page
+    customers = await browser.get(f"{base}/customers")
+    assert "Who came last" in words(customers)
+    assert f'name="who" value="{ending}"' in customers.text
+    for page in (f"{base}/customers", f"/till/{installation.connection.id}/find"):
+        found = await browser.post(page, who=f" {ending} ")
+        assert f"ard ending {ending}" in words(await browser.get(found.headers["location"]))
+    path = await _path_of(browser, installation, nobodys)
+    shown = words(await browser.post(f"{path}/find-card", who=ending))
+    assert f"The card ending {ending} was found." in shown
+    # of a card that no receipt here has, the end says nothing
+    business_id = installation.connection.business_id
+    other = await installation.host.services.cards.issue_card(business_id, phone=BORYS, email=None)
+    said = {
+        f"{path}/find-card": "No receipt of this till has a card that ends so",
+        f"{base}/customers": "No card has this",
+    }
+    for page, why in said.items():
+        answer = await browser.post(page, who=other.hint)
+        assert answer.status_code == 422
+        assert why in words(answer)
+
+
+async def test_of_two_cards_that_end_alike_one_is_chosen(installation: Installation, browsers: Browsers) -> None:
+    await installation.connect()
+    for phone in (ANNA, BORYS):
+        installation.cafe.sell(installation.cafe.client(phone))
+    nobodys = installation.cafe.sell(0)
+    await installation.sync()
+
+    def alike(tx: Transaction) -> None:
+        tx.run(sale_table.update().where(sale_table.c.card_id.is_not(None)).values(card_hint="1234"))
+
+    await installation.host.store.write(alike)
+    browser, base = await browsers.new().sign_in(), f"/connections/{installation.connection.id}"
+    found = await browser.post(f"{base}/customers", who="1234")
+    paths = re.findall(rf'href="({base}/customers\?card=[^"]*)"', found.text)
+    assert len(paths) == 2
+    for card in installation.sevenstamp.state.cards.values():
+        assert f"card ending {card.number[-4:]}" in words(found)
+    path = await _path_of(browser, installation, nobodys)
+    assert "Several cards end in these digits" in words(await browser.post(f"{path}/find-card", who="1234"))
 
 
 async def test_whoever_has_no_card_gets_one_from_the_receipts_page(

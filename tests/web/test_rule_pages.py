@@ -5,7 +5,8 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import AsyncIterator
-from datetime import date, time
+from datetime import date, datetime, time, timedelta
+from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -13,11 +14,12 @@ import pytest
 from connector_sdk.connector import Location, MenuItem, TillAccount
 from connector_sdk.money import Money
 from connector_sdk.rule import Mode, Multiplier, Refunds, StampRule, UnknownCustomer
+from connector_sdk.sale import SaleStatus
 from connectors.web.console.localization import Localizer
-from connectors.web.console.rule_form import like_rule
+from connectors.web.console.rule_form import like_rule, rule_values
 from connectors.web.console.rule_words import rule_words
 from poster_connector.sandbox import Account
-from tests.installation import KEY, Installation
+from tests.installation import ANNA, KEY, Installation
 from tests.web.browser import Browser, Browsers, open_browsers
 from tests.web.test_voucher_at_a_till import words
 
@@ -181,3 +183,37 @@ async def test_a_key_that_7stamp_refuses_meanwhile_is_not_taken(installation: In
     assert page.status_code == 422
     assert "7stamp" in words(page)
     assert (await owner.get(draft)).headers["location"] == f"{draft}/key"
+
+
+async def test_a_rule_of_some_days_is_compared_over_the_last_week_whatever_day_it_is(
+    installation: Installation, browsers: Browsers
+) -> None:
+    installation.till.two_weeks([ANNA])
+    await installation.connect()
+    since = (datetime.now(ZoneInfo("Europe/Kyiv")) - timedelta(days=14)).date()
+    await installation.host.services.sync.backfill(installation.connection.id, since.isoformat(), _ignore)
+    sales = await installation.host.services.sync.last_week(installation.connection)
+    zone = ZoneInfo("Europe/Kyiv")
+    closed = [
+        sale.closed_at.astimezone(zone)
+        for sale in sales
+        if sale.customer and sale.closed_at and sale.status is SaleStatus.closed
+    ]
+    # the day that is furthest from the newest twenty receipts, which are all that is shown one by one
+    day = (datetime.now(zone) - timedelta(days=4)).weekday()
+    extra = sum(at.weekday() == day for at in closed)
+    assert extra > 0
+    browser, page = await browsers.new().sign_in(), f"/connections/{installation.connection.id}"
+    values = rule_values(StampRule(multipliers=(Multiplier(times=2, days=frozenset({day})),)))
+    body = urlencode({"proof": await browser.csrf_token(), **values}, doseq=True)
+    headers = {"content-type": "application/x-www-form-urlencoded"}
+    shown = words(await browser.client.post(f"{page}/preview", content=body, headers=headers))
+    number = len(closed)
+    said = f"{number} receipts with a customer: {number} by the rule in force, {number + extra} by this one."
+    assert f"The last 7 days, {said}" in shown
+    # nothing is compared while the rule in force is the chosen one
+    assert "The last 7 days" not in words(await browser.get(f"{page}/rule"))
+
+
+async def _ignore(_progress: object) -> None:
+    """Nobody looks."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import AsyncIterator
 
 import pytest
 
+from connector_sdk.messages import Message
 from connector_sdk.rule import Mode, StampRule
+from connectors.domain.connection import Health
+from connectors.store import connections
+from connectors.store.engine import Transaction
 from tests.installation import Installation
 from tests.web.browser import Browsers, open_browsers
 
@@ -70,10 +73,23 @@ async def test_where_the_till_lets_us_in_no_more_its_part_is_open(
     installation: Installation, browsers: Browsers
 ) -> None:
     await installation.connect()
-    installation.cafe.sell(0)
+    address = f"/connections/{installation.connection.id}/settings"
     installation.cafe.token, kept = "another", installation.cafe.token
     await installation.sync()
     mine = await browsers.new().sign_in()
-    page = html.unescape((await mine.get(f"/connections/{installation.connection.id}/settings")).text)
+    page = (await mine.get(address)).text
     assert [name for name, is_open in parts(page).items() if is_open] == ["till"]
     assert kept not in page
+
+
+async def test_where_7stamp_refuses_the_key_its_part_is_open(installation: Installation, browsers: Browsers) -> None:
+    await installation.connect()
+    mine = await browsers.new().sign_in()
+
+    def refused(tx: Transaction) -> None:
+        reason = Message("why.key_refused")
+        connections.registry.set_health(tx, installation.connection.id, Health.needs_authorisation, reason)
+
+    await installation.host.store.write(refused)
+    page = (await mine.get(f"/connections/{installation.connection.id}/settings")).text
+    assert [name for name, is_open in parts(page).items() if is_open] == ["key"]

@@ -1,5 +1,5 @@
-"""Keep what arrives: hints, bodies that cannot be read, requests of tills being taught, and events of 7stamp."""
+"""Keep what arrives: hints, bodies that cannot be read, requests of tills being taught, and what 7stamp tells."""
 
-from connectors.store.inbox import captured, hints, loyalty_events, unreadable
+from connectors.store.inbox import captured, card_totals, hints, loyalty_events, unreadable
 
-__all__ = ["captured", "hints", "loyalty_events", "unreadable"]
+__all__ = ["captured", "card_totals", "hints", "loyalty_events", "unreadable"]

@@ -13,7 +13,10 @@ from connectors.domain.clock import DAY, MINUTE, micros
 from connectors.domain.connection import Connection
 from connectors.domain.numbers import Counts, Numbers, Period, QuarterHour, numbers_of
 from connectors.store.engine import Transaction
+from connectors.store.inbox import card_totals
+from connectors.store.inbox.card_totals import DayOfCards
 from connectors.store.ledger import daily_totals
+from connectors.store.ledger.daily_totals import DayTotals
 from connectors.store.schema import sale_table
 
 QUARTER = 15 * MINUTE
@@ -24,11 +27,21 @@ def read(tx: Transaction, connection: Connection, period: Period, today: date) -
     """Count the receipts of a connection's period and of the one before; `today` is the venue's day."""
     first, last = period.days_before(today)[0], period.days(today)[-1]
     totals = daily_totals.of_days(tx, [connection.id], first)[connection.id]
-    given = {
-        day: Counts(stamps=of_day.stamps, vouchers=of_day.redemptions, taken_back=of_day.taken_back)
-        for day, of_day in totals.items()
-    }
-    return numbers_of(period, today, quarter_hours(tx, connection.id, first, last), given, connection.account)
+    cards = card_totals.of_days(tx, connection.business_id, first)
+    told = cards or {}
+    given = {day: _given_on(totals.get(day, DayTotals()), told.get(day, DayOfCards())) for day in {*totals, *told}}
+    receipts = quarter_hours(tx, connection.id, first, last)
+    return numbers_of(period, today, receipts, given, connection.account, cards_are_told=cards is not None)
+
+
+def _given_on(totals: DayTotals, cards: DayOfCards) -> Counts:
+    return Counts(
+        stamps=totals.stamps,
+        vouchers=totals.redemptions,
+        taken_back=totals.taken_back,
+        new_cards=cards.issued,
+        rewards=cards.rewards,
+    )
 
 
 def quarter_hours(tx: Transaction, connection_id: str, first_day: str, last_day: str) -> list[QuarterHour]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from pydantic import ValidationError
-from sqlalchemy import ColumnElement, Select, and_, literal, or_, select, true, union_all
+from sqlalchemy import ColumnElement, Select, and_, func, literal, or_, select, true, union_all
 
 from connector_sdk.rule import StampRule
 from connector_sdk.sale import Customer, Sale, SaleStatus
@@ -242,6 +242,39 @@ def of_card(tx: Transaction, connection_id: str, card_id: str, card_hint: str, l
     mine = (sale_table.c.connection_id == connection_id) & (sale_table.c.card_hint == card_hint)
     query = select(sale_table).where(mine, sale_table.c.card_id == card_id).order_by(sale_table.c.closed_at.desc())
     return [_receipt(row) for row in tx.run(query.limit(limit))]
+
+
+def cards_ending(tx: Transaction, connection_id: str, card_hint: str, limit: int) -> list[str]:
+    """List the ids of cards of a connection's receipts that end in four digits, those of the newest receipts first."""
+    mine = (sale_table.c.connection_id == connection_id) & (sale_table.c.card_hint == card_hint)
+    newest = func.max(sale_table.c.closed_at).desc()
+    query = select(sale_table.c.card_id).where(mine, sale_table.c.card_id.is_not(None)).group_by(sale_table.c.card_id)
+    return list(tx.run(query.order_by(newest).limit(limit)).scalars())
+
+
+def newest_with_cards(tx: Transaction, connection_id: str, limit: int) -> list[Receipt]:
+    """List the newest receipt of each card among the newest receipts of a connection, at most `limit` cards."""
+    query = (
+        select(sale_table)
+        .where(sale_table.c.connection_id == connection_id, sale_table.c.closed_at.is_not(None))
+        .order_by(sale_table.c.closed_at.desc())
+        .limit(_LOOKED_AT)
+    )
+    newest: dict[str, Receipt] = {}
+    for row in tx.run(query):
+        if row.card_id is not None and row.card_hint is not None:
+            newest.setdefault(row.card_id, _receipt(row))
+    return list(newest.values())[:limit]
+
+
+_LOOKED_AT = 100
+"""Receipts among which the newest cards are looked for."""
+
+
+def admitted_among(tx: Transaction, sale_ids: Sequence[str]) -> set[str]:
+    """Return which of some receipts are stored and count already."""
+    query = select(sale_table.c.id).where(sale_table.c.id.in_(sale_ids), sale_table.c.admitted == 1)
+    return set(tx.run(query).scalars())
 
 
 def first_closed_since(tx: Transaction, connection_id: str, since: int) -> Receipt | None:

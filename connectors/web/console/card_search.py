@@ -94,10 +94,20 @@ class CardTokens:
     async def find(self, typed: str) -> tuple[FoundCards, Reference]:
         """Look up what was typed or scanned; return whose it is, too. Raises `Refusal`, `TooManyAttempts`."""
         self.visit.limit_card_search()
+        if is_ending(typed):
+            return await self._find_ending(typed.strip()), Reference("ending", typed.strip())
         reference = self.visit.services.counter.read(self.connection, typed)
         return self.found(
             await self.visit.services.counter.find(self.connection, reference), reference, None
         ), reference
+
+    async def _find_ending(self, digits: str) -> FoundCards:
+        found = await self.visit.services.review.cards_ending(self.connection, digits)
+        now, cards = self.visit.localizer.now, list[ChosenCard]()
+        for card in found:
+            token = self.seal(Reference("number", card.number), card.id)
+            cards.append(ChosenCard(card, token, now, stale=False))
+        return FoundCards(cards[0]) if len(cards) == 1 else FoundCards(matches=cards)
 
     def why_none(self, shown: FoundCards) -> str:
         """Return why a look-up shows no card, as a sentence in the reader's language."""
@@ -109,6 +119,15 @@ class CardTokens:
         """Look the card of a token up once more. Raises `PageNotFound`, `Refusal` for one too old."""
         reference, card_id = self.open(sealed)
         return self.found(await self.visit.services.counter.find(self.connection, reference), reference, card_id)
+
+
+def is_ending(typed: str) -> bool:
+    """Return whether what was typed are the last four digits of a card, as receipts show them."""
+    digits = typed.strip()
+    return len(digits) == _ENDING and digits.isascii() and digits.isdigit()
+
+
+_ENDING = 4
 
 
 def customer_tokens(visit: Visit, connection: Connection) -> CardTokens:

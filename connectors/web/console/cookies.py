@@ -27,9 +27,9 @@ class Cookies:
     def __init__(self, clients: Clients) -> None:
         self._clients = clients
 
-    def read(self, request: HTTPConnection, name: str) -> str:
+    def read(self, request: HTTPConnection, name: str, longest: int = _MAX_VALUE) -> str:
         """Return a cookie's value, cut to a bounded length; an empty text where there is none."""
-        return read_cookie(request, self._full_name(request, name))[:_MAX_VALUE]
+        return read_cookie(request, self._full_name(request, name))[:longest]
 
     def set(self, request: HTTPConnection, response: Response, name: str, value: str, max_age: int | None) -> None:
         """Set a cookie for some seconds, or until the browser is closed."""

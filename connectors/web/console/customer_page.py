@@ -26,8 +26,7 @@ from connectors.web.console.visit import PageNotFound, Visit
 router = Router()
 
 _PAGE = "/connections/{connection}/customers"
-_RECEIPTS, _EVENTS = 50, 30
-_HINT_DIGITS = 4
+_RECEIPTS, _EVENTS, _NEWEST = 50, 30, 10
 _HISTORY_WORDS = {**EVENT_WORDS, "stamp_reversed": Message("Stamps were taken back")}
 """What 7stamp's kinds of event are called; one that we do not know is shown as 7stamp spells it."""
 
@@ -59,13 +58,19 @@ async def customers(visit: Visit) -> Response:
 async def _page(
     visit: Visit, connection: Connection, shown: FoundCards, errors: Mapping[str, str] | None = None
 ) -> Response:
-    story = await _read_story(visit, connection, shown.chosen.card) if shown.chosen is not None else _Story()
+    story, newest = _Story(), list[Receipt]()
+    if shown.chosen is not None:
+        story = await _read_story(visit, connection, shown.chosen.card)
+    elif not shown.matches:
+        newest = await visit.host.store.read(lambda tx: queries.receipts.newest_with_cards(tx, connection.id, _NEWEST))
     return visit.render(
         "customers.html",
         422 if errors else 200,
         connection=connection,
         shown=shown,
         story=story,
+        newest=newest,
+        receipt_ids={receipt.receipt_id: receipt.id for receipt in story.receipts},
         events={kind: visit.localizer.text(words.id) for kind, words in _HISTORY_WORDS.items()},
         errors=errors or {},
         form=visit.form,
@@ -87,11 +92,6 @@ async def _read_story(visit: Visit, connection: Connection, card: Card) -> _Stor
 async def find(visit: Visit) -> Response:
     """Look a customer's card up by what was typed."""
     connection = (await visit.load_overview()).connection
-    typed = visit.form.get("who").strip()
-    if len(typed) == _HINT_DIGITS and typed.isascii() and typed.isdigit():
-        # 7stamp finds no card by its end, which is what receipts show: they lead to it
-        notice = Message("Receipts with a card ending {card}. To open a card, type its six digits.", {"card": typed})
-        return visit.redirect(f"/connections/{connection.id}?q={typed}", notice)
     tokens = customer_tokens(visit, connection)
     try:
         shown, _ = await tokens.find(visit.form.get("who"))

@@ -16,7 +16,7 @@ from connectors.domain.connection import Connection
 from connectors.domain.person import Reference
 from connectors.services import NoCard, Refusal
 from connectors.sevenstamp.models import Card
-from connectors.web.console.card_search import make_typed_card
+from connectors.web.console.card_search import is_ending, make_typed_card
 from connectors.web.console.receipt_page import FoundCard, receipt_page
 from connectors.web.console.routing import Role, Router
 from connectors.web.console.sealed_token import open_token, seal_token
@@ -48,6 +48,9 @@ async def find_card(visit: Visit) -> Response:
     try:
         # a look-up tells whether somebody has a card: a session has not too many of them
         visit.limit_card_search()
+        if is_ending(visit.form.get("who")):
+            card = await _only_card_ending(visit, connection, visit.form.get("who").strip())
+            return await _show(visit, connection, card, Reference("number", card.number))
         card, name = await visit.services.review.find_card(connection, visit.form.get("who"))
     except NoCard as error:
         may_get_card = visit.form.get("who").strip() if visit.services.counter.may_get_card(error.reference) else ""
@@ -56,6 +59,16 @@ async def find_card(visit: Visit) -> Response:
     except (Refusal, TooManyAttempts) as error:
         return await receipt_page(visit, connection, errors={"who": visit.explain(error)})
     return await _show(visit, connection, card, name)
+
+
+async def _only_card_ending(visit: Visit, connection: Connection, digits: str) -> Card:
+    """Return the one card of the till's receipts that ends in four digits. Raises `Refusal`."""
+    cards = await visit.services.review.cards_ending(connection, digits)
+    if not cards:
+        raise Refusal("no receipt of this till has a card that ends so: type all six digits", field="who")
+    if len(cards) > 1:
+        raise Refusal("several cards end in these digits: type all six", field="who")
+    return cards[0]
 
 
 async def _show(visit: Visit, connection: Connection, card: Card, name: Reference) -> Response:

@@ -44,26 +44,27 @@ async def history_page(visit: Visit) -> Response:
 
 @dataclass(frozen=True, slots=True)
 class _Counted:
-    """What was counted from a day on; `is_part` where time ran out."""
+    """What was counted from a day on, `None` where that was a while ago; `is_part` where time ran out."""
 
     since: str
-    counts: HistoryCounts
+    counts: HistoryCounts | None
     is_part: bool
 
 
 def _show_counts(visit: Visit, connection: Connection, counted: _Counted) -> Response:
     """Go back to the page with what was counted in its address: read anew it counts nothing anew."""
-    content = [counted.since, counted.is_part, *astuple(counted.counts)]
+    content = [counted.since, counted.is_part, *(astuple(counted.counts) if counted.counts is not None else ())]
     sealed = quote(seal_token(visit, _PURPOSE, connection, content), safe="")
     return visit.redirect(f"/connections/{connection.id}/history?counted={sealed}")
 
 
 def _open_counts(visit: Visit, connection: Connection, sealed: str) -> _Counted | None:
-    """Return what the address holds; `None` where that was a while ago: more was sold since."""
+    """Return what the address holds, without its numbers where that was a while ago: more was sold since."""
     opened = open_token(visit, _PURPOSE, connection, sealed)
     match opened.content:
-        case [str(since), bool(is_part), *numbers] if not opened.expired:
-            return _Counted(since, HistoryCounts(*(int(str(number)) for number in numbers)), is_part)
+        case [str(since), bool(is_part), *numbers]:
+            counts = None if opened.expired else HistoryCounts(*(int(str(number)) for number in numbers))
+            return _Counted(since, counts, is_part and counts is not None)
     return None
 
 

@@ -75,6 +75,7 @@ async def _page(visit: Visit, errors: Mapping[str, str], wrong_device: str = "")
         is_told_here=any(one.id == here for one in told),
         tills=joined,
         emails=emails,
+        mail_set=visit.host.settings.smtp_url is not None,
         errors=errors,
         wrong_device=wrong_device,
         form=visit.form,

@@ -54,7 +54,17 @@ async def numbers_file(visit: Visit) -> Response:
     text = io.StringIO()
     rows = csv.writer(text)
     rows.writerow(
-        ("day", "receipts", "with_customer", "without_customer", "stamps", "vouchers_used", "stamps_taken_back")
+        (
+            "day",
+            "receipts",
+            "with_customer",
+            "without_customer",
+            "stamps",
+            "vouchers_used",
+            "stamps_taken_back",
+            "new_cards",
+            "rewards",
+        )
     )
     for day, counts in numbers.by_day.items():
         rows.writerow(
@@ -66,6 +76,8 @@ async def numbers_file(visit: Visit) -> Response:
                 counts.stamps,
                 counts.vouchers,
                 counts.taken_back,
+                counts.new_cards,
+                counts.rewards,
             )
         )
     name = f"7stamp-{overview.connection.id}-{numbers.period}.csv"

@@ -85,8 +85,11 @@ async def receipt_page(
     lines = await visit.host.store.read(lambda tx: ledger.journal.of_sale(tx, sale_id))
     claims = await visit.host.store.read(lambda tx: ledger.claims.of_sale(tx, sale_id)) if details.claimed else []
     operations = [history.operation for history in tries]
-    # not asked for once more where a form comes back: the page is shown at once
-    progress = await _card_progress(visit, connection, details) if not errors else None
+    totals = StampTotals.of(operations)
+    is_part, is_moving = "part" in visit.request.query_params, totals.on_its_way != 0
+    # not asked for once more where a form comes back, or while the page looks whether all has arrived
+    asks = not errors and not (is_part and is_moving)
+    progress = await _card_progress(visit, connection, details) if asks else None
     return visit.render(
         "receipt.html",
         422 if errors else 200,
@@ -101,7 +104,9 @@ async def receipt_page(
         stopped=with_choices([operation for operation in operations if _needs_person(operation)]),
         progress=progress,
         card_path=_card_path(visit, connection, progress) if progress is not None else "",
-        totals=StampTotals.of(operations),
+        totals=totals,
+        is_part=is_part,
+        is_moving=is_moving,
         may_give=_may_give(details),
         found_card=found_card,
         may_get_card=may_get_card,

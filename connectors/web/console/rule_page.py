@@ -14,7 +14,7 @@ from connector_sdk.messages import Message
 from connectors.domain.connection import Connection
 from connectors.services import Refusal
 from connectors.store.queries.overviews import Overview
-from connectors.sync.previews import forecast
+from connectors.sync.previews import forecast, forecast_week
 from connectors.web.console.posted_form import PostedForm
 from connectors.web.console.restored_form import restored_form
 from connectors.web.console.routing import Role, Router
@@ -53,7 +53,7 @@ async def _rule_page(visit: Visit, overview: Overview, errors: Mapping[str, str]
         action=f"/connections/{connection.id}/preview",
         in_force=rule_words(visit.localizer, overview.rule, connection.account, reading.menu),
         window_rows=window_rows(visit.form),
-        preview=_preview(visit, overview, reading, _choose_rule(visit, overview), plan),
+        preview=await _preview(visit, overview, reading, _choose_rule(visit, overview), plan),
     )
 
 
@@ -66,15 +66,18 @@ async def _plan_limit(visit: Visit, connection: Connection) -> PlanLimit | None:
     return PlanLimit(plan.allowed) if plan is not None else None
 
 
-def _preview(
+async def _preview(
     visit: Visit, overview: Overview, reading: TillReading, choice: RuleChoice, plan: PlanLimit | None
 ) -> RulePreview:
     connection = overview.connection
     changes = choice.rule != overview.rule
+    account, scope = connection.account, connection.scope
+    week = await visit.services.sync.last_week(connection) if changes else ()
     return RulePreview(
-        forecast(reading.recent, choice.rule, connection.account, connection.scope),
-        before=forecast(reading.recent, overview.rule, connection.account, connection.scope) if changes else None,
-        week=week_of(visit, choice.rule.multipliers, connection.account, connection.scope),
+        forecast(reading.recent, choice.rule, account, scope),
+        before=forecast(reading.recent, overview.rule, account, scope) if changes else None,
+        week=week_of(visit, choice.rule.multipliers, account, scope),
+        last_week=forecast_week(week, overview.rule, choice.rule, account, scope) if week else None,
         unfinished=bool(choice.errors),
         attach=visit.services.connector_class(connection.connector).info.attach_customer,
         plan=plan,
@@ -87,7 +90,7 @@ async def preview(visit: Visit) -> Response:
     overview = await visit.load_overview()
     connection = overview.connection
     reading = await visit.console.till_cache.of_connection(visit.services, connection)
-    return preview_page(visit, _preview(visit, overview, reading, _choose_rule(visit, overview), None))
+    return preview_page(visit, await _preview(visit, overview, reading, _choose_rule(visit, overview), None))
 
 
 @router.post("/connections/{connection}/rule", Role.manager)

@@ -16,7 +16,7 @@ from connector_sdk.connector import MenuItem, TillAccount
 from connector_sdk.messages import Message
 from connector_sdk.rule import Multiplier
 from connectors.domain.rule_windows import WindowOfDay, in_week, overlaps, why_never
-from connectors.sync.previews import Forecast
+from connectors.sync.previews import Forecast, WeekForecast
 from connectors.web.console.localization import zone_of
 from connectors.web.console.visit import Visit
 
@@ -77,6 +77,8 @@ class RulePreview:
     week: Week
     before: Forecast | None = None
     """The same receipts by the rule in force, where the chosen rule is another one."""
+    last_week: WeekForecast | None = None
+    """The last seven days by both, where the chosen rule is another one and some receipts have arrived."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ async def settings_page(visit: Visit) -> Response:
     return await _settings_page(visit, {})
 
 
-async def _settings_page(visit: Visit, errors: Mapping[str, str]) -> Response:
+async def _settings_page(visit: Visit, errors: Mapping[str, str], part: str | None = None) -> Response:
     overview = await visit.load_overview()
     connection = overview.connection
     # a form that was posted and refused is shown as it was typed; one saved before signing in takes its place
@@ -68,7 +68,7 @@ async def _settings_page(visit: Visit, errors: Mapping[str, str]) -> Response:
         title=connector_class.info.title,
         errors=errors,
         form=visit.form,
-        open_parts=_open_parts(connection, {*errors, *restored.values, *till_values.lacks}),
+        open_parts=_open_parts(connection, part if errors else None, restored.values, lacks=bool(till_values.lacks)),
         fields=till_values.fields,
         lacks=till_values.lacks,
         can_consent=offers_consent(visit, connection.connector),
@@ -83,25 +83,30 @@ async def _settings_page(visit: Visit, errors: Mapping[str, str]) -> Response:
     )
 
 
-def _open_parts(connection: Connection, named: Collection[str]) -> set[str]:
-    """Return which parts are open: those of the `named` fields; the till's too where it lets us in no more."""
-    parts = {_PARTS.get(name, "till") for name in named if name != "proof"}
-    return parts | {"till"} if connection.health in UNWELL else parts
+def _open_parts(connection: Connection, part: str | None, typed: Collection[str], *, lacks: bool) -> set[str]:
+    """Return which parts are shown open.
+
+    That is the `part` that was posted and refused, that of the fields that are restored as they were `typed`, and what
+    keeps the connection from working.
+    """
+    shown = {section for name in typed if (section := _section_of_field(name)) is not None}
+    if part is not None:
+        shown.add(_section(part))
+    if connection.health in UNWELL:
+        key_refused = connection.reason is not None and connection.reason.id == "why.key_refused"
+        shown.add("key" if key_refused else "till")
+    return shown | {"till"} if lacks else shown
 
 
-_PARTS = {
-    "title": "name",
-    "key": "key",
-    "use": "key",
-    "location": "places",
-    "places": "places",
-    "consent": "claims",
-    "claims": "claims",
-    "email": "email-card",
-    "weekly": "email-card",
-    "has.weekly": "email-card",
-}
-"""The part of the page that a field, or what is wrong with a whole part, is in; every other is the till's."""
+def _section_of_field(name: str) -> str | None:
+    """Return the section that a field of the page is in; `None` for what every form has."""
+    fields = {"title": "name", "key": "key", "use": "key", "location": "places", "consent": "claims"}
+    return "till" if name.startswith("set.") else _section("email") if name == "email" else fields.get(name)
+
+
+def _section(part: str) -> str:
+    """Return the id of a part's section on the page."""
+    return {"title": "name", "email": "email-card"}.get(part, part)
 
 
 def _key_endings(visit: Visit, connection: Connection) -> dict[str, object]:
@@ -160,7 +165,7 @@ async def save_settings(visit: Visit) -> Response:
     try:
         notice = await _SAVERS[part](visit, connection)
     except (_Rejected, Refusal, TooManyAttempts, AlreadyConnected) as error:
-        return await _settings_page(visit, _part_errors(visit, part, error))
+        return await _settings_page(visit, _part_errors(visit, part, error), part)
     return visit.redirect(f"/connections/{connection.id}/settings", notice)
 
 
@@ -252,6 +257,10 @@ async def save_email(visit: Visit) -> Response:
         services, language = visit.services, visit.localizer.language
         await services.connections.set_alert_email(connection.id, email, language, weekly=weekly)
     except Refusal as error:
-        return await _settings_page(visit, {"email": visit.localizer.sentence(error.message)})
-    notice = Message("We will write there.") if email.strip() else Message("Nobody is written to.")
+        return await _settings_page(visit, {"email": visit.localizer.sentence(error.message)}, "email")
+    notice = Message("Nobody is written to.")
+    if email.strip() and visit.host.settings.smtp_url is None:
+        notice = Message("This installation sends no email yet; the address is kept until it does.")
+    elif email.strip():
+        notice = Message("We will write there.")
     return visit.redirect(f"/connections/{connection.id}/{page}", notice)

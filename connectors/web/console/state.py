@@ -45,6 +45,7 @@ class Console:
 
     host: Host
     clients: Clients
+    cookies: Cookies
     csrf: CsrfTokens
     credentials: CredentialChecks
     auth: Auth
@@ -99,6 +100,7 @@ def build_console(host: Host) -> Console:
     return Console(
         host=host,
         clients=clients,
+        cookies=cookies,
         csrf=csrf,
         credentials=CredentialChecks(host, clients, known_browsers, security_events),
         auth=Auth(host, cookies, known_browsers, key_rechecks, security_events),

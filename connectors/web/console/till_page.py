@@ -55,7 +55,7 @@ async def _till_page(
     visit: Visit, connection: Connection, shown: FoundCards, errors: Mapping[str, str] | None = None
 ) -> Response:
     is_part = visit.request.query_params.get("part") == "receipts"
-    whole_day = visit.request.query_params.get("of") == "day"
+    whole_day = "day" in (visit.request.query_params.get("of"), visit.form.get("of"))
     token = shown.chosen.token if shown.chosen is not None else ""
     return visit.render(
         "_till_receipts.html" if is_part else "till.html",
@@ -65,6 +65,7 @@ async def _till_page(
         card_token=token,
         receipts=await visit.services.counter.receipts(connection, whole_day=whole_day),
         whole_day=whole_day,
+        most=visit.services.counter.most_receipts(whole_day=whole_day),
         errors=errors or {},
         form=visit.form,
         given=visit.request.query_params.get("given", "")[:_ID_LENGTH],
@@ -118,6 +119,7 @@ def _back(
 ) -> Response:
     """Go back to the card; `given` is the receipt that it was given just now, and can be taken back from it."""
     more = f"&given={quote(given, safe='')}" if given else ""
+    more += "&of=day" if visit.form.get("of") == "day" else ""
     return visit.redirect(f"/till/{connection.id}?card={quote(token, safe='')}{more}", notice, kind)
 
 

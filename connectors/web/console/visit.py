@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -29,7 +30,6 @@ from connectors.web.console.localization import Localizer, zone_of
 from connectors.web.console.posted_form import PostedForm
 from connectors.web.console.sign_in_limits import TooManyAttempts, network_of
 from connectors.web.console.state import Console
-from connectors.web.request_input import read_cookie
 
 _NOTICE_COOKIE = "notice"
 _NOTICE_LIFETIME = 60  # seconds
@@ -181,33 +181,30 @@ class Visit:
         )
         response = HTMLResponse(html.encode("utf-8", "replace"), status)
         if notice.text:
-            response.delete_cookie(_NOTICE_COOKIE, path="/")
+            self.console.cookies.delete(self.request, response, _NOTICE_COOKIE)
         return response
 
     def redirect(self, path: str, notice: Message | None = None, kind: str = "good", *, secret: str = "") -> Response:
         """Redirect to another page of the console, which shows the notice, and a secret this once."""
         response = RedirectResponse(path, 303)
         if notice is not None:
+            # a secret is for one page and one session: another tab that is opened meanwhile neither shows nor spends it
+            bound_to = [urlsplit(path).path, self.signed_in_session.id_hash] if secret else []
             # encrypted, so that nobody else can word what a page of ours says, or read a secret
-            encrypted = self.host.store.vault.encrypt(json.dumps([kind, notice.stored(), secret]))
-            response.set_cookie(
-                _NOTICE_COOKIE,
-                encrypted,
-                max_age=_NOTICE_LIFETIME,
-                path="/",
-                httponly=True,
-                samesite="lax",
-                secure=self.console.clients.is_https(self.request),
-            )
+            encrypted = self.host.store.vault.encrypt(json.dumps([kind, notice.stored(), secret, bound_to]))
+            self.console.cookies.set(self.request, response, _NOTICE_COOKIE, encrypted, _NOTICE_LIFETIME)
         return response
 
     def _read_notice(self) -> _Notice:
         """Read the notice that the page before left; a part of a page that is fetched by itself shows none."""
-        encrypted = read_cookie(self.request, _NOTICE_COOKIE)
+        encrypted = self.console.cookies.read(self.request, _NOTICE_COOKIE, _MAX_NOTICE)
         if not encrypted or self.request.query_params.get("part"):
             return _Notice("", "")
         try:
-            kind, stored, secret = json.loads(self.host.store.vault.decrypt(encrypted[:_MAX_NOTICE]))
+            kind, stored, secret, bound_to = json.loads(self.host.store.vault.decrypt(encrypted))
+            here = [self.request.url.path, self.session.id_hash if self.session is not None else ""]
+            if bound_to and bound_to != here:
+                return _Notice("", "")
             return _Notice(self.localizer.sentence(Message.restored(stored)), kind, secret)
         except (StoreError, ValueError):
             return _Notice("", "")

@@ -17,7 +17,7 @@ from connector_sdk.rule import Multiplier
 from connectors.web.console.posted_form import PostedForm
 
 TIMES = range(2, 11)
-_BLANK_ROWS = 2
+_BLANK_ROWS = 1
 MOST_ROWS = 20
 """Rows that a form has; a rule that a command made may have more windows."""
 _DAYS = {str(day): day for day in range(7)}

@@ -146,6 +146,17 @@ every("[data-narrows]").forEach((input) => {
   });
 });
 
+// a link to something folded opens it; some browsers do so by themselves
+const unfold = () => {
+  const aim = location.hash && document.getElementById(location.hash.slice(1));
+  const folded = aim && aim.closest("details:not([open])");
+  if (!folded) return;
+  folded.open = true;
+  aim.scrollIntoView();
+};
+unfold();
+addEventListener("hashchange", unfold);
+
 // what belongs to a choice is shown with it; choosing it opens what is folded there
 every("[data-chooses]").forEach((part) => {
   document.getElementById(part.dataset.chooses).addEventListener("change", () => {
@@ -326,6 +337,15 @@ every("[data-copies]").forEach((button) => {
   });
 });
 
+if (navigator.share)
+  every("[data-shares]").forEach((button) => {
+    button.hidden = false;
+    button.addEventListener("click", () => {
+      const url = document.getElementById(button.dataset.shares).value;
+      navigator.share({ url }).catch(() => {}); // whoever changes their mind is told nothing
+    });
+  });
+
 document.addEventListener("submit", (event) => {
   const form = event.target;
   if (form.dataset.sent) return event.preventDefault();
@@ -341,6 +361,9 @@ const reset = (form) => {
 };
 addEventListener("pageshow", () => every("form[data-sent]").forEach(reset));
 
-one("[data-language]")?.addEventListener("change", (event) => event.target.form.requestSubmit());
+every("[data-language]").forEach((select) => {
+  select.addEventListener("change", () => select.form.requestSubmit());
+  one("button", select.form).hidden = true;
+});
 
 one("[autofocus], [aria-invalid=true]")?.focus();
