@@ -198,6 +198,12 @@ class BackfillCounts(Output):
     """Stamps they earn, including those they have already."""
     unreadable: int
     """Receipts that cannot be read."""
+    known: int
+    """Receipts that count already: to take them in once more gives nothing."""
+    new_with_customer: int
+    """Of the others, those that name a customer."""
+    new_stamps: int
+    """Stamps that those earn."""
 
 
 class ImportRow(Output):

@@ -183,10 +183,9 @@ async def _count_history(host: Host, connection_id: str, since: str) -> HistoryC
 
 
 def _say_backfill_counts(counts: HistoryCounts, since: str) -> None:
-    # a preview does not look up what the ledger has given, so the sum is an upper bound and says so
     say(
-        f"{counts.receipts} receipts since {since}, {counts.with_customer} with a customer: they earn "
-        f"{counts.stamps} stamps (less what they have already). Nothing was sent."
+        f"{counts.receipts} receipts since {since}, {counts.known} of them count already. Of the others "
+        f"{counts.new_with_customer} have a customer, and would earn {counts.new_stamps} stamps. Nothing was sent."
     )
 
 

@@ -60,24 +60,30 @@ class PreviewedReceipt:
 
 @dataclass(slots=True)
 class HistoryCounts:
-    """What a backfill would take in: `with_customer` and `stamps` are those of receipts that do not count already."""
+    """What a backfill would take in: stamps are those of receipts with a customer.
+
+    `known` receipts count already; `new_with_customer` and `new_stamps` are those of the others.
+    """
 
     receipts: int = 0
     with_customer: int = 0
     stamps: int = 0
     unreadable: int = 0
     known: int = 0
+    new_with_customer: int = 0
+    new_stamps: int = 0
 
     def add(self, receipt: PreviewedReceipt) -> None:
         """Count one receipt."""
         self.receipts += 1
         self.unreadable += receipt.unreadable is not None
         self.known += receipt.is_known
-        if receipt.is_known:
-            return
         if receipt.sale is not None and receipt.earned is not None and receipt.sale.customer:
             self.with_customer += 1
             self.stamps += receipt.earned.stamps
+            if not receipt.is_known:
+                self.new_with_customer += 1
+                self.new_stamps += receipt.earned.stamps
 
 
 class PauseCounts(NamedTuple):

@@ -84,9 +84,11 @@ async def test_a_cafe_subscribes_an_address_mends_it_and_replays(
         assert Webhook(secret).verify(taken[0].body, taken[0].headers)
 
         # stopped and gone
+        await page.locator("summary", has_text="End it").click()
         await page.get_by_role("button", name="Stop for now").click()
         await expect(page.get_by_text("Somebody stopped it.")).to_be_visible()
-        await page.get_by_text("Remove it").click()
+        await page.locator("summary", has_text="End it").click()
+        await page.get_by_text("Remove it", exact=True).click()
         await page.get_by_role("button", name="Remove", exact=True).click()
         await expect(page.get_by_role("heading", name="Nobody is told of your events yet")).to_be_visible()
 

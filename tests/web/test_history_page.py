@@ -76,6 +76,10 @@ async def test_older_receipts_are_counted_then_give_their_stamps_once(
     assert "receipts were read" in words(done)
     await installation.sync()
     assert sum(one["count"] for one in installation.applied()) == stamps
+    # what was taken in counts already, and is offered no more
+    again = await browser.get((await browser.post(f"{base}/count", since=since)).headers["location"])
+    assert "0 stamps would be given" in words(again)
+    assert "Give their stamps" not in words(again)
     await browser.post(f"{base}/run", since=since, counted=since)
     assert len(await installation.host.services.commands.claim()) == 1, "asked for once more"
     await installation.host.services.sync.backfill(installation.connection.id, since, ignore)

@@ -15,8 +15,8 @@ from connectors.web.console.visit import Visit
 router = Router()
 
 _PIXELS = 16
-_COLOUR = re.compile(r"^  --([a-z-]+): #[0-9a-f]{6};$", re.MULTILINE)
-_SPACE = re.compile(r"^  --space-[0-9]: ([0-9.]+)rem;$", re.MULTILINE)
+_COLOUR = re.compile(r"^--([a-z-]+): #[0-9a-f]{6};$", re.MULTILINE)
+_SPACE = re.compile(r"^--space-[0-9]: ([0-9.]+)rem;$", re.MULTILINE)
 
 
 @router.get("/operator/design", Role.operator)

@@ -6,10 +6,12 @@ Owns what every response has in common; the values of a page are the page's, the
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from importlib.resources.abc import Traversable
 from urllib.parse import quote, urlsplit
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -55,11 +57,19 @@ def load_static_files() -> StaticFiles:
     """Read the static files of the package."""
     folder = resources.files("connectors.web.console") / "static"
     files = {
-        path.name: StaticFile(_MEDIA_TYPES[path.name.rpartition(".")[2]], path.read_bytes())
+        path.name: StaticFile(_MEDIA_TYPES[path.name.rpartition(".")[2]], _read_static(path))
         for path in folder.iterdir()
     }
     content = b"".join(file.body for _, file in sorted(files.items()))
     return StaticFiles(files, hashlib.sha256(content).hexdigest()[:12])
+
+
+def _read_static(path: Traversable) -> bytes:
+    """Read a file; of a style sheet without what browsers skip: every page waits for it."""
+    content = path.read_bytes()
+    if not path.name.endswith(".css"):
+        return content
+    return re.sub(rb"\s*\n\s*", b"\n", re.sub(rb"/\*.*?\*/", b"", content, flags=re.DOTALL)).strip()
 
 
 @cache  # compiled once a process, however many consoles it has

@@ -17,7 +17,7 @@ from connector_sdk.rule import Multiplier
 from connectors.web.console.posted_form import PostedForm
 
 TIMES = range(2, 11)
-_BLANK_ROWS = 1
+_BLANK_ROWS = 2
 MOST_ROWS = 20
 """Rows that a form has; a rule that a command made may have more windows."""
 _DAYS = {str(day): day for day in range(7)}
@@ -44,7 +44,8 @@ class WindowRow:
 
 def window_values(windows: Sequence[Multiplier]) -> dict[str, list[str]]:
     """Return windows as the form's values, with rows to fill in after them."""
-    values = {"windows": [str(len(windows) + _BLANK_ROWS)]}
+    # two where there is none yet: the second is for who begins with two
+    values = {"windows": [str(len(windows) + 1 if windows else _BLANK_ROWS)]}
     for number, window in enumerate(windows):
         values |= {
             f"times_{number}": [str(window.times)],
