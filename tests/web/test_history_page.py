@@ -10,16 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from connectors.domain.clock import moment
+from connectors.domain.clock import MINUTE, moment
 from connectors.domain.connection import Connection
 from connectors.services import Refusal, backfill_command
 from connectors.services.results import ignore
 from connectors.store import host_commands
 from connectors.store.engine import Store
 from connectors.web.console import history_page
-from tests.installation import ANNA, BORYS, Installation
+from tests.installation import ANNA, BORYS, Installation, build
 from tests.till_of_files import till_of_files
 from tests.web.browser import Browser, open_browsers
+from tests.web.clock import MovableClock
 from tests.web.test_voucher_at_a_till import words
 
 
@@ -85,6 +86,25 @@ async def test_older_receipts_are_counted_then_give_their_stamps_once(
     await installation.host.services.sync.backfill(installation.connection.id, since, ignore)
     await installation.sync()
     assert sum(one["count"] for one in installation.applied()) == stamps
+
+
+async def test_receipts_that_were_left_alone_are_new_and_a_count_grows_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = MovableClock()
+    async with build(tmp_path, monkeypatch, time=clock) as installation, open_browsers(installation) as browsers:
+        installation.cafe.sell(installation.cafe.client(ANNA))
+        await installation.connect()
+        await installation.sync()  # read, and left alone: it was closed before the connection began
+        assert installation.applied() == []
+        browser, base = await browsers.new().sign_in(), f"/connections/{installation.connection.id}/history"
+        since = _days_ago(installation, 3)
+        where = (await browser.post(f"{base}/count", since=since)).headers["location"]
+        assert "1 stamp would be given" in words(await browser.get(where))
+        clock.ahead += 16 * MINUTE  # more may have been sold since: the day stays, the numbers go
+        page = await browser.get(where)
+        assert "would be given" not in words(page)
+        assert f'name="since" value="{since}"' in page.text
 
 
 async def test_what_stops_a_backfill_is_said_and_it_can_be_started_again(

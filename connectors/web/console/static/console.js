@@ -100,7 +100,7 @@ function preview(form) {
   // the preview in a sentence, where it is far below on a phone, and for whoever listens
   const tell = () => {
     one("[data-answer]", form).textContent = every("[data-says]", shown)
-      .map((said) => said.textContent.trim())
+      .map((said) => said.textContent.trim().replace(/[.!]?$/, "."))
       .join(" ");
   };
   tell();
