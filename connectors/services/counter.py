@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from connector_sdk.money import Money
 from connector_sdk.rule import StampRule
@@ -33,9 +34,17 @@ from connectors.sync.manual_card_assignment import CannotAssign, assign_card
 _TOKEN = re.compile(r"(?=\S*[0-9])[!-~]{6,400}")
 """What a card's QR code holds: one word with a digit in it, which no name has."""
 _LONGEST_NAME = 100
-_SHOWN_SINCE = {False: 3 * HOUR, True: DAY}
-_MOST_SHOWN = {False: 12, True: 100}
 _GETS_CARD = ("phone", "email")
+
+
+class _Shown(NamedTuple):
+    """Which receipts the counter shows: how far back (microseconds), and how many at most."""
+
+    back: int
+    most: int
+
+
+_LATELY, _WHOLE_DAY = _Shown(3 * HOUR, 12), _Shown(DAY, 100)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,17 +119,18 @@ class CounterService:
 
         Of a whole day they are at most a hundred.
         """
-        since = self._context.store.clock.now() - _SHOWN_SINCE[whole_day]
+        shown = _WHOLE_DAY if whole_day else _LATELY
+        since = self._context.store.clock.now() - shown.back
         rule = await self._context.current_rule(connection)
         found = await self._context.store.read(
-            lambda tx: queries.receipts.at_the_counter(tx, connection.id, since, _MOST_SHOWN[whole_day])
+            lambda tx: queries.receipts.at_the_counter(tx, connection.id, since, shown.most)
         )
         return [CounterReceipt(receipt, self._link(receipt, rule)) for receipt in found]
 
     @staticmethod
     def most_receipts(*, whole_day: bool) -> int:
         """Return how many receipts are listed at most."""
-        return _MOST_SHOWN[whole_day]
+        return (_WHOLE_DAY if whole_day else _LATELY).most
 
     def _link(self, receipt: Receipt, rule: StampRule) -> str | None:
         """Return the token of a receipt's link, where it can be claimed by it."""

@@ -100,8 +100,18 @@ def _open_parts(connection: Connection, part: str | None, typed: Collection[str]
 
 def _section_of_field(name: str) -> str | None:
     """Return the section that a field of the page is in; `None` for what every form has."""
-    fields = {"title": "name", "key": "key", "use": "key", "location": "places", "consent": "claims"}
-    return "till" if name.startswith("set.") else _section("email") if name == "email" else fields.get(name)
+    return "till" if name.startswith("set.") else _SECTIONS.get(name)
+
+
+_SECTIONS = {
+    "title": "name",
+    "key": "key",
+    "use": "key",
+    "location": "places",
+    "consent": "claims",
+    "email": "email-card",
+}
+"""Field to section, apart from those of the till's own settings."""
 
 
 def _section(part: str) -> str:
