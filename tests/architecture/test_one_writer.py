@@ -16,8 +16,8 @@ from connectors.store import schema
 
 ROOT = Path(connectors.__file__).parent
 WRITES = {"insert", "update", "delete"}
-ANY_TABLE = {"store/rotation.py", "store/dialect.py"}
-"""Modules that are handed a table: one encrypts any column anew, one builds inserts in a database's own words."""
+ANY_TABLE = {"store/rotation.py", "store/dialect.py", "store/engine.py"}
+"""Modules that are handed a table: one encrypts any column anew, two build inserts in a database's own words."""
 
 
 def table_variables() -> set[str]:
@@ -28,18 +28,20 @@ def table_variables() -> set[str]:
 def writes_in(source: str) -> Iterator[str]:
     """The tables (or variables) that a module inserts into, updates or deletes from.
 
-    Both ways are found: `sale_table.insert()` and `insert(sale_table)`, of a transaction or of SQLAlchemy.
+    All ways are found: `sale_table.insert()` and `insert(sale_table)`, of a transaction or of SQLAlchemy, and
+    `insert_into(dialect, sale_table)`.
     """
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.Call):
             continue
         receiver = node.func.value if isinstance(node.func, ast.Attribute) else None
         name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-        if name not in WRITES:
+        if name not in WRITES and name != "insert_into":
             continue
         if isinstance(receiver, ast.Name) and (receiver.id.endswith("_table") or receiver.id == "table"):
             yield receiver.id
-        for argument in node.args[:1]:
+        # `insert_into` is told the database's dialect first
+        for argument in node.args[1:2] if name == "insert_into" else node.args[:1]:
             if isinstance(argument, ast.Name) and (argument.id.endswith("_table") or argument.id == "table"):
                 yield argument.id
 
@@ -72,6 +74,9 @@ def test_the_schema_says_who_writes_a_table() -> None:
     assert by_table == {table: module for table, (module,) in writers().items()}
 
 
-def test_the_reading_finds_both_ways_of_writing() -> None:
-    source = "a_table.update()\ntx.insert(b_table)\ndelete(c_table)\nfor table in (d_table,):\n    table.delete()\n"
-    assert sorted(writes_in(source)) == ["a_table", "b_table", "c_table", "table"]
+def test_the_reading_finds_all_ways_of_writing() -> None:
+    source = (
+        "a_table.update()\ntx.insert(b_table)\ndelete(c_table)\nfor table in (d_table,):\n    table.delete()\n"
+        "insert_into(dialect, e_table)\n"
+    )
+    assert sorted(writes_in(source)) == ["a_table", "b_table", "c_table", "e_table", "table"]
