@@ -6,7 +6,8 @@ Owns the refusals; what a decision changes is written by `connectors.sync` and t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from connector_sdk.messages import Message
@@ -18,7 +19,7 @@ from connectors.services.context import ServiceContext
 from connectors.services.people import parse_reference
 from connectors.services.refusal import NoCard, Refusal
 from connectors.services.results import RetryResult
-from connectors.sevenstamp.client import InvalidKey, SevenStampClient, SevenStampError
+from connectors.sevenstamp.client import InvalidKey, Refused, SevenStampClient, SevenStampError
 from connectors.sevenstamp.models import Card, HistoryEvent
 from connectors.store import inbox, ledger, queries
 from connectors.store.engine import Transaction
@@ -39,6 +40,17 @@ class FoundCard(NamedTuple):
 
     card: Card
     reference: Reference
+
+
+@contextmanager
+def _reading_cards() -> Iterator[None]:
+    """Tell whoever looks for a card why 7stamp does not answer. Raises `Refusal`."""
+    try:
+        yield
+    except InvalidKey:
+        raise Refusal("7stamp refuses the key of this connection", field="who") from None
+    except SevenStampError as error:
+        raise Refusal("7stamp cannot be asked right now: {error}.", field="who", error=str(error)) from None
 
 
 class ReviewService:
@@ -91,12 +103,8 @@ class ReviewService:
         if reference is None:
             raise Refusal("write a phone with its country code, or the six digits on the card", field="who")
         client = self._client_of(connection)
-        try:
+        with _reading_cards():
             cards = await client.cards(**{reference.kind: reference.value})
-        except InvalidKey:
-            raise Refusal("7stamp refuses the key of this connection", field="who") from None
-        except SevenStampError as error:
-            raise Refusal("7stamp cannot be asked right now: {error}.", field="who", error=str(error)) from None
         # the oldest active one: the client lists a customer's cards oldest first
         card = next((card for card in cards if card.active), None)
         if card is None:
@@ -129,16 +137,25 @@ class ReviewService:
             return None
 
     async def cards_ending(self, connection: Connection, digits: str) -> Sequence[Card]:
-        """Find the cards of the till's receipts that end in four digits.
+        """Find the active cards of the till's receipts that end in four digits. Raises `Refusal`.
 
-        7stamp itself finds no card by its end, which is all that receipts and lists show. A card for which it does not
-        answer is left out.
+        7stamp itself finds no card by its end, which is all that receipts and lists show. It must answer for all of
+        them: of two cards, the one that it answered for would look like the only one.
         """
+        client = self._client_of(connection)
+
+        async def read(card_id: str) -> Card | None:
+            try:
+                return await client.card(card_id, deadline=_PROGRESS_PATIENCE)
+            except Refused:  # there is no such card any more
+                return None
+
         ids = await self._context.store.read(
             lambda tx: queries.receipts.cards_ending(tx, connection.id, digits, _MOST_ENDING)
         )
-        cards = await asyncio.gather(*(self.card_progress(connection, card_id) for card_id in ids))
-        return [card for card in cards if card is not None]
+        with _reading_cards():
+            cards = await asyncio.gather(*(read(card_id) for card_id in ids))
+        return [card for card in cards if card is not None and card.active]
 
     async def card_history(self, connection: Connection, card_id: str) -> Sequence[HistoryEvent] | None:
         """Return what 7stamp has in a card's history; `None` where it does not say so within two seconds."""

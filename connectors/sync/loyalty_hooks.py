@@ -100,14 +100,7 @@ def _keep(tx: Transaction, events: Sequence[loyalty_events.NewEvent]) -> list[bo
     if unreadable:
         counters.raise_counter(tx, UNREADABLE, unreadable)
     are_new = inbox.loyalty_events.keep(tx, events)
-    inbox.card_totals.count(
-        tx,
-        [
-            inbox.card_totals.ToldEvent(new.business_id, new.event)
-            for new, is_new in zip(events, are_new, strict=True)
-            if is_new and new.event is not None
-        ],
-    )
+    inbox.card_totals.count(tx, [new for new, is_new in zip(events, are_new, strict=True) if is_new])
     return are_new
 
 

@@ -8,6 +8,7 @@ import json
 import secrets
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -183,6 +184,15 @@ async def test_new_cards_and_rewards_are_counted_once_on_the_day_of_the_cafe(ser
         assert answer.status_code == 200, answer.text
     days = await installation.host.store.read(lambda tx: inbox.card_totals.of_days(tx, business_id, before))
     assert days == {before: (1, 0), today: (4, 1)}
+
+
+def test_an_upgrade_counts_what_7stamp_told_at_odd_times_and_in_odd_zones() -> None:
+    day = import_module("connectors.store.migrations.versions.0022_card_tally")._day
+    told = micros(datetime(2026, 11, 27, 23, 30, tzinfo=UTC))
+    assert day(told, told, "Europe/Kyiv") == "2026-11-28"
+    assert day(told, told, "Nowhere/Land") == "2026-11-27"
+    for odd in (datetime.min, datetime.max):
+        assert day(micros(odd.replace(tzinfo=UTC)), told, "Europe/Kyiv") == "2026-11-28"
 
 
 async def test_forged_and_replayed_events_are_refused_and_leave_nothing(served: ServedInstallation) -> None:

@@ -18,6 +18,7 @@ from connectors.domain.clock import DAY, micros, moment
 from connectors.domain.numbers import Counts, Period, QuarterHour, numbers_of
 from connectors.store import connections, inbox, queries
 from connectors.store.engine import Transaction
+from connectors.store.inbox.loyalty_events import NewEvent
 from tests.installation import ANNA, Installation, build
 from tests.web.browser import Browser, open_browsers
 from tests.web.clock import MovableClock
@@ -140,7 +141,7 @@ async def test_new_cards_and_rewards_are_shown_once_7stamp_tells_of_cards(sold: 
     def tell(tx: Transaction) -> None:
         connections.loyalty_sources.get_or_make(tx, business_id)
         connections.loyalty_sources.record_event(tx, {business_id})
-        inbox.card_totals.count(tx, [inbox.card_totals.ToldEvent(business_id, event) for event in events])
+        inbox.card_totals.count(tx, [NewEvent(business_id, event.id, event, b"") for event in events])
 
     await sold.host.store.write(tell)
     shown = words(await browser.get(f"{address}?period=month"))

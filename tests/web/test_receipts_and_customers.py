@@ -324,6 +324,32 @@ async def test_the_end_of_a_cards_number_leads_to_the_card_wherever_one_is_asked
         assert why in words(answer)
 
 
+async def test_the_end_of_a_number_finds_no_card_that_is_not_in_use_or_that_7stamp_does_not_answer_for(
+    installation: Installation, browsers: Browsers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await installation.connect()
+    installation.cafe.sell(installation.cafe.client(ANNA))
+    nobodys = installation.cafe.sell(0)
+    await installation.sync()
+    [card] = installation.sevenstamp.state.cards.values()
+    browser, base = await browsers.new().sign_in(), f"/connections/{installation.connection.id}"
+    path = await _path_of(browser, installation, nobodys)
+    asked = (f"{path}/find-card", f"{base}/customers", f"/till/{installation.connection.id}/find")
+    installation.sevenstamp.faults = Faults(status_500=1.0)
+    for page in asked:
+        answer = await browser.post(page, who=card.number[-4:])
+        assert answer.status_code == 422
+        assert "7stamp cannot be asked right now" in words(answer)
+    installation.sevenstamp.faults = Faults()
+    kind = type(installation.sevenstamp.state)
+    shown = kind.card_as_json
+    monkeypatch.setattr(kind, "card_as_json", lambda state, card: {**shown(state, card), "active": False})
+    for page in asked:
+        answer = await browser.post(page, who=card.number[-4:])
+        assert answer.status_code == 422
+        assert "card has this number" in words(answer) or "has a card that ends so" in words(answer)
+
+
 async def test_of_two_cards_that_end_alike_one_is_chosen(installation: Installation, browsers: Browsers) -> None:
     await installation.connect()
     for phone in (ANNA, BORYS):

@@ -17,6 +17,7 @@ from connectors.domain.clock import DAY, micros
 from connectors.domain.plan import local_day
 from connectors.store.dialect import Insert, insert_into
 from connectors.store.engine import Transaction
+from connectors.store.inbox.loyalty_events import NewEvent
 from connectors.store.schema import business_table, card_tally_table, loyalty_source_table
 
 _COUNTED = {"card_issued": "issued", "reward_issued": "rewards"}
@@ -31,22 +32,15 @@ class DayOfCards(NamedTuple):
     rewards: int = 0
 
 
-class ToldEvent(NamedTuple):
-    """An event that 7stamp told of for the first time, and whose it is."""
-
-    business_id: str
-    event: LoyaltyEvent
-
-
-def count(tx: Transaction, told: Sequence[ToldEvent]) -> None:
-    """Count events on the day of their business; of most kinds nothing is counted."""
-    counted = [one for one in told if one.event.event in _COUNTED]
+def count(tx: Transaction, told: Sequence[NewEvent]) -> None:
+    """Count events that came for the first time, on the day of their business; of most kinds nothing is counted."""
+    counted = [(one.business_id, one.event) for one in told if one.event is not None and one.event.event in _COUNTED]
     if not counted:
         return
-    zones = _zones(tx, {one.business_id for one in counted})
+    zones = _zones(tx, {business_id for business_id, _ in counted})
     sums = Counter(
-        (one.business_id, local_day(_moment(tx, one.event), zones[one.business_id]).isoformat(), one.event.event)
-        for one in counted
+        (business_id, local_day(_moment(tx, event), zones[business_id]).isoformat(), event.event)
+        for business_id, event in counted
     )
     days = {(business_id, day) for business_id, day, _ in sums}
     rows = [

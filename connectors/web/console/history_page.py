@@ -51,10 +51,9 @@ class _Counted:
     is_part: bool
 
 
-def _show_counts(visit: Visit, connection: Connection, counted: _Counted) -> Response:
+def _show_counts(visit: Visit, connection: Connection, since: str, counts: HistoryCounts, *, is_part: bool) -> Response:
     """Go back to the page with what was counted in its address: read anew it counts nothing anew."""
-    content = [counted.since, counted.is_part, *(astuple(counted.counts) if counted.counts is not None else ())]
-    sealed = quote(seal_token(visit, _PURPOSE, connection, content), safe="")
+    sealed = quote(seal_token(visit, _PURPOSE, connection, [since, is_part, *astuple(counts)]), safe="")
     return visit.redirect(f"/connections/{connection.id}/history?counted={sealed}")
 
 
@@ -114,7 +113,7 @@ async def count(visit: Visit) -> Response:
         is_part = True
     except (Refusal, TooManyAttempts) as error:
         return await _page(visit, connection, {"since": visit.explain(error)})
-    return _show_counts(visit, connection, _Counted(since, counts, is_part))
+    return _show_counts(visit, connection, since, counts, is_part=is_part)
 
 
 @router.post(f"{_PAGE}/run", Role.manager, page=_PAGE)

@@ -13,11 +13,13 @@ revision = "0022"
 down_revision = "0021"
 
 _EVENTS = sa.text(
-    "SELECT loyalty_event.business_id, loyalty_event.name, loyalty_event.at, business.zone FROM loyalty_event "
+    "SELECT loyalty_event.business_id, loyalty_event.name, loyalty_event.at, loyalty_event.received_at, business.zone "
+    "FROM loyalty_event "
     "JOIN business ON business.id = loyalty_event.business_id "
-    "WHERE loyalty_event.name IN ('card_issued', 'reward_issued') AND loyalty_event.at > 0"
+    "WHERE loyalty_event.name IN ('card_issued', 'reward_issued')"
 )
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_BELIEVED = 366 * 86_400_000_000
 
 
 def upgrade() -> None:
@@ -30,7 +32,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("business_id", "day", name="pk_card_tally"),
     )
     session = op.get_bind()
-    sums = Counter((row.business_id, _day(row.at, row.zone), row.name) for row in session.execute(_EVENTS))
+    sums = Counter(
+        (row.business_id, _day(row.at, row.received_at, row.zone), row.name) for row in session.execute(_EVENTS)
+    )
     rows = [
         {
             "business_id": business_id,
@@ -44,5 +48,10 @@ def upgrade() -> None:
         session.execute(table.insert(), rows)
 
 
-def _day(at: int, zone: str) -> str:
-    return (_EPOCH + timedelta(microseconds=at)).astimezone(ZoneInfo(zone)).date().isoformat()
+def _day(at: int, received_at: int, zone: str) -> str:
+    # as events are counted when they come: 7stamp may name a zone that this system lacks, or a time that cannot be
+    moment = _EPOCH + timedelta(microseconds=at if abs(received_at - at) < _BELIEVED else received_at)
+    try:
+        return moment.astimezone(ZoneInfo(zone)).date().isoformat()
+    except (KeyError, ValueError, OSError):
+        return moment.date().isoformat()
