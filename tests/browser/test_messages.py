@@ -95,8 +95,8 @@ async def test_a_phone_is_switched_on_in_two_clicks_and_shows_what_it_is_sent(
     await _push(served, page, message)
     await page.wait_for_function(f"{_SHOWN}.then((shown) => shown.length === 1)")
     await _push(served, page, {**message, "body": "works again"})
-    await page.wait_for_function(f"{_SHOWN}.then((shown) => shown.length === 1 && shown[0].body === 'works again')")
-    assert await page.evaluate(f"{_SHOWN}.then((shown) => shown[0].title)") == "Harbour"
+    replaced = "shown.length === 1 && shown[0].body === 'works again' && shown[0].title === 'Harbour'"
+    await page.wait_for_function(f"{_SHOWN}.then((shown) => {replaced})")
     # switched off, nothing of it is left here
     await page.get_by_role("button", name="Turn off").click()
     await expect(page.get_by_role("button", name="Tell me on this device")).to_be_visible()
@@ -122,9 +122,11 @@ async def test_a_browser_that_blocks_messages_or_reaches_no_push_service_says_so
     await expect(page.get_by_role("alert")).to_contain_text("could not reach its push service")
     # one that waits for ever is not waited for
     await page.clock.install()
-    await page.evaluate("() => { PushManager.prototype.subscribe = () => new Promise(() => {}) }")
+    silent = "() => { PushManager.prototype.subscribe = () => { window.asked = true; return new Promise(() => {}) } }"
+    await page.evaluate(silent)
     await page.get_by_role("button", name="Tell me on this device").click()
     await expect(page.get_by_role("alert")).to_have_text("Asking your browser…")
+    await page.wait_for_function("window.asked")
     await page.clock.fast_forward(16_000)
     await expect(page.get_by_role("alert")).to_contain_text("could not reach its push service")
 
