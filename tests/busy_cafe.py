@@ -70,4 +70,4 @@ def until_settled(sevenstamp: str, till: str) -> None:
         agreeing = agreeing + 1 if held(stamps(sevenstamp)) == earned(till) else 0
         return agreeing == 4
 
-    wait_for(settled, "7stamp and the till to agree", seconds=60, pause=0.5)
+    wait_for(settled, "7stamp and the till to agree", seconds=90, pause=0.5)

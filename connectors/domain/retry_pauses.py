@@ -17,6 +17,8 @@ LOOKBACK_EVERY = HOUR
 """Between look-backs, in microseconds as all that follows."""
 LOOKBACK_ENDS_WITHIN = 15 * MINUTE
 """A look-back that nobody ended in this time is made again: its host died, or its database was away."""
+LOOKBACK_AFTER_START = 30 * SECOND
+"""A host of an embedded database makes look-backs that the last one may have died in within this time of its start."""
 FAILURES_UNTIL_FAILING = 3
 """So many reads in a row must fail before a connection is said to fail: a till may be restarted."""
 YOUNG_FOR = HOUR

@@ -390,6 +390,7 @@ class Host:
 
         # before anything is sent: what is marked as on the wire now is from the last host, and in doubt
         await recover_unfinished(self.store)
+        await self.store.write(connections.schedule.resume_lookbacks)
         await self.store.write(lambda tx: counters.set_counters(tx, {STARTED: self.started, UNTRUSTED_PROXY: 0}))
         self._scheduler = Scheduler(parts, self._dispatcher)
         self._delivery = asyncio.create_task(parts.deliverer.run(), name="delivery")

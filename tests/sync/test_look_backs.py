@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
+from connector_sdk.sale import SalePage
 from connectors.domain.clock import DAY, HOUR, MINUTE
-from connectors.domain.retry_pauses import LOOKBACK_ENDS_WITHIN, LOOKBACK_EVERY
+from connectors.domain.retry_pauses import LOOKBACK_AFTER_START, LOOKBACK_ENDS_WITHIN, LOOKBACK_EVERY
 from connectors.store import connections
 from connectors.store.connections.schedule import DueRead
+from connectors.store.engine import Transaction
+from connectors.store.schema import connection_table
 from connectors.sync import till_reader
 from poster_connector.connector import PosterConnector
 from tests.installation import ANNA, Installation, build
+from tests.processes import wait_for
 from tests.web.clock import MovableClock
 
 CLOCK = MovableClock()
@@ -41,6 +47,36 @@ async def test_a_look_back_whose_host_died_is_made_again_within_minutes(looked_b
     assert await due_after(looked_back, LOOKBACK_EVERY * SPREAD)  # claimed, and never ended
     assert not await due_after(looked_back, LOOKBACK_ENDS_WITHIN / 2)
     assert await due_after(looked_back, LOOKBACK_ENDS_WITHIN)
+
+
+async def test_a_host_that_starts_makes_the_look_back_in_which_the_last_one_died(
+    looked_back: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, cafe = looked_back.host.store, looked_back.cafe
+    receipt = cafe.sell(cafe.client(ANNA))
+    await looked_back.sync()
+    had = looked_back.stamps(ANNA)
+    cafe.refund(receipt)  # nobody tells of it, and no poll shows it
+    monkeypatch.setattr(PosterConnector, "poll", _no_pages)
+    assert await due_after(looked_back, LOOKBACK_EVERY * SPREAD)  # claimed, and never ended
+    await looked_back.host.start()
+    try:
+        # not at once: a host that such a look-back ends does everything else before it
+        assert not await store.read(_is_made)
+        CLOCK.ahead += LOOKBACK_AFTER_START
+        await asyncio.to_thread(wait_for, lambda: looked_back.stamps(ANNA) < had, "the refund to be seen")
+    finally:
+        await looked_back.host.stop()
+
+
+async def _no_pages(_self: PosterConnector, _since: object) -> AsyncIterator[SalePage]:
+    for page in ():
+        yield page
+
+
+def _is_made(tx: Transaction) -> bool:
+    made_at = tx.run(select(connection_table.c.last_lookback_at)).scalar_one()
+    return bool(made_at and made_at > tx.now - MINUTE)
 
 
 async def test_a_look_back_that_ended_is_made_again_within_the_hour_and_not_before(looked_back: Installation) -> None:

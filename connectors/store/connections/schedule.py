@@ -16,6 +16,7 @@ from connectors.domain.connection import WORKING, Connection, Health
 from connectors.domain.events import Wakeup
 from connectors.domain.retry_pauses import (
     HOOKS_ARRIVE_FOR,
+    LOOKBACK_AFTER_START,
     LOOKBACK_ENDS_WITHIN,
     RECHECK,
     SOON,
@@ -209,15 +210,35 @@ def hand_over_hints(tx: Transaction, connection: Connection) -> None:
         inbox.hints.hand_over(tx, connection.id, others[0].id)
 
 
+_SPREAD = 0.1
+
+
 def _spread(pause: int) -> int:
     """Make a pause a tenth longer or shorter, so that connections made together do not stay together."""
-    return int(pause * random.uniform(0.9, 1.1))  # noqa: S311 - spreads load
+    return int(pause * random.uniform(1 - _SPREAD, 1 + _SPREAD))  # noqa: S311 - spreads load
 
 
 def look_back_after(tx: Transaction, ids: Sequence[str], pause: int) -> None:
     """Have the next second look made after a pause, unless somebody asked for one meanwhile."""
     not_asked_for = connection_table.c.id.in_(sorted(ids)) & (connection_table.c.next_lookback_at > tx.now)
     registry.update(tx, not_asked_for, {"next_lookback_at": tx.now + _spread(pause)})
+
+
+def resume_lookbacks(tx: Transaction) -> None:
+    """Have look-backs that the last host may have died in made soon; only a host that is the only one may call this.
+
+    Not at once: should it have died of one, it does all other work for a moment before it tries that again.
+    """
+    # a claim looks like any other date: regular ones that would come in the same quarter of an hour come with these
+    latest = tx.now + int(LOOKBACK_ENDS_WITHIN * (1 + _SPREAD))
+    soon = tx.now + LOOKBACK_AFTER_START
+    column = connection_table.c.next_lookback_at
+    query = select(connection_table.c.id).where(connection_table.c.health.in_(WORKING), column > soon, column <= latest)
+    # spread, so that they do not begin together
+    first = LOOKBACK_AFTER_START // 2
+    times = {row.id: tx.now + random.randint(first, LOOKBACK_AFTER_START) for row in tx.run(query)}  # noqa: S311
+    if times:
+        registry.set_times(tx, "next_lookback_at", times)
 
 
 def read_back_now(tx: Transaction, connection_id: str) -> None:
