@@ -169,7 +169,9 @@ def main() -> None:
     name = f"{MANY:,} connections every 60 s"
     report(Figure(f"{name}, processor", "% of a core", many.core_percent, few.core_percent, against, 11, at_most=True))
     report(Figure(f"{name}, memory", "MiB", many.mib, 238, "what is allowed", 1, at_most=True))
-    report(Figure(f"{name}, 99 of 100 begin within", "s", many.p99, 2, "what is allowed", 1, at_most=True))
+    for label, figures in (("", many), (" while 1,000 tills hang", hung)):
+        late = f"{name}, 99 of 100 begin within{label}"
+        report(Figure(late, "s", figures.p99, 2, "what is allowed", 1, at_most=True))
 
 
 if __name__ == "__main__":

@@ -111,6 +111,29 @@ class ConnectionPool(httpx.AsyncBaseTransport):
         )
 
 
+class ConnectionShare(httpx.AsyncBaseTransport):
+    """A part of a transport: at most so many calls at once, so that what they wait for holds up no other part.
+
+    Closing it leaves the transport open, which belongs to all parts.
+    """
+
+    def __init__(self, transport: httpx.AsyncBaseTransport, calls: int) -> None:
+        self._transport = transport
+        self._places = asyncio.Semaphore(calls)
+
+    async def exchange(
+        self, method: str, url: str, headers: Mapping[str, str] | Sequence[tuple[str, str]], content: bytes | None
+    ) -> Reply:
+        """Send one request when there is a place. Raises what the transport does."""
+        async with self._places:
+            return await _exchange(self._transport, method, url, headers, content)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request for whoever stands before the transport, when there is a place."""
+        async with self._places:
+            return await self._transport.handle_async_request(request)
+
+
 async def send(
     transport: httpx.AsyncBaseTransport,
     method: str,
@@ -137,14 +160,24 @@ async def send(
         all_headers["Content-Type"] = "application/x-www-form-urlencoded"
         content = urlencode(data).encode()
     async with asyncio.timeout(deadline):
-        if isinstance(transport, ConnectionPool):
-            return await transport.exchange(method, target, all_headers, content)
-        request = httpx.Request(method, target, headers=all_headers, content=content)
-        response = await transport.handle_async_request(request)
-        try:
-            body = await bounded_body(response)
-        finally:
-            await response.aclose()
+        return await _exchange(transport, method, target, all_headers, content)
+
+
+async def _exchange(
+    transport: httpx.AsyncBaseTransport,
+    method: str,
+    url: str,
+    headers: Mapping[str, str] | Sequence[tuple[str, str]],
+    content: bytes | None,
+) -> Reply:
+    if isinstance(transport, ConnectionPool | ConnectionShare):
+        return await transport.exchange(method, url, headers, content)
+    request = httpx.Request(method, url, headers=headers, content=content)
+    response = await transport.handle_async_request(request)
+    try:
+        body = await bounded_body(response)
+    finally:
+        await response.aclose()
     return Reply(response.status_code, response.headers, body)
 
 

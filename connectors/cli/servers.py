@@ -14,10 +14,11 @@ from dataclasses import replace
 import uvicorn
 from starlette.types import ASGIApp
 
+from connectors.descriptors import client_connections
 from connectors.runtime.host import Host
 from connectors.services import Refusal
 from connectors.web.limited_protocol import LimitedProtocol, limited
-from connectors.web.limits import Limits, most_connections
+from connectors.web.limits import Limits
 
 
 def listening(host: str, port: int) -> socket.socket:
@@ -39,7 +40,7 @@ def listening(host: str, port: int) -> socket.socket:
 def limits_of(host: Host) -> type[LimitedProtocol]:
     """Return the protocol by which a host is served, within its settings' limits; what they refuse the host counts."""
     limits = Limits.of(host.settings)
-    limits = replace(limits, connections=most_connections(limits.connections))
+    limits = replace(limits, connections=client_connections(limits.connections))
     return limited(limits, host.settings.proxies, host.refused)
 
 

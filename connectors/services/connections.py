@@ -241,7 +241,8 @@ class ConnectionService:
         if any(other.id != connection.id and other.grant is not None for other in others):
             return
         try:
-            await oauth.revoke(app_settings(connector_class), credentials.grant, self._context.tills.transport())
+            transport = self._context.tills.transport(connection.connector)
+            await oauth.revoke(app_settings(connector_class), credentials.grant, transport)
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything, and the connection ends all the same
             log.warning("connection %s: its consent could not be ended: %s", connection.id, type(error).__name__)
 

@@ -138,7 +138,8 @@ class OnboardingService:
         if oauth is None:
             raise Refusal("{title} has no sign-in of its own", title=title)
         try:
-            grant = await oauth.exchange(app_settings(connector_class), returned, self._context.tills.transport())
+            transport = self._context.tills.transport(name)
+            grant = await oauth.exchange(app_settings(connector_class), returned, transport)
         except NotAuthorised as error:
             raise Refusal("{title} did not let us in: {why}", title=title, why=str(error)) from None
         except ConnectorError as error:

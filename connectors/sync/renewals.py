@@ -47,13 +47,13 @@ class RenewedCredentials(Credentials):
 
 
 class Renewer:
-    """Renews grants, each once at a time; `transport` returns what calls tills."""
+    """Renews grants, each once at a time; `transport` returns what calls tills of a connector."""
 
     def __init__(
         self,
         store: Store,
         classes: Mapping[str, type[Connector[BaseModel]]],
-        transport: Callable[[], httpx.AsyncBaseTransport],
+        transport: Callable[[str], httpx.AsyncBaseTransport],
     ) -> None:
         self._store = store
         self._classes = classes
@@ -132,12 +132,13 @@ class Renewer:
 
     async def _ask(self, leased: Leased) -> Grant:
         """Ask the till for the next grant."""
-        connector_class = self._classes.get(leased.connection.connector)
+        name = leased.connection.connector
+        connector_class = self._classes.get(name)
         oauth = oauth_of(connector_class) if connector_class is not None else None
         if connector_class is None or oauth is None or oauth.refresh is None:
             raise TillUnavailable("the connector is not here, or cannot renew")
         async with asyncio.timeout(CALL_SECONDS):
-            grant = await oauth.refresh(app_settings(connector_class), leased.grant, self._transport())
+            grant = await oauth.refresh(app_settings(connector_class), leased.grant, self._transport(name))
         # a plugin's function may return anything, and what is stored as a grant must be one
         if not isinstance(grant, Grant) or not grant.secrets:
             raise TypeError("refresh returned no grant")

@@ -17,8 +17,9 @@ from pydantic import BaseModel, SecretStr
 from connector_sdk.authorisation import Credentials, Token
 from connector_sdk.connector import Connector, TillAccount
 from connector_sdk.errors import ConnectorError
-from connector_sdk.http import production_transport
+from connector_sdk.http import ConnectionShare, production_transport
 from connector_sdk.index import Index, require_short
+from connectors.descriptors import till_calls
 from connectors.domain.clock import DAY
 from connectors.domain.connection import Connection
 from connectors.domain.retry_pauses import LOOKBACK_EVERY
@@ -29,6 +30,8 @@ from connectors.sync.operator_settings import app_settings
 from connectors.sync.renewals import RenewedCredentials, Renewer
 
 ConnectorClasses = Mapping[str, type[Connector[BaseModel]]]
+_CALLS_OF_A_TILL = 16
+"""Calls of one connection at once: a till that hangs keeps those, and none of another's."""
 _MOST_INSTANCES = 5000
 """Instances kept at once: one takes some kilobytes, and decrypting settings anew is cheap."""
 
@@ -72,6 +75,8 @@ class Tills:
         self._store = store
         self._vault = store.vault
         self._transport = transport
+        self._shares: dict[str, ConnectionShare] = {}
+        """What calls all tills of a connector: half of all calls, should its vendor answer nothing."""
         self.renewer = Renewer(store, classes, self.transport)
         self._instances: dict[str, _Instance] = {}
         self._closing: set[asyncio.Task[None]] = set()
@@ -135,13 +140,16 @@ class Tills:
             raise NoConnector(f"the connector {name!r} is not here: see `connectors plugins`")
         settings = connector_class.settings_model.model_validate(dict(values))
         app = app_settings(connector_class)
-        return connector_class(settings, app=app, account=account, credentials=credentials, transport=self.transport())
+        transport = ConnectionShare(self.transport(name), _CALLS_OF_A_TILL)
+        return connector_class(settings, app=app, account=account, credentials=credentials, transport=transport)
 
-    def transport(self) -> httpx.AsyncBaseTransport:
-        """Return what calls all tills, made at its first use."""
+    def transport(self, name: str) -> httpx.AsyncBaseTransport:
+        """Return what calls all tills of a connector, made at its first use."""
         if self._transport is None:
-            self._transport = production_transport()
-        return self._transport
+            self._transport = production_transport(till_calls())
+        if name not in self._shares:
+            self._shares[name] = ConnectionShare(self._transport, max(1, till_calls() // 2))
+        return self._shares[name]
 
     def _close_later(self, connector: Connector[BaseModel]) -> None:
         """Close a connector in a task of its own: whoever asked for the new one does not wait for it."""

@@ -7,7 +7,6 @@ application's, which knows what it reads.
 from __future__ import annotations
 
 import ipaddress
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,8 +23,6 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _SMALL_BODY = 8 * 1024
 # connections beyond the limit whose clients may read why, at once; they take of the descriptors that are spared
 _MOST_LINGERING = 64
-# descriptors for files, the database and calls to tills and 7stamp
-_SPARE_DESCRIPTORS = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,20 +232,3 @@ def _subtract(counter: Counter[str], key: str, count: int) -> None:
     counter[key] -= count
     if counter[key] <= 0:
         del counter[key]
-
-
-def most_connections(wanted: int) -> int:
-    """Return how many connections the process has file descriptors for, at most `wanted`, raising its soft limit."""
-    if sys.platform == "win32":
-        return wanted
-    import resource
-
-    # soft is what holds now, hard how far the process may raise it by itself
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = wanted + _SPARE_DESCRIPTORS
-    if soft != resource.RLIM_INFINITY and soft < needed:
-        soft = needed if hard == resource.RLIM_INFINITY else min(hard, needed)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    if soft == resource.RLIM_INFINITY:
-        return wanted
-    return max(1, min(wanted, soft - _SPARE_DESCRIPTORS))

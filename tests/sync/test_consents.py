@@ -13,6 +13,7 @@ from pydantic import SecretStr
 
 from connector_sdk.authorisation import Credentials, Grant, OAuth
 from connector_sdk.errors import NotAuthorised, TillUnavailable
+from connector_sdk.http import ConnectionShare
 from connectors.domain.clock import DAY, HOUR, MINUTE, moment
 from connectors.domain.connection import Connection, Health
 from connectors.domain.renewal import LEASE, failure_pause, plan_renewal, trouble_after
@@ -321,17 +322,17 @@ async def test_a_grant_that_has_ended_already_is_not_stored_and_asked_for_again_
 
 async def _lose_the_answer(square: Installation) -> None:
     """Renew while the connection is cut after the till has answered."""
-    transport = square.host.tills._transport
-    assert transport is not None
+    tills, transport = square.host.tills, square.host.tills.transport("square")
 
     class _Cut(httpx.AsyncBaseTransport):
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
             await (await transport.handle_async_request(request)).aread()
             raise httpx.ReadError("cut")
 
-    square.host.tills._transport = _Cut()
+    shares = tills._shares.copy()
+    tills._shares["square"] = ConnectionShare(_Cut(), 1)
     await renew(square)
-    square.host.tills._transport = transport
+    tills._shares = shares
 
 
 # --- ending -----------------------------------------------------------------------------------------------------------
