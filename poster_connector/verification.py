@@ -23,8 +23,8 @@ from poster_connector import wire
 from poster_connector.settings import PosterApp
 
 # More hooks than a host takes at one moment; what is forgotten too early is only computed once more.
-_HOOKS_ON_THEIR_WAY = 32
-# With the bound on their number, what remembered bodies hold of memory stays below two megabytes. Larger bodies are
+_HOOKS_ON_THEIR_WAY = 128
+# With the bound on their number, what remembered bodies hold of memory stays below eight megabytes. Larger bodies are
 # read in a worker process, another one each time, where nothing would be gained.
 LARGEST_REMEMBERED = 16 * 1024
 _LATEST_SECONDS = 300

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from connector_sdk.errors import (
     BadPayload,
@@ -24,6 +25,7 @@ from connector_sdk.numbers import whole_of
 JsonObject = Mapping[str, object]
 """A parsed JSON object. Poster promises no field's type, so each value is checked where it is read."""
 
+_DECODER = json.JSONDecoder()
 _WHITE = re.compile(r"[ \t\r\n]*")
 _MOST_FIELDS = 64
 # What is signed is joined by ";" and says nothing of where a field ends, so that a text with another cut would have
@@ -162,6 +164,13 @@ class Hook:
         return details if isinstance(details, dict) else {}
 
 
+class _Member(NamedTuple):
+    """A value of a JSON object: the text that was sent, and what it says."""
+
+    sent: str
+    value: object
+
+
 def parse_hook(body: bytes) -> Hook:
     """Parse a hook, whatever its content type says. Raises `BadPayload` that names the field."""
     values = _signed_values(_members(body))
@@ -180,34 +189,33 @@ def parse_hook(body: bytes) -> Hook:
     return hook
 
 
-def _signed_values(members: dict[str, str]) -> dict[str, str]:
+def _signed_values(members: dict[str, _Member]) -> dict[str, str]:
     """Turn the members of a hook into the texts that were signed. Raises `BadPayload` that names the field."""
     for name in _NEEDED:
         if name not in members:
             raise BadPayload(name, "is missing")
-    if members.get("data") == "null":
+    if "data" in members and members["data"].value is None:
         del members["data"]  # signed only when present
-    values = {name: _as_signed(name, raw) for name, raw in members.items()}
+    values = {name: _as_signed(name, member) for name, member in members.items()}
     for name in _NEVER_SEPARATED:
         if _SEPARATOR in values.get(name, ""):
             raise BadPayload(name, "holds a semicolon")
     return values
 
 
-def _as_signed(name: str, raw: str) -> str:
+def _as_signed(name: str, member: _Member) -> str:
     """Return a field as it was signed: the text inside a string, and anything else byte for byte."""
-    if not raw.startswith('"'):
-        return "" if raw == "null" else raw
-    value: str = json.loads(raw)
+    if not isinstance(member.value, str):
+        return "" if member.value is None else member.sent
     try:
-        value.encode()
+        member.value.encode()
     except UnicodeEncodeError:  # half of a surrogate pair: it parses, and no md5 can be taken of it
         raise BadPayload(name[:40], "is not text") from None
-    return value
+    return member.value
 
 
-def _members(body: bytes) -> dict[str, str]:
-    """Map the names of a JSON object to their values as the text that was sent. Raises `BadPayload`.
+def _members(body: bytes) -> dict[str, _Member]:
+    """Map the names of a JSON object to their values. Raises `BadPayload`.
 
     Poster signs `data` as it sent it; parsing and printing it again would not give the same bytes.
     """
@@ -217,24 +225,23 @@ def _members(body: bytes) -> dict[str, str]:
         raise BadPayload("body", "is not a JSON object") from None
 
 
-def _scan(source: str) -> dict[str, str]:
+def _scan(source: str) -> dict[str, _Member]:
     """Walk over the members of one JSON object. Raises `ValueError` or `IndexError` for any other text.
 
     The decoder of `json` finds where each value ends; only the braces, colons and commas between are read here.
     """
-    decoder = json.JSONDecoder()
-    members: dict[str, str] = {}
+    members: dict[str, _Member] = {}
     at = _expect(source, _skip_white(source, 0), "{")
     while source[at] != "}":
         if members:
             at = _expect(source, at, ",")
-        name, at = decoder.raw_decode(source, at)
+        name, at = _DECODER.raw_decode(source, at)
         # a name that stands twice is refused: which of the two was signed cannot be told
         if not isinstance(name, str) or name in members or len(members) >= _MOST_FIELDS:
             raise ValueError("a name twice, or no name")
         start = _expect(source, _skip_white(source, at), ":")
-        _, end = decoder.raw_decode(source, start)
-        members[name] = source[start:end]
+        value, end = _DECODER.raw_decode(source, start)
+        members[name] = _Member(source[start:end], value)
         at = _skip_white(source, end)
     if _skip_white(source, at + 1) != len(source):
         raise ValueError("something follows")
