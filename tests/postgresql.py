@@ -52,6 +52,8 @@ class PostgresServer:
 
     folder: Path
     durable: bool = False
+    clock: bool = False
+    """Whether its clock can be put forward and back: with libfaketime."""
     port: int = field(init=False)
     _numbers: count[int] = field(default_factory=count)
 
@@ -64,6 +66,8 @@ class PostgresServer:
         """Make the server's files. Raises `CalledProcessError`."""
         if os.getuid() == 0:  # PostgreSQL refuses to run as root: the folder is its user's
             self.folder.chmod(0o777)
+        if self.clock:
+            self.put_clock(0)
         self._run("initdb", "-U", USER, "-A", "trust", "-N", "--no-instructions")
         with (self.folder / "data" / "postgresql.conf").open("a") as settings:
             settings.write(f"port = {self.port}\nlisten_addresses = '127.0.0.1'\n")
@@ -76,12 +80,31 @@ class PostgresServer:
         """Start the server and wait until it answers."""
         self._run("pg_ctl", "-w", "-l", str(self.folder / "log"), "start")
 
+    @property
+    def _clock_file(self) -> Path:
+        return self.folder / "clock"
+
+    def put_clock(self, seconds: int) -> None:
+        """Put the server's clock ahead of the machine's by so many seconds, or behind."""
+        # replaced at once: the server reads it each time it asks what time it is
+        written = self.folder / "clock.new"
+        written.write_text(f"{seconds:+d}s\n")
+        written.chmod(0o644)
+        written.rename(self._clock_file)
+
     def stop(self, mode: str = "immediate") -> None:
         """Stop the server; `immediate` is as if its machine had failed."""
         self._run("pg_ctl", "-w", "-m", mode, "stop", check=False)
 
     def _run(self, program: str, *arguments: str, check: bool = True) -> None:
         as_user: dict[str, Any] = {"user": "nobody"} if os.getuid() == 0 else {}
+        if self.clock:
+            as_user["env"] = os.environ | {
+                "LD_PRELOAD": str(fake_clock()),
+                "FAKETIME_TIMESTAMP_FILE": str(self._clock_file),
+                "FAKETIME_NO_CACHE": "1",
+                "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            }
         command = [str(binaries() / program), "-D", str(self.folder / "data"), *arguments]
         subprocess.run(command, check=check, capture_output=True, cwd=self.folder, **as_user)
 
@@ -119,11 +142,16 @@ class PostgresServer:
         self.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
 
 
+def fake_clock() -> Path | None:
+    """Return the library that gives a program another clock; `None` where it is not installed."""
+    return next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))), None)
+
+
 @contextmanager
-def running_postgresql(*, durable: bool = False) -> Iterator[PostgresServer]:
+def running_postgresql(*, durable: bool = False, clock: bool = False) -> Iterator[PostgresServer]:
     """Run a server in a folder of its own, and delete both at the end."""
     with tempfile.TemporaryDirectory(prefix="postgresql-", dir=None if durable else FAST_DISK) as folder:
-        server = PostgresServer(Path(folder), durable=durable)
+        server = PostgresServer(Path(folder), durable=durable, clock=clock)
         server.create()
         server.start()
         try:

@@ -13,6 +13,8 @@ SECOND = 1_000_000
 MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
+CLOCKS_AGREE = 5 * SECOND
+"""By less than this the members of a cluster differ in what time it is, but for one that has yet to see a jump."""
 
 
 class Clock(Protocol):

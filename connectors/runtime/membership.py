@@ -12,7 +12,7 @@ import secrets
 from importlib.metadata import version
 
 from connectors.domain.clock import SECOND
-from connectors.runtime.clock_follower import follow_clock
+from connectors.runtime.clock_follower import ClockFollower
 from connectors.store import job_queue, members
 from connectors.store.engine import Store
 from connectors.store.errors import StoreError
@@ -30,6 +30,7 @@ class Membership:
     def __init__(self, store: Store, dead_after: float) -> None:
         self._store = store
         self._dead_after = dead_after
+        self._clock = ClockFollower(store)
         self._beating: asyncio.Task[None] | None = None
         self._role = MemberRole.host
         self._works = False
@@ -46,6 +47,7 @@ class Membership:
         self._role, self._works = role, works
         await self._enter()
         await self._look_after_others()
+        self._be_patient()
         self._beating = asyncio.create_task(self._beat(), name="heartbeat")
 
     async def leave(self) -> None:
@@ -76,7 +78,7 @@ class Membership:
                 log.exception("a heartbeat raised %s", type(error).__name__)
 
     async def _beat_once(self) -> None:
-        if await follow_clock(self._store):
+        if await self._clock.follow():
             self._be_patient()
         member_id = self._store.member or ""
         if not await self._store.write(lambda tx: members.beat(tx, member_id)):
@@ -84,10 +86,12 @@ class Membership:
             log.warning("this process was silent so long that others took it for dead: it joins anew")
             await self._enter()
         if asyncio.get_running_loop().time() >= self._patient_until:
+            # whoever lives has seen the last jump of the clock, if there was one
+            await self._clock.make_up(2 * self.silent_for)
             await self._look_after_others()
 
     def _be_patient(self) -> None:
-        """Take nobody for dead for a while: the database was away, or its clock jumped, and others must beat first."""
+        """Judge nobody for a while: the database was away, its clock jumped, or we are new; others must beat first."""
         self._patient_until = asyncio.get_running_loop().time() + self._dead_after
 
     async def _look_after_others(self) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 
-from connectors.store import host_commands, ledger, relay
+from connectors.store import clock_jumps, host_commands, ledger, relay
 from connectors.store.engine import Store
 
 log = logging.getLogger(__name__)
@@ -21,5 +21,6 @@ async def recover_unfinished(store: Store) -> None:
     doubtful = await store.write(ledger.operations.mark_unfinished_uncertain)
     if doubtful:
         log.warning("%d operations were on the wire when the last host ended: their cards' history decides", doubtful)
+    await store.write(clock_jumps.correct_future)
     await store.write(host_commands.abandon)
     await store.write(relay.deliveries.release_all)

@@ -19,7 +19,7 @@ from connectors.domain.clock import SECOND
 from connectors.domain.connection import Connection
 from connectors.domain.events import Wakeup
 from connectors.runtime.background import BackgroundParts, Work
-from connectors.runtime.clock_follower import follow_clock
+from connectors.runtime.clock_follower import ClockFollower
 from connectors.runtime.dispatcher import InProcess
 from connectors.runtime.read_places import ReadPlaces
 from connectors.store import connections, inbox, ledger, queries
@@ -59,6 +59,7 @@ class Scheduler:
         self._relay_due = False
         self._hints_under_way: Counter[str] = Counter()
         self._reads = ReadPlaces()
+        self._clock = ClockFollower(parts.store)
 
     def start(self) -> None:
         """Begin to hand over work, first what became due while no host ran."""
@@ -80,7 +81,7 @@ class Scheduler:
 
     async def tick(self) -> None:
         """Hand over everything that is due."""
-        await follow_clock(self._store)
+        await self._clock.follow()
         # one statement that asks about every kind: with nothing due, an idle host costs one read a second
         kinds = await self._store.read(queries.due.kinds)
         self._wake(kinds)

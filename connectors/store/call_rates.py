@@ -30,6 +30,12 @@ def lend(tx: Transaction, name: str, per_second: float, burst: int, turns: int, 
     return (until - given + spacing - tx.now) / SECOND
 
 
+def shift_times(tx: Transaction, before: int, jump: int) -> None:
+    """Move up to when turns are given away with a clock that jumped."""
+    later = call_rate_table.update().where(call_rate_table.c.given_until > before)
+    tx.run(later.values(given_until=call_rate_table.c.given_until + jump))
+
+
 def sweep(tx: Transaction, before: int, limit: int) -> int:
     """Delete accounts that nobody has called since a moment (UTC microseconds); return how many."""
     old = select(call_rate_table.c.name).where(call_rate_table.c.given_until < before).limit(limit)

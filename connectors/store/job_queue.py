@@ -89,7 +89,8 @@ _STALLED = """
     SELECT job.id FROM procrastinate_jobs AS job
     LEFT JOIN procrastinate_workers AS worker ON worker.id = job.worker_id
     WHERE job.status = 'doing'
-      AND (worker.id IS NULL OR worker.last_heartbeat < now() - make_interval(secs => :seconds))
+      AND (worker.id IS NULL OR worker.last_heartbeat NOT BETWEEN
+           now() - make_interval(secs => :seconds) AND now() + make_interval(secs => :seconds))
 """
 _NAMED = "SELECT unnest(CAST(:ids AS bigint[]))"
 # one that waits again already need not be done twice
@@ -112,7 +113,10 @@ def _return(tx: Transaction, jobs: str, values: Mapping[str, object]) -> int:
 
 
 def return_stalled(tx: Transaction, silent_seconds: float) -> int:
-    """Return the jobs of workers that have been silent for so long to the queue; return how many."""
+    """Return the jobs of workers that have been silent for so long to the queue; return how many.
+
+    A worker whose last word lies in the future is one that died before the server's clock was put back.
+    """
     return _return(tx, _STALLED, {"seconds": silent_seconds})
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 
 from connectors.store.engine import Transaction
 from connectors.store.ledger import operations
@@ -66,12 +66,17 @@ def leave(tx: Transaction, member_id: str) -> None:
     operations.mark_unfinished_uncertain(tx, [member_id])
 
 
+def _is_heard(tx: Transaction, silent_for: int) -> ColumnElement[bool]:
+    return member_table.c.seen_at.between(tx.now - silent_for, tx.now + silent_for)
+
+
 def take_over(tx: Transaction, silent_for: int) -> list[Member]:
     """Delete the members that have been silent for so many microseconds, and put in doubt what they were sending.
 
-    Return them: each is returned to one caller only, whoever looks at the same time.
+    Return them: each is returned to one caller only, whoever looks at the same time. One whose last word lies in the
+    future died before the server's clock was put back.
     """
-    is_silent = select(member_table).where(member_table.c.seen_at < tx.now - silent_for)
+    is_silent = select(member_table).where(~_is_heard(tx, silent_for))
     dead = [_member(row) for row in tx.run(claiming(is_silent, member_table)).mappings()]
     if dead:
         ids = [member.id for member in dead]
@@ -95,5 +100,5 @@ def list_all(tx: Transaction) -> list[Member]:
 
 def count_workers(tx: Transaction, silent_for: int) -> int:
     """Count the members that do work and were heard of within so many microseconds."""
-    lives = (member_table.c.works == 1) & (member_table.c.seen_at >= tx.now - silent_for)
+    lives = (member_table.c.works == 1) & _is_heard(tx, silent_for)
     return int(tx.run(select(func.count()).select_from(member_table).where(lives)).scalar_one())

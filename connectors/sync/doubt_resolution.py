@@ -27,12 +27,15 @@ from connectors.sevenstamp.client import (
 )
 from connectors.store import connections, ledger
 from connectors.store.engine import Store, Transaction
+from connectors.store.errors import NotFound
 from connectors.store.ledger.operations import Operation
 from connectors.sync.health import report_key_failure
 from connectors.sync.settlement import Answer, settle
 
 _OPERATIONS_AT_ONCE = 200
 _CALLS_AT_ONCE = 8
+_SOON = 0.5
+"""Seconds: the shortest pause between two looks."""
 _LONGEST_FACTOR = 100
 _UNKNOWN_THINGS = {(404, "card_not_found"), (404, "voucher_not_found")}
 
@@ -93,16 +96,32 @@ class Resolver:
         if outcome is None and began <= self._timing.horizon(operation):
             await self._postpone_to_horizon(operation, began)
             return
-        absence = NotSent("the history shows that it was not applied")
-        # settled like any answer: its try is checked again in the transaction
-        answer = Answer(operation, outcome or absence, connection.key_hash)
-        await self._store.write(lambda tx: settle(tx, [answer]))
+        if outcome is None:
+            await self._store.write(lambda tx: self._settle_absent(tx, connection, operation, began))
+        else:
+            # settled like any answer: its try is checked again in the transaction
+            answer = Answer(operation, outcome, connection.key_hash)
+            await self._store.write(lambda tx: settle(tx, [answer]))
         self._settled()
+
+    def _settle_absent(self, tx: Transaction, connection: Connection, operation: Operation, began: int) -> None:
+        """Settle an operation that a reading did not show, which `began` when that proves something."""
+        # The clock may have been put forward since the operation was read. When it was sent has moved with it, and
+        # only by that can a reading be late enough whose beginning was told by the new time.
+        try:
+            current = ledger.operations.get(tx, operation.connection_id, operation.id)
+        except NotFound:  # another connection's by now, which looks it up
+            return
+        if began <= self._timing.horizon(current):
+            _look_later(tx, current, _SOON)
+            return
+        absence = NotSent("the history shows that it was not applied")
+        settle(tx, [Answer(operation, absence, connection.key_hash)])
 
     async def _postpone_to_horizon(self, operation: Operation, began: int) -> None:
         """Look again halfway to the moment from which on an absence proves something: presence may show before."""
         left = (self._timing.horizon(operation) - began) / SECOND
-        pause = max(0.5, left / 2 + 0.05)
+        pause = max(_SOON, left / 2 + 0.05)
         await self._store.write(lambda tx: _look_later(tx, operation, pause))
 
 

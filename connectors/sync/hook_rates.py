@@ -80,6 +80,7 @@ class HookRates:
         self._allowances.move_to_end(address)
         if len(self._allowances) > _MOST_REMEMBERED:
             self._allowances.popitem(last=False)
-        allowance.left = min(most, allowance.left + (now - allowance.at) * most / (60 * SECOND))
+        elapsed = max(0, now - allowance.at)  # a clock that is put back takes nothing away
+        allowance.left = min(most, allowance.left + elapsed * most / (60 * SECOND))
         allowance.at = now
         return allowance

@@ -232,11 +232,16 @@ class Vouchers:
     async def _look_up(self, request: VoucherRequest) -> None:
         """Look up the voucher of a request in doubt, and settle what that says."""
         began = self._store.clock.now()
-        is_ours = await self._store.write(
-            lambda tx: ledger.voucher_requests.take(tx, request, RequestState.uncertain, tx.now + _LOOK_PAUSE)
-        )
-        if not is_ours:
+
+        def take(tx: Transaction) -> VoucherRequest | None:
+            is_ours = ledger.voucher_requests.take(tx, request, RequestState.uncertain, tx.now + _LOOK_PAUSE)
+            return ledger.voucher_requests.find(tx, request.id) if is_ours else None
+
+        # as it is now: a clock that was put forward since it was read has moved when it was sent
+        taken = await self._store.write(take)
+        if taken is None:
             return
+        request = taken
         try:
             voucher = await self._client(await self._asking(request)).voucher(request.redeem_code)
         except Refused as refused:

@@ -30,6 +30,8 @@ def main() -> int:
     if logs:
         logs.write_text(report.logs)
     print(f"seed {profile.seed}: " + ", ".join(f"{number:,} {what}" for what, number in sorted(report.counts.items())))
+    if not report.counts["clock steps"]:
+        print("the database server's clock was left alone: `apt-get install faketime` lets it be put forward and back")
     print(f"quiet after {report.settled_after:.0f} s; stood still for {report.longest_stall:.1f} s at most")
     for law, breaks in report.broken.items():
         print(f"{'✗' if breaks else '✓'} {law}")

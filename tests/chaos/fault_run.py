@@ -46,7 +46,7 @@ from square_connector.sandbox import SquareSandbox
 from tests.chaos.cafes import Cafe, HookPost, PosterTill, ServeTill, SquareTill
 from tests.chaos.laws import LAWS, Seen, broken
 from tests.cluster.members import Cluster, Member
-from tests.postgresql import PostgresServer, running_postgresql
+from tests.postgresql import PostgresServer, fake_clock, running_postgresql
 
 KEY = "a key that only tests use"
 _SETTLED_WITHIN = 2.0
@@ -110,7 +110,14 @@ class FaultRun:
             await self._build(stack)
             tasks = [
                 asyncio.create_task(work(), name=work.__name__)
-                for work in (self._sell, self._post_hooks, self._vary_faults, self._kill, self._break_database)
+                for work in (
+                    self._sell,
+                    self._post_hooks,
+                    self._vary_faults,
+                    self._kill,
+                    self._break_database,
+                    self._step_clock,
+                )
             ]
             watching = asyncio.create_task(self._watch_stalls())
             await asyncio.wait(tasks, timeout=self.profile.seconds, return_when=asyncio.FIRST_EXCEPTION)
@@ -132,7 +139,7 @@ class FaultRun:
     # --- building -----------------------------------------------------------------------------------------------
 
     async def _build(self, stack: AsyncExitStack) -> None:
-        self.server: PostgresServer = stack.enter_context(running_postgresql())
+        self.server: PostgresServer = stack.enter_context(running_postgresql(clock=fake_clock() is not None))
         self.url = self.server.new_database(empty=True)
         self.sevenstamp = Sandbox(goal=10**9, settled_within=_SETTLED_WITHIN)
         poster = [Account(token=f"86{number}052:02391570ff9af128e93c5a771055ba88") for number in range(2)]
@@ -343,6 +350,16 @@ class FaultRun:
                 await asyncio.to_thread(self._cut_connections)
             else:
                 await asyncio.to_thread(self._restart_database)
+
+    async def _step_clock(self) -> None:
+        """Put the database server's clock forward by an hour and back, or behind and forward again."""
+        while self.failing and self.server.clock:
+            await self._pause(8.0)
+            self.server.put_clock(self.chance.choice([3600, -3600]))
+            self.counts["clock steps"] += 1
+            await self._pause(8.0)
+            self.server.put_clock(0)
+            self.counts["clock steps"] += 1
 
     def _cut_connections(self) -> None:
         with contextlib.suppress(psycopg.Error), psycopg.connect(self.url, autocommit=True) as session:

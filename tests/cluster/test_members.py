@@ -52,8 +52,10 @@ def execute(url: str, statement: str) -> list[Any]:
     return rows
 
 
+# one that died before the clock was put back spoke last in the future
+@pytest.mark.parametrize("silent", [-60 * SECOND, 3600 * SECOND])
 async def test_what_a_dead_member_was_sending_is_in_doubt_and_that_of_a_living_one_is_not(
-    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, silent: int
 ) -> None:
     async with build(tmp_path, monkeypatch, database_url=url) as installation:
         store, receipts = installation.host.store, []
@@ -64,7 +66,7 @@ async def test_what_a_dead_member_was_sending_is_in_doubt_and_that_of_a_living_o
         await installation.sync()
         for name, receipt in zip(("living", "dead"), receipts, strict=True):
             execute(url, f"UPDATE operation SET state = 'sending', sender = '{name}' WHERE receipt_id = '{receipt}'")
-        execute(url, f"UPDATE member SET seen_at = seen_at - {60 * SECOND} WHERE id = 'dead'")
+        execute(url, f"UPDATE member SET seen_at = seen_at + {silent} WHERE id = 'dead'")
         dead = await asyncio.gather(*(store.write(lambda tx: members.take_over(tx, 30 * SECOND)) for _ in range(4)))
         assert [member.id for found in dead for member in found] == ["dead"]
         states = {operation.receipt_id: operation.state.value for operation in await installation.operations()}
@@ -116,6 +118,13 @@ async def test_a_job_waits_once_however_many_put_it_and_again_while_it_is_done(u
     execute(url, "INSERT INTO procrastinate_workers DEFAULT VALUES")
     execute(url, "UPDATE procrastinate_jobs SET status = 'doing', worker_id = 1 WHERE queueing_lock = 'poll:till-9'")
     assert await stores[0].write(lambda tx: job_queue.return_stalled(tx, 30)) == 0
+    # one that died before the clock was put back
+    for heartbeat, returned in (("now() + interval '1 hour'", 1), ("now()", 0)):
+        execute(url, f"UPDATE procrastinate_workers SET last_heartbeat = {heartbeat}")
+        assert await stores[0].write(lambda tx: job_queue.return_stalled(tx, 30)) == returned
+        execute(
+            url, "UPDATE procrastinate_jobs SET status = 'doing', worker_id = 1 WHERE queueing_lock = 'poll:till-9'"
+        )
     lost = await stores[0].read(lambda tx: job_queue.running_of(tx, [1]))
     assert [await store.write(lambda tx: job_queue.give_back(tx, lost)) for store in stores] == [1, 0, 0]
     state = await stores[0].read(job_queue.state)

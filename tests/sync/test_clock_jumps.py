@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from connectors.domain.clock import HOUR, SECOND, SteadyClock
-from connectors.runtime.clock_follower import follow_clock
+from connectors.runtime.clock_follower import ClockFollower
 from connectors.runtime.counter_names import CLOCK_JUMPS
 from connectors.store import counters
 from connectors.store.connections.schedule import lease_polls
+from connectors.store.schema import operation_table
 from tests.installation import ANNA, Installation
 
 pytestmark = pytest.mark.embedded
@@ -55,8 +56,9 @@ async def test_after_a_jump_reads_are_due_when_they_were_and_doubt_lasts_as_long
     sent_ago = store.clock.now() - (doubtful.sent_at or 0)
     set_clock(by)
     with caplog.at_level(logging.WARNING):
-        await follow_clock(store)
-        await follow_clock(store)
+        follower = ClockFollower(store)
+        await follower.follow()
+        await follower.follow()
     assert caplog.text.count("the clock was put") == 1
     assert ("forward" if by > 0 else "back") in caplog.text
     assert (await store.read(counters.read_counters))[CLOCK_JUMPS] == 1
@@ -69,6 +71,33 @@ async def test_after_a_jump_reads_are_due_when_they_were_and_doubt_lasts_as_long
     while installation.stamps(ANNA) != 1 or (await installation.operations())[0].state != "applied":
         await installation.sync()
     assert len(installation.applied()) == 1
+
+
+async def test_a_clock_that_is_put_forward_during_a_look_proves_no_absence(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch, set_clock: Any
+) -> None:
+    store = installation.host.store
+    await installation.connect()
+    installation.cafe.sell(installation.cafe.client(ANNA))
+    installation.sevenstamp.faults.drop_after = 1.0
+    installation.sevenstamp.faults.history_lag_ms = (600_000, 600_000)
+    await installation.sync()
+    assert [operation.state for operation in await installation.operations()] == ["uncertain"]
+    due = operation_table.update().values(next_at=0, sent_at=store.clock.now())
+    await store.write(lambda tx: tx.run(due))
+    read, follower = store.read, ClockFollower(store)
+
+    async def read_after_the_jump(query: Any) -> Any:
+        # between the claim of what is in doubt and the look at 7stamp
+        monkeypatch.setattr(store, "read", read)
+        set_clock(HOUR)
+        assert await follower.follow()
+        return await read(query)
+
+    monkeypatch.setattr(store, "read", read_after_the_jump)
+    await installation.host.deliverer.resolve()
+    # sent a moment ago, it may still take effect: sent again now, it could be given twice
+    assert [operation.state for operation in await installation.operations()] == ["uncertain"]
 
 
 async def test_an_answer_that_comes_late_does_not_look_like_a_clock_that_was_put_back(

@@ -161,3 +161,14 @@ def test_rates_refill_with_time_and_bytes_count_anew_each_day() -> None:
     assert rates.wait("a") == 0
     now[0] += DAY // 2
     assert rates.wait("other", "b") == 0
+
+
+def test_a_clock_that_is_put_back_uses_up_no_hooks() -> None:
+    now = [10 * DAY]
+    rates = HookRates(Quotas(hooks_a_minute=60), lambda: now[0])
+    rates.count("a", 1, "b")
+    now[0] -= DAY // 24
+    assert rates.wait("a") == 0
+    assert rates.left("a") == 59
+    now[0] += 5 * SECOND
+    assert rates.left("a") == 60

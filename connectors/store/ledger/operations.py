@@ -18,7 +18,7 @@ from sqlalchemy.exc import IntegrityError
 
 from connector_sdk.hookspecs import OperationFacts
 from connector_sdk.messages import Message
-from connectors.domain.clock import MINUTE
+from connectors.domain.clock import CLOCKS_AGREE, MINUTE
 from connectors.domain.connection import WORKING
 from connectors.domain.events import OperationSettled, Wakeup
 from connectors.domain.holds import HOLDS, WAITS_FOR_CARD, needs_person
@@ -673,21 +673,43 @@ def is_card_known(tx: Transaction, business_id: str, card_id: str) -> bool:
     return tx.run(select(operation_table.c.id).where(of_card).limit(1)).first() is not None
 
 
+_IS_UNSETTLED = operation_table.c.state.in_(sorted(UNSETTLED))
+
+
 def shift_times(tx: Transaction, before: int, jump: int) -> None:
-    """Move the times to come of open operations, and when those on the wire were sent, with a clock that jumped."""
-    unsettled = operation_table.update().where(operation_table.c.state.in_(sorted(UNSETTLED)))
-    tx.run(unsettled.where(operation_table.c.next_at > before).values(next_at=operation_table.c.next_at + jump))
-    tx.run(unsettled.where(operation_table.c.sent_at.is_not(None)).values(sent_at=operation_table.c.sent_at + jump))
+    """Move the times to come of open operations with a clock that jumped."""
+    later = _IS_UNSETTLED & (operation_table.c.next_at > before)
+    tx.run(operation_table.update().where(later).values(next_at=operation_table.c.next_at + jump))
+
+
+def shift_sent(tx: Transaction, jump: int) -> None:
+    """Move when operations that are not settled were sent with a clock that jumped."""
+    sent = _IS_UNSETTLED & operation_table.c.sent_at.is_not(None)
+    tx.run(operation_table.update().where(sent).values(sent_at=operation_table.c.sent_at + jump))
+
+
+def correct_future(tx: Transaction) -> None:
+    """Take operations that are not settled, and sent in the future, as sent now, to be looked up no later for it."""
+    future = _IS_UNSETTLED & (operation_table.c.sent_at > tx.now + CLOCKS_AGREE)
+    columns = {
+        "sent_at": tx.now,
+        "next_at": case((operation_table.c.next_at > tx.now, tx.now), else_=operation_table.c.next_at),
+    }
+    tx.run(operation_table.update().where(future).values(columns))
 
 
 def look_later(tx: Transaction, operation: Operation, at: int) -> None:
-    """Look into the card's history again at a moment: it says nothing about this try yet."""
+    """Look into the card's history again at a moment: it says nothing about this try yet.
+
+    Not where `correct_future` has changed meanwhile when it was sent, by which the moment was reckoned.
+    """
     tx.run(
         operation_table.update()
         .where(
             operation_table.c.id == operation.id,
             operation_table.c.state == State.uncertain,
             operation_table.c.tries == operation.tries,
+            operation_table.c.sent_at == operation.sent_at,
         )
         .values(next_at=at)
     )

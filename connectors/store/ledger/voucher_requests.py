@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sqlalchemy import literal, select
+from sqlalchemy import case, literal, select
 
+from connectors.domain.clock import CLOCKS_AGREE
 from connectors.domain.vouchers import MOST_KEPT, MOST_OPEN, RequestKind, RequestState
 from connectors.store.engine import Transaction
 from connectors.store.errors import QuotaMet
@@ -125,11 +126,22 @@ def due(tx: Transaction, limit: int = 50) -> list[VoucherRequest]:
 
 
 def shift_times(tx: Transaction, before: int, jump: int) -> None:
-    """Move the times to come of open requests, and when they were sent, with a clock that jumped."""
-    unsettled = voucher_request_table.update().where(is_open)
-    later = unsettled.where(voucher_request_table.c.next_at > before)
-    tx.run(later.values(next_at=voucher_request_table.c.next_at + jump))
-    tx.run(unsettled.values(sent_at=voucher_request_table.c.sent_at + jump))
+    """Move the times to come of open requests with a clock that jumped."""
+    later = is_open & (voucher_request_table.c.next_at > before)
+    tx.run(voucher_request_table.update().where(later).values(next_at=voucher_request_table.c.next_at + jump))
+
+
+def shift_sent(tx: Transaction, jump: int) -> None:
+    """Move when open requests were sent with a clock that jumped."""
+    tx.run(voucher_request_table.update().where(is_open).values(sent_at=voucher_request_table.c.sent_at + jump))
+
+
+def correct_future(tx: Transaction) -> None:
+    """Take open requests that were sent in the future as sent now, to be looked at no later for it."""
+    columns = voucher_request_table.c
+    future = is_open & (columns.sent_at > tx.now + CLOCKS_AGREE)
+    values = {"sent_at": tx.now, "next_at": case((columns.next_at > tx.now, tx.now), else_=columns.next_at)}
+    tx.run(voucher_request_table.update().where(future).values(values))
 
 
 def take(tx: Transaction, request: VoucherRequest, state: RequestState, next_at: int) -> bool:

@@ -527,3 +527,10 @@ def texts_after(tx: Transaction, business_id: str, after: int, limit: int) -> li
 
 def _card_of(lane: str) -> str | None:
     return lane.removeprefix(CARD_LANE) if lane.startswith(CARD_LANE) else None
+
+
+def shift_times(tx: Transaction, before: int, jump: int) -> None:
+    """Move the times of tries to come, and the ends of leases, with a clock that jumped."""
+    for column in (relay_delivery_table.c.next_at, relay_delivery_table.c.leased_until):
+        later = _is_pending & (column > before)
+        tx.run(relay_delivery_table.update().where(later).values({column: column + jump}))

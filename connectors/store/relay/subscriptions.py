@@ -257,6 +257,12 @@ def record_failure(tx: Transaction, subscription_id: str, pause: int | None) -> 
     return int(since) if since is not None else tx.now
 
 
+def shift_times(tx: Transaction, before: int, jump: int) -> None:
+    """Move the ends of subscribers' pauses with a clock that jumped."""
+    columns = relay_subscription_table.c
+    tx.run(relay_subscription_table.update().where(columns.next_at > before).values(next_at=columns.next_at + jump))
+
+
 def send_at_once(tx: Transaction, subscription_id: str) -> None:
     """End the pause of a subscriber that failed: somebody waits for what becomes of the next try."""
     tx.run(relay_subscription_table.update().where(_is(subscription_id)).values(next_at=tx.now))

@@ -1,0 +1,158 @@
+"""The database server's clock is put forward or back: every member follows, and what is stored moves once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy
+from sqlalchemy import select
+
+from connectors.domain.clock import HOUR, SECOND
+from connectors.runtime.clock_follower import ClockFollower
+from connectors.runtime.counter_names import CLOCK_JUMPS
+from connectors.services import SubscriptionRequest
+from connectors.store import call_rates, clock_jumps, counters, engine
+from connectors.store.engine import Store, Transaction
+from connectors.store.relay import subscriptions
+from connectors.store.schema import relay_subscription_table
+from connectors.store.vault import Vault
+from tests.installation import ANNA, Installation, build
+from tests.postgresql import shared_postgresql
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    url = shared_postgresql().new_database()
+    yield url
+    shared_postgresql().drop(url)
+
+
+@pytest.fixture
+async def doubtful(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Installation]:
+    """A host whose one operation is in doubt, since the answer to it was lost."""
+    async with build(tmp_path, monkeypatch, database_url=url, relay_hosts="127.0.0.1") as made:
+        await made.connect(poll_seconds=60)
+        request = SubscriptionRequest("http://127.0.0.1:9/nobody", ("stamp_added",))
+        await made.host.services.subscriptions.create(made.connection.business_id, request)
+        made.cafe.sell(made.cafe.client(ANNA))
+        made.sevenstamp.faults.drop_after = 1.0
+        await made.sync()
+        made.sevenstamp.faults.drop_after = 0.0
+        assert [operation.state for operation in await made.operations()] == ["uncertain"]
+        yield made
+
+
+def put_server_clock(monkeypatch: pytest.MonkeyPatch, by: int) -> None:
+    """Have the server say that it is later by so many microseconds, or earlier."""
+    asks = f"SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint) + ({by})"
+    monkeypatch.setattr(engine, "_SERVER_TIME", sqlalchemy.text(asks))
+
+
+async def sent_ago(installation: Installation) -> int:
+    (operation,) = await installation.operations()
+    return installation.host.store.clock.now() - (operation.sent_at or 0)
+
+
+@pytest.mark.parametrize("by", [HOUR, -HOUR])
+async def test_members_follow_a_jump_and_what_is_stored_moves_once(
+    doubtful: Installation, url: str, monkeypatch: pytest.MonkeyPatch, by: int
+) -> None:
+    store, others = doubtful.host.store, [Store(url, Vault("a key that only tests use")) for _ in range(3)]
+    for other in others:
+        await other.open()
+    followers = [ClockFollower(one) for one in (store, *others)]
+    assert not any([await follower.follow() for follower in followers])
+    before, began = await sent_ago(doubtful), store.clock.now()
+    put_server_clock(monkeypatch, by)
+    assert all(await asyncio.gather(*(follower.follow() for follower in followers)))
+    assert not any([await follower.follow() for follower in followers])
+    assert (await store.read(counters.read_counters))[CLOCK_JUMPS] == 1
+    for one in (store, *others):
+        assert abs(one.clock.now() - began - by) < 30 * SECOND
+    # never older than it is: its absence would count too soon, and it would be sent twice
+    assert before <= await sent_ago(doubtful) + max(0, -by) < before + 30 * SECOND
+    connection = await doubtful.host.services.connections.get(doubtful.connection.id)
+    assert connection.next_poll_at - store.clock.now() <= 70 * SECOND
+    # and back again, which is another jump
+    put_server_clock(monkeypatch, 0)
+    assert all(await asyncio.gather(*(follower.follow() for follower in followers)))
+    assert (await store.read(counters.read_counters))[CLOCK_JUMPS] == 2
+    for other in others:
+        await other.close()
+
+
+async def test_what_was_sent_before_the_clock_was_put_back_is_judged_as_sent_now(
+    doubtful: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = doubtful.host.store
+    follower = ClockFollower(store)
+    await follower.follow()
+    put_server_clock(monkeypatch, -HOUR)
+    assert await follower.follow()
+    assert await sent_ago(doubtful) < -HOUR + 60 * SECOND
+    await store.write(clock_jumps.correct_future)
+    assert 0 <= await sent_ago(doubtful) < 30 * SECOND
+    corrected = (await doubtful.operations())[0].sent_at
+    await store.write(clock_jumps.correct_future)
+    assert (await doubtful.operations())[0].sent_at == corrected
+    # and its stamp is on the card once, in a moment and not in an hour
+    while doubtful.stamps(ANNA) != 1 or (await doubtful.operations())[0].state != "applied":
+        await doubtful.sync()
+    assert len(doubtful.applied()) == 1
+
+
+async def test_what_waits_does_not_wait_an_hour_longer(doubtful: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = doubtful.host.store
+    follower = ClockFollower(store)
+    await follower.follow()
+    await store.write(_lend)
+    await store.write(lambda tx: subscriptions.record_failure(tx, _subscription(tx), 60 * SECOND))
+    put_server_clock(monkeypatch, -HOUR)
+    assert await follower.follow()
+    assert await store.write(_lend) < 60
+    rows = await store.read(lambda tx: tx.run(select(relay_subscription_table.c.next_at)).scalars().all())
+    assert [at - store.clock.now() <= 60 * SECOND for at in rows] == [True]
+
+
+async def test_what_a_member_wrote_before_it_saw_the_jump_is_made_up_for(
+    doubtful: Installation, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, late = doubtful.host.store, Store(url, Vault("a key that only tests use"))
+    await late.open()
+    follower, last = ClockFollower(store), ClockFollower(late)
+    assert not await follower.follow()
+    assert not await last.follow()
+    put_server_clock(monkeypatch, -HOUR)
+    assert await follower.follow()
+    await late.write(_lend)
+    assert await store.write(_lend) > 3000
+    assert await last.follow()
+    for one in (follower, last, follower):
+        await one.make_up(60 * SECOND)
+    assert await store.write(_lend) < 60
+    await late.close()
+
+
+def _lend(tx: Transaction) -> float:
+    return call_rates.lend(tx, "an account", per_second=1.0, burst=1, turns=5, paused=0.0)
+
+
+def _subscription(tx: Transaction) -> str:
+    return str(tx.run(select(relay_subscription_table.c.id)).scalar_one())
+
+
+async def test_a_member_that_stood_still_makes_nobody_wait_for_what_is_to_come(
+    doubtful: Installation, url: str
+) -> None:
+    slept, store = Store(url, Vault("a key that only tests use")), doubtful.host.store
+    await slept.open()
+    follower = ClockFollower(slept)
+    assert not await follower.follow()
+    slept.clock.put_forward(-HOUR)  # type: ignore[attr-defined]
+    assert await follower.follow()
+    await slept.close()
+    connection = await doubtful.host.services.connections.get(doubtful.connection.id)
+    assert connection.next_poll_at - store.clock.now() <= 70 * SECOND
