@@ -17,6 +17,8 @@ from connector_sdk.connector import TillAccount
 from connector_sdk.messages import Message
 from connectors.domain.clock import moment
 
+MOST_DAYS = 92
+"""Days that somebody may choose: three months."""
 _SHADES = 4
 _FEW_WITH_CUSTOMER = 70
 """Of a hundred receipts: fewer with a customer are few."""
@@ -31,6 +33,8 @@ class QuarterHour(NamedTuple):
     location_id: str | None
     with_customer: bool
     receipts: int
+    taken: int = 0
+    """What was paid for them less what was refunded, in minor units of the account's currency."""
 
 
 class Period(StrEnum):
@@ -42,31 +46,44 @@ class Period(StrEnum):
     week = "week"
     # the last thirty whole days, against the thirty before them
     month = "month"
-
-    def days(self, today: date) -> list[str]:
-        """List the days that are counted, oldest first."""
-        return _days_before(today, self._length) if self is not Period.day else [today.isoformat()]
-
-    def days_before(self, today: date) -> list[str]:
-        """List the days that they are compared with, oldest first."""
-        if self is Period.day:
-            return [(today - timedelta(days=7)).isoformat()]
-        return _days_before(today - timedelta(days=self._length), self._length)
-
-    @property
-    def _length(self) -> int:
-        return 7 if self is Period.week else 30
+    # days that somebody chose, against as many before them
+    chosen = "chosen"
 
 
-def _days_before(day: date, number: int) -> list[str]:
-    return [(day - timedelta(days=ago)).isoformat() for ago in range(number, 0, -1)]
+class Span(NamedTuple):
+    """Days that are counted, and those that they are compared with: as many, oldest first (`2026-11-23`)."""
+
+    period: Period
+    days: tuple[str, ...]
+    before: tuple[str, ...]
+
+
+def span_of(period: Period, today: date) -> Span:
+    """Return the days of a period that goes by today: not of one that somebody chose."""
+    if period is Period.day:
+        return Span(period, (today.isoformat(),), ((today - timedelta(days=7)).isoformat(),))
+    length = 7 if period is Period.week else 30
+    return Span(period, _days_before(today, length), _days_before(today - timedelta(days=length), length))
+
+
+def chosen_span(first: date, last: date) -> Span:
+    """Return the days from one to another, both included. Raises `ValueError` for none, and for too many."""
+    length = (last - first).days + 1
+    if not 0 < length <= MOST_DAYS:
+        raise ValueError(f"{length} days")
+    return Span(Period.chosen, _days_before(last + timedelta(days=1), length), _days_before(first, length))
+
+
+def _days_before(day: date, number: int) -> tuple[str, ...]:
+    return tuple((day - timedelta(days=ago)).isoformat() for ago in range(number, 0, -1))
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
     """What was counted on some days; `stamps` are those on cards less those `taken_back`.
 
-    `new_cards` and `rewards` are those of the whole business, of whichever till or of none.
+    `taken` is money, less what was refunded, in minor units of the account's currency. `new_cards` and `rewards` are
+    those of the whole business, of whichever till or of none.
     """
 
     receipts: int = 0
@@ -76,6 +93,23 @@ class Counts:
     taken_back: int = 0
     new_cards: int = 0
     rewards: int = 0
+    taken: int = 0
+    taken_with_customer: int = 0
+
+    @property
+    def average(self) -> int | None:
+        """What a receipt brought on average; `None` where there was none."""
+        return _average(self.taken, self.receipts)
+
+    @property
+    def average_with_customer(self) -> int | None:
+        """What a receipt with a customer brought on average."""
+        return _average(self.taken_with_customer, self.with_customer)
+
+    @property
+    def average_without_customer(self) -> int | None:
+        """What a receipt on which nobody was attached brought on average."""
+        return _average(self.taken - self.taken_with_customer, self.without_customer)
 
     @property
     def without_customer(self) -> int:
@@ -102,7 +136,13 @@ class Counts:
             self.taken_back + other.taken_back,
             self.new_cards + other.new_cards,
             self.rewards + other.rewards,
+            self.taken + other.taken,
+            self.taken_with_customer + other.taken_with_customer,
         )
+
+
+def _average(sum_of_all: int, number: int) -> int | None:
+    return round(sum_of_all / number) if number else None
 
 
 def compared(now: int, before: int, written: str) -> Message:
@@ -129,7 +169,7 @@ class HourOfWeek:
 class Numbers:
     """What a page of numbers shows."""
 
-    period: Period
+    span: Span
     by_day: Mapping[str, Counts]
     """The days that are counted, oldest first."""
     by_day_before: Mapping[str, Counts]
@@ -140,6 +180,11 @@ class Numbers:
     """Location id to what was counted there, the most receipts first."""
     cards_are_told: bool
     """Whether 7stamp tells of cards: where it does not, none are counted."""
+
+    @property
+    def period(self) -> Period:
+        """Which days are counted."""
+        return self.span.period
 
     @property
     def total(self) -> Counts:
@@ -169,22 +214,21 @@ class Numbers:
 
 
 def numbers_of(
-    period: Period,
-    today: date,
+    span: Span,
     receipts: Sequence[QuarterHour],
     given: Mapping[str, Counts],
     account: TillAccount,
     *,
     cards_are_told: bool = False,
 ) -> Numbers:
-    """Add up what was read for a period and the one before; `given` are the stamps, vouchers and cards of each day."""
+    """Add up what was read for some days and those before; `given` are the stamps, vouchers and cards of each day."""
     days = _by_day(receipts, given)
-    by_day = {day: days.get(day, Counts()) for day in period.days(today)}
+    by_day = {day: days.get(day, Counts()) for day in span.days}
     counted = [quarter for quarter in receipts if quarter.day in by_day]
     return Numbers(
-        period,
+        span,
         by_day,
-        {day: days.get(day, Counts()) for day in period.days_before(today)},
+        {day: days.get(day, Counts()) for day in span.before},
         heat=_heat(counted, account),
         by_location=_by_location(counted),
         cards_are_told=cards_are_told,
@@ -199,7 +243,13 @@ def _by_day(receipts: Sequence[QuarterHour], given: Mapping[str, Counts]) -> dic
 
 
 def _counts_of(quarter: QuarterHour) -> Counts:
-    return Counts(quarter.receipts, quarter.receipts if quarter.with_customer else 0)
+    has = quarter.with_customer
+    return Counts(
+        receipts=quarter.receipts,
+        with_customer=quarter.receipts if has else 0,
+        taken=quarter.taken,
+        taken_with_customer=quarter.taken if has else 0,
+    )
 
 
 def _by_location(receipts: Sequence[QuarterHour]) -> dict[str, Counts]:

@@ -42,7 +42,8 @@ async def plan_of(installation: Installation, query: Callable[[Transaction], obj
 
 
 async def test_numbers_read_the_receipts_of_their_days_and_no_others(installation: Installation) -> None:
-    plan = await plan_of(installation, lambda tx: queries.numbers.quarter_hours(tx, "c", "2026-11-01", "2026-11-27"))
+    days = ("2026-11-01", "2026-11-27")
+    plan = await plan_of(installation, lambda tx: queries.numbers.quarter_hours(tx, "c", *days, "EUR"))
     assert any("ix_sale_connection_closed (connection_id=? AND closed_at>? AND closed_at<?)" in step for step in plan)
 
 

@@ -11,11 +11,12 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
+from sqlalchemy import text
 
 from connector_sdk.connector import Location, TillAccount
 from connector_sdk.loyalty import CardIssued, RewardIssued
 from connectors.domain.clock import DAY, micros, moment
-from connectors.domain.numbers import Counts, Period, QuarterHour, numbers_of
+from connectors.domain.numbers import MOST_DAYS, Counts, Period, QuarterHour, chosen_span, numbers_of, span_of
 from connectors.store import connections, inbox, queries
 from connectors.store.engine import Transaction
 from connectors.store.inbox.loyalty_events import NewEvent
@@ -36,6 +37,9 @@ ACCOUNT = TillAccount(
 )
 
 
+WEEK = span_of(Period.week, FRIDAY)
+
+
 def closed(day: str, time: str, receipts: int = 1, *, customer: bool = True, location: str = "1") -> QuarterHour:
     return QuarterHour(
         day, micros(datetime.fromisoformat(f"{day}T{time}").replace(tzinfo=UTC)), location, customer, receipts
@@ -43,12 +47,18 @@ def closed(day: str, time: str, receipts: int = 1, *, customer: bool = True, loc
 
 
 def test_each_period_is_compared_with_as_many_days_before_it() -> None:
-    assert (Period.day.days(FRIDAY), Period.day.days_before(FRIDAY)) == (["2026-11-27"], ["2026-11-20"])
-    for period, number in ((Period.week, 7), (Period.month, 30)):
-        days, before = period.days(FRIDAY), period.days_before(FRIDAY)
+    assert span_of(Period.day, FRIDAY)[1:] == (("2026-11-27",), ("2026-11-20",))
+    for span, number in ((span_of(Period.week, FRIDAY), 7), (span_of(Period.month, FRIDAY), 30)):
         # whole days only, in one row, none twice
         expected = [(FRIDAY - timedelta(days=ago)).isoformat() for ago in range(2 * number, 0, -1)]
-        assert before + days == expected
+        assert [*span.before, *span.days] == expected
+    chosen = chosen_span(date(2026, 2, 27), date(2026, 3, 2))
+    assert chosen.days == ("2026-02-27", "2026-02-28", "2026-03-01", "2026-03-02")
+    assert chosen.before == ("2026-02-23", "2026-02-24", "2026-02-25", "2026-02-26")
+    assert len(chosen_span(FRIDAY - timedelta(days=91), FRIDAY).days) == MOST_DAYS
+    for first in (FRIDAY + timedelta(days=1), FRIDAY - timedelta(days=92)):
+        with pytest.raises(ValueError, match="days"):
+            chosen_span(first, FRIDAY)
 
 
 def test_receipts_stamps_and_vouchers_are_added_up_for_the_period_and_the_one_before() -> None:
@@ -63,7 +73,7 @@ def test_receipts_stamps_and_vouchers_are_added_up_for_the_period_and_the_one_be
         "2026-11-15": Counts(stamps=2, vouchers=0),
         "2026-11-27": Counts(stamps=1, vouchers=1),
     }
-    numbers = numbers_of(Period.week, FRIDAY, receipts, totals, ACCOUNT)
+    numbers = numbers_of(WEEK, receipts, totals, ACCOUNT)
     assert numbers.total == Counts(receipts=5, with_customer=3, stamps=7, vouchers=1)
     assert (numbers.total.share_with_customer, numbers.total.without_customer) == (60, 2)
     assert numbers.before == Counts(receipts=4, with_customer=4, stamps=2)
@@ -75,7 +85,7 @@ def test_hours_are_those_of_each_venues_clock() -> None:
         closed("2026-11-26", "08:30", 4),  # 9.30 in Rome, on a Thursday
         closed("2026-11-26", "18:15", 1, location="2"),  # midnight in Kathmandu, on a Friday
     ]
-    numbers = numbers_of(Period.week, FRIDAY, receipts, {}, ACCOUNT)
+    numbers = numbers_of(WEEK, receipts, {}, ACCOUNT)
     drawn = {
         (weekday, hour.hour): (hour.receipts, hour.shade)
         for weekday, hours in enumerate(numbers.heat)
@@ -183,7 +193,56 @@ async def test_the_days_are_saved_for_a_spreadsheet(sold: Installation, browser:
         "stamps_taken_back": "0",
         "new_cards": "0",
         "rewards": "0",
+        "taken": "55.00",
+        "taken_with_customer": "27.50",
+        "currency": "UAH",
     }
+
+
+async def test_money_is_told_less_refunds_with_what_a_guest_with_a_card_spends(
+    sold: Installation, browser: Browser
+) -> None:
+    sold.cafe.sell(sold.cafe.client(ANNA), paid=9000)
+    gone = sold.cafe.sell(0, paid=7000)
+    sold.cafe.refund(gone)
+    await sold.sync()
+    address = f"/connections/{sold.connection.id}/numbers"
+    # those of yesterday and of today in one: the clock is a day ahead of the till's
+    shown = words(await browser.get(f"{address}?from={yesterday(sold)}&until={yesterday(sold)}"))
+    assert "Takings UAH 145 none before" in shown
+    assert "A receipt on average UAH 48.33 UAH 58.75 with a customer, UAH 27.50 without" in shown
+
+
+async def test_amounts_no_receipt_has_and_other_currencies_are_left_out_of_the_sum(
+    sold: Installation, browser: Browser
+) -> None:
+    def make_odd(tx: Transaction) -> None:
+        for receipt, column in zip(
+            sorted(sold.cafe.receipts), ("paid = 900000000000000", "currency = 'EUR'"), strict=True
+        ):
+            tx.run(text(f"UPDATE sale SET {column} WHERE receipt_id = '{receipt}'"))
+
+    await sold.host.store.write(make_odd)
+    assert "Takings UAH 0" in words(await browser.get(f"/connections/{sold.connection.id}/numbers"))
+
+
+async def test_days_can_be_chosen_and_odd_ones_are_told_what_is_wrong(sold: Installation, browser: Browser) -> None:
+    address, day = f"/connections/{sold.connection.id}/numbers", yesterday(sold)
+    page = await browser.get(f"{address}?from={day}&until={day}")
+    assert f"numbers.csv?from={day}&amp;until={day}" in page.text
+    assert "Receipts 2 none before" in words(page)
+    rows = list(
+        csv.DictReader(io.StringIO((await browser.get(f"{address}.csv?from=2026-01-01&until=2026-03-31")).text))
+    )
+    assert (len(rows), rows[0]["day"], rows[-1]["day"]) == (90, "2026-01-01", "2026-03-31")
+    for odd in ("from=&until=2026-11-01", "from=x&until=y", "from=2026-13-01&until=2026-11-01"):
+        assert "Say the first day and the last" in words(await browser.get(f"{address}?{odd}"))
+    for odd in ("2026-11-02&until=2026-11-01", "2020-01-01&until=2026-11-01", "0001-01-01&until=0001-01-02"):
+        answer = await browser.get(f"{address}?from={odd}")
+        assert answer.status_code == 200
+        assert "Choose at most 92 days" in words(answer)
+    # up to today, whatever is said
+    assert "Choose" not in words(await browser.get(f"{address}?from={day}&until=9999-12-31"))
 
 
 async def test_stamps_that_were_taken_back_are_told_and_lead_to_their_receipts(
@@ -209,9 +268,9 @@ async def test_whole_days_are_counted_once_in_some_minutes_and_today_each_time(
     counted: list[str] = []
     count = queries.numbers.quarter_hours
 
-    def counting(tx: Transaction, connection_id: str, first: str, last: str) -> list[QuarterHour]:
+    def counting(tx: Transaction, connection_id: str, first: str, last: str, currency: str) -> list[QuarterHour]:
         counted.append(last)
-        return count(tx, connection_id, first, last)
+        return count(tx, connection_id, first, last, currency)
 
     monkeypatch.setattr(queries.numbers, "quarter_hours", counting)
     address = f"/connections/{sold.connection.id}/numbers"

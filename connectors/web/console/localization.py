@@ -14,10 +14,10 @@ from zoneinfo import ZoneInfo
 
 from babel import Locale, negotiate_locale
 from babel.dates import format_date, format_datetime, format_skeleton, format_time, format_timedelta, get_day_names
-from babel.numbers import format_compact_decimal, format_decimal
+from babel.numbers import format_compact_decimal, format_decimal, get_decimal_symbol
 
 from connector_sdk.messages import Catalogue, Message, locale_of, money_in
-from connector_sdk.money import Money
+from connector_sdk.money import Money, exponent
 from connectors.domain.clock import micros, moment
 
 _MAX_ACCEPTED = 500  # characters of `Accept-Language`; browsers send some dozens
@@ -118,6 +118,12 @@ class Localizer:
         """Format an amount in minor units."""
         return self._formatted(money_in(Money(minor, currency), self.language))
 
+    def sum_of_money(self, minor: int, currency: str) -> str:
+        """Format a sum of many amounts in minor units, to the whole unit: nobody counts its cents."""
+        digits = exponent(currency)
+        text = self.money(round(minor, -digits), currency)
+        return text.replace(get_decimal_symbol(self.locale) + "0" * digits, "", 1) if digits else text
+
     def number(self, value: int) -> str:
         """Format a whole number."""
         return format_decimal(value, locale=self.locale)
@@ -165,6 +171,20 @@ class Localizer:
         """Format a day of the venue without its year."""
         return self._formatted(format_skeleton("MMMd", date.fromisoformat(day), locale=self.locale))
 
+    def date_of_week(self, day: str) -> str:
+        """Format a day of the venue with its weekday, and without its year where it is this year's."""
+        at = date.fromisoformat(day)
+        skeleton = "MMMEd" if at.year == self._in_zone(self.now).year else "yMMMEd"
+        return self._formatted(format_skeleton(skeleton, at, locale=self.locale))
+
+    def clock(self, at: int) -> str:
+        """Format the time of the day of a moment."""
+        return self._formatted(format_time(self._in_zone(at), "short", locale=self.locale))
+
+    def iso_day(self, at: int) -> str:
+        """Return the venue's day of a moment, as an ISO date."""
+        return self._in_zone(at).date().isoformat()
+
     def weekdays(self, width: Literal["wide", "abbreviated"] = "wide") -> dict[int, str]:
         """Map each weekday (0 is Monday) to its name, in the order of the reader's week."""
         names = get_day_names(width, context="stand-alone", locale=self.locale)
@@ -185,7 +205,7 @@ class Localizer:
 
     def today(self) -> str:
         """Return the venue's day now, as an ISO date."""
-        return self._in_zone(self.now).date().isoformat()
+        return self.iso_day(self.now)
 
     def _in_zone(self, at: int) -> datetime:
         return moment(at).astimezone(self.zone)

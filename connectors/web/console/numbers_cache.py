@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
-from connectors.domain.numbers import Numbers, Period
+from connectors.domain.numbers import Numbers, Period, Span
 
 _LIFETIME = 300.0
 _MOST_ENTRIES = 200
@@ -20,8 +20,7 @@ class NumbersKey(NamedTuple):
     """Whose numbers of which days: another day is another key."""
 
     connection_id: str
-    period: Period
-    today: str
+    span: Span
 
 
 class NumbersCache:
@@ -35,7 +34,7 @@ class NumbersCache:
         until, numbers = self._entries.get(key, (0.0, None))
         if numbers is None or until < time.monotonic():
             numbers = await count()
-            if key.period is not Period.day:
+            if key.span.period is not Period.day:
                 self._entries[key] = (time.monotonic() + _LIFETIME, numbers)
                 self._entries.move_to_end(key)
                 while len(self._entries) > _MOST_ENTRIES:

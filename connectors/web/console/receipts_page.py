@@ -5,7 +5,9 @@ Owns the page and what its address says; receipts that somebody types are found 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
+from itertools import groupby
 from zoneinfo import ZoneInfo
 
 from starlette.responses import Response
@@ -55,7 +57,7 @@ async def receipts(visit: Visit) -> Response:
     return visit.render(
         "receipts.html",
         connection=connection,
-        receipts=shown,
+        by_day=_by_day(visit, shown),
         reads_history=visit.has_history(connection),
         kind=kind,
         kinds={one.value: visit.localizer.text(words.id) for one, words in _KIND_WORDS.items()},
@@ -73,6 +75,13 @@ def _day(text: str, zone: ZoneInfo) -> tuple[date, tuple[int, int]] | None:
         return day, span_of_day(day, zone)
     except (ValueError, OverflowError):
         return None
+
+
+def _by_day(visit: Visit, shown: Sequence[Receipt]) -> list[tuple[str, list[Receipt]]]:
+    """Group receipts by the venue's day on which they were closed; an empty text for those that are open."""
+    localizer = visit.localizer
+    days = groupby(shown, key=lambda receipt: localizer.iso_day(receipt.closed_at) if receipt.closed_at else "")
+    return [(day, list(receipts)) for day, receipts in days]
 
 
 def _last(shown: list[Receipt]) -> str:
