@@ -5,6 +5,9 @@ Owns no decision: the host builds the parts, and the scheduler of one process or
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import functools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -57,3 +60,15 @@ class BackgroundParts:
     maintenance: Work
     counts: Work
     """Writes down what this process has counted and refused."""
+
+
+def ending_quietly(job: Work) -> Work:
+    """Return a job that ends without a word when it is cancelled, as a scheduler that stops does with what runs."""
+
+    @functools.wraps(job)
+    async def run() -> None:
+        # APScheduler would log it as an error, with a traceback
+        with contextlib.suppress(asyncio.CancelledError):
+            await job()
+
+    return run

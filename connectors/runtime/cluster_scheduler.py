@@ -14,7 +14,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from connectors.domain.clock import MINUTE
 from connectors.domain.events import Wakeup
-from connectors.runtime.background import BackgroundParts
+from connectors.runtime.background import BackgroundParts, ending_quietly
 from connectors.runtime.cluster_jobs import ClusterJobs
 from connectors.store import counters, queries
 from connectors.store.errors import StoreError
@@ -44,10 +44,10 @@ class ClusterScheduler:
         """Begin to put work into the queue, first what became due while nobody looked."""
         self._parts.store.listeners.append(self._wake)
         if self._ticks:
-            self._scheduler.add_job(self.tick, "interval", seconds=_TICK_SECONDS, id="tick")
-            self._scheduler.add_job(self._minute, "interval", seconds=_MINUTE_SECONDS, id="minute")
+            self._scheduler.add_job(ending_quietly(self.tick), "interval", seconds=_TICK_SECONDS, id="tick")
+            self._scheduler.add_job(ending_quietly(self._minute), "interval", seconds=_MINUTE_SECONDS, id="minute")
         # each member's own counts, which nobody else can write down
-        self._scheduler.add_job(self._count, "interval", seconds=60, id="counts")
+        self._scheduler.add_job(ending_quietly(self._count), "interval", seconds=60, id="counts")
         self._scheduler.start()
         self._wake(set(Wakeup))
 

@@ -18,7 +18,7 @@ from connector_sdk.errors import ConnectorError
 from connectors.domain.clock import SECOND
 from connectors.domain.connection import Connection
 from connectors.domain.events import Wakeup
-from connectors.runtime.background import BackgroundParts, Work
+from connectors.runtime.background import BackgroundParts, Work, ending_quietly
 from connectors.runtime.clock_follower import ClockFollower
 from connectors.runtime.dispatcher import InProcess
 from connectors.runtime.read_places import ReadPlaces
@@ -64,11 +64,15 @@ class Scheduler:
     def start(self) -> None:
         """Begin to hand over work, first what became due while no host ran."""
         self._store.listeners.append(self._wake)
-        self._scheduler.add_job(self.tick, "interval", seconds=_TICK_SECONDS, id="tick")
+        self._scheduler.add_job(ending_quietly(self.tick), "interval", seconds=_TICK_SECONDS, id="tick")
         # each is a coroutine: APScheduler runs anything else in a thread, where no task can be made
-        self._scheduler.add_job(self._keep_subscribed, "interval", seconds=_SUBSCRIPTIONS_SECONDS, id="subscriptions")
-        self._scheduler.add_job(self._compare, "interval", seconds=_AGREEMENTS_SECONDS, id="agreements")
-        self._scheduler.add_job(self._run_maintenance, "interval", seconds=_MAINTENANCE_SECONDS, id="maintenance")
+        self._scheduler.add_job(
+            ending_quietly(self._keep_subscribed), "interval", seconds=_SUBSCRIPTIONS_SECONDS, id="subscriptions"
+        )
+        self._scheduler.add_job(ending_quietly(self._compare), "interval", seconds=_AGREEMENTS_SECONDS, id="agreements")
+        self._scheduler.add_job(
+            ending_quietly(self._run_maintenance), "interval", seconds=_MAINTENANCE_SECONDS, id="maintenance"
+        )
         self._scheduler.start()
         # without waiting for the first tick
         self._wake({Wakeup.poll, Wakeup.hints, Wakeup.identify, Wakeup.deliver, Wakeup.loyalty, Wakeup.relay})

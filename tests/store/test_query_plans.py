@@ -20,6 +20,7 @@ QUERIES: dict[str, Callable[[Transaction], object]] = {
     "what to send": lambda tx: ledger.delivery_queue.due(tx, 1000),
     "whose is to be sent": lambda tx: ledger.delivery_queue.due_businesses(tx, 1000),
     "whether there is something to send": lambda tx: ledger.delivery_queue.is_busy(tx, None),
+    "what was sent in the future": ledger.operations.correct_future,
     "what is in doubt": lambda tx: ledger.operations.lease_uncertain(tx, 200),
 }
 

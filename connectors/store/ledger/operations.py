@@ -673,7 +673,8 @@ def is_card_known(tx: Transaction, business_id: str, card_id: str) -> bool:
     return tx.run(select(operation_table.c.id).where(of_card).limit(1)).first() is not None
 
 
-_IS_UNSETTLED = operation_table.c.state.in_(sorted(UNSETTLED))
+_IS_UNSETTLED = is_open & operation_table.c.state.in_(sorted(UNSETTLED))
+_IS_IN_DOUBT = is_open & operation_table.c.state.in_(sorted(IN_DOUBT))
 
 
 def shift_times(tx: Transaction, before: int, jump: int) -> None:
@@ -689,8 +690,8 @@ def shift_sent(tx: Transaction, jump: int) -> None:
 
 
 def correct_future(tx: Transaction) -> None:
-    """Take operations that are not settled, and sent in the future, as sent now, to be looked up no later for it."""
-    future = _IS_UNSETTLED & (operation_table.c.sent_at > tx.now + CLOCKS_AGREE)
+    """Take operations that are on the wire or in doubt, and sent in the future, as sent now, to be looked up soon."""
+    future = _IS_IN_DOUBT & (operation_table.c.sent_at > tx.now + CLOCKS_AGREE)
     columns = {
         "sent_at": tx.now,
         "next_at": case((operation_table.c.next_at > tx.now, tx.now), else_=operation_table.c.next_at),
