@@ -27,7 +27,7 @@ import sqlalchemy
 from sqlalchemy import Connection as Session
 from sqlalchemy import Executable, Table
 
-from connectors.domain.clock import SECOND, Clock, SteadyClock
+from connectors.domain.clock import CLOCKS_AGREE, SECOND, Clock, SteadyClock
 from connectors.domain.events import DomainEvent, Wakeup
 from connectors.domain.measures import Measures, NoMeasures
 from connectors.domain.quotas import Quotas
@@ -109,6 +109,17 @@ class Transaction:
         """
         if self.session.dialect.name == "postgresql":
             self.session.execute(_ALONE, {"name": json.dumps(names)})
+
+    def is_past(self, moment: int) -> bool:
+        """Say whether a moment that this process has told by its clock has surely passed.
+
+        Not where the clock was put back since, or the server's was and this process has not seen it yet.
+        """
+        if moment > self.now:
+            return False
+        if self.session.dialect.name != "postgresql":
+            return True
+        return abs(int(self.run(_SERVER_TIME).scalar_one()) - self.now) < CLOCKS_AGREE
 
     # `Any`: SQLAlchemy knows the columns of a statement only when it runs
     def run(self, statement: Executable, values: Values | None = None) -> sqlalchemy.CursorResult[Any]:

@@ -107,12 +107,13 @@ class Resolver:
     def _settle_absent(self, tx: Transaction, connection: Connection, operation: Operation, began: int) -> None:
         """Settle an operation that a reading did not show, which `began` when that proves something."""
         # The clock may have been put forward since the operation was read. When it was sent has moved with it, and
-        # only by that can a reading be late enough whose beginning was told by the new time.
+        # only by that can a reading be late enough whose beginning was told by the new time. And a beginning that was
+        # told by a clock which was put back since, or should have been, proves nothing.
         try:
             current = ledger.operations.get(tx, operation.connection_id, operation.id)
         except NotFound:  # another connection's by now, which looks it up
             return
-        if began <= self._timing.horizon(current):
+        if began <= self._timing.horizon(current) or not tx.is_past(began):
             _look_later(tx, current, _SOON)
             return
         absence = NotSent("the history shows that it was not applied")

@@ -252,8 +252,9 @@ class Vouchers:
         horizon = self._horizon(request.sent_at)
         if found is not None:
             await self._settle(request, *found)
-        elif began < horizon:  # it may still take effect
-            await self._settle(request, RequestState.uncertain, None, horizon)
+        elif began < horizon or not await self._store.read(lambda tx: tx.is_past(began)):  # it may still take effect
+            next_at = max(horizon, self._store.clock.now() + SECOND)
+            await self._settle(request, RequestState.uncertain, None, next_at)
         else:
             await self._settle(request, RequestState.waiting, None, self._store.clock.now())
 

@@ -17,8 +17,9 @@ from connectors.services import SubscriptionRequest
 from connectors.store import call_rates, clock_jumps, counters, engine
 from connectors.store.engine import Store, Transaction
 from connectors.store.relay import subscriptions
-from connectors.store.schema import relay_subscription_table
+from connectors.store.schema import operation_table, relay_subscription_table
 from connectors.store.vault import Vault
+from connectors.sync import doubt_resolution
 from tests.installation import ANNA, Installation, build
 from tests.postgresql import shared_postgresql
 
@@ -142,6 +143,26 @@ def _lend(tx: Transaction) -> float:
 
 def _subscription(tx: Transaction) -> str:
     return str(tx.run(select(relay_subscription_table.c.id)).scalar_one())
+
+
+@pytest.mark.parametrize("follows", [False, True], ids=["not before the end", "during the look"])
+async def test_a_member_that_has_not_seen_the_clock_put_back_proves_no_absence(
+    doubtful: Installation, monkeypatch: pytest.MonkeyPatch, *, follows: bool
+) -> None:
+    store, follower = doubtful.host.store, ClockFollower(doubtful.host.store)
+
+    async def shows_nothing(_client: object, _operation: object) -> None:
+        if follows:
+            assert await follower.follow()
+
+    monkeypatch.setattr(doubt_resolution, "recorded_outcome", shows_nothing)
+    # another member, which has seen it, sent a moment ago; to this one that is an hour
+    put_server_clock(monkeypatch, -HOUR)
+    sent = operation_table.update().values(next_at=0, sent_at=store.clock.now() - HOUR)
+    await store.write(lambda tx: tx.run(sent))
+    assert doubtful.host.deliverer is not None
+    await doubtful.host.deliverer.resolve()
+    assert [operation.state for operation in await doubtful.operations()] == ["uncertain"]
 
 
 async def test_a_member_that_stood_still_makes_nobody_wait_for_what_is_to_come(

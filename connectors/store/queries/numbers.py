@@ -55,7 +55,11 @@ def quarter_hours(
     with_customer = or_(sale.customer_hash.is_not(None), sale.card_id.is_not(None)).label("with_customer")
     quarter = (sale.closed_at // literal(QUARTER)).label("quarter")
     # an amount in another currency cannot be added to these, and one that no receipt has must not overflow the sum
-    is_counted = (sale.currency == currency) & sale.paid.between(-_MOST_PAID, _MOST_PAID)
+    is_counted = (
+        (sale.currency == currency)
+        & sale.paid.between(-_MOST_PAID, _MOST_PAID)
+        & sale.refunded.between(-_MOST_PAID, _MOST_PAID)
+    )
     taken = case((is_counted, sale.paid - sale.refunded), else_=0)
     columns = (sale.day, quarter, sale.location_id, with_customer)
     query = (
