@@ -63,7 +63,7 @@ def test_a_run_with_faults_leaves_no_secret_and_no_customer_in_any_output_or_in_
             httpx.post(f"{sevenstamp}/_sandbox/faults", json={}, trust_env=False)
             text += _print_everything(env)
             names = {"take a hook", "take a receipt in", "send to 7stamp"}
-            wait_for(lambda: names <= {span.name for span in collector.spans}, "traces at the collector", seconds=30)
+            wait_for(lambda: names <= {span.name for span in collector.spans}, f"{names} at the collector", seconds=90)
         text += log.read_text()
     assert "applied" in text
     assert len(log.read_text().splitlines()) > 3
