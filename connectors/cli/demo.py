@@ -36,7 +36,7 @@ from connectors.runtime.operator_password import ensure_operator_password
 from connectors.services.results import ignore
 from connectors.settings import Settings
 from connectors.sevenstamp.sandbox import Operation, Sandbox
-from connectors.store import access, connections, ledger
+from connectors.store import access, connections, inbox, ledger
 from connectors.store.access.sessions import Principal
 from connectors.store.engine import Transaction
 from connectors.web.app import application
@@ -74,6 +74,10 @@ class _Installation:
     async def stamps_earned(self, connection_id: str) -> int:
         """Sum the stamps that the connection's receipts earned."""
         return await self.host.store.read(lambda tx: ledger.sales.stamps_earned(tx, connection_id))
+
+    async def receipts_to_read(self, connection_id: str) -> int:
+        """Count the receipts that the till has told of, and that are still to be read."""
+        return await self.host.store.read(lambda tx: inbox.hints.count_of(tx, connection_id))
 
     def stamps_held(self) -> int:
         """Sum the stamps that 7stamp holds."""
@@ -256,9 +260,12 @@ async def _close(installation: _Installation, connection_id: str, journal: async
 
 
 async def _wait_for_delivery(installation: _Installation, connection_id: str) -> None:
-    """Wait until 7stamp holds what receipts earned, or some seconds where it never does."""
+    """Wait until no receipt is to be read and 7stamp holds what they earned, or some seconds where it never does."""
     with suppress(TimeoutError):  # the sums say that something is still on its way
         async with asyncio.timeout(_CLOSING_SECONDS):
             # nothing tells us of what 7stamp has applied
-            while await installation.stamps_earned(connection_id) != installation.stamps_held():  # noqa: ASYNC110
+            while (  # noqa: ASYNC110
+                await installation.receipts_to_read(connection_id)
+                or await installation.stamps_earned(connection_id) != installation.stamps_held()
+            ):
                 await asyncio.sleep(0.1)
