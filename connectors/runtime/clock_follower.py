@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 
 from connectors.domain.clock import SECOND, SteadyClock
-from connectors.runtime.counter_names import CLOCK_JUMPS, CLOCK_MADE_UP
+from connectors.runtime.counter_names import CLOCK_JUMPS, CLOCK_TO_MAKE_UP
 from connectors.store import clock_jumps, counters
 from connectors.store.engine import Store, Transaction
 
@@ -54,7 +54,7 @@ class ClockFollower:
             clock_jumps.shift(tx, tx.now, jump)
         elif is_first:
             clock_jumps.shift_for_others(tx, tx.now, jump)
-            counters.raise_counter(tx, CLOCK_MADE_UP, jump)
+            counters.raise_counter(tx, CLOCK_TO_MAKE_UP, jump)
         else:
             return jumps
         counters.raise_counter(tx, CLOCK_JUMPS)
@@ -70,11 +70,11 @@ class ClockFollower:
 
 def _make_up(tx: Transaction, within: int) -> None:
     clock_jumps.correct_future(tx)
-    if not counters.read_counters(tx).get(CLOCK_MADE_UP):
+    if not counters.read_counters(tx).get(CLOCK_TO_MAKE_UP):
         return
     tx.alone(_JUMPS_LOCK)
-    jump = counters.read_counters(tx).get(CLOCK_MADE_UP, 0)
-    counters.set_counters(tx, {CLOCK_MADE_UP: 0})
+    jump = counters.read_counters(tx).get(CLOCK_TO_MAKE_UP, 0)
+    counters.set_counters(tx, {CLOCK_TO_MAKE_UP: 0})
     if jump < 0:
         clock_jumps.shift_times_to_come(tx, tx.now - jump - within, jump)
 

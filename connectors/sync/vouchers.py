@@ -210,12 +210,9 @@ class Vouchers:
         if self._store.clock.now() - request.made_at > TRIED_FOR:
             await self._settle(request, RequestState.given_up, _NO_ANSWER)
             return
-
-        def take(tx: Transaction) -> VoucherRequest | None:
-            is_ours = ledger.voucher_requests.take(tx, request, RequestState.sending, self._horizon(tx.now))
-            return ledger.voucher_requests.find(tx, request.id) if is_ours else None
-
-        taken = await self._store.write(take)
+        taken = await self._store.write(
+            lambda tx: ledger.voucher_requests.take(tx, request, RequestState.sending, self._horizon(tx.now))
+        )
         if taken is not None:
             await self._send(taken)
 
@@ -232,15 +229,12 @@ class Vouchers:
     async def _look_up(self, request: VoucherRequest) -> None:
         """Look up the voucher of a request in doubt, and settle what that says."""
         began = self._store.clock.now()
-
-        def take(tx: Transaction) -> VoucherRequest | None:
-            is_ours = ledger.voucher_requests.take(tx, request, RequestState.uncertain, tx.now + _LOOK_PAUSE)
-            return ledger.voucher_requests.find(tx, request.id) if is_ours else None
-
-        # as it is now: a clock that was put forward since it was read has moved when it was sent
-        taken = await self._store.write(take)
+        taken = await self._store.write(
+            lambda tx: ledger.voucher_requests.take(tx, request, RequestState.uncertain, tx.now + _LOOK_PAUSE)
+        )
         if taken is None:
             return
+        # as it is now: a clock that was put forward since it was read has moved when it was sent
         request = taken
         try:
             voucher = await self._client(await self._asking(request)).voucher(request.redeem_code)

@@ -12,6 +12,7 @@ import pytest
 from connector_sdk.rule import StampRule, UnknownCustomer
 from connectors.domain.person import Reference
 from connectors.sevenstamp.sandbox import Faults
+from connectors.sevenstamp.sandbox.state import Card
 from connectors.store.engine import Transaction
 from connectors.store.schema import sale_table
 from tests.installation import ANNA, BORYS, Installation
@@ -292,14 +293,20 @@ async def test_a_card_of_the_counters_page_opens_no_customers_page(
     assert "Receipts of this card" not in text
 
 
-async def test_the_end_of_a_cards_number_leads_to_the_card_wherever_one_is_asked_for(
-    installation: Installation, browsers: Browsers
-) -> None:
+async def one_card_and_nobodys_receipt(installation: Installation) -> tuple[Card, int]:
+    """Sell to Anna and to nobody; return her card, and the receipt of nobody."""
     await installation.connect()
     installation.cafe.sell(installation.cafe.client(ANNA))
     nobodys = installation.cafe.sell(0)
     await installation.sync()
     [card] = installation.sevenstamp.state.cards.values()
+    return card, nobodys
+
+
+async def test_the_end_of_a_cards_number_leads_to_the_card_wherever_one_is_asked_for(
+    installation: Installation, browsers: Browsers
+) -> None:
+    card, nobodys = await one_card_and_nobodys_receipt(installation)
     ending = card.number[-4:]
     browser, base = await browsers.new().sign_in(), f"/connections/{installation.connection.id}"
     customers = await browser.get(f"{base}/customers")
@@ -327,11 +334,7 @@ async def test_the_end_of_a_cards_number_leads_to_the_card_wherever_one_is_asked
 async def test_the_end_of_a_number_finds_no_card_that_is_not_in_use_or_that_7stamp_does_not_answer_for(
     installation: Installation, browsers: Browsers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await installation.connect()
-    installation.cafe.sell(installation.cafe.client(ANNA))
-    nobodys = installation.cafe.sell(0)
-    await installation.sync()
-    [card] = installation.sevenstamp.state.cards.values()
+    card, nobodys = await one_card_and_nobodys_receipt(installation)
     browser, base = await browsers.new().sign_in(), f"/connections/{installation.connection.id}"
     path = await _path_of(browser, installation, nobodys)
     asked = (f"{path}/find-card", f"{base}/customers", f"/till/{installation.connection.id}/find")

@@ -690,13 +690,9 @@ def shift_sent(tx: Transaction, jump: int) -> None:
 
 
 def correct_future(tx: Transaction) -> None:
-    """Take operations that are on the wire or in doubt, and sent in the future, as sent now, to be looked up soon."""
+    """Take operations that are on the wire or in doubt, and sent in the future, as sent now, to be looked up now."""
     future = _IS_IN_DOUBT & (operation_table.c.sent_at > tx.now + CLOCKS_AGREE)
-    columns = {
-        "sent_at": tx.now,
-        "next_at": case((operation_table.c.next_at > tx.now, tx.now), else_=operation_table.c.next_at),
-    }
-    tx.run(operation_table.update().where(future).values(columns))
+    tx.run(operation_table.update().where(future).values(sent_at=tx.now, next_at=tx.now))
 
 
 def look_later(tx: Transaction, operation: Operation, at: int) -> None:

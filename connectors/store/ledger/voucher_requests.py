@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sqlalchemy import case, literal, select
+from sqlalchemy import literal, select
 
 from connectors.domain.clock import CLOCKS_AGREE
 from connectors.domain.vouchers import MOST_KEPT, MOST_OPEN, RequestKind, RequestState
@@ -137,15 +137,16 @@ def shift_sent(tx: Transaction, jump: int) -> None:
 
 
 def correct_future(tx: Transaction) -> None:
-    """Take open requests that were sent in the future as sent now, to be looked at no later for it."""
-    columns = voucher_request_table.c
-    future = is_open & (columns.sent_at > tx.now + CLOCKS_AGREE)
-    values = {"sent_at": tx.now, "next_at": case((columns.next_at > tx.now, tx.now), else_=columns.next_at)}
-    tx.run(voucher_request_table.update().where(future).values(values))
+    """Take open requests that were sent in the future as sent now, to be looked at now."""
+    future = is_open & (voucher_request_table.c.sent_at > tx.now + CLOCKS_AGREE)
+    tx.run(voucher_request_table.update().where(future).values(sent_at=tx.now, next_at=tx.now))
 
 
-def take(tx: Transaction, request: VoucherRequest, state: RequestState, next_at: int) -> bool:
-    """Take a request for a look or a try (then with state `sending`); say whether nobody else did meanwhile."""
+def take(tx: Transaction, request: VoucherRequest, state: RequestState, next_at: int) -> VoucherRequest | None:
+    """Take a request for a look or a try (then with state `sending`); return it as it is now.
+
+    `None` where somebody else took it meanwhile.
+    """
     is_it = (
         (voucher_request_table.c.id == request.id)
         & (voucher_request_table.c.state == request.state)
@@ -155,7 +156,8 @@ def take(tx: Transaction, request: VoucherRequest, state: RequestState, next_at:
     columns: dict[str, object] = {"state": state, "next_at": next_at}
     if state is RequestState.sending:
         columns |= {"sent_at": tx.now, "tries": voucher_request_table.c.tries + 1}
-    return tx.run(voucher_request_table.update().where(is_it).values(columns)).rowcount == 1
+    taken = tx.run(voucher_request_table.update().where(is_it).values(columns)).rowcount == 1
+    return find(tx, request.id) if taken else None
 
 
 def settle(
