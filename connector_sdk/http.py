@@ -6,7 +6,10 @@ Owns what is true of any HTTP peer; what an answer means is `TillClient`'s or th
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import ssl
+import struct
 from collections.abc import AsyncIterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,6 +24,9 @@ if TYPE_CHECKING:  # a command that calls nobody does not wait for it
 MAX_ANSWER_BYTES = 16 * 1024 * 1024  # a page of a busy till is a few hundred KiB; the rest is room for odd ones
 _HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "7stamp-connectors"}
 _OF_THE_WIRE = frozenset({"content-encoding", "content-length", "transfer-encoding"})
+_ABORTED_BY_CLOSE = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
+_UNHEARD_MILLISECONDS = 10_000
+"""How long the system sends what nobody acknowledges, for a process that stands still and so cannot give up itself."""
 _parsed_url = lru_cache(maxsize=4096)(httpx.URL)
 
 
@@ -103,12 +109,31 @@ class ConnectionPool(httpx.AsyncBaseTransport):
 
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                limit=self._connections, ssl=ssl.create_default_context(), keepalive_timeout=30
+                limit=self._connections,
+                ssl=ssl.create_default_context(),
+                keepalive_timeout=30,
+                socket_factory=_socket_that_gives_up,
             ),
             cookie_jar=aiohttp.DummyCookieJar(),  # a cookie of one account must never reach another
             timeout=aiohttp.ClientTimeout(total=None),  # whoever calls has a deadline of its own
             skip_auto_headers=("Content-Type",),
         )
+
+
+def _socket_that_gives_up(
+    address: tuple[int | socket.AddressFamily, int | socket.SocketKind, int, str, object],
+) -> socket.socket:
+    """Make a socket of which nothing leaves any more once its process has given up or was killed.
+
+    A system goes on sending what a closed socket still has, for minutes where a network is cut: a request would arrive
+    long after its deadline, and after its absence was taken for a proof.
+    """
+    family, kind, protocol, *_ = address
+    sock = socket.socket(family, kind, protocol)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORTED_BY_CLOSE)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNHEARD_MILLISECONDS)
+    return sock
 
 
 class ConnectionShare(httpx.AsyncBaseTransport):
