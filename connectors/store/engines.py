@@ -23,9 +23,10 @@ BUSY_MILLISECONDS = 15_000
 _IDLE_MILLISECONDS = 60_000
 """After this a server ends a transaction whose process does nothing, for example because it is stopped."""
 _CONNECT_SECONDS = 5
-# PostgreSQL's codes: deadlock, could not serialise, and a server that ends, ended or begins
+# PostgreSQL's codes: deadlock, could not serialise; a server that ends, ended or begins; one that waited in vain for us
 _CONFLICTS = ("40P01", "40001")
 _GOING = ("57P01", "57P02", "57P03")
+_STOOD_STILL = "25P03"
 
 
 def create_engine(url: str, begin: str) -> Engine:
@@ -84,26 +85,26 @@ def plain_errors(*, at_commit: bool = False) -> Iterator[None]:
     """
     try:
         yield
-    except sqlalchemy.exc.OperationalError as error:
-        raise _operational_error(error, at_commit=at_commit) from None
     except sqlalchemy.exc.IntegrityError:
         raise  # some callers expect a row that exists
     except (sqlalchemy.exc.DataError, sqlalchemy.exc.ProgrammingError) as error:
         # a value of one of many jobs: not `Unusable`, so that the others are committed without it
         raise ValueError(f"the database takes no such value: {type(error.orig).__name__}") from None
     except sqlalchemy.exc.DatabaseError as error:
-        raise _of_reason(str(error.orig)) from None
+        raise _database_error(error, at_commit=at_commit) from None
 
 
-def _operational_error(error: sqlalchemy.exc.OperationalError, *, at_commit: bool) -> Unusable:
+def _database_error(error: sqlalchemy.exc.DatabaseError, *, at_commit: bool) -> Unusable:
     """Return the error that says what a database's refusal to work means."""
     if isinstance(error.orig, sqlite3.Error):
         return _of_reason(str(error.orig))
     code = getattr(error.orig, "sqlstate", None)
     if code in _CONFLICTS:
         return Conflict("other changes of the same receipts stood in the way: try again")
+    if code == _STOOD_STILL:  # also as the answer to a commit: that came too late
+        return Conflict("the database server ended a transaction of ours, because this process stood still: try again")
     # what the driver itself says of a connection has no code of the server's
-    if code in _GOING or code is None:
+    if code in _GOING or (code is None and isinstance(error, sqlalchemy.exc.OperationalError)):
         unreachable = "the database server cannot be reached, or is restarting: everything waits until it is back"
         return Unusable(unreachable) if at_commit else Conflict(unreachable)
     return _of_reason(str(error.orig))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from connectors.store import counters
-from connectors.store.engine import Store
+from connectors.store import counters, engines
+from connectors.store.engine import Store, Transaction
 from connectors.store.vault import Vault
 from tests.installation import build
 from tests.postgresql import PostgresServer, running_postgresql
@@ -35,6 +36,24 @@ async def test_what_was_committed_outlives_a_server_that_acknowledges_commits_to
     await again.open()
     assert (await again.read(counters.read_counters))["committed"] == 7
     await again.close()
+
+
+async def test_a_transaction_that_the_server_ended_because_its_process_stood_still_is_made_once_more(
+    server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "_IDLE_MILLISECONDS", 100)
+    store = Store(server.new_database(), Vault("a key that only tests use"))
+    await store.open()
+    tries = []
+
+    def stand_still(tx: Transaction) -> None:
+        tries.append(tx)
+        counters.set_counters(tx, {"tries": len(tries)})
+        time.sleep(0.5 if len(tries) == 1 else 0)
+
+    await store.write(stand_still)
+    assert (await store.read(counters.read_counters))["tries"] == len(tries) == 2
+    await store.close()
 
 
 async def test_settings_of_the_server_that_lose_data_are_named(
