@@ -8,9 +8,15 @@ from __future__ import annotations
 import os
 import sys
 
+from tests.machines import Machine
 
-def be_a_command(arguments: list[str], env: dict[str, str], folder: str, out: str, err: str) -> None:
-    """Run a command with the streams, folder, environment and arguments of its own."""
+
+def be_a_command(
+    arguments: list[str], env: dict[str, str], folder: str, out: str, err: str, machine: Machine | None = None
+) -> None:
+    """Run a command with the streams, folder, environment, arguments and, if there is one, machine of its own."""
+    if machine is not None:
+        machine.join()
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(env)

@@ -7,14 +7,17 @@ by hand. Nothing is fsynced unless asked for: what tests look at is what the ser
 from __future__ import annotations
 
 import atexit
+import contextlib
 import importlib.util
 import os
+import pwd
 import shutil
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from itertools import count
@@ -27,9 +30,12 @@ from psycopg import sql
 from connectors.store import migrate
 from connectors.store.engine import Store
 from connectors.store.vault import Vault
+from tests.machines import ADDRESSES, Machine, small_disk
 
 USER = "tests"
 _TEMPLATE = "empty"
+_SMALL_DISK = 256
+"""MiB of a disk that is to fill up: five times what a server has at first."""
 FAST_DISK = "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
@@ -54,10 +60,14 @@ class PostgresServer:
     durable: bool = False
     clock: bool = False
     """Whether its clock can be put forward and back: with libfaketime."""
+    machine: Machine | None = None
+    """The machine on which it runs, with a disk that can fill up; `None` for this one."""
     port: int = field(init=False)
     _numbers: count[int] = field(default_factory=count)
+    _stack: ExitStack = field(default_factory=ExitStack)
 
     def __post_init__(self) -> None:
+        self.address = self.machine.address if self.machine else "127.0.0.1"
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -68,13 +78,22 @@ class PostgresServer:
             self.folder.chmod(0o777)
         if self.clock:
             self.put_clock(0)
+        data = self.folder / "data"
+        if self.machine:
+            data.mkdir()
+            self._stack.enter_context(small_disk(data, _SMALL_DISK, pwd.getpwnam("nobody").pw_uid))
         self._run("initdb", "-U", USER, "-A", "trust", "-N", "--no-instructions")
-        with (self.folder / "data" / "postgresql.conf").open("a") as settings:
-            settings.write(f"port = {self.port}\nlisten_addresses = '127.0.0.1'\n")
+        with (data / "postgresql.conf").open("a") as settings:
+            settings.write(f"port = {self.port}\nlisten_addresses = '{self.address}'\n")
             settings.write(f"unix_socket_directories = '{self.folder}'\nmax_connections = 200\n")
             settings.write("deadlock_timeout = '200ms'\n")
             if not self.durable:
                 settings.write("fsync = off\nfull_page_writes = off\nsynchronous_commit = off\n")
+            if self.machine:
+                settings.write("max_wal_size = '64MB'\nmin_wal_size = '32MB'\n")
+        if self.machine:
+            with (data / "pg_hba.conf").open("a") as rights:
+                rights.write(f"host all all {ADDRESSES} trust\n")
 
     def start(self) -> None:
         """Start the server and wait until it answers."""
@@ -96,7 +115,44 @@ class PostgresServer:
         """Stop the server; `immediate` is as if its machine had failed."""
         self._run("pg_ctl", "-w", "-m", mode, "stop", check=False)
 
-    def _run(self, program: str, *arguments: str, check: bool = True) -> None:
+    def close(self) -> None:
+        """Stop the server, and let go of its disk."""
+        self.stop()
+        self._stack.close()
+
+    def fill_disk(self) -> None:
+        """Have its disk full, to the last byte."""
+        with self._ballast.open("ab", buffering=0) as ballast, contextlib.suppress(OSError):
+            while ballast.write(bytes(1 << 16)):
+                pass
+
+    def free_disk(self) -> None:
+        """Have room on its disk again, and the server up."""
+        self._ballast.unlink()
+        self.keep_up()
+
+    def keep_up(self) -> None:
+        """Wait until the server answers, and start it where it has ended: one that cannot write what it promised does.
+
+        Raises `TimeoutError` after a minute.
+        """
+        until = time.monotonic() + 60
+        while time.monotonic() < until:
+            if not self._run("pg_ctl", "status", check=False):
+                self._run("pg_ctl", "-w", "-l", str(self.folder / "log"), "start", check=False)
+            # through the folder, whatever has happened to its cable
+            with contextlib.suppress(psycopg.Error):
+                psycopg.connect(host=str(self.folder), port=self.port, user=USER, dbname="postgres").close()
+                return
+            time.sleep(0.2)
+        raise TimeoutError((self.folder / "log").read_text()[-2000:])
+
+    @property
+    def _ballast(self) -> Path:
+        return self.folder / "data" / "ballast"
+
+    def _run(self, program: str, *arguments: str, check: bool = True) -> bool:
+        """Run one of PostgreSQL's programs; return whether it succeeded. Raises `CalledProcessError`."""
         as_user: dict[str, Any] = {"user": "nobody"} if os.getuid() == 0 else {}
         if self.clock:
             as_user["env"] = os.environ | {
@@ -106,11 +162,16 @@ class PostgresServer:
                 "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             }
         command = [str(binaries() / program), "-D", str(self.folder / "data"), *arguments]
-        subprocess.run(command, check=check, capture_output=True, cwd=self.folder, **as_user)
+
+        def run() -> bool:
+            done = subprocess.run(command, check=check, capture_output=True, cwd=self.folder, **as_user)
+            return done.returncode == 0
+
+        return self.machine.run(run) if self.machine else run()
 
     def url(self, database: str) -> str:
         """Return the address of a database, as settings take it."""
-        return f"postgresql://{USER}@127.0.0.1:{self.port}/{database}"
+        return f"postgresql://{USER}@{self.address}:{self.port}/{database}"
 
     def execute(self, statement: sql.Composed) -> None:
         """Run a statement about databases."""
@@ -148,16 +209,18 @@ def fake_clock() -> Path | None:
 
 
 @contextmanager
-def running_postgresql(*, durable: bool = False, clock: bool = False) -> Iterator[PostgresServer]:
+def running_postgresql(
+    *, durable: bool = False, clock: bool = False, machine: Machine | None = None
+) -> Iterator[PostgresServer]:
     """Run a server in a folder of its own, and delete both at the end."""
     with tempfile.TemporaryDirectory(prefix="postgresql-", dir=None if durable else FAST_DISK) as folder:
-        server = PostgresServer(Path(folder), durable=durable, clock=clock)
-        server.create()
-        server.start()
+        server = PostgresServer(Path(folder), durable, clock, machine)
         try:
+            server.create()
+            server.start()
             yield server
         finally:
-            server.stop()
+            server.close()
 
 
 @cache

@@ -25,6 +25,7 @@ from typer.testing import CliRunner
 
 from connectors.cli.main import app
 from tests.command_process import be_a_command
+from tests.machines import Machine
 
 Answer = TypeVar("Answer")
 KILLS = int(os.environ.get("KILLS", "3"))
@@ -76,9 +77,11 @@ class Process(Protocol):
 class ForkedCommand:
     """A `connectors …` process of its own that was forked: it ends with the command's exit code."""
 
-    def __init__(self, arguments: list[str], env: Mapping[str, str], out: Path, err: Path) -> None:
+    def __init__(
+        self, arguments: list[str], env: Mapping[str, str], out: Path, err: Path, machine: Machine | None = None
+    ) -> None:
         self._process = forking().Process(
-            target=be_a_command, args=(arguments, environment(env), str(Path.cwd()), str(out), str(err))
+            target=be_a_command, args=(arguments, environment(env), str(Path.cwd()), str(out), str(err), machine)
         )
         self._process.start()
         self.pid = self._process.pid or 0
@@ -104,7 +107,9 @@ class ForkedCommand:
 
 
 @contextmanager
-def started(arguments: list[str], env: Mapping[str, str], log: Path, *, fresh: bool = False) -> Iterator[Process]:
+def started(
+    arguments: list[str], env: Mapping[str, str], log: Path, *, fresh: bool = False, machine: Machine | None = None
+) -> Iterator[Process]:
     """Start a `connectors …` process whose output goes to a file; it is killed at the end if it still runs."""
     process: Process
     if fresh:
@@ -114,7 +119,7 @@ def started(arguments: list[str], env: Mapping[str, str], log: Path, *, fresh: b
             )
     else:
         log.touch()
-        process = ForkedCommand(arguments, env, log, log)
+        process = ForkedCommand(arguments, env, log, log, machine)
     try:
         yield process
     finally:

@@ -1,4 +1,7 @@
-"""`python -m tests.chaos`: a run under fire, with one line for each law at the end; exit code 1 where one is broken."""
+"""`python -m tests.chaos`: a run under fire, with one line for each law at the end.
+
+Exit code 1 where a law is broken, unless the run proves nothing because the machine was too busy for it.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests import machines
 from tests.chaos.fault_run import FaultRun, Profile
 
 
@@ -24,12 +28,14 @@ def main() -> int:
     parser.add_argument("--logs", type=Path, help="keep what members wrote here")
     chosen = vars(parser.parse_args())
     logs = chosen.pop("logs")
-    profile = Profile(**chosen)
+    profile = Profile(**chosen, machines=machines.enter())
     with tempfile.TemporaryDirectory() as folder:
         report = asyncio.run(FaultRun(profile, Path(folder)).run())
     if logs:
         logs.write_text(report.logs)
     print(f"seed {profile.seed}: " + ", ".join(f"{number:,} {what}" for what, number in sorted(report.counts.items())))
+    if not profile.machines:
+        print(f"no cable was cut and no disk filled: {machines.why_not()}")
     if not report.counts["clock steps"]:
         print("the database server's clock was left alone: `apt-get install faketime` lets it be put forward and back")
     print(f"quiet after {report.settled_after:.0f} s; stood still for {report.longest_stall:.1f} s at most")
@@ -39,7 +45,9 @@ def main() -> int:
             print(f"    {line}")
         if len(breaks) > 10:
             print(f"    and {len(breaks) - 10} more")
-    return 0 if report.holds else 1
+    if not report.proves:
+        print("This proves nothing: 7stamp, which stands in this process, acted later than it promises. Run it again.")
+    return 0 if report.holds or not report.proves else 1
 
 
 if __name__ == "__main__":

@@ -31,6 +31,8 @@ class Receipt:
     refunded: int = 0
     voided: bool = False
     code: str | None = None
+    is_claimed: bool = False
+    """Whether a guest has scanned it: then no cashier attaches anybody any more."""
 
     @property
     def stamps(self) -> int:
@@ -190,9 +192,19 @@ class Cafe:
         elif does < 0.8:
             receipt.refunded = receipt.paid
             self.till.refund(receipt.id)
-        elif receipt.phone is None or self.till.connector == "poster":
+        elif not receipt.is_claimed and (receipt.phone is None or self.till.connector == "poster"):
             receipt.phone = self.chance.choice(self.phones)
             self.till.attach(receipt.id, receipt.phone)
+        return receipt
+
+    def leave_receipt(self) -> Receipt | None:
+        """Leave a receipt to a guest who was not attached at the till; `None` where there is none."""
+        recent = list(self.receipts.values())[-40:]
+        left = [one for one in recent if one.phone is None and not one.is_claimed and not one.refunded]
+        if not left:
+            return None
+        receipt = self.chance.choice(left)
+        receipt.is_claimed = True
         return receipt
 
     def _amount(self) -> int:

@@ -11,11 +11,14 @@ import contextlib
 import json
 import os
 import random
+import subprocess
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -29,23 +32,27 @@ from starlette.routing import Route
 
 from connector_sdk.authorisation import Consent, Returned
 from connector_sdk.money import Money
-from connector_sdk.rule import StampRule, UnknownCustomer
+from connector_sdk.rule import Mode, StampRule, UnknownCustomer
 from connectors.cli.servers import serving
+from connectors.domain.receipt_links import ClaimState, ReceiptTarget
 from connectors.runtime.host import Host
-from connectors.services import ConnectOptions, SubscriptionRequest
+from connectors.services import ConnectOptions, Refusal, SubscriptionRequest
 from connectors.services.consents import code_challenge_of
 from connectors.settings import Settings
 from connectors.sevenstamp.sandbox import Faults, Sandbox
-from connectors.store import connections, ledger, queries
+from connectors.store import connections, host_commands, ledger, queries
 from connectors.store.engine import Transaction
+from connectors.store.errors import StoreError
+from connectors.store.host_commands import CommandState
 from connectors.sync.vouchers import WantedVoucher
 from poster_connector.sandbox import SECRET, Account, PosterSandbox
 from serve_connector.sandbox import ServeSandbox
 from serve_connector.sandbox_cafe import Cafe as ServeAccount
 from square_connector.sandbox import SquareSandbox
-from tests.chaos.cafes import Cafe, HookPost, PosterTill, ServeTill, SquareTill
+from tests.chaos.cafes import Cafe, HookPost, PosterTill, Receipt, ServeTill, SquareTill
 from tests.chaos.laws import LAWS, Seen, broken
 from tests.cluster.members import Cluster, Member
+from tests.machines import ANSWERS_HERE, Machine, Network
 from tests.postgresql import PostgresServer, fake_clock, running_postgresql
 
 KEY = "a key that only tests use"
@@ -54,6 +61,9 @@ _SETTLED_WITHIN = 2.0
 _MARGIN = 2.0
 """Seconds that a request may need to arrive, and that any process may stand still, on a machine that is busy."""
 _DEADLINE = 1.0
+_GOES_ON = ("_post_hooks", "_scan_receipts", "_take_in_history")
+_OLDER = 6
+"""Receipts that a cafe has from before it is connected."""
 _QUIET_SECONDS = 240.0
 """How long everything may take to settle once nothing fails any more."""
 
@@ -70,6 +80,8 @@ class Profile:
     sales: int = 100_000
     pause: float = 0.04
     """Seconds between what cashiers do."""
+    machines: bool = False
+    """Whether the database and every member have machines of their own, with cables and a disk that can fill up."""
 
 
 @dataclass
@@ -82,6 +94,11 @@ class Report:
     settled_after: float
     longest_stall: float
     """Seconds that this process, with 7stamp in it, stood still at most."""
+
+    @property
+    def proves(self) -> bool:
+        """Say whether the laws say anything: 7stamp, which stands in this process, acted as soon as it promises."""
+        return self.longest_stall <= _MARGIN
 
     @property
     def holds(self) -> bool:
@@ -98,6 +115,12 @@ class FaultRun:
     counts: Counter[str] = field(default_factory=Counter)
     hooks: list[tuple[float, Cafe, HookPost]] = field(default_factory=list)
     """Hooks that tills have yet to post, and when."""
+    guests: list[tuple[Cafe, Receipt, str]] = field(default_factory=list)
+    """Receipts that guests scan, and the phones that they type, until each is told yes or no."""
+    without_history: list[Cafe] = field(default_factory=list)
+    """Cafes whose older receipts are not taken in yet."""
+    businesses: dict[str, str] = field(default_factory=dict)
+    """The business of each cafe, by its key."""
     failing: bool = True
     longest_stall: float = 0.0
 
@@ -117,19 +140,23 @@ class FaultRun:
                     self._kill,
                     self._break_database,
                     self._step_clock,
+                    self._break_cables,
+                    self._scan_receipts,
+                    self._take_in_history,
                 )
             ]
             watching = asyncio.create_task(self._watch_stalls())
             await asyncio.wait(tasks, timeout=self.profile.seconds, return_when=asyncio.FIRST_EXCEPTION)
             self.failing = False
-            self.posting = tasks[1]
+            # what tills, guests and owners have begun, they go on with until it is done
+            self.going_on = [task for task in tasks if task.get_name() in _GOES_ON]
             for task in tasks:
-                if task.get_name() != "_post_hooks":
+                if task not in self.going_on:
                     await task
             began = time.monotonic()
             found = await self._settle()
-            self.posting.cancel()
-            watching.cancel()
+            for task in (*self.going_on, watching):
+                task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             stories = await self.host.store.read(lambda tx: list(self._stories(tx, found)))
             logs = "\n".join([*stories, self.cluster.logs()])
@@ -139,7 +166,11 @@ class FaultRun:
     # --- building -----------------------------------------------------------------------------------------------
 
     async def _build(self, stack: AsyncExitStack) -> None:
-        self.server: PostgresServer = stack.enter_context(running_postgresql(clock=fake_clock() is not None))
+        self.network = Network() if self.profile.machines else None
+        machine = self.network.new_machine() if self.network else None
+        self.server: PostgresServer = stack.enter_context(
+            running_postgresql(clock=fake_clock() is not None, machine=machine)
+        )
         self.url = self.server.new_database(empty=True)
         self.sevenstamp = Sandbox(goal=10**9, settled_within=_SETTLED_WITHIN)
         poster = [Account(token=f"86{number}052:02391570ff9af128e93c5a771055ba88") for number in range(2)]
@@ -148,7 +179,8 @@ class FaultRun:
         balancer = Starlette(routes=[Route("/{path:path}", self._balance, methods=["GET", "POST"])])
         subscriber = Starlette(routes=[Route("/{name}", self._take_event, methods=["POST"])])
         apps = (self.sevenstamp, poster_sandbox.application(), serve_sandbox.application(), square.application())
-        origins = [await stack.enter_async_context(serving(app)) for app in (*apps, balancer, subscriber)]
+        address = ANSWERS_HERE if self.network else "127.0.0.1"
+        origins = [await stack.enter_async_context(serving(app, address)) for app in (*apps, balancer, subscriber)]
         self.env = {
             "CONNECTORS_DATABASE_URL": self.url,
             "CONNECTORS_SEVENSTAMP_URL": origins[0],
@@ -173,10 +205,13 @@ class FaultRun:
         self.client = await stack.enter_async_context(httpx.AsyncClient(trust_env=False, timeout=5))
         self.host = await stack.enter_async_context(self._open_host())
         for cafe in self.cafes:
+            for _ in range(_OLDER):
+                cafe.act()
             await self._connect(cafe, square, f"{origins[5]}/{cafe.key}")
+        self.without_history = list(self.cafes)
         members = self.folder / "members"
         members.mkdir(parents=True, exist_ok=True)
-        self.cluster = stack.enter_context(Cluster(self.env, members))
+        self.cluster = stack.enter_context(Cluster(self.env, members, self.network))
         for _ in range(self.profile.hosts):
             await asyncio.to_thread(self.cluster.start_host)
         for _ in range(self.profile.workers):
@@ -186,8 +221,7 @@ class FaultRun:
     def _cafe(self, number: int, till: PosterTill | ServeTill | SquareTill) -> Cafe:
         chance = random.Random(self.chance.random())
         phones = [f"+3805{number}111{person:04d}" for person in range(12)]
-        codes = [f"COFFEE{number}{code:03d}" for code in range(200)]
-        return Cafe(till, f"7loc_sc_cafe{number}", chance, phones, codes)
+        return Cafe(till, f"7loc_sc_cafe{number}", chance, phones)
 
     @asynccontextmanager
     async def _open_host(self) -> AsyncIterator[Host]:
@@ -222,12 +256,15 @@ class FaultRun:
                 kind="by_amount",
                 amount=Money.from_decimal("10.00", account.currency),
                 unknown_customer=UnknownCustomer.issue,
+                mode=Mode.both,
             ),
             ConnectOptions(poll_seconds=10, grant=grant),
         )
         cafe.connection_id, cafe.account_id = connection.id, connection.account.id
+        self.businesses[cafe.key] = connection.business_id
         if isinstance(till, ServeTill):
             till.path = f"/hooks/tills/serve/{self.host.store.vault.decrypt(connection.hook_token)}"
+        cafe.codes = [f"{cafe.key[-5:].upper()}{code:03d}" for code in range(200)]
         for redeem_code in cafe.codes:
             await services.cards.issue_voucher(
                 connection.business_id, WantedVoucher(title="Coffee", redeem_code=redeem_code)
@@ -306,6 +343,57 @@ class FaultRun:
         else:
             raise AssertionError(f"a hook was refused with {status}")
 
+    async def _scan_receipts(self) -> None:
+        """Have guests claim receipts on which nobody was attached; they try again until they are told yes or no."""
+        while True:
+            await self._pause(0.3)
+            cafe = self.chance.choice(self.cafes)
+            if self.failing and (receipt := cafe.leave_receipt()):
+                self.guests.append((cafe, receipt, self.chance.choice(cafe.phones)))
+                self.counts["receipts scanned"] += 1
+            self.guests = [guest for guest in self.guests if not await self._is_told(*guest)]
+            await asyncio.sleep(0.2)
+
+    async def _is_told(self, cafe: Cafe, receipt: Receipt, phone: str) -> bool:
+        """Claim a receipt; return whether that was answered."""
+        claims, business = self.host.services.claims, self.businesses[cafe.key]
+        find = partial(ledger.sales.sale_id_of, business_id=business, connector=cafe.till.connector)
+        try:
+            sale_id = await self.host.store.read(lambda tx: find(tx, account_id=cafe.account_id, receipt_id=receipt.id))
+            link = ReceiptTarget(sale_id[:16])
+            with contextlib.suppress(Refusal, StoreError):
+                await claims.claim(link, phone, agreed="", language="en")
+            # also where an answer was lost: nobody else may name this receipt
+            state = (await claims.open(link)).state
+        except StoreError:
+            return False
+        if state in (ClaimState.claimed, ClaimState.taken_back):
+            receipt.phone = phone
+            self.counts["receipts claimed"] += 1
+        return state not in (ClaimState.waiting, ClaimState.open, ClaimState.not_arrived)
+
+    async def _take_in_history(self) -> None:
+        """Have each cafe take in what it sold before it was connected, at some time; again where that failed."""
+        while self.without_history:
+            await self._pause(self.profile.seconds / 10)
+            cafe = self.chance.choice(self.without_history)
+            with contextlib.suppress(Refusal, StoreError):
+                if await self._is_history_in(cafe):
+                    self.without_history.remove(cafe)
+                    self.counts["histories taken in"] += 1
+            await asyncio.sleep(0.2)
+
+    async def _is_history_in(self, cafe: Cafe) -> bool:
+        since = (datetime.now(UTC) - timedelta(days=2)).date().isoformat()
+        asked = await self.host.services.commands.ask_for_history(cafe.connection_id, since)
+        until = time.monotonic() + 30
+        while time.monotonic() < until:
+            command = await self.host.store.read(lambda tx: host_commands.get(tx, asked.id))
+            if command.state in (CommandState.done, CommandState.failed):
+                return command.state is CommandState.done
+            await asyncio.sleep(0.3)
+        return False
+
     async def _vary_faults(self) -> None:
         profiles: list[dict[str, object]] = [
             {},
@@ -346,10 +434,26 @@ class FaultRun:
             await self._pause(6.0)
             if not self.failing:
                 return
-            if self.chance.random() < 0.5:
-                await asyncio.to_thread(self._cut_connections)
-            else:
-                await asyncio.to_thread(self._restart_database)
+            ways = [self._cut_connections, self._restart_database, *([self._fill_disk] if self.network else [])]
+            await asyncio.to_thread(self.chance.choice(ways))
+
+    async def _break_cables(self) -> None:
+        """Cut or slow cables, some for longer than an absence needs to prove something."""
+        while self.failing and self.network:
+            await self._pause(2.0)
+            machine = self.chance.choice(self.network.machines)
+            await asyncio.to_thread(self._break_cable, machine)
+            await self._pause(self.chance.choice([0.5, 2.0, 8.0]))
+            await asyncio.to_thread(machine.mend)
+
+    def _break_cable(self, machine: Machine) -> None:
+        if self.chance.random() < 0.3:
+            with contextlib.suppress(subprocess.CalledProcessError):  # not every system can
+                machine.slow()
+                self.counts["cables slowed"] += 1
+                return
+        machine.cut()
+        self.counts["cables cut"] += 1
 
     async def _step_clock(self) -> None:
         """Put the database server's clock forward by an hour and back, or behind and forward again."""
@@ -362,16 +466,25 @@ class FaultRun:
             self.counts["clock steps"] += 1
 
     def _cut_connections(self) -> None:
-        with contextlib.suppress(psycopg.Error), psycopg.connect(self.url, autocommit=True) as session:
+        with (
+            contextlib.suppress(psycopg.Error),
+            psycopg.connect(self.url, autocommit=True, connect_timeout=2) as session,
+        ):
             session.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE '7stamp%'"
             )
             self.counts["connections cut"] += 1
 
+    def _fill_disk(self) -> None:
+        self.server.fill_disk()
+        time.sleep(self.chance.uniform(0.5, 4))
+        self.server.free_disk()
+        self.counts["disks full"] += 1
+
     def _restart_database(self) -> None:
         self.server.stop(self.chance.choice(["immediate", "fast"]))
         time.sleep(self.chance.uniform(0.1, 1.5))
-        self.server.start()
+        self.server.keep_up()
         self.counts["database restarts"] += 1
 
     async def _watch_stalls(self) -> None:
@@ -395,21 +508,29 @@ class FaultRun:
         found = {law: ["was never looked at"] for law in LAWS}
         while time.monotonic() < until:
             await asyncio.sleep(1)
-            if self.posting.done():
-                await self.posting  # raises what ended it
-            if self.hooks:
+            for task in self.going_on:
+                if task.done():
+                    await task  # raises what ended it
+            if self.hooks or self.guests or self.without_history:
                 continue
             await self._name_subscriptions()
-            found = await asyncio.to_thread(broken, self.seen)
+            try:
+                found = await asyncio.to_thread(broken, self.seen)
+            except psycopg.OperationalError:  # it is still recovering from what was done to it
+                await asyncio.to_thread(self.server.keep_up)
+                continue
             if not any(found.values()):
                 break
             if time.monotonic() > again_at:
                 await asyncio.to_thread(self._end_pauses)
                 again_at = time.monotonic() + 10
-        if self.hooks:
-            found[next(iter(LAWS))].append(f"{len(self.hooks)} hooks were never taken")
-        if self.longest_stall > _MARGIN:
-            found["this process stood still for less than what 7stamp is waited for"] = [f"{self.longest_stall:.1f} s"]
+        for waiting, what in (
+            (self.hooks, "hooks were never taken"),
+            (self.guests, "guests were never answered"),
+            (self.without_history, "histories were never taken in"),
+        ):
+            if waiting:
+                found[next(iter(LAWS))].append(f"{len(waiting)} {what}")
         found["every member lives and is ready"] = await asyncio.to_thread(self._members_that_fail)
         return found
 
@@ -457,8 +578,11 @@ class FaultRun:
             member.log.name for member in (*self.hosts, *self.cluster.workers) if member.process.poll() is not None
         ]
         for host in self.hosts:
-            if httpx.get(f"{host.origin}/readyz", trust_env=False).status_code != 200:
-                failing.append(f"{host.log.name} is not ready")
+            try:
+                if httpx.get(f"{host.origin}/readyz", trust_env=False).status_code != 200:
+                    failing.append(f"{host.log.name} is not ready")
+            except httpx.HTTPError as error:
+                failing.append(f"{host.log.name} does not answer ({error})")
         return failing
 
     async def _name_subscriptions(self) -> None:

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.machines import Machine, Network
 from tests.processes import Process, origin_in, started, wait_for, wait_ready
 
 ALONE = ["serve", "--port", "0"]
@@ -24,6 +25,7 @@ class Member:
 
     process: Process
     log: Path
+    machine: Machine | None = None
     origin: str = ""
 
 
@@ -33,6 +35,8 @@ class Cluster:
 
     env: Mapping[str, str]
     folder: Path
+    network: Network | None = None
+    """Where members have machines of their own."""
     hosts: list[Member] = field(default_factory=list)
     workers: list[Member] = field(default_factory=list)
     _stack: ExitStack = field(default_factory=ExitStack)
@@ -44,9 +48,11 @@ class Cluster:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def _start(self, arguments: list[str]) -> Member:
+    def _start(self, arguments: list[str], machine: Machine | None) -> Member:
         log = self.folder / f"{arguments[0]}-{next(self._numbers)}.log"
-        return Member(self._stack.enter_context(started(arguments, self.env, log)), log)
+        if machine and arguments[0] == "serve":
+            arguments = [*arguments, "--host", machine.address]
+        return Member(self._stack.enter_context(started(arguments, self.env, log, machine=machine)), log, machine)
 
     def start_host(self, arguments: list[str] = HOST) -> Member:
         """Start a host, and wait until it listens."""
@@ -63,12 +69,13 @@ class Cluster:
 
     def _supervise(self, arguments: list[str], says: str) -> Member:
         """Start a member, again where it ends because the database is not there, until it says that it is up."""
-        member = self._start(arguments)
+        machine = self.network.take() if self.network else None
+        member = self._start(arguments, machine)
 
         def is_up() -> bool:
             nonlocal member
             if member.process.poll() is not None:
-                member = self._start(arguments)
+                member = self._start(arguments, machine)
             return says in member.log.read_text()
 
         try:
@@ -82,6 +89,8 @@ class Cluster:
         """Kill a member as a machine that fails does."""
         member.process.kill()
         member.process.wait(10)
+        if self.network and member.machine:
+            self.network.give_back(member.machine)
         for members in (self.hosts, self.workers):
             if member in members:
                 members.remove(member)
