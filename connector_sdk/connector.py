@@ -70,6 +70,9 @@ class ConnectorInfo:
     """A warning that a cafe reads before it relies on this connector, in a sentence; empty where there is none."""
     named_by_account: bool = False
     """Whether the account's name alone names a connection: this connector's title would say nothing of the till."""
+    needs_without_sign_in: str = ""
+    """What a cafe needs instead where the operator has no application at the till, so that nobody is sent to sign in
+    there; the same as `needs` where it is empty."""
     mark: str = ""
     """What is drawn beside the title: the data of an SVG path (its `d`) in a square of 24 by 24 units, at most 1,000
     characters. It is drawn as a line in the console's colours; without one the title's first letter stands there.

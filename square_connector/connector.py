@@ -66,6 +66,7 @@ class SquareConnector(Connector[SquareSettings]):
         title="Square",
         summary="Every sale closed in Square becomes stamps, at all your locations.",
         needs="Your Square sign-in, as the owner of the business.",
+        needs_without_sign_in="An access token of an application of your own, from Square's Developer Console.",
         minutes=2,
         mark="M4 10h16v10H4zM7 10V4h10v6M10 7h4M8 14h8M8 17h4",
         hook_address=HookAddress.operator,

@@ -235,7 +235,7 @@ async def test_each_monday_at_nine_the_cafe_is_told_of_its_week_once(
     letter = box.letters[0]
     assert letter["Subject"] == "Poster · Cafe Lviv: the week"
     text = letter.get_content()
-    assert "Receipts: 0 (100 % fewer than 4)" in text
+    assert "Receipts: 0 (100 % below 4)" in text
     assert f"https://till.example/connections/{connection.id}/numbers" in text
     assert f"https://till.example/connections/{connection.id}/settings#email-card" in text
     # a form that says nothing of it leaves it as it is; one that says no ends it
@@ -255,7 +255,7 @@ async def test_the_week_names_receipts_without_a_customer_and_no_person(
     await cafe.sync()
     assert await until(cafe, next_monday(cafe.host.store.clock.now(), "Europe/Kyiv")) == 1
     text = mailbox[0].letters[0].get_content()
-    assert "Receipts: 4 (none before)" in text
+    assert "Receipts: 4 (nothing to compare with)" in text
     assert "With a customer: 25 %" in text
     assert "3 receipts had no customer attached" in text
     assert ANNA not in text

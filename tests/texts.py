@@ -25,7 +25,7 @@ _FOR_PROGRAMS = ("web/api/", "services/shapes.py", "relay/bodies.py")
 _TABLES = {"_SOURCES", "_SIGNS", "CONTENTS", "_PROOF_WORDS", "_ENCODING_WORDS", "UNIT_WORDS", "DATE_WORDS"}
 _TABLES |= {"_NOT_ADDED", "_NOT_USED"}
 _CONSTANTS = {"text", "NEEDED", "STRANGE", "_IS_BUSY", "COSTLY"}
-_FACTS = {"summary", "needs", "attach_customer", "title", "description", "caution"}
+_FACTS = {"summary", "needs", "needs_without_sign_in", "attach_customer", "title", "description", "caution"}
 
 
 def of_templates() -> Iterator[str]:

@@ -148,12 +148,14 @@ def _average(sum_of_all: int, number: int) -> int | None:
 def compared(now: int, before: int, written: str) -> Message:
     """Word how a number of a period compares with that of the one before, `written` as its reader writes numbers."""
     if not before:
-        return Message("none before")
+        return Message("nothing to compare with")
     percent = round(100 * (now - before) / before)
     if percent == 0:
         return Message("the same as before")
-    text = "{percent} % more than {before}" if percent > 0 else "{percent} % fewer than {before}"
-    return Message(text, {"percent": abs(percent), "before": written})
+    params = {"percent": abs(percent), "before": written}
+    if percent > 0:
+        return Message("{percent} % above {before}", params)
+    return Message("{percent} % below {before}", params)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from connectors.store.ledger.batch import SaleBatch
 from connectors.store.ledger.cards import KnownCard
 from connectors.store.ledger.operations import Operation, PlannedOperation
 from connectors.store.ledger.sales import SaleRow
-from connectors.sync.manual_card_assignment import CannotAssign, assign_card, take_card_back
+from connectors.sync.manual_card_assignment import AT_ONCE, CannotAssign, assign_card, take_card_back
 from connectors.sync.tills import NoConnector
 
 _MOST_ENDING = 5
@@ -122,10 +122,10 @@ class ReviewService:
             raise Refusal(error.why, field="who") from None
         return row.stamps
 
-    async def take_stamps_back(self, connection: Connection, sale_id: str) -> None:
-        """Undo that a receipt's stamps were given by hand, within ten minutes. Raises `Refusal`."""
+    async def take_stamps_back(self, connection: Connection, sale_id: str, within: int = AT_ONCE) -> None:
+        """Undo that a receipt's stamps were given by hand within so many microseconds. Raises `Refusal`."""
         try:
-            await self._context.write(lambda tx: take_card_back(tx, connection, sale_id))
+            await self._context.write(lambda tx: take_card_back(tx, connection, sale_id, within))
         except CannotAssign as error:
             raise Refusal(error.why) from None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -17,8 +17,9 @@ from connector_sdk.connector import TillAccount
 from connector_sdk.errors import ConnectorError, NotSupported
 from connector_sdk.messages import Message
 from connector_sdk.sale import Sale, SalePage, Unreadable
-from connectors.domain.clock import DAY, micros, moment
+from connectors.domain.clock import micros, moment
 from connectors.domain.connection import Connection, Health
+from connectors.domain.numbers import Span
 from connectors.domain.stamps import Earned, RuleVersion, rule_in_force, stamps_for
 from connectors.services.context import ServiceContext, SettingValues
 from connectors.services.refusal import Refusal
@@ -42,7 +43,7 @@ MOST_DAYS_BACK = 10 * 366
 _PAUSE_PATIENCE = 30.0
 _HINTS_AT_ONCE = 200
 _REPLANNED_AT_ONCE = 200
-_MOST_OF_WEEK = 500
+MOST_OF_DAYS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,11 +202,12 @@ class SyncService:
         arrived = await self._context.store.read(lambda tx: ledger.sales.newest_closed(tx, connection.id))
         return recent_of(arrived, moment(self._context.store.clock.now()), "hooks")
 
-    async def last_week(self, connection: Connection) -> Sequence[Sale]:
-        """List the receipts of the last seven days that have arrived here, at most the newest five hundred."""
-        since = self._context.store.clock.now() - 7 * DAY
+    async def receipts_of_days(self, connection: Connection, days: Span) -> Sequence[Sale]:
+        """List the receipts of some days that have arrived here, at most the newest `MOST_OF_DAYS`."""
+        first, last = (start_of_day(day, connection.account.zone) for day in (days.days[0], days.days[-1]))
+        since, until = micros(first), micros(last + timedelta(days=1))
         return await self._context.store.read(
-            lambda tx: ledger.sales.newest_closed(tx, connection.id, _MOST_OF_WEEK, since)
+            lambda tx: ledger.sales.newest_closed(tx, connection.id, MOST_OF_DAYS, since, until)
         )
 
     async def poll_soon(self, connection_id: str) -> None:

@@ -1,6 +1,6 @@
 """Card assignment: a person says whose card a receipt is, a cafe in its console or the customer who has the receipt.
 
-Owns that this is said once and is our own fact: no till's snapshot undoes it, and a person only within ten minutes. The
+Owns that this is said once and is our own fact: no till's snapshot undoes it, and a person only for a while. The
 receipt is planned like any other, one that is still open once it is closed.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from connector_sdk.messages import Message
 from connector_sdk.sale import SaleStatus
-from connectors.domain.clock import MINUTE
+from connectors.domain.clock import DAY, MINUTE
 from connectors.domain.connection import Connection
 from connectors.domain.operation import IN_DOUBT, Kind, State
 from connectors.domain.person import Reference
@@ -61,18 +61,23 @@ def assign_card(
     return row
 
 
-TAKEN_BACK_WITHIN = 10 * MINUTE
-"""How long what was given by hand can be taken back by hand; later it is a matter between cafe and guest."""
+AT_ONCE = 10 * MINUTE
+"""How long whoever is at the counter can take back by hand what was given by hand."""
+LATER = 30 * DAY
+"""How long a manager can: a wrong card is noticed in the evening, or when its guest comes again."""
 
 
-def take_card_back(tx: Transaction, connection: Connection, sale_id: str) -> SaleRow:
-    """Undo what `assign_card` did by a person's hand a moment ago; return the receipt. Raises `CannotAssign`."""
+def take_card_back(tx: Transaction, connection: Connection, sale_id: str, within: int = AT_ONCE) -> SaleRow:
+    """Undo what `assign_card` did by a person's hand within so many microseconds; return the receipt.
+
+    Raises `CannotAssign`.
+    """
     batch = SaleBatch.load(tx, [sale_id])
     row = batch.rows.get(sale_id)
     if row is None or row.connection_id != connection.id:
         raise CannotAssign("give.unknown")
-    if given_until(ledger.journal.newest_of_sale(tx, sale_id), claimed=bool(row.claimed)) <= tx.now:
-        raise CannotAssign("give.too_late")
+    if given_until(ledger.journal.newest_of_sale(tx, sale_id), within, claimed=bool(row.claimed)) <= tx.now:
+        raise CannotAssign("give.too_late" if within == AT_ONCE else "give.much_too_late")
     _refuse_what_is_settled(row, batch.operations[sale_id])
     rule = rule_for(row, connections.rules.of_connection(tx, row.rule_of or row.connection_id)).rule
     take_back_assignment(batch, row, connection, rule)
@@ -80,7 +85,7 @@ def take_card_back(tx: Transaction, connection: Connection, sale_id: str) -> Sal
     return row
 
 
-def given_until(lines: Sequence[JournalLine], *, claimed: bool) -> int:
+def given_until(lines: Sequence[JournalLine], within: int, *, claimed: bool) -> int:
     """Return until when (UTC microseconds) a receipt of these lines can be taken back by hand; 0 where it cannot.
 
     What a customer took by the receipt's link is theirs, and what the till said is the till's.
@@ -88,7 +93,7 @@ def given_until(lines: Sequence[JournalLine], *, claimed: bool) -> int:
     said = [line for line in lines if line.message.id in _SAID]
     if not claimed or not said or said[-1].message.id != "sale.claimed":
         return 0
-    return said[-1].at + TAKEN_BACK_WITHIN
+    return said[-1].at + within
 
 
 def _refuse_what_others_have(operations: Sequence[PlannedOperation], card: KnownCard) -> None:

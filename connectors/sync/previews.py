@@ -17,6 +17,7 @@ from connector_sdk.connector import Connector, TillAccount
 from connector_sdk.errors import NotSupported
 from connector_sdk.rule import StampRule
 from connector_sdk.sale import Sale, SaleStatus
+from connectors.domain.clock import micros
 from connectors.domain.stamps import Earned, gifts_in, stamps_for
 
 SHOWN = 20
@@ -39,6 +40,8 @@ class RecentReceipts:
     sales: tuple[Sale, ...]
     days: float
     source: str
+    read_at: int = 0
+    """When that was so (UTC microseconds)."""
 
 
 class ForecastReceipt(NamedTuple):
@@ -97,11 +100,11 @@ def recent_of(sales: Sequence[Sale], now: datetime, source: str) -> RecentReceip
     newest = sorted(closed, key=lambda sale: (sale.closed_at or now, sale.receipt_id), reverse=True)[:_MOST_RECEIPTS]
     if not newest:
         # a till that was read and has none says something; hooks that never came do not
-        return RecentReceipts((), 0, "nothing" if source != "till" else source)
+        return RecentReceipts((), 0, "nothing" if source != "till" else source, micros(now))
     oldest = newest[-1].closed_at or now
     # a few receipts of the last hour would promise hundreds of operations a month
     days = max((now - oldest).total_seconds() / 86400, 1.0)
-    return RecentReceipts(tuple(newest), days, source)
+    return RecentReceipts(tuple(newest), days, source, micros(now))
 
 
 def card_operations(sale: Sale, earned: Earned) -> int:
@@ -110,17 +113,28 @@ def card_operations(sale: Sale, earned: Earned) -> int:
 
 
 class WeekForecast(NamedTuple):
-    """What the receipts of a week would have earned by the rule in force, and by the one that is chosen."""
+    """What the receipts of some days would have earned by the rule in force, and by the one that is chosen."""
 
+    first: str
+    """The first of the days, as `2026-11-23`."""
+    last: str
     receipts: int
     before: int
     after: int
+    is_part: bool
+    """Whether the days had more receipts than were counted."""
 
 
 def forecast_week(
-    sales: Sequence[Sale], in_force: StampRule, chosen: StampRule, account: TillAccount, scope: tuple[str, ...]
+    sales: Sequence[Sale],
+    rules: tuple[StampRule, StampRule],
+    account: TillAccount,
+    scope: tuple[str, ...],
+    days: Sequence[str],
+    *,
+    is_part: bool,
 ) -> WeekForecast:
-    """Work out what the closed receipts of a week with a customer would have earned by either rule."""
+    """Work out what the closed receipts of some days with a customer would have earned by either rule."""
     counted = [
         sale
         for sale in sales
@@ -130,7 +144,8 @@ def forecast_week(
     def stamps(rule: StampRule) -> int:
         return sum(stamps_for(sale, rule, account.zone_of(sale.location_id)).stamps for sale in counted)
 
-    return WeekForecast(len(counted), stamps(in_force), stamps(chosen))
+    before, after = map(stamps, rules)
+    return WeekForecast(days[0], days[-1], len(counted), before, after, is_part)
 
 
 def forecast(recent: RecentReceipts, rule: StampRule, account: TillAccount, scope: tuple[str, ...]) -> Forecast:

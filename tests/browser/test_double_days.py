@@ -1,4 +1,4 @@
-"""More stamps on some days and hours, as an owner sets them in a browser."""
+"""More stamps on some days, or in a promotion, as an owner sets them in a browser."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def test_tuesdays_are_double_with_four_clicks(
     await page.goto(till)
     clicks = Clicks()
     await clicks.on(page.get_by_role("link", name="Rule"))
-    await clicks.on(page.get_by_text("More stamps on some days and hours"))
+    await clicks.on(page.get_by_text("More stamps on some days, or in a promotion"))
     await clicks.on(page.get_by_label("Tue").first)
     await expect(page.locator(".week").get_by_text("all day ×2")).to_be_visible()
     await clicks.on(page.get_by_role("button", name="Save"))
@@ -57,11 +57,11 @@ async def fill_window(page: Page, number: int, **values: str) -> None:
 async def test_a_promotion_at_one_location_is_set_changed_and_taken_away(served: ServedInstallation, till: str) -> None:
     page = await signed_in(await served.page())
     await page.goto(f"{till}/rule")
-    await page.get_by_text("More stamps on some days and hours").click()
+    await page.get_by_text("More stamps on some days, or in a promotion").click()
     await page.locator("#times_0").select_option("3")
     for day in ("Sat", "Sun"):
         await page.get_by_label(day).first.check()
-    await page.get_by_text("Only for some weeks or locations").first.click()
+    await page.get_by_text("Only for some locations").first.click()
     await fill_window(page, 0, start="08:00", end="11:00", first_day="2026-12-01", last_day="2099-12-24")
     await page.get_by_label("Terrace").first.check()
     await page.get_by_role("button", name="Save").click()
@@ -77,26 +77,40 @@ async def test_a_promotion_at_one_location_is_set_changed_and_taken_away(served:
     )
     assert (await rule_of(served)).multipliers == (promotion,)
 
-    # what was set stands there again, and is taken away by its days
+    # what was set stands there again
     await page.goto(f"{till}/rule")
     await expect(page.locator("#last_day_0")).to_have_value("2099-12-24")
-    for day in ("Sat", "Sun"):
-        await page.get_by_label(day).first.uncheck()
+    await page.get_by_label("Take this away").check()
     await page.get_by_role("button", name="Save").click()
     await expect(page.get_by_text("The rule counts for receipts closed from now on.")).to_be_visible()
     assert (await rule_of(served)).multipliers == ()
+
+
+async def test_a_promotion_of_some_weeks_is_for_every_day_where_none_is_chosen(
+    served: ServedInstallation, till: str
+) -> None:
+    page = await signed_in(await served.page(viewport=NARROW))
+    await page.goto(f"{till}/rule")
+    await page.get_by_text("More stamps on some days, or in a promotion").click()
+    await fill_window(page, 0, first_day="2099-12-01", last_day="2099-12-31")
+    preview = page.locator("#preview")
+    await expect(preview.get_by_text("every day · 1 Dec 2099 – 31 Dec 2099")).to_be_visible()
+    await page.get_by_role("button", name="Save").click()
+    await expect(page.get_by_text("The rule counts for receipts closed from now on.")).to_be_visible()
+    december = Multiplier(times=2, first_day=date(2099, 12, 1), last_day=date(2099, 12, 31))
+    assert (await rule_of(served)).multipliers == (december,)
 
 
 async def test_what_the_rule_in_force_gives_stands_beside_the_new_one(served: ServedInstallation, till: str) -> None:
     page = await signed_in(await served.page())
     await page.goto(f"{till}/rule")
     preview = page.locator("#preview")
-    await expect(preview.get_by_role("columnheader", name="In force")).to_have_count(0)
-    await page.get_by_text("More stamps on some days and hours").click()
+    await expect(preview.get_by_role("columnheader", name="Now")).to_have_count(0)
+    await page.get_by_text("More stamps on some days, or in a promotion").click()
     for day in range(7):
         await page.locator(f"[name=days_0][value='{day}']").check()
     await expect(preview.get_by_text("By the rule in force: 1. By this one: 2.")).to_be_visible()
-    await expect(preview.get_by_role("columnheader", name="In force")).to_be_visible()
+    await expect(preview.get_by_role("columnheader", name="Now")).to_be_visible()
 
 
 async def test_windows_that_overlap_or_never_apply_are_told_with_their_hours(
@@ -104,7 +118,7 @@ async def test_windows_that_overlap_or_never_apply_are_told_with_their_hours(
 ) -> None:
     page = await signed_in(await served.page())
     await page.goto(f"{till}/rule")
-    await page.get_by_text("More stamps on some days and hours").click()
+    await page.get_by_text("More stamps on some days, or in a promotion").click()
     await page.get_by_label("Tue").first.check()
     await fill_window(page, 0, start="08:00", end="12:00")
     await page.get_by_text("Add other days and hours").click()
@@ -113,7 +127,6 @@ async def test_windows_that_overlap_or_never_apply_are_told_with_their_hours(
     await fill_window(page, 1, start="11:00")
     preview = page.locator("#preview")
     await expect(preview.get_by_text("Two overlap on Tuesday, 11:00")).to_contain_text("×3")
-    await page.get_by_text("Only for some weeks or locations").nth(1).click()
     await fill_window(page, 1, last_day="2026-01-01")
     await expect(preview.get_by_text("Days and hours 2: ended on")).to_be_visible()
     # a day before the first is no window, and the rule is not saved with it

@@ -7,13 +7,14 @@ import asyncio
 import pytest
 
 from connector_sdk.rule import Refunds, StampRule, UnknownCustomer
-from connectors.domain.clock import MINUTE
+from connectors.domain.clock import DAY, MINUTE
 from connectors.domain.operation import State
 from connectors.domain.person import Reference
 from connectors.services import Refusal
 from connectors.sevenstamp.models import Card
 from connectors.sevenstamp.sandbox import Faults
 from connectors.store import queries
+from connectors.sync.manual_card_assignment import LATER
 from tests.installation import ANNA, BORYS, Installation
 from tests.web.clock import MovableClock
 
@@ -152,6 +153,12 @@ async def test_it_is_taken_back_for_ten_minutes_once_and_only_what_a_hand_gave(i
     clock.ahead = 10 * MINUTE
     with pytest.raises(Refusal, match="for ten minutes only"):
         await _take_back(installation, sale)
+    # an owner or manager may notice it later
+    clock.ahead = 30 * DAY
+    with pytest.raises(Refusal, match="for thirty days only"):
+        await installation.host.services.review.take_stamps_back(installation.connection, sale, LATER)
+    clock.ahead = 29 * DAY
+    await installation.host.services.review.take_stamps_back(installation.connection, sale, LATER)
     # the till's own word is the till's to change
     receipt = installation.cafe.sell(installation.cafe.client(BORYS))
     await installation.sync()

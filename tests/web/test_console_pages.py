@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -549,3 +550,12 @@ async def test_a_receipt_left_out_is_not_called_stamped(installation: Installati
         results = (await mine.get(f"/connections/{installation.connection.id}?q={number}")).text
         page = (await mine.get(re.findall(r'href="(/connections/[\w-]+/receipts/\w+)"', results)[0])).text
         assert heading in re.findall(r"<h1>(.*?)</h1>", page, re.S)[0]
+
+
+async def test_a_till_without_our_application_asks_for_what_it_then_takes(
+    installation: Installation, browsers: Browsers
+) -> None:
+    # these tests' operator has no application at Square: nobody is sent to sign in there
+    page = html.unescape((await (await browsers.new().sign_in()).get("/")).text)
+    assert "An access token of an application of your own, from Square's Developer Console." in page
+    assert "Your Square sign-in" not in page

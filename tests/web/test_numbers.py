@@ -129,7 +129,7 @@ async def test_the_page_says_what_to_tell_the_cashier_and_opens_the_receipts_of_
     shown = words(page)
     assert "1 receipt had no customer attached, and gave no stamps." in shown
     assert "With a customer 50 %" in shown
-    assert "none before" in shown
+    assert "no receipt to compare with" in shown
     (day,) = {
         line.replace("&amp;", "&")
         for line in page.text.split('"')
@@ -155,8 +155,8 @@ async def test_new_cards_and_rewards_are_shown_once_7stamp_tells_of_cards(sold: 
 
     await sold.host.store.write(tell)
     shown = words(await browser.get(f"{address}?period=month"))
-    assert "New cards 2 none before" in shown
-    assert "Rewards earned 1 none before" in shown
+    assert "New cards 2" in shown
+    assert "Rewards earned 1" in shown
     rows = list(csv.DictReader(io.StringIO((await browser.get(f"{address}.csv?period=month")).text)))
     assert (rows[-1]["new_cards"], rows[-1]["rewards"]) == ("2", "1")
 
@@ -209,8 +209,8 @@ async def test_money_is_told_less_refunds_with_what_a_guest_with_a_card_spends(
     address = f"/connections/{sold.connection.id}/numbers"
     # those of yesterday and of today in one: the clock is a day ahead of the till's
     shown = words(await browser.get(f"{address}?from={yesterday(sold)}&until={yesterday(sold)}"))
-    assert "Takings UAH 145 none before" in shown
-    assert "A receipt on average UAH 48.33 UAH 58.75 with a customer, UAH 27.50 without" in shown
+    assert "Takings UAH 145" in shown
+    assert "Average receipt UAH 48.33 UAH 58.75 with a customer, UAH 27.50 without" in shown
 
 
 async def test_amounts_no_receipt_has_and_other_currencies_are_left_out_of_the_sum(
@@ -230,7 +230,7 @@ async def test_days_can_be_chosen_and_odd_ones_are_told_what_is_wrong(sold: Inst
     address, day = f"/connections/{sold.connection.id}/numbers", yesterday(sold)
     page = await browser.get(f"{address}?from={day}&until={day}")
     assert f"numbers.csv?from={day}&amp;until={day}" in page.text
-    assert "Receipts 2 none before" in words(page)
+    assert "Receipts 2" in words(page)
     rows = list(
         csv.DictReader(io.StringIO((await browser.get(f"{address}.csv?from=2026-01-01&until=2026-03-31")).text))
     )
@@ -255,7 +255,7 @@ async def test_stamps_that_were_taken_back_are_told_and_lead_to_their_receipts(
     await sold.sync()
     assert sold.applied("stamps_reversed")
     page = await browser.get(f"{address}/numbers?period=month")
-    assert "1 taken back" in words(page)
+    assert "after 1 was taken back" in words(page)
     [link] = set(re.findall(rf'href="({address}/receipts\?kind=refunded[^"]*)"', page.text))
     assert str(receipt) in words(await browser.get(link.replace("&amp;", "&")))
     rows = list(csv.DictReader(io.StringIO((await browser.get(f"{address}/numbers.csv?period=month")).text)))

@@ -116,11 +116,12 @@ async def test_the_question_mark_leads_to_the_answers_of_each_page(
     await installation.connect()
     browser, one = await browsers.new().sign_in(), f"/connections/{installation.connection.id}"
     for path in ("/", "/people", one, f"{one}/receipts", f"{one}/customers", f"{one}/rule", f"{one}/numbers",
-                 f"{one}/settings", f"{one}/unread", f"/till/{installation.connection.id}"):  # fmt: skip
+                 f"{one}/settings", f"{one}/unread",
+                 f"{one}/history", f"{one}/vouchers", "/devices", f"/till/{installation.connection.id}"):  # fmt: skip
         page = (await browser.get(path)).text
         assert '<a href="#help" class="ask">' in page, path
         assert len(re.findall(r'<aside class="help" id="help".*?<details>', page, re.DOTALL)) == 1, path
-    assert 'href="#help"' not in (await browser.get("/devices")).text  # where nobody asks, nothing is offered
+    assert 'href="#help"' not in (await browser.get("/my-till")).text  # where nobody asks, nothing is offered
 
 
 async def test_empty_pages_show_what_they_will_look_like(installation: Installation, browsers: Browsers) -> None:

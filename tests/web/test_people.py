@@ -341,6 +341,11 @@ async def test_only_a_key_of_the_business_lets_others_in(installation: Installat
     answer = await browser.post("/people", name="Olena", role="owner")
     assert answer.status_code == 422
     assert "Sign in with a 7stamp key to invite somebody" in answer.text
+    # the page itself takes a key, and then is the one that invites
+    assert "Make an invitation" not in (await browser.get("/people")).text
+    signed_in = await browser.post("/sign-in", key=KEY, next="/people")
+    assert signed_in.headers["location"] == "/people"
+    assert "Make an invitation" in (await browser.get("/people")).text
     assert (await (await browsers.new().as_operator()).get("/people")).status_code == 404
 
 

@@ -98,7 +98,7 @@ async def test_a_receipts_head_says_how_it_stands_and_whose_it_is(
     sold = {
         "Given": cafe.sell(cafe.client(ANNA)),
         "Waits": cafe.sell(cafe.client(BORYS)),
-        "No stamps": cafe.sell(0),
+        "Not given": cafe.sell(0),
         "Refunded or removed": cafe.sell(0),
     }
     await installation.sync()
@@ -133,7 +133,7 @@ async def test_a_receipts_page_looks_again_until_its_stamps_have_come_or_gone(
     assert "On its way" in words(page)
     assert "data-ended" not in page.text
     await installation.sync()
-    for state, told in (("Given", "on the card ending"), ("No stamps", "no stamps")):
+    for state, told in (("Given", "on the card ending"), ("Not given", "1 stamp not given")):
         part = await browser.get(f"{path}?part=now")
         assert "data-ended" in part.text
         assert state in words(part)
@@ -383,7 +383,7 @@ async def test_whoever_has_no_card_gets_one_from_the_receipts_page(
     browser = await browsers.new().sign_in()
     listed = (await browser.get(f"/connections/{installation.connection.id}/receipts")).text
     [path] = set(re.findall(rf"/connections/{installation.connection.id}/receipts/\w+", listed))
-    assert "It gave no stamps: nobody was attached to it at the till." in words(await browser.get(path))
+    assert "Its stamps were not given: nobody was attached to it at the till." in words(await browser.get(path))
     none = await browser.post(f"{path}/find-card", who=ANNA)
     assert none.status_code == 422
     assert "No card has this number, phone or email." in words(none)

@@ -12,9 +12,12 @@ from pathlib import Path
 import httpx
 import pytest
 
+from connector_sdk.messages import Message
 from connector_sdk.rule import StampRule, UnknownCustomer
+from connectors.domain.connection import Health
 from connectors.sevenstamp.sandbox import Faults
 from connectors.store import queries
+from connectors.sync import health
 from connectors.sync.vouchers import WantedVoucher
 from tests.installation import ANNA, BORYS, Installation, build
 from tests.web.browser import Browser, Browsers, open_browsers
@@ -206,6 +209,16 @@ async def test_an_old_address_begins_anew_and_shows_nobodys_card(cafe: Installat
     assert "Card ending" not in page.text
     answer = await browser.post(f"/till/{cafe.connection.id}/give", card="nonsense", receipt="x")
     assert answer.status_code == 404
+
+
+async def test_the_counter_is_told_that_the_till_is_not_read(cafe: Installation, browser: Browser) -> None:
+    address = f"/till/{cafe.connection.id}"
+    assert "No sales are read since" not in words(await browser.get(address))
+    refused = Message("why.till_refuses")
+    await cafe.host.store.write(
+        lambda tx: health.report_unwell(tx, cafe.connection, Health.needs_authorisation, refused)
+    )
+    assert "No sales are read since" in words(await browser.get(address))
 
 
 async def test_only_the_counters_page_may_ask_for_the_camera(cafe: Installation, browser: Browser) -> None:

@@ -178,14 +178,19 @@ def newest_content(tx: Transaction, row: SaleRow) -> Sale:
     return Sale.model_validate_json(tx.vault.decrypt(content))
 
 
-def newest_closed(tx: Transaction, connection_id: str, limit: int = 100, since: int = 0) -> list[Sale]:
-    """List the newest closed sales of a connection since a moment, as the till sent them last."""
+def newest_closed(
+    tx: Transaction, connection_id: str, limit: int = 100, since: int = 0, until: int | None = None
+) -> list[Sale]:
+    """List the newest sales of a connection that were closed between two moments, as the till sent them last."""
     # joined by the number that the sale says is its newest: lost states have numbers below one
     newest = (sale_table.c.id == sale_version_table.c.sale_id) & (sale_table.c.versions == sale_version_table.c.number)
+    closed = sale_table.c.closed_at >= since
+    if until is not None:
+        closed &= sale_table.c.closed_at < until
     rows = tx.run(
         select(sale_version_table.c.content)
         .join(sale_table, newest)
-        .where(sale_table.c.connection_id == connection_id, sale_table.c.closed_at >= since)
+        .where(sale_table.c.connection_id == connection_id, closed)
         .order_by(sale_table.c.closed_at.desc())
         .limit(limit)
     )

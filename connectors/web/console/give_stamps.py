@@ -17,7 +17,7 @@ from connectors.domain.person import Reference
 from connectors.services import NoCard, Refusal
 from connectors.sevenstamp.models import Card
 from connectors.web.console.card_search import is_ending, make_typed_card
-from connectors.web.console.receipt_page import FoundCard, receipt_page
+from connectors.web.console.receipt_page import FoundCard, receipt_page, taken_back_within
 from connectors.web.console.routing import Role, Router
 from connectors.web.console.sealed_token import open_token, seal_token
 from connectors.web.console.sign_in_limits import TooManyAttempts
@@ -109,7 +109,7 @@ def _open_claim(visit: Visit, connection: Connection) -> _Claim:
     page="/connections/{connection}/receipts/{receipt}",
 )
 async def give_stamps(visit: Visit) -> Response:
-    """Give the stamps to the card that was found; for ten minutes they can be taken back."""
+    """Give the stamps to the card that was found; for a while they can be taken back."""
     connection = (await visit.load_overview()).connection
     claim = _open_claim(visit, connection)
     if claim.expired:
@@ -124,14 +124,14 @@ async def give_stamps(visit: Visit) -> Response:
     page="/connections/{connection}/receipts/{receipt}",
 )
 async def take_back(visit: Visit) -> Response:
-    """Undo that the receipt's stamps were given by hand a moment ago."""
+    """Undo that the receipt's stamps were given by hand: a moment ago, or by a manager some days ago."""
     connection, receipt = (await visit.load_overview()).connection, visit.path_params["receipt"]
     path = f"/connections/{connection.id}/receipts/{receipt}"
     try:
-        await visit.services.review.take_stamps_back(connection, receipt)
+        await visit.services.review.take_stamps_back(connection, receipt, taken_back_within(visit))
     except Refusal as error:
         return visit.redirect(path, error.message, "bad")
-    return visit.redirect(path, Message("Taken back. In a moment the receipt can be given to another card."))
+    return visit.redirect(path, Message("Taken back. Now the receipt can be given to another card."))
 
 
 async def _give(visit: Visit, connection: Connection, claim: _Claim) -> Response:

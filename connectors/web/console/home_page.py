@@ -19,6 +19,7 @@ from connectors.store import ledger, queries
 from connectors.store.ledger.daily_totals import DayTotals
 from connectors.store.queries.overviews import Overview
 from connectors.web.console.localization import zone_of
+from connectors.web.console.onboarding import offers_consent
 from connectors.web.console.routing import Role, Router
 from connectors.web.console.visit import Visit
 
@@ -38,6 +39,8 @@ class ConnectorTile:
     """A till that can be connected, `connected` where it is already."""
 
     info: ConnectorInfo
+    needs: str
+    """What a cafe must have at hand, in English."""
     connected: bool
     check: ConformanceResult | None
     """The result of our test; `None` where it was not run on this connector."""
@@ -76,17 +79,19 @@ async def catalogue(visit: Visit) -> Response:
 
 
 def _connector_tiles(visit: Visit, connected_names: Collection[str]) -> list[ConnectorTile]:
-    """List the tills that can be connected, those first that are not connected yet."""
+    """List the tills that can be connected: those first that are not connected yet, and last the one for any till."""
     tiles = [
         ConnectorTile(
             offered.info,
+            needs=(not offers_consent(visit, offered.info.name) and offered.info.needs_without_sign_in)
+            or offered.info.needs,
             connected=offered.info.name in connected_names,
             check=checked(offered),
             set_aside=visit.host.runner.suspended_for(offered.info.name) > 0,
         )
         for offered in visit.services.offered_connectors()
     ]
-    return sorted(tiles, key=lambda tile: tile.connected)
+    return sorted(tiles, key=lambda tile: (tile.connected, tile.info.named_by_account))
 
 
 def _needs_person(overview: Overview) -> bool:

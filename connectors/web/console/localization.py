@@ -101,7 +101,7 @@ class Localizer:
 
     def count(self, singular: str, plural: str, count: int, /, **params: object) -> str:
         """Translate a text with a count, in the plural form that the language has for it."""
-        return self.catalogue.count(singular, plural, count, self.language, **params)
+        return self.catalogue.count(singular, plural, count, self.language, **{"count": self.number(count), **params})
 
     def message(self, message: Message) -> str:
         """Translate a message, as it is stored with what it explains."""

@@ -21,7 +21,7 @@ from connectors.store.ledger.journal import JournalLine
 from connectors.store.ledger.operations import Operation
 from connectors.store.queries.operations import OperationHistory
 from connectors.store.queries.receipts import ReceiptDetails
-from connectors.sync.manual_card_assignment import given_until
+from connectors.sync.manual_card_assignment import AT_ONCE, LATER, given_until
 from connectors.web.console.card_search import customer_path, customer_tokens
 from connectors.web.console.operation_review import with_choices
 from connectors.web.console.receipt_timeline import build_history
@@ -99,7 +99,7 @@ async def receipt_page(
         earned=_earned(connection, details),
         place=_location_name(connection, details),
         history=build_history(visit.localizer, details, tries, lines, claims),
-        taken_back_until=_taken_back_until(details, lines),
+        taken_back_until=_taken_back_until(details, lines, taken_back_within(visit)),
         vouchers=_used_elsewhere(tries),
         stopped=with_choices([operation for operation in operations if _needs_person(operation)]),
         progress=progress,
@@ -149,9 +149,14 @@ async def _card_progress(visit: Visit, connection: Connection, details: ReceiptD
     return await visit.services.review.card_progress(connection, details.card_id)
 
 
-def _taken_back_until(details: ReceiptDetails, lines: Sequence[JournalLine]) -> int:
+def taken_back_within(visit: Visit) -> int:
+    """Return for how long (in microseconds) whoever is here can take back by hand what was given by hand."""
+    return LATER if visit.may("manager") else AT_ONCE
+
+
+def _taken_back_until(details: ReceiptDetails, lines: Sequence[JournalLine], within: int) -> int:
     """Return until when what a hand gave can be taken back; of a voided receipt nothing is, and the store decides."""
-    return given_until(lines, claimed=details.claimed) if details.receipt.status != "voided" else 0
+    return given_until(lines, within, claimed=details.claimed) if details.receipt.status != "voided" else 0
 
 
 def _card_path(visit: Visit, connection: Connection, card: Card) -> str:

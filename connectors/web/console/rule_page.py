@@ -7,12 +7,15 @@ see to.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date
 
 from starlette.responses import Response
 
 from connector_sdk.messages import Message
 from connectors.domain.connection import Connection
+from connectors.domain.numbers import Period, span_of
 from connectors.services import Refusal
+from connectors.services.sync import MOST_OF_DAYS
 from connectors.store.queries.overviews import Overview
 from connectors.sync.previews import forecast, forecast_week
 from connectors.web.console.posted_form import PostedForm
@@ -39,7 +42,7 @@ async def rule_page(visit: Visit) -> Response:
 
 async def _rule_page(visit: Visit, overview: Overview, errors: Mapping[str, str]) -> Response:
     connection = overview.connection
-    reading = await visit.console.till_cache.of_connection(visit.services, connection)
+    reading = await visit.console.till_cache.of_connection(visit.services, connection, fresh=True)
     # 7stamp is asked for the plan when the page is opened, and not at every key that is pressed
     plan = await _plan_limit(visit, connection)
     return visit.render(
@@ -72,15 +75,21 @@ async def _preview(
     connection = overview.connection
     changes = choice.rule != overview.rule
     account, scope = connection.account, connection.scope
-    week = await visit.services.sync.last_week(connection) if changes else ()
+    # the week that the page of numbers has, so that both say the same
+    days = span_of(Period.week, date.fromisoformat(visit.localizer.today()))
+    week = await visit.services.sync.receipts_of_days(connection, days) if changes else ()
+    rules = overview.rule, choice.rule
     return RulePreview(
         forecast(reading.recent, choice.rule, account, scope),
         before=forecast(reading.recent, overview.rule, account, scope) if changes else None,
         week=week_of(visit, choice.rule.multipliers, account, scope),
-        last_week=forecast_week(week, overview.rule, choice.rule, account, scope) if week else None,
+        last_week=forecast_week(week, rules, account, scope, days.days, is_part=len(week) == MOST_OF_DAYS)
+        if week
+        else None,
         unfinished=bool(choice.errors),
         attach=visit.services.connector_class(connection.connector).info.attach_customer,
         plan=plan,
+        read_at=reading.recent.read_at,
     )
 
 

@@ -18,6 +18,7 @@ from connector_sdk.rule import Multiplier
 from connectors.domain.rule_windows import WindowOfDay, in_week, overlaps, why_never
 from connectors.sync.previews import Forecast, WeekForecast
 from connectors.web.console.localization import zone_of
+from connectors.web.console.rule_words import window_words
 from connectors.web.console.visit import Visit
 
 _MOST_OVERLAPS = 3
@@ -44,6 +45,8 @@ class Week:
     """A rule's windows as a picture of the week, from Monday; none where the rule has none that applies."""
 
     days: tuple[tuple[WindowOfDay, ...], ...]
+    dated: tuple[str, ...]
+    """The windows that begin or end on some day, in words: the picture is of any week between."""
     overlaps: tuple[WindowOfDay, ...]
     unused: tuple[NeverApplies, ...]
 
@@ -57,7 +60,12 @@ def week_of(visit: Visit, windows: Sequence[Multiplier], account: TillAccount, s
     parts = [part for window in applying for part in in_week(window)]
     days = tuple(tuple(sorted((part for part in parts if part.weekday == day), key=_start)) for day in range(7))
     unused = (NeverApplies(number, reason) for number, reason in enumerate(reasons, start=1) if reason is not None)
-    return Week(days if parts else (), tuple(islice(overlaps(applying), _MOST_OVERLAPS)), tuple(unused))
+    dated = tuple(
+        window_words(visit.localizer, window, account)
+        for window in applying
+        if window.first_day is not None or window.last_day is not None
+    )
+    return Week(days if parts else (), dated, tuple(islice(overlaps(applying), _MOST_OVERLAPS)), tuple(unused))
 
 
 def _start(part: WindowOfDay) -> tuple[int, int]:
@@ -78,7 +86,9 @@ class RulePreview:
     before: Forecast | None = None
     """The same receipts by the rule in force, where the chosen rule is another one."""
     last_week: WeekForecast | None = None
-    """The last seven days by both, where the chosen rule is another one and some receipts have arrived."""
+    """The week before today by both, where the chosen rule is another one and some receipts have arrived."""
+    read_at: int = 0
+    """When the till was read (UTC microseconds)."""
 
 
 @dataclass(frozen=True, slots=True)

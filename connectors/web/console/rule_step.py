@@ -119,6 +119,7 @@ def _preview(visit: Visit, draft: _FinishedDraft, reading: TillReading, choice: 
         attach=draft.onboarding.info.attach_customer,
         week=week_of(visit, choice.rule.multipliers, draft.account, draft.scope),
         plan=PlanLimit(draft.key_holder.operations.allowed),
+        read_at=reading.recent.read_at,
     )
 
 

@@ -12,6 +12,7 @@ from connector_sdk.money import Money
 from connector_sdk.rule import Mode, Multiplier, Refunds, StampRule, UnknownCustomer
 from connectors.web.console.localization import Localizer
 
+_WEEK = 7
 _MOST_NAMES = 3
 """So many items are told by name; of more their number is."""
 
@@ -26,7 +27,7 @@ def _lines(localizer: Localizer, rule: StampRule, account: TillAccount, menu: Se
     if rule.minimum is not None:
         yield localizer.text("No stamps below {amount}", amount=_money(localizer, rule.minimum))
     for window in rule.multipliers:
-        yield _window(localizer, window, account)
+        yield window_words(localizer, window, account)
     if most := rule.max_per_sale:
         yield localizer.count("At most {count} stamp for one receipt", "At most {count} stamps for one receipt", most)
     if most := rule.max_per_card_per_day:
@@ -62,14 +63,15 @@ def _kind(localizer: Localizer, rule: StampRule, menu: Sequence[MenuItem]) -> st
     )
 
 
-def _window(localizer: Localizer, window: Multiplier, account: TillAccount) -> str:
+def window_words(localizer: Localizer, window: Multiplier, account: TillAccount) -> str:
     """Return a window as its parts with dots between: no language need put them into one sentence."""
     more = (
         localizer.text("Double stamps")
         if window.times == 2
         else localizer.text("{times} times as many stamps", times=window.times)
     )
-    parts = [more, ", ".join(name for day, name in localizer.weekdays().items() if day in window.days)]
+    weekdays = [name for day, name in localizer.weekdays().items() if day in window.days]
+    parts = [more, localizer.text("every day") if len(weekdays) == _WEEK else ", ".join(weekdays)]
     start, end = (at.hour * 60 + at.minute for at in (window.start, window.end))
     if start or end:
         parts.append(f"{localizer.time_of_day(start)} – {localizer.time_of_day(end)}")

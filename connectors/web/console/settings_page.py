@@ -270,7 +270,7 @@ async def save_email(visit: Visit) -> Response:
         return await _settings_page(visit, {"email": visit.localizer.sentence(error.message)}, "email")
     notice = Message("Nobody is written to.")
     if email.strip() and visit.host.settings.smtp_url is None:
-        notice = Message("Saved. But no email can be sent yet: whoever runs this has to set it up first.")
+        notice = Message("Saved. But no email can be sent yet: ask whoever gave you the address of this console.")
     elif email.strip():
         notice = Message("We will write there.")
     return visit.redirect(f"/connections/{connection.id}/{page}", notice)

@@ -24,6 +24,8 @@ from connectors.store.connections.drafts import Draft
 from connectors.sync.previews import RecentReceipts
 
 _LIFETIME = 600.0
+_FRESH = 60.0
+"""Seconds: a page that is opened shows no older reading, and a till is not read more often for it."""
 _RETRY_AFTER = 20.0
 """Seconds in which a till that could not be read is not read again: the preview asks at every key that is pressed."""
 _MOST_ENTRIES = 200
@@ -46,8 +48,9 @@ class TillReading:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """A reading, whether it goes on or is done; `until` is on the monotonic clock, in seconds."""
+    """A reading, whether it goes on or is done; both times are on the monotonic clock, in seconds."""
 
+    began: float
     until: float
     reading: asyncio.Task[TillReading]
 
@@ -86,8 +89,11 @@ class TillCache:
 
         return await self._read_once(f"{draft.id} {account.id}", read)
 
-    async def of_connection(self, services: Services, connection: Connection) -> TillReading:
-        """Read a connection's till; where it cannot be read back, take the receipts that have arrived here."""
+    async def of_connection(self, services: Services, connection: Connection, *, fresh: bool = False) -> TillReading:
+        """Read a connection's till; where it cannot be read back, take the receipts that have arrived here.
+
+        A `fresh` reading is at most a minute old.
+        """
 
         async def read() -> TillReading:
             recent = await services.sync.recent_receipts_of(connection)
@@ -96,13 +102,15 @@ class TillCache:
             return TillReading(recent, menu)
 
         # the generation changes with the settings: they may open another menu
-        return await self._read_once(f"{connection.id} {connection.generation}", read)
+        return await self._read_once(f"{connection.id} {connection.generation}", read, fresh=fresh)
 
-    async def _read_once(self, key: str, read: Callable[[], Awaitable[TillReading]]) -> TillReading:
+    async def _read_once(
+        self, key: str, read: Callable[[], Awaitable[TillReading]], *, fresh: bool = False
+    ) -> TillReading:
         now = time.monotonic()
         entry = self._entries.get(key)
-        if entry is None or not entry.usable(now):
-            entry = _Entry(now + _LIFETIME, asyncio.create_task(_read_or_fail(read)))
+        if entry is None or not entry.usable(now) or (fresh and now - entry.began > _FRESH):
+            entry = _Entry(now, now + _LIFETIME, asyncio.create_task(_read_or_fail(read)))
             self._entries[key] = entry
             _drop_oldest(self._entries)
         # shielded: whoever leaves the page must not cancel the reading that others wait for
@@ -110,7 +118,7 @@ class TillCache:
         if reading.failed and key in self._entries:
             # shortened, not dropped: the preview must not ask a till that is down at every key pressed
             stored = self._entries[key]
-            self._entries[key] = _Entry(min(stored.until, now + _RETRY_AFTER), entry.reading)
+            self._entries[key] = _Entry(stored.began, min(stored.until, now + _RETRY_AFTER), entry.reading)
         return reading
 
 

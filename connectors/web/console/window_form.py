@@ -17,6 +17,7 @@ from connector_sdk.rule import Multiplier
 from connectors.web.console.posted_form import PostedForm
 
 TIMES = range(2, 11)
+_USUAL_TIMES = "2"
 _BLANK_ROWS = 2
 MOST_ROWS = 20
 """Rows that a form has; a rule that a command made may have more windows."""
@@ -25,7 +26,7 @@ _DAYS = {str(day): day for day in range(7)}
 
 @dataclass(frozen=True, slots=True)
 class WindowRow:
-    """A row of the form as it was filled in; one in which no day is chosen is no window."""
+    """A row of the form as it was filled in; without a day it is for every day, and with nothing it is no window."""
 
     number: int
     times: str
@@ -35,11 +36,14 @@ class WindowRow:
     first_day: str
     last_day: str
     locations: Sequence[str]
+    removed: bool = False
+    """Whether the window of the rule in force that the row shows is to be taken away."""
 
     @property
     def is_used(self) -> bool:
-        """Whether a day is chosen."""
-        return bool(self.days)
+        """Whether anything is chosen."""
+        chosen = (self.days, self.start, self.end, self.first_day, self.last_day, self.locations)
+        return not self.removed and (any(chosen) or self.times != _USUAL_TIMES)
 
 
 def window_values(windows: Sequence[Multiplier]) -> dict[str, list[str]]:
@@ -74,13 +78,14 @@ def window_rows(form: PostedForm) -> list[WindowRow]:
 def _row(form: PostedForm, number: int) -> WindowRow:
     return WindowRow(
         number,
-        form.get(f"times_{number}", "2"),
+        form.get(f"times_{number}", _USUAL_TIMES),
         form.all(f"days_{number}"),
         form.get(f"start_{number}").strip(),
         form.get(f"end_{number}").strip(),
         form.get(f"first_day_{number}").strip(),
         form.get(f"last_day_{number}").strip(),
         form.all(f"locations_{number}"),
+        bool(form.get(f"removed_{number}")),
     )
 
 
@@ -95,7 +100,7 @@ class WindowReader:
     errors: dict[str, Message] = field(default_factory=dict)
 
     def read(self) -> tuple[Multiplier, ...]:
-        """Return the windows of the rows that have a day; none of a row with an error."""
+        """Return the windows of the rows in which something is chosen; none of a row with an error."""
         rows = [row for row in window_rows(self.form) if row.is_used]
         windows = tuple(window for row in rows if (window := self._window(row)) is not None)
         return windows + tuple(self.current[MOST_ROWS:])
@@ -104,7 +109,7 @@ class WindowReader:
         before = len(self.errors)
         values: dict[str, object] = {
             "times": self._times(row),
-            "days": frozenset(_DAYS[day] for day in row.days if day in _DAYS),
+            "days": frozenset(_DAYS[day] for day in row.days or _DAYS if day in _DAYS),
             "start": self._time(f"start_{row.number}", row.start),
             "end": self._time(f"end_{row.number}", row.end),
             "first_day": self._date(f"first_day_{row.number}", row.first_day),
