@@ -113,7 +113,9 @@ class PostgresServer:
 
     def stop(self, mode: str = "immediate") -> None:
         """Stop the server; `immediate` is as if its machine had failed."""
-        self._run("pg_ctl", "-w", "-m", mode, "stop", check=False)
+        if not self._run("pg_ctl", "-w", "-t", "10", "-m", mode, "stop", check=False):
+            # one session that cannot tell its client keeps it from ending
+            self._run("pg_ctl", "-w", "-m", "immediate", "stop", check=False)
 
     def close(self) -> None:
         """Stop the server, and let go of its disk."""

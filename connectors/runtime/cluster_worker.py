@@ -22,6 +22,7 @@ from connectors.runtime.cluster_jobs import ClusterJobs
 from connectors.runtime.membership import BEATS
 from connectors.store import job_queue
 from connectors.store.engine import Store
+from connectors.store.engines import server_arguments
 from connectors.store.errors import StoreError
 from connectors.store.job_queue import TASK, Queue
 
@@ -110,7 +111,7 @@ class ClusterWorker:
 
     def _app(self) -> procrastinate.App:
         connector = procrastinate.PsycopgConnector(
-            conninfo=make_conninfo(self._url, application_name="7stamp connectors worker", connect_timeout=5),
+            conninfo=make_conninfo(self._url, **server_arguments("7stamp connectors worker")),
             min_size=1,
             max_size=_POOL,
         )

@@ -6,7 +6,7 @@ Owns what differs between SQLite and PostgreSQL at the driver; `engine` has the 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 
@@ -23,10 +23,15 @@ BUSY_MILLISECONDS = 15_000
 _IDLE_MILLISECONDS = 60_000
 """After this a server ends a transaction whose process does nothing, for example because it is stopped."""
 _CONNECT_SECONDS = 5
+_KEEPALIVES = {"idle": 5, "interval": 2, "count": 3}
+"""After so many seconds of silence the other side is asked whether it is there, so often before it is given up."""
+_UNHEARD_MILLISECONDS = 10_000
+"""After this a connection ends whose other side does not acknowledge what it was sent."""
 # PostgreSQL's codes: deadlock, could not serialise; a server that ends, ended or begins; one that waited in vain for us
 _CONFLICTS = ("40P01", "40001")
 _GOING = ("57P01", "57P02", "57P03")
 _STOOD_STILL = "25P03"
+_CANCELLED = "57014"
 
 
 def create_engine(url: str, begin: str) -> Engine:
@@ -42,18 +47,7 @@ def create_engine(url: str, begin: str) -> Engine:
             hide_parameters=True,
             # an insert that meets a row says so by its count, which the driver drops without this
             execution_options={"preserve_rowcount": True},
-            connect_args={
-                "connect_timeout": _CONNECT_SECONDS,
-                "application_name": "7stamp connectors",
-                "options": (
-                    f"-c lock_timeout={BUSY_MILLISECONDS} -c idle_in_transaction_session_timeout={_IDLE_MILLISECONDS}"
-                ),
-                # a network that is cut is noticed within seconds, not hours
-                "keepalives_idle": 5,
-                "keepalives_interval": 2,
-                "keepalives_count": 3,
-                "tcp_user_timeout": 10_000,
-            },
+            connect_args=server_arguments("7stamp connectors"),
         )
         event.listen(engine, "connect", lambda connection, _record: keep_commits(connection))
         return engine
@@ -75,6 +69,28 @@ def create_engine(url: str, begin: str) -> Engine:
         session.exec_driver_sql(begin)
 
     return engine
+
+
+def server_arguments(application: str) -> Mapping[str, str | int]:
+    """Return how to connect to a server as `application`, by the names that libpq has for it.
+
+    A network that is cut is noticed within seconds, not hours, on both sides: a server that does not know that a client
+    is gone keeps its rows locked, and nobody else can write them.
+    """
+    ours = {f"keepalives_{name}": value for name, value in _KEEPALIVES.items()}
+    settings = {
+        "lock_timeout": BUSY_MILLISECONDS,
+        "idle_in_transaction_session_timeout": _IDLE_MILLISECONDS,
+        **{f"tcp_keepalives_{name}": value for name, value in _KEEPALIVES.items()},
+        "tcp_user_timeout": _UNHEARD_MILLISECONDS,
+    }
+    return {
+        "connect_timeout": _CONNECT_SECONDS,
+        "application_name": application,
+        "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
+        **ours,
+        "tcp_user_timeout": _UNHEARD_MILLISECONDS,
+    }
 
 
 @contextmanager
@@ -103,6 +119,8 @@ def _database_error(error: sqlalchemy.exc.DatabaseError, *, at_commit: bool) -> 
         return Conflict("other changes of the same receipts stood in the way: try again")
     if code == _STOOD_STILL:  # also as the answer to a commit: that came too late
         return Conflict("the database server ended a transaction of ours, because this process stood still: try again")
+    if code == _CANCELLED:
+        return Conflict("a wait was given up because the database server's clock was put back: try again")
     # what the driver itself says of a connection has no code of the server's
     if code in _GOING or (code is None and isinstance(error, sqlalchemy.exc.OperationalError)):
         unreachable = "the database server cannot be reached, or is restarting: everything waits until it is back"

@@ -567,7 +567,7 @@ class FaultRun:
         )
         # not those in doubt: until when an absence proves nothing is no pause
         statements.append(sql.SQL("UPDATE operation SET next_at = 0 WHERE state = 'pending'"))
-        with psycopg.connect(self.url, autocommit=True) as session:
+        with psycopg.connect(self.url, autocommit=True, options="-c lock_timeout=2s") as session:
             for statement in statements:
                 with contextlib.suppress(psycopg.Error):
                     session.execute(statement)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
+import psycopg
 import pytest
 import sqlalchemy
 from sqlalchemy import select
@@ -21,7 +23,7 @@ from connectors.store.schema import operation_table, relay_subscription_table
 from connectors.store.vault import Vault
 from connectors.sync import doubt_resolution
 from tests.installation import ANNA, Installation, build
-from tests.postgresql import shared_postgresql
+from tests.postgresql import fake_clock, running_postgresql, shared_postgresql
 
 
 @pytest.fixture
@@ -50,6 +52,54 @@ def put_server_clock(monkeypatch: pytest.MonkeyPatch, by: int) -> None:
     """Have the server say that it is later by so many microseconds, or earlier."""
     asks = f"SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint) + ({by})"
     monkeypatch.setattr(engine, "_SERVER_TIME", sqlalchemy.text(asks))
+
+
+@pytest.mark.skipif(fake_clock() is None, reason="the server's clock can be put back where libfaketime is installed")
+async def test_a_wait_of_before_the_clock_was_put_back_is_given_up_and_begun_anew() -> None:
+    with running_postgresql(clock=True) as server:
+        url = server.new_database()
+        server.put_clock(3600)
+        store, other = (Store(url, Vault("a key that only tests use")) for _ in range(2))
+        async with open_store(store), open_store(other):
+            follower = ClockFollower(other)
+            await follower.follow()
+            await store.write(lambda tx: counters.raise_counter(tx, "waited for", 1))
+            tries: list[Transaction] = []
+
+            def wait(tx: Transaction) -> None:
+                tries.append(tx)
+                counters.raise_counter(tx, "waited for", 1)
+
+            with psycopg.connect(url) as holder:
+                holder.execute("UPDATE counter SET value = value WHERE name = 'waited for'")
+                waiting = asyncio.create_task(store.write(wait))
+                await _until(lambda: holder.execute(_WAITING).fetchone() is not None)
+                # its timeout of fifteen seconds now ends in an hour
+                server.put_clock(0)
+                assert await follower.follow()
+                await _until(lambda: len(tries) == 2)
+            await waiting
+            assert (await store.read(counters.read_counters))["waited for"] == 2
+
+
+async def _until(happens: Callable[[], bool]) -> None:
+    for _ in range(200):
+        if happens():
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError("waited in vain")
+
+
+_WAITING = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+
+
+@asynccontextmanager
+async def open_store(store: Store) -> AsyncIterator[None]:
+    await store.open()
+    try:
+        yield
+    finally:
+        await store.close()
 
 
 async def sent_ago(installation: Installation) -> int:

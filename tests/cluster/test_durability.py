@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from connectors.store import counters, engines
 from connectors.store.engine import Store, Transaction
@@ -54,6 +55,17 @@ async def test_a_transaction_that_the_server_ended_because_its_process_stood_sti
     await store.write(stand_still)
     assert (await store.read(counters.read_counters))["tries"] == len(tries) == 2
     await store.close()
+
+
+@pytest.mark.parametrize("application", ["7stamp connectors", "7stamp connectors worker"])
+def test_a_server_finds_out_within_seconds_that_a_client_is_gone(server: PostgresServer, application: str) -> None:
+    # one that does not keeps its rows locked: the network under fire cuts such a client off, and kills it then
+    with psycopg.connect(make_conninfo(server.new_database(), **engines.server_arguments(application))) as session:
+        names = "idle", "interval", "count"
+        asked = [session.execute(f"SHOW tcp_keepalives_{name}".encode()).fetchone() for name in names]
+        assert asked == [("5",), ("2",), ("3",)]
+        assert session.execute("SHOW tcp_user_timeout").fetchone() == ("10000",)
+        assert session.execute("SHOW lock_timeout").fetchone() == ("15s",)
 
 
 async def test_settings_of_the_server_that_lose_data_are_named(

@@ -98,6 +98,22 @@ async def test_an_endpoint_that_is_back_gets_all_its_places_again(relayed: Relay
     assert await relayed.states(made) == ["delivered"] * 6
 
 
+async def test_a_claim_by_a_clock_that_was_put_back_since_holds_nothing_up(relayed: Relayed) -> None:
+    made = await relayed.subscribe()
+    await relayed.happen("card_1")
+
+    async def claim() -> list[int]:
+        claimed = await relayed.host.store.write(lambda tx: relay.deliveries.claim(tx, made.subscription.id, 1))
+        return [one.seq for one in claimed]
+
+    relayed.clock.ahead += HOUR
+    first = await claim()
+    assert (len(first), await claim()) == (1, [])
+    # its member could not write any more that it is done, and others may not wait an hour for it
+    relayed.clock.ahead -= HOUR
+    assert await claim() == first
+
+
 async def test_nothing_personal_goes_to_whoever_did_not_ask_for_it(relayed: Relayed) -> None:
     await relayed.subscribe()
     await relayed.happen("card_1", further={"customer_phone": PHONE, "note": f"call {PHONE}", "colour": "red"})

@@ -167,11 +167,11 @@ _IS_FIRST = ~exists().where(
 _MAY_GO = (relay_subscription_table.c.state == SubscriptionState.active) & (
     relay_subscription_table.c.next_at <= bindparam("now")
 )
-_IS_DUE = (
-    _is_pending
-    & (relay_delivery_table.c.next_at <= bindparam("now"))
-    & (relay_delivery_table.c.leased_until <= bindparam("now"))
+_IS_FREE = (relay_delivery_table.c.leased_until <= bindparam("now")) | (
+    # of whoever went by a clock that was put back since, and cannot end it any more: no lease is as long
+    relay_delivery_table.c.leased_until - 2 * _LEASE > bindparam("now")
 )
+_IS_DUE = _is_pending & (relay_delivery_table.c.next_at <= bindparam("now")) & _IS_FREE
 _LOCKED_SUBSCRIPTION = (
     select(relay_subscription_table.c.id).where(relay_subscription_table.c.id == bindparam("id_")).with_for_update()
 )
