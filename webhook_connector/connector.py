@@ -28,7 +28,7 @@ class WebhookConnector(Connector[WebhookSettings]):
     info = ConnectorInfo(
         name="webhook",
         title="Any till with a webhook",
-        summary="Your till or shop can send its sales as JSON: say where the fields are, and they become stamps.",
+        summary="Your till or shop can send each sale to a web address: show us one, and tap what is what.",
         needs="Somebody who may change your till's settings. Ready for WooCommerce and Shopify.",
         minutes=10,
         mark="M3 12h11M10 8l4 4-4 4M14 4h5a1 1 0 0 1 1 1v14a1 1 0 0 1-1 1h-5",

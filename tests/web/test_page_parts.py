@@ -119,9 +119,9 @@ async def test_the_question_mark_leads_to_the_answers_of_each_page(
                  f"{one}/settings", f"{one}/unread",
                  f"{one}/history", f"{one}/vouchers", "/devices", f"/till/{installation.connection.id}"):  # fmt: skip
         page = (await browser.get(path)).text
-        assert '<a href="#help" class="ask">' in page, path
-        assert len(re.findall(r'<aside class="help" id="help".*?<details>', page, re.DOTALL)) == 1, path
-    assert 'href="#help"' not in (await browser.get("/my-till")).text  # where nobody asks, nothing is offered
+        assert '<button class="ask" popovertarget="help">' in page, path
+        assert len(re.findall(r'<aside popover class="help account" id="help".*?<details>', page, re.DOTALL)) == 1, path
+    assert 'popovertarget="help"' not in (await browser.get("/my-till")).text  # where nobody asks, nothing is offered
 
 
 async def test_empty_pages_show_what_they_will_look_like(installation: Installation, browsers: Browsers) -> None:
