@@ -508,6 +508,9 @@ class FaultRun:
         found = {law: ["was never looked at"] for law in LAWS}
         while time.monotonic() < until:
             await asyncio.sleep(1)
+            if time.monotonic() > again_at:
+                await asyncio.to_thread(self._end_pauses)
+                again_at = time.monotonic() + 10
             for task in self.going_on:
                 if task.done():
                     await task  # raises what ended it
@@ -521,9 +524,6 @@ class FaultRun:
                 continue
             if not any(found.values()):
                 break
-            if time.monotonic() > again_at:
-                await asyncio.to_thread(self._end_pauses)
-                again_at = time.monotonic() + 10
         for waiting, what in (
             (self.hooks, "hooks were never taken"),
             (self.guests, "guests were never answered"),
@@ -567,9 +567,12 @@ class FaultRun:
         )
         # not those in doubt: until when an absence proves nothing is no pause
         statements.append(sql.SQL("UPDATE operation SET next_at = 0 WHERE state = 'pending'"))
-        with psycopg.connect(self.url, autocommit=True, options="-c lock_timeout=2s") as session:
+        with (
+            contextlib.suppress(psycopg.OperationalError),  # it is still recovering: the next time
+            psycopg.connect(self.url, autocommit=True, options="-c lock_timeout=2s") as session,
+        ):
             for statement in statements:
-                with contextlib.suppress(psycopg.Error):
+                with contextlib.suppress(psycopg.errors.LockNotAvailable):
                     session.execute(statement)
 
     def _members_that_fail(self) -> list[str]:
