@@ -33,6 +33,8 @@ class SteadyClock:
 
     def __init__(self) -> None:
         self._offset = time.time_ns() // 1000 - _elapsed()
+        self.steady_since = self.now()
+        """From when on times that it told can be compared: it began then, or jumped."""
 
     def now(self) -> int:
         """Return the microseconds since 1970 (UTC)."""
@@ -41,6 +43,11 @@ class SteadyClock:
     def put_forward(self, by: int) -> None:
         """Put the clock forward by so many microseconds, or back."""
         self._offset += by
+
+    def jump(self, by: int) -> None:
+        """Follow a clock that jumped: what was told before cannot be compared with what is told from now on."""
+        self.put_forward(by)
+        self.steady_since = self.now()
 
 
 def _elapsed() -> int:

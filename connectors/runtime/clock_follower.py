@@ -43,7 +43,7 @@ class ClockFollower:
             await store.read(sessions.cancel_waits_of_before)
         self._jumps_before = await store.write(lambda tx: self._shift(tx, jump))
         # last: whoever goes by the new time finds times that moved with it
-        clock.put_forward(jump)
+        clock.jump(jump)
         return True
 
     def _shift(self, tx: Transaction, jump: int) -> int:

@@ -84,6 +84,8 @@ class Transaction:
     member: str | None = None
     """The member of the cluster whose transaction it is; `None` on an embedded database."""
     writes: bool = False
+    steady: bool = False
+    """Whether the time is this process' own, which follows the server's; not one that a test brings."""
     _follows_key: bool = False
 
     @property
@@ -117,8 +119,17 @@ class Transaction:
         """
         if moment > self.now:
             return False
-        if self.session.dialect.name != "postgresql":
-            return True
+        return self.session.dialect.name != "postgresql" or self._agrees_with_server()
+
+    def may_send(self) -> bool:
+        """Say whether something may be sent in this transaction: by a time that the members of a cluster agree on.
+
+        By a member that has not seen yet that the server's clock was put forward, what is sent would seem an hour old
+        to the others, and its absence be taken for a proof.
+        """
+        return self.member is None or not self.steady or self._agrees_with_server()
+
+    def _agrees_with_server(self) -> bool:
         return abs(int(self.run(_SERVER_TIME).scalar_one()) - self.now) < CLOCKS_AGREE
 
     # `Any`: SQLAlchemy knows the columns of a statement only when it runs
@@ -408,6 +419,15 @@ class Store:
         if not emptied:
             log.warning("former texts may still be in the database's write-ahead log: it empties when nobody reads it")
 
+    @property
+    def comparable_since(self) -> int:
+        """From when on this process' time can be compared with what others of a cluster wrote (UTC microseconds).
+
+        A member that begins after the server's clock was put forward sees no jump, and what others wrote a moment ago
+        by the time before seems an hour old to it. What was written before this is as old as that at least.
+        """
+        return self.clock.steady_since if isinstance(self.clock, SteadyClock) and not self.embedded else 0
+
     async def follow_clock(self) -> int:
         """Follow the machine's clock, or the server's where the database has one; return by how much that jumped.
 
@@ -502,7 +522,13 @@ class Store:
             with plain_errors():
                 session.begin()
                 tx = Transaction(
-                    session, self.clock.now(), self.vault, quotas=self.quotas, member=self.member, writes=True
+                    session,
+                    self.clock.now(),
+                    self.vault,
+                    quotas=self.quotas,
+                    member=self.member,
+                    writes=True,
+                    steady=isinstance(self.clock, SteadyClock),
                 )
                 for work, group in groups.items():
                     results = work(tx, [job.item for job in group])

@@ -2,7 +2,8 @@
 
 Owns when an absence proves something. Presence of the code in the card's history settles at once. Absence settles only
 if the reading began later than the call's deadline and the settling time after it was sent: an earlier reading may
-have overtaken the request.
+have overtaken the request. In a cluster it must be as much later than the beginning of this process, or than the last
+jump of the clock: what others wrote by the time before seems older than it is.
 """
 
 from __future__ import annotations
@@ -49,7 +50,12 @@ class Timing:
 
     def horizon(self, operation: Operation) -> int:
         """Return from when on a reading without the operation proves that it was not applied (UTC microseconds)."""
-        return (operation.sent_at or 0) + int((self.deadline + self.settle) * SECOND)
+        return (operation.sent_at or 0) + self.span
+
+    @property
+    def span(self) -> int:
+        """How long after it was sent a request may still arrive and take effect, in microseconds."""
+        return int((self.deadline + self.settle) * SECOND)
 
 
 class Resolver:
@@ -93,7 +99,7 @@ class Resolver:
             failure = error
             await self._store.write(lambda tx: _postpone_after(tx, connection, operation, failure))
             return
-        if outcome is None and began <= self._timing.horizon(operation):
+        if outcome is None and began <= self._horizon(operation):
             await self._postpone_to_horizon(operation, began)
             return
         if outcome is None:
@@ -113,15 +119,19 @@ class Resolver:
             current = ledger.operations.get(tx, operation.connection_id, operation.id)
         except NotFound:  # another connection's by now, which looks it up
             return
-        if began <= self._timing.horizon(current) or not tx.is_past(began):
+        if began <= self._horizon(current) or not tx.is_past(began):
             _look_later(tx, current, _SOON)
             return
         absence = NotSent("the history shows that it was not applied")
         settle(tx, [Answer(operation, absence, connection.key_hash)])
 
+    def _horizon(self, operation: Operation) -> int:
+        """Return from when on a reading without the operation proves here that it was not applied."""
+        return max(operation.sent_at or 0, self._store.comparable_since) + self._timing.span
+
     async def _postpone_to_horizon(self, operation: Operation, began: int) -> None:
         """Look again halfway to the moment from which on an absence proves something: presence may show before."""
-        left = (self._timing.horizon(operation) - began) / SECOND
+        left = (self._horizon(operation) - began) / SECOND
         pause = max(_SOON, left / 2 + 0.05)
         await self._store.write(lambda tx: _look_later(tx, operation, pause))
 

@@ -16,7 +16,7 @@ from connectors.domain.clock import HOUR, SECOND
 from connectors.runtime.clock_follower import ClockFollower
 from connectors.runtime.counter_names import CLOCK_JUMPS
 from connectors.services import SubscriptionRequest
-from connectors.store import call_rates, clock_jumps, counters, engine
+from connectors.store import call_rates, clock_jumps, counters, engine, ledger
 from connectors.store.engine import Store, Transaction
 from connectors.store.relay import subscriptions
 from connectors.store.schema import operation_table, relay_subscription_table
@@ -213,6 +213,48 @@ async def test_a_member_that_has_not_seen_the_clock_put_back_proves_no_absence(
     assert doubtful.host.deliverer is not None
     await doubtful.host.deliverer.resolve()
     assert [operation.state for operation in await doubtful.operations()] == ["uncertain"]
+
+
+async def test_a_member_that_has_not_seen_the_clock_put_forward_sends_nothing(
+    doubtful: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, follower = doubtful.host.store, ClockFollower(doubtful.host.store)
+    store.member = "a member"
+    await store.write(lambda tx: tx.run(operation_table.update().values(state="pending")))
+    ids = [operation.id for operation in await doubtful.operations()]
+    put_server_clock(monkeypatch, HOUR)
+    # to others it would seem to have been sent an hour ago, and its absence to prove something
+    assert await store.write(lambda tx: ledger.operations.claim(tx, ids)) == []
+    assert await follower.follow()
+    (claimed,) = await store.write(lambda tx: ledger.operations.claim(tx, ids))
+    assert claimed.id == ids[0]
+
+
+@pytest.mark.parametrize("jumps", [False, True], ids=["begun a moment ago", "a jump a moment ago"])
+async def test_an_absence_proves_nothing_to_a_member_whose_time_cannot_be_compared_yet(
+    doubtful: Installation, monkeypatch: pytest.MonkeyPatch, *, jumps: bool
+) -> None:
+    store, follower = doubtful.host.store, ClockFollower(doubtful.host.store)
+
+    async def shows_nothing(_client: object, _operation: object) -> None:
+        pass
+
+    monkeypatch.setattr(doubt_resolution, "recorded_outcome", shows_nothing)
+    if jumps:
+        await follower.follow()
+        store.clock.steady_since -= HOUR  # type: ignore[attr-defined]
+        put_server_clock(monkeypatch, HOUR)
+        assert await follower.follow()
+    # written a moment ago by the time before, which nobody has moved
+    sent = operation_table.update().values(next_at=0, sent_at=store.clock.now() - HOUR)
+    await store.write(lambda tx: tx.run(sent))
+    assert doubtful.host.deliverer is not None
+    await doubtful.host.deliverer.resolve()
+    assert [operation.state for operation in await doubtful.operations()] == ["uncertain"]
+    store.clock.steady_since -= HOUR  # type: ignore[attr-defined]
+    await store.write(lambda tx: tx.run(sent))
+    await doubtful.host.deliverer.resolve()
+    assert [operation.state for operation in await doubtful.operations()] == ["pending"]
 
 
 async def test_a_member_that_stood_still_makes_nobody_wait_for_what_is_to_come(

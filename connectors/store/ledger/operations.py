@@ -355,9 +355,9 @@ def claim(tx: Transaction, ids: Sequence[str]) -> list[Operation]:
     """Mark pending operations as being sent, and return them in their order.
 
     What another sender has, or whose lane it has, is left out: a unique index over the lanes of what is on the wire
-    refuses the second, whatever both have read before.
+    refuses the second, whatever both have read before. Nothing is claimed by a wrong time.
     """
-    if not ids:
+    if not ids or not tx.may_send():
         return []
     try:
         # a savepoint: a refused claim must not take the answers of this transaction with it

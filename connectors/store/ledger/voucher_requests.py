@@ -145,8 +145,10 @@ def correct_future(tx: Transaction) -> None:
 def take(tx: Transaction, request: VoucherRequest, state: RequestState, next_at: int) -> VoucherRequest | None:
     """Take a request for a look or a try (then with state `sending`); return it as it is now.
 
-    `None` where somebody else took it meanwhile.
+    `None` where somebody else took it meanwhile, and where nothing may be sent by a wrong time.
     """
+    if state is RequestState.sending and not tx.may_send():
+        return None
     is_it = (
         (voucher_request_table.c.id == request.id)
         & (voucher_request_table.c.state == request.state)
