@@ -75,15 +75,18 @@ class Machine:
 
     def slow(self) -> None:
         """Let little through its cable, both ways. Raises `CalledProcessError` where the system cannot."""
-        for command in (["tc"], ["tc", "-n", self.name]):
-            _run(*command, "qdisc", "add", "dev", self._socket if len(command) == 1 else "eth0", "root", "tbf", *_SLOW)
+        self._let_through("add", "root", "tbf", *_SLOW)
 
     def mend(self) -> None:
         """Make its cable whole."""
         _ip("link", "set", self._socket, "up")
-        for command in (["tc"], ["tc", "-n", self.name]):
-            with contextlib.suppress(subprocess.CalledProcessError):  # it was not slow
-                _run(*command, "qdisc", "del", "dev", self._socket if len(command) == 1 else "eth0", "root")
+        with contextlib.suppress(subprocess.CalledProcessError):  # it was not slow
+            self._let_through("del", "root")
+
+    def _let_through(self, change: str, *how: str) -> None:
+        """Change what either end of its cable lets through."""
+        _run("tc", "qdisc", change, "dev", self._socket, *how)
+        _run("tc", "-n", self.name, "qdisc", change, "dev", "eth0", *how)
 
     @property
     def _socket(self) -> str:

@@ -120,7 +120,7 @@ def _database_error(error: sqlalchemy.exc.DatabaseError, *, at_commit: bool) -> 
     if code == _STOOD_STILL:  # also as the answer to a commit: that came too late
         return Conflict("the database server ended a transaction of ours, because this process stood still: try again")
     if code == _CANCELLED:
-        return Conflict("a wait was given up because the database server's clock was put back: try again")
+        return Conflict("what waited was given up, as somebody asked the database server: try again")
     # what the driver itself says of a connection has no code of the server's
     if code in _GOING or (code is None and isinstance(error, sqlalchemy.exc.OperationalError)):
         unreachable = "the database server cannot be reached, or is restarting: everything waits until it is back"

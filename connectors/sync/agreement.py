@@ -299,7 +299,7 @@ def _difference(tx: Transaction, operation: Operation, reading: _Reading, timing
     if shown is None:
         return None  # of a card that is gone
     sent_again = not shown.there and _was_sent_again(tx, operation)
-    absent = absence(operation.sent_at or 0, timing.horizon(operation), reading.began, sent_again=sent_again)
+    absent = absence(operation.sent_at or 0, timing.horizon(operation.sent_at), reading.began, sent_again=sent_again)
     return compare(operation.state, operation.count, shown, absent)
 
 

@@ -48,14 +48,12 @@ class Timing:
     deadline: float = 15.0
     settle: float = 10.0
 
-    def horizon(self, operation: Operation) -> int:
-        """Return from when on a reading without the operation proves that it was not applied (UTC microseconds)."""
-        return (operation.sent_at or 0) + self.span
+    def horizon(self, sent_at: int | None, comparable_since: int = 0) -> int:
+        """Return from when on a reading without its effect proves that a request had none (UTC microseconds).
 
-    @property
-    def span(self) -> int:
-        """How long after it was sent a request may still arrive and take effect, in microseconds."""
-        return int((self.deadline + self.settle) * SECOND)
+        `comparable_since` is the store's: before that `sent_at` may be of another time than the reading.
+        """
+        return max(sent_at or 0, comparable_since) + int((self.deadline + self.settle) * SECOND)
 
 
 class Resolver:
@@ -127,7 +125,7 @@ class Resolver:
 
     def _horizon(self, operation: Operation) -> int:
         """Return from when on a reading without the operation proves here that it was not applied."""
-        return max(operation.sent_at or 0, self._store.comparable_since) + self._timing.span
+        return self._timing.horizon(operation.sent_at, self._store.comparable_since)
 
     async def _postpone_to_horizon(self, operation: Operation, began: int) -> None:
         """Look again halfway to the moment from which on an absence proves something: presence may show before."""

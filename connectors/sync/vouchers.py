@@ -188,7 +188,7 @@ class Vouchers:
 
     def _horizon(self, sent_at: int) -> int:
         """Return from when on a look without the effect proves that there was none (UTC microseconds)."""
-        return max(sent_at, self._store.comparable_since) + self._timing.span
+        return self._timing.horizon(sent_at, self._store.comparable_since)
 
     # Looking after
 
