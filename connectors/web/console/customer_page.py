@@ -1,11 +1,13 @@
-"""A customer's card: how full it is, its vouchers, their receipts here, and what 7stamp has in the card's history.
+"""A customer's card: how full it is, its vouchers, and what happened with it, here and at 7stamp.
 
-Owns the page and its search; how a card is carried on to the next page is `card_search`'s.
+Owns the page, its search, and how receipts and the card's history become one list; how a card is carried on to the next
+page is `card_search`'s.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from starlette.responses import Response
@@ -26,17 +28,50 @@ from connectors.web.console.visit import PageNotFound, Visit
 router = Router()
 
 _PAGE = "/connections/{connection}/customers"
-_RECEIPTS, _EVENTS, _NEWEST = 50, 30, 10
-_HISTORY_WORDS = {**EVENT_WORDS, "stamp_reversed": Message("Stamps were taken back")}
+_RECEIPTS, _ENTRIES, _NEWEST = 50, 50, 10
+_ADDED, _TAKEN_BACK = "stamp_added", "stamp_reversed"
+_HISTORY_WORDS = {**EVENT_WORDS, _TAKEN_BACK: Message("Stamps were taken back")}
 """What 7stamp's kinds of event are called; one that we do not know is shown as 7stamp spells it."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Story:
-    """What is known of a card here, and at 7stamp; `events` is `None` where 7stamp did not answer in time."""
+class _Entry:
+    """A line of a card's story: a receipt, or what 7stamp has in the card's history; `at` in UTC microseconds."""
 
-    receipts: Sequence[Receipt] = ()
-    events: Sequence[HistoryEvent] | None = ()
+    at: int
+    receipt: Receipt | None = None
+    event: HistoryEvent | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Story:
+    """What happened with a card, the newest first; not `whole` where 7stamp did not answer in time."""
+
+    entries: Sequence[_Entry] = ()
+    whole: bool = True
+
+
+def _entries(
+    connection: Connection, receipts: Sequence[Receipt], history: Sequence[HistoryEvent], now: int
+) -> Iterator[_Entry]:
+    """Yield a card's receipts, and what its history tells beside them.
+
+    That stamps came for a receipt is not told again where they are what the receipt says itself, nor of
+    receipts that are too old for the list.
+    """
+    code = f"{connection.connector}:{connection.account.id}:"
+    added = Counter[str]()
+    for event in history:
+        added[event.receipt or ""] += event.stamps if event.type == _ADDED else 0
+    taken_back = {event.receipt for event in history if event.type == _TAKEN_BACK}
+    told = {code + one.receipt_id for one in receipts if added[code + one.receipt_id] == one.earned} - taken_back
+    listed = {code + one.receipt_id for one in receipts}
+    for receipt in receipts:
+        yield _Entry(receipt.closed_at or now, receipt)
+    for event in history:
+        older = len(receipts) == _RECEIPTS and (event.receipt or "").startswith(code) and event.receipt not in listed
+        if event.type != _ADDED or not (event.receipt in told or older):
+            yield _Entry(micros(event.at), event=event)
 
 
 @router.get(_PAGE, Role.manager)
@@ -70,7 +105,7 @@ async def _page(
         shown=shown,
         story=story,
         newest=newest,
-        receipt_ids={receipt.receipt_id: receipt.id for receipt in story.receipts},
+        receipt_ids={one.receipt.receipt_id: one.receipt.id for one in story.entries if one.receipt},
         events={kind: visit.localizer.text(words.id) for kind, words in _HISTORY_WORDS.items()},
         errors=errors or {},
         form=visit.form,
@@ -83,9 +118,9 @@ async def _read_story(visit: Visit, connection: Connection, card: Card) -> _Stor
         lambda tx: queries.receipts.of_card(tx, connection.id, card.id, card.hint, _RECEIPTS)
     )
     history = await visit.services.review.card_history(connection, card.id)
-    if history is None:
-        return _Story(receipts, None)
-    return _Story(receipts, sorted(history, key=lambda event: event.at, reverse=True)[:_EVENTS])
+    entries = _entries(connection, receipts, history or (), visit.localizer.now)
+    entries = sorted(entries, key=lambda entry: entry.at, reverse=True)
+    return _Story(entries[:_ENTRIES], history is not None)
 
 
 @router.post(_PAGE, Role.manager)
