@@ -49,6 +49,10 @@ class Installation:
     connector: str = "poster"
     connection: Connection = field(init=False)
 
+    def reach_at(self, url: str) -> None:
+        """Have the operator say where the world reaches the host."""
+        self.host.settings.public_url = self.host.public_url = url
+
     async def connect(self, rule: StampRule | None = None, **more: Any) -> Connection:
         chosen = rule or StampRule(unknown_customer=UnknownCustomer.issue)
         values = {} if more.get("grant") else self.till.settings()

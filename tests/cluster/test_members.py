@@ -162,7 +162,7 @@ async def test_a_worker_that_knows_no_public_address_tells_none_to_7stamp(
         assert host.loyalty_subscriber is not None
         await host.loyalty_subscriber.round()
         assert webhooks.subscriptions == {}
-        host.settings.public_url = host.public_url = "https://stamps.example.com"
+        installation.reach_at("https://stamps.example.com")
         await host.loyalty_subscriber.round()
         (webhook,) = webhooks.subscriptions.values()
         assert webhook.url.startswith("https://stamps.example.com/hooks/7stamp/")

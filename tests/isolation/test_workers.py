@@ -74,6 +74,7 @@ async def test_a_key_that_the_till_gave_proves_its_hooks_in_a_worker_and_is_told
 ) -> None:
     monkeypatch.setattr(KeyedTill, "told", {})
     host = installation.host
+    installation.reach_at("https://host.test")
     connection = await connect(installation, KeyedTill)
     ((address, key),) = KeyedTill.told.items()
     sale = b"sale r1 " + ANNA.encode()

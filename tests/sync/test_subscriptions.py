@@ -46,7 +46,7 @@ def till(monkeypatch: pytest.MonkeyPatch) -> _Till:
 async def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Installation]:
     clock = MovableClock()
     async with build(tmp_path, monkeypatch, serve=ServeSandbox(Cafe()), time=clock) as installation:
-        installation.host.public_url = "https://host.test"
+        installation.reach_at("https://host.test")
         yield installation
 
 
@@ -68,7 +68,7 @@ async def test_a_connection_begins_changes_and_ends_with_its_address_at_the_till
 
 async def test_another_public_address_is_told_with_the_next_reads(serve: Installation, till: _Till) -> None:
     await serve.connect()
-    serve.host.public_url = "https://other.test"
+    serve.reach_at("https://other.test")
     _ahead(serve).ahead += 11 * MINUTE
     await serve.sync()
     assert till.addresses == [await address(serve)]

@@ -16,6 +16,7 @@ import pytest
 from openpyxl import Workbook
 
 from connectors.domain.clock import SECOND
+from connectors.store.engine import Store
 from connectors.store.schema import console_item_table
 from connectors.web.console.import_progress import Imports
 from connectors.web.console.uploads import MOST_BYTES, MOST_UNPACKED_BYTES, Upload
@@ -196,21 +197,22 @@ async def test_a_till_that_is_asked_has_no_such_page(installation: Installation)
 async def test_a_host_that_ends_does_not_wait_for_an_import_that_goes_on(
     corner: Installation, browser: Browser
 ) -> None:
-    _, progress = await Imports(corner.host.store).begin(corner.connection, await uploaded(corner, browser, FILE))
+    store = Store(str(corner.settings.database_url), corner.host.store.vault)
+    await store.open()
+    _, progress = await Imports(store).begin(corner.connection, await uploaded(corner, browser, FILE))
     goes_on = asyncio.Event()
 
     async def take_in() -> None:
-        async with Imports(corner.host.store).telling(corner.connection, progress):
+        async with Imports(store).telling(corner.connection, progress):
             goes_on.set()
             await asyncio.Event().wait()
 
     importing = asyncio.create_task(take_in())
     await goes_on.wait()
-    await corner.host.store.close()
+    await store.close()
     importing.cancel()
     async with asyncio.timeout(10):
         await asyncio.gather(importing, return_exceptions=True)
-    await corner.host.store.open()
 
 
 async def test_an_import_whose_host_was_killed_says_so_and_can_be_begun_again(
