@@ -68,6 +68,9 @@ def of_code(folder: Path) -> Iterator[str]:
                         for keyword in keywords:
                             if keyword.arg in _FACTS and not (name != "Field" and keyword.arg == "title"):
                                 yield from _strings([keyword.value])
+                            if name == "ConnectorInfo" and keyword.arg == "title":
+                                # a till's name stays; one of several words says what kind of till it is
+                                yield from (title for title in _strings([keyword.value]) if " " in title)
                             if keyword.arg in ("hook_steps", "steps"):
                                 yield from _strings(getattr(keyword.value, "elts", []))
                     if name == "ValueError" and file.name == "settings.py" and folder in TILLS:

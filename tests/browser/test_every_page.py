@@ -117,7 +117,7 @@ class Pseudo(Catalogue):
 _OWN = re.compile(
     r"till-[0-9a-f]{12}|Cafe (Lviv|d024)|Main hall|Terrace|Corner|Poster|poster_connector|poster|Cappuccino|Espresso|"
     r"Flat white|Croissant|Cheesecake|Coffee|Pastry|UAH|Python|till|operator|Chrome · \w+|HeadlessChrome|README|"
-    r"[\w-]+\.(json|txt)|Any till with a webhook|webhook(_connector)?|Serve|serve(_connector)?|"
+    r"[\w-]+\.(json|txt)|webhook(_connector)?|PostgreSQL|Serve|serve(_connector)?|"
     r"Square|square(_connector)?|WooCommerce|Shopify|"
     r"Wolfeschlegelsteinhausenbergerdorff Olena|Borys|loc_1|"
     r"I agree that the cafe keeps my phone for its stamp card\.|/[\w/.-]*ledger\.db|FREECOFFEE9"

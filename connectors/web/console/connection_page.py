@@ -233,7 +233,7 @@ async def _read_status(visit: Visit, overview: Overview, lines: Sequence[Journal
     connector_class = visit.host.plugins.classes.get(connection.connector)
     return ConnectionStatus(
         overview,
-        title=connector_class.info.title if connector_class is not None else connection.connector,
+        title=visit.localizer.text(connector_class.info.title) if connector_class else connection.connector,
         state=_state(visit, overview, newest_is_unread=await _newest_is_unread(visit, overview)),
         installed=connector_class is not None,
         missing_settings=_missing_settings(visit, connection),

@@ -92,7 +92,7 @@ async def _authorise_connection(visit: Visit, connection_id: str, grant: Grant) 
 def _failed(visit: Visit, outcome: str, target: ConsentTarget | None, why: str = "") -> Response:
     """Tell what came of a consent that stored nothing, with a link to the page where it was asked for."""
     connector_class = visit.host.plugins.classes.get(target.connector) if target is not None else None
-    title = connector_class.info.title if connector_class is not None else ""
+    title = visit.localizer.text(connector_class.info.title) if connector_class is not None else ""
     return visit.render("consent.html", 400, outcome=outcome, back=_page_before(target), why=why, till=title)
 
 

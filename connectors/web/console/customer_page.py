@@ -119,8 +119,8 @@ async def _read_story(visit: Visit, connection: Connection, card: Card) -> _Stor
     )
     history = await visit.services.review.card_history(connection, card.id)
     entries = _entries(connection, receipts, history or (), visit.localizer.now)
-    entries = sorted(entries, key=lambda entry: entry.at, reverse=True)
-    return _Story(entries[:_ENTRIES], history is not None)
+    newest = sorted(entries, key=lambda entry: entry.at, reverse=True)[:_ENTRIES]
+    return _Story(newest, history is not None)
 
 
 @router.post(_PAGE, Role.manager)

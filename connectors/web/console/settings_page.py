@@ -65,7 +65,7 @@ async def _settings_page(visit: Visit, errors: Mapping[str, str], part: str | No
         "settings.html",
         422 if errors else 200,
         connection=connection,
-        title=connector_class.info.title,
+        title=visit.localizer.text(connector_class.info.title),
         errors=errors,
         form=visit.form,
         open_parts=_open_parts(connection, part if errors else None, restored.values, lacks=bool(till_values.lacks)),

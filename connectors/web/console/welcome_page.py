@@ -43,7 +43,7 @@ async def welcome(visit: Visit) -> Response:
         "welcome.html",
         connection=connection,
         first=first,
-        title=info.title,
+        title=visit.localizer.text(info.title),
         attach=info.attach_customer,
         hook=visit.services.connections.hook_url(connection) if own_address else None,
         steps=info.hook_steps if own_address else (),
