@@ -5,6 +5,7 @@ Imports nothing of the commands before it has the command's environment: their m
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import sys
 
@@ -31,6 +32,7 @@ def be_a_command(
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - as long as the process lives
     sys.stdout = open(1, "w", encoding="utf-8", buffering=1, closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", encoding="utf-8", buffering=1, closefd=False)  # noqa: SIM115
+    faulthandler.enable()  # a signal to abort has it say where each thread stands
     sys.argv = ["connectors", *arguments]
     from connectors.cli import main  # here, so that its modules read this process' environment
 

@@ -119,6 +119,8 @@ class FaultRun:
     """Receipts that guests scan, and the phones that they type, until each is told yes or no."""
     without_history: list[Cafe] = field(default_factory=list)
     """Cafes whose older receipts are not taken in yet."""
+    refusals: dict[str, str] = field(default_factory=dict)
+    """Why a cafe's older receipts were not taken in, the last time, by its key."""
     businesses: dict[str, str] = field(default_factory=dict)
     """The business of each cafe, by its key."""
     failing: bool = True
@@ -377,22 +379,28 @@ class FaultRun:
         while self.without_history:
             await self._pause(self.profile.seconds / 10)
             cafe = self.chance.choice(self.without_history)
-            with contextlib.suppress(Refusal, StoreError):
-                if await self._is_history_in(cafe):
-                    self.without_history.remove(cafe)
-                    self.counts["histories taken in"] += 1
+            try:
+                why_not = await self._take_in_history_of(cafe)
+            except (Refusal, StoreError) as error:
+                why_not = str(error)
+            if why_not:
+                self.refusals[cafe.key] = why_not
+            else:
+                self.without_history.remove(cafe)
+                self.counts["histories taken in"] += 1
             await asyncio.sleep(0.2)
 
-    async def _is_history_in(self, cafe: Cafe) -> bool:
+    async def _take_in_history_of(self, cafe: Cafe) -> str:
+        """Have a cafe's older receipts taken in; return why they are not, or nothing."""
         since = (datetime.now(UTC) - timedelta(days=2)).date().isoformat()
         asked = await self.host.services.commands.ask_for_history(cafe.connection_id, since)
         until = time.monotonic() + 30
         while time.monotonic() < until:
             command = await self.host.store.read(lambda tx: host_commands.get(tx, asked.id))
             if command.state in (CommandState.done, CommandState.failed):
-                return command.state is CommandState.done
+                return "" if command.state is CommandState.done else str(command.result)
             await asyncio.sleep(0.3)
-        return False
+        return f"command {asked.id} is {command.state} after {command.progress}"
 
     async def _vary_faults(self) -> None:
         profiles: list[dict[str, object]] = [
@@ -514,7 +522,7 @@ class FaultRun:
             for task in self.going_on:
                 if task.done():
                     await task  # raises what ended it
-            if self.hooks or self.guests or self.without_history:
+            if (self.hooks or self.guests or self.without_history) and time.monotonic() < until - 10:
                 continue
             await self._name_subscriptions()
             try:
@@ -527,7 +535,7 @@ class FaultRun:
         for waiting, what in (
             (self.hooks, "hooks were never taken"),
             (self.guests, "guests were never answered"),
-            (self.without_history, "histories were never taken in"),
+            (self.without_history, f"histories were never taken in: {self.refusals}"),
         ):
             if waiting:
                 found[next(iter(LAWS))].append(f"{len(waiting)} {what}")

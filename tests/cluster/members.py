@@ -6,6 +6,7 @@ Owns starting, killing and replacing them; each writes a log of its own.
 from __future__ import annotations
 
 import itertools
+import signal
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -81,7 +82,9 @@ class Cluster:
         try:
             wait_for(is_up, f"{arguments[0]} to be up", seconds=120)
         except AssertionError as error:
-            error.add_note(member.log.read_text()[-2000:])
+            member.process.send_signal(signal.SIGABRT)
+            member.process.wait(10)
+            error.add_note(f"{member.log.name}: {member.log.read_text()[-6000:]}")
             raise
         return member
 

@@ -13,7 +13,7 @@ from connectors.store import call_rates
 from connectors.store.engine import Store
 from connectors.store.vault import Vault
 from tests.postgresql import shared_postgresql
-from tests.web.clock import MovableClock
+from tests.web.clock import MovableClock, StoppedClock
 
 NAME, PER_SECOND, BURST = "square:sandbox", 20.0, 10
 
@@ -23,16 +23,6 @@ def url() -> Iterator[str]:
     url = shared_postgresql().new_database()
     yield url
     shared_postgresql().drop(url)
-
-
-class StoppedClock:
-    """A moment."""
-
-    def __init__(self) -> None:
-        self.moment = 1_800_000_000 * SECOND
-
-    def now(self) -> int:
-        return self.moment
 
 
 async def opened(url: str, clock: StoppedClock) -> Store:
@@ -73,6 +63,17 @@ async def test_a_pause_counts_for_all_and_an_idle_account_has_saved_up_a_burst_a
     assert await here.write(lambda tx: call_rates.sweep(tx, clock.moment + DAY, 10)) == 1
     await here.close()
     await there.close()
+
+
+async def test_what_was_lent_by_a_clock_that_was_put_back_since_makes_nobody_wait(url: str) -> None:
+    clock = StoppedClock()
+    store = await opened(url, clock)
+    clock.moment += 3600 * SECOND  # a member that has not seen yet that the server's clock was put back
+    await SharedRates(store)(NAME, PER_SECOND, BURST, 1, 0.0)
+    clock.moment -= 3600 * SECOND
+    firsts = [await SharedRates(store)(NAME, PER_SECOND, BURST, 1, 0.0) for _ in range(2)]
+    assert firsts == [pytest.approx(-0.45), pytest.approx(-0.40)]
+    await store.close()
 
 
 async def test_a_database_that_does_not_answer_lends_nothing_and_stops_nobody() -> None:

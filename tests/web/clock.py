@@ -1,8 +1,8 @@
-"""A clock for the console's tests that runs ahead of the system's."""
+"""Clocks that tests move."""
 
 from __future__ import annotations
 
-from connectors.domain.clock import SteadyClock
+from connectors.domain.clock import SECOND, SteadyClock
 
 
 class MovableClock:
@@ -13,3 +13,13 @@ class MovableClock:
 
     def now(self) -> int:
         return SteadyClock().now() + self.ahead
+
+
+class StoppedClock:
+    """A `moment` in UTC microseconds, which a test moves on."""
+
+    def __init__(self, moment: int = 1_800_000_000 * SECOND) -> None:
+        self.moment = moment
+
+    def now(self) -> int:
+        return self.moment
