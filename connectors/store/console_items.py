@@ -1,4 +1,4 @@
-"""What somebody has begun in the console, kept where every host finds it: a form, a file, how far an import has come.
+"""What every host of the console must find: a form that somebody began, a file, how often somebody tried to sign in.
 
 Owns the table `console_item`: each item is encrypted, has an end, and makes room for newer ones of its kind. What an
 item's content means is the console's.
@@ -30,6 +30,8 @@ class ItemKind(StrEnum):
     """A file whose columns are being named, of the connection that is its subject."""
     import_progress = "import"
     """How far the last import of a connection has come, by the connection's id; its subject is the business."""
+    attempts = "attempts"
+    """How often somebody has tried to sign in lately, by a hash of who it is; its subject is the kind of secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,7 @@ _BOUNDS = {
     ItemKind.form: _Bounds(30 * MINUTE, 500, 16 * _MIB),
     ItemKind.upload: _Bounds(30 * MINUTE, 200, 64 * _MIB),
     ItemKind.import_progress: _Bounds(DAY, 10_000, 64 * _MIB),
+    ItemKind.attempts: _Bounds(35 * MINUTE, 10_000, 16 * _MIB),
 }
 
 
@@ -77,16 +80,16 @@ def put(tx: Transaction, kind: ItemKind, name: str, subject: str, content: str) 
 def _make_room(tx: Transaction, kind: ItemKind) -> None:
     bounds, columns = _BOUNDS[kind], console_item_table.c
     tx.run(delete(console_item_table).where(columns.kind == kind, columns.expires_at <= tx.now))
-    # the sums first: how far an import has come is written every second
-    sums = select(func.count().label("items"), func.sum(columns.size).label("characters"))
-    total = tx.run(sums.where(columns.kind == kind)).one()
-    if total.items <= bounds.items and total.characters <= bounds.characters:
+    newest_first = select(columns.created_at).where(columns.kind == kind).order_by(columns.created_at.desc())
+    first_too_many = newest_first.offset(bounds.items).limit(1).scalar_subquery()
+    tx.run(delete(console_item_table).where(columns.kind == kind, columns.created_at <= first_too_many))
+    # the sum first: how far an import has come is written every second
+    if (tx.run(select(func.sum(columns.size)).where(columns.kind == kind)).scalar() or 0) <= bounds.characters:
         return
-    newest_first = select(columns.name, columns.size).where(columns.kind == kind).order_by(columns.created_at.desc())
     size, surplus = 0, []
-    for place, item in enumerate(tx.run(newest_first)):
+    for item in tx.run(newest_first.with_only_columns(columns.name, columns.size)):
         size += item.size
-        if place >= bounds.items or size > bounds.characters:
+        if size > bounds.characters:
             surplus.append(item.name)
     for part in in_parts(surplus):
         tx.run(delete(console_item_table).where(columns.kind == kind, columns.name.in_(part)))

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from connectors.domain.clock import MINUTE
+from connectors.domain.clock import MINUTE, SECOND
 from connectors.store import console_items
 from connectors.store.console_items import ItemKind
 from connectors.store.engine import Store
 from connectors.store.vault import Vault
 from connectors.web.console.saved_forms import SavedForms
+from connectors.web.console.sign_in_limits import AttemptDelays, TooManyAttempts
 from connectors.web.console.uploads import MOST_BYTES, Upload, Uploads
 from tests.databases import new_database
-from tests.web.clock import MovableClock
+from tests.web.clock import MovableClock, StoppedClock
 
 CLOCK = MovableClock()
 
@@ -83,3 +85,49 @@ async def test_nothing_of_it_stands_in_the_database_in_the_clear(store: Store) -
     rows = await store.read(lambda tx: [tuple(row) for row in tx.run(console_items.console_item_table.select())])
     assert len(rows) == 2
     assert "0239abcdef" not in repr(rows)
+
+
+async def test_whoever_tries_often_waits_at_every_host(tmp_path: Path) -> None:
+    clock = StoppedClock()
+    url = new_database(tmp_path)
+    here, there = (Store(url, Vault("a key that only tests use"), clock=clock) for _ in range(2))
+    await here.open()
+    await there.open()
+    delays = [AttemptDelays(store, "key") for store in (here, there)]
+    for number in range(4):
+        await delays[number % 2].count("198.51.100.7")
+    for at_host in delays:
+        with pytest.raises(TooManyAttempts) as refused:
+            await at_host.check("198.51.100.7")
+        assert refused.value.seconds == 2
+    await delays[0].check("198.51.100.8")
+    await AttemptDelays(there, "password").check("198.51.100.7")
+    # the longest wait is five minutes, and half an hour later all is forgotten
+    for _ in range(10):
+        clock.moment += 5 * MINUTE
+        await delays[1].count("198.51.100.7")
+    with pytest.raises(TooManyAttempts) as refused:
+        await delays[0].count("198.51.100.7")
+    assert refused.value.seconds == 300
+    # a clock that is put back makes nobody wait for longer
+    clock.moment -= 3600 * SECOND
+    await delays[0].check("198.51.100.7")
+    clock.moment += 3600 * SECOND + 36 * MINUTE
+    for _ in range(3):
+        await delays[0].count("198.51.100.7")
+    await delays[0].check("198.51.100.7")
+    await delays[1].reset("198.51.100.7")
+    stored = await here.read(lambda tx: tx.run(console_items.console_item_table.select()).all())
+    assert stored == []
+    for store in (here, there):
+        await store.close()
+
+
+async def test_so_many_who_tried_are_remembered_the_last_ones(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    bounds = replace(console_items._BOUNDS[ItemKind.attempts], items=5)
+    monkeypatch.setitem(console_items._BOUNDS, ItemKind.attempts, bounds)
+    delays = AttemptDelays(store, "key")
+    for number in range(9):
+        monkeypatch.setattr(CLOCK, "ahead", number * SECOND)
+        await delays.count(f"198.51.100.{number}")
+    assert await store.read(lambda tx: len(tx.run(console_items.console_item_table.select()).all())) == 5

@@ -21,7 +21,7 @@ from connectors.sevenstamp.sandbox import Faults
 from connectors.store import access, ledger, queries
 from connectors.store.access.sessions import StaffRole
 from connectors.store.schema import metadata
-from connectors.web.console import key_rechecks, sign_in_limits
+from connectors.web.console import key_rechecks
 from connectors.web.console.clients import Clients
 from connectors.web.console.routers import ROUTERS
 from connectors.web.console.routing import Role, local_path
@@ -29,7 +29,7 @@ from poster_connector.sandbox import Account
 from tests.installation import ANNA, KEY, Installation, build
 from tests.served_installation import keep_passkey
 from tests.web.browser import Browsers, open_browsers
-from tests.web.clock import MovableClock
+from tests.web.clock import MovableClock, StoppedClock
 
 OTHER_BUSINESS_KEY = "7loc_sc_another_business_77aa"
 OTHER_TOKEN = "861053:5a9e1570ff9af128e93c5a771055bb21"
@@ -248,7 +248,8 @@ async def test_a_right_key_does_not_forgive_wrong_passwords(
     installation: Installation, browsers: Browsers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # on a busy machine a wait would be over before the next try
-    monkeypatch.setattr(sign_in_limits, "time", SimpleNamespace(monotonic=lambda: 0.0))
+    store = installation.host.store
+    monkeypatch.setattr(store, "clock", StoppedClock(store.clock.now()))
     guesser, statuses = browsers.new(), []
     for number in range(9):
         statuses.append((await guesser.post("/sign-in/operator", password=f"p{number}", next="/")).status_code)

@@ -61,8 +61,8 @@ class CredentialChecks:
         self._known_browsers = known_browsers
         self._security_events = security_events
         # apart from each other: a right key, which anybody may have, must not forgive wrong passwords
-        self._key_limits = AttemptLimits(_KEYS_AT_ONCE)
-        self._password_limits = AttemptLimits(_PASSWORDS_AT_ONCE)
+        self._key_limits = AttemptLimits(self._store, "key", _KEYS_AT_ONCE)
+        self._password_limits = AttemptLimits(self._store, "password", _PASSWORDS_AT_ONCE)
         self._questions = RateLimits(_QUESTIONS_PER_SECOND, _QUESTIONS_AT_ONCE)
         self._questions_under_way: dict[str, asyncio.Task[Me]] = {}
         self._owners: OrderedDict[str, _KeyOwner] = OrderedDict()
@@ -121,7 +121,7 @@ class CredentialChecks:
     async def _check_unknown_key(self, origin: AttemptOrigin, key: str) -> Me:
         async with self._key_limits.attempt(origin):
             me = await self._host.services.checks.check_key(key)
-        self._key_limits.forgive(origin)
+        await self._key_limits.forgive(origin)
         return me
 
     async def _ask(self, key_hash: str, key: str) -> Me:
@@ -169,7 +169,7 @@ class CredentialChecks:
         if not is_right:
             await self._security_events.record_failed_sign_in(request, "password", None)
             raise Refusal("this is not the operator's password", field="password")
-        self._password_limits.forgive(origin)
+        await self._password_limits.forgive(origin)
 
     async def _is_operator_password(self, password: str) -> bool:
         password_hash = await self._store.read(access.operator_password.password_hash)

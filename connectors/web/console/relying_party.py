@@ -89,7 +89,7 @@ class RelyingParty:
         self._host = host
         self._store = host.store
         self._key_rechecks = key_rechecks
-        self._delays = AttemptDelays()
+        self._delays = AttemptDelays(host.store, "passkey")
         self._networks = RateLimits(_ATTEMPTS_PER_SECOND, _ATTEMPTS_AT_ONCE)
 
     @property
@@ -179,7 +179,7 @@ class RelyingParty:
         the challenge, the signature, and only then the row that uses the challenge up, and the question to 7stamp.
         """
         self._networks.take(network_of(address))
-        self._delays.count(address)
+        await self._delays.count(address)
         site = self._require_site()
         assertion = await _run_check(lambda: _parse_assertion(answer))
         passkey = await self._find_passkey(assertion.credential_id)
@@ -189,7 +189,7 @@ class RelyingParty:
         if outcome is not Outcome.done:
             raise Refusal(_NOT_USED[outcome])
         await self._require_accepted_key(passkey)
-        self._delays.reset(address)
+        await self._delays.reset(address)
         return passkey
 
     async def _find_passkey(self, credential_id: str) -> Passkey:

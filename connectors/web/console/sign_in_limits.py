@@ -7,7 +7,8 @@ What a stranger with many addresses can cost, and what they cannot:
 
 - An attempt with a key costs a call of 7stamp, one with the operator's password costs argon2's work. An address has
   four attempts, then growing delays up to five minutes; a network (/24 of IPv4, /32 of IPv6) has twenty, then one a
-  second. So a stranger with N addresses has 4 N attempts at once and about N / 300 a second from then on.
+  second. So a stranger with N addresses has 4 N attempts at once and about N / 300 a second from then on. The delays
+  are those of all hosts together; the second's attempts of a network are each host's own.
 - Whatever N is, `FairQueue` checks few of them at once, by turns of their networks: strangers together never have more
   than `credentials`' `_KEYS_AT_ONCE` calls on the wire and one argon2 at work. Waiting costs a connection and some
   bytes.
@@ -27,11 +28,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from connectors.domain.clock import MINUTE, SECOND
+from connectors.store import console_items
+from connectors.store.console_items import ItemKind
+from connectors.store.engine import Store, Transaction
+
 MAX_REMEMBERED = 10_000
 """How many addresses, networks or keys a limit remembers, the last used; about a megabyte."""
 _FREE_ATTEMPTS = 3  # the fourth is still checked at once, and makes the fifth wait
-_LONGEST_DELAY = 300.0
-_FORGOTTEN_AFTER = 1800.0  # so many seconds after its last delay an address begins anew
+_LONGEST_DELAY = 5 * MINUTE
+_FORGOTTEN_AFTER = 30 * MINUTE  # so long after its last delay an address begins anew
 _CROWDED_DELAY = 5.0
 _ATTEMPTS_PER_SECOND, _ATTEMPTS_AT_ONCE = 1.0, 20  # of a stranger's network, or of a business
 
@@ -46,41 +52,60 @@ class TooManyAttempts(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Attempts:
-    """How often a name has tried, and until when it must not try again (monotonic seconds)."""
+    """How often a name has tried, and until when it must not try again (UTC microseconds)."""
 
     count: int = 0
-    not_before: float = 0.0
+    not_before: int = 0
 
 
 class AttemptDelays:
-    """Growing delays for each name, which is an address, a session or a browser.
+    """Growing delays for each name, which is an address, a session or a browser, at all hosts of a cluster together.
 
-    An attempt counts before it is known to be wrong: else many that are sent at once would all be free.
+    An attempt counts before it is known to be wrong: else many that are sent at once would all be free. Names are of
+    one kind of `secret`, and only hashes of them are stored.
     """
 
-    def __init__(self) -> None:
-        self._attempts: OrderedDict[str, _Attempts] = OrderedDict()
+    def __init__(self, store: Store, secret: str) -> None:
+        self._store, self._secret = store, secret
 
-    def check(self, name: str) -> None:
+    async def check(self, name: str) -> None:
         """Raise `TooManyAttempts` where the name must still wait; count nothing."""
-        not_before = self._attempts.get(name, _Attempts()).not_before
-        if time.monotonic() < not_before:
-            raise TooManyAttempts(not_before - time.monotonic())
+        item = self._item_of(name)
+        await self._store.read(lambda tx: _attempts(tx, item))
 
-    def count(self, name: str) -> None:
+    async def count(self, name: str) -> None:
         """Count an attempt, which may make the next one wait. Raises `TooManyAttempts` like `check`."""
-        self.check(name)
-        now, previous = time.monotonic(), self._attempts.get(name, _Attempts())
-        count = 0 if now > previous.not_before + _FORGOTTEN_AFTER else previous.count
-        delay = 0.0 if count < _FREE_ATTEMPTS else min(2.0 ** (count - _FREE_ATTEMPTS + 1), _LONGEST_DELAY)
-        self._attempts[name] = _Attempts(count + 1, now + delay)
-        self._attempts.move_to_end(name)
-        while len(self._attempts) > MAX_REMEMBERED:
-            self._attempts.popitem(last=False)
+        item = self._item_of(name)
 
-    def reset(self, name: str) -> None:
+        def work(tx: Transaction) -> None:
+            tx.alone("attempts", item)  # many may be sent to several hosts at once
+            previous = _attempts(tx, item)
+            count = 0 if tx.now > previous.not_before + _FORGOTTEN_AFTER else previous.count
+            delay = 0 if count < _FREE_ATTEMPTS else min(2 ** (count - _FREE_ATTEMPTS + 1) * SECOND, _LONGEST_DELAY)
+            content = f"{count + 1} {tx.now + delay}"
+            console_items.put(tx, ItemKind.attempts, item, self._secret, content)
+
+        await self._store.write(work)
+
+    async def reset(self, name: str) -> None:
         """Forget the attempts of a name, after one that was right."""
-        self._attempts.pop(name, None)
+        item = self._item_of(name)
+        await self._store.write(lambda tx: console_items.drop(tx, ItemKind.attempts, item))
+
+    def _item_of(self, name: str) -> str:
+        return self._store.vault.hash("attempts", f"{self._secret} {name}")
+
+
+def _attempts(tx: Transaction, item: str) -> _Attempts:
+    """Return what a name has tried. Raises `TooManyAttempts` where it must still wait."""
+    found = console_items.find(tx, ItemKind.attempts, item)
+    if found is None:
+        return _Attempts()
+    count, not_before = map(int, found.content.split())
+    # further off than any delay is: the clock was put back since
+    if tx.now < not_before <= tx.now + _LONGEST_DELAY:
+        raise TooManyAttempts((not_before - tx.now) / SECOND)
+    return _Attempts(count, not_before)
 
 
 class RateLimit:
@@ -223,8 +248,8 @@ class AttemptOrigin:
 class AttemptLimits:
     """All bounds on the attempts with one kind of secret, of which `at_once` are checked at the same time."""
 
-    def __init__(self, at_once: int) -> None:
-        self._delays = AttemptDelays()
+    def __init__(self, store: Store, secret: str, at_once: int) -> None:
+        self._delays = AttemptDelays(store, secret)
         self._networks = RateLimits(_ATTEMPTS_PER_SECOND, _ATTEMPTS_AT_ONCE)
         # strangers wait for strangers only: whoever this host knows has a queue of their own
         self._known, self._strangers = FairQueue(at_once), FairQueue(at_once)
@@ -236,16 +261,16 @@ class AttemptLimits:
         The delay is looked at before the queue, so that whoever has to wait takes no place in it, and counted after
         it, so that giving up in the queue costs nothing.
         """
-        self._delays.check(origin.name)
+        await self._delays.check(origin.name)
         self._networks.take(origin.network)
         queue = self._known if origin.is_known else self._strangers
         async with queue.turn(origin.name, origin.network):
-            self._delays.count(origin.name)
+            await self._delays.count(origin.name)
             yield
 
-    def forgive(self, origin: AttemptOrigin) -> None:
+    async def forgive(self, origin: AttemptOrigin) -> None:
         """Forget the wrong attempts before a right one."""
-        self._delays.reset(origin.name)
+        await self._delays.reset(origin.name)
 
 
 def network_of(address: str) -> str:
