@@ -109,6 +109,8 @@ class Vouchers:
     ) -> VoucherRequest:
         """Store a request and send it; one that is there already under `once` is returned as it stands.
 
+        So is one that must not be sent now; it is sent with the next round.
+
         Raises `QuotaMet` where too many of the business wait.
         """
 
@@ -118,6 +120,8 @@ class Vouchers:
                 request_id, found = _request_of(tx, connection.business_id, kind, once)
                 if found is not None:
                     return found, False
+            # by a time that is not the server's nothing is sent: it waits until this member has seen the jump
+            state = RequestState.sending if tx.may_send() else RequestState.waiting
             sent = {"code": reference(request_id)} | {name: value for name, value in body.items() if value is not None}
             request = VoucherRequest(
                 id=request_id,
@@ -126,18 +130,19 @@ class Vouchers:
                 kind=kind,
                 redeem_code=redeem_code,
                 request=json.dumps(sent, ensure_ascii=False),
-                state=RequestState.sending,
+                state=state,
                 reason=None,
                 sent_at=tx.now,
-                tries=1,
+                tries=int(state is RequestState.sending),
                 made_at=tx.now,
                 made_by=by,
             )
-            ledger.voucher_requests.insert(tx, request, self._horizon(tx.now))
-            return request, True
+            is_sent = state is RequestState.sending
+            ledger.voucher_requests.insert(tx, request, self._horizon(tx.now) if is_sent else tx.now)
+            return request, is_sent
 
-        request, is_new = await self._store.write(store)
-        if not is_new:
+        request, is_to_be_sent = await self._store.write(store)
+        if not is_to_be_sent:
             return request
         try:
             return await self._send(request)

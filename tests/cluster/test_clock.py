@@ -13,6 +13,7 @@ import sqlalchemy
 from sqlalchemy import select
 
 from connectors.domain.clock import HOUR, SECOND
+from connectors.domain.vouchers import RequestState
 from connectors.runtime.clock_follower import ClockFollower
 from connectors.runtime.counter_names import CLOCK_JUMPS
 from connectors.services import SubscriptionRequest
@@ -22,6 +23,7 @@ from connectors.store.relay import subscriptions
 from connectors.store.schema import operation_table, relay_subscription_table
 from connectors.store.vault import Vault
 from connectors.sync import doubt_resolution
+from connectors.sync.vouchers import WantedVoucher
 from tests.installation import ANNA, Installation, build
 from tests.postgresql import fake_clock, running_postgresql, shared_postgresql
 
@@ -228,6 +230,21 @@ async def test_a_member_that_has_not_seen_the_clock_put_forward_sends_nothing(
     assert await follower.follow()
     (claimed,) = await store.write(lambda tx: ledger.operations.claim(tx, ids))
     assert claimed.id == ids[0]
+
+
+async def test_a_member_that_has_not_seen_the_clock_put_forward_sends_no_voucher(
+    doubtful: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host, vouchers = doubtful.host, doubtful.sevenstamp.state.vouchers
+    host.store.member = "a member"
+    put_server_clock(monkeypatch, HOUR // 2)
+    request = await host.services.cards.issue_voucher(doubtful.connection.business_id, WantedVoucher("A free coffee"))
+    assert request.state is RequestState.waiting
+    assert not vouchers
+    assert await ClockFollower(host.store).follow()
+    assert host.vouchers is not None
+    await host.vouchers.round()
+    assert [code for _, code in vouchers] == [request.redeem_code]
 
 
 @pytest.mark.parametrize("jumps", [False, True], ids=["begun a moment ago", "a jump a moment ago"])
