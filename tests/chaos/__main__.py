@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import faulthandler
 import sys
 import tempfile
 from pathlib import Path
@@ -28,6 +29,7 @@ def main() -> int:
     parser.add_argument("--logs", type=Path, help="keep what members wrote here")
     chosen = vars(parser.parse_args())
     logs = chosen.pop("logs")
+    faulthandler.enable()  # one that is aborted, because it takes too long, says where it stands
     profile = Profile(**chosen, machines=machines.enter())
     with tempfile.TemporaryDirectory() as folder:
         report = asyncio.run(FaultRun(profile, Path(folder)).run())
