@@ -9,7 +9,7 @@ import logging
 
 from connectors.domain.clock import SECOND, SteadyClock
 from connectors.runtime.counter_names import CLOCK_JUMPS, CLOCK_TO_MAKE_UP
-from connectors.store import clock_jumps, counters, sessions
+from connectors.store import clock_jumps, counters
 from connectors.store.engine import Store, Transaction
 
 log = logging.getLogger(__name__)
@@ -38,9 +38,6 @@ class ClockFollower:
         whose = "the clock" if store.embedded else "the database server's clock"
         way = "forward" if jump > 0 else "back"
         log.warning("%s was put %s by %d seconds: what waits goes on waiting", whose, way, abs(jump) // SECOND)
-        if jump < 0 and not store.embedded:
-            # first: what is written next may stand behind one of them
-            await store.read(sessions.cancel_waits_of_before)
         self._jumps_before = await store.write(lambda tx: self._shift(tx, jump))
         # last: whoever goes by the new time finds times that moved with it
         clock.jump(jump)

@@ -13,7 +13,7 @@ from importlib.metadata import version
 
 from connectors.domain.clock import SECOND
 from connectors.runtime.clock_follower import ClockFollower
-from connectors.store import job_queue, members
+from connectors.store import job_queue, members, sessions
 from connectors.store.engine import Store
 from connectors.store.errors import StoreError
 from connectors.store.members import MemberRole
@@ -32,6 +32,7 @@ class Membership:
         self._dead_after = dead_after
         self._clock = ClockFollower(store)
         self._beating: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
         self._role = MemberRole.host
         self._works = False
         self._patient_until = 0.0
@@ -45,6 +46,9 @@ class Membership:
     async def join(self, role: MemberRole, *, works: bool) -> None:
         """Become a member, take over from those that died, and write down from time to time that it lives."""
         self._role, self._works = role, works
+        # first, and apart from what writes: all that writes may stand behind such a wait
+        if self._watching is None:  # joining is tried again where the database is away
+            self._watching = asyncio.create_task(self._end_waits_of_before(), name="waits of before")
         await self._enter()
         await self._look_after_others()
         self._be_patient()
@@ -52,11 +56,13 @@ class Membership:
 
     async def leave(self) -> None:
         """Stop being a member; call it when nothing is on the wire any more."""
-        if self._beating is None or self._store.member is None:
+        tasks = [task for task in (self._beating, self._watching) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._beating = self._watching = None
+        if self._store.member is None:
             return
-        self._beating.cancel()
-        await asyncio.gather(self._beating, return_exceptions=True)
-        self._beating = None
         member_id = self._store.member
         with contextlib.suppress(StoreError):  # without the database others take it for dead, which comes to the same
             await self._store.write(lambda tx: members.leave(tx, member_id))
@@ -65,6 +71,17 @@ class Membership:
         member_id, release = secrets.token_hex(8), version("sevenstamp-connectors")
         await self._store.write(lambda tx: members.join(tx, member_id, self._role, release, works=self._works))
         self._store.member = member_id
+
+    async def _end_waits_of_before(self) -> None:
+        """End waits for locks that a clock which was put back would keep up, whether this member saw it or not.
+
+        One that was put forward and back at once is a jump for nobody who had not followed it yet.
+        """
+        while True:
+            with contextlib.suppress(StoreError):
+                if ended := await self._store.read(sessions.cancel_waits_of_before):
+                    log.warning("%d waits for locks, begun before the clock was put back, are given up", ended)
+            await asyncio.sleep(self._dead_after / BEATS)
 
     async def _beat(self) -> None:
         while True:
