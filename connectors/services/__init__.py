@@ -31,7 +31,7 @@ from connectors.services.imports import ImportService, ImportWish
 from connectors.services.onboarding import ConnectOptions, OnboardingService
 from connectors.services.people import PeopleService, PersonCount
 from connectors.services.plans import PlanService
-from connectors.services.refusal import KeyRefused, NoCard, Refusal, UnusableSettings, WrongFields
+from connectors.services.refusal import KeyRefused, Refusal, UnusableSettings, WrongFields
 from connectors.services.results import (
     ConnectionDetails,
     ImportResult,
@@ -59,7 +59,6 @@ __all__ = [
     "ImportResult",
     "ImportWish",
     "KeyRefused",
-    "NoCard",
     "PersonCount",
     "PreviewedReceipt",
     "Progress",

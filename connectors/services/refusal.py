@@ -11,7 +11,6 @@ from datetime import date
 from pydantic import ValidationError
 
 from connector_sdk.messages import Catalogue, Message
-from connectors.domain.person import Reference
 from connectors.sync.field_errors import NEEDED, describe_field_errors, field_error
 
 ENGLISH = Catalogue(["connectors"])
@@ -41,14 +40,6 @@ class StillRefused(Refusal):
 
 class KeyRefused(Refusal):
     """7stamp knows no such key, or does not any more."""
-
-
-class NoCard(Refusal):
-    """Nobody's card has the name that was typed; `reference` is that name, for which one can be made."""
-
-    def __init__(self, reference: Reference) -> None:
-        super().__init__("no card has this number, phone or email", field="who")
-        self.reference = reference
 
 
 class WrongFields(Refusal):

@@ -17,7 +17,7 @@ from connectors.domain.operation import Hold, Kind, State
 from connectors.domain.person import Reference
 from connectors.services.context import ServiceContext
 from connectors.services.people import parse_reference
-from connectors.services.refusal import NoCard, Refusal
+from connectors.services.refusal import Refusal
 from connectors.services.results import RetryResult
 from connectors.sevenstamp.client import InvalidKey, Refused, SevenStampClient, SevenStampError
 from connectors.sevenstamp.models import Card, HistoryEvent
@@ -108,7 +108,7 @@ class ReviewService:
         # the oldest active one: the client lists a customer's cards oldest first
         card = next((card for card in cards if card.active), None)
         if card is None:
-            raise NoCard(reference)
+            raise Refusal("no card has this number, phone or email", field="who")
         return FoundCard(card, reference)
 
     async def give_stamps(self, connection: Connection, sale_id: str, card: Card, reference: Reference) -> int:

@@ -47,7 +47,7 @@ async def test_a_missing_stamp_is_given_with_three(served: ServedInstallation, t
     page, clicks = await signed_in(await served.page(viewport=NARROW)), Clicks()
     await page.goto(till)
     await clicks.on(page.get_by_role("link", name=re.compile(f"Receipt {receipt}")))
-    await page.get_by_label("Six digits, phone or email").fill(card)
+    await page.get_by_label("Six digits, phone, email or name").fill(card)
     await clicks.on(page.get_by_role("button", name="Find the card"))
     # its number was typed: that it ends so is no question
     await expect(page.get_by_text(f"The card ending {card[-4:]} was found.")).to_be_visible()
@@ -57,7 +57,7 @@ async def test_a_missing_stamp_is_given_with_three(served: ServedInstallation, t
     # the wrong card: taken back with one more, and it can be given again
     await clicks.on(page.get_by_role("button", name="Take them back"))
     await expect(page.get_by_role("status")).to_contain_text("Taken back.")
-    await expect(page.get_by_label("Six digits, phone or email")).to_be_visible()
+    await expect(page.get_by_label("Six digits, phone, email or name")).to_be_visible()
     assert clicks.count == 4
 
 

@@ -111,7 +111,7 @@ async def test_a_cafe_connects_by_oauth_and_keeps_its_till(
     await page.get_by_label(re.compile("Find a receipt")).fill(BORYS)
     await page.get_by_role("button", name="Find").click()
     await page.get_by_role("link", name=str(held)).click()
-    await page.get_by_label("Six digits, phone or email").fill(ANNA)
+    await page.get_by_label("Six digits, phone, email or name").fill(ANNA)
     await page.get_by_role("button", name="Find the card").click()
     await page.get_by_role("button", name="Give 1 stamp").click()
     await expect(page.get_by_text(f"1 stamp goes to the card ending {card[-4:]}.")).to_be_visible()

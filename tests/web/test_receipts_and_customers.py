@@ -323,14 +323,10 @@ async def test_the_end_of_a_cards_number_leads_to_the_card_wherever_one_is_asked
     # of a card that no receipt here has, the end says nothing
     business_id = installation.connection.business_id
     other = await installation.host.services.cards.issue_card(business_id, phone=BORYS, email=None)
-    said = {
-        f"{path}/find-card": "No receipt of this till has a card that ends so",
-        f"{base}/customers": "No card has this",
-    }
-    for page, why in said.items():
+    for page in (f"{path}/find-card", f"{base}/customers"):
         answer = await browser.post(page, who=other.hint)
         assert answer.status_code == 422
-        assert why in words(answer)
+        assert "No receipt of this till has a card that ends so: type all six digits" in words(answer)
 
 
 async def test_the_end_of_a_number_finds_no_card_that_is_not_in_use_or_that_7stamp_does_not_answer_for(
@@ -373,7 +369,30 @@ async def test_of_two_cards_that_end_alike_one_is_chosen(installation: Installat
     for card in installation.sevenstamp.state.cards.values():
         assert f"card ending {card.number[-4:]}" in words(found)
     path = await _path_of(browser, installation, nobodys)
-    assert "Several cards end in these digits" in words(await browser.post(f"{path}/find-card", who="1234"))
+    shown = await browser.post(f"{path}/find-card", who="1234")
+    claims = re.findall(r'name="claim" value="([^"]*)"', shown.text)
+    assert len(claims) == 2
+    given = await browser.post(f"{path}/give", claim=claims[1])
+    assert given.status_code == 303, words(given)
+    await installation.sync()
+    # one of the two got it
+    assert sorted((installation.stamps(ANNA), installation.stamps(BORYS))) == [1, 2]
+
+
+async def test_a_missing_stamp_is_given_to_whoever_is_found_by_name(
+    installation: Installation, browsers: Browsers
+) -> None:
+    card, nobodys = await one_card_and_nobodys_receipt(installation)
+    card.name = "Olena"
+    browser = await browsers.new().sign_in()
+    path = await _path_of(browser, installation, nobodys)
+    shown = await browser.post(f"{path}/find-card", who="olena")
+    assert f"The card ending {card.number[-4:]} was found. Olena" in words(shown)
+    [claim] = re.findall(r'name="claim" value="([^"]*)"', shown.text)
+    before = installation.stamps(ANNA)
+    assert (await browser.post(f"{path}/give", claim=claim)).status_code == 303
+    await installation.sync()
+    assert installation.stamps(ANNA) > before
 
 
 async def test_whoever_has_no_card_gets_one_from_the_receipts_page(

@@ -95,7 +95,7 @@ class CardTokens:
         """Look up what was typed or scanned; return whose it is, too. Raises `Refusal`, `TooManyAttempts`."""
         self.visit.limit_card_search()
         if is_ending(typed):
-            return await self._find_ending(typed.strip()), Reference("ending", typed.strip())
+            return await self._find_ending(typed.strip()), Reference(_ENDS_IN, typed.strip())
         reference = self.visit.services.counter.read(self.connection, typed)
         return self.found(
             await self.visit.services.counter.find(self.connection, reference), reference, None
@@ -109,10 +109,13 @@ class CardTokens:
             cards.append(ChosenCard(card, token, now, stale=False))
         return FoundCards(cards[0]) if len(cards) == 1 else FoundCards(matches=cards)
 
-    def why_none(self, shown: FoundCards) -> str:
+    def why_none(self, shown: FoundCards, reference: Reference) -> str:
         """Return why a look-up shows no card, as a sentence in the reader's language."""
         if shown.is_unanswered:
             return unanswered(self.visit.localizer)
+        if reference.kind == _ENDS_IN:
+            text = "no receipt of this till has a card that ends so: type all six digits"
+            return self.visit.localizer.sentence(Message(text))
         return self.visit.localizer.sentence(Message("no card has this number, phone or email"))
 
     async def look_up(self, sealed: str) -> FoundCards:
@@ -128,6 +131,7 @@ def is_ending(typed: str) -> bool:
 
 
 _ENDING = 4
+_ENDS_IN = "ending"
 
 
 def customer_tokens(visit: Visit, connection: Connection) -> CardTokens:

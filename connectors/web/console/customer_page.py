@@ -129,7 +129,7 @@ async def find(visit: Visit) -> Response:
     connection = (await visit.load_overview()).connection
     tokens = customer_tokens(visit, connection)
     try:
-        shown, _ = await tokens.find(visit.form.get("who"))
+        shown, reference = await tokens.find(visit.form.get("who"))
     except (Refusal, TooManyAttempts) as error:
         return await _page(visit, connection, FoundCards(), {"who": visit.explain(error)})
     if shown.chosen is not None:
@@ -137,4 +137,4 @@ async def find(visit: Visit) -> Response:
         return visit.redirect(customer_path(connection, shown.chosen.token))
     if shown.matches:
         return await _page(visit, connection, shown)
-    return await _page(visit, connection, shown, {"who": tokens.why_none(shown)})
+    return await _page(visit, connection, shown, {"who": tokens.why_none(shown, reference)})

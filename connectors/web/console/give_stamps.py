@@ -6,6 +6,7 @@ Owns the two forms, and the one that takes it back a moment later; who may be gi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pydantic import JsonValue
@@ -14,9 +15,9 @@ from starlette.responses import Response
 from connector_sdk.messages import Message
 from connectors.domain.connection import Connection
 from connectors.domain.person import Reference
-from connectors.services import NoCard, Refusal
+from connectors.services import Refusal
 from connectors.sevenstamp.models import Card
-from connectors.web.console.card_search import is_ending, make_typed_card
+from connectors.web.console.card_search import CardTokens, make_typed_card
 from connectors.web.console.receipt_page import FoundCard, receipt_page, taken_back_within
 from connectors.web.console.routing import Role, Router
 from connectors.web.console.sealed_token import open_token, seal_token
@@ -26,6 +27,7 @@ from connectors.web.console.visit import PageNotFound, Visit
 router = Router()
 
 _PURPOSE = "claim"
+_NAMES_ONE_CARD = ("number", "phone", "email")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,39 +45,30 @@ class _Claim:
     page="/connections/{connection}/receipts/{receipt}",
 )
 async def find_card(visit: Visit) -> Response:
-    """Find whose card that is, and show it."""
+    """Find whose card that is, and show it, or several to choose from."""
     connection = (await visit.load_overview()).connection
+    tokens, typed = CardTokens(visit, connection, _PURPOSE), visit.form.get("who").strip()
     try:
-        # a look-up tells whether somebody has a card: a session has not too many of them
-        visit.limit_card_search()
-        if is_ending(visit.form.get("who")):
-            card = await _only_card_ending(visit, connection, visit.form.get("who").strip())
-            return await _show(visit, connection, card, Reference("number", card.number))
-        card, name = await visit.services.review.find_card(connection, visit.form.get("who"))
-    except NoCard as error:
-        may_get_card = visit.form.get("who").strip() if visit.services.counter.may_get_card(error.reference) else ""
-        errors = {"who": visit.explain(error)}
-        return await receipt_page(visit, connection, errors=errors, may_get_card=may_get_card)
+        shown, name = await tokens.find(typed)
     except (Refusal, TooManyAttempts) as error:
         return await receipt_page(visit, connection, errors={"who": visit.explain(error)})
-    return await _show(visit, connection, card, name)
+    cards = [one.card for one in ([shown.chosen] if shown.chosen else shown.matches)]
+    if cards:
+        return await _show(visit, connection, cards, name)
+    may_get_card = not shown.is_unanswered and visit.services.counter.may_get_card(name)
+    errors = {"who": tokens.why_none(shown, name)}
+    return await receipt_page(visit, connection, errors=errors, may_get_card=typed if may_get_card else "")
 
 
-async def _only_card_ending(visit: Visit, connection: Connection, digits: str) -> Card:
-    """Return the one card of the till's receipts that ends in four digits. Raises `Refusal`."""
-    cards = await visit.services.review.cards_ending(connection, digits)
-    if not cards:
-        raise Refusal("no receipt of this till has a card that ends so: type all six digits", field="who")
-    if len(cards) > 1:
-        raise Refusal("several cards end in these digits: type all six", field="who")
-    return cards[0]
-
-
-async def _show(visit: Visit, connection: Connection, card: Card, name: Reference) -> Response:
-    """Show a card with the button that gives it the stamps."""
-    content: list[JsonValue] = [visit.path_params["receipt"], card.model_dump(mode="json"), list(name)]
-    token = seal_token(visit, _PURPOSE, connection, content)
-    return await receipt_page(visit, connection, found_card=FoundCard(card, token))
+async def _show(visit: Visit, connection: Connection, cards: Sequence[Card], name: Reference) -> Response:
+    """Show cards, each with the button that gives it the stamps."""
+    found: list[FoundCard] = []
+    for card in cards:
+        # a person's name, or the end of a number, may be several cards': the next receipt does not go by it
+        known_by = name if name.kind in _NAMES_ONE_CARD else Reference("number", card.number)
+        content: list[JsonValue] = [visit.path_params["receipt"], card.model_dump(mode="json"), list(known_by)]
+        found.append(FoundCard(card, seal_token(visit, _PURPOSE, connection, content)))
+    return await receipt_page(visit, connection, found_cards=found)
 
 
 @router.post(
@@ -90,7 +83,7 @@ async def make_card(visit: Visit) -> Response:
         card, name = await make_typed_card(visit, connection)
     except (Refusal, TooManyAttempts) as error:
         return await receipt_page(visit, connection, errors={"who": visit.explain(error)})
-    return await _show(visit, connection, card, name)
+    return await _show(visit, connection, [card], name)
 
 
 def _open_claim(visit: Visit, connection: Connection) -> _Claim:

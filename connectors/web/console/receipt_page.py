@@ -71,7 +71,7 @@ async def receipt_page(
     visit: Visit,
     connection: Connection,
     *,
-    found_card: FoundCard | None = None,
+    found_cards: Sequence[FoundCard] = (),
     errors: Mapping[str, str] | None = None,
     may_get_card: str = "",
 ) -> Response:
@@ -108,7 +108,7 @@ async def receipt_page(
         is_part=is_part,
         is_moving=is_moving,
         may_give=_may_give(details),
-        found_card=found_card,
+        found_cards=found_cards,
         may_get_card=may_get_card,
         errors=errors or {},
         form=visit.form,

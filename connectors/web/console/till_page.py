@@ -99,7 +99,7 @@ async def find(visit: Visit) -> Response:
         return await _till_page(visit, connection, shown)
     if not shown.is_unanswered and visit.services.counter.may_get_card(reference):
         shown = replace(shown, may_get_card=visit.form.get("who").strip())
-    return await _till_page(visit, connection, shown, {"who": tokens.why_none(shown)})
+    return await _till_page(visit, connection, shown, {"who": tokens.why_none(shown, reference)})
 
 
 @router.post("/till/{connection}/card", Role.counter, page="/till/{connection}")
