@@ -116,7 +116,7 @@ class Pseudo(Catalogue):
 # what is somebody's own: names of people, places, cafes, products, tills, and signs
 _OWN = re.compile(
     r"till-[0-9a-f]{12}|Cafe (Lviv|d024)|Main hall|Terrace|Corner|Poster|poster_connector|poster|Cappuccino|Espresso|"
-    r"Flat white|Croissant|Cheesecake|Coffee|Pastry|UAH|Python|till|operator|Chrome · \w+|HeadlessChrome|README|"
+    r"Flat white|Croissant|Cheesecake|Coffee|Pastry|UAH|Python|till|owner|operator|Chrome · \w+|HeadlessChrome|README|"
     r"[\w-]+\.(json|txt)|webhook(_connector)?|PostgreSQL|Serve|serve(_connector)?|"
     r"Square|square(_connector)?|WooCommerce|Shopify|"
     r"Wolfeschlegelsteinhausenbergerdorff Olena|Borys|loc_1|"

@@ -167,7 +167,7 @@ async def test_a_cafe_signs_in_by_passkey_on_a_device_that_is_remembered(
         )
     )[0]
     assert session.remembered
-    assert session.principal.login == "till"
+    assert session.principal.login == "owner"
 
     # lost: removed with a link of the operator's, and another is added with a key
     other = await Device.new(served)

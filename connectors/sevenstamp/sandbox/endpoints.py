@@ -166,7 +166,7 @@ class Endpoints:
         me = {
             "business": business,
             "location_id": "loc_1",
-            "staff_login": call.staff_login or "till",
+            "staff_login": call.staff_login or "owner",
             "key_status": "active",
             "operations": {"used": self._state.used.get(call.business, 0), "allowed": self._state.allowed},
         }
