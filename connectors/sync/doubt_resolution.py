@@ -53,7 +53,17 @@ class Timing:
 
         `comparable_since` is the store's: before that `sent_at` may be of another time than the reading.
         """
-        return max(sent_at or 0, comparable_since) + int((self.deadline + self.settle) * SECOND)
+        return self._later(max(sent_at or 0, comparable_since))
+
+    def look_at(self, horizon: int, now: int) -> int:
+        """Return when to look once more for something whose absence proves something from `horizon` on.
+
+        A horizon that is further away than any can be is of a clock that has jumped meanwhile: nobody waits for it.
+        """
+        return min(horizon, self._later(now))
+
+    def _later(self, moment: int) -> int:
+        return moment + int((self.deadline + self.settle) * SECOND)
 
 
 class Resolver:
@@ -129,7 +139,7 @@ class Resolver:
 
     async def _postpone_to_horizon(self, operation: Operation, began: int) -> None:
         """Look again halfway to the moment from which on an absence proves something: presence may show before."""
-        left = (self._horizon(operation) - began) / SECOND
+        left = (self._timing.look_at(self._horizon(operation), began) - began) / SECOND
         pause = max(_SOON, left / 2 + 0.05)
         await self._store.write(lambda tx: _look_later(tx, operation, pause))
 

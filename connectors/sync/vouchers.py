@@ -252,7 +252,8 @@ class Vouchers:
         if found is not None:
             await self._settle(request, *found)
         elif began < horizon or not await self._store.read(lambda tx: tx.is_past(began)):  # it may still take effect
-            next_at = max(horizon, self._store.clock.now() + SECOND)
+            now = self._store.clock.now()
+            next_at = max(self._timing.look_at(horizon, now), now + SECOND)
             await self._settle(request, RequestState.uncertain, None, next_at)
         else:
             await self._settle(request, RequestState.waiting, None, self._store.clock.now())

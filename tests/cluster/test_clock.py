@@ -226,6 +226,27 @@ async def test_a_member_that_has_not_seen_the_clock_put_back_proves_no_absence(
     assert [operation.state for operation in await doubtful.operations()] == ["uncertain"]
 
 
+async def test_a_look_that_began_by_a_clock_put_forward_since_is_soon_made_again(
+    doubtful: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = doubtful.host.store
+
+    async def shows_nothing(_client: object, _operation: object) -> None:
+        store.clock.jump(HOUR)  # type: ignore[attr-defined] # it follows, as another member has before
+
+    monkeypatch.setattr(doubt_resolution, "recorded_outcome", shows_nothing)
+    put_server_clock(monkeypatch, HOUR)
+    # sent a moment ago; to this member that lies an hour ahead
+    sent = operation_table.update().values(next_at=0, sent_at=store.clock.now() + HOUR)
+    await store.write(lambda tx: tx.run(sent))
+    assert doubtful.host.deliverer is not None
+    await doubtful.host.deliverer.resolve()
+    (operation,) = await doubtful.operations()
+    assert operation.state == "uncertain"
+    next_at = await store.read(lambda tx: tx.run(select(operation_table.c.next_at)).scalar_one())
+    assert next_at - store.clock.now() < 60 * SECOND
+
+
 async def test_a_member_that_has_not_seen_the_clock_put_forward_sends_nothing(
     doubtful: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
