@@ -29,12 +29,14 @@ def plan(target: int, operations: Iterable[Planned]) -> Step:
     # what was rejected counts as planned, but never took effect
     given = sum(operation.signed for operation in counted if operation.state is not State.rejected)
     cancelled: list[str] = []
-    for operation in _movable_youngest_first(counted):
-        # an operation against the wanted direction is cancelled rather than answered by its opposite
-        if remainder * operation.signed < 0:
-            cancelled.append(operation.id)
-            remainder += operation.signed
-            given -= operation.signed
+    movable = list(_movable_youngest_first(counted))
+    # an operation against the wanted direction is cancelled rather than answered by its opposite; that may turn the
+    # direction, so that another one is against it then
+    while opposite := next((one for one in movable if remainder * one.signed < 0), None):
+        movable.remove(opposite)
+        cancelled.append(opposite.id)
+        remainder += opposite.signed
+        given -= opposite.signed
     return Step(tuple(cancelled), _bounded(remainder, target - given))
 
 
