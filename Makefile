@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # what is compiled is kept, also where a machine says otherwise: hundreds of processes would compile it again
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install demo test test-postgresql check fuzz lint metrics docs bench chaos attacks screenshots lock clean
+.PHONY: install demo test test-postgresql check fuzz mutants lint metrics docs bench chaos attacks screenshots lock clean
 
 install: $(READY)
 
@@ -43,6 +43,13 @@ check: lint
 # Twenty times as many odd bodies for every mapping.
 fuzz: $(READY)
 	FUZZ=10000 $(BIN)/pytest tests/test_fuzz.py -n auto
+
+# The arithmetic of stamps, plans and times, broken on purpose in every way; some minutes. Ends with what no test saw.
+mutants: $(READY)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-mutants.lock
+	rm -rf mutants
+	$(BIN)/python -P -m mutmut run
+	$(BIN)/python -P -m mutmut results
 
 lint: $(READY)
 	$(BIN)/ruff format --check .
@@ -84,8 +91,10 @@ lock:
 		-c requirements.lock -o requirements-dev.lock pyproject.toml
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --extra cluster --extra tracing \
 		-c requirements.lock -o requirements-cluster.lock pyproject.toml
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --group mutants \
+		-c requirements-dev.lock -o requirements-mutants.lock
 	echo pip | uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 		-o requirements-pip.lock -
 
 clean:
-	rm -rf $(VENV) screenshots .mypy_cache .ruff_cache .pytest_cache .hypothesis dist site
+	rm -rf $(VENV) screenshots .mypy_cache .ruff_cache .pytest_cache .hypothesis dist mutants site

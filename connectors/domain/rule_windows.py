@@ -99,17 +99,13 @@ def why_never(window: Multiplier, today: date, scope: Collection[str]) -> Messag
         return Message("ended on {day}", {"day": window.last_day})
     if scope and window.locations and not window.locations & set(scope):
         return Message("none of its locations is connected")
-    if window.first_day is not None and window.last_day is not None and not _has_a_weekday(window):
-        return Message(
-            "none of its days is between {first} and {last}",
-            {"first": window.first_day, "last": window.last_day},
-        )
+    first, last = window.first_day, window.last_day
+    if first is not None and last is not None and not _has_a_weekday(window, first, last):
+        return Message("none of its days is between {first} and {last}", {"first": first, "last": last})
     return None
 
 
-def _has_a_weekday(window: Multiplier) -> bool:
-    """Say whether one of the window's weekdays lies between its first and last day."""
-    if window.first_day is None or window.last_day is None:
-        return True
-    length = min((window.last_day - window.first_day).days + 1, _WEEK)
-    return any((window.first_day + timedelta(days=number)).weekday() in window.days for number in range(length))
+def _has_a_weekday(window: Multiplier, first: date, last: date) -> bool:
+    """Say whether one of the window's weekdays lies between two days, both included."""
+    length = min((last - first).days + 1, _WEEK)
+    return any((first + timedelta(days=number)).weekday() in window.days for number in range(length))

@@ -66,6 +66,25 @@ def test_windows_at_different_locations_or_in_different_weeks_do_not_overlap() -
     assert len(list(overlaps([here, december]))) == 7
 
 
+def test_windows_that_touch_do_not_overlap_and_a_pair_apart_hides_no_other() -> None:
+    morning = Multiplier(times=2, days=TUESDAY, start=time(8), end=time(12))
+    noon = Multiplier(times=3, days=TUESDAY, start=time(12), end=time(14))
+    late = Multiplier(times=4, days=TUESDAY, start=time(13), end=time(15))
+    assert list(overlaps([morning, noon])) == []
+    elsewhere = morning.model_copy(update={"locations": frozenset({"1"})})
+    there = noon.model_copy(update={"locations": frozenset({"2"})})
+    assert list(overlaps([elsewhere, there, late])) == [WindowOfDay(1, 13 * 60, 14 * 60, 4)]
+    both = late.model_copy(update={"locations": frozenset({"1", "2"})})
+    assert list(overlaps([there, both])) == [WindowOfDay(1, 13 * 60, 14 * 60, 4)]
+
+
+def test_windows_that_share_one_day_of_the_year_overlap() -> None:
+    ending, beginning = (
+        Multiplier(times=times, **{bound: date(2026, 12, 1)}) for times, bound in ((2, "last_day"), (3, "first_day"))
+    )
+    assert len(list(overlaps([ending, beginning]))) == 7
+
+
 def test_of_an_overlap_the_larger_counts() -> None:
     morning = Multiplier(times=2, days=TUESDAY, start=time(8), end=time(12))
     noon = Multiplier(times=3, days=TUESDAY, start=time(11), end=time(14))
@@ -92,6 +111,9 @@ def test_of_an_overlap_the_larger_counts() -> None:
 def test_a_window_that_never_applies_says_why(window: Multiplier, scope: tuple[str, ...], why: str | None) -> None:
     reason = why_never(window, MONDAY_MIDNIGHT.date(), scope)
     assert (reason.id if isinstance(reason, Message) else None) == why
+    if reason is not None:
+        days = {"day": window.last_day, "first": window.first_day, "last": window.last_day}
+        assert reason.params == {name: day for name, day in days.items() if f"{{{name}}}" in reason.id}
 
 
 def test_a_window_does_not_end_before_its_first_day() -> None:

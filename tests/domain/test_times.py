@@ -1,0 +1,114 @@
+"""Pauses, renewals and quiet hours, as pure arithmetic on moments."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from connectors.domain.clock import DAY, HOUR, MINUTE, SECOND, micros
+from connectors.domain.quiet_hours import QuietHours
+from connectors.domain.renewal import RenewalTimes, failure_pause, last_resort, plan_renewal, trouble_after
+from connectors.domain.retry_pauses import hint_pause, poll_pause, recheck_pause
+
+
+@pytest.mark.parametrize(
+    ("poll_seconds", "failures", "hooks_arrive", "seconds"),
+    [
+        (None, 0, False, 60),
+        (None, 0, True, 900),
+        (10, 0, True, 10),
+        (10, 1, False, 20),
+        (10, 3, False, 80),
+        (10, 6, False, 640),
+        (10, 9, False, 640),
+        (None, 6, False, 3600),
+        (900, 2, False, 3600),
+        (7200, 0, False, 7200),
+        (7200, 5, False, 7200),
+    ],
+)
+def test_a_till_that_fails_is_polled_half_as_often_each_time_up_to_an_hour(
+    poll_seconds: int | None, failures: int, hooks_arrive: bool, seconds: int
+) -> None:
+    assert poll_pause(poll_seconds, failures, hooks_arrive=hooks_arrive) == seconds * SECOND
+
+
+def test_a_connection_that_was_refused_is_tried_after_as_long_as_that_has_been() -> None:
+    tried = [recheck_pause(for_) for for_ in (0, 5 * MINUTE, 5 * MINUTE + 1, DAY, DAY + 1)]
+    assert tried == [5 * MINUTE, 5 * MINUTE, 5 * MINUTE + 1, DAY, DAY]
+
+
+def test_a_hint_is_followed_within_seconds_and_hourly_in_the_end() -> None:
+    assert [hint_pause(attempts) // SECOND for attempts in range(9)] == [2, 5, 15, 60, 300, 900, 3600, 3600, 3600]
+
+
+@pytest.mark.parametrize(
+    ("expires_at", "renewable", "spread", "times"),
+    [
+        (None, True, 0.5, RenewalTimes(None, None)),
+        (None, False, 0.5, RenewalTimes(None, None)),
+        (100 + 40 * DAY, False, 0.5, RenewalTimes(None, 100 + 30 * DAY)),
+        (100 + 40 * DAY, True, 0.0, RenewalTimes(100 + 8 * DAY, None)),
+        (100 + 40 * DAY, True, 1.0, RenewalTimes(100 + 95 * DAY // 10, None)),
+        (100 + 40 * DAY, True, 0.2, RenewalTimes(100 + 83 * DAY // 10, None)),
+        (100 + MINUTE, True, 1.0, RenewalTimes(100 + MINUTE, None)),
+        (0, True, 0.0, RenewalTimes(100 + MINUTE, None)),
+        (0, False, 0.0, RenewalTimes(None, 0)),
+    ],
+)
+def test_a_grant_is_renewed_in_its_first_quarter_or_its_end_is_told_in_the_last(
+    expires_at: int | None, renewable: bool, spread: float, times: RenewalTimes
+) -> None:
+    assert plan_renewal(100, expires_at, renewable=renewable, spread=spread) == times
+
+
+def test_a_renewal_of_which_nobody_knows_the_outcome_is_tried_just_before_the_grant_ends() -> None:
+    assert last_resort(100, 100 + DAY) == 100 + DAY - DAY // 50
+    assert last_resort(100, 100 + 2 * HOUR) == 100 + 2 * HOUR - 10 * MINUTE
+    assert last_resort(100, 100 + 10 * MINUTE) == 100
+    assert last_resort(100, 101) == 100
+
+
+def test_renewals_that_fail_wait_longer_each_time_and_the_cafe_hears_of_it_within_a_day() -> None:
+    assert [failure_pause(failures) // MINUTE for failures in range(1, 8)] == [1, 5, 15, 60, 240, 240, 240]
+    assert [trouble_after(0, at) for at in (None, 8 * HOUR, 4 * DAY, 5 * DAY, -5)] == [DAY, 2 * HOUR, DAY, DAY, 0]
+
+
+def at(hour: int, minute: int = 0, *, day: int = 24, month: int = 11, second: int = 0) -> int:
+    return micros(datetime(2026, month, day, hour, minute, second, tzinfo=UTC))
+
+
+@pytest.mark.parametrize(
+    ("hours", "now", "until"),
+    [
+        (QuietHours(13 * 60, 15 * 60), at(12, 59, second=59), None),
+        (QuietHours(13 * 60, 15 * 60), at(13), at(15)),
+        (QuietHours(13 * 60, 15 * 60), at(14, 59, second=59), at(15)),
+        (QuietHours(13 * 60, 15 * 60), at(15), None),
+        # over midnight
+        (QuietHours(22 * 60, 7 * 60 + 30), at(21, 59), None),
+        (QuietHours(22 * 60, 7 * 60 + 30), at(22), at(7, 30, day=25)),
+        (QuietHours(22 * 60, 7 * 60 + 30), at(0, 5), at(7, 30)),
+        (QuietHours(22 * 60, 7 * 60 + 30), at(7, 29), at(7, 30)),
+        (QuietHours(22 * 60, 7 * 60 + 30), at(7, 30), None),
+        (QuietHours(0, 1), at(0), at(0, 1)),
+    ],
+)
+def test_quiet_hours_end_when_they_say(hours: QuietHours, now: int, until: int | None) -> None:
+    assert hours.until(now, "UTC") == until
+
+
+def test_quiet_hours_are_on_the_venues_clock_also_where_that_is_changed() -> None:
+    night = QuietHours(22 * 60, 7 * 60)
+    assert night.until(at(21), "Europe/Kyiv") == at(5, day=25)
+    # an hour that comes twice is over when it is over the second time, one that is jumped over an hour later
+    back, forward = QuietHours(60, 3 * 60 + 30), QuietHours(60, 3 * 60 + 30)
+    assert back.until(at(23, 30, day=24, month=10), "Europe/Kyiv") == at(1, 30, day=25, month=10)
+    assert forward.until(at(0, day=29, month=3), "Europe/Kyiv") == at(1, 30, day=29, month=3)
+
+
+@pytest.mark.parametrize(("begin", "end"), [(0, 0), (60, 60), (-1, 60), (60, 1440), (1440, 60), (60, -1)])
+def test_quiet_hours_have_two_different_times_of_a_day(begin: int, end: int) -> None:
+    with pytest.raises(ValueError, match="quiet hours have two different times of a day"):
+        QuietHours(begin, end)
