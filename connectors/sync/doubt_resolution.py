@@ -166,8 +166,13 @@ def _redeemed(operation: Operation, by_code: str | None) -> Outcome | None:
 
 def _postpone_after(tx: Transaction, connection: Connection, operation: Operation, error: Exception) -> None:
     """Look again later, since the records could not be read; pauses grow with the time that it has been in doubt."""
+    try:
+        # as it is now: when it was sent moves with a clock that is put forward
+        operation = ledger.operations.get(tx, operation.connection_id, operation.id)
+    except NotFound:  # another connection's by now, which looks it up
+        return
     # by how long it has been in doubt, not by how often it was asked: a restart does not begin anew
-    minutes = max(0, (tx.now - operation.updated_at) // MINUTE)
+    minutes = max(0, (tx.now - max(operation.sent_at or 0, operation.updated_at)) // MINUTE)
     pause = random.uniform(3, 6) * min(2**minutes, _LONGEST_FACTOR)  # noqa: S311 - spreads load
     if isinstance(error, Limited):
         pause = error.retry_after
