@@ -331,6 +331,8 @@ async def test_a_rule_that_is_none_is_told_beside_the_field_and_kept(
         ({"windows": "1", "days_0": "1", "locations_0": "elsewhere"}, "Choose a location that the till has"),
         ({"windows": "1", "days_0": "1", "start_0": "14:00 or so"}, "Write a time as 14:00"),
         ({"windows": "1", "days_0": "1", "times_0": "11"}, "Choose how many times as many"),
+        ({"windows": "1", "times_0": "3"}, "Choose days of the week, all seven for every day, or a last day"),
+        ({"windows": "1", "first_day_0": "2026-12-01"}, "Choose days of the week, all seven for every day"),
         ({"max_per_sale": "1001"}, "Write a number of stamps from 1 to 1000"),
     ):
         answer = await mine.post(path, **values)

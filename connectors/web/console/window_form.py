@@ -26,7 +26,7 @@ _DAYS = {str(day): day for day in range(7)}
 
 @dataclass(frozen=True, slots=True)
 class WindowRow:
-    """A row of the form as it was filled in; without a day it is for every day, and with nothing it is no window."""
+    """A row of the form as it was filled in; of every day it needs a last day, and with nothing it is no window."""
 
     number: int
     times: str
@@ -107,6 +107,11 @@ class WindowReader:
 
     def _window(self, row: WindowRow) -> Multiplier | None:
         before = len(self.errors)
+        if not row.days and not row.last_day:
+            # a slip would have every receipt earn more, until somebody sees it
+            self.errors[f"days_{row.number}"] = Message(
+                "choose days of the week, all seven for every day, or a last day: without both it would never end"
+            )
         values: dict[str, object] = {
             "times": self._times(row),
             "days": frozenset(_DAYS[day] for day in row.days or _DAYS if day in _DAYS),
