@@ -142,6 +142,22 @@ async def test_consent_for_another_account_is_refused_and_the_connection_stays_a
     assert (after.grant, after.account.id) == (before.grant, before.account.id)
 
 
+async def test_a_till_of_another_business_leaves_the_ways_to_another_till(
+    square: Installation, browsers: Browsers
+) -> None:
+    await square.connect(grant=await square.consent())
+    other = await browsers.new().sign_in("7loc_sc_another_business_77aa")
+    draft, page = await _begin(other)
+    back = await other.get(_allow(square, page))
+    shown = html.unescape(back.text)
+    assert "This till is connected for another business already." in shown
+    assert "Go to Square" in shown
+    assert "Square lets us in." not in shown
+    again = html.unescape((await other.get(f"{draft}/authorise")).text)
+    assert "Go to Square" in again
+    assert (await other.post(f"{draft}/consent")).headers["location"].startswith("http")
+
+
 # --- a venue that opens -----------------------------------------------------------------------------------------------
 
 

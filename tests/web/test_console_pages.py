@@ -296,6 +296,15 @@ async def test_a_token_that_lacks_a_right_and_one_that_is_none_are_told_beside_t
     installation.cafe.fail_next.clear()
 
 
+async def test_tills_that_were_tried_come_first_and_the_one_for_any_till_last(
+    installation: Installation, browsers: Browsers
+) -> None:
+    await installation.connect()
+    page = (await (await browsers.new().sign_in()).get("/")).text
+    places = [page.index(f'action="/connect/{name}"') for name in ("poster", "square", "webhook")]
+    assert places == sorted(places)
+
+
 async def test_a_place_of_another_business_is_refused_without_saying_whose(
     installation: Installation, browsers: Browsers
 ) -> None:

@@ -105,6 +105,12 @@ async def test_a_receipts_head_says_how_it_stands_and_whose_it_is(
     cafe.remove(sold["Refunded or removed"])
     await installation.sync()
     browser = await browsers.new().sign_in()
+    taken_back = cafe.sell(cafe.client(ANNA))
+    await installation.sync()
+    cafe.remove(taken_back)
+    await installation.sync()
+    gone = words(await browser.get(await _path_of(browser, installation, taken_back)))
+    assert "refunded or removed: 1 stamp was taken back" in gone
     for state, number in sold.items():
         path = await _path_of(browser, installation, number)
         head = words(await browser.get(path)).split("What the rule says")[0].split("History")[0]

@@ -79,7 +79,7 @@ async def catalogue(visit: Visit) -> Response:
 
 
 def _connector_tiles(visit: Visit, connected_names: Collection[str]) -> list[ConnectorTile]:
-    """List the tills that can be connected: those first that are not connected yet, and last the one for any till."""
+    """List the tills that can be connected: first those tried at real cafes, last the one for any till."""
     tiles = [
         ConnectorTile(
             offered.info,
@@ -91,7 +91,7 @@ def _connector_tiles(visit: Visit, connected_names: Collection[str]) -> list[Con
         )
         for offered in visit.services.offered_connectors()
     ]
-    return sorted(tiles, key=lambda tile: (tile.connected, tile.info.named_by_account))
+    return sorted(tiles, key=lambda tile: (tile.info.named_by_account, bool(tile.info.caution), tile.connected))
 
 
 def _needs_person(overview: Overview) -> bool:

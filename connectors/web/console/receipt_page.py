@@ -33,11 +33,12 @@ router = Router()
 
 @dataclass(frozen=True, slots=True)
 class StampTotals:
-    """The stamps of a receipt that are on a card, on their way to one, and held."""
+    """The stamps of a receipt that are on a card, on their way to one, held, and taken back."""
 
     applied: int
     on_its_way: int
     held: int
+    taken_back: int
 
     @classmethod
     def of(cls, operations: Sequence[Operation]) -> StampTotals:
@@ -49,7 +50,9 @@ class StampTotals:
             state = outward(operation.state)
             if state in sums:
                 sums[state] += signs.get(operation.kind, 0) * operation.count
-        return cls(sums["applied"], sums["pending"], sums["held"])
+        reversals = (one for one in operations if one.kind is Kind.stamps_reversed and one.state is State.applied)
+        taken_back = sum(one.count for one in reversals)
+        return cls(sums["applied"], sums["pending"], sums["held"], taken_back)
 
 
 @dataclass(frozen=True, slots=True)

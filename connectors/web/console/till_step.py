@@ -169,6 +169,10 @@ async def _already_connected(visit: Visit, onboarding: Onboarding, joined: Seque
             "This till is connected for another business already. Sign in with that business's key and disconnect it "
             "there, or ask whoever runs this installation."
         )
-        return await _settings_page(visit, onboarding, {"": text})
+        # what its consent granted is of no use here: the page offers to sign in at another account, or another token
+        content = onboarding.content.with_grant(None)
+        await visit.services.drafts.save(onboarding.draft, content)
+        without_grant = replace(onboarding, draft=replace(onboarding.draft, content=content))
+        return await _settings_page(visit, without_grant, {"": text})
     await visit.services.drafts.discard(onboarding.draft)
     return visit.redirect(f"/connections/{own.id}", Message("This till is connected already: here it is."))
