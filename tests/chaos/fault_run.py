@@ -80,6 +80,8 @@ class Profile:
     sales: int = 100_000
     pause: float = 0.04
     """Seconds between what cashiers do."""
+    steady_clock: bool = False
+    """Whether the database server's clock is left alone, though it could be put forward and back."""
     machines: bool = False
     """Whether the database and every member have machines of their own, with cables and a disk that can fill up."""
 
@@ -171,7 +173,7 @@ class FaultRun:
         self.network = Network() if self.profile.machines else None
         machine = self.network.new_machine() if self.network else None
         self.server: PostgresServer = stack.enter_context(
-            running_postgresql(clock=fake_clock() is not None, machine=machine)
+            running_postgresql(clock=fake_clock() is not None and not self.profile.steady_clock, machine=machine)
         )
         self.url = self.server.new_database(empty=True)
         self.sevenstamp = Sandbox(goal=10**9, settled_within=_SETTLED_WITHIN)
