@@ -115,7 +115,7 @@ async def test_a_cafe_connects_by_oauth_and_keeps_its_till(
     await page.get_by_role("button", name="Find the card").click()
     await page.get_by_role("button", name="Give 1 stamp").click()
     await expect(page.get_by_text(f"1 stamp goes to the card ending {card[-4:]}.")).to_be_visible()
-    await expect(page.get_by_text("by a person signed in as till").first).to_be_visible()
+    await expect(page.get_by_text("by a person signed in as owner").first).to_be_visible()
     await until(lambda: _stamps(served, 6))
 
     # a refund waits for a person, who takes the stamps back

@@ -280,7 +280,11 @@ async def test_a_card_shows_all_that_is_known_of_it(installation: Installation, 
 async def test_what_is_nobodys_card_is_said_at_the_field(installation: Installation, browsers: Browsers) -> None:
     await installation.connect()
     browser, base = await browsers.new().sign_in(), f"/connections/{installation.connection.id}/customers"
-    for who, said in (("", "Scan the card"), (BORYS, "No card has this number, phone or email.")):
+    for who, said in (
+        ("", "Scan the card"),
+        (BORYS, "No card has this number, phone or email."),
+        ("Olena", "No customer of yours has this name at 7stamp."),
+    ):
         answer = await browser.post(base, who=who)
         assert answer.status_code == 422
         assert said in answer.text
@@ -423,7 +427,7 @@ async def test_whoever_has_no_card_gets_one_from_the_receipts_page(
     made = await browser.post(f"{path}/make-card", who=ANNA)
     [card] = installation.sevenstamp.state.cards.values()
     assert card.phone == ANNA
-    assert f"The card ending {card.number[-4:]} was found." in words(made)
+    assert f"The card is made, and on its way to the guest. Card ending {card.number[-4:]}." in words(made)
     match = re.search(r'name="claim" value="([^"]+)"', made.text)
     assert match
     assert (await browser.post(f"{path}/give", claim=match[1])).status_code == 303

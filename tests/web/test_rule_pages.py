@@ -76,6 +76,7 @@ async def test_each_part_of_a_rule_that_changes_what_a_customer_gets_is_told(ins
         "No stamps below €3.00",
         "Double stamps · Tuesday, Wednesday · 10:00\u202fAM – 12:00\u202fPM · Dec 1, 2026 – Dec 24, 2026 · Hall",
         "3 times as many stamps · every day",
+        "Where two of these meet, the larger one counts alone.",
         "At most 10 stamps for one receipt",
         "At most 1 stamp for one card in a day",
         "Whoever was not attached scans the QR code of the receipt later.",
@@ -97,6 +98,16 @@ async def test_what_earns_a_stamp_is_told_by_name_where_it_is_known(
     installation: Installation, chosen: dict[str, object], told: str
 ) -> None:
     assert in_words(installation, StampRule(**chosen))[0] == told  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("days", "meets"), [({1}, True), ({2}, False)])
+async def test_where_two_windows_meet_it_is_told_which_counts(
+    installation: Installation, days: set[int], meets: bool
+) -> None:
+    tuesdays = Multiplier(times=2, days=frozenset({1}))
+    december = Multiplier(times=3, days=frozenset(days), first_day=date(2026, 12, 1), last_day=date(2026, 12, 31))
+    told = in_words(installation, StampRule(multipliers=(tuesdays, december)))
+    assert ("Where two of these meet, the larger one counts alone." in told) is meets
 
 
 async def test_what_was_saved_stands_on_the_page_in_words(installation: Installation, browsers: Browsers) -> None:

@@ -60,14 +60,16 @@ async def find_card(visit: Visit) -> Response:
     return await receipt_page(visit, connection, errors=errors, may_get_card=typed if may_get_card else "")
 
 
-async def _show(visit: Visit, connection: Connection, cards: Sequence[Card], name: Reference) -> Response:
+async def _show(
+    visit: Visit, connection: Connection, cards: Sequence[Card], name: Reference, *, are_new: bool = False
+) -> Response:
     """Show cards, each with the button that gives it the stamps."""
     found: list[FoundCard] = []
     for card in cards:
         # a person's name, or the end of a number, may be several cards': the next receipt does not go by it
         known_by = name if name.kind in _NAMES_ONE_CARD else Reference("number", card.number)
         content: list[JsonValue] = [visit.path_params["receipt"], card.model_dump(mode="json"), list(known_by)]
-        found.append(FoundCard(card, seal_token(visit, _PURPOSE, connection, content)))
+        found.append(FoundCard(card, seal_token(visit, _PURPOSE, connection, content), are_new))
     return await receipt_page(visit, connection, found_cards=found)
 
 
@@ -83,7 +85,7 @@ async def make_card(visit: Visit) -> Response:
         card, name = await make_typed_card(visit, connection)
     except (Refusal, TooManyAttempts) as error:
         return await receipt_page(visit, connection, errors={"who": visit.explain(error)})
-    return await _show(visit, connection, [card], name)
+    return await _show(visit, connection, [card], name, are_new=True)
 
 
 def _open_claim(visit: Visit, connection: Connection) -> _Claim:

@@ -61,6 +61,8 @@ class FoundCard:
 
     card: Card
     token: str
+    is_new: bool = False
+    """Whether it was made just now."""
 
 
 @router.get("/connections/{connection}/receipts/{receipt}", Role.counter)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from connector_sdk.connector import MenuItem, TillAccount
 from connector_sdk.money import Money
 from connector_sdk.rule import Mode, Multiplier, Refunds, StampRule, UnknownCustomer
+from connectors.domain.rule_windows import overlaps
 from connectors.web.console.localization import Localizer
 
 _WEEK = 7
@@ -28,6 +29,8 @@ def _lines(localizer: Localizer, rule: StampRule, account: TillAccount, menu: Se
         yield localizer.text("No stamps below {amount}", amount=_money(localizer, rule.minimum))
     for window in rule.multipliers:
         yield window_words(localizer, window, account)
+    if any(overlaps(rule.multipliers)):
+        yield localizer.text("Where two of these meet, the larger one counts alone.")
     if most := rule.max_per_sale:
         yield localizer.count("At most {count} stamp for one receipt", "At most {count} stamps for one receipt", most)
     if most := rule.max_per_card_per_day:
