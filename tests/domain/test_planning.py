@@ -48,6 +48,7 @@ ADDED = (3, State.applied)
         (5, planned((3, State.rejected)), Step((), 2)),
         (0, planned(ADDED, (2, State.rejected)), Step((), -3)),
         (0, planned(ADDED, (-3, State.rejected)), Step((), 0)),
+        (3, planned(ADDED, (-1, State.rejected)), Step((), 0)),
         (5, planned(ADDED, (-3, State.rejected)), Step((), 2)),
         (3, planned(ADDED, (-3, State.rejected)), Step((), 0)),
     ],

@@ -49,6 +49,7 @@ def test_a_hint_is_followed_within_seconds_and_hourly_in_the_end() -> None:
         (None, True, 0.5, RenewalTimes(None, None)),
         (None, False, 0.5, RenewalTimes(None, None)),
         (100 + 40 * DAY, False, 0.5, RenewalTimes(None, 100 + 30 * DAY)),
+        (100 + 40 * DAY + 3, False, 0.5, RenewalTimes(None, 103 + 30 * DAY)),
         (100 + 40 * DAY, True, 0.0, RenewalTimes(100 + 8 * DAY, None)),
         (100 + 40 * DAY, True, 1.0, RenewalTimes(100 + 95 * DAY // 10, None)),
         (100 + 40 * DAY, True, 0.2, RenewalTimes(100 + 83 * DAY // 10, None)),
@@ -68,11 +69,13 @@ def test_a_renewal_of_which_nobody_knows_the_outcome_is_tried_just_before_the_gr
     assert last_resort(100, 100 + 2 * HOUR) == 100 + 2 * HOUR - 10 * MINUTE
     assert last_resort(100, 100 + 10 * MINUTE) == 100
     assert last_resort(100, 101) == 100
+    assert last_resort(0, DAY + 49) == DAY + 49 - DAY // 50
 
 
 def test_renewals_that_fail_wait_longer_each_time_and_the_cafe_hears_of_it_within_a_day() -> None:
     assert [failure_pause(failures) // MINUTE for failures in range(1, 8)] == [1, 5, 15, 60, 240, 240, 240]
     assert [trouble_after(0, at) for at in (None, 8 * HOUR, 4 * DAY, 5 * DAY, -5)] == [DAY, 2 * HOUR, DAY, DAY, 0]
+    assert trouble_after(100, 100 + 8 * HOUR + 3) == 2 * HOUR
 
 
 def at(hour: int, minute: int = 0, *, day: int = 24, month: int = 11, second: int = 0) -> int:
@@ -80,23 +83,25 @@ def at(hour: int, minute: int = 0, *, day: int = 24, month: int = 11, second: in
 
 
 @pytest.mark.parametrize(
-    ("hours", "now", "until"),
+    ("begin", "end", "now", "until"),
     [
-        (QuietHours(13 * 60, 15 * 60), at(12, 59, second=59), None),
-        (QuietHours(13 * 60, 15 * 60), at(13), at(15)),
-        (QuietHours(13 * 60, 15 * 60), at(14, 59, second=59), at(15)),
-        (QuietHours(13 * 60, 15 * 60), at(15), None),
+        (13 * 60, 15 * 60, at(12, 59, second=59), None),
+        (13 * 60, 15 * 60, at(13), at(15)),
+        (13 * 60, 15 * 60, at(14, 59, second=59), at(15)),
+        (13 * 60, 15 * 60, at(15), None),
         # over midnight
-        (QuietHours(22 * 60, 7 * 60 + 30), at(21, 59), None),
-        (QuietHours(22 * 60, 7 * 60 + 30), at(22), at(7, 30, day=25)),
-        (QuietHours(22 * 60, 7 * 60 + 30), at(0, 5), at(7, 30)),
-        (QuietHours(22 * 60, 7 * 60 + 30), at(7, 29), at(7, 30)),
-        (QuietHours(22 * 60, 7 * 60 + 30), at(7, 30), None),
-        (QuietHours(0, 1), at(0), at(0, 1)),
+        (22 * 60, 7 * 60 + 30, at(21, 59), None),
+        (22 * 60, 7 * 60 + 30, at(22), at(7, 30, day=25)),
+        (22 * 60, 7 * 60 + 30, at(0, 5), at(7, 30)),
+        (22 * 60, 7 * 60 + 30, at(7, 29), at(7, 30)),
+        (22 * 60, 7 * 60 + 30, at(7, 30), None),
+        (0, 1, at(0), at(0, 1)),
+        (1, 0, at(23, 59), at(0, day=25)),
+        (22 * 60 + 30, 7 * 60, at(22, 45), at(7, day=25)),
     ],
 )
-def test_quiet_hours_end_when_they_say(hours: QuietHours, now: int, until: int | None) -> None:
-    assert hours.until(now, "UTC") == until
+def test_quiet_hours_end_when_they_say(begin: int, end: int, now: int, until: int | None) -> None:
+    assert QuietHours(begin, end).until(now, "UTC") == until
 
 
 def test_quiet_hours_are_on_the_venues_clock_also_where_that_is_changed() -> None:
