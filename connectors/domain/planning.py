@@ -29,11 +29,13 @@ def plan(target: int, operations: Iterable[Planned]) -> Step:
     # what was rejected counts as planned, but never took effect
     given = sum(operation.signed for operation in counted if operation.state is not State.rejected)
     cancelled: list[str] = []
-    movable = list(_movable_youngest_first(counted))
+    oldest_first = _movable_youngest_first(counted)[::-1]
+    additions = [operation for operation in oldest_first if operation.signed > 0]
+    reversals = [operation for operation in oldest_first if operation.signed < 0]
     # an operation against the wanted direction is cancelled rather than answered by its opposite; that may turn the
     # direction, so that another one is against it then
-    while opposite := next((one for one in movable if remainder * one.signed < 0), None):
-        movable.remove(opposite)
+    while remainder and (against := reversals if remainder > 0 else additions):
+        opposite = against.pop()
         cancelled.append(opposite.id)
         remainder += opposite.signed
         given -= opposite.signed
