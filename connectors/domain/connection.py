@@ -122,6 +122,11 @@ class Connection:
         """
         return self.refused_at is not None and self.refused_at > max(self.last_hook_at or 0, self.authorised_at)
 
+    @property
+    def receipt_prefix(self) -> str:
+        """How 7stamp's references to receipts of this till begin; the receipt's number follows."""
+        return f"{self.connector}:{self.account.id}:"
+
     def facts(self, location_id: str | None = None) -> ConnectionFacts:
         """Return what plugins may know of a connection; the zone is that of the location."""
         return ConnectionFacts(

@@ -328,7 +328,7 @@ def _mend(tx: Transaction, connection: Connection, operation: Operation, kind: D
 
 def _foreign(tx: Transaction, connection: Connection, scope: Scope, reading: _Reading) -> list[Difference]:
     """List what a card has of this till's receipts of these days and the ledger does not know, or has elsewhere."""
-    prefix, found = f"{connection.connector}:{connection.account.id}:", list[Difference]()
+    prefix, found = connection.receipt_prefix, list[Difference]()
     compared = {operation.code for operation in reading.operations}
     for event in reading.events:
         code = event.code or ""

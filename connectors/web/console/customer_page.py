@@ -59,7 +59,7 @@ def _entries(
     That stamps came for a receipt is not told again where they are what the receipt says itself, nor of
     receipts that are too old for the list.
     """
-    code = f"{connection.connector}:{connection.account.id}:"
+    code = connection.receipt_prefix
     added = Counter[str]()
     for event in history:
         added[event.receipt or ""] += event.stamps if event.type == _ADDED else 0
@@ -105,7 +105,9 @@ async def _page(
         shown=shown,
         story=story,
         newest=newest,
-        receipt_ids={one.receipt.receipt_id: one.receipt.id for one in story.entries if one.receipt},
+        receipt_ids={
+            connection.receipt_prefix + one.receipt.receipt_id: one.receipt.id for one in story.entries if one.receipt
+        },
         events={kind: visit.localizer.text(words.id) for kind, words in _HISTORY_WORDS.items()},
         errors=errors or {},
         form=visit.form,
