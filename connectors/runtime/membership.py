@@ -78,9 +78,13 @@ class Membership:
         One that was put forward and back at once is a jump for nobody who had not followed it yet.
         """
         while True:
-            with contextlib.suppress(StoreError):
+            try:
                 if ended := await self._store.read(sessions.cancel_waits_of_before):
                     log.warning("%d waits for locks, begun before the clock was put back, are given up", ended)
+            except StoreError:
+                pass  # the heartbeat says that the database is away
+            except Exception as error:
+                log.exception("the look for waits of before raised %s", type(error).__name__)
             await asyncio.sleep(self._dead_after / BEATS)
 
     async def _beat(self) -> None:

@@ -123,9 +123,8 @@ class Resolver:
         # The clock may have been put forward since the operation was read. When it was sent has moved with it, and
         # only by that can a reading be late enough whose beginning was told by the new time. And a beginning that was
         # told by a clock which was put back since, or should have been, proves nothing.
-        try:
-            current = ledger.operations.get(tx, operation.connection_id, operation.id)
-        except NotFound:  # another connection's by now, which looks it up
+        current = _as_it_is_now(tx, operation)
+        if current is None:
             return
         if began <= self._horizon(current) or not tx.is_past(began):
             _look_later(tx, current, _SOON)
@@ -166,18 +165,25 @@ def _redeemed(operation: Operation, by_code: str | None) -> Outcome | None:
 
 def _postpone_after(tx: Transaction, connection: Connection, operation: Operation, error: Exception) -> None:
     """Look again later, since the records could not be read; pauses grow with the time that it has been in doubt."""
-    try:
-        # as it is now: when it was sent moves with a clock that is put forward
-        operation = ledger.operations.get(tx, operation.connection_id, operation.id)
-    except NotFound:  # another connection's by now, which looks it up
+    # when it was sent moves with a clock that is put forward
+    current = _as_it_is_now(tx, operation)
+    if current is None:
         return
     # by how long it has been in doubt, not by how often it was asked: a restart does not begin anew
-    minutes = max(0, (tx.now - max(operation.sent_at or 0, operation.updated_at)) // MINUTE)
+    minutes = max(0, (tx.now - max(current.sent_at or 0, current.updated_at)) // MINUTE)
     pause = random.uniform(3, 6) * min(2**minutes, _LONGEST_FACTOR)  # noqa: S311 - spreads load
     if isinstance(error, Limited):
         pause = error.retry_after
     report_key_failure(tx, connection.key_hash, error)
     _look_later(tx, operation, pause)
+
+
+def _as_it_is_now(tx: Transaction, operation: Operation) -> Operation | None:
+    """Read an operation once more; `None` where it is another connection's by now, which looks it up."""
+    try:
+        return ledger.operations.get(tx, operation.connection_id, operation.id)
+    except NotFound:
+        return None
 
 
 def _look_later(tx: Transaction, operation: Operation, seconds: float) -> None:

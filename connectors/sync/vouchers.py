@@ -163,7 +163,9 @@ class Vouchers:
         if left > self._timing.deadline / 2:
             outcome = await self._client(connection).write(path, request.request, request.key, left)
         state, reason, pause = judge(outcome, request)
-        next_at = self._horizon(request.sent_at) if state is RequestState.uncertain else self._store.clock.now() + pause
+        now = self._store.clock.now()
+        is_in_doubt = state is RequestState.uncertain
+        next_at = self._timing.look_at(self._horizon(request.sent_at), now) if is_in_doubt else now + pause
         if isinstance(outcome, Limited):  # the whole key waits, not only this
             await self._store.write(lambda tx: connections.registry.pause_key(tx, connection.key_hash, next_at))
         return await self._settle(request, state, reason, next_at)
