@@ -123,7 +123,7 @@ async def test_whoever_tries_often_waits_at_every_host(tmp_path: Path) -> None:
         await store.close()
 
 
-async def test_so_many_who_tried_are_remembered_the_last_ones(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_of_those_who_tried_the_last_are_remembered(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     bounds = replace(console_items._BOUNDS[ItemKind.attempts], items=5)
     monkeypatch.setitem(console_items._BOUNDS, ItemKind.attempts, bounds)
     delays = AttemptDelays(store, "key")

@@ -94,7 +94,7 @@ class CardTokens:
     async def find(self, typed: str) -> tuple[FoundCards, Reference]:
         """Look up what was typed or scanned; return whose it is, too. Raises `Refusal`, `TooManyAttempts`."""
         self.visit.limit_card_search()
-        if is_ending(typed):
+        if _is_ending(typed):
             return await self._find_ending(typed.strip()), Reference(_ENDS_IN, typed.strip())
         reference = self.visit.services.counter.read(self.connection, typed)
         return self.found(
@@ -126,7 +126,7 @@ class CardTokens:
         return self.found(await self.visit.services.counter.find(self.connection, reference), reference, card_id)
 
 
-def is_ending(typed: str) -> bool:
+def _is_ending(typed: str) -> bool:
     """Return whether what was typed are the last four digits of a card, as receipts show them."""
     digits = typed.strip()
     return len(digits) == _ENDING and digits.isascii() and digits.isdigit()

@@ -8,7 +8,7 @@ What a stranger with many addresses can cost, and what they cannot:
 - An attempt with a key costs a call of 7stamp, one with the operator's password costs argon2's work. An address has
   four attempts, then growing delays up to five minutes; a network (/24 of IPv4, /32 of IPv6) has twenty, then one a
   second. So a stranger with N addresses has 4 N attempts at once and about N / 300 a second from then on. The delays
-  are those of all hosts together; the second's attempts of a network are each host's own.
+  are those of all hosts together, the bounds of a network each host's own.
 - Whatever N is, `FairQueue` checks few of them at once, by turns of their networks: strangers together never have more
   than `credentials`' `_KEYS_AT_ONCE` calls on the wire and one argon2 at work. Waiting costs a connection and some
   bytes.
@@ -93,7 +93,7 @@ class AttemptDelays:
         await self._store.write(lambda tx: console_items.drop(tx, ItemKind.attempts, item))
 
     def _item_of(self, name: str) -> str:
-        return self._store.vault.hash("attempts", f"{self._secret} {name}")
+        return self._store.vault.hash("attempts", self._secret, name)
 
 
 def _attempts(tx: Transaction, item: str) -> _Attempts:

@@ -117,8 +117,12 @@ async def authorise(visit: Visit) -> Response:
     tokens = token_fields(onboarding.connector_class)
     if onboarding.content.grant is not None and any(settings_typed(visit.form, name) for name in tokens):
         # a token that is pasted after a consent counts instead of it
-        onboarding = replace(onboarding, draft=replace(onboarding.draft, content=onboarding.content.with_grant(None)))
+        onboarding = _without_grant(onboarding)
     return await join_account(visit, onboarding, values)
+
+
+def _without_grant(onboarding: Onboarding) -> Onboarding:
+    return replace(onboarding, draft=replace(onboarding.draft, content=onboarding.content.with_grant(None)))
 
 
 async def _typed_values(visit: Visit, onboarding: Onboarding) -> SettingValues:
@@ -170,9 +174,8 @@ async def _already_connected(visit: Visit, onboarding: Onboarding, joined: Seque
             "there, or ask whoever runs this installation."
         )
         # what its consent granted is of no use here: the page offers to sign in at another account, or another token
-        content = onboarding.content.with_grant(None)
-        await visit.services.drafts.save(onboarding.draft, content)
-        without_grant = replace(onboarding, draft=replace(onboarding.draft, content=content))
+        without_grant = _without_grant(onboarding)
+        await visit.services.drafts.save(onboarding.draft, without_grant.content)
         return await _settings_page(visit, without_grant, {"": text})
     await visit.services.drafts.discard(onboarding.draft)
     return visit.redirect(f"/connections/{own.id}", Message("This till is connected already: here it is."))
