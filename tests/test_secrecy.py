@@ -87,12 +87,16 @@ def _connect_with_wrong_and_right_secrets(env: Mapping[str, str]) -> str:
 
 
 def _break_calls_and_sell(sevenstamp: str, till: str, origin: str) -> None:
-    """Have calls fail in every way, sell to a customer who stands in comments too, and send hooks that are forged."""
+    """Have calls fail in every way, sell to a customer who stands in comments too, and send hooks that are forged.
+
+    No hook tells of the first receipt: a poll takes it in, so that both ways are walked.
+    """
     faults = {"drop_after": 0.3, "drop_before": 0.3, "garbage": 0.2, "status_500": 0.2}
     httpx.post(f"{sevenstamp}/_sandbox/faults", json=faults, trust_env=False)
+    sale = {"phone": PHONE, "paid": 1000, "comment": f"{PHONE} {EMAIL} call her"}
+    httpx.post(f"{till}/_sandbox/sell", json=sale, trust_env=False)
     httpx.post(f"{till}/_sandbox/hooks", json={"url": f"{origin}/hooks/tills/poster"}, trust_env=False)
     for number in range(8):
-        sale = {"phone": PHONE, "paid": 1000, "comment": f"{PHONE} {EMAIL} call her"}
         receipt = httpx.post(f"{till}/_sandbox/sell", json=sale, trust_env=False).json()
         if number % 3 == 0:
             httpx.post(f"{till}/_sandbox/refund", json=receipt, trust_env=False)

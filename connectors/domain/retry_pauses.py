@@ -35,16 +35,31 @@ FORMER_ADDRESS_LIVES = 24 * HOUR
 # most tills show a receipt within seconds of the hook that names it; one that does not is asked hourly in the end
 _HINT_PAUSES = (2, 5, 15, 60, 300, 900, 3600)
 _LARGEST_BACKOFF = 64
-_LONGEST_BACKOFF = 3600
+_LONGEST_BACKOFF = HOUR
+_SHORTEST_SEARCH_PAUSE = 5 * SECOND
 _SHORTEST_RECHECK = 5 * MINUTE
 
 
-def poll_pause(poll_seconds: int | None, failures: int, *, hooks_arrive: bool) -> int:
-    """Return the microseconds until the next poll: twice as long after each failure, up to an hour."""
-    seconds = poll_seconds or (POLL_WITH_HOOKS if hooks_arrive else POLL_WITHOUT_HOOKS)
-    # a till that is polled rarely by choice is not polled more often because it fails: hence the inner maximum
+def poll_pause(poll_seconds: int | None, failures: int, failing_for: int, *, hooks_arrive: bool) -> int:
+    """Return the microseconds until the next poll: twice as long after each failure, up to an hour.
+
+    `failing_for` is since the last read that went well (microseconds). A till that fails is left alone for no longer
+    than that: somebody who asks for ten reads within a minute must not have it rest for an hour.
+    """
+    pause = (poll_seconds or (POLL_WITH_HOOKS if hooks_arrive else POLL_WITHOUT_HOOKS)) * SECOND
     backoff: int = min(2**failures, _LARGEST_BACKOFF)
-    return min(seconds * backoff, max(seconds, _LONGEST_BACKOFF)) * SECOND
+    # a till that is polled rarely by choice is not polled more often because it fails: hence the maximum
+    return min(pause * backoff, max(pause, min(failing_for, _LONGEST_BACKOFF)))
+
+
+def search_pause(attempts: int, failing_for: int) -> int:
+    """Return the microseconds until a card is looked for again, after so many attempts that 7stamp or a till failed.
+
+    `failing_for` is since the card was first wanted. As `poll_pause` does, it bounds the pause: each new receipt of the
+    same customer is an attempt, too.
+    """
+    pause: int = _SHORTEST_SEARCH_PAUSE * 2 ** min(attempts, 10)
+    return min(pause, max(_SHORTEST_SEARCH_PAUSE, min(failing_for, _LONGEST_BACKOFF)))
 
 
 def recheck_pause(refused_for: int) -> int:

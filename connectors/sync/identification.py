@@ -20,6 +20,7 @@ from connectors.domain.connection import Connection, Health
 from connectors.domain.events import Wakeup
 from connectors.domain.operation import Hold
 from connectors.domain.person import Reference, references
+from connectors.domain.retry_pauses import search_pause
 from connectors.log_lines import about
 from connectors.sevenstamp.client import Limited, Refused, SevenStamp, SevenStampClient, SevenStampError
 from connectors.sevenstamp.models import Card
@@ -122,10 +123,12 @@ class Identifier:
         await self._store.write(lambda tx: _conclude(tx, connection, search, answer))
 
     async def _postpone(self, connection: Connection, search: CardSearch, error: Exception) -> None:
-        pause = error.retry_after if isinstance(error, Limited) else min(5 * 2**search.attempts, 3600)
-
         def work(tx: Transaction) -> None:
-            ledger.card_searches.postpone(tx, search, tx.now + int(pause * SECOND))
+            if isinstance(error, Limited):
+                pause = int(error.retry_after * SECOND)
+            else:
+                pause = search_pause(search.attempts, tx.now - search.created_at)
+            ledger.card_searches.postpone(tx, search, tx.now + pause)
             if isinstance(error, NotAuthorised):
                 report_unwell(tx, connection, Health.needs_authorisation, Message("why.till_refuses"))
             report_key_failure(tx, connection.key_hash, error)

@@ -9,7 +9,7 @@ import pytest
 from connectors.domain.clock import DAY, HOUR, MINUTE, SECOND, micros
 from connectors.domain.quiet_hours import QuietHours
 from connectors.domain.renewal import RenewalTimes, failure_pause, last_resort, plan_renewal, trouble_after
-from connectors.domain.retry_pauses import hint_pause, poll_pause, recheck_pause
+from connectors.domain.retry_pauses import hint_pause, poll_pause, recheck_pause, search_pause
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,23 @@ from connectors.domain.retry_pauses import hint_pause, poll_pause, recheck_pause
 def test_a_till_that_fails_is_polled_half_as_often_each_time_up_to_an_hour(
     poll_seconds: int | None, failures: int, hooks_arrive: bool, seconds: int
 ) -> None:
-    assert poll_pause(poll_seconds, failures, hooks_arrive=hooks_arrive) == seconds * SECOND
+    assert poll_pause(poll_seconds, failures, DAY, hooks_arrive=hooks_arrive) == seconds * SECOND
+
+
+def test_a_till_that_was_asked_often_in_a_short_trouble_rests_no_longer_than_that_lasted() -> None:
+    assert poll_pause(10, 6, 90 * SECOND, hooks_arrive=False) == 90 * SECOND
+    assert poll_pause(10, 1, 90 * SECOND, hooks_arrive=False) == 20 * SECOND
+    assert poll_pause(10, 6, -HOUR, hooks_arrive=False) == 10 * SECOND
+    assert poll_pause(7200, 6, 90 * SECOND, hooks_arrive=False) == 7200 * SECOND
+
+
+def test_a_card_is_looked_for_again_after_growing_pauses_no_longer_than_it_has_been_wanted() -> None:
+    assert [search_pause(attempts, DAY) // SECOND for attempts in range(12)] == [
+        5, 10, 20, 40, 80, 160, 320, 640, 1280, 2560, 3600, 3600
+    ]  # fmt: skip
+    assert search_pause(6, SECOND) == 5 * SECOND
+    assert search_pause(6, 90 * SECOND) == 90 * SECOND
+    assert search_pause(6, -HOUR) == 5 * SECOND
 
 
 def test_a_connection_that_was_refused_is_tried_after_as_long_as_that_has_been() -> None:

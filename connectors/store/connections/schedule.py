@@ -96,7 +96,8 @@ def begin_read(tx: Transaction, connection_id: str) -> list[DueRead]:
 
 def _pause_of_poll(connection: Connection, now: int) -> int:
     hooks_arrive = connection.last_hook_at is not None and now - connection.last_hook_at < HOOKS_ARRIVE_FOR
-    return poll_pause(connection.poll_seconds, connection.failures, hooks_arrive=hooks_arrive)
+    failing_for = now - (connection.last_poll_at or connection.authorised_at)
+    return poll_pause(connection.poll_seconds, connection.failures, failing_for, hooks_arrive=hooks_arrive)
 
 
 def _lease(

@@ -26,15 +26,19 @@ _LONGEST = 365 * DAY
 
 @dataclass(frozen=True, slots=True)
 class CardSearch:
-    """A claimed search for the card of `customer`, for one sale; `attempts` counts the earlier ones."""
+    """A claimed search for the card of `customer`, for one sale; `attempts` counts the earlier ones.
+
+    `created_at` is when the sale began to wait, `leased_at` when the search was claimed (UTC microseconds): a card that
+    is issued from then on may have been missed.
+    """
 
     sale_id: str
     connection_id: str
     customer_hash: str
     customer: Customer = field(repr=False)
     attempts: int
+    created_at: int
     leased_at: int
-    """When it was claimed (UTC microseconds): a card that is issued from then on may have been missed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +130,7 @@ def lease(tx: Transaction, limit: int, only: str | None = None, *, due: bool = F
 
 def _search(tx: Transaction, row: AnyRow) -> CardSearch:
     customer = Customer.model_validate_json(tx.vault.decrypt(row.customer))
-    return CardSearch(row.sale_id, row.connection_id, row.customer_hash, customer, row.attempts, tx.now)
+    return CardSearch(row.sale_id, row.connection_id, row.customer_hash, customer, row.attempts, row.created_at, tx.now)
 
 
 def _of_customer(search: CardSearch) -> ColumnElement[bool]:
