@@ -71,8 +71,8 @@ async def every_page(served: ServedInstallation, page: Page, operator: Page) -> 
         yield shown
     for name, path in {
         "connection": "",
-        "connection-found": "?q=330660",
-        "connection-not-found": "?q=99999",
+        "connection-found": "/receipts?q=330660",
+        "connection-not-found": "/receipts?q=99999",
         "connection-rule": "/rule",
         "connection-settings": "/settings",
         "connection-welcome": "/welcome",

@@ -54,7 +54,7 @@ async def _claim(served: ServedInstallation, number: int) -> None:
     counter = await signed_in(await served.page(viewport=NARROW))
     await counter.goto("/till")
     await counter.wait_for_url(f"**/till/{connection.id}")
-    await expect(counter.get_by_text("Nobody attached: 1 stamp not given.")).to_be_visible()
+    await expect(counter.get_by_text("nobody attached: 1 stamp not given")).to_be_visible()
     await _look(counter, "counter")
     await counter.get_by_text("Show the QR code").click()
     await expect(counter.get_by_role("img", name=re.compile("QR code of receipt"))).to_be_visible()

@@ -114,7 +114,7 @@ async def test_a_cafe_lets_a_program_in_and_out_again(allowing: ServedInstallati
         assert (await client.post("/api/v1/sales", json={})).status_code in (403, 422)
         await page.reload()
         await expect(page.get_by_text("Last used")).to_be_visible()
-        await page.get_by_text("Revoke it").click()
+        await page.locator("summary", has_text="Revoke it").click()
         await page.get_by_role("button", name="Revoke").click()
         await expect(page.get_by_role("heading", name="No program uses the API yet")).to_be_visible()
         assert (await client.get("/api/v1/connections")).status_code == 401

@@ -273,7 +273,7 @@ async def test_the_console_is_the_same_on_postgresql(
         base = f"/connections/{installation.connection.id}"
         for path in ("", "?part=now", "?show=without-card", "?before=9", "/rule", "/settings", "/welcome", "/resume"):
             assert (await mine.get(base + path)).status_code in (200, 303), path
-        found = (await mine.get(f"{base}?q={ANNA[1:]}+27.50")).text
+        found = (await mine.get(f"{base}/receipts?q={ANNA[1:]}+27.50")).text
         page = f"{base}/receipts/{re.findall(r'/receipts/([0-9a-f]+)', found)[0]}"
         assert str(receipt) in (await mine.get(page)).text
         for path in ("/", "/devices"):

@@ -167,7 +167,7 @@ async def test_whoever_was_signed_in_still_is_and_every_page_opens(reopened: Reo
         "/disconnect",
         "/diagnostics",
         "/forget",
-        "?q=330660",
+        "/receipts?q=330660",
     ):
         paths.append(f"/connections/{lviv}{name}")
     page = (await browser.get(f"/connections/{lviv}")).text

@@ -114,8 +114,8 @@ async def test_no_page_makes_more_than_five_queries(installation: Installation, 
             draft,
             base,
             f"{base}?part=now",
-            f"{base}?q=330661",
-            f"{base}?q=+380501112201 27.50",
+            f"{base}/receipts?q=330661",
+            f"{base}/receipts?q=+380501112201 27.50",
         ]
         + [
             f"{base}/{part}"
@@ -439,7 +439,7 @@ async def test_whatever_is_searched_for_finds_or_does_not(
     installation.cafe.sell(installation.cafe.client(ANNA))
     await installation.sync()
     mine = await browsers.new().sign_in()
-    answer = await mine.get(f"/connections/{installation.connection.id}", params={"q": query})
+    answer = await mine.get(f"/connections/{installation.connection.id}/receipts", params={"q": query})
     assert answer.status_code == (404 if query == "\x00" else 200)
     assert "/receipts/" not in answer.text or not query.strip("%_ \x00")
 
@@ -464,10 +464,12 @@ async def test_a_receipt_is_found_by_what_stands_on_it(installation: Installatio
         *(f"{closed:%-d %b} {receipt}", f"{closed:%b %-d, %Y, %-I:%M %p} 127.50", f"{closed:%H:%M:%S} 127.50"),
         *("127.50", "127,50", f"{closed:%H:%M} 127.50", f"{closed:%Y-%m-%d} {receipt}", f"{card.number} 127.50"),
     ):
-        text = (await mine.get(f"/connections/{connection.id}", params={"q": query})).text
+        text = (await mine.get(f"/connections/{connection.id}/receipts", params={"q": query})).text
         assert re.findall(r"/receipts/(\w+)", text) == [receipt_found.id], query
     for query in (f"{receipt} 5.00", "+380509999999", f"{(closed.hour + 2) % 24:02d}:00 127.50"):
-        assert "/receipts/" not in (await mine.get(f"/connections/{connection.id}", params={"q": query})).text, query
+        assert (
+            "/receipts/" not in (await mine.get(f"/connections/{connection.id}/receipts", params={"q": query})).text
+        ), query
 
 
 async def test_another_account_in_the_same_draft_is_asked_for_its_own_places(
@@ -558,7 +560,7 @@ async def test_a_receipt_left_out_is_not_called_stamped(installation: Installati
     await installation.sync()
     mine = await browsers.new().sign_in()
     for number, heading in (("330660", "1 stamp on the card ending"), ("330661", "no stamps")):
-        results = (await mine.get(f"/connections/{installation.connection.id}?q={number}")).text
+        results = (await mine.get(f"/connections/{installation.connection.id}/receipts?q={number}")).text
         page = (await mine.get(re.findall(r'href="(/connections/[\w-]+/receipts/\w+)"', results)[0])).text
         assert heading in re.findall(r"<h1>(.*?)</h1>", page, re.S)[0]
 

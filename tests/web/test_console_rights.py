@@ -147,7 +147,7 @@ async def test_ids_of_one_business_do_not_open_parts_of_another(
     ):
         answer = await theirs.post(f"{base}/{path}", who=ANNA, claim="x", digits="0000")
         assert answer.status_code == 404, path
-    assert "/receipts/" not in (await theirs.get(f"{base}?q=330660")).text
+    assert "/receipts/" not in (await theirs.get(f"{base}/receipts?q=330660")).text
 
 
 async def test_without_a_session_everything_leads_to_signing_in(installation: Installation, browsers: Browsers) -> None:
@@ -400,7 +400,7 @@ async def test_what_cafes_and_tills_call_things_is_shown_as_text(
     for path in (
         "/",
         f"/connections/{installation.connection.id}",
-        f"/connections/{installation.connection.id}?q=<script>alert(1)</script>",
+        f"/connections/{installation.connection.id}/receipts?q=<script>alert(1)</script>",
     ):
         text = (await mine.get(path)).text
         assert "<script>alert(1)</script>" not in text
@@ -412,7 +412,7 @@ async def test_a_key_is_never_shown_again(installation: Installation, browsers: 
     mine = await browsers.new().sign_in()
     draft = (await mine.post("/connect/poster")).headers["location"].split("/")[2]
     text = (await mine.post(f"/connect/{draft}/authorise", **{"set.access_token": installation.cafe.token + "0"})).text
-    for path in ("", "/settings", "/rule", "/welcome", "/disconnect", "/diagnostics", "?q=1"):
+    for path in ("", "/settings", "/rule", "/welcome", "/disconnect", "/diagnostics", "/receipts?q=1"):
         text += (await mine.get(f"/connections/{ids['connection']}{path}")).text
     text += (await mine.get("/devices")).text + (await mine.get(f"/connect/{draft}/key")).text
     await mine.post(f"/connect/{draft}/authorise", **{"set.access_token": installation.cafe.token})

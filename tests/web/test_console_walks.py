@@ -150,7 +150,7 @@ async def test_a_search_for_any_day_or_sign_is_answered(installation: Installati
     await installation.sync()
     mine, operator = await browsers.new().sign_in(), await browsers.new().as_operator()
     stumbled = []
-    for browser, path in ((mine, f"/connections/{installation.connection.id}"), (operator, "/operator")):
+    for browser, path in ((mine, f"/connections/{installation.connection.id}/receipts"), (operator, "/operator")):
         for words in DAYS:
             if (await browser.get(path, params={"q": words})).status_code not in (200, 404):
                 stumbled.append((path, words))

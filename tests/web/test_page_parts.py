@@ -9,6 +9,7 @@ import pytest
 
 from connector_sdk.connector import ConnectorInfo
 from connector_sdk.teaching import Leaf
+from connectors.services.subscriptions import KNOWN_EVENTS
 from connectors.store import access
 from connectors.store.access.sessions import Principal
 from connectors.web.console.code_lists import choices_of
@@ -202,3 +203,14 @@ async def test_every_page_opens_for_whoever_was_signed_in_by_a_link(
         page = answer.text.partition("</head>")[2]
         waiting += re.findall(r'href="(/[^"]*)"', page) if len(seen) < 80 else []
     assert {"/people", "/devices", f"/connections/{installation.connection.id}/settings"} <= seen
+
+
+async def test_every_event_can_be_chosen_once_under_what_it_is_about(
+    installation: Installation, browsers: Browsers
+) -> None:
+    await installation.connect()
+    page = await (await browsers.new().sign_in()).get(f"/connections/{installation.connection.id}/subscriptions")
+    chosen = re.findall(r'name="event" value="([^"]+)"', page.text)
+    assert sorted(chosen) == sorted(KNOWN_EVENTS)
+    about = re.findall(r'<fieldset class="group"><legend>([^<]+)</legend>', page.text)
+    assert about == ["Cards", "Stamps and rewards", "Vouchers", "Customers", "Receipts and tills"]

@@ -158,10 +158,37 @@ async def test_a_name_that_no_receipt_has_is_looked_for_among_the_customers(
     card = await installation.host.services.cards.issue_card(business_id, phone=ANNA, email=None)
     one = f"/connections/{installation.connection.id}"
     browser = await browsers.new().sign_in()
-    page = await browser.get(one, params={"q": ANNA.replace("+", "p")})
+    page = await browser.get(f"{one}/receipts", params={"q": ANNA.replace("+", "p")})
     assert "among the customers" in words(page)
     found = await browser.post(f"{one}/customers", who=ANNA)
     assert card.hint in words(await browser.get(found.headers["location"]))
+
+
+async def test_a_search_stays_among_the_receipts_that_were_listed(
+    installation: Installation, browsers: Browsers
+) -> None:
+    await installation.connect()
+    cafe = installation.cafe
+    anonymous, _ = cafe.sell(0, paid=2500), cafe.sell(cafe.client(ANNA), paid=2500)
+    await installation.sync()
+    one = f"/connections/{installation.connection.id}/receipts"
+    browser = await browsers.new().sign_in()
+
+    async def found(**query: str) -> list[str]:
+        return re.findall(r'class="quiet">(\d+)</span></a>', (await browser.get(one, params=query)).text)
+
+    today = re.findall(r'datetime="(\d{4}-\d\d-\d\d)', (await browser.get(one)).text)[0]
+    assert len(await found(q="25.00")) == 2
+    assert await found(q="25.00", kind="nobody") == [str(anonymous)]
+    assert len(await found(q="25.00", day=today)) == 2
+    assert await found(q="25.00", day="2020-02-29") == []
+    nothing = await browser.get(one, params={"q": "9.99", "kind": "nobody"})
+    assert "Look for it in all receipts" in words(nothing)
+    # nothing of what was asked for is lost on the way: whoever looks again looks among the same receipts
+    assert '<option value="nobody" selected>' in nothing.text
+    assert 'value="9.99"' in nothing.text
+    moved = await browser.get(f"/connections/{installation.connection.id}", params={"q": "25.00 a&b"})
+    assert moved.headers["location"] == f"{one}?q=25.00+a%26b"
 
 
 async def test_the_counter_shows_three_hours_and_the_whole_day_when_asked(

@@ -119,7 +119,8 @@ async def test_what_was_saved_stands_on_the_page_in_words(installation: Installa
     assert saved.headers["location"] == address
     page = words(await owner.get(address))
     assert "The rule counts for receipts closed from now on." in page
-    assert "In force One stamp for every UAH 15.00 spent At most 4 stamps for one receipt" in page
+    assert "In force: One stamp for every UAH 15.00 spent" in page
+    assert "One stamp for every UAH 15.00 spent At most 4 stamps for one receipt" in page
     assert "When a receipt is refunded: Leave its stamps" in page
 
 

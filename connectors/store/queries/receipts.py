@@ -74,6 +74,50 @@ def _receipt(row: AnyRow) -> Receipt:
     )
 
 
+# Which
+
+
+class ReceiptKind(StrEnum):
+    """Which of a connection's receipts a list shows."""
+
+    all = "all"
+    paid = "paid"
+    """Paid, and not taken back as a whole: what numbers count."""
+    nobody = "nobody"
+    """Paid, and nobody is attached: they give no stamps."""
+    refunded = "refunded"
+    """Refunded, wholly or in part, or removed at the till."""
+    by_hand = "by-hand"
+    """A person, or the customer, said whose they are."""
+    waiting = "waiting"
+    """Their customer has no card yet."""
+
+
+_IS_PAID = sale_table.c.status == literal(SaleStatus.closed.value, literal_execute=True)
+# written out, not bound: a partial index serves a condition that the planner can read
+_CONDITIONS: Mapping[ReceiptKind, Sequence[ColumnElement[bool]]] = {
+    ReceiptKind.all: [true()],
+    ReceiptKind.paid: [_IS_PAID],
+    ReceiptKind.nobody: [and_(sale_table.c.customer_hash.is_(None), _IS_PAID)],
+    ReceiptKind.refunded: [
+        sale_table.c.refunded > literal(0, literal_execute=True),
+        sale_table.c.status == literal(SaleStatus.voided.value, literal_execute=True),
+    ],
+    ReceiptKind.by_hand: [sale_table.c.claimed == literal(1, literal_execute=True)],
+}
+"""By what each kind is found: any of these, each of which an index serves."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListedReceipts:
+    """Some closed receipts of a connection: of a kind, of a stretch (UTC microseconds), behind a receipt."""
+
+    kind: ReceiptKind = ReceiptKind.all
+    between: tuple[int, int] | None = None
+    behind: tuple[int, str] | None = None
+    """The moment at which a receipt was closed, and its id."""
+
+
 # Searching
 
 
@@ -94,8 +138,14 @@ class SearchTerm:
         return next((rank for rank, value in enumerate(kinds) if value), len(kinds))
 
 
-def search(tx: Transaction, connection: Connection, terms: Sequence[SearchTerm], limit: int = MOST) -> list[Receipt]:
-    """Find the newest receipts that fit all terms."""
+def search(
+    tx: Transaction,
+    connection: Connection,
+    terms: Sequence[SearchTerm],
+    limit: int = MOST,
+    among: ListedReceipts = ListedReceipts(),
+) -> list[Receipt]:
+    """Find the newest receipts that fit all terms, `among` those of a kind and a stretch."""
     # all terms must fit, each by any of its meanings
     conditions = [_conditions(tx, connection, term) for term in terms]
     # a term without a meaning fits nothing, so neither do all of them together
@@ -104,6 +154,10 @@ def search(tx: Transaction, connection: Connection, terms: Sequence[SearchTerm],
     # the term that fits fewest receipts leads, each of its meanings by its own index; many cost the same amount
     leading = min(range(len(terms)), key=lambda index: terms[index].rank)
     others = [or_(*any_of) for index, any_of in enumerate(conditions) if index != leading]
+    if among.kind is not ReceiptKind.all:
+        others.append(or_(*_conditions_of_kind(connection.id, among.kind)))
+    if among.between is not None:
+        others.append(_is_closed_between(*among.between))
     parts = [
         select(
             select(sale_table)
@@ -157,67 +211,36 @@ def _conditions_of_name(tx: Transaction, connection: Connection, name: Reference
     return conditions
 
 
-class ReceiptKind(StrEnum):
-    """Which of a connection's receipts a list shows."""
-
-    all = "all"
-    paid = "paid"
-    """Paid, and not taken back as a whole: what numbers count."""
-    nobody = "nobody"
-    """Paid, and nobody is attached: they give no stamps."""
-    refunded = "refunded"
-    """Refunded, wholly or in part, or removed at the till."""
-    by_hand = "by-hand"
-    """A person, or the customer, said whose they are."""
-    waiting = "waiting"
-    """Their customer has no card yet."""
-
-
-_IS_PAID = sale_table.c.status == literal(SaleStatus.closed.value, literal_execute=True)
-# written out, not bound: a partial index serves a condition that the planner can read
-_CONDITIONS: Mapping[ReceiptKind, Sequence[ColumnElement[bool]]] = {
-    ReceiptKind.all: [true()],
-    ReceiptKind.paid: [_IS_PAID],
-    ReceiptKind.nobody: [and_(sale_table.c.customer_hash.is_(None), _IS_PAID)],
-    ReceiptKind.refunded: [
-        sale_table.c.refunded > literal(0, literal_execute=True),
-        sale_table.c.status == literal(SaleStatus.voided.value, literal_execute=True),
-    ],
-    ReceiptKind.by_hand: [sale_table.c.claimed == literal(1, literal_execute=True)],
-}
-"""By what each kind is found: any of these, each of which an index serves."""
-
-
-@dataclass(frozen=True, slots=True)
-class ListedReceipts:
-    """Some closed receipts of a connection: of a kind, of a stretch (UTC microseconds), behind a receipt."""
-
-    kind: ReceiptKind = ReceiptKind.all
-    between: tuple[int, int] | None = None
-    behind: tuple[int, str] | None = None
-    """The moment at which a receipt was closed, and its id."""
+# Listing
 
 
 def listed(tx: Transaction, connection_id: str, asked: ListedReceipts, limit: int) -> list[Receipt]:
     """List a connection's closed receipts of a kind, the newest first."""
-    if asked.kind is ReceiptKind.waiting:
-        of_kind: Sequence[ColumnElement[bool]] = [sale_table.c.id.in_(_waiting_for_card(connection_id))]
-    else:
-        of_kind = _CONDITIONS[asked.kind]
     mine = (sale_table.c.connection_id == connection_id) & sale_table.c.closed_at.is_not(None)
     if asked.between is not None:
-        mine &= (sale_table.c.closed_at >= asked.between[0]) & (sale_table.c.closed_at < asked.between[1])
+        mine &= _is_closed_between(*asked.between)
     if asked.behind is not None:
         mine &= _behind(*asked.behind)
     in_order = (sale_table.c.closed_at.desc(), sale_table.c.id)
     parts = [
         select(select(sale_table).where(mine, condition).order_by(*in_order).limit(limit).subquery())
-        for condition in of_kind
+        for condition in _conditions_of_kind(connection_id, asked.kind)
     ]
     # one that was refunded and then removed is found twice
     rows = {row.id: row for row in tx.run(union_all(*parts) if len(parts) > 1 else parts[0])}
     newest_first = sorted(rows.values(), key=lambda row: (-row.closed_at, row.id))
     return [_receipt(row) for row in newest_first[:limit]]
+
+
+def _conditions_of_kind(connection_id: str, kind: ReceiptKind) -> Sequence[ColumnElement[bool]]:
+    """Return by what a kind is found: any of these."""
+    if kind is ReceiptKind.waiting:
+        return [sale_table.c.id.in_(_waiting_for_card(connection_id))]
+    return _CONDITIONS[kind]
+
+
+def _is_closed_between(start: int, end: int) -> ColumnElement[bool]:
+    return (sale_table.c.closed_at >= start) & (sale_table.c.closed_at < end)
 
 
 def _waiting_for_card(connection_id: str) -> Select[tuple[str]]:

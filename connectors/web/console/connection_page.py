@@ -1,4 +1,4 @@
-"""A connection's page: is it working, what happened, what needs somebody; and the search of its receipts.
+"""A connection's page: is it working, what happened, what needs somebody.
 
 Owns what that page shows and what changes on it while somebody looks; its buttons are `connection_actions`' and
 `operation_review`'s.
@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from itertools import groupby, islice
+from urllib.parse import urlencode
 
 from starlette.responses import Response
 
@@ -29,7 +30,6 @@ from connectors.web.console.onboarding import offers_consent
 from connectors.web.console.operation_review import StoppedOperation, with_choices
 from connectors.web.console.routing import Role, Router
 from connectors.web.console.sample_view import setting_title
-from connectors.web.console.search_terms import SearchContext, parse_terms
 from connectors.web.console.settings_form import find_wrong_settings
 from connectors.web.console.visit import Visit
 
@@ -127,32 +127,21 @@ class ConnectionStatus:
 
 @router.get("/connections/{connection}", Role.manager)
 async def connection_page(visit: Visit) -> Response:
-    """Show a connection, or a part of it: what changes, the receipts found."""
-    query = visit.request.query_params.get("q", "").strip()[:120]
+    """Show a connection, or the part of it that changes."""
     # before everything else: whatever is committed while the page is put together is news to it
-    lines = await _read_journal(visit) if not query else []
+    lines = await _read_journal(visit)
     overview = await visit.load_overview()
     connection = overview.connection
-    if visit.request.query_params.get("show") == "without-card":  # where the list stood before it had a page
-        return visit.redirect(f"/connections/{connection.id}/receipts?kind=waiting")
+    query = visit.request.query_params
+    receipts = f"/connections/{connection.id}/receipts"
+    # where the lists stood before they had a page
+    if query.get("show") == "without-card":
+        return visit.redirect(f"{receipts}?kind=waiting")
+    if query.get("q"):
+        return visit.redirect(f"{receipts}?{urlencode({'q': query['q']})}")
     status = await _read_status(visit, overview, lines)
-    if visit.request.query_params.get("part") == "now":
-        return visit.render("_now.html", connection=connection, connection_status=status, query="")
-    return visit.render(
-        "connection.html",
-        connection=connection,
-        connection_status=status,
-        query=query,
-        receipts=await _search(visit, connection, query) if query else None,
-        most=queries.operations.MOST,
-    )
-
-
-async def _search(visit: Visit, connection: Connection, query: str) -> list[queries.receipts.Receipt]:
-    words, account = visit.localizer, connection.account
-    context = SearchContext(words.zone, words.now, account.currency, account.country, words.locale)
-    terms = parse_terms(query, context)
-    return await visit.host.store.read(lambda tx: queries.receipts.search(tx, connection, terms))
+    template = "_now.html" if query.get("part") == "now" else "connection.html"
+    return visit.render(template, connection=connection, connection_status=status)
 
 
 # --- the journal ----------------------------------------------------------------------------------------------------

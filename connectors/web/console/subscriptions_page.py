@@ -5,7 +5,7 @@ Owns the pages and their words for events; making, checking and sending are `con
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from starlette.responses import Response
@@ -14,33 +14,59 @@ from connector_sdk.messages import Message
 from connectors.domain.connection import Connection
 from connectors.domain.relay import DeliveryState, Shape, SubscriptionState
 from connectors.services import Refusal, SubscriptionRequest
-from connectors.services.subscriptions import KNOWN_EVENTS
 from connectors.web.console.routing import Router
 from connectors.web.console.visit import PageNotFound, Visit
 
 router = Router()
 
-EVENT_WORDS: Mapping[str, Message] = {
-    "card_issued": Message("A card was issued"),
-    "card_saved": Message("A card was saved to a wallet"),
-    "card_opened": Message("A card was opened"),
-    "stamp_added": Message("Stamps were added"),
-    "goal_reached": Message("A customer reached a goal"),
-    "reward_issued": Message("A reward was given"),
-    "voucher_issued": Message("A voucher was issued"),
-    "voucher_redeemed": Message("A voucher was used"),
-    "voucher_expired": Message("A voucher expired"),
-    "lottery_played": Message("A lottery was played"),
-    "birthday_reached": Message("It is a customer's birthday"),
-    "inactivity_trigger": Message("A customer has not come for a while"),
-    "campaign_sent": Message("A campaign was sent"),
-    "sale.ingested": Message("A receipt was read, or changed"),
-    "operation.applied": Message("7stamp did what a receipt asks for"),
-    "operation.held": Message("Stamps are held"),
-    "operation.rejected": Message("Stamps were not given"),
-    "connection.health_changed": Message("A till stopped, or works again"),
-    "reconciliation.differs": Message("The nightly comparison found differences"),
-}
+_EVENTS: Sequence[tuple[Message, Mapping[str, Message]]] = (
+    (
+        Message("Cards"),
+        {
+            "card_issued": Message("A card was issued"),
+            "card_saved": Message("A card was saved to a wallet"),
+            "card_opened": Message("A card was opened"),
+        },
+    ),
+    (
+        Message("Stamps and rewards"),
+        {
+            "stamp_added": Message("Stamps were added"),
+            "goal_reached": Message("A customer reached a goal"),
+            "reward_issued": Message("A reward was given"),
+            "lottery_played": Message("A lottery was played"),
+        },
+    ),
+    (
+        Message("Vouchers"),
+        {
+            "voucher_issued": Message("A voucher was issued"),
+            "voucher_redeemed": Message("A voucher was used"),
+            "voucher_expired": Message("A voucher expired"),
+        },
+    ),
+    (
+        Message("Customers"),
+        {
+            "birthday_reached": Message("It is a customer's birthday"),
+            "inactivity_trigger": Message("A customer has not come for a while"),
+            "campaign_sent": Message("A campaign was sent"),
+        },
+    ),
+    (
+        Message("Receipts and tills"),
+        {
+            "sale.ingested": Message("A receipt was read, or changed"),
+            "operation.applied": Message("7stamp did what a receipt asks for"),
+            "operation.held": Message("Stamps are held"),
+            "operation.rejected": Message("Stamps were not given"),
+            "connection.health_changed": Message("A till stopped, or works again"),
+            "reconciliation.differs": Message("The nightly comparison found differences"),
+        },
+    ),
+)
+"""What events are about, each with its events in a cafe's words."""
+EVENT_WORDS: Mapping[str, Message] = {name: words for _, events in _EVENTS for name, words in events.items()}
 """Each event in a cafe's words."""
 _DELIVERIES = 20
 _PAGE = "/connections/{connection}/subscriptions"
@@ -56,9 +82,13 @@ class _EventChoice:
     ticked: bool
 
 
-def _choices(visit: Visit, ticked: tuple[str, ...]) -> list[_EventChoice]:
-    words = visit.localizer.text
-    return [_EventChoice(name, words(EVENT_WORDS[name].id), name in ticked) for name in KNOWN_EVENTS]
+def _choices(visit: Visit, ticked: tuple[str, ...]) -> dict[str, list[_EventChoice]]:
+    """Return the events to choose from, by what they are about."""
+    text = visit.localizer.text
+    return {
+        text(about.id): [_EventChoice(name, text(words.id), name in ticked) for name, words in events.items()]
+        for about, events in _EVENTS
+    }
 
 
 @router.get(_PAGE)

@@ -117,6 +117,7 @@ function preview(form) {
     }
   };
   form.addEventListener("input", () => {
+    delete form.dataset.untilChanged;
     clearTimeout(soon);
     soon = setTimeout(renew, 250);
   });
