@@ -38,7 +38,10 @@ _QUESTIONS = (
     Question("map_email", "Which is the customer's email?"),
     Question("map_status", "Which says whether the receipt is open, paid or cancelled?"),
     Question("map_refunded", "Which is the sum that was given back?", skip="There is none in this sale"),
-    Question("map_version", "Which becomes another whenever the receipt is changed? Often a number or a time."),
+    Question(
+        "map_version",
+        "Which one changes every time the receipt is changed? Often it counts up, or is the time of the last change.",
+    ),
     Question("map_codes", "Which is the code of a voucher that was used?", skip="There is none in this sale"),
 )
 UNITS = Question("units", "How much was it?", needed=True)

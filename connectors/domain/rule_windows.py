@@ -100,12 +100,15 @@ def why_never(window: Multiplier, today: date, scope: Collection[str]) -> Messag
     if scope and window.locations and not window.locations & set(scope):
         return Message("none of its locations is connected")
     first, last = window.first_day, window.last_day
-    if first is not None and last is not None and not _has_a_weekday(window, first, last):
+    if first is not None and last is not None and not weekdays_of(window):
         return Message("none of its days is between {first} and {last}", {"first": first, "last": last})
     return None
 
 
-def _has_a_weekday(window: Multiplier, first: date, last: date) -> bool:
-    """Say whether one of the window's weekdays lies between two days, both included."""
+def weekdays_of(window: Multiplier) -> frozenset[int]:
+    """Return the weekdays on which a window ever begins: not all of its own where its first and last day are near."""
+    first, last = window.first_day, window.last_day
+    if first is None or last is None:
+        return window.days
     length = min((last - first).days + 1, _WEEK)
-    return any((first + timedelta(days=number)).weekday() in window.days for number in range(length))
+    return window.days & {(first + timedelta(days=number)).weekday() for number in range(length)}

@@ -72,10 +72,12 @@ class CardService:
             raise NotFound("nobody of this name has a card")
         return active[0]
 
-    async def issue_voucher(self, business_id: str, wanted: WantedVoucher, once: str | None = None) -> VoucherRequest:
+    async def issue_voucher(
+        self, business_id: str, wanted: WantedVoucher, once: str | None = None, *, at: str | None = None
+    ) -> VoucherRequest:
         """Issue a voucher; one without a clear answer is looked up, and never issued twice. Raises `Refusal`.
 
-        Under the same `once` it is the same voucher.
+        Under the same `once` it is the same voucher. `at` is the connection at whose till that is.
         """
         if wanted.redeem_code is not None:
             wanted = replace(wanted, redeem_code=tidy_redeem_code(wanted.redeem_code))
@@ -83,15 +85,18 @@ class CardService:
             raise Refusal("give the voucher a title, or name a template", field="title")
         if wanted.redeem_code is not None and not _REDEEM_CODE.fullmatch(wanted.redeem_code):
             raise Refusal("a redeem code has 3 to 64 letters, digits, - and _", field="redeem_code")
-        connection = await self._asking(business_id)
+        connection = await self._asking(business_id, at)
         return await self._finish(self._vouchers.issue(connection, wanted, self._context.by, once))
 
-    async def redeem_voucher(self, business_id: str, redeem_code: str, once: str | None = None) -> VoucherRequest:
+    async def redeem_voucher(
+        self, business_id: str, redeem_code: str, once: str | None = None, *, at: str | None = None
+    ) -> VoucherRequest:
         """Redeem a voucher; one without a clear answer is looked up, and never used twice.
 
-        Under the same `once` it is the same redemption. Raises `Refusal`, `NotFound`.
+        Under the same `once` it is the same redemption. `at` is the connection at whose till that is, and where it is
+        counted; any of the business where nobody says. Raises `Refusal`, `NotFound`.
         """
-        connection = await self._asking(business_id)
+        connection = await self._asking(business_id, at)
         code = _checked(redeem_code)
         return await self._finish(self._vouchers.redeem(connection, code, self._context.by, once))
 
@@ -128,10 +133,10 @@ class CardService:
                 )
         raise Refusal(_REASONS.get(request.reason or "", _REASONS["invalid"]))
 
-    async def _asking(self, business_id: str) -> Connection:
+    async def _asking(self, business_id: str, preferred: str | None = None) -> Connection:
         """Return the connection whose key asks: one that works, where there is one. Raises `Refusal`."""
         self._context.require_sevenstamp()
-        asking = await self._context.store.read(lambda tx: connections.registry.asking(tx, business_id))
+        asking = await self._context.store.read(lambda tx: connections.registry.asking(tx, business_id, preferred))
         if asking is None:
             raise Refusal("connect a till first: its 7stamp key is asked")
         return asking

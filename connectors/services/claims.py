@@ -6,6 +6,7 @@ Owns what a link finds and who may claim; the stamps are given as those that a c
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,6 +43,8 @@ from connectors.sync.manual_card_assignment import CannotAssign, assign_card
 from connectors.sync.planner import amount, rule_for, target
 
 _LONGEST_CONSENT = 1000
+_STAMP_PATIENCE, _STAMP_PAUSE = 1.5, 0.1
+"""Seconds that somebody who gave stamps waits until they are on the card, and between two looks."""
 _LONGEST_RECEIPT = 128
 
 
@@ -171,7 +174,7 @@ class ClaimService:
             return None
 
         def find(tx: Transaction) -> str | None:
-            terms = [SearchTerm(receipt=receipt_id), SearchTerm(paid=paid.minor)]
+            terms = [SearchTerm(receipt=receipt_id), SearchTerm(paid=(paid.minor, paid.minor))]
             for receipt in queries.receipts.search(tx, connection, terms, 1):
                 is_here = opened.venue.location_id in (None, receipt.location_id)
                 is_recent = receipt.closed_at is not None and now < expires_at(receipt.closed_at, rule.claim_days)
@@ -236,9 +239,15 @@ class ClaimService:
         except SevenStampError:
             raise Refusal("the cards cannot be reached right now: nothing is lost, try again in a minute") from None
 
-    async def has_arrived(self, sale_id: str) -> bool:
-        """Say whether nothing of a receipt is on its way any more."""
-        return not await self._context.store.read(lambda tx: ledger.operations.are_on_their_way(tx, sale_id))
+    async def wait_for_stamps(self, sale_id: str) -> bool:
+        """Wait a moment for what is usually there at once: say whether nothing of a receipt is on its way any more."""
+        waited = 0.0
+        while await self._context.store.read(lambda tx: ledger.operations.are_on_their_way(tx, sale_id)):
+            if waited >= _STAMP_PATIENCE:
+                return False
+            await asyncio.sleep(_STAMP_PAUSE)
+            waited += _STAMP_PAUSE
+        return True
 
     async def card_of_receipt(self, opened: OpenedLink, deadline: float) -> Card | None:
         """Return the card that has a receipt's stamps, as it is now; `None` where 7stamp does not say so in time."""

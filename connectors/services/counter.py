@@ -151,7 +151,7 @@ class CounterService:
 
     async def redeem(self, connection: Connection, redeem_code: str, once: str) -> VoucherRequest:
         """Redeem a voucher, once under the same `once`. Raises `Refusal`, `NotFound`."""
-        return await self._cards.redeem_voucher(connection.business_id, redeem_code, once)
+        return await self._cards.redeem_voucher(connection.business_id, redeem_code, once, at=connection.id)
 
     async def earned(self, connection: Connection, basket: Basket) -> Earned:
         """Work out what a basket would earn, were it closed now."""

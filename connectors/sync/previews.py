@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import NamedTuple
 
 from pydantic import BaseModel
@@ -18,6 +18,7 @@ from connector_sdk.errors import NotSupported
 from connector_sdk.rule import StampRule
 from connector_sdk.sale import Sale, SaleStatus
 from connectors.domain.clock import micros
+from connectors.domain.rule_windows import weekdays_of
 from connectors.domain.stamps import Earned, gifts_in, stamps_for
 
 SHOWN = 20
@@ -123,6 +124,8 @@ class WeekForecast(NamedTuple):
     after: int
     is_part: bool
     """Whether the days had more receipts than were counted."""
+    is_early: bool
+    """Whether a rule has windows that begin later, and are counted as if they had begun."""
 
 
 def forecast_week(
@@ -134,7 +137,12 @@ def forecast_week(
     *,
     is_part: bool,
 ) -> WeekForecast:
-    """Work out what the closed receipts of some days with a customer would have earned by either rule."""
+    """Work out what the closed receipts of some days with a customer would have earned by either rule.
+
+    What begins after those days counts as if it had begun: of a promotion of December, November shows what it gives.
+    """
+    last = date.fromisoformat(days[-1])
+    begun = tuple(_as_if_begun(rule, last) for rule in rules)
     counted = [
         sale
         for sale in sales
@@ -144,8 +152,19 @@ def forecast_week(
     def stamps(rule: StampRule) -> int:
         return sum(stamps_for(sale, rule, account.zone_of(sale.location_id)).stamps for sale in counted)
 
-    before, after = map(stamps, rules)
-    return WeekForecast(days[0], days[-1], len(counted), before, after, is_part)
+    before, after = map(stamps, begun)
+    return WeekForecast(days[0], days[-1], len(counted), before, after, is_part, is_early=begun != rules)
+
+
+def _as_if_begun(rule: StampRule, last: date) -> StampRule:
+    """Return a rule whose windows that begin after a day apply in every week, on the weekdays that they will have."""
+    windows = [
+        window.model_copy(update={"first_day": None, "last_day": None, "days": weekdays_of(window)})
+        if window.first_day is not None and window.first_day > last
+        else window
+        for window in rule.multipliers
+    ]
+    return rule.model_copy(update={"multipliers": tuple(windows)})
 
 
 def forecast(recent: RecentReceipts, rule: StampRule, account: TillAccount, scope: tuple[str, ...]) -> Forecast:

@@ -13,6 +13,7 @@ import uuid
 from dataclasses import dataclass, field, replace
 from urllib.parse import quote
 
+from connector_sdk.messages import Message
 from connectors.domain.clock import HOUR, MINUTE, SECOND
 from connectors.domain.connection import Connection
 from connectors.domain.vouchers import LOOKED_FOR, TRIED_FOR, RequestKind, RequestState, new_redeem_code
@@ -188,10 +189,12 @@ class Vouchers:
         """Write down where a request stands, and return it as it is then."""
 
         def work(tx: Transaction) -> VoucherRequest:
-            ledger.voucher_requests.settle(tx, request, state, reason=reason, next_at=next_at)
+            is_news = ledger.voucher_requests.settle(tx, request, state, reason=reason, next_at=next_at)
+            if is_news and state is RequestState.applied:
+                _tell_applied(tx, request)
             return ledger.voucher_requests.find(tx, request.id) or request
 
-        return await self._store.write(work)
+        return await self._store.write(work, request.made_by)
 
     def _horizon(self, sent_at: int) -> int:
         """Return from when on a look without the effect proves that there was none (UTC microseconds)."""
@@ -316,3 +319,14 @@ def judge_voucher(voucher: Voucher | None, request: VoucherRequest) -> tuple[Req
     if voucher.status == "expired":
         return RequestState.refused, "voucher_expired"
     return None
+
+
+def _tell_applied(tx: Transaction, request: VoucherRequest) -> None:
+    """Write into the journal what 7stamp did, and count a voucher that was used on the venue's day."""
+    if request.kind is RequestKind.issue:
+        # without its code: whoever reads that can use it
+        ledger.journal.write(tx, request.connection_id, Message("request.voucher_issued"))
+        return
+    params = {"code": request.redeem_code}
+    ledger.journal.write(tx, request.connection_id, Message("request.voucher_redeemed", params))
+    ledger.daily_totals.add_redemption(tx, request.connection_id, request.made_at)

@@ -48,6 +48,13 @@ async def test_numbers_read_the_receipts_of_their_days_and_no_others(installatio
     assert any("ix_sale_connection_closed (connection_id=? AND closed_at>? AND closed_at<?)" in step for step in plan)
 
 
+async def test_a_connections_page_counts_what_nobody_has_among_todays_receipts_only(installation: Installation) -> None:
+    plan = await plan_of(installation, lambda tx: queries.days.recent_days(tx, "c", "2026-11-01", (1, 2)))
+    reads = [step for step in plan if "sale" in step]
+    assert reads
+    assert all("closed_at>? AND closed_at<?" in step for step in reads), plan
+
+
 LISTS = {
     ReceiptKind.all: {"ix_sale_connection_closed"},
     ReceiptKind.paid: {"ix_sale_connection_closed"},

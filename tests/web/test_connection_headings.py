@@ -98,3 +98,21 @@ async def test_the_heading_says_how_the_last_sale_came(installation: Installatio
     await installation.host.reader.follow_hints(connection, hints)
     await installation.host.services.sync.deliver(connection.id, 0)
     assert "The till told us of a sale" in await page(installation, browser)
+
+
+async def test_receipts_of_today_that_nobody_has_are_told_with_their_stamps(
+    installation: Installation, browser: Browser
+) -> None:
+    await installation.connect()
+    assert "without a customer" not in await page(installation, browser)
+    cafe = installation.cafe
+    cafe.sell(cafe.client(ANNA))
+    receipts = [cafe.sell(0) for _ in range(4)]
+    cafe.refund(receipts[0])
+    cafe.receipts[receipts[1]]["date_close"] = str(int(cafe.receipts[receipts[1]]["date_close"]) - 86_400_000)
+    await installation.sync()
+    assert "2 receipts without a customer: 2 stamps not given" in await page(installation, browser)
+    shown = await browser.get(f"/connections/{installation.connection.id}")
+    (link,) = re.findall(r'class="care" href="([^"]+)"', shown.text)
+    listed = await browser.get(link.replace("&amp;", "&"))
+    assert listed.text.count("nobody attached: 1 stamp not given") == 2

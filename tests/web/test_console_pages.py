@@ -462,11 +462,19 @@ async def test_a_receipt_is_found_by_what_stands_on_it(installation: Installatio
         *(str(receipt), ANNA, ANNA.removeprefix("+"), "+380 50 111 2201", card.number, card.number[-4:]),
         *("UAH 127.50", f"#{receipt}", f"Receipt {receipt}", f"{str(receipt)[:3]} {str(receipt)[3:]}", "today 127.50"),
         *(f"{closed:%-d %b} {receipt}", f"{closed:%b %-d, %Y, %-I:%M %p} 127.50", f"{closed:%H:%M:%S} 127.50"),
-        *("127.50", "127,50", f"{closed:%H:%M} 127.50", f"{closed:%Y-%m-%d} {receipt}", f"{card.number} 127.50"),
+        *(
+            "127",
+            f"…{card.number[-4:]}",
+            "127.50",
+            "127,50",
+            f"{closed:%H:%M} 127.50",
+            f"{closed:%Y-%m-%d} {receipt}",
+            f"{card.number} 127.50",
+        ),
     ):
         text = (await mine.get(f"/connections/{connection.id}/receipts", params={"q": query})).text
         assert re.findall(r"/receipts/(\w+)", text) == [receipt_found.id], query
-    for query in (f"{receipt} 5.00", "+380509999999", f"{(closed.hour + 2) % 24:02d}:00 127.50"):
+    for query in (f"{receipt} 5.00", "127.00", "12", "+380509999999", f"{(closed.hour + 2) % 24:02d}:00 127.50"):
         assert (
             "/receipts/" not in (await mine.get(f"/connections/{connection.id}/receipts", params={"q": query})).text
         ), query

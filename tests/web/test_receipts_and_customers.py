@@ -202,7 +202,7 @@ async def test_the_counter_shows_three_hours_and_the_whole_day_when_asked(
     browser, page = await browsers.new().sign_in(), f"/till/{installation.connection.id}"
 
     async def shown(query: str) -> list[str]:
-        return re.findall(r">Receipt (\d{6})</a>", (await browser.get(f"{page}{query}")).text)
+        return re.findall(r'class="quiet">(\d{6})</span></a>', (await browser.get(f"{page}{query}")).text)
 
     newest, whole = await shown(""), await shown("?of=day")
     assert len(newest) == 12

@@ -225,6 +225,16 @@ async def test_a_rule_of_some_days_is_compared_over_the_last_week_whatever_day_i
     number = len(closed)
     assert f": {number} → {number + extra} stamps" in shown
     assert f"{number} receipts with a customer: what they earned by the rule in force" in shown
+    assert "counted as if it had begun" not in shown
+    # a promotion that begins later shows what it will give: of two days to come, on their weekdays only
+    to_come = datetime.now(zone).date() + timedelta(days=7 - (datetime.now(zone).weekday() - day))
+    promotion = Multiplier(times=3, first_day=to_come, last_day=to_come)
+    body = urlencode(
+        {"proof": await browser.csrf_token(), **rule_values(StampRule(multipliers=(promotion,)))}, doseq=True
+    )
+    shown = words(await browser.client.post(f"{page}/preview", content=body, headers=headers))
+    assert f": {number} → {number + 2 * extra} stamps" in shown
+    assert "counted as if it had begun" in shown
     # nothing is compared while the rule in force is the chosen one
     assert "by the rule in force" not in words(await browser.get(f"{page}/rule"))
 

@@ -50,7 +50,18 @@ def test_what_is_no_amount_is_none(text: str) -> None:
 )
 def test_a_search_finds_amounts_by_a_regions_grouping(text: str, currency: str, minor: int) -> None:
     context = SearchContext(ZoneInfo("Europe/Zurich"), 0, currency, None, Locale("de"))
-    assert [term.paid for term in parse_terms(text, context)] == [minor]
+    assert [term.paid for term in parse_terms(text, context)] == [(minor, minor)]
+
+
+@pytest.mark.parametrize(
+    ("text", "currency", "most"),
+    [("27", "EUR", 2799), ("27", "JPY", 27), ("27", "KWD", 27999), ("27.00", "EUR", 2700), ("27 €", "EUR", 2799)],
+)
+def test_a_whole_number_is_every_amount_that_begins_so(text: str, currency: str, most: int) -> None:
+    context = SearchContext(ZoneInfo("Europe/Zurich"), 0, currency, None, Locale("en"))
+    (term,) = parse_terms(text, context)
+    assert term.paid is not None
+    assert term.paid[1] == most
 
 
 @given(st.text(max_size=80))

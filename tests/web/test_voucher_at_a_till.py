@@ -16,7 +16,7 @@ from connector_sdk.messages import Message
 from connector_sdk.rule import StampRule, UnknownCustomer
 from connectors.domain.connection import Health
 from connectors.sevenstamp.sandbox import Faults
-from connectors.store import queries
+from connectors.store import ledger, queries
 from connectors.sync import health
 from connectors.sync.vouchers import WantedVoucher
 from tests.installation import ANNA, BORYS, Installation, build
@@ -147,6 +147,13 @@ async def test_a_voucher_is_redeemed_with_one_tap_and_a_second_tap_is_the_same(
         assert answer.status_code == 303
         assert "is used: give the gift" in words(await browser.get(answer.headers["location"]))
     assert redemptions(cafe) == 1
+    # it leaves a trace with a name, and is counted: once, also when the days are counted anew
+    connection_id = cafe.connection.id
+    told = rf"{form['voucher']} is redeemed, without a receipt\. today \S+ \S+ · by a person signed in as owner"
+    assert re.search(told, words(await browser.get(f"/connections/{connection_id}")))
+    assert "Vouchers used 1" in words(await browser.get(f"/connections/{connection_id}/numbers?period=day"))
+    await cafe.host.store.write(lambda tx: ledger.daily_totals.recount(tx, connection_id))
+    assert "Vouchers used 1" in words(await browser.get(f"/connections/{connection_id}/numbers?period=day"))
     again = {**form, "nonce": "another tap, of another page"}
     answer = await browser.post(f"/till/{cafe.connection.id}/redeem", **again)
     assert "redeemed already" in words(await browser.get(answer.headers["location"]))

@@ -6,17 +6,22 @@ said by their rows.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import func, select
 
+from connector_sdk.connector import TillAccount
+from connectors.domain.clock import moment
 from connectors.domain.operation import Kind, State
+from connectors.domain.vouchers import RequestKind, RequestState
 from connectors.store.dialect import Insert, insert_into
 from connectors.store.engine import Transaction
-from connectors.store.schema import operation_table, sale_table, tally_table
+from connectors.store.schema import connection_table, operation_table, sale_table, tally_table, voucher_request_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +92,22 @@ def _adding(dialect: str) -> Insert:
     return insert.on_conflict_do_update(index_elements=[tally_table.c.connection_id, tally_table.c.day], set_=sums)
 
 
+def add_redemption(tx: Transaction, connection_id: str, at: int) -> None:
+    """Count a voucher that was redeemed without a receipt, at a moment (UTC microseconds)."""
+    zone = _zone_of(tx, connection_id)
+    if zone is not None:
+        add(tx, {(connection_id, _day_at(at, zone)): DayTotals(redemptions=1)})
+
+
+def _zone_of(tx: Transaction, connection_id: str) -> ZoneInfo | None:
+    account = tx.run(select(connection_table.c.account).where(connection_table.c.id == connection_id)).scalar()
+    return ZoneInfo(TillAccount.model_validate_json(account).zone) if account is not None else None
+
+
+def _day_at(at: int, zone: ZoneInfo) -> str:
+    return moment(at).astimezone(zone).date().isoformat()
+
+
 def move(tx: Transaction, moves: Mapping[str, Move]) -> None:
     """Take what was given for sales along with them: sale id → where it goes. Receipts are counted by their batch."""
     changes: dict[tuple[str, str], DayTotals] = {}
@@ -107,8 +128,9 @@ def recount(tx: Transaction, connection_id: str) -> None:
     """Count a connection's days anew: its receipts have come from another connection, or gone to one."""
     tx.run(tally_table.delete().where(tally_table.c.connection_id == connection_id))
     changes = dict(_count_receipts(tx, connection_id))
-    for day, totals in _count_operations(tx, connection_id).items():
-        changes[day] = changes.get(day, DayTotals()) + totals
+    for counted in (_count_operations(tx, connection_id), _count_requests(tx, connection_id)):
+        for day, totals in counted.items():
+            changes[day] = changes.get(day, DayTotals()) + totals
     add(tx, changes)
 
 
@@ -147,6 +169,20 @@ def _count_operations(tx: Transaction, connection_id: str) -> Changes:
         day = (connection_id, row.day)
         changes[day] = changes.get(day, DayTotals()) + totals
     return changes
+
+
+def _count_requests(tx: Transaction, connection_id: str) -> Changes:
+    """Count the vouchers that were redeemed without a receipt, as long as those requests are kept."""
+    zone = _zone_of(tx, connection_id)
+    if zone is None:
+        return {}
+    redeemed = select(voucher_request_table.c.made_at).where(
+        voucher_request_table.c.connection_id == connection_id,
+        voucher_request_table.c.kind == RequestKind.redeem,
+        voucher_request_table.c.state == RequestState.applied,
+    )
+    days = Counter(_day_at(at, zone) for at in tx.run(redeemed).scalars())
+    return {(connection_id, day): DayTotals(redemptions=number) for day, number in days.items()}
 
 
 def of_days(tx: Transaction, connection_ids: Sequence[str], since: str) -> dict[str, dict[str, DayTotals]]:

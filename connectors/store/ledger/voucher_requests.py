@@ -164,12 +164,16 @@ def take(tx: Transaction, request: VoucherRequest, state: RequestState, next_at:
 
 def settle(
     tx: Transaction, request: VoucherRequest, state: RequestState, *, reason: str | None = None, next_at: int = 0
-) -> None:
-    """Write down where a request stands; one that is settled stays so, and a later try is not undone."""
+) -> bool:
+    """Write down where a request stands, and say whether that is news.
+
+    One that is settled stays so, and a later try is not undone.
+    """
     is_it = (voucher_request_table.c.id == request.id) & is_open
     if not state.is_settled:
         is_it &= voucher_request_table.c.tries == request.tries
-    tx.run(voucher_request_table.update().where(is_it).values(state=state, reason=reason, next_at=next_at))
+    change = voucher_request_table.update().where(is_it).values(state=state, reason=reason, next_at=next_at)
+    return bool(tx.run(change).rowcount)
 
 
 def sweep(tx: Transaction, before: int, limit: int) -> int:

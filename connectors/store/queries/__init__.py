@@ -1,5 +1,5 @@
 """Read models: each is one query, bounded, and goes by an index. Nothing here writes."""
 
-from connectors.store.queries import due, installation, load, numbers, operations, overviews, receipts
+from connectors.store.queries import days, due, installation, load, numbers, operations, overviews, receipts
 
-__all__ = ["due", "installation", "load", "numbers", "operations", "overviews", "receipts"]
+__all__ = ["days", "due", "installation", "load", "numbers", "operations", "overviews", "receipts"]

@@ -123,10 +123,13 @@ class ListedReceipts:
 
 @dataclass(frozen=True, slots=True)
 class SearchTerm:
-    """One thing a receipt is searched by: it fits by any of what is set; `between` in UTC microseconds."""
+    """One thing a receipt is searched by: it fits by any of what is set.
+
+    `paid` is the least and the most (minor units), `between` in UTC microseconds.
+    """
 
     receipt: str | None = None
-    paid: int | None = None
+    paid: tuple[int, int] | None = None
     card_ending: str | None = None
     names: tuple[Reference, ...] = ()
     between: tuple[tuple[int, int], ...] = ()
@@ -187,7 +190,8 @@ def _conditions(tx: Transaction, connection: Connection, term: SearchTerm) -> li
             )
         )
     if term.paid is not None:
-        conditions.append(sale_table.c.paid == term.paid)
+        least, most = term.paid
+        conditions.append(sale_table.c.paid == least if least == most else sale_table.c.paid.between(least, most))
     if term.card_ending is not None:
         conditions.append(sale_table.c.card_hint == term.card_ending)
     for name in term.names:

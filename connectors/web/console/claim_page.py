@@ -7,7 +7,6 @@ a card that was made just now, and to nobody else.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import quote
@@ -32,7 +31,6 @@ router = Router()
 
 _PURPOSE = "claimed"
 _CARD_PATIENCE = 1.5
-_STAMP_PATIENCE, _STAMP_PAUSE = 1.5, 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,23 +158,12 @@ async def _claimed(visit: Visit, opened: OpenedLink) -> _Claimed | None:
         case [str(sale_id), int(stamps), (str() | None) as save_url] if (
             sale_id == opened.receipt.sale_id and not opened_token.expired
         ):
-            arrived = await _wait_for_stamps(visit, sale_id)
+            arrived = await visit.services_of_nobody.claims.wait_for_stamps(sale_id)
             # each is a call with the cafe's key: whoever loads the page again and again is shown no card in the end
             is_asked = visit.console.claims.may_read_card(opened.connection.id)
             card = await visit.services_of_nobody.claims.card_of_receipt(opened, _CARD_PATIENCE) if is_asked else None
             return _Claimed(stamps, save_url, card, arrived)
     return None
-
-
-async def _wait_for_stamps(visit: Visit, sale_id: str) -> bool:
-    """Wait a moment for what is usually there at once; say whether it is."""
-    waited = 0.0
-    while not await visit.services_of_nobody.claims.has_arrived(sale_id):
-        if waited >= _STAMP_PATIENCE:
-            return False
-        await asyncio.sleep(_STAMP_PAUSE)
-        waited += _STAMP_PAUSE
-    return True
 
 
 # --- a venue --------------------------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ from connectors.web.console.onboarding import offers_consent
 from connectors.web.console.operation_review import StoppedOperation, with_choices
 from connectors.web.console.routing import Role, Router
 from connectors.web.console.sample_view import setting_title
+from connectors.web.console.search_terms import span_of_day
 from connectors.web.console.settings_form import find_wrong_settings
 from connectors.web.console.visit import Visit
 
@@ -72,6 +73,9 @@ class RecentDays:
 
     days: tuple[DayCounts, ...]
     chart: Chart
+    missed_receipts: int
+    """Today's receipts that earn stamps, and on which nobody was attached."""
+    missed_stamps: int
 
     @property
     def today(self) -> DayTotals:
@@ -264,13 +268,14 @@ async def _read_recent_days(visit: Visit, connection_id: str) -> RecentDays:
     # the venue's day: loading the overview has set the zone
     today = date.fromisoformat(visit.localizer.today())
     days = [(today - timedelta(days=ago)).isoformat() for ago in range(_DAYS - 1, -1, -1)]
-    totals = await visit.host.store.read(lambda tx: ledger.daily_totals.of_days(tx, [connection_id], days[0]))
-    counts = tuple(DayCounts(day, totals[connection_id].get(day, DayTotals())) for day in days)
+    span = span_of_day(today, visit.localizer.zone)
+    read = await visit.host.store.read(lambda tx: queries.days.recent_days(tx, connection_id, days[0], span))
+    counts = tuple(DayCounts(day, read.totals.get(day, DayTotals())) for day in days)
     chart = charts.chart_of_days(
         [day.totals.receipts for day in counts],
         [day.totals.stamps for day in counts],
     )
-    return RecentDays(counts, chart)
+    return RecentDays(counts, chart, read.missed_receipts, read.missed_stamps)
 
 
 def _missing_settings(visit: Visit, connection: Connection) -> tuple[str, ...]:

@@ -135,5 +135,6 @@ async def _give(visit: Visit, connection: Connection, claim: _Claim) -> Response
         count = await visit.services.review.give_stamps(connection, receipt, claim.card, claim.name)
     except Refusal as error:
         return await receipt_page(visit, connection, errors={"who": visit.localizer.sentence(error.message)})
+    await visit.services.claims.wait_for_stamps(receipt)  # so that the page shows them on the card, mostly
     notice = Message("give.done", {"count": count, "card": claim.card.hint})
     return visit.redirect(f"/connections/{connection.id}/receipts/{receipt}", notice)

@@ -23,7 +23,7 @@ from connectors.web.console.restored_form import restored_form
 from connectors.web.console.routing import Role, Router
 from connectors.web.console.rule_form import RuleChoice, rule_from, rule_values
 from connectors.web.console.rule_preview import PlanLimit, RulePreview, menu_by_category, preview_page, week_of
-from connectors.web.console.rule_words import rule_words
+from connectors.web.console.rule_words import headline_words, rule_words
 from connectors.web.console.till_cache import TillReading
 from connectors.web.console.visit import Visit
 from connectors.web.console.window_form import window_rows
@@ -54,6 +54,7 @@ async def _rule_page(visit: Visit, overview: Overview, errors: Mapping[str, str]
         account=connection.account,
         errors=errors,
         action=f"/connections/{connection.id}/preview",
+        headline="; ".join(headline_words(visit.localizer, overview.rule, connection.account, reading.menu)),
         in_force=rule_words(visit.localizer, overview.rule, connection.account, reading.menu),
         window_rows=window_rows(visit.form),
         preview=await _preview(visit, overview, reading, _choose_rule(visit, overview), plan),

@@ -23,6 +23,11 @@ def rule_words(localizer: Localizer, rule: StampRule, account: TillAccount, menu
     return list(_lines(localizer, rule, account, menu))
 
 
+def headline_words(localizer: Localizer, rule: StampRule, account: TillAccount, menu: Sequence[MenuItem]) -> list[str]:
+    """Return what a rule gives, and when it gives more, in the reader's language."""
+    return [_kind(localizer, rule, menu), *(window_words(localizer, window, account) for window in rule.multipliers)]
+
+
 def _lines(localizer: Localizer, rule: StampRule, account: TillAccount, menu: Sequence[MenuItem]) -> Iterator[str]:
     yield _kind(localizer, rule, menu)
     if rule.minimum is not None:

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 from babel import Locale
 from babel.numbers import get_currency_symbol
 
+from connector_sdk.money import Money
 from connectors.domain.clock import SECOND, micros, moment
 from connectors.domain.person import Reference, parse_phone
 from connectors.store.queries.receipts import SearchTerm
@@ -75,7 +76,7 @@ def _whole_phone(text: str, country: str | None) -> str | None:
 
 def _normalise(text: str, context: SearchContext) -> str:
     """Write days as 2026-11-23, times as 14:05, and amounts and numbers in one piece, without their signs."""
-    text = _without_currency(text, context)
+    text = _without_currency(text.replace("…", " "), context)
     text = _RECEIPT_WORD.sub(" ", text)
     text = _HALF_DAY.sub(_to_24_hours, text)
     text = _normalise_days(text, context)
@@ -135,13 +136,19 @@ def _parse_word(word: str, context: SearchContext) -> SearchTerm:
     )
 
 
-def _parse_paid(word: str, currency: str) -> int | None:
-    """Read a word as an amount; 1.234 as thousands where that is no amount of the currency."""
+def _parse_paid(word: str, currency: str) -> tuple[int, int] | None:
+    """Read a word as an amount, the least and the most that it may mean; 1.234 as thousands where that is no amount.
+
+    A whole number is every amount that begins so: who asks for 27 may have paid 27.50.
+    """
     amount = parse_amount(word, currency)
     # a search may guess: a form that read 10.005 as ten thousand would not be forgiven
     if amount is None and _BY_POINTS.fullmatch(word):
-        return parse_amount(word.replace(".", ""), currency)
-    return amount
+        amount = parse_amount(word.replace(".", ""), currency)
+    if amount is None:
+        return None
+    whole = Money.from_decimal("1", currency).minor
+    return amount, amount + whole - 1 if word.isascii() and word.isdigit() else amount
 
 
 def _customer_names(word: str, country: str | None) -> list[Reference]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from starlette.responses import Response
 
@@ -69,6 +70,7 @@ _EVENTS: Sequence[tuple[Message, Mapping[str, Message]]] = (
 EVENT_WORDS: Mapping[str, Message] = {name: words for _, events in _EVENTS for name, words in events.items()}
 """Each event in a cafe's words."""
 _DELIVERIES = 20
+_SLACK = "hooks.slack.com"
 _PAGE = "/connections/{connection}/subscriptions"
 _ONE = "/connections/{connection}/subscriptions/{subscription}"
 
@@ -124,6 +126,15 @@ async def subscribe(visit: Visit) -> Response:
     return visit.redirect(page, Message("Events go there from now on."), secret=made.secret)
 
 
+def _shape_of(url: str) -> Shape:
+    """Return what an address needs where nobody says so: Slack takes sentences only."""
+    try:
+        is_slack = urlsplit(url.strip()).hostname == _SLACK
+    except ValueError:  # no address, which is said of it where it is checked
+        is_slack = False
+    return Shape.slack if is_slack else Shape.standard
+
+
 def _request(visit: Visit) -> SubscriptionRequest:
     form = visit.form
     return SubscriptionRequest(
@@ -132,7 +143,7 @@ def _request(visit: Visit) -> SubscriptionRequest:
         title=form.get("title"),
         filter=form.get("filter"),
         personal=form.get("personal") == "1",
-        shape=form.get("shape", Shape.standard),
+        shape=form.get("shape") or _shape_of(form.get("url")),
     )
 
 

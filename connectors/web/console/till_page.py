@@ -140,6 +140,7 @@ async def give(visit: Visit) -> Response:
         count = await visit.services.counter.give(connection, visit.form.get("receipt"), chosen.card)
     except Refusal as error:
         return visit.redirect(f"/till/{connection.id}", error.message, "bad")
+    await visit.services.claims.wait_for_stamps(visit.form.get("receipt"))  # so that the card is shown with them
     params = {"count": count, "card": chosen.card.hint}
     notice = Message("give.done", params) if count else Message("give.when_closed", params)
     return _back(visit, connection, chosen.token, notice, given=visit.form.get("receipt") if count else "")

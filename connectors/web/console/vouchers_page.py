@@ -97,7 +97,7 @@ async def issue(visit: Visit) -> Response:
             validity=form.get("validity").strip()[:_LONGEST_TITLE] or None,
         )
         once = f"console:{visit.signed_in_session.id_hash}:{form.get('nonce')[:40]}"
-        request = await visit.services.cards.issue_voucher(connection.business_id, wanted, once)
+        request = await visit.services.cards.issue_voucher(connection.business_id, wanted, once, at=connection.id)
     except (Refusal, TooManyAttempts) as error:
         name = (error.field if isinstance(error, Refusal) else "who") or "title"
         return await _page(visit, connection, {name: visit.explain(error)})
@@ -124,7 +124,7 @@ async def redeem(visit: Visit) -> Response:
     connection = (await visit.load_overview()).connection
     try:
         code = _code(visit, connection, visit.form.get("voucher"))
-        request = await visit.services.cards.redeem_voucher(connection.business_id, code)
+        request = await visit.services.cards.redeem_voucher(connection.business_id, code, at=connection.id)
     except Refusal as error:
         return await _page(visit, connection, {error.field or "code": visit.localizer.sentence(error.message)})
     except NotFound:
