@@ -177,5 +177,7 @@ def read_reference(text: str, country: str | None) -> Reference | None:
     text = text.strip()
     if _TOKEN.fullmatch(text):
         return Reference("token", text)
+    if "@" in text:  # an email that is not whole yet
+        return None
     is_name = 2 <= len(text) <= _LONGEST_NAME and text.isprintable() and any(sign.isalpha() for sign in text)
     return Reference("name", " ".join(text.split())) if is_name else None

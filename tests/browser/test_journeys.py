@@ -263,7 +263,7 @@ async def test_a_rule_by_item_is_chosen_by_name_and_a_draft_goes_on_elsewhere(se
 
     phone = await signed_in(await served.page(viewport=NARROW))
     await expect(phone.get_by_text("You began to connect Poster.")).to_be_visible()
-    await phone.get_by_role("link", name="Go on").click()
+    await phone.get_by_role("link", name="Continue").click()
     await phone.get_by_role("button", name="Continue").click()
     await phone.get_by_label("One stamp for every drink or dish you choose").check()
     await phone.get_by_label("Search the menu").fill("cheese")

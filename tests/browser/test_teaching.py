@@ -96,7 +96,7 @@ async def test_an_unknown_till_is_taught_by_tapping_and_its_sales_become_stamps(
     await expect(page.get_by_role("heading", name="This is what we read")).to_be_visible()
     await expect(page.get_by_text(re.compile(r"Receipt A-1042: UAH\s12\.50, paid today"))).to_be_visible()
     await expect(page.get_by_text("By the usual rule it earns 1 stamp.")).to_be_visible()
-    await page.get_by_role("link", name="Go on").click()
+    await page.get_by_role("link", name="Continue").click()
 
     # a mapping that makes no sale is refused with the field and what was found; so is another secret than the till's
     await page.get_by_label("Name of this till").fill("Corner till")

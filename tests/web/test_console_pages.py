@@ -223,7 +223,7 @@ async def test_a_bad_way_back_says_what_happened_and_stores_nothing(
     answer = await mine.get("/connect/return", params={name: value for name, value in query.items() if value})
     assert answer.status_code == 400
     assert text in answer.text
-    assert "Go on" in answer.text
+    assert "Continue" in answer.text
     assert (await mine.get(draft)).headers["location"] == f"{draft}/authorise"
     assert await installation.host.services.connections.list_all() == []
 

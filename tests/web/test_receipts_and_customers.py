@@ -310,7 +310,7 @@ async def test_what_is_nobodys_card_is_said_at_the_field(installation: Installat
     for who, said in (
         ("", "Scan the card"),
         (BORYS, "No card has this number, phone or email."),
-        ("Olena", "No customer of yours has this name at 7stamp."),
+        ("Olena", "No customer of yours has this name at 7stamp: ask for the phone."),
     ):
         answer = await browser.post(base, who=who)
         assert answer.status_code == 422

@@ -117,7 +117,9 @@ class CardTokens:
             text = "no receipt of this till has a card that ends so: type all six digits"
             return self.visit.localizer.sentence(Message(text))
         if reference.kind == "name":
-            return self.visit.localizer.sentence(Message("no customer of yours has this name at 7stamp"))
+            return self.visit.localizer.sentence(
+                Message("no customer of yours has this name at 7stamp: ask for the phone")
+            )
         return self.visit.localizer.sentence(Message("no card has this number, phone or email"))
 
     async def look_up(self, sealed: str) -> FoundCards:

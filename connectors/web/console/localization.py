@@ -195,6 +195,12 @@ class Localizer:
         """Name the weekday of a day of the venue, in short."""
         return self.weekdays("abbreviated")[date.fromisoformat(day).weekday()]
 
+    def hour_of_day(self, hour: int) -> str:
+        """Write an hour as short as its reader's language does: `17`, or `5 PM`; 24 is midnight."""
+        has_24_hours = "13" in self.time_of_day(13 * 60)
+        pattern = "HH" if has_24_hours else "h a"
+        return self._formatted(format_time(time(hour % 24), pattern, locale=self.locale))
+
     def time_of_day(self, minutes: int) -> str:
         """Format a time of the day, given as minutes from midnight."""
         return self._formatted(format_time(time(minutes // 60 % 24, minutes % 60), "short", locale=self.locale))

@@ -268,7 +268,7 @@ async def save_email(visit: Visit) -> Response:
         await services.connections.set_alert_email(connection.id, email, language, weekly=weekly)
     except Refusal as error:
         return await _settings_page(visit, {"email": visit.localizer.sentence(error.message)}, "email")
-    notice = Message("Nobody is written to.")
+    notice = Message("No email goes out.")
     if email.strip() and visit.host.settings.smtp_url is None:
         notice = Message("Saved. But no email can be sent yet: ask whoever gave you the address of this console.")
     elif email.strip():
