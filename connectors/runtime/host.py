@@ -46,7 +46,7 @@ from connectors.settings import Settings
 from connectors.sevenstamp.client import SevenStamp
 from connectors.store import connections, counters, durability, keyring, members, rotation
 from connectors.store.engine import Store, Transaction
-from connectors.store.errors import Conflict, StoreError
+from connectors.store.errors import Conflict, StoreBusy, StoreError
 from connectors.store.members import MemberRole
 from connectors.sync.account_checks import AccountChecker
 from connectors.sync.agreement import Reconciler
@@ -463,11 +463,14 @@ class Host:
 
 
 async def _once_reachable(work: Callable[[], Awaitable[None]]) -> None:
-    """Do work once the database server can be reached; it may restart just now. Raises `StoreError` after a minute."""
+    """Do work once the database server takes it: it may restart just now, be locked, or have a full disk.
+
+    Raises `StoreError` after a minute.
+    """
     for _ in range(_PATIENCE_SECONDS):
         try:
             return await work()
-        except Conflict as error:
+        except (Conflict, StoreBusy) as error:
             log.warning("%s", error)
             await asyncio.sleep(1)
     return await work()

@@ -153,6 +153,24 @@ async def test_a_host_without_a_worker_is_not_ready_and_says_so(url: str, tmp_pa
         await host.stop()
 
 
+async def test_a_member_that_starts_while_the_servers_disk_is_full_waits_for_room(url: str) -> None:
+    settings = Settings(
+        database_url=url, sevenstamp_url="http://127.0.0.1:9", allow_http=True, secret_key=SecretStr(SECRET)
+    )
+    async with Host(settings) as host:
+        # as the server says it for each page that finds no room
+        refuse = "BEGIN RAISE EXCEPTION 'No space left on device' USING ERRCODE = 'disk_full'; END"
+        execute(url, f"CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ {refuse} $$")
+        execute(url, "CREATE TRIGGER full_disk BEFORE INSERT ON member EXECUTE FUNCTION refuse()")
+        starting = asyncio.create_task(host.start(MemberRole.worker))
+        await asyncio.sleep(0.5)
+        assert not starting.done()
+        execute(url, "DROP TRIGGER full_disk ON member")
+        await starting
+        assert await host.ready()
+        await host.stop()
+
+
 async def test_a_worker_that_knows_no_public_address_tells_none_to_7stamp(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
