@@ -179,7 +179,7 @@ class ConnectionChecks:
                 field="key",
             ) from None
         except SevenStampError as error:
-            text = "7stamp cannot be asked right now: {error}. Nothing was stored; try again."
+            text = "7stamp cannot be reached right now. Nothing was changed; try again. ({error})"
             raise Refusal(text, field="key", error=str(error)) from None
 
 
@@ -216,7 +216,7 @@ def _refused_by_till(error: ConnectorError, connector_class: ConnectorClass, whe
             return Refusal(text, field=field, title=title, right=error.right, where=where)
         case NotAuthorised():
             return Refusal("{title} refuses the token. {where}", field=field, title=title, where=where)
-    text = "{title} cannot be asked right now: {error}. Nothing was stored; try again."
+    text = "{title} cannot be reached right now. Nothing was changed; try again. ({error})"
     return Refusal(text, title=title, error=str(error))
 
 

@@ -143,7 +143,7 @@ class OnboardingService:
         except NotAuthorised as error:
             raise Refusal("{title} did not let us in: {why}", title=title, why=str(error)) from None
         except ConnectorError as error:
-            text = "{title} cannot be asked right now: {error}. Nothing was stored; try again."
+            text = "{title} cannot be reached right now. Nothing was changed; try again. ({error})"
             raise Refusal(text, title=title, error=str(error)) from None
         # its age counts from now, however long the rest of the form takes
         return connections.stored_grants.completed(grant, self._context.store.clock.now())

@@ -284,7 +284,7 @@ async def test_a_token_that_lacks_a_right_and_one_that_is_none_are_told_beside_t
         ("", [], "This is needed."),
         (installation.cafe.token, [54], "it lacks a right"),
         ("861052:00000000000000000000000000000000", [], "Poster refuses the token."),
-        (installation.cafe.token, ["500"] * 3, "cannot be asked right now"),
+        (installation.cafe.token, ["500"] * 3, "cannot be reached right now"),
     ):
         installation.cafe.fail_next[:] = fails
         answer = await mine.post(
