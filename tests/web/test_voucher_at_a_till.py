@@ -247,6 +247,7 @@ async def test_a_voucher_is_issued_looked_at_and_redeemed_in_the_console(cafe: I
         answer = await browser.post(f"{page}/issue", **wanted)
         shown = words(await browser.get(answer.headers["location"]))
         assert "A cake Redeem code CAKE-77 State can be used" in shown
+        assert "Voucher CAKE-77 is issued, on the card ending" in shown
     (card,) = cafe.sevenstamp.state.cards.values()
     (voucher,) = cafe.sevenstamp.state.vouchers.values()
     assert (voucher.title, voucher.card_id) == ("A cake", card.id)

@@ -86,13 +86,13 @@ async def issue(visit: Visit) -> Response:
     """Issue a voucher, for a card or for whoever has its code."""
     connection, form = (await visit.load_overview()).connection, visit.form
     try:
-        card_id = None
+        card = None
         if who := form.get("who").strip():
             visit.limit_card_search()
-            card_id = (await visit.services.review.find_card(connection, who)).card.id
+            card = (await visit.services.review.find_card(connection, who)).card
         wanted = WantedVoucher(
             title=form.get("title").strip()[:_LONGEST_TITLE] or None,
-            card_id=card_id,
+            card_id=card.id if card is not None else None,
             redeem_code=form.get("redeem_code").strip() or None,
             validity=form.get("validity").strip()[:_LONGEST_TITLE] or None,
         )
@@ -101,7 +101,11 @@ async def issue(visit: Visit) -> Response:
     except (Refusal, TooManyAttempts) as error:
         name = (error.field if isinstance(error, Refusal) else "who") or "title"
         return await _page(visit, connection, {name: visit.explain(error)})
-    return _done(visit, connection, request, Message("Voucher {code} is issued.", {"code": request.redeem_code}))
+    notice = Message("Voucher {code} is issued.", {"code": request.redeem_code})
+    if card is not None:
+        params = {"code": request.redeem_code, "card": card.hint}
+        notice = Message("Voucher {code} is issued, on the card ending {card}.", params)
+    return _done(visit, connection, request, notice)
 
 
 @router.post(f"{_PAGE}/show", Role.manager, page=_PAGE)
