@@ -24,8 +24,28 @@ COUNTRY: Mapping[str, str] = {"list": "country"}
 ZONE: Mapping[str, str] = {"list": "zone"}
 """Mark a field that holds a time zone, as IANA has it: it is chosen from all of them."""
 
+_NEEDED_WITH = "needed_with"
+
 CHOSEN: Mapping[str, bool] = {"chosen": True}
 """Mark a secret that the cafe makes up: the host refuses one that is easily guessed."""
+
+
+def needed_with(field: str, *values: str) -> dict[str, dict[str, object]]:
+    """Mark a settings field that only some values of another one need: the form shows it where one of them is chosen.
+
+    `json_schema_extra={**FIRST, **needed_with("proof", "basic")}` shows a user where a proof by password is chosen.
+    """
+    return {_NEEDED_WITH: {"field": field, "values": list(values)}}
+
+
+def what_needs(info: FieldInfo) -> tuple[str, tuple[str, ...]] | None:
+    """Return the field and its values that a settings field is needed with; `None` where it always is."""
+    extra = info.json_schema_extra
+    need = extra.get(_NEEDED_WITH) if isinstance(extra, dict) else None
+    if not isinstance(need, dict):
+        return None
+    values = need["values"]
+    return str(need["field"]), tuple(str(value) for value in values) if isinstance(values, list) else ()
 
 
 def marked(info: FieldInfo, mark: Mapping[str, object]) -> bool:

@@ -17,7 +17,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from connector_sdk.errors import NotConfigured
 from connector_sdk.expressions import Budget, compile_path
-from connector_sdk.forms import CHOSEN, COUNTRY, CURRENCY, FIRST, TAUGHT, ZONE
+from connector_sdk.forms import CHOSEN, COUNTRY, CURRENCY, FIRST, TAUGHT, ZONE, needed_with
 from connector_sdk.signatures import StandardWebhooks
 from webhook_connector.time_patterns import is_pattern
 
@@ -150,20 +150,37 @@ class WebhookSettings(BaseModel):
     ]
     secret: Annotated[
         SecretStr | None,
-        Field(title="Secret", description="What the till signs with or shows.", json_schema_extra={**FIRST, **CHOSEN}),
+        Field(
+            title="Secret",
+            description="What the till signs with or shows.",
+            json_schema_extra={**FIRST, **CHOSEN, **needed_with("proof", "hmac", "standard", "basic", "header")},
+        ),
     ] = None
     proof_header: Annotated[
-        str, Field(title="Header", description="The header that holds the signature or secret, as in X-Signature.")
+        str,
+        Field(
+            title="Header",
+            description="The header that holds the signature or secret, as in X-Signature.",
+            json_schema_extra={**FIRST, **needed_with("proof", "hmac", "header")},
+        ),
     ] = ""
     proof_encoding: Annotated[
         Encoding,
         Field(
             title="Written as",
             description="How the signature is written.",
-            json_schema_extra={"words": dict(_ENCODING_WORDS)},
+            json_schema_extra={"words": dict(_ENCODING_WORDS), **FIRST, **needed_with("proof", "hmac")},
         ),
     ] = Encoding.hex
-    proof_user: Annotated[str, Field(title="User", description="For basic authentication.", max_length=200)] = ""
+    proof_user: Annotated[
+        str,
+        Field(
+            title="User",
+            description="For basic authentication.",
+            max_length=200,
+            json_schema_extra={**FIRST, **needed_with("proof", "basic")},
+        ),
+    ] = ""
 
     # where things are in what the till sends: all paths, and all with `map_` before the name of what they lead to
     map_receipts: Annotated[str, _path("Receipts", "Where the receipts are, if one request holds several.")] = ""

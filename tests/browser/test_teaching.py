@@ -62,7 +62,7 @@ async def teach(page: Page) -> None:
     """Answer every question of this till."""
     answers = {
         "number of the receipt": "A-1042", "sum that was paid": "12,50", "time at which": re.compile(r"^\d\d\.\d\d\."),
-        "phone": "+3…22", "open, paid or cancelled": "paid", "given back": "0,00", "every change": "1",
+        "phone": "+3…22", "open, paid or cancelled": "paid", "given back": "0,00", "every time": "1",
     }  # fmt: skip
     while "What we read" not in (asked := await page.locator("h1").inner_text()) and "This is" not in asked:
         answer = next((value for words, value in answers.items() if words in asked), None)
@@ -100,6 +100,16 @@ async def test_an_unknown_till_is_taught_by_tapping_and_its_sales_become_stamps(
 
     # a mapping that makes no sale is refused with the field and what was found; so is another secret than the till's
     await page.get_by_label("Name of this till").fill("Corner till")
+    # what only another proof needs is not asked for
+    proof = page.get_by_label("How we know that it is your till")
+    for chosen, asked in (("address", []), ("basic", ["Secret", "User"]), ("hmac", ["Secret", "Header", "Written as"])):
+        await proof.select_option(chosen)
+        shown = [
+            name
+            for name in ("Secret", "Header", "Written as", "User")
+            if await page.get_by_label(name, exact=True).is_visible()
+        ]
+        assert shown == asked
     await page.get_by_label("Secret", exact=True).fill("quite another secret")
     await page.get_by_text("Where things are in what it sends").click()
     await page.get_by_label("Paid", exact=True).fill("sale.state")

@@ -9,7 +9,8 @@ import pytest
 
 from connector_sdk.connector import ConnectorInfo
 from connector_sdk.teaching import Leaf
-from connectors.services.subscriptions import KNOWN_EVENTS
+from connectors.services import Refusal, SubscriptionRequest
+from connectors.services.subscriptions import KNOWN_EVENTS, SubscriptionService
 from connectors.store import access
 from connectors.store.access.sessions import Principal
 from connectors.web.console.code_lists import choices_of
@@ -214,3 +215,35 @@ async def test_every_event_can_be_chosen_once_under_what_it_is_about(
     assert sorted(chosen) == sorted(KNOWN_EVENTS)
     about = re.findall(r'<fieldset class="group"><legend>([^<]+)</legend>', page.text)
     assert about == ["Cards", "Stamps and rewards", "Vouchers", "Customers", "Receipts and tills"]
+
+
+@pytest.mark.parametrize(
+    ("url", "chosen", "shape"),
+    [
+        ("https://hooks.slack.com/services/T0/B0/x", "", "slack"),
+        ("https://hooks.slack.com/services/T0/B0/x", "standard", "standard"),
+        ("https://hooks.slack.com.example.com/x", "", "standard"),
+        ("https://hooks.zapier.com/hooks/catch/1/x", "", "standard"),
+        ("https://[not-an-address/", "", "standard"),
+    ],
+)
+async def test_slack_gets_sentences_unless_somebody_says_otherwise(
+    installation: Installation,
+    browsers: Browsers,
+    monkeypatch: pytest.MonkeyPatch,
+    url: str,
+    chosen: str,
+    shape: str,
+) -> None:
+    await installation.connect()
+    asked: list[SubscriptionRequest] = []
+
+    # making one looks the address up in the world's names, which tests do without
+    async def create(_self: SubscriptionService, _business: str, request: SubscriptionRequest) -> None:
+        asked.append(request)
+        raise Refusal("no", field="url")
+
+    monkeypatch.setattr(SubscriptionService, "create", create)
+    page = f"/connections/{installation.connection.id}/subscriptions"
+    await (await browsers.new().sign_in()).post(page, url=url, event="card_issued", shape=chosen)
+    assert [request.shape for request in asked] == [shape]

@@ -16,7 +16,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
 from connector_sdk.authorisation import Token
-from connector_sdk.forms import COUNTRY, CURRENCY, FIRST, TAUGHT, ZONE, marked
+from connector_sdk.forms import COUNTRY, CURRENCY, FIRST, TAUGHT, ZONE, marked, what_needs
 from connector_sdk.messages import Message
 from connectors.services import ConnectorClass, SettingValues
 from connectors.sync.field_errors import field_error
@@ -57,6 +57,8 @@ class Field:
     """`True` for a path to something in what the till sends."""
     choices: tuple[tuple[str, str], ...] = ()
     """The values that can be chosen, each with its words."""
+    needed_with: tuple[str, tuple[str, ...]] | None = None
+    """Another field and its values with which this one is needed; `None` where it always is."""
     ending: str = ""
     """How the secret ends that stays if nothing is typed; empty where there is none."""
 
@@ -92,6 +94,7 @@ def _build_field(
         first=info.is_required() or name in where_to_find or marked(info, FIRST),
         taught=marked(info, TAUGHT),
         choices=_choices(info, text, language),
+        needed_with=what_needs(info),
         ending=_shown_ending(text) if secret else "",
     )
 

@@ -125,6 +125,17 @@ function preview(form) {
 }
 every("form[data-preview]").forEach(preview);
 
+// --- a field that only some choices of another need ------------------------------------------------------------------
+
+every("[data-with]").forEach((field) => {
+  const choice = document.getElementById(field.dataset.with);
+  if (!choice) return; // it stands on another page
+  const needs = field.dataset.values.split(" ");
+  const show = () => (field.hidden = !needs.includes(choice.value));
+  choice.addEventListener("change", show);
+  show();
+});
+
 // --- a long list, narrowed by typing -------------------------------------------------------------------------------
 
 every("[data-narrows]").forEach((input) => {
