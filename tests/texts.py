@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -74,9 +74,9 @@ def of_code(folder: Path) -> Iterator[str]:
                             if keyword.arg in ("hook_steps", "steps"):
                                 yield from _strings(getattr(keyword.value, "elts", []))
                     if name == "ValueError" and file.name == "settings.py" and folder in TILLS:
-                        # "field: why": the field is where it is shown, the rest is worded
-                        plain = (arg.values[-1] if isinstance(arg, ast.JoinedStr) else arg for arg in args[:1])
-                        yield from (re.sub(r"^[a-z_]*: ", "", one) for one in _strings(list(plain)))
+                        yield from _why(args[:1])
+                case ast.Yield(value=ast.expr() as value) if file.name == "settings.py" and folder in TILLS:
+                    yield from _why([value])
                 case ast.Assign(targets=[ast.Name(id=name)], value=value) if name in _CONSTANTS:
                     yield from _strings([value])
                 case (
@@ -84,6 +84,12 @@ def of_code(folder: Path) -> Iterator[str]:
                     | ast.AnnAssign(target=ast.Name(id=name), value=ast.Dict(values=values))
                 ) if name in _TABLES:
                     yield from _strings(values)
+
+
+def _why(said: Sequence[ast.expr]) -> Iterator[str]:
+    """Yield the words of "field: why": the field is where it is shown."""
+    plain = [one.values[-1] if isinstance(one, ast.JoinedStr) else one for one in said]
+    yield from (re.sub(r"^[a-z_]*: ", "", one) for one in _strings(plain))
 
 
 def of_sdk() -> Iterator[str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Annotated, Self
 from zoneinfo import ZoneInfo
@@ -258,54 +258,46 @@ class WebhookSettings(BaseModel):
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
-        self._require_paths()
-        self._require_proof()
-        if self.dates is Dates.pattern and not is_pattern(self.date_pattern):
-            raise ValueError("date_pattern: this is no pattern of times: write it as %d.%m.%Y %H:%M")
+        # everything at once: whoever fills in a form need not send it for each thing that is missing
+        if wrong := [*self._missing_paths(), *self._missing_for_proof()]:
+            raise ValueError("\n".join(wrong))
         return self
 
-    def _require_paths(self) -> None:
-        """Raise `ValueError` where no sale could be read, or nobody could be given its stamps."""
+    def _missing_paths(self) -> Iterator[str]:
+        """Yield what is missing so that a sale can be read, and somebody given its stamps."""
         for field in ("receipt_id", "closed_at", "paid"):
             if not getattr(self, f"map_{field}"):
-                raise ValueError(f"map_{field}: this is needed: without it no receipt can be read")
+                yield f"map_{field}: this is needed: without it no receipt can be read"
         if not (self.map_phone or self.map_email or self.map_number):
-            raise ValueError("map_phone: say where the customer's phone, email or number is: stamps need somebody")
+            yield "map_phone: say where the customer's phone, email or number is: stamps need somebody"
         if self.map_lines and not self.map_product:
-            raise ValueError("map_product: say where a line's product is")
+            yield "map_product: say where a line's product is"
+        if self.dates is Dates.pattern and not is_pattern(self.date_pattern):
+            yield "date_pattern: this is no pattern of times: write it as %d.%m.%Y %H:%M"
 
-    def _require_proof(self) -> None:
-        """Raise `ValueError` where the proof lacks something, so that every request would be refused."""
+    def _missing_for_proof(self) -> Iterator[str]:
+        """Yield what the proof lacks, so that every request would be refused."""
         if self.proof is Proof.address:
             return
         secret = self.secret.get_secret_value() if self.secret is not None else ""
         if len(secret) < _SHORTEST_SECRET:
-            raise ValueError("secret: this proof needs a secret of at least 8 signs")
-        match self.proof:
-            case Proof.hmac | Proof.header:
-                self._require_header()
-            case Proof.basic:
-                self._require_user()
-            case Proof.standard:
-                _require_standard_secret(secret)
-
-    def _require_header(self) -> None:
-        if not _HEADER.fullmatch(self.proof_header):
-            raise ValueError("proof_header: say which header holds it, as in X-Signature")
-
-    def _require_user(self) -> None:
+            yield "secret: this proof needs a secret of at least 8 signs"
+        elif self.proof is Proof.standard and not _is_standard_secret(secret):
+            yield "secret: it is base64, perhaps with whsec_ before it"
+        if self.proof in (Proof.hmac, Proof.header) and not _HEADER.fullmatch(self.proof_header):
+            yield "proof_header: say which header holds it, as in X-Signature"
         # a colon ends the user in what is sent, so that one within it would move into the password
-        if not self.proof_user or ":" in self.proof_user:
-            raise ValueError("proof_user: say which user the till signs in as; it has no colon")
+        if self.proof is Proof.basic and (not self.proof_user or ":" in self.proof_user):
+            yield "proof_user: say which user the till signs in as; it has no colon"
 
     def statuses(self, name: str) -> frozenset[str]:
         """Return the words of a list such as `closed_statuses`, in small letters."""
         return frozenset(word.strip().lower() for word in getattr(self, name).split(",") if word.strip())
 
 
-def _require_standard_secret(secret: str) -> None:
+def _is_standard_secret(secret: str) -> bool:
     try:
         StandardWebhooks(secret)
-    # the sentence is the cafe's: the error names what an operator sets
     except NotConfigured:
-        raise ValueError("secret: it is base64, perhaps with whsec_ before it") from None
+        return False
+    return True

@@ -11,7 +11,7 @@ from datetime import date
 from pydantic import ValidationError
 
 from connector_sdk.messages import Catalogue, Message
-from connectors.sync.field_errors import NEEDED, describe_field_errors, field_error
+from connectors.sync.field_errors import NEEDED, describe_field_errors, field_errors
 
 ENGLISH = Catalogue(["connectors"])
 """English words of every message of the host."""
@@ -47,8 +47,7 @@ class WrongFields(Refusal):
 
     def __init__(self, title: str, error: ValidationError, where: str) -> None:
         super().__init__("{title}: {wrong}. {where}", title=title, wrong=describe_field_errors(error), where=where)
-        reasons = (field_error(detail) for detail in error.errors(include_input=False))
-        self.fields: Mapping[str, Message] = {name: Message(why) for name, why in reasons}
+        self.fields: Mapping[str, Message] = {name: Message(why) for name, why in field_errors(error)}
 
 
 class MissingToken(WrongFields):

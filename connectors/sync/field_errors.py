@@ -7,6 +7,7 @@ left to the caller.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from pydantic import ValidationError
@@ -34,20 +35,20 @@ def reason_of(error: ErrorDetails) -> str:
     return str(error["msg"]).removeprefix("Value error, ").removesuffix(".")
 
 
-def field_error(error: ErrorDetails) -> FieldError:
-    """Return one of pydantic's errors as the field that it is about, and why.
-
-    A check of the whole model has no field in pydantic's view, and names it itself: "field: why".
-    """
-    reason, field = reason_of(error), ".".join(str(part) for part in error["loc"])
-    if not field and (match := _OWN_CHECK.fullmatch(reason)):
-        return FieldError(match[1], match[2])
-    return FieldError(field, reason)
-
-
 def field_errors(error: ValidationError) -> list[FieldError]:
     """List everything that a validation found, in the order of the fields."""
-    return [field_error(details) for details in error.errors(include_input=False)]
+    return [found for details in error.errors(include_input=False) for found in _errors_in(details)]
+
+
+def _errors_in(error: ErrorDetails) -> Iterator[FieldError]:
+    """Yield one of pydantic's errors as the field that it is about, and why.
+
+    A check of the whole model has no field in pydantic's view, and names it itself: "field: why", a line for each.
+    """
+    reason, field = reason_of(error), ".".join(str(part) for part in error["loc"])
+    for line in [reason] if field else reason.split("\n"):
+        match = None if field else _OWN_CHECK.fullmatch(line)
+        yield FieldError(match[1], match[2]) if match else FieldError(field, line)
 
 
 def describe_field_errors(error: ValidationError, *, prefix: str = "") -> str:

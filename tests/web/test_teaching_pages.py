@@ -217,3 +217,13 @@ async def test_settings_that_would_read_no_sale_any_more_are_refused_once_it_is_
 async def installation(tmp_path, monkeypatch) -> AsyncIterator[Installation]:  # type: ignore[no-untyped-def]
     async with build(tmp_path, monkeypatch) as installation:
         yield installation
+
+
+async def test_everything_that_is_missing_is_said_at_once(installation: Installation, browsers: Browsers) -> None:
+    mine = await browsers.new().sign_in()
+    draft, _ = await begun(mine)
+    missing = {"set.proof": "hmac", "set.map_phone": "", "set.map_lines": "items"}
+    page = await mine.post(f"{draft}/authorise", **FORM | missing)
+    assert page.status_code == 422
+    wrong = re.findall(r'id="wrong-(\w+)"', page.text)
+    assert set(wrong) == {"map_phone", "map_product", "secret", "proof_header"}

@@ -19,7 +19,7 @@ from connector_sdk.authorisation import Token
 from connector_sdk.forms import COUNTRY, CURRENCY, FIRST, TAUGHT, ZONE, marked, what_needs
 from connector_sdk.messages import Message
 from connectors.services import ConnectorClass, SettingValues
-from connectors.sync.field_errors import field_error
+from connectors.sync.field_errors import field_errors
 from connectors.web.console.code_lists import choices_of
 from connectors.web.console.posted_form import PostedForm
 
@@ -231,6 +231,5 @@ def find_wrong_settings(model: type[BaseModel], values: SettingValues) -> dict[s
     try:
         model.model_validate(dict(values))
     except ValidationError as error:
-        reasons = (field_error(detail) for detail in error.errors())
-        return {name: Message(reason) for name, reason in reasons}
+        return {name: Message(reason) for name, reason in field_errors(error)}
     return {}
