@@ -61,6 +61,11 @@ def new_redeem_code() -> str:
     return f"{text[:5]}-{text[5:]}"
 
 
+def own_spelling(typed: str) -> str:
+    """Return a code as `new_redeem_code` would write it, where it may be one that was typed without the dash."""
+    return f"{typed[:5]}-{typed[5:]}" if len(typed) == _LENGTH and typed.isalnum() else typed
+
+
 def tidy_redeem_code(text: str) -> str:
     """Return a redeem code as 7stamp knows it, from how a person types it: in capitals, without spaces."""
     return "".join(text.split()).upper()

@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 from connectors.domain.connection import Connection
 from connectors.domain.operation import receipt_in
 from connectors.domain.person import parse_phone
-from connectors.domain.vouchers import RequestKind, RequestState, tidy_redeem_code
+from connectors.domain.redeem_codes import reading
+from connectors.domain.vouchers import RequestKind, RequestState, own_spelling, tidy_redeem_code
 from connectors.services.context import EMAIL, ServiceContext
 from connectors.services.refusal import Refusal
 from connectors.sevenstamp.client import InvalidKey, Refused, SevenStampClient, SevenStampError
 from connectors.sevenstamp.models import Card, Voucher
-from connectors.store import connections
+from connectors.store import connections, ledger
 from connectors.store.errors import NotFound, QuotaMet
 from connectors.store.ledger.voucher_requests import VoucherRequest
 from connectors.sync.vouchers import Vouchers, WantedVoucher
@@ -102,16 +103,27 @@ class CardService:
 
     async def show_voucher(self, business_id: str, redeem_code: str) -> ShownVoucher:
         """Show a voucher as 7stamp knows it. Raises `Refusal`, `NotFound`."""
-        connection = await self._asking(business_id)
-        try:
-            voucher = await self._client(connection).voucher(_checked(redeem_code))
-        except Refused as error:
-            if error.code == "voucher_not_found":
-                raise NotFound(_REASONS["voucher_not_found"]) from None
-            raise _refusal(error) from None
-        except SevenStampError as error:
-            raise _refusal(error) from None
-        return ShownVoucher(voucher, receipt_in(voucher.redeemed_by_code))
+        connection, typed = await self._asking(business_id), _checked(redeem_code)
+        # as it is typed first: two codes may read alike
+        for code in (typed, *await self._spellings(business_id, typed)):
+            try:
+                voucher = await self._client(connection).voucher(code)
+            except Refused as error:
+                if error.code != "voucher_not_found":
+                    raise _refusal(error) from None
+            except SevenStampError as error:
+                raise _refusal(error) from None
+            else:
+                return ShownVoucher(voucher, receipt_in(voucher.redeemed_by_code))
+        raise NotFound(_REASONS["voucher_not_found"])
+
+    async def _spellings(self, business_id: str, typed: str) -> list[str]:
+        """Return how a code that was typed without its dash, or with look-alikes, is written, where that is sure."""
+        reads = reading(typed)
+        known = await self._context.store.read(lambda tx: ledger.voucher_states.with_readings(tx, business_id, [reads]))
+        codes = known.get(reads, [])
+        spelled = codes if len(codes) == 1 else [own_spelling(typed)] if not codes else []
+        return [code for code in spelled if code != typed]
 
     async def _finish(self, begun: Awaitable[VoucherRequest]) -> VoucherRequest:
         """Return a request that is not refused. Raises `Refusal` or `NotFound` for one that is."""

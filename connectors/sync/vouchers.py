@@ -33,6 +33,7 @@ from connectors.sevenstamp.models import Voucher
 from connectors.store import connections, ledger
 from connectors.store.engine import Store, Transaction
 from connectors.store.ledger.voucher_requests import VoucherRequest, reference
+from connectors.store.ledger.voucher_states import VoucherState
 from connectors.sync.doubt_resolution import Timing
 
 log = logging.getLogger(__name__)
@@ -322,11 +323,14 @@ def judge_voucher(voucher: Voucher | None, request: VoucherRequest) -> tuple[Req
 
 
 def _tell_applied(tx: Transaction, request: VoucherRequest) -> None:
-    """Write into the journal what 7stamp did, and count a voucher that was used on the venue's day."""
+    """Write down what 7stamp did: its word for it may come later, or to nobody where it cannot reach us."""
     if request.kind is RequestKind.issue:
+        ledger.voucher_states.learn(tx, request.business_id, [request.redeem_code])
         # without its code: whoever reads that can use it
         ledger.journal.write(tx, request.connection_id, Message("request.voucher_issued"))
         return
+    state = VoucherState("redeemed", tx.now, "api", request.code)
+    ledger.voucher_states.record(tx, request.business_id, request.redeem_code, state)
     params = {"code": request.redeem_code}
     ledger.journal.write(tx, request.connection_id, Message("request.voucher_redeemed", params))
     ledger.daily_totals.add_redemption(tx, request.connection_id, request.made_at)

@@ -235,6 +235,9 @@ async def test_a_rule_of_some_days_is_compared_over_the_last_week_whatever_day_i
     shown = words(await browser.client.post(f"{page}/preview", content=body, headers=headers))
     assert f": {number} → {number + 2 * extra} stamps" in shown
     assert "counted as if it had begun" in shown
+    # it is told with its days, and not drawn as if it went on for ever
+    assert "When there are more stamps 3 times as many stamps" in shown
+    assert "all day ×3" not in shown
     # nothing is compared while the rule in force is the chosen one
     assert "by the rule in force" not in words(await browser.get(f"{page}/rule"))
 

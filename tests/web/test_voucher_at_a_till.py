@@ -254,6 +254,15 @@ async def test_a_voucher_is_issued_looked_at_and_redeemed_in_the_console(cafe: I
     found = await browser.post(f"{page}/show", code="cake-77")
     token = re.search(r'name="voucher" value="([^"]+)"', (await browser.get(found.headers["location"])).text)
     assert token
+    # however it is spelled, and one of our own without its dash, which nobody told us of
+    for spelled in ("cake 77", "CAKE77"):
+        assert (await browser.post(f"{page}/show", code=spelled)).headers["location"]
+    assert "7stamp knows no voucher of this code." in words(await browser.post(f"{page}/show", code="CAKE-78"))
+    made = await cafe.host.services.cards.issue_voucher(cafe.connection.business_id, WantedVoucher(title="A tea"))
+    seen = await cafe.host.services.cards.show_voucher(
+        cafe.connection.business_id, made.redeem_code.replace("-", "").lower()
+    )
+    assert seen.voucher.redeem_code == made.redeem_code
     answer = await browser.post(f"{page}/redeem", voucher=token[1])
     assert "Voucher CAKE-77 is used." in words(await browser.get(answer.headers["location"]))
     again = await browser.post(f"{page}/redeem", voucher=token[1])

@@ -46,7 +46,7 @@ class Week:
 
     days: tuple[tuple[WindowOfDay, ...], ...]
     dated: tuple[str, ...]
-    """The windows that begin or end on some day, in words: the picture is of any week between."""
+    """The windows that begin or end on some day, in words: they are not in the picture."""
     overlaps: tuple[WindowOfDay, ...]
     unused: tuple[NeverApplies, ...]
 
@@ -57,15 +57,16 @@ def week_of(visit: Visit, windows: Sequence[Multiplier], account: TillAccount, s
     places = scope or [location.id for location in account.locations]
     reasons = [why_never(window, today, places) for window in windows]
     applying = [window for window, reason in zip(windows, reasons, strict=True) if reason is None]
-    parts = [part for window in applying for part in in_week(window)]
+    # a promotion of some days is told in words: in the picture it would seem to go on for ever
+    parts = [part for window in applying if not _has_days(window) for part in in_week(window)]
     days = tuple(tuple(sorted((part for part in parts if part.weekday == day), key=_start)) for day in range(7))
     unused = (NeverApplies(number, reason) for number, reason in enumerate(reasons, start=1) if reason is not None)
-    dated = tuple(
-        window_words(visit.localizer, window, account)
-        for window in applying
-        if window.first_day is not None or window.last_day is not None
-    )
+    dated = tuple(window_words(visit.localizer, window, account) for window in applying if _has_days(window))
     return Week(days if parts else (), dated, tuple(islice(overlaps(applying), _MOST_OVERLAPS)), tuple(unused))
+
+
+def _has_days(window: Multiplier) -> bool:
+    return window.first_day is not None or window.last_day is not None
 
 
 def _start(part: WindowOfDay) -> tuple[int, int]:

@@ -378,4 +378,5 @@ every("[data-language]").forEach((select) => {
   one("button", select.form).hidden = true;
 });
 
-one("[autofocus], [aria-invalid=true]")?.focus();
+const first = one("[autofocus], [aria-invalid=true]");
+(first?.matches("fieldset") ? one("input", first) : first)?.focus();
