@@ -38,7 +38,7 @@ def needed_with(field: str, *values: str) -> dict[str, dict[str, object]]:
     return {_NEEDED_WITH: {"field": field, "values": list(values)}}
 
 
-def what_needs(info: FieldInfo) -> tuple[str, tuple[str, ...]] | None:
+def choice_needed_for(info: FieldInfo) -> tuple[str, tuple[str, ...]] | None:
     """Return the field and its values that a settings field is needed with; `None` where it always is."""
     extra = info.json_schema_extra
     need = extra.get(_NEEDED_WITH) if isinstance(extra, dict) else None

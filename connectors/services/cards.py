@@ -103,27 +103,21 @@ class CardService:
 
     async def show_voucher(self, business_id: str, redeem_code: str) -> ShownVoucher:
         """Show a voucher as 7stamp knows it. Raises `Refusal`, `NotFound`."""
-        connection, typed = await self._asking(business_id), _checked(redeem_code)
+        client, typed = self._client(await self._asking(business_id)), _checked(redeem_code)
         # as it is typed first: two codes may read alike
-        for code in (typed, *await self._spellings(business_id, typed)):
-            try:
-                voucher = await self._client(connection).voucher(code)
-            except Refused as error:
-                if error.code != "voucher_not_found":
-                    raise _refusal(error) from None
-            except SevenStampError as error:
-                raise _refusal(error) from None
-            else:
-                return ShownVoucher(voucher, receipt_in(voucher.redeemed_by_code))
-        raise NotFound(_REASONS["voucher_not_found"])
+        voucher = await _find_voucher(client, typed)
+        if voucher is None and (meant := await self._meant_code(business_id, typed)) != typed:
+            voucher = await _find_voucher(client, meant)
+        if voucher is None:
+            raise NotFound(_REASONS["voucher_not_found"])
+        return ShownVoucher(voucher, receipt_in(voucher.redeemed_by_code))
 
-    async def _spellings(self, business_id: str, typed: str) -> list[str]:
-        """Return how a code that was typed without its dash, or with look-alikes, is written, where that is sure."""
+    async def _meant_code(self, business_id: str, typed: str) -> str:
+        """Return how a code is written that was typed without its dash, or with look-alikes, where that is sure."""
         reads = reading(typed)
         known = await self._context.store.read(lambda tx: ledger.voucher_states.with_readings(tx, business_id, [reads]))
-        codes = known.get(reads, [])
-        spelled = codes if len(codes) == 1 else [own_spelling(typed)] if not codes else []
-        return [code for code in spelled if code != typed]
+        codes = known.get(reads) or [own_spelling(typed)]
+        return codes[0] if len(codes) == 1 else typed
 
     async def _finish(self, begun: Awaitable[VoucherRequest]) -> VoucherRequest:
         """Return a request that is not refused. Raises `Refusal` or `NotFound` for one that is."""
@@ -175,6 +169,18 @@ def _name(phone: str | None, email: str | None, country: str | None) -> dict[str
     if not EMAIL.fullmatch(str(email)):
         raise Refusal("this is no email address", field="email")
     return {"email": str(email)}
+
+
+async def _find_voucher(client: SevenStampClient, redeem_code: str) -> Voucher | None:
+    """Ask 7stamp for a voucher; `None` where it knows none of this code. Raises `Refusal`."""
+    try:
+        return await client.voucher(redeem_code)
+    except Refused as error:
+        if error.code == "voucher_not_found":
+            return None
+        raise _refusal(error) from None
+    except SevenStampError as error:
+        raise _refusal(error) from None
 
 
 def _checked(redeem_code: str) -> str:

@@ -110,7 +110,15 @@ async def test_an_unknown_till_is_taught_by_tapping_and_its_sales_become_stamps(
             if await page.get_by_label(name, exact=True).is_visible()
         ]
         assert shown == asked
-    await page.get_by_label("Secret", exact=True).fill("quite another secret")
+    # nor is what was refused hidden: a weak secret that is still filled in is seen
+    secret = page.get_by_label("Secret", exact=True)
+    await secret.fill("short")
+    await proof.select_option("address")
+    await page.get_by_role("button", name="Continue").click()
+    await expect(page.locator("#wrong-secret")).to_be_visible()
+    await expect(secret).to_be_visible()
+    await proof.select_option("hmac")
+    await secret.fill("quite another secret")
     await page.get_by_text("Where things are in what it sends").click()
     await page.get_by_label("Paid", exact=True).fill("sale.state")
     await page.get_by_role("button", name="Continue").click()

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import httpx
 import pytest
+from sqlalchemy import select
 
 from connector_sdk.messages import Message
 from connector_sdk.rule import StampRule, UnknownCustomer
 from connectors.domain.connection import Health
 from connectors.sevenstamp.sandbox import Faults
 from connectors.store import ledger, queries
+from connectors.store.schema import journal_table
 from connectors.sync import health
 from connectors.sync.vouchers import WantedVoucher
 from tests.installation import ANNA, BORYS, Installation, build
@@ -152,6 +154,10 @@ async def test_a_voucher_is_redeemed_with_one_tap_and_a_second_tap_is_the_same(
     told = rf"{form['voucher']} is redeemed, without a receipt\. today \S+ \S+ · by a person signed in as owner"
     assert re.search(told, words(await browser.get(f"/connections/{connection_id}")))
     assert "Vouchers used 1" in words(await browser.get(f"/connections/{connection_id}/numbers?period=day"))
+    # whoever reads a redeem code can use it: none stands in the database as it is
+    lines = await cafe.host.store.read(lambda tx: tx.run(select(journal_table.c.message)).scalars().all())
+    assert lines
+    assert not any(form["voucher"] in line for line in lines)
     await cafe.host.store.write(lambda tx: ledger.daily_totals.recount(tx, connection_id))
     assert "Vouchers used 1" in words(await browser.get(f"/connections/{connection_id}/numbers?period=day"))
     again = {**form, "nonce": "another tap, of another page"}

@@ -11,16 +11,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
-from zoneinfo import ZoneInfo
 
 from sqlalchemy import func, select
 
 from connector_sdk.connector import TillAccount
-from connectors.domain.clock import moment
 from connectors.domain.operation import Kind, State
+from connectors.domain.plan import local_day
 from connectors.domain.vouchers import RequestKind, RequestState
 from connectors.store.dialect import Insert, insert_into
 from connectors.store.engine import Transaction
+from connectors.store.query_parts import AnyRow
 from connectors.store.schema import connection_table, operation_table, sale_table, tally_table, voucher_request_table
 
 
@@ -96,16 +96,12 @@ def add_redemption(tx: Transaction, connection_id: str, at: int) -> None:
     """Count a voucher that was redeemed without a receipt, at a moment (UTC microseconds)."""
     zone = _zone_of(tx, connection_id)
     if zone is not None:
-        add(tx, {(connection_id, _day_at(at, zone)): DayTotals(redemptions=1)})
+        add(tx, {(connection_id, local_day(at, zone).isoformat()): DayTotals(redemptions=1)})
 
 
-def _zone_of(tx: Transaction, connection_id: str) -> ZoneInfo | None:
+def _zone_of(tx: Transaction, connection_id: str) -> str | None:
     account = tx.run(select(connection_table.c.account).where(connection_table.c.id == connection_id)).scalar()
-    return ZoneInfo(TillAccount.model_validate_json(account).zone) if account is not None else None
-
-
-def _day_at(at: int, zone: ZoneInfo) -> str:
-    return moment(at).astimezone(zone).date().isoformat()
+    return TillAccount.model_validate_json(account).zone if account is not None else None
 
 
 def move(tx: Transaction, moves: Mapping[str, Move]) -> None:
@@ -181,7 +177,7 @@ def _count_requests(tx: Transaction, connection_id: str) -> Changes:
         voucher_request_table.c.kind == RequestKind.redeem,
         voucher_request_table.c.state == RequestState.applied,
     )
-    days = Counter(_day_at(at, zone) for at in tx.run(redeemed).scalars())
+    days = Counter(local_day(at, zone).isoformat() for at in tx.run(redeemed).scalars())
     return {(connection_id, day): DayTotals(redemptions=number) for day, number in days.items()}
 
 
@@ -190,5 +186,10 @@ def of_days(tx: Transaction, connection_ids: Sequence[str], since: str) -> dict[
     totals: dict[str, dict[str, DayTotals]] = {connection_id: {} for connection_id in connection_ids}
     days = select(tally_table).where(tally_table.c.connection_id.in_(connection_ids), tally_table.c.day >= since)
     for row in tx.run(days):
-        totals[row.connection_id][row.day] = DayTotals(row.receipts, row.stamps, row.redemptions, row.taken_back)
+        totals[row.connection_id][row.day] = of_row(row)
     return totals
+
+
+def of_row(row: AnyRow) -> DayTotals:
+    """Read a row of the table."""
+    return DayTotals(row.receipts, row.stamps, row.redemptions, row.taken_back)

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, func, literal, select
+from sqlalchemy import func, select
 
-from connector_sdk.sale import SaleStatus
 from connectors.store.engine import Transaction
+from connectors.store.ledger import daily_totals
 from connectors.store.ledger.daily_totals import DayTotals
+from connectors.store.queries.receipts import is_missed
 from connectors.store.schema import sale_table, tally_table
 
 
@@ -28,7 +29,7 @@ class CountedDays:
 
 def recent_days(tx: Transaction, connection_id: str, since: str, today: tuple[int, int]) -> CountedDays:
     """Read the days from `since` (`2026-11-23`) on; `today` from its beginning to its end (UTC microseconds)."""
-    missed = _is_missed(connection_id, today)
+    missed = is_missed(connection_id, today)
     # a day with a receipt has totals, so that these come with at least one row where they are not 0
     receipts = select(func.count()).where(missed).scalar_subquery().label("missed_receipts")
     stamps = select(func.coalesce(func.sum(sale_table.c.stamps), 0)).where(missed).scalar_subquery()
@@ -36,17 +37,5 @@ def recent_days(tx: Transaction, connection_id: str, since: str, today: tuple[in
         tally_table.c.connection_id == connection_id, tally_table.c.day >= since
     )
     rows = tx.run(days).all()
-    totals = {row.day: DayTotals(row.receipts, row.stamps, row.redemptions, row.taken_back) for row in rows}
+    totals = {row.day: daily_totals.of_row(row) for row in rows}
     return CountedDays(totals, rows[0].missed_receipts, int(rows[0].missed_stamps)) if rows else CountedDays(totals)
-
-
-def _is_missed(connection_id: str, today: tuple[int, int]) -> ColumnElement[bool]:
-    return (
-        (sale_table.c.connection_id == connection_id)
-        & (sale_table.c.closed_at >= today[0])
-        & (sale_table.c.closed_at < today[1])
-        & (sale_table.c.status == literal(SaleStatus.closed.value, literal_execute=True))
-        & sale_table.c.customer_hash.is_(None)
-        & (sale_table.c.admitted == 1)
-        & (sale_table.c.stamps > 0)
-    )

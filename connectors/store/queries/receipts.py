@@ -243,6 +243,13 @@ def _conditions_of_kind(connection_id: str, kind: ReceiptKind) -> Sequence[Colum
     return _CONDITIONS[kind]
 
 
+def is_missed(connection_id: str, between: tuple[int, int]) -> ColumnElement[bool]:
+    """Return the condition of receipts of a stretch that earn stamps, and on which nobody was attached."""
+    (is_of_nobody,) = _CONDITIONS[ReceiptKind.nobody]
+    of_stretch = (sale_table.c.connection_id == connection_id) & _is_closed_between(*between)
+    return of_stretch & is_of_nobody & (sale_table.c.admitted == 1) & (sale_table.c.stamps > 0)
+
+
 def _is_closed_between(start: int, end: int) -> ColumnElement[bool]:
     return (sale_table.c.closed_at >= start) & (sale_table.c.closed_at < end)
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
 from connector_sdk.authorisation import Token
-from connector_sdk.forms import COUNTRY, CURRENCY, FIRST, TAUGHT, ZONE, marked, what_needs
+from connector_sdk.forms import COUNTRY, CURRENCY, FIRST, TAUGHT, ZONE, choice_needed_for, marked
 from connector_sdk.messages import Message
 from connectors.services import ConnectorClass, SettingValues
 from connectors.sync.field_errors import field_errors
@@ -94,7 +94,7 @@ def _build_field(
         first=info.is_required() or name in where_to_find or marked(info, FIRST),
         taught=marked(info, TAUGHT),
         choices=_choices(info, text, language),
-        needed_with=what_needs(info),
+        needed_with=choice_needed_for(info),
         ending=_shown_ending(text) if secret else "",
     )
 

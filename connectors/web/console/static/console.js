@@ -131,7 +131,8 @@ every("[data-with]").forEach((field) => {
   const choice = document.getElementById(field.dataset.with);
   if (!choice) return; // it stands on another page
   const needs = field.dataset.values.split(" ");
-  const show = () => (field.hidden = !needs.includes(choice.value));
+  const refused = one("[aria-invalid=true]", field); // what is wrong with it is to be seen
+  const show = () => (field.hidden = !refused && !needs.includes(choice.value));
   choice.addEventListener("change", show);
   show();
 });
